@@ -1,0 +1,52 @@
+# orchestrator-agent: `make` alone prints what there is.
+export RIG := $(CURDIR)/target/rig
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export CARGO_TARGET_DIR := $(CURDIR)/target
+MUSL := x86_64-unknown-linux-musl
+STATIC := $(CARGO_TARGET_DIR)/$(MUSL)/release/orchestrator-agent
+
+help:
+	@echo 'make build    release binary: target/release/orchestrator-agent'
+	@echo 'make static   the same for every x86-64 Linux, with no library: target/$(MUSL)/release/'
+	@echo 'make demo     seed a replica between two scratch servers on this machine and prove the copy (Debian, root)'
+	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
+	@echo 'make lint     rustfmt and clippy, warnings are errors'
+	@echo 'make bench    the measurements'
+	@echo 'make clean    remove target/, the scratch servers included'
+
+rust:
+	@rustc --version 2>/dev/null | awk '{ split($$2, v, "."); found = v[1] > 1 || v[2] >= 89 } END { exit !found }' && command -v cargo >/dev/null || \
+		{ echo 'Rust 1.89 or later is needed: https://rustup.rs (this finds: '"$$(rustc --version 2>/dev/null || echo no rustc)"')' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'a C compiler is needed: apt-get install gcc libc6-dev' >&2; exit 1; }
+
+build: rust
+	cargo build --release --locked
+
+# ring has some C and assembly: without musl-gcc the host's gcc compiles it as well, as it uses no libc header at run time.
+static: rust
+	@[ -d "$$(rustc --print target-libdir --target $(MUSL))" ] || rustup target add $(MUSL) || \
+		{ echo 'the Rust target $(MUSL) is missing and could not be added: rustup target add $(MUSL)' >&2; exit 1; }
+	@command -v musl-gcc >/dev/null || export CC_x86_64_unknown_linux_musl=gcc; \
+		set -x; cargo build --release --locked --target $(MUSL)
+	@ldd $(STATIC) 2>&1 | grep -Eq 'statically linked|not a dynamic executable' || { echo '$(STATIC) is not static' >&2; exit 1; }
+	@echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, statically linked"
+
+demo: build
+	contrib/demo.sh
+
+test: rust
+	tests/rig/fetch.sh mariadb
+	cargo build --locked
+	@tests/rig/count.sh cargo test --locked --no-fail-fast
+
+lint: rust
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+bench: build
+	tests/performance/bench.sh
+
+clean:
+	rm -rf target
+
+.PHONY: help rust build static demo test lint bench clean

@@ -1,0 +1,264 @@
+//! The daemon: in which order it starts, what belongs to whom, and how it stops.
+
+use crate::api::{Api, Parts, Token, is_slow};
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use crate::gate::{self, Gate};
+use crate::orchestrator::{Client, Heartbeat, Intervals, Pulse, Registration};
+use crate::process::{Cancel, Credentials};
+use crate::seed::engine::Engine;
+use crate::seed::methods;
+use crate::seed::record::Store;
+use crate::system::signal::{self, Order};
+use crate::{host, logging};
+use std::fs::{DirBuilder, File};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a stage may take to end when the agent is stopped (DESIGN P4).
+const STAGE_STOP: Duration = Duration::from_secs(9);
+/// How long requests at work may take to end when the agent is stopped.
+const GATE_STOP: Duration = Duration::from_millis(800);
+/// Pause between two attempts to put settings back that an interrupted seed had changed.
+const SETTLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting, with the setting.
+pub fn serve(file: &Path) -> Result<()> {
+    // Before any other thread exists, so that all inherit it.
+    signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
+    let loaded = config::load(file)?;
+    let config = Arc::new(loaded.config);
+    logging::start(&config.logging)?;
+    log::info!("orchestrator-agent {} starts", crate::cli::VERSION);
+    for warning in &loaded.warnings {
+        log::warn!("{}: {warning}", file.display());
+    }
+    let state_dir = state_dir(&config)?;
+    let config = Arc::new(Config {
+        common: config::Common {
+            state_dir,
+            ..config.common.clone()
+        },
+        ..(*config).clone()
+    });
+    let _lock = lock(&config.common.state_dir)?;
+    Credentials::sweep(&config.common.state_dir);
+
+    let (built, left_out) = methods::enabled(&config);
+    let engine = Engine::open(
+        Store::new(&config.common.state_dir),
+        built.clone(),
+        config.common.seed_orphan_timeout,
+    )?;
+    let token = Token::generate()?;
+    if !config.common.token_hint_file.is_empty()
+        && let Err(e) = token.write_hint(&config.common.token_hint_file)
+    {
+        log::error!("{e}");
+    }
+    let hostname = hostname(&config);
+    let pulse = Arc::new(Pulse::default());
+    let stopping = Cancel::default();
+    let api = Arc::new(Api::new(Parts {
+        config: Arc::clone(&config),
+        hostname: hostname.clone(),
+        token: token.clone(),
+        engine: engine.clone(),
+        methods: built,
+        left_out,
+        pulse: Arc::clone(&pulse),
+        stopping: stopping.clone(),
+    }));
+    let handler = Arc::clone(&api);
+    let gate = Gate::open(
+        gate_settings(&config)?,
+        Arc::new(move |request| handler.answer(request)),
+        is_slow,
+    )?;
+    for address in gate.local_addrs() {
+        log::info!("listening on {address} as {hostname}");
+    }
+    start_settling(engine.clone(), stopping.clone())?;
+    let heartbeats = start_heartbeats(&config, &hostname, &token, &pulse, &api)?;
+
+    loop {
+        match signal::wait().map_err(|e| Error::io("cannot wait for signals", &e))? {
+            Order::Stop => break,
+            Order::Reload => log::warn!(
+                "SIGHUP: this version cannot reload its configuration; restart the agent"
+            ),
+        }
+    }
+    log::info!("stopping");
+    stopping.cancel("the agent is stopping");
+    engine.stop(STAGE_STOP);
+    drop(heartbeats);
+    gate.close(GATE_STOP);
+    log::info!("stopped");
+    Ok(())
+}
+
+/// `state-dir`, or a directory in `backup-dir` where the default place cannot be used.
+fn state_dir(config: &Config) -> Result<std::path::PathBuf> {
+    let usable = |dir: &Path| -> std::io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let probe = dir.join(".probe");
+        std::fs::write(&probe, b"")?;
+        std::fs::remove_file(probe)
+    };
+    let wanted = &config.common.state_dir;
+    let Err(e) = usable(wanted) else {
+        return Ok(wanted.clone());
+    };
+    let other = config.common.backup_dir.join(".orchestrator-agent-state");
+    match usable(&other) {
+        Ok(()) => {
+            log::warn!(
+                "common.state-dir = \"{}\": {e}; using {}",
+                wanted.display(),
+                other.display()
+            );
+            Ok(other)
+        }
+        Err(_) => Err(Error::io(
+            format!("common.state-dir = \"{}\" cannot be used", wanted.display()),
+            &e,
+        )),
+    }
+}
+
+/// Two agents on one state directory would fight for its record.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|e| Error::io(path.display(), &e))?;
+    file.try_lock().map_err(|_| {
+        Error::permanent(format!(
+            "another agent runs with common.state-dir = \"{}\": stop it, or give this one its own",
+            dir.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// The name that orchestrator knows this host by: `hostname`, else what `hostname -f` says, else the kernel's name (1.1).
+fn hostname(config: &Config) -> String {
+    if !config.common.hostname.is_empty() {
+        return config.common.hostname.clone();
+    }
+    let launcher = crate::process::Launcher::default();
+    let full = crate::process::run_operator_command(
+        "hostname -f",
+        &launcher,
+        Duration::from_secs(5),
+        &Cancel::default(),
+    );
+    match full.and_then(crate::process::Output::success) {
+        Ok(name) if !name.trim().is_empty() => name.trim().to_string(),
+        _ => host::kernel_hostname(),
+    }
+}
+
+fn gate_settings(config: &Config) -> Result<gate::Settings> {
+    let c = &config.common;
+    let address = match c.listen_address.trim_matches(['[', ']']) {
+        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        text => text.parse().map_err(|_| {
+            Error::permanent(format!(
+                "common.listen-address = \"{}\" is no IP address; leave it empty for all",
+                c.listen_address
+            ))
+        })?,
+    };
+    Ok(gate::Settings {
+        listen: vec![SocketAddr::new(address, c.port)],
+        max_connections: c.max_connections,
+        socket_dir: c.state_dir.clone(),
+        allowed: c.allowed_clients.clone(),
+        limits: gate::Limits::default(),
+    })
+}
+
+/// Settings of MySQL that an interrupted load changed are put back as soon as MySQL answers.
+fn start_settling(engine: Engine, stopping: Cancel) -> Result<()> {
+    let body = move || {
+        let mut said = false;
+        loop {
+            let errors = engine.settle();
+            for e in &errors {
+                if !said {
+                    log::warn!(
+                        "settings of MySQL that an interrupted seed changed are not put back yet: {e}"
+                    );
+                }
+            }
+            said = !errors.is_empty();
+            if !stopping.sleep(SETTLE_PAUSE) {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("settle".into())
+        .stack_size(512 << 10)
+        .spawn(body);
+    thread
+        .map(drop)
+        .map_err(|e| Error::io("cannot start a thread", &e))
+}
+
+/// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
+/// the registration and stores what it then gets.
+fn start_heartbeats(
+    config: &Config,
+    hostname: &str,
+    token: &Token,
+    pulse: &Arc<Pulse>,
+    api: &Arc<Api>,
+) -> Result<Vec<Stopper>> {
+    let c = &config.common;
+    let who = Registration {
+        hostname: hostname.to_string(),
+        port: c.port,
+        token: config::Secret::new(token.reveal()),
+        mysql_port: config.mysql.port,
+    };
+    let intervals = Intervals {
+        ping: c.poll_interval,
+        register: c.resubmit_agent_interval,
+    };
+    let urls = config.orchestrator.urls.clone();
+    let (agents_port, timeout) = (config.orchestrator.agents_port, c.http_timeout);
+    let mut running = Vec::new();
+    for url in urls {
+        let client = Client::new(&url, agents_port, timeout);
+        let look = Arc::clone(api);
+        let first = move || look.watch().first_look(Duration::from_secs(20));
+        let heartbeat = Heartbeat::start(client, who.clone(), intervals, Arc::clone(pulse), first);
+        running.push(Stopper(Some(
+            heartbeat.map_err(|e| Error::io("cannot start the heartbeat", &e))?,
+        )));
+    }
+    Ok(running)
+}
+
+/// Stops a heartbeat when it is dropped.
+struct Stopper(Option<Heartbeat>);
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        if let Some(heartbeat) = self.0.take() {
+            heartbeat.stop();
+        }
+    }
+}

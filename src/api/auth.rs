@@ -1,0 +1,143 @@
+//! The token: who may do more than look whether the agent is alive (agent-api-v2 1.5).
+
+use super::path;
+use crate::error::{Error, Result};
+use crate::gate::Request;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// The secret of this process. Never logged; `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Token {
+    /// 64 hex digits, new for each process (1.1).
+    ///
+    /// # Errors
+    /// If the kernel gives no random bytes.
+    pub fn generate() -> Result<Self> {
+        crate::host::random_hex(32)
+            .map(Self)
+            .map_err(|e| Error::io("/dev/urandom", &e))
+    }
+
+    /// The secret, for the registration.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Writes it to `token-hint-file`, mode 0600 (D18), replacing what is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_hint(&self, file: &str) -> Result<()> {
+        let fail =
+            |e: &std::io::Error| Error::io(format!("common.token-hint-file = \"{file}\""), e);
+        let temp = format!("{file}.new");
+        let _ = std::fs::remove_file(&temp); // left by a killed agent, or not there
+        let made = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temp);
+        made.and_then(|mut f| f.write_all(self.0.as_bytes()))
+            .map_err(|e| fail(&e))?;
+        std::fs::rename(&temp, file).map_err(|e| fail(&e))
+    }
+
+    /// The rule of 1.5: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
+    /// a right parameter.
+    pub fn allows(&self, header: &str, request: &Request) -> bool {
+        let of_header = if header.is_empty() {
+            None
+        } else {
+            request.header(header).filter(|v| !v.is_empty())
+        };
+        let given = of_header
+            .map(str::to_string)
+            .or_else(|| path::parameter(&request.query, "token"))
+            .unwrap_or_default();
+        same(given.as_bytes(), self.0.as_bytes())
+    }
+}
+
+/// Compares without telling by its time where the difference is; only the length shows (D18).
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut different = u8::from(a.len() != b.len());
+    for (i, x) in a.iter().enumerate() {
+        different |= x ^ b.get(i).copied().unwrap_or(0);
+    }
+    std::hint::black_box(different) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::Door;
+
+    fn request(query: &str, header: Option<&str>) -> Request {
+        Request {
+            method: "GET".into(),
+            path: "/api/x".into(),
+            query: query.into(),
+            headers: header
+                .map(|v| ("X-Token".to_string(), v.to_string()))
+                .into_iter()
+                .collect(),
+            body: Vec::new(),
+            door: Door::All,
+        }
+    }
+
+    #[test]
+    fn header_first_then_query_and_no_rescue() {
+        let t = Token("abc".into());
+        assert!(t.allows("", &request("token=abc", None)));
+        assert!(
+            t.allows("", &request("token=abc", Some("wrong"))),
+            "no header is configured"
+        );
+        assert!(t.allows("x-token", &request("", Some("abc"))));
+        assert!(t.allows("X-Token", &request("token=abc", Some(""))));
+        assert!(!t.allows("X-Token", &request("token=abc", Some("wrong")))); // 1.5
+        for q in [
+            "",
+            "token=",
+            "token=ab",
+            "token=abcd",
+            "Token=abc",
+            "lv=abc",
+        ] {
+            assert!(!t.allows("", &request(q, None)), "{q}");
+        }
+        assert_eq!(format!("{t:?}"), "Token");
+        assert_eq!(Token::generate().unwrap().reveal().len(), 64);
+    }
+
+    #[test]
+    fn the_hint_file_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = std::env::temp_dir().join(format!("oa-hint-{}", std::process::id()));
+        std::fs::write(&file, "old and long, and readable by all").unwrap();
+        let t = Token("abc".into());
+        t.write_hint(file.to_str().unwrap()).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "abc");
+        assert_eq!(
+            std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        std::fs::remove_file(&file).unwrap();
+        assert!(
+            t.write_hint("/no/dir/hint")
+                .unwrap_err()
+                .to_string()
+                .contains("token-hint-file")
+        );
+    }
+}

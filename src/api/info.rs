@@ -1,0 +1,264 @@
+//! What the agent is and knows: `status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail` (agent-api-v2 2.1, 2.2, 2.6).
+
+use super::{Api, reply, watch};
+use crate::error::{Error, Result};
+use crate::gate::Response;
+use crate::mysql::info::Schema;
+use crate::seed::Method;
+use crate::seed::vocabulary::ENGINES;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AgentInfo<'a> {
+    hostname: &'a str,
+    port: u16,
+    token: &'a str,
+    #[serde(rename = "MySQLPort")]
+    mysql_port: u16,
+}
+
+/// Key names and their order as in 2.6, misspelt ones included (8.7); the last key is ours and dropped by orchestrator.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AgentData {
+    local_snapshots_hosts: Vec<String>,
+    snaphost_hosts: Vec<String>,
+    logical_volumes: Vec<String>,
+    mount_point: Mount,
+    backup_dir: PathBuf,
+    backup_dir_disk_free: u64,
+    backup_dir_disk_used: u64,
+    #[serde(rename = "MySQLRunning")]
+    mysql_running: bool,
+    #[serde(rename = "MySQLDatadir")]
+    mysql_datadir: String,
+    #[serde(rename = "MySQLDatadirDiskUsed")]
+    mysql_datadir_disk_used: u64,
+    #[serde(rename = "MySQLDatadirDiskFree")]
+    mysql_datadir_disk_free: u64,
+    #[serde(rename = "MySQLDatabases")]
+    mysql_databases: BTreeMap<String, Database>,
+    availiable_seed_methods: BTreeMap<Method, MethodOptions>,
+    agent_commands: Option<Vec<String>>,
+    #[serde(rename = "NumCPU")]
+    num_cpu: usize,
+    mem_total: u64,
+    os_name: String,
+    unavailable_seed_methods: BTreeMap<Method, String>,
+}
+
+/// Never null: orchestrator dereferences it (8.4). Without LVM all of it is empty.
+#[derive(Serialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    path: String,
+    device: String,
+    #[serde(rename = "LVPath")]
+    lv_path: String,
+    file_system: String,
+    is_mounted: bool,
+    disk_usage: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Database {
+    engines: Option<Vec<String>>,
+    size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MethodOptions {
+    backup_side: &'static str,
+    supported_engines: Vec<&'static str>,
+    backup_to_datadir: bool,
+}
+
+impl Api {
+    pub(super) fn status(&self) -> Response {
+        if self.pulse.is_good(self.config.common.status_bad_seconds) {
+            return reply::json(&"OK");
+        }
+        let mut bad = reply::json(&"BAD");
+        bad.status = 500;
+        bad
+    }
+
+    pub(super) fn agent_info(&self) -> Response {
+        let token = if self.config.common.expose_token_in_agent_info {
+            self.token.reveal()
+        } else {
+            ""
+        }; // D17
+        reply::json(&AgentInfo {
+            hostname: &self.hostname,
+            port: self.config.common.port,
+            token,
+            mysql_port: self.config.mysql.port,
+        })
+    }
+
+    pub(super) fn agent_data(&self) -> Response {
+        self.engine.asked();
+        reply::json(&self.collect(&self.watch.mysql()))
+    }
+
+    /// `get-agent-data` after something has changed the server.
+    pub(super) fn agent_data_anew(&self) -> Response {
+        reply::json(&self.collect(&self.watch.mysql_anew()))
+    }
+
+    fn collect(&self, mysql: &watch::MysqlFacts) -> AgentData {
+        let disk = self.watch.disk();
+        let (num_cpu, mem_total, os_name) = watch::machine();
+        let major = mysql.server.map_or(8, |s| s.version.0);
+        let mut available = BTreeMap::new();
+        let mut unavailable = BTreeMap::new();
+        for (method, state) in self.watch.methods() {
+            match state {
+                Ok(()) => drop(available.insert(method, options(method, major))),
+                Err(why) => drop(unavailable.insert(method, why)),
+            }
+        }
+        if let Some(method) = self.engine.method_in_use() {
+            available
+                .entry(method)
+                .or_insert_with(|| options(method, major)); // 8.4
+        }
+        let backup_dir = self.config.common.backup_dir.clone();
+        AgentData {
+            local_snapshots_hosts: Vec::new(),
+            snaphost_hosts: Vec::new(),
+            logical_volumes: Vec::new(),
+            mount_point: Mount::default(),
+            backup_dir_disk_free: watch::free(&backup_dir.to_string_lossy()),
+            backup_dir_disk_used: disk.backup_used,
+            backup_dir,
+            mysql_running: self.watch.running(),
+            mysql_datadir: mysql.datadir.clone(),
+            mysql_datadir_disk_used: disk.datadir_used,
+            mysql_datadir_disk_free: watch::free(&mysql.datadir),
+            mysql_databases: mysql
+                .schemas
+                .iter()
+                .map(|(name, s)| (name.clone(), database(s)))
+                .collect(),
+            availiable_seed_methods: available,
+            agent_commands: self.command_names(),
+            num_cpu,
+            mem_total,
+            os_name,
+            unavailable_seed_methods: unavailable,
+        }
+    }
+
+    /// Names of the custom commands in a fixed order (D51); the hook after a seed is no command for anybody to call.
+    fn command_names(&self) -> Option<Vec<String>> {
+        let names: Vec<String> = self
+            .config
+            .custom_commands
+            .keys()
+            .filter(|n| *n != super::service::POST_SEED)
+            .cloned()
+            .collect();
+        if names.is_empty() { None } else { Some(names) }
+    }
+
+    /// The last 40 lines of the file named by `log_error` as one string (8.14); works with MySQL down, once it was seen up.
+    pub(super) fn error_log_tail(&self) -> Result<Response> {
+        let facts = self.watch.mysql();
+        let name = facts.log_error.as_str();
+        if name.is_empty() || name == "stderr" {
+            return Err(Error::permanent(match (name, facts.server) {
+                (_, None) => "MySQL has not answered yet, so the name of its error log is not known".to_string(),
+                _ => "log_error names no file: MySQL writes its errors to stderr; set log_error in its my.cnf".to_string(),
+            }));
+        }
+        let path = Path::new(&facts.datadir).join(name); // an absolute name stays as it is (D46)
+        let tail =
+            tail(&path, 40).map_err(|e| Error::io(format!("error log {}", path.display()), &e))?;
+        Ok(reply::json(&tail))
+    }
+}
+
+fn options(method: Method, mysql_major: u32) -> MethodOptions {
+    MethodOptions {
+        backup_side: method.backup_side().as_str(),
+        supported_engines: method.supported_engines(mysql_major),
+        backup_to_datadir: method.backup_to_datadir(),
+    }
+}
+
+/// Engines outside the ten known names are read as ROCKSDB by orchestrator, and two of a name as a duplicate that refuses the
+/// seed: at most one unknown name is sent, and none next to ROCKSDB (D43, DESIGN 9).
+fn database(schema: &Schema) -> Database {
+    let known = |e: &String| ENGINES.contains(&e.as_str());
+    let mut engines: Vec<String> = schema
+        .engines
+        .iter()
+        .filter(|e| known(e))
+        .cloned()
+        .collect();
+    if !engines.iter().any(|e| e == "ROCKSDB")
+        && let Some(unknown) = schema.engines.iter().find(|e| !known(e))
+    {
+        engines.push(unknown.clone());
+    }
+    Database {
+        engines: if engines.is_empty() {
+            None
+        } else {
+            Some(engines)
+        },
+        size: schema.size,
+    }
+}
+
+/// The last `lines` lines of a file, read from its end, at most 1 MiB.
+fn tail(path: &Path, lines: usize) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(1 << 20)))?;
+    let mut bytes = Vec::new();
+    file.take(1 << 20).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.split_inclusive('\n').collect();
+    Ok(all[all.len().saturating_sub(lines)..].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(engines: &[&str]) -> Option<Vec<String>> {
+        database(&Schema {
+            engines: engines.iter().map(|e| e.to_string()).collect(),
+            size: 1,
+        })
+        .engines
+    }
+
+    #[test]
+    fn at_most_one_unknown_engine_is_sent() {
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["Aria", "InnoDB", "S3"]).unwrap(), ["InnoDB", "Aria"]); // D43
+        assert_eq!(of(&["Aria", "ROCKSDB"]).unwrap(), ["ROCKSDB"]);
+    }
+
+    #[test]
+    fn tail_keeps_the_final_line_break() {
+        let file = std::env::temp_dir().join(format!("oa-tail-{}", std::process::id()));
+        let text: String = (1..=100).map(|n| format!("line {n}\n")).collect();
+        std::fs::write(&file, &text).unwrap();
+        let t = tail(&file, 40).unwrap();
+        assert!(t.starts_with("line 61\n") && t.ends_with("line 100\n")); // 8.14
+        std::fs::write(&file, "no end").unwrap();
+        assert_eq!(tail(&file, 40).unwrap(), "no end");
+        std::fs::remove_file(&file).unwrap();
+    }
+}

@@ -1,0 +1,312 @@
+//! Seeds (agent-api-v2 2.5, 2.7 to 2.9). Parameters are checked in the Go agent's order, with its words.
+
+use super::{Api, reply};
+use crate::error::{Error, Result};
+use crate::gate::Response;
+use crate::host::rfc3339;
+use crate::seed::engine::Started;
+use crate::seed::record::{Peer, Seed};
+use crate::seed::{Method, Side, Stage, Status};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StageState<'a> {
+    #[serde(rename = "SeedID")]
+    seed_id: i64,
+    stage: Stage,
+    hostname: &'a str,
+    timestamp: String,
+    status: Status,
+    details: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Bytes>,
+}
+
+/// Our own addition, which orchestrator drops; `Total` 0 = unknown.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Bytes {
+    bytes: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ActiveSeed<'a> {
+    #[serde(rename = "SeedID")]
+    seed_id: i64,
+    seed_status: Status,
+    method: Method,
+    side: Side,
+    stage: Stage,
+    /// Keys are the agent's numbers of the stages (0.3).
+    stages_details: Option<BTreeMap<usize, StageState<'a>>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    log_file: String,
+    log_pos: u64,
+    gtid_executed: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gtid_slave_pos: Option<String>,
+}
+
+/// A seed number.
+///
+/// # Errors
+/// In the words of Go's parser, which orchestrator's users know.
+pub(super) fn number(text: &str) -> Result<i64> {
+    integer(text, "the seed id is a whole number")
+}
+
+fn integer(text: &str, rule: &str) -> Result<i64> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse::<i64>().map_err(|e| {
+        let cause = match e.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        Error::permanent(format!(
+            "strconv.ParseInt: parsing {text:?}: {cause}; {rule}"
+        ))
+    })
+}
+
+fn port(text: &str) -> Result<u16> {
+    let rule = "the MySQL port is a number from 1 to 65535";
+    let n = integer(text, rule)?;
+    u16::try_from(n)
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| Error::permanent(format!("port {n}: {rule}")))
+}
+
+fn words<T: std::fmt::Display>(all: &[T]) -> String {
+    all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn side(word: &str) -> Result<Side> {
+    Side::parse(word).ok_or_else(|| {
+        Error::permanent(format!(
+            "Seed side undefinded: {word:?} is none of {}",
+            words(Side::ALL)
+        ))
+    })
+}
+
+fn stage(word: &str) -> Result<Stage> {
+    Stage::parse(word).ok_or_else(|| {
+        Error::permanent(format!(
+            "Seed stage undefinded: {word:?} is none of {}",
+            words(Stage::ALL)
+        ))
+    })
+}
+
+impl Api {
+    /// The method by its word, if it is available on this host (8.7: as misspelt).
+    fn usable_method(&self, word: &str) -> Result<Method> {
+        let method = Method::parse(word).ok_or_else(|| {
+            Error::permanent(format!(
+                "Seed method undefinded: {word:?} is none of {}",
+                words(Method::ALL)
+            ))
+        })?;
+        if self.engine.method_in_use() == Some(method) {
+            return Ok(method);
+        }
+        match self.watch.methods().get(&method) {
+            Some(Ok(())) => Ok(method),
+            Some(Err(why)) => Err(Error::permanent(format!(
+                "Seed method unavailiable on agent: {why}"
+            ))),
+            None => Err(Error::permanent(format!(
+                "Seed method unavailiable on agent: {method} is not enabled; set enabled = true in its section of the configuration"
+            ))),
+        }
+    }
+
+    pub(super) fn prepare(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
+        let id = number(id)?;
+        let method = self.usable_method(method)?;
+        Ok(started(
+            Stage::Prepare,
+            self.engine.prepare(id, method, side(of_side)?)?,
+        ))
+    }
+
+    pub(super) fn backup(
+        &self,
+        id: &str,
+        method: &str,
+        host: &str,
+        mysql_port: &str,
+    ) -> Result<Response> {
+        let id = number(id)?;
+        self.engine.expect_current(id, "start backup stage")?;
+        let mysql_port = port(mysql_port)?;
+        let method = self.usable_method(method)?;
+        if host.is_empty()
+            || host.starts_with('-')
+            || !host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c))
+        {
+            return Err(Error::permanent(format!(
+                "{host:?} is no host name or address"
+            )));
+        }
+        Ok(started(
+            Stage::Backup,
+            self.engine.backup(
+                id,
+                method,
+                Peer {
+                    host: host.to_string(),
+                    mysql_port,
+                },
+            )?,
+        ))
+    }
+
+    pub(super) fn restore(&self, id: &str, method: &str) -> Result<Response> {
+        let id = number(id)?;
+        self.engine.expect_current(id, "start restore stage")?;
+        Ok(started(
+            Stage::Restore,
+            self.engine.restore(id, self.usable_method(method)?)?,
+        ))
+    }
+
+    pub(super) fn cleanup(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
+        let id = number(id)?;
+        self.engine.expect_current(id, "start cleanup stage")?;
+        let method = self.usable_method(method)?;
+        Ok(started(
+            Stage::Cleanup,
+            self.engine.cleanup(id, method, side(of_side)?)?,
+        ))
+    }
+
+    pub(super) fn metadata(&self, id: &str, method: &str) -> Result<Response> {
+        let id = number(id)?;
+        self.engine.expect_current(id, "get metadata for seed")?;
+        let c = self.engine.metadata(id, self.usable_method(method)?)?;
+        Ok(reply::json(&Metadata {
+            log_file: c.log_file,
+            log_pos: c.log_pos,
+            gtid_executed: c.gtid_executed,
+            gtid_slave_pos: c.gtid_slave_pos,
+        }))
+    }
+
+    pub(super) fn stage_state(&self, id: &str, word: &str) -> Result<Response> {
+        let (id, stage) = (number(id)?, stage(word)?);
+        let view = self.engine.stage_state(id, stage)?;
+        Ok(reply::json(&StageState {
+            seed_id: id,
+            stage,
+            hostname: &self.hostname,
+            timestamp: rfc3339(view.timestamp),
+            status: view.status,
+            details: view.details,
+            progress: Some(Bytes {
+                bytes: view.bytes.0,
+                total: view.bytes.1,
+            })
+            .filter(|b| b.bytes + b.total > 0),
+        }))
+    }
+
+    pub(super) fn abort(&self, id: &str, word: &str) -> Result<Response> {
+        let id = number(id)?;
+        stage(word)?;
+        self.engine.abort(id)?;
+        Ok(reply::text(200, "killed"))
+    }
+
+    pub(super) fn active_seed(&self) -> Response {
+        let seed = self.engine.current();
+        let never = || Seed::new(0, Method::ClonePlugin, Side::Target); // what the Go agent says before any seed (2.8)
+        let none = seed.is_none();
+        let seed = seed.unwrap_or_else(never);
+        let stages = seed.stages.iter().map(|(stage, s)| {
+            let state = StageState {
+                seed_id: seed.id,
+                stage: *stage,
+                hostname: &self.hostname,
+                timestamp: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_nanos(s.changed)),
+                status: s.status,
+                details: s.details.clone(),
+                progress: None,
+            };
+            (stage.number(), state)
+        });
+        let stages: BTreeMap<_, _> = stages.collect();
+        let seed_status = match seed.status(seed.stage) {
+            Some(Status::Error) => Status::Error,
+            Some(Status::Completed) if seed.stage == Stage::Cleanup => Status::Completed,
+            _ => Status::Running,
+        };
+        reply::json(&ActiveSeed {
+            seed_id: seed.id,
+            seed_status,
+            method: seed.method,
+            side: seed.side,
+            stage: seed.stage,
+            stages_details: if none { None } else { Some(stages) },
+        })
+    }
+}
+
+/// 202 for both: a second start call is no error, and starts nothing (8.6, D4).
+fn started(stage: Stage, how: Started) -> Response {
+    match how {
+        Started::Now => reply::text(202, "Started"),
+        Started::Already => reply::text(202, &format!("{stage} stage already started for seed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fail_in_gos_words() {
+        assert!(
+            number("abc")
+                .unwrap_err()
+                .to_string()
+                .starts_with("strconv.ParseInt: parsing \"abc\": invalid syntax")
+        );
+        assert!(
+            number("9223372036854775808")
+                .unwrap_err()
+                .to_string()
+                .contains("value out of range")
+        );
+        assert_eq!(number("42").unwrap(), 42);
+        assert!(port("0").is_err() && port("65536").is_err() && port("3306").unwrap() == 3306);
+    }
+
+    #[test]
+    fn unknown_words_keep_the_misspelling() {
+        assert!(
+            side("target")
+                .unwrap_err()
+                .to_string()
+                .starts_with("Seed side undefinded")
+        ); // 8.7
+        assert!(
+            stage("Restart")
+                .unwrap_err()
+                .to_string()
+                .starts_with("Seed stage undefinded")
+        );
+    }
+}

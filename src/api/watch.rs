@@ -1,0 +1,318 @@
+//! What the information endpoints answer from. Four threads look at MySQL, at the disks, at the service command and at the
+//! tools when somebody asks; the answer waits for them for a moment and then takes the last they saw, so that neither a hung
+//! MySQL nor a slow disk nor a stage at work delays it (D8, 3.8.3).
+
+use crate::config::Config;
+use crate::host::{self, disk};
+use crate::mysql::{Endpoint, Server, connect, info};
+use crate::process::{Cancel, Launcher, run_operator_command};
+use crate::seed::Method;
+use crate::seed::engine::Engine;
+use crate::seed::methods::SeedMethod;
+use crossbeam_channel::{Sender, bounded};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an answer waits for a fresh look.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// A look younger than this is fresh.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// A value that a thread of its own looks up on demand.
+struct Sampled<T> {
+    shared: Arc<(Mutex<Latest<T>>, Condvar)>,
+    wake: Sender<()>,
+}
+
+struct Latest<T> {
+    value: Option<(Instant, T)>,
+}
+
+impl<T: Clone + Send + 'static> Sampled<T> {
+    fn start(name: &str, mut look: impl FnMut(Option<&T>) -> T + Send + 'static) -> Self {
+        let shared = Arc::new((Mutex::new(Latest::<T> { value: None }), Condvar::new()));
+        let (wake, woken) = bounded(1);
+        let own = Arc::clone(&shared);
+        let body = move || {
+            while woken.recv().is_ok() {
+                let last = own
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .value
+                    .as_ref()
+                    .map(|v| v.1.clone());
+                let begun = Instant::now();
+                let value = look(last.as_ref());
+                own.0.lock().unwrap_or_else(PoisonError::into_inner).value = Some((begun, value));
+                own.1.notify_all();
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name(format!("watch-{name}"))
+            .stack_size(512 << 10)
+            .spawn(body);
+        if let Err(e) = spawned {
+            log::error!("cannot start the thread that watches {name}: {e}");
+        }
+        Self { shared, wake }
+    }
+
+    /// A look begun at most `age` ago, for which at most `patience` is waited; else the last one there is.
+    fn get(&self, age: Duration, patience: Duration) -> Option<T> {
+        let begin = Instant::now();
+        let oldest = begin.checked_sub(age);
+        let fresh = |l: &Latest<T>| {
+            l.value
+                .as_ref()
+                .is_some_and(|(at, _)| oldest.is_none_or(|o| *at >= o))
+        };
+        let mut latest = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !fresh(&latest) && begin.elapsed() < patience {
+            let _ = self.wake.try_send(()); // full: a look is on its way
+            let wait = patience.saturating_sub(begin.elapsed());
+            latest = self
+                .shared
+                .1
+                .wait_timeout(latest, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        latest.value.as_ref().map(|(_, v)| v.clone())
+    }
+}
+
+/// What MySQL says.
+#[derive(Debug, Clone, Default)]
+pub struct MysqlFacts {
+    /// It answered.
+    pub answers: bool,
+    /// Last known.
+    pub server: Option<Server>,
+    /// Last known; from the configuration while MySQL never answered.
+    pub datadir: String,
+    /// Last known.
+    pub log_error: String,
+    /// Empty while it does not answer (2.6).
+    pub schemas: BTreeMap<String, info::Schema>,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiskFacts {
+    /// Used below `backup-dir`.
+    pub backup_used: u64,
+    /// Used below the data directory.
+    pub datadir_used: u64,
+}
+
+/// The threads.
+pub struct Watch {
+    mysql: Arc<Sampled<MysqlFacts>>,
+    disk: Sampled<DiskFacts>,
+    running: Sampled<bool>,
+    methods: Sampled<BTreeMap<Method, Result<(), String>>>,
+}
+
+impl Watch {
+    /// Starts them; none looks before it is asked.
+    pub fn start(
+        config: &Arc<Config>,
+        engine: Engine,
+        methods: Vec<Arc<dyn SeedMethod>>,
+        left_out: Vec<(Method, String)>,
+    ) -> Self {
+        let c = Arc::clone(config);
+        let mysql = Arc::new(Sampled::start("mysql", move |last| look_at_mysql(&c, last)));
+        let c = Arc::clone(config);
+        let of_mysql = Arc::clone(&mysql);
+        let disk = Sampled::start("disk", move |last: Option<&DiskFacts>| {
+            let datadir = of_mysql
+                .get(Duration::MAX, PATIENCE)
+                .map(|m| m.datadir)
+                .unwrap_or_default();
+            let last = last.copied().unwrap_or_default();
+            let mut now = DiskFacts {
+                backup_used: disk::usage(&c.common.backup_dir).unwrap_or(last.backup_used),
+                datadir_used: if datadir.is_empty() {
+                    0
+                } else {
+                    disk::usage(Path::new(&datadir)).unwrap_or(last.datadir_used)
+                },
+            };
+            if engine.is_busy() {
+                now.datadir_used = now.datadir_used.max(last.datadir_used); // never falls during a seed (DESIGN 3)
+            }
+            now
+        });
+        let c = Arc::clone(config);
+        let launcher = Launcher::new(&config.common);
+        let running = Sampled::start("service", move |_| is_running(&c, &launcher));
+        let methods = Sampled::start(
+            "methods",
+            move |last: Option<&BTreeMap<Method, Result<(), String>>>| {
+                let mut all: BTreeMap<_, _> = left_out
+                    .iter()
+                    .map(|(m, why)| (*m, Err(why.clone())))
+                    .collect();
+                all.extend(
+                    methods
+                        .iter()
+                        .map(|m| (m.method(), m.available().map_err(|e| e.to_string()))),
+                );
+                for (method, state) in &all {
+                    if last.and_then(|l| l.get(method)) != Some(state) {
+                        match state {
+                            Ok(()) => log::info!("seed method {method} is available"),
+                            Err(why) => log::warn!("seed method {method} is left out: {why}"),
+                        }
+                    }
+                }
+                all
+            },
+        );
+        Self {
+            mysql,
+            disk,
+            running,
+            methods,
+        }
+    }
+
+    /// Looks at everything, and waits up to `patience` for it: before the first registration.
+    pub fn first_look(&self, patience: Duration) {
+        self.mysql.get(patience, patience);
+        self.disk.get(patience, patience);
+        self.running.get(patience, patience);
+        self.methods.get(patience, patience);
+    }
+
+    /// MySQL, as of now or as it was last seen.
+    pub fn mysql(&self) -> MysqlFacts {
+        self.mysql.get(FRESH, PATIENCE).unwrap_or_default()
+    }
+
+    /// MySQL after something has changed it: a look begun after this call, for which a little longer is waited.
+    pub fn mysql_anew(&self) -> MysqlFacts {
+        self.running.get(Duration::ZERO, Duration::from_secs(5));
+        self.mysql
+            .get(Duration::ZERO, Duration::from_secs(5))
+            .unwrap_or_default()
+    }
+
+    /// Disk use. Walking a large tree takes long: the last known is returned at once, unless there is none.
+    pub fn disk(&self) -> DiskFacts {
+        self.disk
+            .get(FRESH, Duration::from_millis(200))
+            .unwrap_or_default()
+    }
+
+    /// What `service-status-command` says.
+    pub fn running(&self) -> bool {
+        self.running
+            .get(FRESH, Duration::from_millis(400))
+            .unwrap_or(false)
+    }
+
+    /// Usable methods, and why the others are not.
+    pub fn methods(&self) -> BTreeMap<Method, Result<(), String>> {
+        self.methods
+            .get(Duration::from_secs(5), Duration::from_millis(400))
+            .unwrap_or_default()
+    }
+}
+
+fn look_at_mysql(config: &Config, last: Option<&MysqlFacts>) -> MysqlFacts {
+    let mut now = last.cloned().unwrap_or_default();
+    now.answers = false;
+    now.schemas.clear();
+    if now.datadir.is_empty() {
+        now.datadir.clone_from(&config.mysql.datadir);
+    }
+    let ask = |now: &mut MysqlFacts| -> crate::error::Result<()> {
+        let mut conn = connect(&Endpoint::local(&config.mysql), Duration::from_secs(30))?;
+        let server = Server::ask(&mut conn)?;
+        now.server = Some(server);
+        now.datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
+        now.log_error = info::global(&mut conn, "log_error")?.unwrap_or_default();
+        now.schemas = info::schemas(&mut conn, server)?;
+        now.answers = true;
+        Ok(())
+    };
+    let asked = ask(&mut now);
+    match (&asked, last.is_none_or(|l| l.answers)) {
+        (Err(e), true) => log::warn!("{e}"),
+        (Err(e), false) => log::debug!("{e}"),
+        (Ok(()), _) => {
+            if last.is_some_and(|l| !l.answers) {
+                log::info!("MySQL answers");
+            }
+        }
+    }
+    now
+}
+
+fn is_running(config: &Config, launcher: &Launcher) -> bool {
+    let line = &config.mysql.service_status_command;
+    // A stopped MySQL is no error (D19); a status command that hangs is not waited for long.
+    let limit = config.common.command_timeout.min(Duration::from_secs(30));
+    match run_operator_command(line, launcher, limit, &Cancel::default()) {
+        Ok(out) => out.ok(),
+        Err(e) => {
+            log::warn!("mysql.service-status-command: {e}");
+            false
+        }
+    }
+}
+
+/// Free bytes of the file system of a path, 0 if unknown.
+pub fn free(path: &str) -> u64 {
+    if path.is_empty() {
+        0
+    } else {
+        crate::system::disk::space(Path::new(path)).map_or(0, |s| s.available)
+    }
+}
+
+/// Facts that do not change while the agent runs.
+pub fn machine() -> (usize, u64, String) {
+    static MACHINE: std::sync::OnceLock<(usize, u64, String)> = std::sync::OnceLock::new();
+    MACHINE
+        .get_or_init(|| (host::cpus(), host::memory_total(), host::os_name()))
+        .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_slow_look_delays_nobody_beyond_his_patience() {
+        let n = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&n);
+        let s = Sampled::start("test", move |_| {
+            let n = count.fetch_add(1, Ordering::Relaxed) + 1;
+            if n == 2 {
+                std::thread::sleep(Duration::from_millis(700));
+            }
+            n
+        });
+        assert_eq!(s.get(Duration::ZERO, Duration::from_secs(5)), Some(1));
+        assert_eq!(
+            s.get(Duration::from_secs(60), Duration::ZERO),
+            Some(1),
+            "fresh enough"
+        );
+        let begin = Instant::now();
+        assert_eq!(
+            s.get(Duration::ZERO, Duration::from_millis(100)),
+            Some(1),
+            "the last known"
+        );
+        assert!(begin.elapsed() < Duration::from_millis(500));
+        assert!(s.get(Duration::ZERO, Duration::from_secs(5)).unwrap() >= 2);
+    }
+}

@@ -1,0 +1,65 @@
+//! Arguments, usage text, exit codes.
+
+use crate::{agent, conduct, config};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: orchestrator-agent [serve] [--config FILE]     the daemon
+       orchestrator-agent seed --source H --target H  a whole seed between two agents; `seed --help` tells more
+       orchestrator-agent --version
+
+FILE is /etc/orchestrator-agent.conf unless named. -config FILE and -version work as well.
+exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wrong arguments
+";
+
+/// Version as `-version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The program.
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("seed") => conduct::run(&args[1..]),
+        Some("serve") => serve(&args[1..]),
+        _ => serve(&args),
+    }
+}
+
+fn serve(args: &[String]) -> ExitCode {
+    let mut file = PathBuf::from(config::DEFAULT_PATH);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let (name, value) = arg
+            .split_once('=')
+            .map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
+        match (name, value) {
+            ("--config" | "-config", Some(v)) => file = v.into(),
+            ("--config" | "-config", None) => match args.next() {
+                Some(v) => file = v.into(),
+                None => return usage("--config needs a file name"),
+            },
+            ("--version" | "-version", None) => {
+                println!("orchestrator-agent {VERSION}");
+                return ExitCode::SUCCESS;
+            }
+            ("--help" | "-help" | "-h", None) => {
+                print!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            _ => return usage(&format!("unknown argument {arg}")),
+        }
+    }
+    match agent::serve(&file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("orchestrator-agent: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("orchestrator-agent: {problem}\n{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,236 @@
+//! The listening sockets and the thread that accepts on them. It never ends of an accept error.
+
+use super::seldom::Seldom;
+use super::{Shared, connection};
+use crate::error::{Error, Result};
+use crate::system::net;
+use log::{debug, warn};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Pause after an accept error, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Stack of a connection's thread in bytes.
+const STACK: usize = 256 << 10;
+/// Connections taken in a row before the stop signal is looked at.
+const BURST: usize = 64;
+
+/// Descriptors that a connection with a request in work takes: its own, and three for its way through a door.
+const DESCRIPTORS: usize = 4;
+/// Descriptors that are left to the rest of the agent.
+const RESERVED: usize = 128;
+/// Connections that are served however few descriptors there are.
+const FEWEST: usize = 4;
+
+static NOT_ALLOWED: Seldom = Seldom::new();
+static FULL: Seldom = Seldom::new();
+static ACCEPT_FAILED: Seldom = Seldom::new();
+static NO_THREAD: Seldom = Seldom::new();
+
+/// Listens on all addresses. `[::]` takes IPv4 too; on a host without IPv6 it becomes `0.0.0.0`.
+///
+/// # Errors
+/// Name address and port, the settings, and the remedy.
+pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = bind(*address).map_err(|e| bind_error(*address, &e))?;
+        let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listened_port(&listener, *address)));
+        let any_v6 = address.ip() == Ipv6Addr::UNSPECIFIED;
+        listeners.push(listener);
+        // With this sysctl set [::] does not take IPv4.
+        let v6_only = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+        if any_v6 && v6_only.is_ok_and(|v| v.trim() == "1") {
+            listeners.push(bind(any_v4).map_err(|e| bind_error(any_v4, &e))?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The cap on connections: `wanted`, or what a process with `limit` descriptors can serve. Where descriptors run out
+/// tiny_http's accept threads die (see `doors`), and seeds fail for want of a pipe.
+pub(super) fn cap(wanted: usize, limit: usize) -> usize {
+    let most = (limit.saturating_sub(RESERVED) / DESCRIPTORS).max(FEWEST);
+    if wanted > most {
+        warn!(
+            "gate: max-connections in [common] is {wanted}, but with {limit} open files allowed only {most} can be \
+             served: raise LimitNOFILE in the unit file (or ulimit -n) to {}",
+            wanted.saturating_mul(DESCRIPTORS).saturating_add(RESERVED)
+        );
+    }
+    wanted.clamp(1, most)
+}
+
+fn listened_port(listener: &TcpListener, asked: SocketAddr) -> u16 {
+    listener.local_addr().map_or(asked.port(), |a| a.port())
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    const EAFNOSUPPORT: i32 = 97;
+    let bound = TcpListener::bind(address).or_else(|e| {
+        let no_v6 =
+            e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(EAFNOSUPPORT);
+        if address.ip() == Ipv6Addr::UNSPECIFIED && no_v6 {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        } else {
+            Err(e)
+        }
+    })?;
+    // A client that is gone between poll and accept must not block the thread.
+    bound.set_nonblocking(true)?;
+    Ok(bound)
+}
+
+fn bind_error(address: SocketAddr, e: &io::Error) -> Error {
+    let remedy = match e.kind() {
+        ErrorKind::AddrInUse => {
+            "another program listens there (ss -ltnp shows which): end it, or set another port in [common]"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another port in [common]"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this host has that address: correct listen-address in [common], or leave it empty for all"
+        }
+        _ => "see port and listen-address in [common]",
+    };
+    Error::permanent(format!("cannot listen on {address}: {e}; {remedy}"))
+}
+
+/// Accepts until a byte arrives on `wake` or its other end is closed.
+pub(super) fn run(listeners: &[TcpListener], wake: &UnixStream, shared: &Arc<Shared>) {
+    let mut fds: Vec<_> = vec![wake.as_fd()];
+    fds.extend(listeners.iter().map(AsFd::as_fd));
+    loop {
+        match net::wait_readable(&fds, None) {
+            Ok(ready) if ready[0] => return,
+            Ok(ready) => {
+                for (listener, _) in listeners
+                    .iter()
+                    .zip(&ready[1..])
+                    .filter(|(_, ready)| **ready)
+                {
+                    if !accept(listener, shared) && woken(wake, PAUSE) {
+                        return;
+                    }
+                }
+            }
+            Err(e) => {
+                ACCEPT_FAILED.warn(|| format!("gate: cannot wait for connections: {e}"));
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+fn woken(wake: &UnixStream, timeout: Duration) -> bool {
+    net::wait_readable(&[wake.as_fd()], Some(timeout)).is_ok_and(|ready| ready[0])
+}
+
+/// Takes what is in the queue. False: the system is short of something, and a pause is due.
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> bool {
+    for _ in 0..BURST {
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                if !welcome(socket, peer, shared) {
+                    return false;
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                ) => {}
+            Err(e) => {
+                ACCEPT_FAILED.warn(|| format!("gate: cannot accept a connection: {e}"));
+                // Too many open files is the usual reason: an idle client's may go.
+                shared.registry.evict();
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Gives a newcomer its thread, or turns it away. False: no thread could be started.
+fn welcome(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
+    if !shared.allowed.contains(peer.ip()) {
+        NOT_ALLOWED
+            .warn(|| format!("gate: {peer} turned away: not in allowed-clients in [common]"));
+        return true;
+    }
+    let options = socket.set_nodelay(true).and_then(|()| {
+        net::set_keepalive(&socket, Duration::from_secs(60), Duration::from_secs(10), 6)
+    });
+    if let Err(e) = options {
+        debug!("gate: {peer}: {e}"); // the client is gone already; its thread will see that
+    }
+    let socket = Arc::new(socket);
+    let Some(id) = shared
+        .registry
+        .enter(socket.clone(), shared.max_connections)
+    else {
+        FULL.warn(|| {
+            let cap = shared.max_connections;
+            format!("gate: {peer} turned away: all {cap} connections (max-connections in [common]) are at work")
+        });
+        return true;
+    };
+    let place = Place {
+        id,
+        shared: shared.clone(),
+    };
+    let thread = thread::Builder::new()
+        .name("gate-conn".into())
+        .stack_size(STACK);
+    let started = thread.spawn(move || connection::serve(socket, peer, place.id, &place.shared));
+    if let Err(e) = &started {
+        NO_THREAD.warn(|| format!("gate: {peer} turned away: cannot start a thread: {e}"));
+    }
+    started.is_ok()
+}
+
+/// A connection's place in the registry, given back however its thread ends, or if it cannot start.
+struct Place {
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.registry.leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_leaves_descriptors_for_the_rest_of_the_agent() {
+        assert_eq!(cap(64, 1024), 64);
+        assert_eq!(cap(1000, 1024), 224);
+        assert_eq!(cap(64, 64), FEWEST);
+        assert_eq!(cap(0, 1024), 1);
+        assert_eq!(
+            cap(usize::MAX, usize::MAX),
+            (usize::MAX - RESERVED) / DESCRIPTORS
+        );
+    }
+
+    #[test]
+    fn bind_errors_name_the_address_and_the_remedy() {
+        let refused = |address: &str| listen(&[address.parse().unwrap()]).unwrap_err().to_string();
+        let text = refused("192.0.2.1:3002");
+        assert!(
+            text.contains("192.0.2.1:3002") && text.contains("listen-address"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! `allowed-clients`: which addresses may connect at all.
+
+use crate::error::{Error, Result};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A list of addresses and networks. An empty list lets everybody in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowList(Vec<Network>);
+
+/// Addresses whose first `prefix` bits are those of `base`. IPv4 is kept as IPv4-mapped IPv6 (`::ffff:a.b.c.d`), which
+/// is also how a dual-stack listener sees IPv4 clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    base: u128,
+    prefix: u32,
+}
+
+impl AllowList {
+    /// Reads entries such as `10.1.2.3`, `10.0.0.0/8`, `2001:db8::/32`, `::1`. Bits behind the prefix are ignored.
+    ///
+    /// # Errors
+    /// Names the entry that is neither an address nor a network, and the setting.
+    pub fn parse(entries: &[String]) -> Result<Self> {
+        entries
+            .iter()
+            .map(|e| Network::parse(e.trim()))
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// True if a client with this address may connect.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = mapped(address);
+        self.0.is_empty() || self.0.iter().any(|n| (bits ^ n.base) & n.mask() == 0)
+    }
+}
+
+impl Network {
+    fn parse(entry: &str) -> Result<Self> {
+        let bad = |why: &str| {
+            Error::permanent(format!(
+                "allowed-clients in [common]: \"{entry}\" {why}; write an address such as 10.1.2.3 or a network such \
+                 as 10.0.0.0/8 or 2001:db8::/32"
+            ))
+        };
+        let (address, prefix) = match entry.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (entry, None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| bad("is not an IP address or network"))?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => width,
+            // u32's parser would take "+8".
+            Some(p) if p.bytes().all(|b| b.is_ascii_digit()) => {
+                p.parse().ok().filter(|p| *p <= width).ok_or_else(|| {
+                    bad(&format!(
+                        "has a prefix length that is not between 0 and {width}"
+                    ))
+                })?
+            }
+            Some(_) => return Err(bad("has a prefix length that is not a number")),
+        };
+        Ok(Self {
+            base: mapped(address),
+            prefix: 128 - width + prefix,
+        })
+    }
+
+    fn mask(self) -> u128 {
+        // A shift by 128 is an overflow, so prefix 0 needs its own answer.
+        u128::MAX.checked_shl(128 - self.prefix).unwrap_or(0)
+    }
+}
+
+fn mapped(address: IpAddr) -> u128 {
+    let v6: Ipv6Addr = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    v6.to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[&str]) -> Result<AllowList> {
+        AllowList::parse(&entries.iter().map(|e| (*e).to_string()).collect::<Vec<_>>())
+    }
+
+    fn lets_in(entries: &[&str], address: &str) -> bool {
+        list(entries).unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_empty_list_lets_everybody_in() {
+        assert!(lets_in(&[], "203.0.113.9"));
+        assert!(lets_in(&[], "2001:db8::1"));
+    }
+
+    #[test]
+    fn single_addresses() {
+        assert!(lets_in(&["10.1.2.3", " ::1 "], "10.1.2.3"));
+        assert!(lets_in(&["10.1.2.3", " ::1 "], "::1"));
+        assert!(!lets_in(&["10.1.2.3", "::1"], "10.1.2.4"));
+    }
+
+    #[test]
+    fn networks() {
+        assert!(lets_in(&["10.0.0.0/8"], "10.255.0.1"));
+        assert!(!lets_in(&["10.0.0.0/8"], "11.0.0.1"));
+        assert!(
+            lets_in(&["192.168.1.77/30"], "192.168.1.79"),
+            "host bits are ignored"
+        );
+        assert!(!lets_in(&["192.168.1.77/30"], "192.168.1.80"));
+        assert!(lets_in(&["2001:db8::/32"], "2001:db8:ffff::1"));
+        assert!(!lets_in(&["2001:db8::/32"], "2001:db9::1"));
+        assert!(lets_in(&["0.0.0.0/0"], "203.0.113.9"));
+        assert!(
+            !lets_in(&["0.0.0.0/0"], "2001:db8::1"),
+            "all of IPv4 is not all"
+        );
+        assert!(lets_in(&["::/0"], "203.0.113.9"));
+    }
+
+    #[test]
+    fn a_dual_stack_listener_sees_mapped_addresses() {
+        assert!(lets_in(&["10.0.0.0/8"], "::ffff:10.1.2.3"));
+        assert!(lets_in(&["::ffff:10.1.2.3"], "10.1.2.3"));
+    }
+
+    #[test]
+    fn nonsense_is_an_error_that_names_the_entry_and_the_setting() {
+        for bad in [
+            "",
+            "db1",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+        ] {
+            let text = list(&["10.1.2.3", bad]).unwrap_err().to_string();
+            assert!(
+                text.contains("allowed-clients") && text.contains(&format!("\"{bad}\"")),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The list of live connections: the cap, who gives way at the cap, and the orderly end.
+
+use std::collections::HashMap;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A client that has taken no byte of its response for this long may be closed at the cap: otherwise clients that
+/// never read could fill it.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No complete request yet: handshake, idle, head or body under way.
+    Waiting,
+    /// A handler has its request.
+    Working,
+    /// The response is on its way; `since` is the last time that bytes were taken.
+    Sending,
+}
+
+struct Entry {
+    socket: Arc<TcpStream>,
+    phase: Phase,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Live {
+    last_id: u64,
+    connections: HashMap<u64, Entry>,
+    stopping: bool,
+}
+
+/// All live connections, by id. A connection that is closed from here is no longer on the list, and learns it from
+/// the `false` of the next call that it makes.
+#[derive(Default)]
+pub(super) struct Registry {
+    live: Mutex<Live>,
+    left: Condvar,
+}
+
+impl Registry {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a newcomer in and returns its id. At `cap` the connection that has waited longest for a complete request
+    /// gives way, or one whose client has stopped reading; `None` if all are being worked on.
+    pub(super) fn enter(&self, socket: Arc<TcpStream>, cap: usize) -> Option<u64> {
+        let mut live = self.live();
+        if live.connections.len() >= cap.max(1) && !live.evict() {
+            return None;
+        }
+        live.last_id += 1;
+        let id = live.last_id;
+        live.connections.insert(
+            id,
+            Entry {
+                socket,
+                phase: Phase::Waiting,
+                since: Instant::now(),
+            },
+        );
+        Some(id)
+    }
+
+    /// Closes the connection that would give way at the cap, if there is one.
+    pub(super) fn evict(&self) -> bool {
+        self.live().evict()
+    }
+
+    /// The connection waits for its next request. False: it must end, because the gate closes or it was evicted.
+    pub(super) fn waiting(&self, id: u64) -> bool {
+        self.phase(id, Phase::Waiting) && !self.stopping()
+    }
+
+    /// The connection's request is complete and goes to a handler. False: the connection was evicted, and the request
+    /// must not be executed, since its client has seen the connection closed.
+    pub(super) fn working(&self, id: u64) -> bool {
+        self.phase(id, Phase::Working)
+    }
+
+    /// Bytes of the response are sent, or have just been sent. False: the connection was evicted.
+    pub(super) fn sending(&self, id: u64) -> bool {
+        self.phase(id, Phase::Sending)
+    }
+
+    fn phase(&self, id: u64, phase: Phase) -> bool {
+        match self.live().connections.get_mut(&id) {
+            Some(entry) => {
+                entry.phase = phase;
+                entry.since = Instant::now();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn leave(&self, id: u64) {
+        self.live().connections.remove(&id);
+        self.left.notify_all();
+    }
+
+    /// True once [`Registry::stop`] was called: each response closes its connection.
+    pub(super) fn stopping(&self) -> bool {
+        self.live().stopping
+    }
+
+    /// Ends what waits, lets what is in work finish for up to `grace`, and closes what then remains. Returns how many
+    /// that were.
+    pub(super) fn stop(&self, grace: Duration) -> usize {
+        let mut live = self.live();
+        live.stopping = true;
+        for entry in live.connections.values() {
+            if entry.phase == Phase::Waiting {
+                close(&entry.socket, Shutdown::Read);
+            }
+        }
+        let (mut live, _) = self
+            .left
+            .wait_timeout_while(live, grace, |live| !live.connections.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let remaining = live.connections.len();
+        for (_, entry) in live.connections.drain() {
+            close(&entry.socket, Shutdown::Both);
+        }
+        remaining
+    }
+}
+
+impl Live {
+    fn evict(&mut self) -> bool {
+        let oldest = |phase| {
+            let of_phase = self
+                .connections
+                .iter()
+                .filter(move |(_, e)| e.phase == phase);
+            of_phase
+                .min_by_key(|(_, e)| e.since)
+                .map(|(id, e)| (*id, e.since))
+        };
+        let victim = oldest(Phase::Waiting)
+            .or_else(|| oldest(Phase::Sending).filter(|(_, since)| since.elapsed() > STALLED));
+        let Some(entry) = victim.and_then(|(id, _)| self.connections.remove(&id)) else {
+            return false;
+        };
+        close(&entry.socket, Shutdown::Both);
+        true
+    }
+}
+
+fn close(socket: &TcpStream, how: Shutdown) {
+    // The one error is ENOTCONN: the peer was faster.
+    let _ = socket.shutdown(how);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// The server's and the client's end of a connection.
+    fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Arc::new(listener.accept().unwrap().0), client)
+    }
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn at_the_cap_the_one_that_waited_longest_gives_way() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, mut a_client) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let (c, _c) = pair(&listener);
+        let a = registry.enter(a, 2).unwrap();
+        let b = registry.enter(b, 2).unwrap();
+        assert!(registry.waiting(b), "still the younger one");
+        let c = registry.enter(c, 2).unwrap();
+        assert!(!registry.working(a), "a was evicted and may not start work");
+        assert!(registry.working(b) && registry.working(c));
+        assert_eq!(a_client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_connection_in_work_is_never_evicted() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, _a) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let a = registry.enter(a, 1).unwrap();
+        assert!(registry.working(a));
+        assert_eq!(registry.enter(b.clone(), 1), None);
+        assert!(registry.sending(a));
+        assert_eq!(
+            registry.enter(b.clone(), 1),
+            None,
+            "a response that flows is work"
+        );
+        thread::sleep(STALLED + Duration::from_millis(50));
+        assert!(
+            registry.enter(b, 1).is_some(),
+            "a client that does not read gives way"
+        );
+        assert!(!registry.sending(a));
+    }
+
+    #[test]
+    fn stop_ends_idle_ones_at_once_and_the_rest_after_the_grace() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, _a) = pair(&listener);
+        let (b, mut b_client) = pair(&listener);
+        let idle = registry.enter(a.clone(), 9).unwrap();
+        let busy = registry.enter(b, 9).unwrap();
+        assert!(registry.working(busy));
+        let grace = Duration::from_millis(200);
+        let started = Instant::now();
+        let remaining = thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!((&*a).read(&mut [0]).unwrap(), 0, "reading ended");
+                assert!(!registry.waiting(idle));
+                registry.leave(idle);
+            });
+            registry.stop(grace)
+        });
+        assert_eq!(remaining, 1);
+        assert!(started.elapsed() >= grace);
+        assert_eq!(b_client.read(&mut [0]).unwrap(), 0);
+    }
+}

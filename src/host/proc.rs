@@ -1,0 +1,178 @@
+//! What /proc says of processes: who is alive, in which group, with which TCP ports.
+
+use std::collections::HashSet;
+
+/// A process that cannot be mistaken for a later one with the same number: number, start time in clock ticks after
+/// boot (field 22 of /proc/PID/stat) and the boot's own id.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessId {
+    /// Process number; also the group's, for the leader of one.
+    pub pid: u32,
+    /// Clock ticks from boot to the start of the process.
+    pub start: u64,
+    /// /proc/sys/kernel/random/boot_id
+    pub boot: String,
+}
+
+impl ProcessId {
+    /// The identity of the live process `pid`; `None` if there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self {
+            pid,
+            start: stat(pid)?.start,
+            boot: boot_id(),
+        })
+    }
+
+    /// The members of the group that this process leads or led which are still alive, zombies left out.
+    pub fn group_alive(&self) -> Vec<u32> {
+        if boot_id() != self.boot {
+            return Vec::new();
+        }
+        // A number is not given away while a group has it, so a group whose leader has gone is still ours; if the
+        // leader is there with another start time, both numbers belong to somebody else.
+        if stat(self.pid).is_some_and(|s| s.start != self.start) {
+            return Vec::new();
+        }
+        pids()
+            .filter(|p| {
+                stat(*p)
+                    .is_some_and(|s| s.group == self.pid && s.state != 'Z' && s.start >= self.start)
+            })
+            .collect()
+    }
+}
+
+struct Stat {
+    state: char,
+    group: u32,
+    start: u64,
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_string()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything, so count from the last ')'.
+    let rest: Vec<&str> = text
+        .get(text.rfind(')')? + 1..)?
+        .split_whitespace()
+        .collect();
+    Some(Stat {
+        state: rest.first()?.chars().next()?,
+        group: rest.get(2)?.parse().ok()?,
+        start: rest.get(19)?.parse().ok()?,
+    })
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let dir = std::fs::read_dir("/proc").into_iter().flatten();
+    dir.flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
+/// cannot be read is left out.
+pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
+    let members: Vec<u32> = pids()
+        .filter(|p| stat(*p).is_some_and(|s| s.group == pgid))
+        .collect();
+    let mut sockets = HashSet::new();
+    for pid in &members {
+        for fd in std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let link = std::fs::read_link(fd.path()).unwrap_or_default();
+            let name = link.to_string_lossy();
+            if let Some(inode) = name
+                .strip_prefix("socket:[")
+                .and_then(|s| s.strip_suffix(']'))
+            {
+                sockets.insert(inode.to_string());
+            }
+        }
+    }
+    let mut ports = HashSet::new();
+    if let Some(pid) = members.first() {
+        for table in ["tcp", "tcp6"] {
+            let text =
+                std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+            for line in text.lines().skip(1) {
+                let f: Vec<&str> = line.split_whitespace().collect();
+                let (Some(local), Some(inode)) = (f.get(1), f.get(9)) else {
+                    continue;
+                };
+                if sockets.contains(*inode)
+                    && let Some(port) = local
+                        .rsplit(':')
+                        .next()
+                        .and_then(|p| u16::from_str_radix(p, 16).ok())
+                {
+                    ports.insert(port);
+                }
+            }
+        }
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    #[test]
+    fn a_group_is_known_by_number_start_and_boot() {
+        let mut c = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of(c.id()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(id.group_alive().len(), 2);
+        assert!(
+            ProcessId {
+                start: id.start + 1,
+                ..id.clone()
+            }
+            .group_alive()
+            .is_empty()
+        );
+        assert!(
+            ProcessId {
+                boot: "another".into(),
+                ..id.clone()
+            }
+            .group_alive()
+            .is_empty()
+        );
+        c.kill().unwrap(); // the leader only
+        c.wait().unwrap();
+        assert_eq!(
+            id.group_alive().len(),
+            1,
+            "the leader has gone, its child has not"
+        );
+        crate::system::process::kill_group(
+            i32::try_from(id.pid).unwrap(),
+            crate::system::process::Signal::Kill,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn finds_the_ports_of_a_group() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let me = stat(std::process::id()).unwrap().group;
+        assert!(group_tcp_ports(me).contains(&stream.local_addr().unwrap().port()));
+    }
+}

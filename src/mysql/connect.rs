@@ -1,0 +1,144 @@
+//! One way to connect, with deadlines on everything and errors that name the setting.
+
+use crate::config;
+use crate::error::{Error, Result};
+use mysql::{Conn, Opts, OptsBuilder};
+use std::time::Duration;
+
+/// Where a server is and who logs in.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Unix socket, used instead of host and port if not empty.
+    pub socket: String,
+    /// Account name.
+    pub user: String,
+    /// Its password.
+    pub password: config::Secret,
+}
+
+impl Endpoint {
+    /// The local server of `[mysql]`.
+    pub fn local(c: &config::Mysql) -> Self {
+        Self {
+            host: c.host.clone(),
+            port: c.port,
+            socket: c.socket.clone(),
+            user: c.user.clone(),
+            password: c.password.clone(),
+        }
+    }
+
+    /// Another server with the same account, as the dump tools use it.
+    pub fn remote(c: &config::Mysql, host: &str, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            socket: String::new(),
+            ..Self::local(c)
+        }
+    }
+
+    /// For messages: `host:port` or the socket's path.
+    pub fn name(&self) -> String {
+        if self.socket.is_empty() {
+            format!("{}:{}", self.host, self.port)
+        } else {
+            self.socket.clone()
+        }
+    }
+}
+
+/// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session
+/// has an empty sql_mode, so that our own statements mean the same everywhere.
+///
+/// # Errors
+/// See [`failure`].
+pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
+    let mut b = OptsBuilder::new()
+        .user(Some(&to.user))
+        .pass(Some(to.password.reveal()))
+        .prefer_socket(false)
+        .tcp_connect_timeout(Some(timeout.min(Duration::from_secs(10))))
+        .read_timeout(Some(timeout))
+        .write_timeout(Some(timeout))
+        .init(vec!["SET SESSION sql_mode = ''"]);
+    b = if to.socket.is_empty() {
+        b.ip_or_hostname(Some(&to.host)).tcp_port(to.port)
+    } else {
+        b.socket(Some(&to.socket))
+    };
+    Conn::new(Opts::from(b)).map_err(|e| failure(&to.name(), &to.user, &e))
+}
+
+/// An error of the server or of the connection, in our words. Refused logins, missing privileges and statements that the
+/// server refuses are permanent; a server that cannot be reached or does not answer is transient.
+pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
+    match e {
+        mysql::Error::MySqlError(m) => {
+            let text = format!(
+                "MySQL at {server}: ERROR {} ({}): {}",
+                m.code, m.state, m.message
+            );
+            match m.code {
+                1044 | 1045 | 1142 | 1143 | 1227 | 1370 => Error::permanent(format!(
+                    "{text}; check mysql.user = \"{user}\", mysql.password and this account's grants"
+                )),
+                1040 | 1205 | 1213 => Error::transient(text),
+                _ => Error::permanent(text),
+            }
+        }
+        other => Error::transient(format!(
+            "MySQL at {server}: {}; check that it runs and mysql.host, mysql.port, mysql.socket",
+            ascii(&other.to_string())
+        )),
+    }
+}
+
+fn ascii(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_ascii() && !c.is_ascii_control() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn at(port: u16) -> Endpoint {
+        let password = config::Secret::new("geheim");
+        Endpoint {
+            host: "127.0.0.1".into(),
+            port,
+            socket: String::new(),
+            user: "u".into(),
+            password,
+        }
+    }
+
+    #[test]
+    fn a_dead_or_silent_server_is_a_transient_error_in_time() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let begin = Instant::now();
+        let e = connect(&at(port), Duration::from_millis(300)).unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        assert_eq!(e.kind(), crate::error::Kind::Transient);
+        drop(silent);
+        let e = connect(&at(port), Duration::from_secs(3)).unwrap_err();
+        assert!(
+            e.to_string().contains("mysql.port") && !e.to_string().contains("geheim"),
+            "{e}"
+        );
+    }
+}

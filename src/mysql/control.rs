@@ -1,0 +1,158 @@
+//! Statements that change a server. Each writes nothing to the binary log: the caller's session has it off.
+
+use super::{Server, failure, info, quote_account, quote_name, quote_text};
+use crate::error::Result;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::BTreeMap;
+
+/// Runs a statement without a result.
+///
+/// # Errors
+/// The server's, with the beginning of the statement.
+pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
+    conn.query_drop(statement).map_err(|e| {
+        // Never more than the first words: the rest may hold a password.
+        let head: String = statement
+            .split_whitespace()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(" ");
+        failure("this connection", "", &e).context(head)
+    })
+}
+
+/// Keeps this session's statements out of the binary log.
+///
+/// # Errors
+/// If the account may not (SUPER or BINLOG ADMIN).
+pub fn binlog_off(conn: &mut Conn) -> Result<()> {
+    execute(conn, "SET SESSION sql_log_bin = 0")
+}
+
+/// What a load needs the server to be, as (variable, value while loading): no event may run (duplicate rows and errant GTIDs
+/// within milliseconds), and the target must be writable (DESIGN 4a).
+const WHILE_LOADING: [(&str, &str); 3] = [
+    ("event_scheduler", "OFF"),
+    ("super_read_only", "OFF"),
+    ("read_only", "OFF"),
+];
+
+/// The present values of those of [`WHILE_LOADING`] that must change. To be recorded before [`relax`] is called.
+///
+/// # Errors
+/// If a query fails.
+pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    for (name, wanted) in WHILE_LOADING {
+        match info::global(conn, name)? {
+            // A scheduler that was disabled at the server's start neither runs events nor can be set.
+            Some(v)
+                if !v.eq_ignore_ascii_case(wanted)
+                    && v != "0"
+                    && !v.eq_ignore_ascii_case("DISABLED") =>
+            {
+                out.insert(name.to_string(), v);
+            }
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+/// Sets the variables named in `present` to their values while loading. May be repeated.
+///
+/// # Errors
+/// If the account may not.
+pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in WHILE_LOADING {
+        if present.contains_key(name) {
+            execute(conn, &format!("SET GLOBAL {name} = {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets everything back, `read_only` before `super_read_only`, which implies it. May be repeated. Goes on after a failure
+/// and returns the first one.
+///
+/// # Errors
+/// If the account may not.
+pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
+    let mut first = Ok(());
+    for (name, value) in values {
+        let done = execute(
+            conn,
+            &format!("SET GLOBAL {} = {}", quote_name(name), quote_text(value)),
+        );
+        if first.is_ok() {
+            first = done;
+        }
+    }
+    first
+}
+
+/// Keeps every enabled event from running here, as a replica has them: definer, character set and collation stay as they
+/// are. Returns how many were changed. May be repeated.
+///
+/// # Errors
+/// If one cannot be altered (EVENT and SET USER or SUPER are needed).
+pub fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
+    type Event = (String, String, String, String, String);
+    let events: Vec<Event> = conn
+        .query(
+            "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION FROM information_schema.EVENTS \
+             WHERE STATUS = 'ENABLED'",
+        )
+        .map_err(|e| failure("this connection", "", &e))?;
+    for (schema, name, definer, charset, collation) in &events {
+        // ALTER EVENT takes over the session's character set, and the session's user as definer unless one is named.
+        execute(
+            conn,
+            &format!(
+                "SET SESSION character_set_client = {charset}, collation_connection = {collation}"
+            ),
+        )?;
+        let altered = execute(
+            conn,
+            &format!(
+                "ALTER DEFINER = {} EVENT {}.{} {}",
+                quote_account(definer),
+                quote_name(schema),
+                quote_name(name),
+                server.disable_event()
+            ),
+        );
+        execute(conn, "SET NAMES utf8mb4")?;
+        altered.map_err(|e| e.context(format!("event {schema}.{name}")))?;
+    }
+    Ok(events.len())
+}
+
+/// Ends the connections of account `user` whose client port is among `ports`, or whose id is in `ids`. Returns how many were
+/// found.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn kill_connections(conn: &mut Conn, user: &str, ports: &[u16], ids: &[u64]) -> Result<usize> {
+    let rows: Vec<(u64, String)> = conn
+        .query(format!(
+            "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
+            quote_text(user)
+        ))
+        .map_err(|e| failure("this connection", "", &e))?;
+    let mut found = 0;
+    for (id, host) in rows {
+        let port = host
+            .rsplit_once(':')
+            .and_then(|(_, p)| p.parse::<u16>().ok());
+        if ids.contains(&id) || port.is_some_and(|p| ports.contains(&p)) {
+            found += 1;
+            // It may have gone since; whoever calls looks again.
+            if let Err(e) = conn.query_drop(format!("KILL {id}")) {
+                log::debug!("KILL {id}: {e}");
+            }
+        }
+    }
+    Ok(found)
+}

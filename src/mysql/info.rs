@@ -1,0 +1,174 @@
+//! Questions to a server. Nothing here changes anything.
+
+use super::{Flavour, Server, Version, failure};
+use crate::error::Result;
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+use std::collections::BTreeMap;
+
+/// Schemas that belong to the server itself (agent-api-v2 2.6).
+pub const SYSTEM_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+
+/// One schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// Distinct engines of its base tables as the server names them, sorted.
+    pub engines: Vec<String>,
+    /// Data, index and free bytes as information_schema estimates them.
+    pub size: u64,
+}
+
+/// The part that a server plays in replication and clustering.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Role {
+    /// The source it replicates from, and whether one of the two threads runs.
+    pub source: Option<(String, bool)>,
+    /// Clients that read its binary log.
+    pub replicas: Vec<String>,
+    /// `Galera cluster node` or `group replication member`.
+    pub cluster: Option<&'static str>,
+}
+
+fn fail(e: &mysql::Error) -> crate::error::Error {
+    failure("this connection", "", e)
+}
+
+/// The value of a global variable; `None` if the server has no such variable.
+///
+/// # Errors
+/// If the query fails.
+pub fn global(conn: &mut Conn, name: &str) -> Result<Option<String>> {
+    let row: Option<(String, String)> = conn
+        .exec_first("SHOW GLOBAL VARIABLES WHERE Variable_name = ?", (name,))
+        .or_else(|_| {
+            conn.query_first(format!(
+                "SHOW GLOBAL VARIABLES WHERE Variable_name = {}",
+                super::quote_text(name)
+            ))
+        })
+        .map_err(|e| fail(&e))?;
+    Ok(row.map(|(_, v)| v))
+}
+
+/// True for a variable that is `ON` or `1`.
+///
+/// # Errors
+/// If the query fails.
+pub fn is_on(conn: &mut Conn, name: &str) -> Result<bool> {
+    Ok(global(conn, name)?.is_some_and(|v| v == "1" || v.eq_ignore_ascii_case("ON")))
+}
+
+/// All schemas that are not the server's own, with engines and sizes.
+///
+/// # Errors
+/// If a query fails.
+pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schema>> {
+    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0) {
+        // Or the sizes would be up to a day old, and the progress of a load invisible (DESIGN 3).
+        conn.query_drop("SET SESSION information_schema_stats_expiry = 0")
+            .map_err(|e| fail(&e))?;
+    }
+    let system = SYSTEM_SCHEMAS.map(|s| format!("'{s}'")).join(",");
+    let names: Vec<String> = conn
+        .query(format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({system})"))
+        .map_err(|e| fail(&e))?;
+    let mut out: BTreeMap<String, Schema> =
+        names.into_iter().map(|n| (n, Schema::default())).collect();
+    let rows: Vec<(String, String, u64)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, ENGINE, CAST(SUM(IFNULL(DATA_LENGTH,0)+IFNULL(INDEX_LENGTH,0)+IFNULL(DATA_FREE,0)) AS UNSIGNED) \
+             FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN ({system}) \
+             GROUP BY TABLE_SCHEMA, ENGINE ORDER BY TABLE_SCHEMA, ENGINE"
+        ))
+        .map_err(|e| fail(&e))?;
+    for (schema, engine, size) in rows {
+        let s = out.entry(schema).or_default();
+        s.engines.push(engine);
+        s.size += size;
+    }
+    Ok(out)
+}
+
+/// Its part in replication.
+///
+/// # Errors
+/// If a query fails, for example for a missing REPLICATION CLIENT (SLAVE MONITOR) or PROCESS privilege.
+pub fn role(conn: &mut Conn, server: Server) -> Result<Role> {
+    let [io, sql, host, _] = server.replica_columns();
+    let rows: Vec<Row> = conn.query(server.replica_status()).map_err(|e| fail(&e))?;
+    let text = |row: &Row, name: &str| {
+        row.get_opt::<String, _>(name)
+            .and_then(std::result::Result::ok)
+            .unwrap_or_default()
+    };
+    let mut role = Role::default();
+    for row in &rows {
+        let running = text(row, io) != "No" || text(row, sql) != "No";
+        if role.source.is_none() || running {
+            role.source = Some((text(row, host), running));
+        }
+    }
+    role.replicas = conn
+        .query("SELECT HOST FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'")
+        .map_err(|e| fail(&e))?;
+    if is_on(conn, "wsrep_on")? {
+        role.cluster = Some("Galera cluster node");
+    } else if server.flavour == Flavour::MySql
+        && global(conn, "group_replication_group_name")?.is_some_and(|v| !v.is_empty())
+    {
+        let live: Option<u64> = conn
+            .query_first("SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE <> 'OFFLINE'")
+            .map_err(|e| fail(&e))?;
+        if live.unwrap_or(0) > 0 {
+            role.cluster = Some("group replication member");
+        }
+    }
+    Ok(role)
+}
+
+/// An account as `user`, `host` and the stored hash, which is only ever compared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Host pattern.
+    pub host: String,
+    /// Plugin and stored hash.
+    pub authentication: String,
+}
+
+/// The accounts named `user`.
+///
+/// # Errors
+/// If the query fails (SELECT on mysql.user is needed).
+pub fn accounts(conn: &mut Conn, user: &str) -> Result<Vec<Account>> {
+    let rows: Vec<(String, Option<String>, Option<String>)> = conn
+        .query(format!(
+            "SELECT Host, plugin, IF(authentication_string <> '', authentication_string, '') FROM mysql.user WHERE User = {}",
+            super::quote_text(user)
+        ))
+        .map_err(|e| fail(&e))?;
+    let join = |p: Option<String>, a: Option<String>| {
+        format!("{}:{}", p.unwrap_or_default(), a.unwrap_or_default())
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(host, p, a)| Account {
+            host,
+            authentication: join(p, a),
+        })
+        .collect())
+}
+
+/// Host part of the account that this session is logged in as.
+///
+/// # Errors
+/// If the query fails.
+pub fn current_account_host(conn: &mut Conn) -> Result<String> {
+    let account: Option<String> = conn
+        .query_first("SELECT CURRENT_USER()")
+        .map_err(|e| fail(&e))?;
+    Ok(account
+        .unwrap_or_default()
+        .rsplit_once('@')
+        .map(|(_, h)| h.to_string())
+        .unwrap_or_default())
+}

@@ -1,0 +1,49 @@
+//! The MySQL or MariaDB server: connecting, what it is, and what it is asked.
+
+mod connect;
+pub mod control;
+pub mod info;
+mod server;
+
+pub use connect::{Endpoint, connect, failure};
+pub use server::{Flavour, Server, Version, client_tools, dump_tools};
+
+/// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session
+/// whose sql_mode has no NO_BACKSLASH_ESCAPES; [`connect()`] sees to that.
+pub fn quote_text(s: &str) -> String {
+    let mut out = String::with_capacity(s.len() + 2);
+    out.push('\'');
+    for c in s.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// A name in backticks.
+pub fn quote_name(s: &str) -> String {
+    format!("`{}`", s.replace('`', "``"))
+}
+
+/// `user@host` as the server prints it, quoted again; the host is what follows the last `@`.
+pub fn quote_account(account: &str) -> String {
+    let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
+    format!("{}@{}", quote_name(user), quote_name(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_leaves_nothing_open() {
+        assert_eq!(quote_text(r"a'b\c"), r"'a''b\\c'");
+        assert_eq!(quote_name("a`b"), "`a``b`");
+        assert_eq!(quote_account("a@b@localhost"), "`a@b`@`localhost`");
+    }
+}

@@ -1,0 +1,115 @@
+//! The two calls to one orchestrator.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What the agent says of itself (1.1).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Registration {
+    /// The name under which orchestrator knows the MySQL instance.
+    pub hostname: String,
+    /// The agent's own port.
+    pub port: u16,
+    /// The secret.
+    #[serde(skip)]
+    pub token: crate::config::Secret,
+    /// Port of MySQL.
+    #[serde(rename = "MySQLPort")]
+    pub mysql_port: u16,
+}
+
+/// HTTP client for one orchestrator.
+pub struct Client {
+    agent: ureq::Agent,
+    base: String,
+}
+
+impl Client {
+    /// For `url`:`agents_port`. The registration's answer comes only after orchestrator has called this agent back, so the
+    /// whole call may take `timeout` for the connection and as long again, three times over, for the answer.
+    pub fn new(url: &str, agents_port: u16, timeout: Duration) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_connect(Some(timeout))
+            .timeout_global(Some(timeout * 3))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent("orchestrator-agent")
+            .build();
+        Self {
+            agent: config.into(),
+            base: format!("{url}:{agents_port}"),
+        }
+    }
+
+    /// For messages.
+    pub fn name(&self) -> &str {
+        &self.base
+    }
+
+    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status (1.2, 8.18).
+    ///
+    /// # Errors
+    /// Transient: no answer, or a refusal with its text.
+    pub fn register(&self, who: &Registration) -> Result<()> {
+        let mut body = serde_json::to_value(who).map_err(|e| Error::permanent(e.to_string()))?;
+        body["Token"] = who.token.reveal().into();
+        let url = format!("{}/api/register-agent", self.base);
+        let sent = self
+            .agent
+            .post(&url)
+            .header("Content-Type", "application/json")
+            .send(body.to_string());
+        let (status, text) = self.read(sent)?;
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if value.is_string() && status == 200 {
+            return Ok(());
+        }
+        let why = value
+            .get("Message")
+            .and_then(|m| m.as_str())
+            .map_or_else(|| first_words(&text), str::to_string);
+        Err(Error::transient(format!(
+            "{} refused the registration (status {status}): {why}",
+            self.base
+        )))
+    }
+
+    /// Any HTTP answer counts (1.3).
+    ///
+    /// # Errors
+    /// Transient: no answer.
+    pub fn ping(&self) -> Result<()> {
+        self.read(
+            self.agent
+                .get(format!("{}/api/agent-ping", self.base))
+                .call(),
+        )
+        .map(drop)
+    }
+
+    fn read(
+        &self,
+        answer: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(u16, String)> {
+        let fail = |e: ureq::Error| {
+            Error::transient(format!(
+                "{}: {e}; check orchestrator.url and agents-port",
+                self.base
+            ))
+        };
+        let mut answer = answer.map_err(fail)?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(64 << 10)
+            .read_to_string()
+            .map_err(fail)?;
+        Ok((answer.status().as_u16(), text))
+    }
+}
+
+fn first_words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

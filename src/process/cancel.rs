@@ -1,0 +1,107 @@
+//! A request to end, seen by any number of threads.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Cloneable; all clones speak of the same work.
+#[derive(Clone)]
+pub struct Cancel {
+    shared: Arc<Mutex<State>>,
+    signal: Receiver<()>,
+}
+
+struct State {
+    /// Dropping it closes the channel, which wakes every receiver.
+    open: Option<Sender<()>>,
+    reason: String,
+}
+
+impl Default for Cancel {
+    fn default() -> Self {
+        let (open, signal) = bounded(0);
+        Self {
+            shared: Arc::new(Mutex::new(State {
+                open: Some(open),
+                reason: String::new(),
+            })),
+            signal,
+        }
+    }
+}
+
+impl Cancel {
+    /// Asks the work to end. The first reason stays.
+    pub fn cancel(&self, reason: &str) {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.open.take().is_some() {
+            state.reason = reason.to_string();
+        }
+    }
+
+    /// True once [`Cancel::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open
+            .is_none()
+    }
+
+    /// Why; empty while not cancelled.
+    pub fn reason(&self) -> String {
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reason
+            .clone()
+    }
+
+    /// A channel that becomes ready (disconnected) when the work is to end; for `select!`.
+    pub fn signal(&self) -> &Receiver<()> {
+        &self.signal
+    }
+
+    /// An error once cancelled.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::cancelled`]
+    pub fn check(&self) -> crate::error::Result<()> {
+        if self.is_cancelled() {
+            Err(crate::error::Error::cancelled())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sleeps, but not beyond a cancellation. False if cancelled.
+    pub fn sleep(&self, time: std::time::Duration) -> bool {
+        matches!(
+            self.signal.recv_timeout(time),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn wakes_sleepers_and_keeps_the_first_reason() {
+        let c = Cancel::default();
+        assert!(c.sleep(Duration::from_millis(1)) && c.check().is_ok());
+        let other = c.clone();
+        let t = std::thread::spawn(move || {
+            let begin = Instant::now();
+            (other.sleep(Duration::from_secs(30)), begin.elapsed())
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        c.cancel("first");
+        c.cancel("second");
+        let (slept, took) = t.join().unwrap();
+        assert!(!slept && took < Duration::from_secs(5));
+        assert_eq!(c.reason(), "first");
+        assert!(c.check().unwrap_err().is_cancelled());
+    }
+}

@@ -1,0 +1,225 @@
+//! Operators' own commands (service, snapshot, custom): run by `/bin/sh -c`, so that quotes, pipes and redirections mean
+//! what they mean in a shell (D13), with a deadline (`common.command-timeout`) and a bounded answer.
+
+use super::{Cancel, Exit, Launcher, Running};
+use crate::error::{Error, Result};
+use crossbeam_channel::{bounded, select};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// At most this much of a command's standard output is kept, in bytes.
+const STDOUT_LIMIT: usize = 1 << 20;
+
+/// What a command gave.
+#[derive(Debug)]
+pub struct Output {
+    /// Standard output, at most 1 MiB.
+    pub stdout: String,
+    exit: Exit,
+}
+
+impl Output {
+    /// The standard output of a command that ended with 0.
+    ///
+    /// # Errors
+    /// Permanent, with exit status and stderr.
+    pub fn success(self) -> Result<String> {
+        self.exit.check()?;
+        Ok(self.stdout)
+    }
+
+    /// True for exit status 0.
+    pub fn ok(&self) -> bool {
+        self.exit.status.success()
+    }
+}
+
+/// How a command line reaches its programs under sudo: a plain pipeline has each member prefixed, as sudoers rules
+/// expect; anything with more grammar goes to one `sudo sh -c`.
+fn build(line: &str, launcher: &Launcher) -> Command {
+    let mut cmd;
+    if launcher.sudo() && has_grammar(line) {
+        cmd = launcher.command(Path::new("/bin/sh"));
+    } else {
+        cmd = Command::new("/bin/sh");
+        cmd.env("PATH", super::launch::search_path());
+    }
+    let text = if launcher.sudo() && !has_grammar(line) {
+        prefix_members(line, launcher)
+    } else {
+        line.to_string()
+    };
+    cmd.arg("-c").arg(text);
+    cmd
+}
+
+/// True if the line holds more than words and single `|` outside quotes.
+fn has_grammar(line: &str) -> bool {
+    line.contains("||")
+        || line.contains([
+            '"', '\'', '\\', '>', '<', '&', ';', '$', '`', '(', ')', '{', '}', '\n', '#', '~', '=',
+        ])
+}
+
+fn prefix_members(line: &str, launcher: &Launcher) -> String {
+    let user = launcher.sudo_user();
+    let sudo = if user.is_empty() {
+        "sudo -n --".to_string()
+    } else {
+        format!("sudo -n -u '{}' --", user.replace('\'', ""))
+    };
+    let members: Vec<String> = line
+        .split('|')
+        .map(|m| format!("{sudo} {}", m.trim()))
+        .collect();
+    members.join(" | ")
+}
+
+/// Runs an operator's command line to its end.
+///
+/// # Errors
+/// Permanent when it cannot be started; transient when it runs longer than `timeout` (it is then killed with all its
+/// children); cancelled. A command that fails is in the [`Output`].
+pub fn run_operator_command(
+    line: &str,
+    launcher: &Launcher,
+    timeout: Duration,
+    cancel: &Cancel,
+) -> Result<Output> {
+    let name = line.split_whitespace().next().unwrap_or("").to_string();
+    if name.is_empty() {
+        return Err(Error::permanent("the command is empty"));
+    }
+    let mut cmd = build(line, launcher);
+    cmd.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut tool = Running::start(&mut cmd, &name, launcher)?;
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let (closed_tx, closed) = bounded::<()>(0);
+    if let Some(pipe) = tool.take_stdout() {
+        let text = Arc::clone(&text);
+        std::thread::spawn(move || {
+            keep_head(pipe, &text);
+            drop(closed_tx);
+        });
+    }
+    select! {
+        recv(tool.exited()) -> _ => {}
+        recv(cancel.signal()) -> _ => {
+            tool.end()?;
+            return Err(Error::cancelled());
+        }
+        default(timeout) => {
+            tool.end()?;
+            return Err(Error::transient(format!(
+                "error: command \"{name}\": explicitly killed after {}s (common.command-timeout), stderr: ", timeout.as_secs()
+            )));
+        }
+    }
+    let exit = tool.finish_leaving_children()?;
+    // A server that the command started may hold the pipe for ever: take what is there.
+    let _ = closed.recv_timeout(Duration::from_millis(500));
+    let kept = text.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Output {
+        stdout: String::from_utf8_lossy(&kept).into_owned(),
+        exit,
+    })
+}
+
+/// Reads to the end, so that the command never blocks on a full pipe, and keeps the first [`STDOUT_LIMIT`] bytes.
+fn keep_head(mut pipe: impl Read, text: &Mutex<Vec<u8>>) {
+    let mut buf = [0u8; 4096];
+    while let Ok(n) = pipe.read(&mut buf) {
+        if n == 0 {
+            return;
+        }
+        let mut t = text.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = STDOUT_LIMIT.saturating_sub(t.len()).min(n);
+        t.extend_from_slice(&buf[..room]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn sh(line: &str) -> Result<Output> {
+        run_operator_command(
+            line,
+            &Launcher::default(),
+            Duration::from_secs(10),
+            &Cancel::default(),
+        )
+    }
+
+    #[test]
+    fn means_what_a_shell_means() {
+        assert_eq!(
+            sh("echo 'a|b' \"c > d\" | tr a-z A-Z")
+                .unwrap()
+                .success()
+                .unwrap(),
+            "A|B C > D\n"
+        ); // D13
+        assert_eq!(
+            sh("X=1; echo $((X+1)) && printf %s ok")
+                .unwrap()
+                .success()
+                .unwrap(),
+            "2\nok"
+        );
+        let e = sh("echo oops >&2; exit 32")
+            .unwrap()
+            .success()
+            .unwrap_err()
+            .to_string();
+        assert_eq!(e, "error: command \"echo\": exit status 32, stderr: oops\n");
+        assert!(sh("  ").is_err());
+    }
+
+    #[test]
+    fn has_a_deadline_and_a_bounded_answer() {
+        let begin = Instant::now();
+        let late = run_operator_command(
+            "sleep 30 & wait",
+            &Launcher::default(),
+            Duration::from_millis(200),
+            &Cancel::default(),
+        );
+        assert!(late.unwrap_err().to_string().contains("command-timeout"));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let out = sh("head -c 3000000 /dev/zero").unwrap().success().unwrap();
+        assert_eq!(out.len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_service_that_the_command_started_lives_on() {
+        let begin = Instant::now();
+        let out = sh("sleep 77.5 & echo started $!")
+            .unwrap()
+            .success()
+            .unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        let pid: u32 = out.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(crate::host::proc::ProcessId::of(pid).is_some());
+        Command::new("kill").arg(pid.to_string()).status().unwrap();
+    }
+
+    #[test]
+    fn sudo_goes_before_each_member_of_a_plain_pipeline() {
+        let plain = Launcher::default();
+        assert_eq!(
+            prefix_members("lvs | grep snap", &plain),
+            "sudo -n -- lvs | sudo -n -- grep snap"
+        );
+        assert!(
+            has_grammar("a > b")
+                && has_grammar("a || b")
+                && has_grammar("echo $X")
+                && !has_grammar("a -x | b")
+        );
+    }
+}

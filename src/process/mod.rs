@@ -1,0 +1,16 @@
+//! Running tools and operators' commands: argument vectors, sudo, pipes, stderr tails, credentials files, and the end of a
+//! whole process tree. No shell is ever put around a tool; operators' own commands are given to `/bin/sh -c`.
+
+mod cancel;
+mod command;
+mod credentials;
+mod launch;
+mod pipe;
+mod running;
+
+pub use cancel::Cancel;
+pub use command::{Output, run_operator_command};
+pub use credentials::{Credentials, Login};
+pub use launch::Launcher;
+pub use pipe::{Job, feed_from, run, save_to};
+pub use running::{Exit, Running};

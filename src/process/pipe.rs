@@ -1,0 +1,250 @@
+//! A tool with one end of its stream in our hands: its output into a file, or its input from a reader. The bytes pass
+//! through this process (by splice(2) where the kernel can), so an agent that dies takes the stream with it.
+
+use super::{Cancel, Exit, Running};
+use crate::error::{Error, Result};
+use crossbeam_channel::{Receiver, bounded, never, select};
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+/// Bytes between two reports of progress.
+const CHUNK: u64 = 1 << 20;
+/// How long to wait for the other half after one half has ended.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What a run needs besides the tool.
+pub struct Job<'a> {
+    /// Ends the run when it is cancelled.
+    pub cancel: &'a Cancel,
+    /// Called with the process group before it is killed because of a cancellation or a failed stream.
+    pub before_kill: &'a dyn Fn(u32),
+}
+
+/// Waits for a tool whose streams need no care from us.
+///
+/// # Errors
+/// Cancelled. The tool's own failure is in the [`Exit`].
+pub fn run(tool: Running, job: &Job) -> Result<Exit> {
+    complete(tool, &never(), job).map(|(exit, _)| exit)
+}
+
+/// Copies the tool's standard output into `out` until it ends; `progress` is told the bytes so far. Returns the exit and the
+/// number of bytes. Nothing is flushed or synced here.
+///
+/// # Errors
+/// Cancelled, or a failed write (a full disk is permanent). The tool's own failure is in the [`Exit`].
+pub fn save_to<W, P>(
+    mut tool: Running,
+    mut out: W,
+    mut progress: P,
+    job: &Job,
+) -> Result<(Exit, u64)>
+where
+    W: Write + Send + 'static,
+    P: FnMut(u64) + Send + 'static,
+{
+    let Some(mut stdout) = tool.take_stdout() else {
+        return Err(Error::permanent(
+            "internal: the tool's standard output is not a pipe",
+        ));
+    };
+    let pump = spawn_pump(move || copy(&mut stdout, &mut out, &mut progress));
+    complete(tool, &pump, job)
+}
+
+/// Feeds the tool's standard input from `input` and closes it at the end; `progress` is told the bytes so far.
+///
+/// # Errors
+/// Cancelled, or a failed read. A tool that stops reading is judged by its exit status alone.
+pub fn feed_from<R, P>(
+    mut tool: Running,
+    mut input: R,
+    mut progress: P,
+    job: &Job,
+) -> Result<(Exit, u64)>
+where
+    R: Read + Send + 'static,
+    P: FnMut(u64) + Send + 'static,
+{
+    let Some(mut stdin) = tool.take_stdin() else {
+        return Err(Error::permanent(
+            "internal: the tool's standard input is not a pipe",
+        ));
+    };
+    let pump = spawn_pump(move || copy(&mut input, &mut stdin, &mut progress));
+    complete(tool, &pump, job)
+}
+
+fn spawn_pump(
+    work: impl FnOnce() -> io::Result<u64> + Send + 'static,
+) -> Receiver<io::Result<u64>> {
+    let (tx, rx) = bounded(1);
+    std::thread::spawn(move || {
+        let _ = tx.send(work()); // nobody waits any more after a kill: fine
+    });
+    rx
+}
+
+fn copy<R: Read, W: Write>(
+    from: &mut R,
+    to: &mut W,
+    progress: &mut impl FnMut(u64),
+) -> io::Result<u64> {
+    let mut done = 0;
+    loop {
+        // io::copy knows splice(2) for the types that are really there.
+        let n = io::copy(&mut from.by_ref().take(CHUNK), to)?;
+        if n == 0 {
+            to.flush()?;
+            return Ok(done);
+        }
+        done += n;
+        progress(done);
+    }
+}
+
+fn complete(tool: Running, pump: &Receiver<io::Result<u64>>, job: &Job) -> Result<(Exit, u64)> {
+    let mut pumped: Option<io::Result<u64>> = None;
+    let no_pump = never();
+    loop {
+        let waiting = if pumped.is_none() { pump } else { &no_pump };
+        select! {
+            recv(tool.exited()) -> _ => break,
+            recv(job.cancel.signal()) -> _ => {
+                (job.before_kill)(tool.group());
+                tool.end()?;
+                return Err(Error::cancelled());
+            }
+            recv(waiting) -> result => {
+                let result = result.unwrap_or_else(|_| Err(io::Error::other("the copying thread died")));
+                if let Err(e) = &result && e.kind() != io::ErrorKind::BrokenPipe {
+                    let e = Error::io("stream", e);
+                    (job.before_kill)(tool.group());
+                    tool.end()?;
+                    return Err(e);
+                }
+                pumped = Some(result);
+            }
+        }
+    }
+    let exit = tool.finish()?;
+    if pumped.is_none() && is_real(pump) {
+        pumped = pump.recv_timeout(LINGER).ok();
+    }
+    match pumped {
+        Some(Ok(n)) => Ok((exit, n)),
+        // The tool gave up reading: its own status tells why. Success of a tool that did not read all is no success.
+        Some(Err(e)) if exit.status.success() => Err(Error::io("stream", &e)),
+        None if is_real(pump) && exit.status.success() => Err(Error::permanent(
+            "the tool ended but another process still holds its stream",
+        )),
+        _ => Ok((exit, 0)),
+    }
+}
+
+/// `never()` has no sender and can never deliver; everything else here is a channel of capacity one.
+fn is_real(pump: &Receiver<io::Result<u64>>) -> bool {
+    pump.capacity() == Some(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Launcher;
+    use super::*;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
+
+    fn start(script: &str) -> Running {
+        let mut c = Command::new("sh");
+        c.args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        Running::start(&mut c, "sh", &Launcher::default()).unwrap()
+    }
+
+    fn job(cancel: &Cancel) -> Job<'_> {
+        Job {
+            cancel,
+            before_kill: &|_| {},
+        }
+    }
+
+    #[test]
+    fn output_is_counted_and_status_kept() {
+        let c = Cancel::default();
+        let seen = Arc::new(AtomicU64::new(0));
+        let s = Arc::clone(&seen);
+        let tool = start("head -c 5000000 /dev/zero; exit 7");
+        let (exit, n) = save_to(
+            tool,
+            io::sink(),
+            move |b| s.store(b, Ordering::Relaxed),
+            &job(&c),
+        )
+        .unwrap();
+        assert_eq!(
+            (n, seen.load(Ordering::Relaxed), exit.status.code()),
+            (5_000_000, 5_000_000, Some(7))
+        );
+    }
+
+    #[test]
+    fn a_failed_write_ends_the_tool_and_names_the_cause() {
+        let c = Cancel::default();
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let tool = start("yes");
+        let e = save_to(tool, full, |_| {}, &job(&c)).unwrap_err();
+        assert!(e.to_string().contains("No space left"), "{e}");
+        assert_eq!(e.kind(), crate::error::Kind::Permanent);
+    }
+
+    #[test]
+    fn input_is_fed_to_the_end_and_a_deaf_tool_is_judged_by_its_status() {
+        let c = Cancel::default();
+        let (exit, n) =
+            feed_from(start("wc -c >&2"), &[7u8; 3_000_000][..], |_| {}, &job(&c)).unwrap();
+        assert_eq!((n, exit.stderr.trim()), (3_000_000, "3000000"));
+        let (exit, _) = feed_from(
+            start("exec <&-; echo no >&2; exit 4"),
+            io::repeat(1),
+            |_| {},
+            &job(&c),
+        )
+        .unwrap();
+        assert_eq!((exit.status.code(), exit.stderr.trim()), (Some(4), "no"));
+        assert!(feed_from(start("exit 0"), io::repeat(1), |_| {}, &job(&c)).is_err());
+    }
+
+    #[test]
+    fn cancel_ends_it_soon_and_calls_the_hook_first() {
+        let c = Cancel::default();
+        let tool = start("sleep 100");
+        let id = tool.id().unwrap();
+        let hook = AtomicU64::new(0);
+        let before_kill = |g: u32| hook.store(u64::from(g), Ordering::Relaxed);
+        let other = c.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            other.cancel("test");
+        });
+        let begin = Instant::now();
+        let e = save_to(
+            tool,
+            io::sink(),
+            |_| {},
+            &Job {
+                cancel: &c,
+                before_kill: &before_kill,
+            },
+        )
+        .unwrap_err();
+        assert!(e.is_cancelled() && begin.elapsed() < Duration::from_secs(3));
+        assert_eq!(hook.load(Ordering::Relaxed), u64::from(id.pid));
+        assert!(id.group_alive().is_empty());
+    }
+}

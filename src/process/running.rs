@@ -1,0 +1,305 @@
+//! One child process that leads a group of its own, from start to the end of its whole tree.
+
+use super::Launcher;
+use crate::error::{Error, Result};
+use crate::host::proc::ProcessId;
+use crate::system::process::{Signal, kill_group, wait_unreaped};
+use crossbeam_channel::{Receiver, bounded};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How much of a tool's last words is kept, in bytes.
+const STDERR_TAIL: usize = 8 * 1024;
+/// How long a tool may take to end after SIGTERM before it gets SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a tool ended.
+#[derive(Debug)]
+pub struct Exit {
+    name: String,
+    /// The status of the tool itself.
+    pub status: ExitStatus,
+    /// The last 8 KiB of its standard error.
+    pub stderr: String,
+}
+
+impl Exit {
+    /// Ok only for exit status 0.
+    ///
+    /// # Errors
+    /// Permanent, in the Go agent's form (agent-api-v2 2.3): `error: command "x": exit status 2, stderr: ...`.
+    pub fn check(&self) -> Result<()> {
+        if self.status.success() {
+            return Ok(());
+        }
+        let cause = match (self.status.code(), self.status.signal()) {
+            (Some(c), _) => format!("exit status {c}"),
+            (None, Some(s)) => format!("killed by signal {s}"),
+            (None, None) => "ended without a status".into(),
+        };
+        Err(Error::permanent(format!(
+            "error: command \"{}\": {cause}, stderr: {}",
+            self.name, self.stderr
+        )))
+    }
+}
+
+/// A running child. Dropping it ends its whole group.
+pub struct Running {
+    name: String,
+    child: Child,
+    exited: Receiver<()>,
+    stderr: Arc<Mutex<VecDeque<u8>>>,
+    stderr_closed: Receiver<()>,
+    sudo: bool,
+    reaped: bool,
+}
+
+impl Running {
+    /// Starts `cmd` as leader of its own process group, its standard error kept as a tail. Standard input and output
+    /// are as the caller set them.
+    ///
+    /// # Errors
+    /// Permanent if the program cannot be started, with the program's name.
+    pub fn start(cmd: &mut Command, name: &str, launcher: &Launcher) -> Result<Self> {
+        let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
+        let mut child =
+            spawned.map_err(|e| Error::permanent(format!("cannot start {name}: {e}")))?;
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let (closed_tx, stderr_closed) = bounded::<()>(0);
+        if let Some(pipe) = child.stderr.take() {
+            let tail = Arc::clone(&stderr);
+            std::thread::spawn(move || {
+                keep_tail(pipe, &tail);
+                drop(closed_tx);
+            });
+        }
+        let (exited_tx, exited) = bounded(1);
+        let pid = child.id();
+        std::thread::spawn(move || {
+            if let Err(e) = wait_unreaped(pid) {
+                log::error!("waiting for process {pid}: {e}");
+            }
+            let _ = exited_tx.send(()); // nobody listens any more: fine
+        });
+        let sudo = launcher.sudo();
+        Ok(Self {
+            name: name.to_string(),
+            child,
+            exited,
+            stderr,
+            stderr_closed,
+            sudo,
+            reaped: false,
+        })
+    }
+
+    /// Its identity, for the record of the seed.
+    pub fn id(&self) -> Option<ProcessId> {
+        ProcessId::of(self.child.id())
+    }
+
+    /// The process group's number.
+    pub fn group(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard output, once.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Its standard input, once.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// Ready once the tool itself has ended (it is not reaped yet).
+    pub fn exited(&self) -> &Receiver<()> {
+        &self.exited
+    }
+
+    /// Takes the result of a tool that has ended, and ends what is left of its group.
+    ///
+    /// # Errors
+    /// If the system does not give its status.
+    pub fn finish(mut self) -> Result<Exit> {
+        self.signal(Signal::Kill); // grandchildren that outlive their leader, while the number is still ours
+        self.reap()
+    }
+
+    /// Takes the result of a command that has ended and leaves alone what it started: a service command may well have
+    /// put mysqld into its own group.
+    ///
+    /// # Errors
+    /// If the system does not give its status.
+    pub fn finish_leaving_children(mut self) -> Result<Exit> {
+        self.reap()
+    }
+
+    /// Ends the whole group: TERM, two seconds of grace, KILL; then reaps.
+    ///
+    /// # Errors
+    /// If the system does not give its status.
+    pub fn end(mut self) -> Result<Exit> {
+        self.stop();
+        self.reap()
+    }
+
+    /// Ends the group; the leader stays a zombie until it is reaped, so the number is ours up to the last signal.
+    fn stop(&mut self) {
+        self.signal(Signal::Term);
+        if self.exited.recv_timeout(GRACE).is_err() {
+            self.signal(Signal::Kill);
+            if self.exited.recv_timeout(GRACE).is_err() {
+                log::error!(
+                    "{} (process {}) does not end after SIGKILL",
+                    self.name,
+                    self.child.id()
+                );
+            }
+        }
+        self.signal(Signal::Kill); // what is left of the group when its leader ended by itself
+    }
+
+    fn reap(&mut self) -> Result<Exit> {
+        self.reaped = true;
+        let status = self
+            .child
+            .wait()
+            .map_err(|e| Error::io(format!("status of {}", self.name), &e))?;
+        // A process that escaped the group may hold stderr open for ever: do not wait long for the last words.
+        let _ = self.stderr_closed.recv_timeout(Duration::from_millis(500));
+        let bytes: Vec<u8> = self
+            .stderr
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect();
+        Ok(Exit {
+            name: self.name.clone(),
+            status,
+            stderr: String::from_utf8_lossy(&bytes).into_owned(),
+        })
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Ok(pgid) = i32::try_from(self.child.id()) else {
+            return;
+        };
+        let Err(e) = kill_group(pgid, signal) else {
+            return;
+        };
+        if !self.sudo {
+            log::error!("cannot signal {} (group {pgid}): {e}", self.name);
+            return;
+        }
+        // An unprivileged agent may not signal what sudo started, and SIGKILL for sudo alone would orphan the tool.
+        let name = if signal == Signal::Kill {
+            "-KILL"
+        } else {
+            "-TERM"
+        };
+        let done = Command::new("sudo")
+            .args(["-n", "kill", name, "--", &format!("-{pgid}")])
+            .output();
+        if !done.as_ref().is_ok_and(|o| o.status.success()) {
+            log::warn!(
+                "sudo kill {name} of {} (group {pgid}) failed: allow `kill` in sudoers",
+                self.name
+            );
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.stop();
+            if let Err(e) = self.reap() {
+                log::error!("{e}");
+            }
+        }
+    }
+}
+
+fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>) {
+    let mut buf = [0u8; 4096];
+    while let Ok(n) = pipe.read(&mut buf) {
+        if n == 0 {
+            return;
+        }
+        let mut t = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        t.extend(&buf[..n]);
+        let excess = t.len().saturating_sub(STDERR_TAIL);
+        t.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Running {
+        Running::start(
+            Command::new("sh").args(["-c", script]),
+            "sh",
+            &Launcher::default(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn failure_has_status_and_a_bounded_stderr() {
+        let r = sh("head -c 100000 /dev/zero | tr '\\0' x >&2; echo last words >&2; exit 3");
+        r.exited().recv().unwrap();
+        let exit = r.finish().unwrap();
+        let text = exit.check().unwrap_err().to_string();
+        assert!(
+            text.starts_with("error: command \"sh\": exit status 3, stderr: x"),
+            "{text}"
+        );
+        assert!(text.ends_with("last words\n") && exit.stderr.len() <= STDERR_TAIL);
+    }
+
+    #[test]
+    fn ending_takes_the_grandchildren_along_even_when_they_ignore_term() {
+        let r = sh(
+            "trap '' TERM; (trap '' TERM; sleep 100) & echo ready >&2; while :; do sleep 1; done",
+        );
+        std::thread::sleep(Duration::from_millis(200));
+        let id = r.id().unwrap();
+        assert!(id.group_alive().len() >= 2);
+        assert!(!r.end().unwrap().status.success());
+        assert!(id.group_alive().is_empty());
+    }
+
+    #[test]
+    fn a_leader_that_exits_does_not_leave_its_children() {
+        let r = sh("sleep 100 & exit 0");
+        let id = r.id().unwrap();
+        r.exited().recv().unwrap();
+        r.finish().unwrap().check().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(id.group_alive().is_empty());
+    }
+
+    #[test]
+    fn drop_ends_the_group() {
+        let r = sh("sleep 100");
+        let id = r.id().unwrap();
+        drop(r);
+        assert!(id.group_alive().is_empty());
+        let e = Running::start(
+            &mut Command::new("/no/such/tool"),
+            "tool",
+            &Launcher::default(),
+        );
+        assert!(e.err().unwrap().to_string().contains("cannot start tool"));
+    }
+}

@@ -1,0 +1,158 @@
+//! What a stage's thread holds: its cancellation, its progress, and its way to the record.
+
+use super::engine::Engine;
+use super::record::Seed;
+use super::vocabulary::Stage;
+use crate::error::{Error, Result};
+use crate::process::{Cancel, Running};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Progress of a stage, written by its threads and read by anybody.
+#[derive(Debug)]
+pub struct Progress {
+    /// Wall clock at the start of the stage.
+    pub started: SystemTime,
+    base: Instant,
+    touched_ms: AtomicU64,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            started: SystemTime::now(),
+            base: Instant::now(),
+            touched_ms: zero(),
+            done: zero(),
+            total: zero(),
+        }
+    }
+}
+
+impl Progress {
+    /// Something went forward.
+    pub fn touch(&self) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.touched_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// `done` bytes are through.
+    pub fn bytes(&self, done: u64) {
+        if self.done.swap(done, Ordering::Relaxed) != done {
+            self.touch();
+        }
+    }
+
+    /// How many bytes there will be; 0 = unknown.
+    pub fn expect(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Bytes done and bytes expected (0 = unknown).
+    pub fn get(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Time since the last step forward.
+    pub fn standstill(&self) -> Duration {
+        self.base.elapsed().saturating_sub(Duration::from_millis(
+            self.touched_ms.load(Ordering::Relaxed),
+        ))
+    }
+
+    /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
+    /// staleness fires after exactly its time of true standstill (DESIGN 3).
+    pub fn timestamp(&self) -> SystemTime {
+        self.started + self.standstill()
+    }
+}
+
+/// Given to a method for one run of one stage.
+pub struct Context {
+    pub(super) engine: Engine,
+    pub(super) seed_id: i64,
+    pub(super) stage: Stage,
+    pub(super) run: u64,
+    pub(super) cancel: Cancel,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Context {
+    /// The seed's number.
+    pub fn seed_id(&self) -> i64 {
+        self.seed_id
+    }
+
+    /// Ends the stage when it is cancelled.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Where bytes are counted.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Says what is being done now. Counts as a step forward. Kept in memory, written with the next durable change.
+    pub fn report(&self, text: &str) {
+        log::info!("seed {} {}: {text}", self.seed_id, self.stage);
+        self.progress.touch();
+        self.engine.report(self.seed_id, self.stage, self.run, text);
+    }
+
+    /// The seed as recorded.
+    ///
+    /// # Errors
+    /// If it has left the record, which only a newer seed can cause.
+    pub fn seed(&self) -> Result<Seed> {
+        self.engine
+            .seed(self.seed_id)
+            .ok_or_else(|| Error::permanent(format!("seed {} is not in the record", self.seed_id)))
+    }
+
+    /// Changes the record, durably: when this returns Ok it is on disk.
+    ///
+    /// # Errors
+    /// If the record cannot be written. The change is then in memory only.
+    pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
+        self.engine.update(self.seed_id, change)
+    }
+
+    /// Records a tool, so that an agent that starts after being killed can end it.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub fn adopt(&self, tool: &Running) -> Result<()> {
+        match tool.id() {
+            Some(id) => self.update(|s| s.tools.push(id)),
+            None => Ok(()), // it has ended already
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timestamp_stands_still_while_work_goes_on() {
+        let p = Progress::default();
+        for n in 1..4 {
+            std::thread::sleep(Duration::from_millis(30));
+            p.bytes(n);
+        }
+        let drift = p.timestamp().duration_since(p.started).unwrap();
+        assert!(drift < Duration::from_millis(25), "{drift:?}");
+        std::thread::sleep(Duration::from_millis(60));
+        p.bytes(3); // no growth
+        assert!(p.timestamp().duration_since(p.started).unwrap() >= Duration::from_millis(55));
+        assert_eq!(p.get(), (3, 0));
+    }
+}

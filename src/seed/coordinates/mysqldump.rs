@@ -1,0 +1,319 @@
+//! Coordinates, flavour and completeness of a dump by mysqldump or mariadb-dump, from its two ends.
+//!
+//! Rows hold texts such as `CHANGE MASTER TO`, also at line starts. So coordinates count only where no row can be: in
+//! the header, before the first statement that is not SET, and in the trailer, after the last one (tool-compatibility
+//! section 8, agent-api-v2 D36).
+
+use super::Coordinates;
+use super::gtid::{GtidSet, MariaDbGtidList};
+use super::statement::{
+    self, GtidVariable, Position, after, change, ends_gtid_statement, gtid_value, gtid_variable,
+    uncommented,
+};
+use crate::error::{Error, Result};
+use std::io::{BufRead, Read};
+
+/// Longest header that is searched, the GTID set apart, in bytes. Real ones are below 10 KiB.
+const HEADER_LIMIT: u64 = 4 << 20;
+/// Longest GTID set, in bytes.
+const GTID_LIMIT: u64 = 64 << 20;
+/// Most bytes of warnings before the dump begins.
+const GARBAGE_LIMIT: u64 = 64 << 10;
+
+/// Which server family a dump comes from and can be loaded into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DumpFlavour {
+    /// `-- MySQL dump`.
+    MySql,
+    /// `-- MariaDB dump`, and `-- MySQL dump ... Distrib 10.1.48-MariaDB` of old MariaDB clients.
+    MariaDb,
+}
+
+/// What the two ends of a dump say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpHeader {
+    /// Position and GTIDs of the source; with --dump-replica or --dump-slave those of the source's source.
+    pub coordinates: Coordinates,
+    /// Family of the tool.
+    pub flavour: DumpFlavour,
+    /// The source's version as in `-- Server version`, `""` if the dump does not say.
+    pub server_version: String,
+    /// True if the dump begins with MariaDB's sandbox line, which clients of MySQL and older MariaDB refuse with
+    /// `Unknown command '\-'` (tool-compatibility section 3).
+    pub sandbox_line: bool,
+    /// Byte offset at which loading starts: behind warnings that the tool wrote to stdout, usually 0.
+    pub load_from: u64,
+    /// True if the trailer `-- Dump completed` is there. Where it is not, the dump is cut off and must not be loaded.
+    pub complete: bool,
+}
+
+/// Reads the header from `head`, a reader at the start of the dump file, and the trailer from `tail`, the last 64 KiB of
+/// it (all of it if it is shorter).
+///
+/// # Errors
+/// Permanent if it is no dump or holds no usable coordinates, so before anything is loaded; an I/O error of `head`.
+pub fn parse(head: &mut dyn BufRead, tail: &[u8]) -> Result<DumpHeader> {
+    let mut lines = Lines { head, offset: 0 };
+    let mut found = Found::default();
+    let load_from = read_header(&mut lines, &mut found).map_err(|e| e.context("dump"))?;
+    let Some(flavour) = found.flavour else {
+        return Err(Error::permanent(
+            "the dump has no '-- MySQL dump' or '-- MariaDB dump' line: remove --skip-comments and --compact from the mysqldump options",
+        ));
+    };
+    let complete = read_trailer(tail, &mut found).map_err(|e| e.context("end of the dump"))?;
+    let Some((log_file, log_pos)) = found.position else {
+        return Err(Error::permanent(
+            "no binlog coordinates in the dump: no CHANGE MASTER TO MASTER_LOG_FILE=... or CHANGE REPLICATION SOURCE TO \
+             SOURCE_LOG_FILE=... in its header; was the source running with log_bin and --master-data=2 or --source-data=2?",
+        ));
+    };
+    let coordinates = Coordinates {
+        log_file,
+        log_pos,
+        gtid_executed: found.purged.unwrap_or_default(),
+        gtid_slave_pos: found.slave_pos.filter(|list| !list.is_empty()),
+    };
+    coordinates.validate().map_err(|e| e.context("dump"))?;
+    Ok(DumpHeader {
+        coordinates,
+        flavour,
+        server_version: found.server_version,
+        sandbox_line: found.sandbox_line,
+        load_from,
+        complete,
+    })
+}
+
+#[derive(Default)]
+struct Found {
+    position: Option<Position>,
+    purged: Option<String>,
+    slave_pos: Option<String>,
+    flavour: Option<DumpFlavour>,
+    server_version: String,
+    sandbox_line: bool,
+}
+
+impl Found {
+    /// Flavour and server version, as the tool's comments name them.
+    fn take_tool(&mut self, line: &str) {
+        if line.starts_with("-- MariaDB dump ")
+            || (line.starts_with("-- MySQL dump ") && line.contains("-MariaDB"))
+        {
+            self.flavour.get_or_insert(DumpFlavour::MariaDb);
+        } else if line.starts_with("-- MySQL dump ") {
+            self.flavour.get_or_insert(DumpFlavour::MySql);
+        } else if let Some(version) = line.strip_prefix("-- Server version") {
+            self.server_version = version.trim().to_string();
+        }
+    }
+
+    /// Takes what a line says, if it is one of coordinates; GTID statements are complete here.
+    fn take(&mut self, text: &str) -> Result<()> {
+        if let Some(variable) = gtid_variable(text) {
+            let value = gtid_value(text)?;
+            let (slot, value) = match variable {
+                GtidVariable::Purged => (&mut self.purged, GtidSet::parse(value)?.to_string()),
+                GtidVariable::SlavePos => (
+                    &mut self.slave_pos,
+                    MariaDbGtidList::parse(value)?.to_string(),
+                ),
+            };
+            if slot.as_ref().is_some_and(|old| *old != value) {
+                return Err(Error::permanent(
+                    "two different GTID sets: is the file more than one dump?",
+                ));
+            }
+            *slot = Some(value);
+        } else if let Some(position) = change(text)? {
+            statement::keep(&mut self.position, position)?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines of the dump's start with their offsets.
+struct Lines<'a> {
+    head: &'a mut dyn BufRead,
+    offset: u64,
+}
+
+impl Lines<'_> {
+    /// The next line with its line break, at most `limit` bytes of it; empty at the end of the file.
+    fn next(&mut self, limit: u64) -> Result<String> {
+        let mut line = Vec::new();
+        let read = (&mut *self.head).take(limit).read_until(b'\n', &mut line);
+        self.offset += read.map_err(|e| Error::io("reading the dump", &e))? as u64;
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+}
+
+/// Reads up to the first statement that is not SET and returns where loading starts.
+fn read_header(lines: &mut Lines, found: &mut Found) -> Result<u64> {
+    let mut load_from = 0;
+    let mut raw = lines.next(HEADER_LIMIT)?;
+    while !raw.starts_with("--") && !raw.starts_with("/*") {
+        load_from = lines.offset;
+        if raw.is_empty() || load_from > GARBAGE_LIMIT {
+            return Err(Error::permanent(
+                "no line starts with -- or /*: it is not the output of mysqldump",
+            ));
+        }
+        raw = lines.next(HEADER_LIMIT)?;
+    }
+    let mut start = load_from; // of the line
+    let mut end = load_from + HEADER_LIMIT;
+    while !raw.is_empty() && start < end {
+        let line = raw.trim_end();
+        if gtid_variable(uncommented(line)).is_some() {
+            let before = lines.offset;
+            let statement = whole_gtid_statement(raw, lines)?;
+            end += lines.offset - before;
+            found.take(uncommented(&statement))?;
+        } else if !raw.ends_with('\n') {
+            break; // the end of the file, or a line too long for a header
+        } else if line.starts_with("--") {
+            found.take_tool(line);
+            found.take(uncommented(line))?;
+        } else if is_sandbox_line(line) {
+            found.sandbox_line = true;
+        } else if line.starts_with("/*") && conditional(line).is_none() {
+            while !raw.contains("*/") && !raw.is_empty() && lines.offset < end {
+                raw = lines.next(HEADER_LIMIT)?;
+            }
+        } else if after(line, "CHANGE ").is_some() {
+            found.take(line)?;
+        } else if !line.is_empty() && !is_set(line) && !controls_replica(line) {
+            break;
+        }
+        start = lines.offset;
+        raw = lines.next(HEADER_LIMIT)?;
+    }
+    Ok(load_from)
+}
+
+/// Appends the lines that belong to a GTID statement that `first` begins.
+fn whole_gtid_statement(first: String, lines: &mut Lines) -> Result<String> {
+    let mut statement = first;
+    while !ends_gtid_statement(&statement) {
+        let next = lines.next(GTID_LIMIT)?;
+        if next.is_empty() {
+            return Err(Error::permanent("the GTID set is cut off"));
+        }
+        statement.push_str(&next);
+        if statement.len() as u64 > GTID_LIMIT {
+            return Err(Error::permanent(format!(
+                "the GTID set is longer than {} MiB",
+                GTID_LIMIT >> 20
+            )));
+        }
+    }
+    Ok(statement)
+}
+
+/// Reads backwards from the end up to the last statement that is not SET; true if the dump is complete.
+///
+/// A row that ends in such lines cannot pose as the trailer: the line that closes a literal or a comment which began on
+/// an earlier line holds an odd number of quotes, another kind of quote or a lone `*/`, and ends the search.
+fn read_trailer(tail: &[u8], found: &mut Found) -> Result<bool> {
+    let tail = String::from_utf8_lossy(tail);
+    // The first piece may begin in mid-line, and where the tail is all of the dump it was read as header.
+    let Some((_, tail)) = tail.split_once('\n') else {
+        return Ok(false);
+    };
+    let mut lines = tail
+        .lines()
+        .rev()
+        .map(str::trim_end)
+        .skip_while(|line| line.is_empty());
+    let complete = lines.next().is_some_and(|last| {
+        last == "-- Dump completed" || last.starts_with("-- Dump completed on ")
+    });
+    if !complete {
+        return Ok(false); // it may end inside a row
+    }
+    let mut set_lines: Vec<&str> = Vec::new(); // of a GTID set that spans lines, last one first
+    for line in lines {
+        if gtid_variable(uncommented(line)).is_some()
+            && (!set_lines.is_empty() || is_self_contained(line))
+        {
+            set_lines.push(line);
+            set_lines.reverse();
+            found.take(uncommented(&set_lines.join("\n")))?;
+            set_lines.clear();
+        } else if is_part_of_gtid_set(line, set_lines.is_empty()) {
+            set_lines.push(line);
+        } else if !set_lines.is_empty() || !is_self_contained(line) {
+            return Ok(true);
+        } else if after(uncommented(line), "CHANGE ").is_some() {
+            found.take(uncommented(line))?;
+        } else if !line.is_empty()
+            && !line.starts_with("--")
+            && !is_set(line)
+            && !controls_replica(line)
+        {
+            return Ok(true);
+        }
+    }
+    if set_lines.is_empty() {
+        Ok(true)
+    } else {
+        Err(Error::permanent(
+            "the GTID set at the end is longer than 64 KiB",
+        ))
+    }
+}
+
+/// A further line of a set: `uuid:1-5,`, or `uuid:1-5';` as the last one.
+fn is_part_of_gtid_set(line: &str, last: bool) -> bool {
+    let set = if last {
+        line.strip_suffix("*/").unwrap_or(line).strip_suffix("';")
+    } else {
+        line.strip_suffix(',')
+    };
+    set.is_some_and(|set| GtidSet::parse(set).is_ok_and(|set| !set.is_empty()))
+}
+
+/// True if no literal or comment begins or ends in the line without its other end.
+fn is_self_contained(line: &str) -> bool {
+    line.matches('\'').count().is_multiple_of(2)
+        && !line.contains(['`', '"', '\\'])
+        && line.matches("/*").count() == line.matches("*/").count()
+}
+
+/// What `/*!40101 ... */;` or MariaDB's `/*M!100616 ... */;` holds.
+fn conditional(line: &str) -> Option<&str> {
+    let inner = line
+        .strip_prefix("/*!")
+        .or_else(|| line.strip_prefix("/*M!"))?;
+    Some(
+        inner
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start(),
+    )
+}
+
+/// A SET statement on one line, conditional or not.
+fn is_set(line: &str) -> bool {
+    let (statement, ends) = match conditional(line) {
+        Some(inner) => (inner, line.contains("*/")),
+        None => (line, line.ends_with(';')),
+    };
+    ends && after(statement, "SET ").is_some()
+}
+
+/// `STOP SLAVE;` before and `START REPLICA;` after the data (--apply-slave-statements, --apply-replica-statements).
+fn controls_replica(line: &str) -> bool {
+    let what = after(line, "STOP ").or_else(|| after(line, "START "));
+    what.is_some_and(|w| {
+        ["SLAVE", "REPLICA", "ALL SLAVES"]
+            .iter()
+            .any(|name| after(w, name).is_some())
+    })
+}
+
+/// MariaDB 10.5.25, 10.6.18, 10.11.8, 11.4 and later.
+fn is_sandbox_line(line: &str) -> bool {
+    conditional(line).is_some_and(|inner| inner.starts_with("\\-"))
+}

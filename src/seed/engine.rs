@@ -1,0 +1,219 @@
+//! The engine: takes start calls, keeps one seed at a time, runs a stage in a thread of its own, and writes the record. It
+//! never knows what a method does. The rules of repetition are agent-api-v2 8.5 and 8.6, those of takeover DESIGN 3.
+
+mod calls;
+mod run;
+
+use super::context::Progress;
+use super::methods::SeedMethod;
+use super::record::{Seed, Seeds, Store};
+use super::vocabulary::{Method, Stage};
+use crate::error::{Error, Result};
+use crate::process::Cancel;
+use crossbeam_channel::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+pub use calls::{StageView, Started};
+
+/// Cloneable handle; all clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    store: Mutex<Store>,
+    methods: Vec<Arc<dyn SeedMethod>>,
+    orphan_timeout: Duration,
+}
+
+struct State {
+    seeds: Seeds,
+    version: u64,
+    runs: u64,
+    work: Option<Work>,
+    /// When a controller last asked for this host's data or for the state of the current seed.
+    asked: Instant,
+    stopping: bool,
+}
+
+/// The stage at work, or the one that was told to end and has not yet.
+struct Work {
+    run: u64,
+    seed_id: i64,
+    stage: Stage,
+    method: Method,
+    cancel: Cancel,
+    progress: Arc<Progress>,
+    /// Disconnected when its thread has ended.
+    ended: Receiver<()>,
+}
+
+impl Engine {
+    /// With the record as read from `store`. Tools that an earlier agent left behind are ended here, before anybody can
+    /// ask for anything.
+    ///
+    /// # Errors
+    /// If the record cannot be read or written.
+    pub fn open(
+        store: Store,
+        methods: Vec<Arc<dyn SeedMethod>>,
+        orphan_timeout: Duration,
+    ) -> Result<Self> {
+        let mut seeds = store.load()?;
+        for seed in seeds.iter_mut() {
+            for tool in std::mem::take(&mut seed.tools) {
+                run::end_orphans(&tool);
+            }
+        }
+        let state = State {
+            seeds,
+            version: 1,
+            runs: 0,
+            work: None,
+            asked: Instant::now(),
+            stopping: false,
+        };
+        let engine = Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                store: Mutex::new(store),
+                methods,
+                orphan_timeout,
+            }),
+        };
+        engine.persist(engine.lock())?;
+        Ok(engine)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the record; the state's lock is given back before the disk is touched, so that nobody who only reads ever
+    /// waits for a disk.
+    fn persist(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
+        state.version += 1;
+        let (seeds, version) = (state.seeds.clone(), state.version);
+        drop(state);
+        self.shared
+            .store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .save(&seeds, version)
+    }
+
+    /// Changes a seed's record durably.
+    pub(super) fn update(&self, id: i64, change: impl FnOnce(&mut Seed)) -> Result<()> {
+        let mut state = self.lock();
+        let Some(seed) = state.seeds.get_mut(id) else {
+            return Err(Error::permanent(format!("seed {id} is not in the record")));
+        };
+        change(seed);
+        self.persist(state)
+    }
+
+    pub(super) fn report(&self, id: i64, stage: Stage, run: u64, text: &str) {
+        let mut state = self.lock();
+        if let Some(record) = state
+            .seeds
+            .get_mut(id)
+            .and_then(|s| s.stages.get_mut(&stage))
+            && record.run == run
+            && record.status == super::Status::Running
+        {
+            record.details = super::record::short_ascii(text);
+        }
+    }
+
+    /// The seed with this number, if it is still remembered.
+    pub fn seed(&self, id: i64) -> Option<Seed> {
+        self.lock().seeds.get(id).cloned()
+    }
+
+    /// The seed that was prepared last.
+    pub fn current(&self) -> Option<Seed> {
+        self.lock().seeds.current().cloned()
+    }
+
+    /// The method of the seed that is at work or waits for its next stage (8.4: it must stay in `get-agent-data`).
+    pub fn method_in_use(&self) -> Option<Method> {
+        let state = self.lock();
+        let waiting = state
+            .seeds
+            .current()
+            .filter(|s| s.waits())
+            .map(|s| s.method);
+        state.work.as_ref().map(|w| w.method).or(waiting)
+    }
+
+    /// A controller has asked for this host's data: the current seed is not forgotten.
+    pub fn asked(&self) {
+        self.lock().asked = Instant::now();
+    }
+
+    /// True while a stage is at work.
+    pub fn is_busy(&self) -> bool {
+        self.lock().work.is_some()
+    }
+
+    /// Stops for good: no stage starts any more, the one at work is aborted and recorded. Waits at most `limit`.
+    pub fn stop(&self, limit: Duration) {
+        let mut state = self.lock();
+        state.stopping = true;
+        let ended = state.work.as_ref().map(|w| {
+            w.cancel.cancel("the agent was stopped");
+            w.ended.clone()
+        });
+        drop(state);
+        if let Some(ended) = ended {
+            let _ = ended.recv_timeout(limit); // a disconnect is the good end, a timeout is logged by the caller's exit
+        }
+    }
+
+    /// Puts back what interrupted seeds owe to the server. Returns the errors; called again until there are none.
+    pub fn settle(&self) -> Vec<Error> {
+        let owing: Vec<Seed> = {
+            let state = self.lock();
+            if state.work.is_some() {
+                return Vec::new(); // the stage at work sees to it itself
+            }
+            state
+                .seeds
+                .iter()
+                .filter(|s| !s.put_back.is_empty())
+                .cloned()
+                .collect()
+        };
+        owing
+            .iter()
+            .filter_map(|seed| self.settle_one(seed).err())
+            .collect()
+    }
+
+    fn settle_one(&self, seed: &Seed) -> Result<()> {
+        let Some(method) = self
+            .shared
+            .methods
+            .iter()
+            .find(|m| m.method() == seed.method)
+        else {
+            return Err(Error::permanent(format!(
+                "seed {} changed settings of MySQL ({:?}) and its method {} is not enabled any more: set them by hand",
+                seed.id, seed.put_back, seed.method
+            )));
+        };
+        method.put_back(seed)?;
+        self.update(seed.id, |s| s.put_back.clear())
+    }
+
+    /// Wall-clock time of a record's nanoseconds.
+    fn time(nanos: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+    }
+}

@@ -1,0 +1,347 @@
+//! The calls of a controller: what is refused, what is repeated, what starts.
+
+use super::{Engine, State};
+use crate::error::{Error, Result};
+use crate::seed::coordinates::Coordinates;
+use crate::seed::methods::SeedMethod;
+use crate::seed::record::{Peer, Seed, partial_note};
+use crate::seed::vocabulary::{Method, Side, Stage, Status};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// How a start call was taken. Both are a 202 for the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The stage runs now.
+    Now,
+    /// It runs already, or is done and need not run again.
+    Already,
+}
+
+/// The state of a stage for `seed-stage-state` (agent-api-v2 2.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageView {
+    /// Its status.
+    pub status: Status,
+    /// Short ASCII text.
+    pub details: String,
+    /// By the rule of DESIGN 3 while it runs, else the time of its end.
+    pub timestamp: SystemTime,
+    /// Bytes done, bytes expected (0 = unknown).
+    pub bytes: (u64, u64),
+}
+
+impl Engine {
+    fn method(&self, method: Method) -> Result<Arc<dyn SeedMethod>> {
+        let found = self.shared.methods.iter().find(|m| m.method() == method);
+        found.cloned().ok_or_else(|| {
+            Error::permanent(format!(
+                "Seed method unavailiable on agent: {method} is not enabled"
+            ))
+        })
+    }
+
+    /// Starts Prepare of a new seed, or anew of the current one. Every earlier work of the same seed is stopped first.
+    ///
+    /// # Errors
+    /// If another seed holds this host, or the record cannot be written.
+    pub fn prepare(&self, id: i64, method: Method, side: Side) -> Result<Started> {
+        if id < 1 {
+            return Err(Error::permanent(format!("seed id {id} is not positive")));
+        }
+        let implementation = self.method(method)?;
+        let mut state = self.lock();
+        if state.seeds.current().is_some_and(|s| s.id == id) {
+            if state.at_work(id) == Some(Stage::Prepare) {
+                return Ok(Started::Already);
+            }
+            state.cancel_work("a new Prepare of the same seed");
+        } else {
+            self.make_room(&mut state, id)?;
+        }
+        let mut seed = Seed::new(id, method, side);
+        if let Some(old) = state.seeds.get(id) {
+            seed.load = old.load; // a new attempt does not make partial data whole
+        }
+        state.seeds.make_current(seed);
+        state.asked = Instant::now();
+        self.start(
+            state,
+            id,
+            Stage::Prepare,
+            Box::new(move |ctx| implementation.prepare(ctx, side)),
+        )
+    }
+
+    /// The rule of DESIGN 3 for a newcomer. A source holds nothing between its stages, so it never keeps a newcomer out
+    /// while it waits.
+    fn make_room(&self, state: &mut State, newcomer: i64) -> Result<()> {
+        let Some(current) = state.seeds.current() else {
+            return Ok(());
+        };
+        let (old, stage) = (current.id, current.stage);
+        let working = state.at_work(old).is_some();
+        if !working && !current.waits() {
+            return Ok(());
+        }
+        let moved = state.work.as_ref().map(|w| w.progress.standstill());
+        let quiet = state
+            .asked
+            .elapsed()
+            .min(moved.unwrap_or(std::time::Duration::MAX));
+        if quiet < self.shared.orphan_timeout {
+            return Err(Error::transient(format!(
+                "seed {old} holds this host (stage {stage}{}); abort it, or wait until nobody has asked for it for \
+                 common.seed-orphan-timeout = {}s",
+                if working { ", at work" } else { ", waiting" },
+                self.shared.orphan_timeout.as_secs()
+            )));
+        }
+        log::warn!(
+            "seed {newcomer} takes the place of seed {old}, for which nobody has asked for {}s",
+            quiet.as_secs()
+        );
+        state.cancel_work(&format!(
+            "seed {newcomer} took this host, nobody had asked for seed {old}"
+        ));
+        if let Some(seed) = state.seeds.get_mut(old) {
+            seed.given_up = true;
+        }
+        Ok(())
+    }
+
+    /// That `id` is the current seed.
+    ///
+    /// # Errors
+    /// `Unable to start <stage> stage. SeedID not found`, as the Go agent says it (2.5).
+    pub fn expect_current(&self, id: i64, what: &str) -> Result<()> {
+        self.lock().expect_current(id, what)
+    }
+
+    /// Starts Backup. Only after Prepare; once per Prepare.
+    ///
+    /// # Errors
+    /// Wrong seed, method, side or order.
+    pub fn backup(&self, id: i64, method: Method, peer: Peer) -> Result<Started> {
+        let implementation = self.method(method)?;
+        let mut state = self.lock();
+        state.expect_current(id, "start backup stage")?;
+        state.expect_method(id, method)?;
+        let seed = state.seed(id)?;
+        if seed.side != method.backup_side() {
+            return Err(Error::permanent(format!(
+                "backup of {method} runs on the {}, and this host is the {} of seed {id}",
+                method.backup_side(),
+                seed.side
+            )));
+        }
+        match (seed.status(Stage::Prepare), seed.status(Stage::Backup)) {
+            (_, Some(Status::Running | Status::Completed)) => return Ok(Started::Already),
+            (Some(Status::Completed), None) => {}
+            (Some(Status::Completed), Some(Status::Error)) => {
+                return Err(Error::permanent(format!(
+                    "backup of seed {id} failed before: call prepare again first"
+                )));
+            }
+            _ => {
+                return Err(Error::permanent(format!(
+                    "Unable to start backup stage: prepare of seed {id} is not completed"
+                )));
+            }
+        }
+        seed.peer = Some(peer);
+        self.start(
+            state,
+            id,
+            Stage::Backup,
+            Box::new(move |ctx| implementation.backup(ctx)),
+        )
+    }
+
+    /// Starts Restore on the target. Again after an error; a completed one is not run twice.
+    ///
+    /// # Errors
+    /// Wrong seed, method, side or order.
+    pub fn restore(&self, id: i64, method: Method) -> Result<Started> {
+        let implementation = self.method(method)?;
+        let mut state = self.lock();
+        state.expect_current(id, "start restore stage")?;
+        state.expect_method(id, method)?;
+        let seed = state.seed(id)?;
+        if seed.side != Side::Target {
+            return Err(Error::permanent(format!(
+                "restore runs on the Target, and this host is the Source of seed {id}"
+            )));
+        }
+        match (seed.status(Stage::Backup), seed.status(Stage::Restore)) {
+            (_, Some(Status::Running | Status::Completed)) => return Ok(Started::Already),
+            (Some(Status::Completed), _) => {}
+            _ => {
+                return Err(Error::permanent(format!(
+                    "Unable to start restore stage: backup of seed {id} is not completed"
+                )));
+            }
+        }
+        self.start(
+            state,
+            id,
+            Stage::Restore,
+            Box::new(move |ctx| implementation.restore(ctx)),
+        )
+    }
+
+    /// Starts Cleanup. A completed one is kept.
+    ///
+    /// # Errors
+    /// Wrong seed, method or side; another stage at work.
+    pub fn cleanup(&self, id: i64, method: Method, side: Side) -> Result<Started> {
+        let implementation = self.method(method)?;
+        let mut state = self.lock();
+        state.expect_current(id, "start cleanup stage")?;
+        state.expect_method(id, method)?;
+        match state.at_work(id) {
+            Some(Stage::Cleanup) => return Ok(Started::Already),
+            Some(stage) => {
+                return Err(Error::permanent(format!(
+                    "{stage} of seed {id} is at work: abort it before cleanup"
+                )));
+            }
+            None => {}
+        }
+        let seed = state.seed(id)?;
+        if seed.side != side {
+            return Err(Error::permanent(format!(
+                "this host is the {} of seed {id}, not the {side}",
+                seed.side
+            )));
+        }
+        if seed.status(Stage::Cleanup) == Some(Status::Completed) {
+            return Ok(Started::Already);
+        }
+        self.start(
+            state,
+            id,
+            Stage::Cleanup,
+            Box::new(move |ctx| implementation.cleanup(ctx, side)),
+        )
+    }
+
+    /// The coordinates of the source at the moment of the copy (2.9). May be repeated until the seed is forgotten.
+    ///
+    /// # Errors
+    /// Wrong seed or method; no copy yet.
+    pub fn metadata(&self, id: i64, method: Method) -> Result<Coordinates> {
+        self.method(method)?;
+        let mut state = self.lock();
+        state.expect_current(id, "get metadata for seed")?;
+        state.expect_method(id, method)?;
+        let seed = state.seed(id)?;
+        let found = seed
+            .coordinates
+            .clone()
+            .filter(|_| seed.status(Stage::Backup) == Some(Status::Completed));
+        found.ok_or_else(|| {
+            Error::permanent(format!(
+                "seed {id} has no coordinates yet: its backup is not completed on this host"
+            ))
+        })
+    }
+
+    /// The state of a stage of one of the last few seeds.
+    ///
+    /// # Errors
+    /// `SeedID 6 not found`, `SeedID 5 on stage Backup not found` (2.5).
+    pub fn stage_state(&self, id: i64, stage: Stage) -> Result<StageView> {
+        let mut state = self.lock();
+        if state.seeds.current().is_some_and(|s| s.id == id) {
+            state.asked = Instant::now();
+        }
+        let Some(seed) = state.seeds.get(id) else {
+            return Err(Error::permanent(format!("SeedID {id} not found")));
+        };
+        let Some(record) = seed.stages.get(&stage) else {
+            return Err(Error::permanent(format!(
+                "SeedID {id} on stage {stage} not found"
+            )));
+        };
+        let progress = state
+            .work
+            .as_ref()
+            .filter(|w| w.run == record.run)
+            .map(|w| &w.progress);
+        Ok(StageView {
+            status: record.status,
+            details: record.details.clone(),
+            timestamp: match progress {
+                Some(p) if record.status == Status::Running => p.timestamp(),
+                _ => Self::time(record.changed),
+            },
+            bytes: progress.map_or((0, 0), |p| p.get()),
+        })
+    }
+
+    /// Aborts whatever of this seed is at work and gives up its place; nothing to do is a success as well (8.5). Returns at
+    /// once: the tools end within seconds, and a new Prepare waits for that.
+    ///
+    /// # Errors
+    /// A seed that was never here, or has been forgotten.
+    pub fn abort(&self, id: i64) -> Result<()> {
+        let mut state = self.lock();
+        if state.seeds.get(id).is_none() {
+            return Err(Error::permanent(
+                "Unable to abort seed stage. SeedID not found",
+            ));
+        }
+        if let Some(stage) = state.at_work(id) {
+            state.cancel_work("aborted by request");
+            let seed = state.seed(id)?;
+            let text = format!("{stage} was aborted by request{}", partial_note(seed.load));
+            seed.set(stage, Status::Error, &text);
+            log::info!("seed {id}: {text}");
+        }
+        state.seed(id)?.given_up = true;
+        self.persist(state)
+    }
+}
+
+impl State {
+    /// The stage of seed `id` that is at work and not told to end.
+    fn at_work(&self, id: i64) -> Option<Stage> {
+        self.work
+            .as_ref()
+            .filter(|w| w.seed_id == id && !w.cancel.is_cancelled())
+            .map(|w| w.stage)
+    }
+
+    fn cancel_work(&self, reason: &str) {
+        if let Some(work) = &self.work {
+            work.cancel.cancel(reason);
+        }
+    }
+
+    fn seed(&mut self, id: i64) -> Result<&mut Seed> {
+        self.seeds
+            .get_mut(id)
+            .ok_or_else(|| Error::permanent(format!("SeedID {id} not found")))
+    }
+
+    fn expect_current(&self, id: i64, what: &str) -> Result<()> {
+        if self.seeds.current().is_some_and(|s| s.id == id) {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "Unable to {what}. SeedID not found"
+        )))
+    }
+
+    /// D50: the method of later calls is that of the seed.
+    fn expect_method(&mut self, id: i64, method: Method) -> Result<()> {
+        let own = self.seed(id)?.method;
+        if own == method {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "seed {id} was prepared with method {own}, not {method}"
+        )))
+    }
+}

@@ -1,0 +1,191 @@
+//! Backup: the source's dump into a private file, its coordinates read at once.
+
+use super::{Mysqldump, options};
+use crate::error::{Error, Result};
+use crate::host::proc::group_tcp_ports;
+use crate::mysql::{Endpoint, connect, control};
+use crate::process::{Credentials, Job, Login, Running, save_to};
+use crate::seed::context::Context;
+use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
+use crate::seed::methods::target_server::until_none;
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The trailer that is looked at, in bytes.
+const TAIL: u64 = 64 * 1024;
+
+impl Mysqldump {
+    /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded.
+    pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup");
+        let peer = ctx
+            .seed()?
+            .peer
+            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let facts = self.check_source(&source)?;
+        ctx.progress().expect(facts.bytes);
+
+        let login = Login {
+            host: &source.host,
+            port: source.port,
+            socket: "",
+            user: &source.user,
+            password: source.password.reveal(),
+        };
+        let credentials =
+            Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
+        let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
+        for option in dropped {
+            log::error!(
+                "mysqldump.addtional-opts: {option} is set by the agent itself and was dropped"
+            );
+        }
+        let program = self.launcher.find(facts.server.dump_tools())?;
+        let mut cmd = self.launcher.command(&program);
+        cmd.args(options::dump_arguments(
+            credentials.path(),
+            facts.server,
+            &kept,
+        ));
+        cmd.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .env("LC_ALL", "C");
+
+        let path = self.dump_file();
+        self.remove_dump()?;
+        let create = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let file = create.map_err(|e| Error::io(path.display(), &e))?;
+        let out = file
+            .try_clone()
+            .map_err(|e| Error::io(path.display(), &e))?;
+        let tool = Running::start(&mut cmd, &name_of(&program), &self.launcher)?;
+        ctx.adopt(&tool)?;
+        ctx.report(&format!("Running backup of {}", source.name()));
+        let bytes = self.receive(ctx, &source, tool, out)?;
+        file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
+        sync_dir(&self.config.common.backup_dir)?;
+
+        let header = read_header(&path)?;
+        check_dump(&header, &facts.server, bytes)?;
+        let c = header.coordinates;
+        let text = format!(
+            "Dumped {bytes} bytes. Coordinates {}:{}",
+            c.log_file, c.log_pos
+        );
+        ctx.update(|seed| {
+            seed.coordinates = Some(c);
+            seed.dump_bytes = bytes;
+            seed.source_schemas = facts.schemas;
+        })?;
+        Ok(text)
+    }
+
+    /// Runs the tool; on a cancellation or a full disk its connections on the source are ended as well, because a server
+    /// that waits for a lock does not see that its client has gone.
+    fn receive(&self, ctx: &Context, source: &Endpoint, tool: Running, out: File) -> Result<u64> {
+        let ports: RefCell<Vec<u16>> = RefCell::default();
+        let before_kill = |group: u32| {
+            ports
+                .replace(group_tcp_ports(group).into_iter().collect())
+                .clear()
+        };
+        let progress = Arc::clone(ctx.progress());
+        let job = Job {
+            cancel: ctx.cancel(),
+            before_kill: &before_kill,
+        };
+        let result = save_to(tool, out, move |n| progress.bytes(n), &job);
+        if result.is_err() {
+            end_connections(source, &ports.take());
+        }
+        let (exit, bytes) = result.map_err(|e| {
+            if e.is_cancelled() {
+                e
+            } else {
+                e.context(self.dump_file().display())
+            }
+        })?;
+        exit.check()?;
+        if !exit.stderr.trim().is_empty() {
+            log::warn!("dump of {}: {}", source.name(), exit.stderr.trim());
+        }
+        Ok(bytes)
+    }
+}
+
+/// The program's own name, for messages.
+pub(super) fn name_of(program: &Path) -> String {
+    program
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn end_connections(source: &Endpoint, ports: &[u16]) {
+    if ports.is_empty() {
+        return;
+    }
+    match connect(source, Duration::from_secs(3)) {
+        Ok(mut conn) => {
+            until_none(|| control::kill_connections(&mut conn, &source.user, ports, &[]))
+        }
+        Err(e) => log::warn!("cannot look for left-over connections on the source: {e}"),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io(dir.display(), &e))
+}
+
+/// Coordinates and kind of the dump in `path`.
+pub(super) fn read_header(path: &Path) -> Result<DumpHeader> {
+    let fail = |e: &std::io::Error| Error::io(path.display(), e);
+    let mut file = File::open(path).map_err(|e| fail(&e))?;
+    let size = file.metadata().map_err(|e| fail(&e))?.len();
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))
+        .map_err(|e| fail(&e))?;
+    file.read_to_end(&mut tail).map_err(|e| fail(&e))?;
+    file.rewind().map_err(|e| fail(&e))?;
+    parse(&mut BufReader::new(file), &tail).map_err(|e| e.context(path.display()))
+}
+
+fn check_dump(header: &DumpHeader, source: &crate::mysql::Server, bytes: u64) -> Result<()> {
+    header.coordinates.validate()?;
+    if !header.complete {
+        return Err(Error::permanent(
+            "the dump has no line \"-- Dump completed\" at its end: it is cut short, or an option such as --skip-comments or \
+             --compact in mysqldump.addtional-opts left the line out",
+        ));
+    }
+    let same = matches!(
+        (header.flavour, source.flavour),
+        (
+            crate::seed::coordinates::mysqldump::DumpFlavour::MariaDb,
+            crate::mysql::Flavour::MariaDb
+        ) | (
+            crate::seed::coordinates::mysqldump::DumpFlavour::MySql,
+            crate::mysql::Flavour::MySql
+        )
+    );
+    if same {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "the dump ({bytes} bytes) was written by a {:?} tool, the source is {}: put the right tools first in the agent's PATH",
+        header.flavour, source.flavour
+    )))
+}

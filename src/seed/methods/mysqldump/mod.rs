@@ -1,0 +1,120 @@
+//! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
+
+mod backup;
+mod options;
+mod preflight;
+mod restore;
+
+use super::SeedMethod;
+use super::target_server::TargetServer;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, Server, connect};
+use crate::process::Launcher;
+use crate::seed::context::Context;
+use crate::seed::record::Seed;
+use crate::seed::vocabulary::{Method, Side};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The method with the configuration it works by.
+pub struct Mysqldump {
+    config: Arc<Config>,
+    launcher: Launcher,
+}
+
+impl Mysqldump {
+    /// By the configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        let launcher = Launcher::new(&config.common);
+        Self { config, launcher }
+    }
+
+    /// The dump, under the Go agent's name (agent-api-v2 4.1).
+    fn dump_file(&self) -> PathBuf {
+        self.config
+            .common
+            .backup_dir
+            .join("orchestrator_agent_backup.sql")
+    }
+
+    fn remove_dump(&self) -> Result<()> {
+        let file = self.dump_file();
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(file.display(), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The local server's family, or `None` while it cannot be asked.
+    fn flavour(&self) -> Option<Flavour> {
+        let mut conn =
+            connect(&Endpoint::local(&self.config.mysql), Duration::from_secs(1)).ok()?;
+        Server::ask(&mut conn).ok().map(|s| s.flavour)
+    }
+}
+
+impl SeedMethod for Mysqldump {
+    fn method(&self) -> Method {
+        Method::Mysqldump
+    }
+
+    fn available(&self) -> Result<()> {
+        let flavours = match self.flavour() {
+            Some(Flavour::MySql) => {
+                return Err(Error::permanent(
+                    "MySQL servers are not supported by this version yet, only MariaDB",
+                ));
+            }
+            Some(f) => vec![f],
+            None => vec![Flavour::MariaDb, Flavour::MySql],
+        };
+        let find = |f: Flavour| {
+            self.launcher.find(crate::mysql::dump_tools(f))?;
+            self.launcher.find(crate::mysql::client_tools(f)).map(drop)
+        };
+        let mut result = Ok(());
+        for f in flavours {
+            result = find(f);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<String> {
+        match side {
+            Side::Source => preflight::source(&self.config.mysql),
+            Side::Target => {
+                ctx.report("Running prepare");
+                self.check_target()?;
+                self.remove_dump()?;
+                Ok("Stage completed".into())
+            }
+        }
+    }
+
+    fn backup(&self, ctx: &Context) -> Result<String> {
+        self.dump(ctx)
+    }
+
+    fn restore(&self, ctx: &Context) -> Result<String> {
+        self.load(ctx)
+    }
+
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
+        if side == Side::Target {
+            ctx.report("Running cleanup");
+            self.remove_dump()?;
+        }
+        Ok("Stage completed".into())
+    }
+
+    fn put_back(&self, seed: &Seed) -> Result<()> {
+        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    }
+}

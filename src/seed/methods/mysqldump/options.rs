@@ -1,0 +1,176 @@
+//! The dump tool's argument vector.
+
+use crate::mysql::{Flavour, Server};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Options that this program sets itself (agent-api-v2 4.1), and those that would send the dump or the login elsewhere.
+const RESERVED: [&str; 27] = [
+    "--host",
+    "-h",
+    "--user",
+    "-u",
+    "--port",
+    "-P",
+    "--password",
+    "-p",
+    "--socket",
+    "-S",
+    "--protocol",
+    "--master-data",
+    "--source-data",
+    "--all-databases",
+    "-A",
+    "--databases",
+    "-B",
+    "--result-file",
+    "-r",
+    "--tab",
+    "-T",
+    "--defaults-file",
+    "--defaults-extra-file",
+    "--no-defaults",
+    "--login-path",
+    "--dump-slave",
+    "--dump-replica",
+];
+
+/// The operator's options without reserved ones, which are reported. A name is what stands before `=` or white space; an
+/// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
+/// option may have its value attached (D38).
+pub fn operators(options: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+    let mut value_of_dropped = false;
+    for item in options {
+        let item = item.trim();
+        if item.is_empty() {
+            continue;
+        }
+        if value_of_dropped && !item.starts_with('-') {
+            value_of_dropped = false;
+            continue; // may be a password: not reported
+        }
+        let name = item
+            .split(|c: char| c == '=' || c.is_whitespace())
+            .next()
+            .unwrap_or(item);
+        let name = name.replace('_', "-");
+        let attached = |r: &&str| r.len() == 2 && !name.starts_with("--") && name.starts_with(*r);
+        if let Some(reserved) = RESERVED.iter().find(|r| **r == name || attached(r)) {
+            dropped.push((*reserved).to_string());
+            value_of_dropped = item.len() == name.len() && **reserved == name;
+            continue;
+        }
+        value_of_dropped = false;
+        // One item with a blank between option and value is two arguments for a program.
+        match item.split_once(char::is_whitespace) {
+            Some((option, value)) if item.starts_with('-') && !option.contains('=') => {
+                kept.extend([option.to_string(), value.trim().to_string()]);
+            }
+            _ => kept.push(item.to_string()),
+        }
+    }
+    (kept, dropped)
+}
+
+/// `defaults` comes first, or the tool does not read it.
+pub fn dump_arguments(defaults: &Path, source: Server, options: &[String]) -> Vec<OsString> {
+    let mut defaults_file = OsString::from("--defaults-file=");
+    defaults_file.push(defaults);
+    let mut argv = vec![
+        defaults_file,
+        source.coordinates_option().into(),
+        "--all-databases".into(),
+    ];
+    if source.flavour == Flavour::MariaDb {
+        argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
+    }
+    argv.extend(options.iter().map(OsString::from));
+    argv
+}
+
+/// The client's arguments: never a default instance, never a shortened packet, values with any byte, and a first line of
+/// output that is our connection's number.
+pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
+    let mut defaults_file = OsString::from("--defaults-file=");
+    defaults_file.push(defaults);
+    let more = [
+        "--batch",
+        "--skip-column-names",
+        "--unbuffered",
+        "--binary-mode",
+        "--max-allowed-packet=1G",
+    ];
+    std::iter::once(defaults_file)
+        .chain(more.map(OsString::from))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(items: &[&str]) -> (Vec<String>, Vec<String>) {
+        operators(&items.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn reserved_options_are_dropped_by_either_separator() {
+        let (kept, dropped) = run(&[
+            "--quick",
+            "--host=x",
+            "--user x",
+            "--password",
+            "secret",
+            "-psecret",
+            "--hex-blob",
+            "-A",
+        ]);
+        assert_eq!(kept, ["--quick", "--hex-blob"]);
+        assert_eq!(dropped, ["--host", "--user", "--password", "-p", "-A"]); // D38
+        let (kept, dropped) = run(&[
+            "--master_data=1",
+            "--result-file=/etc/x",
+            "--where=a=1",
+            "--net-buffer-length 4096",
+        ]);
+        assert_eq!(dropped, ["--master-data", "--result-file"]);
+        assert_eq!(kept, ["--where=a=1", "--net-buffer-length", "4096"]);
+        assert_eq!(
+            run(&["--single-transaction", " ", "--port", "--quick"]).0,
+            ["--single-transaction", "--quick"]
+        );
+    }
+
+    #[test]
+    fn argument_vectors() {
+        let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
+        let opts = ["--quick".to_string()];
+        let argv = dump_arguments(Path::new("/d/x.cnf"), maria, &opts);
+        assert_eq!(
+            argv,
+            [
+                "--defaults-file=/d/x.cnf",
+                "--master-data=2",
+                "--all-databases",
+                "--gtid",
+                "--quick"
+            ]
+        );
+        let argv = dump_arguments(
+            Path::new("/d/x.cnf"),
+            Server::parse("9.7.4", "").unwrap(),
+            &opts,
+        );
+        assert_eq!(
+            argv,
+            [
+                "--defaults-file=/d/x.cnf",
+                "--source-data=2",
+                "--all-databases",
+                "--quick"
+            ]
+        );
+        assert_eq!(client_arguments(Path::new("/c"))[0], "--defaults-file=/c");
+    }
+}

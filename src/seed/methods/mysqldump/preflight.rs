@@ -1,0 +1,221 @@
+//! What is checked before anything is copied or touched (P1), as far as one host can know.
+
+use super::Mysqldump;
+use crate::config::{self, inside};
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Server, Version, connect, info};
+use crate::seed::methods::target_server::TargetServer;
+use mysql::Conn;
+use std::path::Path;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is known of the source once it was reached.
+pub struct SourceFacts {
+    pub server: Server,
+    pub schemas: Vec<String>,
+    /// Bytes of all its tables, as information_schema estimates them.
+    pub bytes: u64,
+}
+
+/// That the local server can be a source.
+pub fn source(settings: &config::Mysql) -> Result<String> {
+    let mut conn = connect(&Endpoint::local(settings), TIMEOUT)?;
+    let server = Server::ask(&mut conn)?;
+    writes_binlog(&mut conn, server, "this server")?;
+    Ok("Prepare completed".into())
+}
+
+fn writes_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
+    if !info::is_on(conn, "log_bin")? {
+        return Err(Error::permanent(format!(
+            "{who} writes no binary log, so a copy of it could not replicate: set log_bin in its my.cnf and restart it"
+        )));
+    }
+    let updates =
+        if server.flavour == crate::mysql::Flavour::MySql && server.version >= Version(8, 0, 26) {
+            "log_replica_updates"
+        } else {
+            "log_slave_updates"
+        };
+    let role = info::role(conn, server)?;
+    if let Some((from, _)) = role.source
+        && !info::is_on(conn, updates)?
+    {
+        return Err(Error::permanent(format!(
+            "{who} is a replica of {from} without {updates}: its binary log lacks what it replicates; set {updates} in \
+             its my.cnf and restart it"
+        )));
+    }
+    Ok(())
+}
+
+/// Fails unless `dir` is a directory that this process may write to.
+fn writable(dir: &Path, setting: &str) -> Result<()> {
+    let probe = dir.join(format!(".orchestrator-agent-probe-{}", std::process::id()));
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&probe);
+    made.map_err(|e| {
+        Error::io(
+            format!("{setting} = \"{}\" cannot be written to", dir.display()),
+            &e,
+        )
+    })?;
+    std::fs::remove_file(&probe).map_err(|e| Error::io(probe.display(), &e))
+}
+
+/// True if an account for host pattern `pattern` would be used for a login over the loopback interface.
+fn loopback(pattern: &str) -> bool {
+    let p = pattern.to_ascii_lowercase();
+    matches!(p.as_str(), "%" | "localhost" | "127.0.0.1" | "::1" | "")
+        || p.strip_suffix('%')
+            .is_some_and(|head| "127.0.0.1".starts_with(head))
+        || p.starts_with("127.0.0.")
+}
+
+impl Mysqldump {
+    /// Prepare of a target.
+    pub(super) fn check_target(&self) -> Result<()> {
+        let dir = &self.config.common.backup_dir;
+        writable(dir, "common.backup-dir")?;
+        let mut target = TargetServer::open(&self.config.mysql)?;
+        self.launcher.find(target.server.dump_tools())?;
+        self.launcher.find(target.server.client_tools())?;
+        let (datadir, _) = target.facts()?;
+        if inside(dir, Path::new(&datadir)) {
+            return Err(Error::permanent(format!(
+                "common.backup-dir = \"{}\" is inside the data directory {datadir}: give it a place of its own",
+                dir.display()
+            )));
+        }
+        target.check_role()
+    }
+
+    /// Backup of a target: the first moment at which the source is known.
+    pub(super) fn check_source(&self, source: &Endpoint) -> Result<SourceFacts> {
+        let mut target = TargetServer::open(&self.config.mysql)?;
+        target.check_role()?;
+        let reach = |e: Error| e.context(format!("source {}", source.name()));
+        let mut conn = connect(source, TIMEOUT).map_err(reach)?;
+        let server = Server::ask(&mut conn).map_err(reach)?;
+        if server.flavour != target.server.flavour {
+            return Err(Error::permanent(format!(
+                "the source is {} {}, the target {} {}: the two families do not mix in a seed",
+                server.flavour, server.version, target.server.flavour, target.server.version
+            )));
+        }
+        let series = |s: Server| (s.version.0, s.version.1);
+        if series(target.server) < series(server) {
+            return Err(Error::permanent(format!(
+                "the target ({}) is older than the source ({}): upgrade it first",
+                target.server.version, server.version
+            )));
+        }
+        let (_, own_id) = target.facts()?;
+        if info::global(&mut conn, "server_id")
+            .map_err(reach)?
+            .unwrap_or_default()
+            == own_id
+        {
+            return Err(Error::permanent(format!(
+                "source {} and target have the same server_id = {own_id}: they may be the same server; give each its own",
+                source.name()
+            )));
+        }
+        writes_binlog(&mut conn, server, &format!("source {}", source.name()))?;
+        self.check_account(&mut conn)?;
+        let schemas = info::schemas(&mut conn, server).map_err(reach)?;
+        let bytes = schemas.values().map(|s| s.size).sum();
+        self.check_room(bytes)?;
+        Ok(SourceFacts {
+            server,
+            schemas: schemas.into_keys().collect(),
+            bytes,
+        })
+    }
+
+    /// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
+    /// from the target's own host.
+    fn check_account(&self, conn: &mut Conn) -> Result<()> {
+        let user = &self.config.mysql.user;
+        let accounts = info::accounts(conn, user)?;
+        let here = info::current_account_host(conn)?;
+        let used = accounts.iter().find(|a| a.host == here);
+        let local: Vec<_> = accounts.iter().filter(|a| loopback(&a.host)).collect();
+        if local.is_empty() {
+            return Err(Error::permanent(format!(
+                "the source has no account '{user}' that can log in from localhost or 127.0.0.1 (only {}), and its accounts \
+                 will be the target's: create '{user}'@'localhost' or '{user}'@'%' on the source",
+                accounts
+                    .iter()
+                    .map(|a| format!("'{user}'@'{}'", a.host))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )));
+        }
+        // Hashes of one plugin without salt tell whether the passwords agree; salted ones do not tell.
+        let tells = |a: &str| a.starts_with("mysql_native_password:") || a.starts_with("ed25519:");
+        if let Some(used) = used
+            && tells(&used.authentication)
+            && let Some(other) = local
+                .iter()
+                .find(|a| tells(&a.authentication) && a.authentication != used.authentication)
+        {
+            return Err(Error::permanent(format!(
+                "on the source '{user}'@'{}' has another password than '{user}'@'{here}', with which the agent logs in: after \
+                 the load the agent could not log in to the target; give both the same password",
+                other.host
+            )));
+        }
+        Ok(())
+    }
+
+    /// orchestrator wants 0.6 of the source's datadir free (agent-api-v2 3.1); less than half of the table bytes cannot do.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        let dir = &self.config.common.backup_dir;
+        let space = crate::system::disk::space(dir).map_err(|e| Error::io(dir.display(), &e))?;
+        if space.available < bytes / 2 {
+            return Err(Error::permanent(format!(
+                "common.backup-dir = \"{}\" has {} free, too little for a dump of {} of tables",
+                dir.display(),
+                crate::host::human_bytes(space.available),
+                crate::host::human_bytes(bytes)
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_accounts_serve_the_loopback() {
+        for yes in [
+            "%",
+            "localhost",
+            "127.0.0.1",
+            "127.%",
+            "127.0.0.0/255.0.0.0",
+            "::1",
+            "",
+        ] {
+            assert!(loopback(yes), "{yes}");
+        }
+        for no in ["10.%", "db1", "192.168.1.7", "%.example.com"] {
+            assert!(!loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let e = writable(Path::new("/no/such/place"), "common.backup-dir")
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("common.backup-dir = \"/no/such/place\""), "{e}");
+    }
+}

@@ -1,0 +1,380 @@
+//! What is known of the last few seeds, in memory and on disk. The file is replaced atomically, so that an agent killed at any
+//! instant finds either the state before or the state after.
+
+use super::coordinates::Coordinates;
+use super::vocabulary::{Method, Side, Stage, Status};
+use crate::error::{Error, Result};
+use crate::host::proc::ProcessId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How many seeds are remembered, so that late questions get a truthful answer (S4).
+const KEPT: usize = 8;
+/// Longest text of a stage, in bytes: orchestrator's column takes 65,535 (2.7).
+const DETAILS_LIMIT: usize = 4000;
+
+/// The source of a target, or the target of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Host name or address as the controller gave it.
+    pub host: String,
+    /// MySQL port of the source (8.17).
+    pub mysql_port: u16,
+}
+
+/// What is in the target's MySQL after a logical load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Load {
+    /// Restore has not begun: the target's data are as they were.
+    #[default]
+    Untouched,
+    /// Between the first statement and the last: the data are partial.
+    Incomplete,
+    /// All of it is there.
+    Whole,
+}
+
+/// One stage of a seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// How far it is.
+    pub status: Status,
+    /// Short ASCII text.
+    pub details: String,
+    /// Nanoseconds since 1970 at its start.
+    pub started: u64,
+    /// Nanoseconds since 1970 of the last change of status.
+    pub changed: u64,
+    /// Which run of the engine wrote it, to refuse late words of an older one (D6).
+    #[serde(default)]
+    pub run: u64,
+}
+
+/// One seed as this host knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The controller's number.
+    pub id: i64,
+    /// How it copies.
+    pub method: Method,
+    /// This host's part.
+    pub side: Side,
+    /// The stages that were started.
+    pub stages: BTreeMap<Stage, StageRecord>,
+    /// The stage that was started last.
+    pub stage: Stage,
+    /// True once its controller aborted it or a newcomer took its place.
+    pub given_up: bool,
+    /// The other host, known from Backup on.
+    pub peer: Option<Peer>,
+    /// The source's coordinates, known when Backup is done.
+    pub coordinates: Option<Coordinates>,
+    /// Bytes of the dump when Backup was done.
+    #[serde(default)]
+    pub dump_bytes: u64,
+    /// Schemas that the source had.
+    #[serde(default)]
+    pub source_schemas: Vec<String>,
+    /// State of the target's data.
+    pub load: Load,
+    /// Server settings that were changed for a load and must be put back.
+    pub put_back: BTreeMap<String, String>,
+    /// Leaders of the process groups at work.
+    pub tools: Vec<ProcessId>,
+}
+
+impl Seed {
+    /// A seed of which nothing is known yet.
+    pub fn new(id: i64, method: Method, side: Side) -> Self {
+        Self {
+            id,
+            method,
+            side,
+            stages: BTreeMap::new(),
+            stage: Stage::Prepare,
+            given_up: false,
+            peer: None,
+            coordinates: None,
+            dump_bytes: 0,
+            source_schemas: Vec::new(),
+            load: Load::Untouched,
+            put_back: BTreeMap::new(),
+            tools: Vec::new(),
+        }
+    }
+
+    /// Status of a stage, `None` if it was never started.
+    pub fn status(&self, stage: Stage) -> Option<Status> {
+        self.stages.get(&stage).map(|s| s.status)
+    }
+
+    /// True if a target holds its place for a next stage: something is prepared, and the controller may go on.
+    pub fn waits(&self) -> bool {
+        self.side == Side::Target
+            && !self.given_up
+            && self.status(self.stage) == Some(Status::Completed)
+            && self.stage != Stage::Cleanup
+    }
+
+    /// Writes a stage's status and text.
+    pub fn set(&mut self, stage: Stage, status: Status, details: &str) {
+        let now = nanos(SystemTime::now());
+        let record = self.stages.entry(stage).or_insert_with(|| StageRecord {
+            status,
+            details: String::new(),
+            started: now,
+            changed: now,
+            run: 0,
+        });
+        record.status = status;
+        record.details = short_ascii(details);
+        record.changed = now;
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn nanos(t: SystemTime) -> u64 {
+    t.duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Printable ASCII and line breaks only, at most [`DETAILS_LIMIT`] bytes; of a longer text the beginning and the end (8.13).
+pub fn short_ascii(text: &str) -> String {
+    let clean: String = text
+        .trim_end()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' || c == '\n' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
+    if clean.len() <= DETAILS_LIMIT {
+        return clean;
+    }
+    let half = DETAILS_LIMIT / 2 - 5;
+    format!("{} ... {}", &clean[..half], &clean[clean.len() - half..])
+}
+
+/// The seeds, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seeds {
+    seeds: Vec<Seed>,
+}
+
+impl Seeds {
+    /// The seed that was prepared last.
+    pub fn current(&self) -> Option<&Seed> {
+        self.seeds.last()
+    }
+
+    /// The seed with this number.
+    pub fn get(&self, id: i64) -> Option<&Seed> {
+        self.seeds.iter().rev().find(|s| s.id == id)
+    }
+
+    /// The seed with this number, to change it.
+    pub fn get_mut(&mut self, id: i64) -> Option<&mut Seed> {
+        self.seeds.iter_mut().rev().find(|s| s.id == id)
+    }
+
+    /// All of them, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seed> {
+        self.seeds.iter_mut()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Seed> {
+        self.seeds.iter()
+    }
+
+    /// Makes `seed` the current one, in place of an older one with its number. Settings that an older seed still owes to
+    /// the server go over to it, so that they are not lost.
+    pub fn make_current(&mut self, mut seed: Seed) {
+        for old in &mut self.seeds {
+            for (name, value) in std::mem::take(&mut old.put_back) {
+                seed.put_back.entry(name).or_insert(value);
+            }
+        }
+        self.seeds.retain(|s| s.id != seed.id);
+        self.seeds.push(seed);
+        let excess = self.seeds.len().saturating_sub(KEPT);
+        self.seeds.drain(..excess);
+    }
+}
+
+/// The file `seeds.json` in `state-dir`.
+pub struct Store {
+    dir: PathBuf,
+    written: u64,
+}
+
+impl Store {
+    /// In an existing directory.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            written: 0,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("seeds.json")
+    }
+
+    /// Reads the record; stages that were at work when the agent ended become Error. A file that cannot be understood is
+    /// put aside under the name `seeds.json.unreadable` and reported in the log.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn load(&self) -> Result<Seeds> {
+        let path = self.path();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(t) => t,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Seeds::default()),
+            Err(e) => return Err(Error::io(path.display(), &e)),
+        };
+        let mut seeds: Seeds = match serde_json::from_str(&text) {
+            Ok(s) => s,
+            Err(e) => {
+                let aside = self.dir.join("seeds.json.unreadable");
+                log::error!(
+                    "{}: {e}; kept as {}, earlier seeds are forgotten",
+                    path.display(),
+                    aside.display()
+                );
+                std::fs::rename(&path, &aside).map_err(|e| Error::io(path.display(), &e))?;
+                Seeds::default()
+            }
+        };
+        for seed in seeds.iter_mut() {
+            let running: Vec<Stage> = seed
+                .stages
+                .iter()
+                .filter(|(_, s)| s.status == Status::Running)
+                .map(|(k, _)| *k)
+                .collect();
+            for stage in running {
+                let text = format!(
+                    "{stage} was interrupted: the agent ended while it ran{}",
+                    partial_note(seed.load)
+                );
+                seed.set(stage, Status::Error, &text);
+            }
+        }
+        Ok(seeds)
+    }
+
+    /// Writes the record durably. `version` orders writers: a state older than the one written is dropped.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old record is then intact.
+    pub fn save(&mut self, seeds: &Seeds, version: u64) -> Result<()> {
+        if version < self.written {
+            return Ok(());
+        }
+        let path = self.path();
+        let fail = |e: &std::io::Error| {
+            Error::io(format!("record {} (common.state-dir)", path.display()), e)
+        };
+        let text =
+            serde_json::to_vec(seeds).map_err(|e| Error::permanent(format!("record: {e}")))?;
+        let temp = self.dir.join("seeds.json.new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(|e| fail(&e))?;
+        file.write_all(&text)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| fail(&e))?;
+        std::fs::rename(&temp, &path).map_err(|e| fail(&e))?;
+        File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| fail(&e))?;
+        self.written = version;
+        Ok(())
+    }
+}
+
+/// What to add to an error's text when the target's data are partial.
+pub fn partial_note(load: Load) -> &'static str {
+    match load {
+        Load::Incomplete => {
+            ". The data in MySQL are partial: make a new seed before anybody uses them"
+        }
+        Load::Untouched | Load::Whole => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(name: &str) -> PathBuf {
+        let d = std::env::temp_dir().join(format!("oa-record-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&d).unwrap();
+        d
+    }
+
+    #[test]
+    fn a_running_stage_is_an_error_after_a_restart() {
+        let d = dir("restart");
+        let mut store = Store::new(&d);
+        let mut seeds = store.load().unwrap();
+        let mut seed = Seed::new(7, Method::Mysqldump, Side::Target);
+        seed.set(Stage::Prepare, Status::Completed, "ok");
+        seed.set(Stage::Restore, Status::Running, "loading");
+        seed.load = Load::Incomplete;
+        seeds.make_current(seed);
+        store.save(&seeds, 1).unwrap();
+        let again = Store::new(&d).load().unwrap();
+        let seed = again.get(7).unwrap();
+        assert_eq!(seed.status(Stage::Prepare), Some(Status::Completed));
+        let restore = &seed.stages[&Stage::Restore];
+        assert_eq!(restore.status, Status::Error);
+        assert!(restore.details.contains("interrupted") && restore.details.contains("partial"));
+        store.save(&Seeds::default(), 0).unwrap();
+        assert!(
+            Store::new(&d).load().unwrap().get(7).is_some(),
+            "an older state does not replace a newer one"
+        );
+        std::fs::write(d.join("seeds.json"), "{").unwrap();
+        assert!(Store::new(&d).load().unwrap().current().is_none());
+        assert!(d.join("seeds.json.unreadable").exists());
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn keeps_the_last_few_and_hands_on_what_is_owed() {
+        let mut seeds = Seeds::default();
+        let mut first = Seed::new(1, Method::Mysqldump, Side::Target);
+        first.put_back.insert("event_scheduler".into(), "ON".into());
+        seeds.make_current(first);
+        for id in 2..=20 {
+            seeds.make_current(Seed::new(id, Method::Mysqldump, Side::Target));
+        }
+        assert_eq!(seeds.iter().count(), KEPT);
+        assert_eq!(seeds.current().unwrap().put_back["event_scheduler"], "ON");
+        assert!(seeds.get(1).is_none() && seeds.get(20).is_some());
+    }
+
+    #[test]
+    fn details_are_short_ascii() {
+        assert_eq!(
+            short_ascii("Fehler: \u{00fc}ber\tall\n"),
+            "Fehler: ?ber?all"
+        ); // 8.13
+        let long = short_ascii(&"x".repeat(100_000));
+        assert!(long.len() <= DETAILS_LIMIT && long.contains(" ... "));
+    }
+}

@@ -1,0 +1,158 @@
+//! The words of a seed, spelt as on the wire (agent-api-v2 0.3), and the constants of each method (3.2).
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in the order of the agent's own numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+
+            /// From the word on the wire, case-sensitive.
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == word)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words!(
+    /// How data is copied.
+    Method {
+        /// MySQL's clone plugin.
+        ClonePlugin,
+        /// An LVM snapshot of the source, as a tar stream.
+        LVM,
+        /// mydumper and myloader.
+        Mydumper,
+        /// mysqldump or mariadb-dump.
+        Mysqldump,
+        /// xtrabackup or mariadb-backup, as an xbstream.
+        Xtrabackup,
+    }
+);
+
+words!(
+    /// The part of a host in a seed.
+    Side {
+        /// The host that is overwritten.
+        Target,
+        /// The host that is copied.
+        Source,
+    }
+);
+
+words!(
+    /// The steps of a seed, in the agent's order (the numbers are keys in `active-seed`).
+    Stage {
+        /// Checks and room.
+        Prepare,
+        /// The copy itself.
+        Backup,
+        /// Making the copy a running server.
+        Restore,
+        /// Throwing away what is not needed any more.
+        Cleanup,
+        /// Done by the controller, never by the agent.
+        ConnectSlave,
+    }
+);
+
+words!(
+    /// How far a stage is.
+    Status {
+        /// At work.
+        Running,
+        /// Done and durable.
+        Completed,
+        /// Failed or aborted.
+        Error,
+    }
+);
+
+/// The ten engine names that the wire knows, in the Go agent's order (agent-api-v2 3.2).
+pub const ENGINES: [&str; 10] = [
+    "ROCKSDB",
+    "MRG_MYISAM",
+    "CSV",
+    "BLACKHOLE",
+    "InnoDB",
+    "MEMORY",
+    "ARCHIVE",
+    "MyISAM",
+    "FEDERATED",
+    "TokuDB",
+];
+
+impl Stage {
+    /// The agent's own number of the stage.
+    pub fn number(self) -> usize {
+        Self::ALL
+            .iter()
+            .position(|s| *s == self)
+            .unwrap_or_default()
+    }
+}
+
+impl Method {
+    /// The host on which Backup runs.
+    pub fn backup_side(self) -> Side {
+        match self {
+            Self::Xtrabackup | Self::LVM => Side::Source,
+            Self::ClonePlugin | Self::Mydumper | Self::Mysqldump => Side::Target,
+        }
+    }
+
+    /// True if the copy goes straight into the data directory.
+    pub fn backup_to_datadir(self) -> bool {
+        !matches!(self, Self::Mydumper | Self::Mysqldump)
+    }
+
+    /// Engines that the method copies, no name twice (8.10). Xtrabackup's depend on the server's major version.
+    pub fn supported_engines(self, mysql_major: u32) -> Vec<&'static str> {
+        let all = ENGINES.into_iter();
+        match self {
+            Self::ClonePlugin => vec!["InnoDB"],
+            Self::Xtrabackup => all
+                .filter(|e| *e != "TokuDB" && (*e != "ROCKSDB" || mysql_major >= 8))
+                .collect(),
+            Self::LVM | Self::Mydumper | Self::Mysqldump => all.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_exact_and_constants_follow_the_table_of_3_2() {
+        for m in Method::ALL {
+            assert_eq!(Method::parse(m.as_str()), Some(*m));
+            assert_eq!(serde_json::to_string(m).unwrap(), format!("\"{m}\""));
+        }
+        assert_eq!(Method::parse("mysqldump"), None); // 0.3: case-sensitive
+        assert_eq!(Stage::ConnectSlave.number(), 4);
+        assert_eq!(Method::Xtrabackup.supported_engines(8).len(), 9);
+        assert_eq!(Method::Xtrabackup.supported_engines(5).len(), 8);
+        assert_eq!(Method::Mysqldump.supported_engines(5).len(), 10);
+        assert!(Method::LVM.backup_to_datadir() && !Method::Mydumper.backup_to_datadir());
+        assert_eq!(Method::LVM.backup_side(), Side::Source);
+    }
+}

@@ -1,0 +1,11 @@
+//! The only home of `unsafe` and of libc. Every function here is safe to call and says why it is sound.
+
+pub mod disk;
+pub mod net;
+pub mod process;
+pub mod signal;
+
+/// True if the last libc call of this thread failed with `code`.
+fn failed_with(code: i32) -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(code)
+}

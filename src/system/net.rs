@@ -1,0 +1,149 @@
+//! Socket calls that std does not have: poll(2) on several descriptors, the limit of descriptors, and the timing of
+//! TCP keepalive.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Waits until one of `fds` can be read (or accepted on, or has failed), or `timeout` has passed; `None` waits for
+/// ever. Returns one flag per descriptor, in order; all false means the timeout. A signal does not end the wait.
+///
+/// # Errors
+/// Those of poll(2) except EINTR: in practice ENOMEM, and EINVAL with more descriptors than RLIMIT_NOFILE.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    loop {
+        // SAFETY: `polled` is a live, writable array of exactly the length passed, and its descriptors are open for
+        // the whole call because they are borrowed.
+        let n = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) };
+        if n >= 0 {
+            return Ok(polled.iter().map(|p| p.revents != 0).collect());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// How many descriptors this process may have open at a time: the soft RLIMIT_NOFILE.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn descriptor_limit() -> io::Result<usize> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live rlimit structure that the call fills in.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if rc == 0 {
+        Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Switches TCP keepalive on: first probe after `idle` without traffic, then one each `interval`, dead after `probes`
+/// of them without an answer. Whole seconds; at least one.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_keepalive(
+    socket: &TcpStream,
+    idle: Duration,
+    interval: Duration,
+    probes: i32,
+) -> io::Result<()> {
+    let seconds = |d: Duration| i32::try_from(d.as_secs().max(1)).unwrap_or(i32::MAX);
+    let options = [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(idle)),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(interval)),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, probes),
+    ];
+    for (level, name, value) in options {
+        set_int(socket, level, name, value)?;
+    }
+    Ok(())
+}
+
+fn set_int(socket: &TcpStream, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which lives through the call; the descriptor is open
+    // because `socket` is borrowed.
+    let rc = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    #[test]
+    fn tells_which_descriptor_is_readable() {
+        let (quiet, _keep) = UnixStream::pair().unwrap();
+        let (ready, mut writer) = UnixStream::pair().unwrap();
+        writer.write_all(b"x").unwrap();
+        let flags = wait_readable(&[quiet.as_fd(), ready.as_fd()], None).unwrap();
+        assert_eq!(flags, [false, true]);
+    }
+
+    #[test]
+    fn returns_all_false_after_the_timeout() {
+        let (quiet, _keep) = UnixStream::pair().unwrap();
+        let start = Instant::now();
+        let flags = wait_readable(&[quiet.as_fd()], Some(Duration::from_millis(30))).unwrap();
+        assert_eq!(flags, [false]);
+        assert!(start.elapsed() >= Duration::from_millis(29));
+    }
+
+    #[test]
+    fn a_closed_peer_counts_as_readable() {
+        let (end, peer) = UnixStream::pair().unwrap();
+        drop(peer);
+        assert_eq!(wait_readable(&[end.as_fd()], None).unwrap(), [true]);
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_what_proc_says() {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find(|l| l.starts_with("Max open files"));
+        let soft = line.unwrap().split_whitespace().nth(3).unwrap();
+        assert_eq!(descriptor_limit().unwrap().to_string(), soft);
+    }
+
+    #[test]
+    fn keepalive_is_accepted_by_the_kernel_and_bad_values_are_errors() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let second = Duration::from_secs(1);
+        set_keepalive(&socket, Duration::from_secs(60), second * 10, 6).unwrap();
+        assert!(set_keepalive(&socket, second, second, 0).is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! Process groups: signals to all members, and waiting without freeing the number.
+
+use std::io;
+
+/// A signal that this program sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM
+    Term,
+    /// SIGKILL
+    Kill,
+}
+
+/// Sends a signal to every process of group `pgid`. Ok(false): the group has no member that we may signal or exists.
+///
+/// # Errors
+/// EPERM and the like. A `pgid` below 2 is refused, because 0 and 1 would mean our own group or everybody.
+pub fn kill_group(pgid: i32, signal: Signal) -> io::Result<bool> {
+    if pgid < 2 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let number = match signal {
+        Signal::Term => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+    };
+    // SAFETY: kill takes two integers and touches no memory of ours.
+    if unsafe { libc::kill(-pgid, number) } == 0 {
+        return Ok(true);
+    }
+    if super::failed_with(libc::ESRCH) {
+        Ok(false)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Blocks until the child `pid` has ended, and leaves it as a zombie: its process group number stays taken, so that a
+/// later [`kill_group`] cannot hit strangers. The caller reaps it afterwards.
+///
+/// # Errors
+/// ECHILD if `pid` is no child of ours or was reaped already.
+pub fn wait_unreaped(pid: u32) -> io::Result<()> {
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: `info` is a valid place for one siginfo_t; the other arguments are integers.
+        let rc = unsafe {
+            libc::waitid(
+                libc::P_PID,
+                pid,
+                info.as_mut_ptr(),
+                libc::WEXITED | libc::WNOWAIT,
+            )
+        };
+        if rc == 0 {
+            return Ok(());
+        }
+        if !super::failed_with(libc::EINTR) {
+            return Err(io::Error::last_os_error());
+        }
+    }
+}
+
+/// The effective user number of this process.
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    #[test]
+    fn a_group_dies_with_its_grandchildren_and_keeps_its_number_until_reaped() {
+        let mut c = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & sleep 60"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pgid = i32::try_from(c.id()).unwrap();
+        assert!(kill_group(pgid, Signal::Kill).unwrap());
+        wait_unreaped(c.id()).unwrap();
+        assert!(!c.wait().unwrap().success());
+        assert!(kill_group(1, Signal::Term).is_err());
+        assert!(wait_unreaped(c.id()).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+#!/bin/bash
+# fetch.sh mariadb -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
+# Nothing is installed on the host: private apt state, no maintainer script, no root needed. Silent when all is there.
+# The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
+set -euo pipefail
+RIG=${RIG:-$(cd "$(dirname "$0")/../.." && pwd)/target/rig}
+RECIPE=1 # raise it when the tree must be made anew
+
+fail() { echo "fetch.sh: $*" >&2; exit 1; }
+
+# Writes a private apt configuration to $A. The host's own one (proxy, login) still counts, its hooks do not.
+apt_private() { # SUITE
+  local suite=$1 key=/usr/share/keyrings/debian-archive-keyring.gpg uris main security
+  for tool in apt-get dpkg-deb flock; do
+    command -v $tool >/dev/null || fail "$tool is missing: this needs Debian 12 or later (or a container of it)"
+  done
+  [ -r $key ] || fail "$key is missing: apt-get install debian-archive-keyring"
+  uris=$(apt-get update --print-uris -o Debug::NoLocking=1 2>/dev/null | sed -n "s|^'\([^']*\)/dists/.*|\1|p" | sort -u)
+  main=${DEBIAN_MIRROR:-$(grep -m 1 '/debian/*$' <<<"$uris" || true)}
+  security=${DEBIAN_SECURITY_MIRROR:-$(grep -m 1 '/debian-security/*$' <<<"$uris" || true)}
+  [ -n "$main" ] || fail "apt's sources name no Debian mirror: set DEBIAN_MIRROR to its address"
+  mkdir -p "$A/lists/partial" "$A/cache/archives/partial" "$A/debs"
+  : >"$A/status"
+  {
+    echo "deb [signed-by=$key] $main $suite main"
+    [ -z "$security" ] || echo "deb [signed-by=$key] $security $suite-security main"
+  } >"$A/sources.list"
+  cat >"$A/apt.conf" <<CONF
+#clear APT::Update::Pre-Invoke; #clear APT::Update::Post-Invoke; #clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Pre-Invoke; #clear DPkg::Post-Invoke; #clear DPkg::Pre-Install-Pkgs;
+Dir::Etc::sourcelist "$A/sources.list"; Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
+Dir::State "$A"; Dir::State::lists "$A/lists"; Dir::State::status "$A/status"; Dir::Cache "$A/cache";
+APT::Install-Recommends "false"; APT::Sandbox::User ""; Acquire::Languages "none"; Acquire::Retries "3";
+Acquire::Check-Valid-Until "false"; APT::Update::Error-Mode "any"; Debug::NoLocking "1"; APT::Get::Assume-Yes "true";
+CONF
+}
+
+# Downloads PACKAGES and what they need, but for the names that match SKIP, and unpacks them into ROOT.
+unpack() { # ROOT SKIP PACKAGE...
+  local root=$1 skip=$2 list; shift 2
+  apt-get -c "$A/apt.conf" -q=2 update >"$A/log" 2>&1 || fail "apt-get update failed: $(tail -n 3 "$A/log")"
+  list=$(apt-get -c "$A/apt.conf" -q=2 install --print-uris "$@" 2>"$A/log" |
+    awk -v skip="$skip" '{ split($2, f, "_"); if (f[1] !~ skip) print f[1], $3 }') || fail "$(tail -n 3 "$A/log")"
+  echo "fetching $(awk '{ s += $2 } END { printf "%d packages, %d MB", NR, s / 1e6 }' <<<"$list")," \
+    "unpacking into $RIG once; nothing is installed on this machine" >&2
+  # shellcheck disable=SC2046 # one word per package
+  (cd "$A/debs" && apt-get -c "$A/apt.conf" -q=2 download $(awk '{ print $1 }' <<<"$list") >"$A/log" 2>&1) ||
+    fail "download failed, run it again: $(tail -n 3 "$A/log")"
+  mkdir -p "$root"/usr/{bin,sbin,lib,lib64}
+  for d in bin sbin lib lib64; do ln -s usr/$d "$root/$d"; done
+  while read -r name _; do
+    for deb in "$A/debs/$name"_*.deb; do
+      dpkg-deb --fsys-tarfile "$deb" | tar -C "$root" -x --keep-directory-symlink --no-same-owner \
+        --exclude './usr/share/doc*' --exclude './usr/share/man*' --exclude './usr/share/locale*'
+    done
+  done <<<"$list"
+}
+
+# mdb/root: the packages; mdb/bin: the tools under their names; mdb/template: an empty datadir.
+mariadb() {
+  local new=$RIG/mdb.new root=$RIG/mdb.new/root lib f name
+  A=$RIG/mdb.apt
+  rm -rf "$new" # of an interrupted run; what it downloaded is used again
+  apt_private bookworm
+  unpack "$root" '^(perl|libperl|libdb5|libgdbm|systemd|libsystemd-shared|udev|adduser|galera|mount|util-linux|libc6|libc-bin|dpkg|passwd|libpam|debconf|psmisc|rsync|lsof|socat|gawk|iproute|procps|init-system|lsb-)' \
+    mariadb-server mariadb-client mariadb-backup mydumper patchelf
+  lib=$(basename "$(dirname "$(find "$root/usr/lib" -name 'libmariadb.so.3')")")
+  # The programs find their libraries beside them, in whatever environment they are started.
+  for f in "$root"/usr/bin/* "$root"/usr/sbin/mariadbd; do
+    if [ -f "$f" ] && [ ! -L "$f" ] && [ "${f##*/}" != patchelf ] && [ "$(head -c 4 "$f" | tail -c 3)" = ELF ]; then
+      LD_LIBRARY_PATH=$root/usr/lib/$lib "$root/usr/bin/patchelf" --force-rpath --set-rpath "\$ORIGIN/../lib/$lib" "$f"
+    fi
+  done
+  mkdir -p "$new/bin"
+  cat >"$new/bin/mariadbd" <<WRAP
+#!/bin/sh
+# One file under many names: runs the program of the same name, in the same process, with its client plugins.
+n=\${0##*/} u=\${0%/*}/../root/usr
+export MARIADB_PLUGIN_DIR="\$u/lib/$lib/libmariadb3/plugin"
+if [ -x "\$u/bin/\$n" ]; then exec "\$u/bin/\$n" "\$@"; else exec "\$u/sbin/\$n" "\$@"; fi
+WRAP
+  chmod 755 "$new/bin/mariadbd"
+  for f in "$root"/usr/bin/{mariadb*,maria*,mysql*,mbstream,my_print_defaults,mydumper,myloader,aria_*,innochecksum,resolveip,replace} "$root"/usr/sbin/mysqld; do
+    name=$(basename "$f")
+    if [ -e "$f" ] && [ ! -e "$new/bin/$name" ]; then ln "$new/bin/mariadbd" "$new/bin/$name"; fi
+  done
+  # root@localhost alone: through the socket, as no address resolves to that name under skip_name_resolve
+  printf "DELETE FROM mysql.%s WHERE Host <> 'localhost';\n" global_priv proxies_priv >"$A/accounts.sql"
+  local as_root=()
+  [ "$(id -u)" != 0 ] || as_root=(--user=root)
+  "$root/usr/bin/mariadb-install-db" --no-defaults "${as_root[@]}" --basedir="$root/usr" --datadir="$new/template" \
+    --lc-messages-dir="$root/usr/share/mysql" --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve \
+    --innodb-log-file-size=16M --extra-file="$A/accounts.sql" >"$A/log" 2>&1 ||
+    fail "mariadb-install-db failed: $(head -n 5 "$A/log")"
+  chmod -R go+rX "$new"
+  rm -rf "$RIG/mdb" "$A"
+  mv "$new" "$RIG/mdb"
+}
+
+case ${1:-} in
+mariadb) tree=mdb ;;
+*) echo "usage: fetch.sh mariadb" >&2; exit 2 ;;
+esac
+done_already() { [ "$(cat "$RIG/$tree/.recipe" 2>/dev/null)" = $RECIPE ]; }
+if done_already; then exit 0; fi
+mkdir -p "$RIG"
+command -v flock >/dev/null || fail "flock is missing: apt-get install util-linux"
+exec 9>"$RIG/$tree.lock"
+flock -n 9 || { echo "fetch.sh: waiting for another fetch of $1" >&2; flock 9; }
+if done_already; then exit 0; fi
+"$1"
+echo $RECIPE >"$RIG/$tree/.recipe"
