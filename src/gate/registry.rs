@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// never read could fill it.
 const STALLED: Duration = Duration::from_secs(1);
 
+/// How long a newcomer waits for a place while all connections are being worked on.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -38,7 +41,8 @@ struct Live {
 #[derive(Default)]
 pub(super) struct Registry {
     live: Mutex<Live>,
-    left: Condvar,
+    /// A connection has left, or may now be evicted.
+    changed: Condvar,
 }
 
 impl Registry {
@@ -47,22 +51,25 @@ impl Registry {
     }
 
     /// Takes a newcomer in and returns its id. At `cap` the connection that has waited longest for a complete request
-    /// gives way, or one whose client has stopped reading; `None` if all are being worked on.
+    /// gives way, or one whose client has stopped reading. If all are being worked on, most are done in a moment:
+    /// [`MOMENT`] is waited for that, then the answer is `None`.
     pub(super) fn enter(&self, socket: Arc<TcpStream>, cap: usize) -> Option<u64> {
-        let mut live = self.live();
-        if live.connections.len() >= cap.max(1) && !live.evict() {
+        let full = |live: &mut Live| live.connections.len() >= cap.max(1) && !live.evict();
+        let (mut live, waited) = self
+            .changed
+            .wait_timeout_while(self.live(), MOMENT, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
             return None;
         }
         live.last_id += 1;
         let id = live.last_id;
-        live.connections.insert(
-            id,
-            Entry {
-                socket,
-                phase: Phase::Waiting,
-                since: Instant::now(),
-            },
-        );
+        let entry = Entry {
+            socket,
+            phase: Phase::Waiting,
+            since: Instant::now(),
+        };
+        live.connections.insert(id, entry);
         Some(id)
     }
 
@@ -92,6 +99,9 @@ impl Registry {
             Some(entry) => {
                 entry.phase = phase;
                 entry.since = Instant::now();
+                if phase == Phase::Waiting {
+                    self.changed.notify_all();
+                }
                 true
             }
             None => false,
@@ -101,7 +111,7 @@ impl Registry {
     /// The connection has ended.
     pub(super) fn leave(&self, id: u64) {
         self.live().connections.remove(&id);
-        self.left.notify_all();
+        self.changed.notify_all();
     }
 
     /// True once [`Registry::stop`] was called: each response closes its connection.
@@ -120,7 +130,7 @@ impl Registry {
             }
         }
         let (mut live, _) = self
-            .left
+            .changed
             .wait_timeout_while(live, grace, |live| !live.connections.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         let remaining = live.connections.len();
@@ -196,7 +206,9 @@ mod tests {
         let (b, _b) = pair(&listener);
         let a = registry.enter(a, 1).unwrap();
         assert!(registry.working(a));
+        let start = Instant::now();
         assert_eq!(registry.enter(b.clone(), 1), None);
+        assert!(start.elapsed() >= MOMENT);
         assert!(registry.sending(a));
         assert_eq!(
             registry.enter(b.clone(), 1),
@@ -209,6 +221,23 @@ mod tests {
             "a client that does not read gives way"
         );
         assert!(!registry.sending(a));
+    }
+
+    #[test]
+    fn a_newcomer_waits_a_moment_for_work_to_end() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, _a) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let a = registry.enter(a, 1).unwrap();
+        assert!(registry.working(a));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(MOMENT / 4);
+                assert!(registry.waiting(a));
+            });
+            assert!(registry.enter(b, 1).is_some());
+        });
+        assert!(!registry.working(a));
     }
 
     #[test]

@@ -148,24 +148,24 @@ fn clients_that_leave_in_mid_response_harm_nobody() {
 fn slow_readers_hold_no_worker_and_are_cut() {
     let rig = Rig::new(|s| {
         s.limits.response_buffer = 1 << 20;
-        s.limits.transfer = millis(500);
+        s.limits.transfer = millis(1800);
     });
     let mut readers = Vec::new();
     for _ in 0..8 {
         let mut client = rig.client();
-        client.send("GET /bytes/40000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /bytes/20000000 HTTP/1.1\r\nHost: h\r\n\r\n");
         readers.push(client);
     }
     thread::sleep(millis(200));
     let start = Instant::now();
     assert_eq!(rig.client().get("/x").body, "ok");
-    assert!(start.elapsed() < millis(500), "{:?}", start.elapsed());
-    thread::sleep(millis(2000));
+    assert!(start.elapsed() < millis(1000), "{:?}", start.elapsed());
+    thread::sleep(millis(2500));
     for mut reader in readers {
         let mut all = Vec::new();
         // How it ends, FIN or RST, is the kernel's choice.
         let end = reader.0.read_to_end(&mut all);
-        assert!(all.len() < 40_000_000, "{} {end:?}", all.len());
+        assert!(all.len() < 20_000_000, "{} {end:?}", all.len());
     }
 }
 

@@ -251,11 +251,11 @@ fn alone_descriptors_taken() {
         }
         thread::sleep(millis(100));
         drop(taken);
-        for client in &mut clients {
-            let answer = client.answer();
-            assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        // What was under way in the meantime may have failed, but soon all is well again.
+        let start = Instant::now();
+        while rig.client().try_get("/x") != Some(200) {
+            assert!(start.elapsed() < millis(1000), "with {left} left");
         }
-        assert_eq!(rig.client().get("/x").status, 200, "with {left} left");
     }
 }
 

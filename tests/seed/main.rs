@@ -1,0 +1,5 @@
+//! Whole seeds between real servers.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod by_http;

@@ -1,0 +1,221 @@
+//! An agent: the real binary, with a configuration of its own.
+
+use super::mariadb::{AGENT_PASSWORD, Mariadb};
+use super::{Scratch, binary, free_port, tool_path, wait_for};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Agent {
+    child: Option<Child>,
+    pub address: String,
+    pub port: u16,
+    pub hostname: String,
+    pub dir: PathBuf,
+    path: String,
+    http: ureq::Agent,
+    _scratch: Scratch,
+}
+
+/// What to change in the usual configuration: `(section, "key = value")`; and directories to put before PATH.
+#[derive(Default, Clone)]
+pub struct Changes {
+    pub lines: Vec<(&'static str, String)>,
+    pub path_first: Option<PathBuf>,
+    /// agents-port of the orchestrator; a closed port if zero.
+    pub agents_port: u16,
+}
+
+impl Agent {
+    /// The usual agent beside `db`, ready to answer.
+    pub fn start(db: &Mariadb) -> Self {
+        Self::start_with(db, &Changes::default())
+    }
+
+    pub fn start_with(db: &Mariadb, changes: &Changes) -> Self {
+        let scratch = Scratch::new("agent");
+        let dir = scratch.0.clone();
+        let port = free_port(&db.host);
+        let hostname = format!("host-{port}.test");
+        std::fs::create_dir_all(dir.join("backup")).expect("backup-dir");
+        std::fs::write(dir.join("agent.conf"), configuration(&dir, port, &hostname, db, changes)).expect("configuration");
+        let mut path = tool_path();
+        if let Some(first) = &changes.path_first {
+            path = format!("{}:{path}", first.display());
+        }
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(20)))
+            .http_status_as_error(false)
+            .build();
+        let mut agent = Self {
+            child: None,
+            address: db.host.clone(),
+            port,
+            hostname,
+            dir,
+            path,
+            http: config.into(),
+            _scratch: scratch,
+        };
+        agent.launch();
+        agent.wait_ready();
+        agent
+    }
+
+    /// Starts the process; [`Agent::wait_ready`] is the caller's.
+    pub fn launch(&mut self) {
+        let out = std::fs::File::create(self.dir.join("stdout")).expect("stdout file");
+        let child = Command::new(binary())
+            .arg("--config")
+            .arg(self.dir.join("agent.conf"))
+            .env("PATH", &self.path)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("stdout file"))
+            .stderr(out)
+            .spawn()
+            .expect("the agent starts");
+        self.child = Some(child);
+    }
+
+    pub fn wait_ready(&self) {
+        wait_for("the agent answers", Duration::from_secs(20), || {
+            self.http.get(self.url("/api/get-agent-info")).call().ok().map(drop)
+        });
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}:{}{path}", self.address, self.port)
+    }
+
+    /// The token as written to token-hint-file.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.dir.join("token")).expect("token-hint-file")
+    }
+
+    /// GET without a token: status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut answer = self.http.get(self.url(path)).call().unwrap_or_else(|e| panic!("GET {path}: {e}"));
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("body"))
+    }
+
+    /// GET with the token: status and body.
+    pub fn call(&self, path: &str) -> (u16, String) {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        self.get(&format!("{path}{joint}token={}", self.token()))
+    }
+
+    /// GET with the token that must answer 200 with JSON.
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.call(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
+    }
+
+    /// GET with the token that must answer the error envelope; its Message.
+    pub fn error(&self, path: &str) -> String {
+        let (status, body) = self.call(path);
+        assert_eq!(status, 500, "{path}: {body}");
+        let v: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
+        assert_eq!((v["Code"].as_str(), &v["Details"]), (Some("ERROR"), &Value::Null), "{body}");
+        v["Message"].as_str().expect("Message").to_string()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("stdout")).unwrap_or_default()
+    }
+
+    /// `kill -9`, reaped.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        }
+    }
+
+    /// SIGTERM; how long it took to end, and its exit code.
+    pub fn terminate(&mut self) -> (Duration, Option<i32>) {
+        let mut child = self.child.take().expect("running");
+        let begin = Instant::now();
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+        let status = wait_for("the agent ends", Duration::from_secs(30), || child.try_wait().expect("wait"));
+        assert_eq!(status.signal(), None, "ended by itself");
+        (begin.elapsed(), status.code())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.hostname, self.log());
+        }
+        if self.child.is_some() {
+            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill");
+            let begin = Instant::now();
+            let mut child = self.child.take().expect("running");
+            while child.try_wait().ok().flatten().is_none() {
+                if begin.elapsed() > Duration::from_secs(15) {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+fn configuration(dir: &std::path::Path, port: u16, hostname: &str, db: &Mariadb, changes: &Changes) -> String {
+    let agents_port = if changes.agents_port == 0 { 1 } else { changes.agents_port };
+    let q = |s: String| format!("{s:?}");
+    let mut sections: Vec<(&str, Vec<String>)> = vec![
+        (
+            "common",
+            vec![
+                format!("port = {port}"),
+                format!("listen-address = {:?}", db.host),
+                format!("hostname = {hostname:?}"),
+                format!("backup-dir = {:?}", dir.join("backup")),
+                format!("state-dir = {:?}", dir.join("state")),
+                format!("token-hint-file = {:?}", dir.join("token")),
+                "http-timeout = \"2s\"".into(),
+            ],
+        ),
+        ("orchestrator", vec!["url = \"http://127.0.0.1\"".into(), format!("agents-port = {agents_port}")]),
+        ("logging", vec!["file = \"\"".into(), "level = \"debug\"".into()]),
+        (
+            "mysql",
+            vec![
+                format!("host = {:?}", db.host),
+                format!("port = {}", db.port),
+                "user = \"agent\"".into(),
+                format!("password = {AGENT_PASSWORD:?}"),
+                format!("service-status-command = {}", q(db.service("status"))),
+                format!("service-start-command = {}", q(db.service("start"))),
+                format!("service-stop-command = {}", q(db.service("stop"))),
+            ],
+        ),
+    ];
+    for (section, line) in &changes.lines {
+        let key = line.split('=').next().unwrap_or_default().trim().to_string();
+        let lines = match sections.iter_mut().find(|s| s.0 == *section) {
+            Some(s) => &mut s.1,
+            None => {
+                sections.push((section, Vec::new()));
+                &mut sections.last_mut().expect("just pushed").1
+            }
+        };
+        lines.retain(|l| l.split('=').next().unwrap_or_default().trim() != key);
+        lines.push(line.clone());
+    }
+    let mut text = String::new();
+    for (section, lines) in sections {
+        writeln!(text, "[{section}]\n{}", lines.join("\n")).expect("string");
+    }
+    text
+}

@@ -1,0 +1,96 @@
+//! What all integration tests share: real MariaDB servers, real agents, an orchestrator's registration endpoint, and a player
+//! that drives a seed over HTTP as orchestrator does (agent-api-v2 3.3).
+#![allow(dead_code, missing_docs)]
+
+pub mod agent;
+pub mod mariadb;
+pub mod player;
+pub mod registry;
+pub mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The project's own directory.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The binary under test.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_orchestrator-agent")
+}
+
+/// Where servers and tools are, fetched at the first call.
+pub fn rig() -> PathBuf {
+    static FETCH: Once = Once::new();
+    let dir = std::env::var_os("RIG").map_or_else(|| project().join("target/rig"), PathBuf::from);
+    FETCH.call_once(|| {
+        let status = std::process::Command::new(project().join("tests/rig/fetch.sh"))
+            .arg("mariadb")
+            .env("RIG", &dir)
+            .status()
+            .expect("tests/rig/fetch.sh runs");
+        assert!(status.success(), "tests/rig/fetch.sh mariadb failed: see above");
+    });
+    dir
+}
+
+/// PATH on which the tools of the rig come first.
+pub fn tool_path() -> String {
+    format!("{}:{}", rig().join("mdb/bin").display(), std::env::var("PATH").unwrap_or_default())
+}
+
+/// A fresh directory below target/, short enough for unix sockets, removed when dropped (kept after a failure).
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = project().join(format!("target/t/{name}-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("scratch directory");
+        Self(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// A TCP port that is free on `address` now.
+pub fn free_port(address: &str) -> u16 {
+    std::net::TcpListener::bind((address, 0)).and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// Waits until `probe` gives something; panics with `what` after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(begin.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processes whose command line contains `needle`.
+pub fn processes_with(needle: &str) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let bytes = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&bytes).replace('\0', " ");
+        if line.contains(needle) && pid != std::process::id() {
+            found.push((pid, line));
+        }
+    }
+    found
+}

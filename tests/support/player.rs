@@ -1,0 +1,131 @@
+//! Drives a seed over HTTP as orchestrator does (agent-api-v2 3.3, 3.6), with a tick of a fraction of a second.
+
+use super::agent::Agent;
+use super::mariadb::{Mariadb, REPL_PASSWORD};
+use mysql::prelude::Queryable;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+pub struct Player<'a> {
+    pub id: i64,
+    pub method: &'static str,
+    pub target: &'a Agent,
+    pub source: &'a Agent,
+    pub target_db: &'a Mariadb,
+    pub source_db: &'a Mariadb,
+}
+
+pub const TICK: Duration = Duration::from_millis(100);
+
+impl Player<'_> {
+    /// A start call: 202 for the server, whatever the text.
+    pub fn start(agent: &Agent, path: &str) {
+        let (status, body) = agent.call(path);
+        assert_eq!(status, 202, "{path}: {body}");
+        assert_eq!(body, "Started", "{path}");
+    }
+
+    /// Polls `seed-stage-state` until it is not Running; during Backup and Restore get-agent-data of both, as the server
+    /// does. The last state.
+    pub fn poll(&self, agent: &Agent, stage: &str) -> Value {
+        let begin = Instant::now();
+        loop {
+            if stage == "Backup" || stage == "Restore" {
+                for a in [self.target, self.source] {
+                    let data = a.json("/api/get-agent-data");
+                    assert!(data["AvailiableSeedMethods"][self.method].is_object(), "8.4: {data}");
+                    assert!(data["MountPoint"].is_object(), "8.4");
+                }
+            }
+            let state = agent.json(&format!("/api/seed-stage-state/{}/{stage}", self.id));
+            assert_eq!(state["Hostname"], agent.hostname.as_str(), "8.13");
+            if state["Status"] != "Running" {
+                return state;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(300), "{stage} does not end: {state}");
+            std::thread::sleep(TICK);
+        }
+    }
+
+    pub fn must_complete(&self, agent: &Agent, stage: &str) -> Value {
+        let state = self.poll(agent, stage);
+        assert_eq!(state["Status"], "Completed", "{stage}: {state}");
+        state
+    }
+
+    pub fn start_prepare(&self) {
+        Self::start(self.target, &format!("/api/prepare/{}/{}/Target", self.id, self.method));
+        Self::start(self.source, &format!("/api/prepare/{}/{}/Source", self.id, self.method));
+    }
+
+    pub fn prepare(&self) {
+        self.start_prepare();
+        self.must_complete(self.target, "Prepare");
+        self.must_complete(self.source, "Prepare");
+    }
+
+    pub fn start_backup(&self) {
+        let db = self.source_db;
+        Self::start(self.target, &format!("/api/backup/{}/{}/{}/{}", self.id, self.method, db.host, db.port));
+    }
+
+    pub fn backup(&self) {
+        self.start_backup();
+        self.must_complete(self.target, "Backup");
+    }
+
+    pub fn start_restore(&self) {
+        Self::start(self.target, &format!("/api/restore/{}/{}", self.id, self.method));
+    }
+
+    pub fn restore(&self) {
+        self.start_restore();
+        self.must_complete(self.target, "Restore");
+    }
+
+    pub fn metadata(&self) -> Value {
+        self.target.json(&format!("/api/get-metadata/{}/{}", self.id, self.method))
+    }
+
+    /// 3.6: by position as the v2 server does, or by MariaDB GTID as the conductor does.
+    pub fn connect(&self, gtid: bool) {
+        let meta = self.metadata();
+        let mut conn = self.target_db.root();
+        let mut run = |s: &str| conn.query_drop(s).unwrap_or_else(|e| panic!("{s}: {e}"));
+        run("STOP ALL SLAVES");
+        run("RESET SLAVE ALL");
+        run("RESET MASTER");
+        assert_eq!(meta["GtidExecuted"], "", "MariaDB: the server would issue gtid_purged");
+        let place = if gtid {
+            run(&format!("SET GLOBAL gtid_slave_pos = '{}'", meta["GtidSlavePos"].as_str().expect("GtidSlavePos")));
+            "MASTER_USE_GTID = slave_pos".to_string()
+        } else {
+            format!("MASTER_LOG_FILE = '{}', MASTER_LOG_POS = {}", meta["LogFile"].as_str().expect("LogFile"), meta["LogPos"])
+        };
+        let db = self.source_db;
+        run(&format!(
+            "CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, MASTER_USER = 'repl', MASTER_PASSWORD = '{REPL_PASSWORD}', {place}",
+            db.host, db.port
+        ));
+        run("START SLAVE");
+    }
+
+    pub fn cleanup(&self) {
+        Self::start(self.target, &format!("/api/cleanup/{}/{}/Target", self.id, self.method));
+        Self::start(self.source, &format!("/api/cleanup/{}/{}/Source", self.id, self.method));
+        self.must_complete(self.target, "Cleanup");
+        self.must_complete(self.source, "Cleanup");
+        for agent in [self.target, self.source] {
+            agent.json(&format!("/api/post-seed-cmd/{}", self.id));
+        }
+    }
+
+    /// All of it.
+    pub fn whole_seed(&self, gtid: bool) {
+        self.prepare();
+        self.backup();
+        self.restore();
+        self.connect(gtid);
+        self.cleanup();
+    }
+}
