@@ -7,7 +7,7 @@ use crate::gate::{self, Gate};
 use crate::orchestrator::{Client, Heartbeat, Intervals, Pulse, Registration};
 use crate::process::{Cancel, Credentials};
 use crate::seed::engine::Engine;
-use crate::seed::methods;
+use crate::seed::methods::{self, Enabled};
 use crate::seed::record::Store;
 use crate::system::signal::{self, Order};
 use crate::{host, logging};
@@ -50,10 +50,10 @@ pub fn serve(file: &Path) -> Result<()> {
     let _lock = lock(&config.common.state_dir)?;
     Credentials::sweep(&config.common.state_dir);
 
-    let (built, left_out) = methods::enabled(&config);
+    let Enabled { methods, left_out } = methods::enabled(&config);
     let engine = Engine::open(
         Store::new(&config.common.state_dir),
-        built.clone(),
+        methods.clone(),
         config.common.seed_orphan_timeout,
     )?;
     let token = Token::generate()?;
@@ -70,7 +70,7 @@ pub fn serve(file: &Path) -> Result<()> {
         hostname: hostname.clone(),
         token: token.clone(),
         engine: engine.clone(),
-        methods: built,
+        methods,
         left_out,
         pulse: Arc::clone(&pulse),
         stopping: stopping.clone(),

@@ -161,9 +161,6 @@ fn parse_head(head: &[u8], length: usize, limits: &Limits) -> Checked<Head> {
             "Transfer-Encoding is not supported; send Content-Length",
         ));
     }
-    if all("Upgrade").next().is_some() {
-        return Err(Refusal(501, "Upgrade is not supported"));
-    }
     let hosts = all("Host").count();
     if hosts > 1 || (hosts == 0 && !http10) {
         return Err(Refusal(400, "Exactly one Host header is needed"));

@@ -5,6 +5,7 @@ use super::record::Seed;
 use super::vocabulary::Stage;
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
+use crossbeam_channel::{bounded, select};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -123,6 +124,29 @@ impl Context {
     /// If the record cannot be written. The change is then in memory only.
     pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
         self.engine.update(self.seed_id, change)
+    }
+
+    /// Does `work`, which only looks and changes nothing, in a thread of its own, and leaves it to itself when the stage is
+    /// cancelled: a server that does not answer must not delay an abort.
+    ///
+    /// # Errors
+    /// Cancelled, or the work's own.
+    pub fn interruptible<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tx, done) = bounded(1);
+        let body = move || {
+            let _ = tx.send(work()); // nobody waits any more after a cancellation: fine
+        };
+        let thread = std::thread::Builder::new().name("look".into()).spawn(body);
+        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        select! {
+            recv(done) -> result => {
+                result.unwrap_or_else(|_| Err(Error::permanent("internal error: a check panicked")))
+            }
+            recv(self.cancel.signal()) -> _ => Err(Error::cancelled()),
+        }
     }
 
     /// Records a tool, so that an agent that starts after being killed can end it.

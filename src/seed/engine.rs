@@ -27,6 +27,8 @@ struct Shared {
     store: Mutex<Store>,
     methods: Vec<Arc<dyn SeedMethod>>,
     orphan_timeout: Duration,
+    /// Held while settings are put back, so that no stage begins meanwhile.
+    settling: Mutex<()>,
 }
 
 struct State {
@@ -82,6 +84,7 @@ impl Engine {
                 store: Mutex::new(store),
                 methods,
                 orphan_timeout,
+                settling: Mutex::new(()),
             }),
         };
         engine.persist(engine.lock())?;
@@ -178,6 +181,7 @@ impl Engine {
 
     /// Puts back what interrupted seeds owe to the server. Returns the errors; called again until there are none.
     pub fn settle(&self) -> Vec<Error> {
+        let _settling = self.settling();
         let owing: Vec<Seed> = {
             let state = self.lock();
             if state.work.is_some() {
@@ -194,6 +198,13 @@ impl Engine {
             .iter()
             .filter_map(|seed| self.settle_one(seed).err())
             .collect()
+    }
+
+    fn settling(&self) -> MutexGuard<'_, ()> {
+        self.shared
+            .settling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settle_one(&self, seed: &Seed) -> Result<()> {

@@ -33,9 +33,20 @@ fn mysqldump_seed(gtid: bool) {
     // No transaction of the target's own: every GTID in its binary log is the source's.
     let own = target_db.value("SELECT @@server_id");
     let log = target_db.value("SELECT @@gtid_binlog_state");
-    assert!(!log.split(',').any(|g| g.split('-').nth(1) == Some(own.as_str())), "transactions of its own: {log}");
-    assert_eq!(target_db.value("SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'"), "SLAVESIDE_DISABLED");
-    assert_eq!(target_db.value("SELECT @@event_scheduler"), "ON", "put back");
+    assert!(
+        !log.split(',')
+            .any(|g| g.split('-').nth(1) == Some(own.as_str())),
+        "transactions of its own: {log}"
+    );
+    assert_eq!(
+        target_db.value("SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'"),
+        "SLAVESIDE_DISABLED"
+    );
+    assert_eq!(
+        target_db.value("SELECT @@event_scheduler"),
+        "ON",
+        "put back"
+    );
 }
 
 #[test]

@@ -41,7 +41,11 @@ impl Agent {
         let port = free_port(&db.host);
         let hostname = format!("host-{port}.test");
         std::fs::create_dir_all(dir.join("backup")).expect("backup-dir");
-        std::fs::write(dir.join("agent.conf"), configuration(&dir, port, &hostname, db, changes)).expect("configuration");
+        std::fs::write(
+            dir.join("agent.conf"),
+            configuration(&dir, port, &hostname, db, changes),
+        )
+        .expect("configuration");
         let mut path = tool_path();
         if let Some(first) = &changes.path_first {
             path = format!("{}:{path}", first.display());
@@ -82,7 +86,11 @@ impl Agent {
 
     pub fn wait_ready(&self) {
         wait_for("the agent answers", Duration::from_secs(20), || {
-            self.http.get(self.url("/api/get-agent-info")).call().ok().map(drop)
+            self.http
+                .get(self.url("/api/get-agent-info"))
+                .call()
+                .ok()
+                .map(drop)
         });
     }
 
@@ -101,8 +109,15 @@ impl Agent {
 
     /// GET without a token: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut answer = self.http.get(self.url(path)).call().unwrap_or_else(|e| panic!("GET {path}: {e}"));
-        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("body"))
+        let mut answer = self
+            .http
+            .get(self.url(path))
+            .call()
+            .unwrap_or_else(|e| panic!("GET {path}: {e}"));
+        (
+            answer.status().as_u16(),
+            answer.body_mut().read_to_string().expect("body"),
+        )
     }
 
     /// GET with the token: status and body.
@@ -122,8 +137,13 @@ impl Agent {
     pub fn error(&self, path: &str) -> String {
         let (status, body) = self.call(path);
         assert_eq!(status, 500, "{path}: {body}");
-        let v: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
-        assert_eq!((v["Code"].as_str(), &v["Details"]), (Some("ERROR"), &Value::Null), "{body}");
+        let v: Value =
+            serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
+        assert_eq!(
+            (v["Code"].as_str(), &v["Details"]),
+            (Some("ERROR"), &Value::Null),
+            "{body}"
+        );
         v["Message"].as_str().expect("Message").to_string()
     }
 
@@ -143,8 +163,13 @@ impl Agent {
     pub fn terminate(&mut self) -> (Duration, Option<i32>) {
         let mut child = self.child.take().expect("running");
         let begin = Instant::now();
-        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
-        let status = wait_for("the agent ends", Duration::from_secs(30), || child.try_wait().expect("wait"));
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .expect("kill");
+        let status = wait_for("the agent ends", Duration::from_secs(30), || {
+            child.try_wait().expect("wait")
+        });
         assert_eq!(status.signal(), None, "ended by itself");
         (begin.elapsed(), status.code())
     }
@@ -156,7 +181,10 @@ impl Drop for Agent {
             eprintln!("--- log of {} ---\n{}", self.hostname, self.log());
         }
         if self.child.is_some() {
-            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill");
+            Command::new("kill")
+                .args(["-TERM", &self.pid().to_string()])
+                .status()
+                .expect("kill");
             let begin = Instant::now();
             let mut child = self.child.take().expect("running");
             while child.try_wait().ok().flatten().is_none() {
@@ -170,8 +198,18 @@ impl Drop for Agent {
     }
 }
 
-fn configuration(dir: &std::path::Path, port: u16, hostname: &str, db: &Mariadb, changes: &Changes) -> String {
-    let agents_port = if changes.agents_port == 0 { 1 } else { changes.agents_port };
+fn configuration(
+    dir: &std::path::Path,
+    port: u16,
+    hostname: &str,
+    db: &Mariadb,
+    changes: &Changes,
+) -> String {
+    let agents_port = if changes.agents_port == 0 {
+        1
+    } else {
+        changes.agents_port
+    };
     let q = |s: String| format!("{s:?}");
     let mut sections: Vec<(&str, Vec<String>)> = vec![
         (
@@ -186,8 +224,17 @@ fn configuration(dir: &std::path::Path, port: u16, hostname: &str, db: &Mariadb,
                 "http-timeout = \"2s\"".into(),
             ],
         ),
-        ("orchestrator", vec!["url = \"http://127.0.0.1\"".into(), format!("agents-port = {agents_port}")]),
-        ("logging", vec!["file = \"\"".into(), "level = \"debug\"".into()]),
+        (
+            "orchestrator",
+            vec![
+                "url = \"http://127.0.0.1\"".into(),
+                format!("agents-port = {agents_port}"),
+            ],
+        ),
+        (
+            "logging",
+            vec!["file = \"\"".into(), "level = \"debug\"".into()],
+        ),
         (
             "mysql",
             vec![
@@ -202,7 +249,12 @@ fn configuration(dir: &std::path::Path, port: u16, hostname: &str, db: &Mariadb,
         ),
     ];
     for (section, line) in &changes.lines {
-        let key = line.split('=').next().unwrap_or_default().trim().to_string();
+        let key = line
+            .split('=')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_string();
         let lines = match sections.iter_mut().find(|s| s.0 == *section) {
             Some(s) => &mut s.1,
             None => {

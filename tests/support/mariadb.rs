@@ -23,10 +23,22 @@ impl Mariadb {
     /// the README's grants, and the replication account.
     pub fn start(host: &str, more: &str) -> Self {
         let server = Self::start_bare(host, more);
-        for (file, password) in [("agent-account.sql", AGENT_PASSWORD), ("replication-account.sql", REPL_PASSWORD)] {
-            let text = std::fs::read_to_string(project().join("contrib/demo").join(file)).expect(file);
-            let text: String = text.lines().filter(|l| !l.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-            for statement in text.replace("change-me", password).split(';').filter(|s| !s.trim().is_empty()) {
+        for (file, password) in [
+            ("agent-account.sql", AGENT_PASSWORD),
+            ("replication-account.sql", REPL_PASSWORD),
+        ] {
+            let text =
+                std::fs::read_to_string(project().join("contrib/demo").join(file)).expect(file);
+            let text: String = text
+                .lines()
+                .filter(|l| !l.trim_start().starts_with("--"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            for statement in text
+                .replace("change-me", password)
+                .split(';')
+                .filter(|s| !s.trim().is_empty())
+            {
                 server.sql(&format!("SET sql_log_bin = 0")); // each call has its own session
                 server.unlogged(statement);
             }
@@ -37,8 +49,12 @@ impl Mariadb {
     /// Without any account of ours.
     pub fn start_bare(host: &str, more: &str) -> Self {
         let scratch = Scratch::new("db");
-        let server =
-            Self { host: host.into(), port: free_port(host), dir: scratch.0.join("db"), _scratch: scratch };
+        let server = Self {
+            host: host.into(),
+            port: free_port(host),
+            dir: scratch.0.join("db"),
+            _scratch: scratch,
+        };
         let extra = server.dir.with_extension("cnf");
         std::fs::write(&extra, more).expect("extra lines");
         server.control(&["init"], Some(&extra));
@@ -52,8 +68,16 @@ impl Mariadb {
         if let Some(extra) = extra {
             cmd.arg(extra);
         }
-        let out = cmd.env("RIG", rig()).env("BIND", &self.host).output().expect("mariadb.sh runs");
-        assert!(out.status.success(), "mariadb.sh {words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        let out = cmd
+            .env("RIG", rig())
+            .env("BIND", &self.host)
+            .output()
+            .expect("mariadb.sh runs");
+        assert!(
+            out.status.success(),
+            "mariadb.sh {words:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
     }
 
     pub fn up(&self) {
@@ -71,7 +95,13 @@ impl Mariadb {
     /// The command line for `service-*-command`.
     pub fn service(&self, word: &str) -> String {
         let script = project().join("tests/rig/mariadb.sh");
-        format!("RIG='{}' '{}' {word} '{}' {}", rig().display(), script.display(), self.dir.display(), self.port)
+        format!(
+            "RIG='{}' '{}' {word} '{}' {}",
+            rig().display(),
+            script.display(),
+            self.dir.display(),
+            self.port
+        )
     }
 
     pub fn socket(&self) -> String {
@@ -84,13 +114,28 @@ impl Mariadb {
 
     /// A session as root over the socket.
     pub fn root(&self) -> Conn {
-        Conn::new(OptsBuilder::new().user(Some("root")).socket(Some(self.socket()))).expect("root logs in")
+        Conn::new(
+            OptsBuilder::new()
+                .user(Some("root"))
+                .socket(Some(self.socket())),
+        )
+        .expect("root logs in")
     }
 
     /// Runs one statement as root; the first column of each row.
     pub fn sql(&self, statement: &str) -> Vec<String> {
-        let rows: Vec<Row> = self.root().query(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
-        rows.into_iter().map(|r| r.get_opt::<Option<String>, _>(0).and_then(Result::ok).flatten().unwrap_or_default()).collect()
+        let rows: Vec<Row> = self
+            .root()
+            .query(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        rows.into_iter()
+            .map(|r| {
+                r.get_opt::<Option<String>, _>(0)
+                    .and_then(Result::ok)
+                    .flatten()
+                    .unwrap_or_default()
+            })
+            .collect()
     }
 
     /// The first column of the first row; empty if there is none.
@@ -102,13 +147,22 @@ impl Mariadb {
     pub fn unlogged(&self, statement: &str) {
         let mut conn = self.root();
         conn.query_drop("SET sql_log_bin = 0").expect("root may");
-        conn.query_drop(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+        conn.query_drop(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
     }
 
     /// A column of SHOW SLAVE STATUS.
     pub fn replica_status(&self, column: &str) -> String {
-        let row: Option<Row> = self.root().query_first("SHOW SLAVE STATUS").expect("SHOW SLAVE STATUS");
-        row.and_then(|r| r.get_opt::<Option<String>, _>(column).and_then(Result::ok).flatten()).unwrap_or_default()
+        let row: Option<Row> = self
+            .root()
+            .query_first("SHOW SLAVE STATUS")
+            .expect("SHOW SLAVE STATUS");
+        row.and_then(|r| {
+            r.get_opt::<Option<String>, _>(column)
+                .and_then(Result::ok)
+                .flatten()
+        })
+        .unwrap_or_default()
     }
 
     /// CHECKSUM TABLE of every base table that is not the server's own, as `schema.table checksum`.
@@ -122,7 +176,11 @@ impl Mariadb {
             .expect("tables");
         let sum = |(schema, table): (String, String)| {
             let row: Option<(String, Option<u64>)> = conn
-                .query_first(format!("CHECKSUM TABLE `{}`.`{}`", schema.replace('`', "``"), table.replace('`', "``")))
+                .query_first(format!(
+                    "CHECKSUM TABLE `{}`.`{}`",
+                    schema.replace('`', "``"),
+                    table.replace('`', "``")
+                ))
                 .expect("CHECKSUM TABLE");
             format!("{schema}.{table} {:?}", row.and_then(|r| r.1))
         };
@@ -141,6 +199,11 @@ impl Mariadb {
 impl Drop for Mariadb {
     fn drop(&mut self) {
         let mut cmd = Command::new(project().join("tests/rig/mariadb.sh"));
-        let _ = cmd.arg("kill").arg(&self.dir).arg(self.port.to_string()).env("RIG", rig()).output();
+        let _ = cmd
+            .arg("kill")
+            .arg(&self.dir)
+            .arg(self.port.to_string())
+            .env("RIG", rig())
+            .output();
     }
 }

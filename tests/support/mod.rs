@@ -33,14 +33,21 @@ pub fn rig() -> PathBuf {
             .env("RIG", &dir)
             .status()
             .expect("tests/rig/fetch.sh runs");
-        assert!(status.success(), "tests/rig/fetch.sh mariadb failed: see above");
+        assert!(
+            status.success(),
+            "tests/rig/fetch.sh mariadb failed: see above"
+        );
     });
     dir
 }
 
 /// PATH on which the tools of the rig come first.
 pub fn tool_path() -> String {
-    format!("{}:{}", rig().join("mdb/bin").display(), std::env::var("PATH").unwrap_or_default())
+    format!(
+        "{}:{}",
+        rig().join("mdb/bin").display(),
+        std::env::var("PATH").unwrap_or_default()
+    )
 }
 
 /// A fresh directory below target/, short enough for unix sockets, removed when dropped (kept after a failure).
@@ -66,7 +73,10 @@ impl Drop for Scratch {
 
 /// A TCP port that is free on `address` now.
 pub fn free_port(address: &str) -> u16 {
-    std::net::TcpListener::bind((address, 0)).and_then(|l| l.local_addr()).expect("a free port").port()
+    std::net::TcpListener::bind((address, 0))
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// Waits until `probe` gives something; panics with `what` after `limit`.
@@ -85,7 +95,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
 pub fn processes_with(needle: &str) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
         let bytes = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&bytes).replace('\0', " ");
         if line.contains(needle) && pid != std::process::id() {

@@ -33,7 +33,10 @@ impl Player<'_> {
             if stage == "Backup" || stage == "Restore" {
                 for a in [self.target, self.source] {
                     let data = a.json("/api/get-agent-data");
-                    assert!(data["AvailiableSeedMethods"][self.method].is_object(), "8.4: {data}");
+                    assert!(
+                        data["AvailiableSeedMethods"][self.method].is_object(),
+                        "8.4: {data}"
+                    );
                     assert!(data["MountPoint"].is_object(), "8.4");
                 }
             }
@@ -42,7 +45,10 @@ impl Player<'_> {
             if state["Status"] != "Running" {
                 return state;
             }
-            assert!(begin.elapsed() < Duration::from_secs(300), "{stage} does not end: {state}");
+            assert!(
+                begin.elapsed() < Duration::from_secs(300),
+                "{stage} does not end: {state}"
+            );
             std::thread::sleep(TICK);
         }
     }
@@ -54,8 +60,14 @@ impl Player<'_> {
     }
 
     pub fn start_prepare(&self) {
-        Self::start(self.target, &format!("/api/prepare/{}/{}/Target", self.id, self.method));
-        Self::start(self.source, &format!("/api/prepare/{}/{}/Source", self.id, self.method));
+        Self::start(
+            self.target,
+            &format!("/api/prepare/{}/{}/Target", self.id, self.method),
+        );
+        Self::start(
+            self.source,
+            &format!("/api/prepare/{}/{}/Source", self.id, self.method),
+        );
     }
 
     pub fn prepare(&self) {
@@ -66,7 +78,13 @@ impl Player<'_> {
 
     pub fn start_backup(&self) {
         let db = self.source_db;
-        Self::start(self.target, &format!("/api/backup/{}/{}/{}/{}", self.id, self.method, db.host, db.port));
+        Self::start(
+            self.target,
+            &format!(
+                "/api/backup/{}/{}/{}/{}",
+                self.id, self.method, db.host, db.port
+            ),
+        );
     }
 
     pub fn backup(&self) {
@@ -75,7 +93,10 @@ impl Player<'_> {
     }
 
     pub fn start_restore(&self) {
-        Self::start(self.target, &format!("/api/restore/{}/{}", self.id, self.method));
+        Self::start(
+            self.target,
+            &format!("/api/restore/{}/{}", self.id, self.method),
+        );
     }
 
     pub fn restore(&self) {
@@ -84,7 +105,8 @@ impl Player<'_> {
     }
 
     pub fn metadata(&self) -> Value {
-        self.target.json(&format!("/api/get-metadata/{}/{}", self.id, self.method))
+        self.target
+            .json(&format!("/api/get-metadata/{}/{}", self.id, self.method))
     }
 
     /// 3.6: by position as the v2 server does, or by MariaDB GTID as the conductor does.
@@ -95,12 +117,22 @@ impl Player<'_> {
         run("STOP ALL SLAVES");
         run("RESET SLAVE ALL");
         run("RESET MASTER");
-        assert_eq!(meta["GtidExecuted"], "", "MariaDB: the server would issue gtid_purged");
+        assert_eq!(
+            meta["GtidExecuted"], "",
+            "MariaDB: the server would issue gtid_purged"
+        );
         let place = if gtid {
-            run(&format!("SET GLOBAL gtid_slave_pos = '{}'", meta["GtidSlavePos"].as_str().expect("GtidSlavePos")));
+            run(&format!(
+                "SET GLOBAL gtid_slave_pos = '{}'",
+                meta["GtidSlavePos"].as_str().expect("GtidSlavePos")
+            ));
             "MASTER_USE_GTID = slave_pos".to_string()
         } else {
-            format!("MASTER_LOG_FILE = '{}', MASTER_LOG_POS = {}", meta["LogFile"].as_str().expect("LogFile"), meta["LogPos"])
+            format!(
+                "MASTER_LOG_FILE = '{}', MASTER_LOG_POS = {}",
+                meta["LogFile"].as_str().expect("LogFile"),
+                meta["LogPos"]
+            )
         };
         let db = self.source_db;
         run(&format!(
@@ -111,8 +143,14 @@ impl Player<'_> {
     }
 
     pub fn cleanup(&self) {
-        Self::start(self.target, &format!("/api/cleanup/{}/{}/Target", self.id, self.method));
-        Self::start(self.source, &format!("/api/cleanup/{}/{}/Source", self.id, self.method));
+        Self::start(
+            self.target,
+            &format!("/api/cleanup/{}/{}/Target", self.id, self.method),
+        );
+        Self::start(
+            self.source,
+            &format!("/api/cleanup/{}/{}/Source", self.id, self.method),
+        );
         self.must_complete(self.target, "Cleanup");
         self.must_complete(self.source, "Cleanup");
         for agent in [self.target, self.source] {

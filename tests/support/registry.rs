@@ -23,7 +23,10 @@ impl Registry {
                 let path = request.url().to_string();
                 let _ = request.respond(tiny_http::Response::from_string(answer(&path, n)));
                 n += 1;
-                if tx.send((path, serde_json::from_str(&body).unwrap_or_default())).is_err() {
+                if tx
+                    .send((path, serde_json::from_str(&body).unwrap_or_default()))
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -27,12 +27,18 @@ impl Writer {
         let thread = std::thread::spawn(move || {
             while !s.load(Ordering::Relaxed) {
                 let n = w.load(Ordering::Relaxed) + 1;
-                conn.query_drop(format!("INSERT INTO running.numbers (n) VALUES ({n})")).expect("the writer writes");
+                conn.query_drop(format!("INSERT INTO running.numbers (n) VALUES ({n})"))
+                    .expect("the writer writes");
                 w.store(n, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(8));
             }
         });
-        Self { stop, written, thread: Some(thread), begin: Instant::now() }
+        Self {
+            stop,
+            written,
+            thread: Some(thread),
+            begin: Instant::now(),
+        }
     }
 
     pub fn written(&self) -> u64 {
@@ -42,18 +48,30 @@ impl Writer {
     /// Stops, and proves that `replica` gets exactly 1..=n.
     pub fn stop_and_prove(mut self, replica: &Mariadb) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().expect("once").join().expect("the writer ended well");
+        self.thread
+            .take()
+            .expect("once")
+            .join()
+            .expect("the writer ended well");
         let n = self.written();
         let rate = n as f64 / self.begin.elapsed().as_secs_f64();
         println!("writer: {n} rows, {rate:.0} rows/s");
-        wait_for(&format!("row {n} arrives on the replica"), Duration::from_secs(60), || {
-            let error = replica.replica_status("Last_SQL_Error") + &replica.replica_status("Last_IO_Error");
-            assert_eq!(error, "", "replication");
-            (replica.value("SELECT MAX(n) FROM running.numbers") == n.to_string()).then_some(())
-        });
+        wait_for(
+            &format!("row {n} arrives on the replica"),
+            Duration::from_secs(60),
+            || {
+                let error = replica.replica_status("Last_SQL_Error")
+                    + &replica.replica_status("Last_IO_Error");
+                assert_eq!(error, "", "replication");
+                (replica.value("SELECT MAX(n) FROM running.numbers") == n.to_string()).then_some(())
+            },
+        );
         let counts = replica.value("SELECT CONCAT(COUNT(*), ' ', COUNT(DISTINCT n), ' ', MIN(n), ' ', MAX(n)) FROM running.numbers");
         assert_eq!(counts, format!("{n} {n} 1 {n}"), "no gap, no double");
-        assert!(rate >= 50.0, "the writer was too slow to prove anything: {rate:.0} rows/s");
+        assert!(
+            rate >= 50.0,
+            "the writer was too slow to prove anything: {rate:.0} rows/s"
+        );
         n
     }
 }

@@ -62,6 +62,7 @@ impl Engine {
         let mut seed = Seed::new(id, method, side);
         if let Some(old) = state.seeds.get(id) {
             seed.load = old.load; // a new attempt does not make partial data whole
+            seed.tools.clone_from(&old.tools); // still ending
         }
         state.seeds.make_current(seed);
         state.asked = Instant::now();

@@ -90,6 +90,7 @@ impl Engine {
 
     fn run_job(&self, ctx: &Context, job: Job) -> Result<String> {
         ctx.cancel.check()?;
+        drop(self.settling()); // who puts settings back now is done before this stage changes any
         log::info!("seed {} {}: started", ctx.seed_id, ctx.stage);
         match catch_unwind(AssertUnwindSafe(|| job(ctx))) {
             Ok(result) => result,

@@ -58,7 +58,15 @@ pub trait SeedMethod: Send + Sync {
 }
 
 /// The methods that are enabled and built, and the reasons why other enabled ones are left out.
-pub fn enabled(config: &Arc<Config>) -> (Vec<Arc<dyn SeedMethod>>, Vec<(Method, String)>) {
+pub struct Enabled {
+    /// Those that can be asked.
+    pub methods: Vec<Arc<dyn SeedMethod>>,
+    /// Those that cannot, with the reason.
+    pub left_out: Vec<(Method, String)>,
+}
+
+/// By the configuration.
+pub fn enabled(config: &Arc<Config>) -> Enabled {
     let mut methods: Vec<Arc<dyn SeedMethod>> = Vec::new();
     let mut left_out = Vec::new();
     if config.mysqldump.enabled {
@@ -82,5 +90,5 @@ pub fn enabled(config: &Arc<Config>) -> (Vec<Arc<dyn SeedMethod>>, Vec<(Method, 
             ));
         }
     }
-    (methods, left_out)
+    Enabled { methods, left_out }
 }

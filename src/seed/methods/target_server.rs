@@ -7,6 +7,7 @@ use crate::mysql::{Endpoint, Flavour, Server, connect, control, info, quote_name
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::{Load, Seed};
+use crossbeam_channel::{bounded, select};
 use mysql::Conn;
 use std::time::Duration;
 
@@ -28,7 +29,10 @@ impl TargetServer {
     /// # Errors
     /// If it cannot be reached or refuses the account.
     pub fn open(settings: &config::Mysql) -> Result<Self> {
-        let mut conn = connect(&Endpoint::local(settings), STATEMENT_TIMEOUT)?;
+        let endpoint = Endpoint::local(settings);
+        // A server that hangs is found out soon, before the patience that statements get.
+        drop(connect(&endpoint, Duration::from_secs(10))?);
+        let mut conn = connect(&endpoint, STATEMENT_TIMEOUT)?;
         // A load takes hours, during which this connection is idle.
         control::execute(&mut conn, "SET SESSION wait_timeout = 2147483")?;
         let server = Server::ask(&mut conn)?;
@@ -118,6 +122,39 @@ impl TargetServer {
             )?;
         }
         Ok(notes)
+    }
+
+    /// Does `work` with this server; a cancellation of the stage meanwhile ends the statement that runs, which may wait for
+    /// a lock.
+    ///
+    /// # Errors
+    /// The work's own; the server's "interrupted" after a cancellation.
+    pub fn interruptible<T>(
+        &mut self,
+        ctx: &Context,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let endpoint = Endpoint::local(&self.settings);
+        let id = self.conn.connection_id();
+        let (done, finished) = bounded::<()>(0);
+        let cancel = ctx.cancel().clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                select! {
+                    recv(finished) -> _ => {}
+                    recv(cancel.signal()) -> _ => {
+                        let end = connect(&endpoint, Duration::from_secs(5))
+                            .and_then(|mut c| control::execute(&mut c, &format!("KILL QUERY {id}")));
+                        if let Err(e) = end {
+                            log::warn!("cannot end our statement on the target: {e}");
+                        }
+                    }
+                }
+            });
+            let result = work(self);
+            drop(done);
+            result
+        })
     }
 
     /// A new login with the configured account.

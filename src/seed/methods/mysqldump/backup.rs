@@ -21,15 +21,26 @@ use std::time::Duration;
 const TAIL: u64 = 64 * 1024;
 
 impl Mysqldump {
-    /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded.
+    /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded; else there is no file.
     pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
+        let result = self.pull(ctx);
+        if result.is_err()
+            && let Err(e) = self.remove_dump()
+        {
+            log::error!("the useless rest of a dump stays: {e}");
+        }
+        result
+    }
+
+    fn pull(&self, ctx: &Context) -> Result<String> {
         let peer = ctx
             .seed()?
             .peer
             .ok_or_else(|| Error::permanent("backup was called without a source"))?;
         let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
-        let facts = self.check_source(&source)?;
+        let (this, from) = (self.clone(), source.clone());
+        let facts = ctx.interruptible(move || this.check_source(&from))?;
         ctx.progress().expect(facts.bytes);
 
         let login = Login {

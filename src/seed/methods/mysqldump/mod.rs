@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The method with the configuration it works by.
+#[derive(Clone)]
 pub struct Mysqldump {
     config: Arc<Config>,
     launcher: Launcher,
@@ -88,10 +89,14 @@ impl SeedMethod for Mysqldump {
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<String> {
         match side {
-            Side::Source => preflight::source(&self.config.mysql),
+            Side::Source => {
+                let settings = self.config.mysql.clone();
+                ctx.interruptible(move || preflight::source(&settings))
+            }
             Side::Target => {
                 ctx.report("Running prepare");
-                self.check_target()?;
+                let this = self.clone();
+                ctx.interruptible(move || this.check_target())?;
                 self.remove_dump()?;
                 Ok("Stage completed".into())
             }

@@ -9,7 +9,10 @@ use mysql::Conn;
 use std::path::Path;
 use std::time::Duration;
 
+/// For questions to a server with thousands of tables.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// For its first words: a server that hangs is found out sooner.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// What is known of the source once it was reached.
 pub struct SourceFacts {
@@ -21,10 +24,15 @@ pub struct SourceFacts {
 
 /// That the local server can be a source.
 pub fn source(settings: &config::Mysql) -> Result<String> {
-    let mut conn = connect(&Endpoint::local(settings), TIMEOUT)?;
+    let mut conn = patient(&Endpoint::local(settings))?;
     let server = Server::ask(&mut conn)?;
     writes_binlog(&mut conn, server, "this server")?;
     Ok("Prepare completed".into())
+}
+
+fn patient(endpoint: &Endpoint) -> Result<Conn> {
+    drop(connect(endpoint, GREETING)?);
+    connect(endpoint, TIMEOUT)
 }
 
 fn writes_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
@@ -99,7 +107,7 @@ impl Mysqldump {
         let mut target = TargetServer::open(&self.config.mysql)?;
         target.check_role()?;
         let reach = |e: Error| e.context(format!("source {}", source.name()));
-        let mut conn = connect(source, TIMEOUT).map_err(reach)?;
+        let mut conn = patient(source).map_err(reach)?;
         let server = Server::ask(&mut conn).map_err(reach)?;
         if server.flavour != target.server.flavour {
             return Err(Error::permanent(format!(

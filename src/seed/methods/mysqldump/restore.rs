@@ -66,14 +66,15 @@ impl Mysqldump {
         size: u64,
         at: &Coordinates,
     ) -> Result<String> {
-        target.begin(ctx)?;
+        target.interruptible(ctx, |t| t.begin(ctx))?;
         ctx.report("Running restore. Loading the dump");
         ctx.progress().expect(size);
         self.feed(ctx, target, dump)?;
         ctx.cancel().check()?;
         ctx.report("Running restore. Setting accounts and GTID state");
-        let mut notes = target.complete(at)?;
-        let extra = target.extra_schemas(&ctx.seed()?.source_schemas)?;
+        let of_source = ctx.seed()?.source_schemas;
+        let (mut notes, extra) =
+            target.interruptible(ctx, |t| Ok((t.complete(at)?, t.extra_schemas(&of_source)?)))?;
         if !extra.is_empty() {
             let what = if self.config.mysql.drop_extra_schemas {
                 "dropped"
