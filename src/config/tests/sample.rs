@@ -86,3 +86,19 @@ fn lines_of(section: &str) -> impl Iterator<Item = &'static str> {
         .skip(1)
         .take_while(|line| !line.starts_with('['))
 }
+
+#[test]
+fn the_readme_has_every_key_with_its_default() {
+    let readme = include_str!("../../../README.md");
+    let sample = include_str!("../../../conf/orchestrator-agent.conf");
+    let mut required = false;
+    for line in sample.lines() {
+        if line.starts_with('#') {
+            required = line.starts_with("# REQUIRED");
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let value = if required { "\"\"" } else { value };
+            let row = format!("| `{key}` | `{value}` |");
+            assert!(readme.contains(&row), "README.md lacks the row {row}");
+        }
+    }
+}
