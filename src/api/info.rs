@@ -105,21 +105,26 @@ impl Api {
 
     pub(super) fn agent_data(&self) -> Response {
         self.engine.asked();
-        reply::json(&self.collect(&self.watch.mysql()))
+        reply::json(&self.collect(self.watch.now()))
     }
 
     /// `get-agent-data` after something has changed the server.
     pub(super) fn agent_data_anew(&self) -> Response {
-        reply::json(&self.collect(&self.watch.mysql_anew()))
+        reply::json(&self.collect(self.watch.anew()))
     }
 
-    fn collect(&self, mysql: &watch::MysqlFacts) -> AgentData {
-        let disk = self.watch.disk();
+    fn collect(&self, facts: watch::Facts) -> AgentData {
+        let watch::Facts {
+            mysql,
+            disk,
+            running,
+            methods,
+        } = facts;
         let (num_cpu, mem_total, os_name) = watch::machine();
         let major = mysql.server.map_or(8, |s| s.version.0);
         let mut available = BTreeMap::new();
         let mut unavailable = BTreeMap::new();
-        for (method, state) in self.watch.methods() {
+        for (method, state) in methods {
             match state {
                 Ok(()) => drop(available.insert(method, options(method, major))),
                 Err(why) => drop(unavailable.insert(method, why)),
@@ -139,7 +144,7 @@ impl Api {
             backup_dir_disk_free: watch::free(&backup_dir.to_string_lossy()),
             backup_dir_disk_used: disk.backup_used,
             backup_dir,
-            mysql_running: self.watch.running(),
+            mysql_running: running,
             mysql_datadir: mysql.datadir.clone(),
             mysql_datadir_disk_used: disk.datadir_used,
             mysql_datadir_disk_free: watch::free(&mysql.datadir),

@@ -12,13 +12,21 @@ use crate::seed::methods::SeedMethod;
 use crossbeam_channel::{Sender, bounded};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an answer waits for a fresh look.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// A look younger than this is fresh.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// The tools of a host change seldom.
+const METHODS_FRESH: Duration = Duration::from_secs(5);
+/// Disk use may be this old in an answer; each answer asks for a newer look.
+const DISK_FRESH: Duration = Duration::from_secs(30);
+
+/// Per method nothing, or the reason why it is left out.
+pub type Methods = BTreeMap<Method, Result<(), String>>;
 
 /// A value that a thread of its own looks up on demand.
 struct Sampled<T> {
@@ -60,27 +68,39 @@ impl<T: Clone + Send + 'static> Sampled<T> {
         Self { shared, wake }
     }
 
-    /// A look begun at most `age` ago, for which at most `patience` is waited; else the last one there is.
-    fn get(&self, age: Duration, patience: Duration) -> Option<T> {
-        let begin = Instant::now();
-        let oldest = begin.checked_sub(age);
-        let fresh = |l: &Latest<T>| {
-            l.value
-                .as_ref()
-                .is_some_and(|(at, _)| oldest.is_none_or(|o| *at >= o))
-        };
-        let mut latest = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !fresh(&latest) && begin.elapsed() < patience {
+    /// Asks for a new look if the last one is older than `age`.
+    fn ask(&self, age: Duration) {
+        if !self.latest().fresh(Instant::now().checked_sub(age)) {
             let _ = self.wake.try_send(()); // full: a look is on its way
-            let wait = patience.saturating_sub(begin.elapsed());
-            latest = self
-                .shared
-                .1
-                .wait_timeout(latest, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest<T>> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A look begun at most `age` ago, for which is waited until `until` at most; else the last one there is.
+    fn get(&self, age: Duration, until: Instant) -> Option<T> {
+        let oldest = Instant::now().checked_sub(age);
+        let mut latest = self.latest();
+        while !latest.fresh(oldest) {
+            let _ = self.wake.try_send(()); // full: a look is on its way
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.shared.1.wait_timeout(latest, left);
+            latest = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         latest.value.as_ref().map(|(_, v)| v.clone())
+    }
+}
+
+impl<T> Latest<T> {
+    fn fresh(&self, oldest: Option<Instant>) -> bool {
+        self.value
+            .as_ref()
+            .is_some_and(|(at, _)| oldest.is_none_or(|o| *at >= o))
     }
 }
 
@@ -108,12 +128,25 @@ pub struct DiskFacts {
     pub datadir_used: u64,
 }
 
+/// What all four saw.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// MySQL.
+    pub mysql: MysqlFacts,
+    /// Disk use.
+    pub disk: DiskFacts,
+    /// What `service-status-command` says.
+    pub running: bool,
+    /// Tools.
+    pub methods: Methods,
+}
+
 /// The threads.
 pub struct Watch {
     mysql: Arc<Sampled<MysqlFacts>>,
     disk: Sampled<DiskFacts>,
     running: Sampled<bool>,
-    methods: Sampled<BTreeMap<Method, Result<(), String>>>,
+    methods: Sampled<Methods>,
 }
 
 impl Watch {
@@ -130,7 +163,7 @@ impl Watch {
         let of_mysql = Arc::clone(&mysql);
         let disk = Sampled::start("disk", move |last: Option<&DiskFacts>| {
             let datadir = of_mysql
-                .get(Duration::MAX, PATIENCE)
+                .get(Duration::MAX, Instant::now() + Duration::from_secs(5))
                 .map(|m| m.datadir)
                 .unwrap_or_default();
             let last = last.copied().unwrap_or_default();
@@ -150,29 +183,26 @@ impl Watch {
         let c = Arc::clone(config);
         let launcher = Launcher::new(&config.common);
         let running = Sampled::start("service", move |_| is_running(&c, &launcher));
-        let methods = Sampled::start(
-            "methods",
-            move |last: Option<&BTreeMap<Method, Result<(), String>>>| {
-                let mut all: BTreeMap<_, _> = left_out
+        let methods = Sampled::start("methods", move |last: Option<&Methods>| {
+            let mut all: BTreeMap<_, _> = left_out
+                .iter()
+                .map(|(m, why)| (*m, Err(why.clone())))
+                .collect();
+            all.extend(
+                methods
                     .iter()
-                    .map(|(m, why)| (*m, Err(why.clone())))
-                    .collect();
-                all.extend(
-                    methods
-                        .iter()
-                        .map(|m| (m.method(), m.available().map_err(|e| e.to_string()))),
-                );
-                for (method, state) in &all {
-                    if last.and_then(|l| l.get(method)) != Some(state) {
-                        match state {
-                            Ok(()) => log::info!("seed method {method} is available"),
-                            Err(why) => log::warn!("seed method {method} is left out: {why}"),
-                        }
+                    .map(|m| (m.method(), m.available().map_err(|e| e.to_string()))),
+            );
+            for (method, state) in &all {
+                if last.and_then(|l| l.get(method)) != Some(state) {
+                    match state {
+                        Ok(()) => log::info!("seed method {method} is available"),
+                        Err(why) => log::warn!("seed method {method} is left out: {why}"),
                     }
                 }
-                all
-            },
-        );
+            }
+            all
+        });
         Self {
             mysql,
             disk,
@@ -183,44 +213,49 @@ impl Watch {
 
     /// Looks at everything, and waits up to `patience` for it: before the first registration.
     pub fn first_look(&self, patience: Duration) {
-        self.mysql.get(patience, patience);
-        self.disk.get(patience, patience);
-        self.running.get(patience, patience);
-        self.methods.get(patience, patience);
+        self.look(Duration::MAX, patience);
     }
 
-    /// MySQL, as of now or as it was last seen.
+    /// Everything as of now, or, what does not answer soon, as it was last seen.
+    pub fn now(&self) -> Facts {
+        self.look(FRESH, PATIENCE)
+    }
+
+    /// Everything after something has changed it: looks begun after this call, for which a little longer is waited.
+    pub fn anew(&self) -> Facts {
+        self.look(Duration::ZERO, Duration::from_secs(5))
+    }
+
+    /// All four look at the same time, and are waited for together.
+    fn look(&self, age: Duration, patience: Duration) -> Facts {
+        let until = Instant::now() + patience;
+        let age_of_methods = if age == FRESH { METHODS_FRESH } else { age };
+        self.mysql.ask(age);
+        self.running.ask(age);
+        self.methods.ask(age_of_methods);
+        self.disk.ask(age);
+        Facts {
+            mysql: self.mysql.get(age, until).unwrap_or_default(),
+            running: self.running.get(age, until).unwrap_or(false),
+            methods: self.methods.get(age_of_methods, until).unwrap_or_default(),
+            // A walk through a large tree takes long: the last known does, unless there is none.
+            disk: self
+                .disk
+                .get(age.max(DISK_FRESH), until)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// What MySQL said last.
     pub fn mysql(&self) -> MysqlFacts {
-        self.mysql.get(FRESH, PATIENCE).unwrap_or_default()
-    }
-
-    /// MySQL after something has changed it: a look begun after this call, for which a little longer is waited.
-    pub fn mysql_anew(&self) -> MysqlFacts {
-        self.running.get(Duration::ZERO, Duration::from_secs(5));
-        self.mysql
-            .get(Duration::ZERO, Duration::from_secs(5))
-            .unwrap_or_default()
-    }
-
-    /// Disk use. Walking a large tree takes long: the last known is returned at once, unless there is none.
-    pub fn disk(&self) -> DiskFacts {
-        self.disk
-            .get(FRESH, Duration::from_millis(200))
-            .unwrap_or_default()
-    }
-
-    /// What `service-status-command` says.
-    pub fn running(&self) -> bool {
-        self.running
-            .get(FRESH, Duration::from_millis(400))
-            .unwrap_or(false)
+        let until = Instant::now() + PATIENCE;
+        self.mysql.get(FRESH, until).unwrap_or_default()
     }
 
     /// Usable methods, and why the others are not.
-    pub fn methods(&self) -> BTreeMap<Method, Result<(), String>> {
-        self.methods
-            .get(Duration::from_secs(5), Duration::from_millis(400))
-            .unwrap_or_default()
+    pub fn methods(&self) -> Methods {
+        let until = Instant::now() + PATIENCE;
+        self.methods.get(METHODS_FRESH, until).unwrap_or_default()
     }
 }
 
@@ -300,19 +335,20 @@ mod tests {
             }
             n
         });
-        assert_eq!(s.get(Duration::ZERO, Duration::from_secs(5)), Some(1));
+        let within = |ms| Instant::now() + Duration::from_millis(ms);
+        assert_eq!(s.get(Duration::ZERO, within(5000)), Some(1));
         assert_eq!(
-            s.get(Duration::from_secs(60), Duration::ZERO),
+            s.get(Duration::from_secs(60), within(0)),
             Some(1),
             "fresh enough"
         );
         let begin = Instant::now();
         assert_eq!(
-            s.get(Duration::ZERO, Duration::from_millis(100)),
+            s.get(Duration::ZERO, within(100)),
             Some(1),
             "the last known"
         );
         assert!(begin.elapsed() < Duration::from_millis(500));
-        assert!(s.get(Duration::ZERO, Duration::from_secs(5)).unwrap() >= 2);
+        assert!(s.get(Duration::ZERO, within(5000)).unwrap() >= 2);
     }
 }

@@ -39,6 +39,15 @@ pub fn unbuilt(config: &Config) -> Option<Error> {
             "logging.format = \"text\"",
         ),
         (
+            config
+                .orchestrator
+                .urls
+                .iter()
+                .any(|u| u.starts_with("https://")),
+            "orchestrator.url with https",
+            "orchestrator.url = \"http://...\"",
+        ),
+        (
             config.orchestrator.protocol == Protocol::Classic,
             "orchestrator.protocol = \"classic\"",
             "orchestrator.protocol = \"v2\"",
