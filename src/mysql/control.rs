@@ -1,6 +1,6 @@
 //! Statements that change a server. Each writes nothing to the binary log: the caller's session has it off.
 
-use super::{Server, failure, info, quote_account, quote_name, quote_text};
+use super::{Flavour, Server, Version, failure, info, quote_account, quote_name, quote_text};
 use crate::error::Result;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -106,27 +106,50 @@ pub fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
         )
         .map_err(|e| failure("this connection", "", &e))?;
     for (schema, name, definer, charset, collation) in &events {
-        // ALTER EVENT takes over the session's character set, and the session's user as definer unless one is named.
-        execute(
-            conn,
-            &format!(
-                "SET SESSION character_set_client = {charset}, collation_connection = {collation}"
-            ),
-        )?;
-        let altered = execute(
-            conn,
-            &format!(
-                "ALTER DEFINER = {} EVENT {}.{} {}",
-                quote_account(definer),
-                quote_name(schema),
-                quote_name(name),
-                server.disable_event()
-            ),
+        let statement = format!(
+            "ALTER DEFINER = {} EVENT {}.{} {}",
+            quote_account(definer),
+            quote_name(schema),
+            quote_name(name),
+            server.disable_event()
         );
-        execute(conn, "SET NAMES utf8mb4")?;
-        altered.map_err(|e| e.context(format!("event {schema}.{name}")))?;
+        in_charset_of_event(conn, server, &statement, charset, collation)
+            .map_err(|e| e.context(format!("event {schema}.{name}")))?;
     }
     Ok(events.len())
+}
+
+/// ALTER EVENT writes the session's character set over the event's, so the session takes the event's for that moment. MariaDB
+/// is given the statement in a variable before, because names in it may not be ASCII; where that cannot be done (MySQL) such
+/// a statement keeps utf8mb4.
+fn in_charset_of_event(
+    conn: &mut Conn,
+    server: Server,
+    statement: &str,
+    charset: &str,
+    collation: &str,
+) -> Result<()> {
+    let by_variable = server.flavour == Flavour::MariaDb && server.version >= Version(10, 6, 2);
+    if !by_variable && !statement.is_ascii() {
+        return execute(conn, statement);
+    }
+    let mut text = statement;
+    if by_variable {
+        execute(
+            conn,
+            &format!("SET @orchestrator_agent = {}", quote_text(statement)),
+        )?;
+        text = "EXECUTE IMMEDIATE @orchestrator_agent";
+    }
+    execute(
+        conn,
+        &format!(
+            "SET SESSION character_set_client = {charset}, collation_connection = {collation}"
+        ),
+    )?;
+    let done = execute(conn, text);
+    execute(conn, "SET NAMES utf8mb4")?;
+    done
 }
 
 /// Ends the connections of account `user` whose client port is among `ports`, or whose id is in `ids`. Returns how many were
