@@ -6,7 +6,7 @@ use std::time::Duration;
 /// optional fraction, each followed by one of the units ns, us, ms, s, m, h; `0` needs no unit. A negative
 /// duration is well-formed to Go but means nothing as a setting, so it is refused here.
 /// The error is the reason alone; the caller adds key and value.
-pub(super) fn parse(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

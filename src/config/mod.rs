@@ -3,7 +3,7 @@
 //! `conf/orchestrator-agent.conf` shows every key with its default.
 
 mod build;
-mod duration;
+pub(crate) mod duration;
 mod inside;
 mod nearest;
 mod reader;

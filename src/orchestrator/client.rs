@@ -76,17 +76,23 @@ impl Client {
         )))
     }
 
-    /// Any HTTP answer counts (1.3).
+    /// A success status counts; anything else means that nobody there knows this agent.
     ///
     /// # Errors
     /// Transient: no answer.
     pub fn ping(&self) -> Result<()> {
-        self.read(
+        let (status, _) = self.read(
             self.agent
                 .get(format!("{}/api/agent-ping", self.base))
                 .call(),
-        )
-        .map(drop)
+        )?;
+        match status {
+            200..=299 => Ok(()),
+            other => Err(Error::transient(format!(
+                "{}: status {other} for a ping",
+                self.base
+            ))),
+        }
     }
 
     fn read(

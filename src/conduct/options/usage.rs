@@ -1,0 +1,43 @@
+//! The usage text of `seed`.
+
+/// The text for `seed --help` and for a wrong command line.
+pub const USAGE: &str = "\
+usage: orchestrator-agent seed --source HOST[:AGENTPORT] --target HOST[:AGENTPORT] [options]
+
+Makes the target a copy of the source and its replica, without an orchestrator. Both hosts run orchestrator-agent.
+An option is written --name value or --name=value; an IPv6 address stands in brackets.
+
+  --source HOST[:AGENTPORT]         host to copy; the target is told this name as the source's address
+  --target HOST[:AGENTPORT]         host to overwrite
+  --method auto|Mysqldump           how to copy (auto: the fastest that both agents offer)
+  --dry-run                         check everything, change nothing
+  --force                           take a target that is a replica already; its replication is stopped and replaced
+  --seed-id N                       number of the seed (seconds since 1970)
+  --poll DURATION                   how often the agents are asked (1s)
+
+Agents: they register here, or their tokens are given.
+  --listen ADDR:PORT                where the agents register (:3001); their orchestrator.url and
+                                    orchestrator.agents-port must point here
+  --agent-wait DURATION             how long to wait for both (90s)
+  --source-token-file FILE          token of the source's agent (its token-hint-file); nothing is served then
+  --target-token-file FILE          the same of the target's agent
+
+MySQL: one account for both servers. After the copy the target has the source's accounts.
+  --mysql-user USER                 needs REPLICATION SLAVE ADMIN, SLAVE MONITOR, PROCESS, SELECT, EVENT, and RELOAD
+                                    with --force
+  --mysql-password-file FILE        its password
+  --config FILE                     take user and password from [mysql] of an agent's configuration
+
+Replication:
+  --replication-user USER           account by which the target replicates (default: what the target has already)
+  --replication-password-file FILE  its password
+  --replication auto|gtid|position  coordinates to start from (auto: GTID where the source has them)
+  --connect-to HOST[:PORT]          replicate from this server, which must have the source's GTIDs
+  --no-connect                      do not connect replication
+
+SIGINT or SIGTERM aborts the seed on both agents; a second one leaves at once. SIGHUP is ignored: a lost terminal does
+not end a seed.
+
+exit codes: 0 done; 1 failed before anything on the target was touched; 2 wrong command line; 3 failed later: the text
+says whether the target's data are partial and whether replication is connected; 130 interrupted. Any other: failure.
+";

@@ -1,0 +1,320 @@
+//! Every check that can be made before anything is touched (agent-api-v2 3.1, DESIGN 8). All findings are printed, not only
+//! the first. The agents check again, as far as one host can know, when Prepare and Backup are called.
+
+use super::agent::AgentData;
+use super::method;
+use super::options::{Mode, Options};
+use super::progress::Screen;
+use super::sql::{Channel, Db};
+use super::tokens::Agents;
+use crate::error::{Error, Result};
+use crate::mysql::{Flavour, Server, info, quote_text};
+use crate::seed::Method;
+use std::collections::BTreeSet;
+
+/// What the checks have found out, for the stages after them.
+pub struct Plan {
+    /// The chosen method.
+    pub method: Method,
+    /// Port of the source's MySQL.
+    pub source_port: u16,
+    /// Port of the target's MySQL.
+    pub target_port: u16,
+    /// The target's replication as it was.
+    pub channels: Vec<Channel>,
+    /// True if the source itself replicates, and not by GTID.
+    pub source_without_gtid: bool,
+    /// The target's read_only as it was.
+    pub read_only: String,
+}
+
+/// What was found so far.
+struct Findings<'a> {
+    screen: &'a Screen,
+    problems: usize,
+}
+
+impl Findings<'_> {
+    fn problem(&mut self, text: impl AsRef<str>) {
+        self.problems += 1;
+        self.screen
+            .say(&format!("Preflight: PROBLEM: {}", text.as_ref()));
+    }
+
+    fn ok(&self, text: impl AsRef<str>) {
+        self.screen.say(&format!("Preflight: {}", text.as_ref()));
+    }
+
+    /// The value, or the error as a finding.
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|e| self.problem(e.to_string())).ok()
+    }
+}
+
+/// Checks everything and prints what it finds. Nothing is changed.
+///
+/// # Errors
+/// If there is a finding that forbids the seed.
+pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan> {
+    let mut f = Findings {
+        screen,
+        problems: 0,
+    };
+    let data = (f.take(agents.source.data()), f.take(agents.target.data()));
+    let ports = (
+        f.take(agents.source.mysql_port()),
+        f.take(agents.target.mysql_port()),
+    );
+    let mut open = |side, host: &str, port: Option<u16>| {
+        port.and_then(|p| f.take(Db::open(side, host, p, &options.mysql)))
+    };
+    let source = open("source", &options.source.host, ports.0);
+    let target = open("target", &options.target.host, ports.1);
+    let mut plan = Plan {
+        method: Method::Mysqldump,
+        source_port: ports.0.unwrap_or_default(),
+        target_port: ports.1.unwrap_or_default(),
+        channels: Vec::new(),
+        source_without_gtid: false,
+        read_only: String::new(),
+    };
+    if let (Some(mut source), Some(mut target)) = (source, target) {
+        if let Err(e) = servers(options, &mut source, &mut target, &mut plan, &mut f) {
+            f.problem(e.to_string());
+        }
+        if let (Some(s), Some(t)) = (&data.0, &data.1) {
+            let used = source_bytes(s, &mut source, &mut f);
+            plan.method = choose(options, s, t, used, &mut f).unwrap_or(plan.method);
+        }
+    }
+    match f.problems {
+        0 => Ok(plan),
+        1 => Err(Error::permanent("preflight found a problem")),
+        n => Err(Error::permanent(format!("preflight found {n} problems"))),
+    }
+}
+
+/// The method to use. A dry run tells of each method why it cannot be used.
+fn choose(
+    options: &Options,
+    source: &AgentData,
+    target: &AgentData,
+    used: u64,
+    f: &mut Findings,
+) -> Option<Method> {
+    let obstacles = |m| method::obstacles(m, source, target, used);
+    if options.dry_run {
+        for m in method::ORDER {
+            let why = obstacles(m);
+            f.ok(format!(
+                "method {m}: {}",
+                if why.is_empty() {
+                    "usable".to_string()
+                } else {
+                    why.join("; ")
+                }
+            ));
+        }
+    }
+    let candidates = options
+        .method
+        .map_or(method::CONDUCTED.to_vec(), |m| vec![m]);
+    let found = candidates
+        .iter()
+        .copied()
+        .find(|m| obstacles(*m).is_empty());
+    match found {
+        Some(m) => f.ok(format!("method {m}")),
+        None => {
+            for m in candidates {
+                obstacles(m)
+                    .iter()
+                    .for_each(|why| f.problem(format!("method {m}: {why}")));
+            }
+        }
+    }
+    found
+}
+
+/// What the source's data directory takes. An agent that does not know says 0; then the server's own estimate of its
+/// tables counts.
+fn source_bytes(data: &AgentData, source: &mut Db, f: &mut Findings) -> u64 {
+    if data.datadir_used > 0 {
+        return data.datadir_used;
+    }
+    let schemas = f.take(source.ask(info::schemas)).unwrap_or_default();
+    let tables = schemas.values().map(|s| s.size).sum();
+    f.screen.warn(&format!(
+        "the source agent does not know the size of the data directory; the server estimates its tables as {}",
+        crate::host::human_bytes(tables)
+    ));
+    tables
+}
+
+/// All that SQL can tell. A query that fails is an error and ends this part.
+fn servers(
+    o: &Options,
+    source: &mut Db,
+    target: &mut Db,
+    plan: &mut Plan,
+    f: &mut Findings,
+) -> Result<()> {
+    let (s, t) = (source.server, target.server);
+    f.ok(format!(
+        "source {} {}, target {} {}",
+        s.flavour, s.version, t.flavour, t.version
+    ));
+    if s.flavour != t.flavour {
+        f.problem("source and target are of two families, which do not mix in a seed");
+        return Ok(());
+    }
+    if s.flavour == Flavour::MySql {
+        f.problem("MySQL servers are not supported by this version yet, only MariaDB");
+        return Ok(());
+    }
+    versions(s, t, f);
+    let ids = (source.global("server_id")?, target.global("server_id")?);
+    if ids.0 == ids.1 {
+        f.problem(format!(
+            "source and target have the same server_id = {}: give each its own in its my.cnf",
+            ids.0
+        ));
+    }
+    source_part(o, source, plan, f)?;
+    target_part(o, target, plan, f)?;
+    engines(source, target, f)
+}
+
+fn versions(source: Server, target: Server, f: &mut Findings) {
+    let series = |s: Server| (s.version.0, s.version.1);
+    if series(target) < series(source) {
+        f.problem(format!(
+            "the target ({}) is older than the source ({}): upgrade it first",
+            target.version, source.version
+        ));
+    } else if target.version < source.version {
+        f.screen.warn(&format!(
+            "the target ({}) is a little older than the source ({})",
+            target.version, source.version
+        ));
+    }
+}
+
+fn source_part(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findings) -> Result<()> {
+    if !source.ask(|c, _| info::is_on(c, "log_bin"))? {
+        f.problem("the source writes no binary log: set log_bin in its my.cnf and restart it");
+    }
+    let channels = source.channels()?;
+    if let Some(c) = channels.first()
+        && !source.ask(|c, _| info::is_on(c, "log_slave_updates"))?
+    {
+        f.problem(format!(
+            "the source is a replica of {} without log_slave_updates: set it in its my.cnf and restart it",
+            c.source.0
+        ));
+    }
+    plan.source_without_gtid = channels.iter().any(|c| c.using_gtid == "No");
+    if !o.connect {
+        return Ok(());
+    }
+    // The target will have these accounts.
+    if !source.may(&["SUPER", "REPLICATION SLAVE ADMIN"])? {
+        f.problem(format!(
+            "--mysql-user {} lacks REPLICATION SLAVE ADMIN (SUPER) on the source, whose accounts the target will have: it \
+             could not connect replication; grant it, or use --no-connect",
+            o.mysql.user
+        ));
+    }
+    if let Some(login) = o.replication.as_ref().filter(|_| o.connect_to.is_none()) {
+        let user = quote_text(&login.user);
+        match source.column(&format!("SELECT Repl_slave_priv FROM mysql.user WHERE User = {user}")) {
+            Ok(found) if found.iter().any(|p| p == "Y") => {}
+            Ok(found) => f.problem(format!(
+                "--replication-user {}: the source has {}; create it with GRANT REPLICATION SLAVE ON *.*",
+                login.user,
+                if found.is_empty() { "no such account" } else { "it without REPLICATION SLAVE" }
+            )),
+            Err(e) => f.screen.warn(&format!("the replication account cannot be checked: {e}")),
+        }
+    }
+    Ok(())
+}
+
+fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) -> Result<()> {
+    plan.read_only = target.global("read_only")?;
+    plan.channels = target.channels()?;
+    // Without PROCESS the list of connections shows one's own only, and replicas would go unseen.
+    if !target.may(&["PROCESS"])? {
+        f.problem(format!(
+            "--mysql-user {} lacks PROCESS on the target: its replicas cannot be seen; grant it",
+            o.mysql.user
+        ));
+    }
+    let role = target.ask(info::role)?;
+    if let Some(cluster) = role.cluster {
+        f.problem(format!(
+            "the target is a {cluster}: it cannot be overwritten"
+        ));
+    }
+    if !role.replicas.is_empty() {
+        f.problem(format!(
+            "the target has replicas of its own or other readers of its binary log ({}): move them away first; --force does \
+             not override this",
+            role.replicas.join(", ")
+        ));
+    }
+    let from = plan
+        .channels
+        .iter()
+        .map(|c| format!("{}:{}", c.source.0, c.source.1))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if !from.is_empty() {
+        if !o.force {
+            f.problem(format!(
+                "the target is a replica of {from}: use --force if it may be overwritten"
+            ));
+        } else if !target.may(&["SUPER", "REPLICATION SLAVE ADMIN"])? || !target.may(&["RELOAD"])? {
+            f.problem(format!(
+                "--mysql-user {} lacks REPLICATION SLAVE ADMIN (SUPER) or RELOAD on the target: both are needed for STOP SLAVE \
+                 and RESET SLAVE ALL",
+                o.mysql.user
+            ));
+        } else {
+            f.ok(format!(
+                "the target is a replica of {from}, which ends (--force)"
+            ));
+        }
+    }
+    if o.connect && o.replication.is_none() && !plan.channels.iter().any(|c| c.name.is_empty()) {
+        f.problem(
+            "the target has no replication whose account could be used again: give --replication-user and \
+             --replication-password-file, or --no-connect",
+        );
+    }
+    if o.connect && o.connect_to.is_some() && o.mode == Mode::Auto && plan.source_without_gtid {
+        f.problem("--connect-to needs GTID, and the source replicates without: add --replication gtid if all have GTIDs");
+    }
+    Ok(())
+}
+
+/// Each engine in use on the source must exist on the target, or the load stops in the middle.
+fn engines(source: &mut Db, target: &mut Db, f: &mut Findings) -> Result<()> {
+    let schemas = source.ask(info::schemas)?;
+    let used: BTreeSet<String> = schemas
+        .values()
+        .flat_map(|s| s.engines.iter().cloned())
+        .collect();
+    let there = target.column(
+        "SELECT ENGINE FROM information_schema.ENGINES WHERE SUPPORT IN ('YES', 'DEFAULT')",
+    )?;
+    for engine in used
+        .iter()
+        .filter(|e| !there.iter().any(|t| t.eq_ignore_ascii_case(e)))
+    {
+        f.problem(format!(
+            "the source has {engine} tables, and the target has no such engine: install it there"
+        ));
+    }
+    Ok(())
+}

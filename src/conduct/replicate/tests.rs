@@ -1,0 +1,152 @@
+use super::*;
+use crate::conduct::options::{self, HostPort, Login};
+use crate::config::Secret;
+use crate::seed::Method;
+
+fn options(more: &str) -> Options {
+    let pw = std::env::temp_dir().join(format!(
+        "oa-replicate-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::write(&pw, "x").unwrap();
+    let line = format!(
+        "--source db1 --target db2 --mysql-user u --mysql-password-file {} {more}",
+        pw.display()
+    );
+    let o = options::parse(
+        &line
+            .split_whitespace()
+            .map(str::to_string)
+            .collect::<Vec<_>>(),
+    )
+    .unwrap()
+    .unwrap();
+    std::fs::remove_file(pw).unwrap();
+    o
+}
+
+fn plan(source_without_gtid: bool) -> Plan {
+    Plan {
+        method: Method::Mysqldump,
+        source_port: 3310,
+        target_port: 3306,
+        channels: Vec::new(),
+        source_without_gtid,
+        read_only: "ON".into(),
+    }
+}
+
+fn metadata(gtid: Option<&str>) -> Metadata {
+    Metadata {
+        log_file: "binlog.000002".into(),
+        log_pos: 314,
+        gtid_slave_pos: gtid.map(str::to_string),
+    }
+}
+
+#[test]
+fn where_replication_starts() {
+    let gtid = From::Gtid("0-1-22".into());
+    let position = From::Position("binlog.000002".into(), 314);
+    for (more, without, has, wanted) in [
+        ("", false, Some("0-1-22"), &gtid),
+        ("", true, Some("0-1-22"), &position),
+        ("", false, Some(""), &position),
+        ("", false, None, &position),
+        ("--replication gtid", true, Some("0-1-22"), &gtid),
+        ("--replication position", false, Some("0-1-22"), &position),
+        ("--connect-to db9", false, Some("0-1-22"), &gtid),
+    ] {
+        assert_eq!(
+            &start_from(&options(more), &plan(without), &metadata(has)).unwrap(),
+            wanted,
+            "{more} {without} {has:?}"
+        );
+    }
+    let refused = |more, has| {
+        start_from(&options(more), &plan(false), &metadata(has))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused("--replication gtid", None).contains("--replication position"));
+    assert!(refused("--connect-to db9", Some("")).contains("--connect-to needs GTID"));
+}
+
+#[test]
+fn change_master_is_quoted_and_hides_its_password() {
+    let mut o = options("");
+    let to = ("db1".to_string(), 3310);
+    let by_position = change_master(&o, &to, &From::Position("b'in.1".into(), 4));
+    assert_eq!(
+        by_position.reveal(),
+        "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
+    );
+    o.replication = Some(Login {
+        user: "re'pl".into(),
+        password: Secret::new("a'b\\"),
+    });
+    let s = change_master(&o, &to, &From::Gtid("0-1-1".into()));
+    let end = "MASTER_USE_GTID=slave_pos";
+    let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
+    assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
+    assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
+}
+
+#[test]
+fn channels_are_named_and_addresses_chosen() {
+    assert_eq!(named("STOP SLAVE", "", "").reveal(), "STOP SLAVE");
+    assert_eq!(
+        named("RESET SLAVE", "eu'1", " ALL").reveal(),
+        "RESET SLAVE 'eu''1' ALL"
+    );
+    assert_eq!(
+        address(&options(""), &plan(false)),
+        ("db1".to_string(), 3310)
+    );
+    let mut o = options("");
+    o.connect_to = Some(HostPort {
+        host: "db9".into(),
+        port: Some(3307),
+    });
+    assert_eq!(address(&o, &plan(false)), ("db9".to_string(), 3307));
+}
+
+#[test]
+fn what_threads_say() {
+    let c = |io: &str, io_code, sql: &str, sql_code| Channel {
+        io: io.into(),
+        sql: sql.into(),
+        io_error: (io_code, "io text".into()),
+        sql_error: (sql_code, "sql text".into()),
+        lag: Some(3),
+        ..Channel::default()
+    };
+    assert_eq!(
+        running_line(&c("Yes", 0, "Yes", 0)),
+        "Replication: IO thread Yes, SQL thread Yes, 3 seconds behind"
+    );
+    assert!(
+        failure(&c("Connecting", 2003, "Yes", 0), false).is_none(),
+        "it tries again by itself"
+    );
+    assert!(failure(&c("Preparing", 0, "No", 0), false).is_none());
+    let text = |c: &Channel, late| failure(c, late).unwrap().to_string();
+    assert_eq!(
+        text(&c("No", 1236, "Yes", 0), false),
+        "IO thread No, SQL thread Yes, Last_IO_Error 1236: io text"
+    );
+    assert_eq!(
+        text(&c("Yes", 0, "No", 1062), false),
+        "IO thread Yes, SQL thread No, Last_SQL_Error 1062: sql text"
+    );
+    assert!(text(&c("Connecting", 1045, "Yes", 0), false).contains("1045"));
+    assert!(text(&c("Connecting", 0, "Yes", 0), true).ends_with("after 60 s"));
+}
+
+#[test]
+fn transactions_of_the_targets_own() {
+    assert_eq!(errant("", "2"), "");
+    assert_eq!(errant("0-1-22,1-12-5", "2"), "");
+    assert_eq!(errant("0-1-22,0-2-23,3-2-1", "2"), "0-2-23, 3-2-1");
+}

@@ -1,0 +1,323 @@
+//! The conductor's own connections to the two servers.
+
+use super::options::Login;
+use crate::config::Secret;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{Endpoint, Server, connect, info};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+use std::time::Duration;
+
+/// For each connect, statement and answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to the source or the target.
+pub struct Db {
+    conn: Conn,
+    name: String,
+    /// What it is.
+    pub server: Server,
+}
+
+/// A statement; its password is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Statement {
+    text: String,
+    secret: Secret,
+}
+
+/// One row of the replica status: a channel (MariaDB: connection).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name; the default one's is empty.
+    pub name: String,
+    /// Where it replicates from.
+    pub source: (String, u16),
+    /// State of the thread that reads from the source: `Yes`, `No`, `Connecting`, `Preparing`.
+    pub io: String,
+    /// State of the thread that applies: `Yes`, `No`.
+    pub sql: String,
+    /// Last error of the reading thread, number and text; 0 = none.
+    pub io_error: (u32, String),
+    /// Last error of the applying thread.
+    pub sql_error: (u32, String),
+    /// Seconds behind; `None` while it does not replicate.
+    pub lag: Option<u64>,
+    /// `No`, `Slave_Pos` or `Current_Pos` (MariaDB).
+    pub using_gtid: String,
+}
+
+impl Statement {
+    /// Without a password.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            secret: Secret::default(),
+        }
+    }
+
+    /// With one in it, as written in the text.
+    pub fn with_secret(text: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            secret: Secret::new(secret),
+        }
+    }
+
+    fn hide(&self, text: &str) -> String {
+        if self.secret.is_empty() {
+            text.to_string()
+        } else {
+            text.replace(self.secret.reveal(), "(password)")
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn reveal(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hide(&self.text))
+    }
+}
+
+impl Channel {
+    /// True if one of its threads is not stopped.
+    pub fn runs(&self) -> bool {
+        self.io != "No" || self.sql != "No"
+    }
+}
+
+impl Db {
+    /// Connects and asks what the server is. `side` is `source` or `target`, for messages.
+    ///
+    /// # Errors
+    /// With the server's name and the option to look at.
+    pub fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
+        let (user, password) = (login.user.clone(), login.password.clone());
+        let at = Endpoint {
+            host: host.into(),
+            port,
+            socket: String::new(),
+            user,
+            password,
+        };
+        let name = format!("{side}'s MySQL {}", at.name());
+        let mut conn = connect(&at, TIMEOUT).map_err(|e| for_conductor(&name, &e))?;
+        let server = Server::ask(&mut conn).map_err(|e| for_conductor(&name, &e))?;
+        Ok(Self { conn, name, server })
+    }
+
+    /// Asks with one of the functions of [`info`].
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn ask<T>(&mut self, question: impl FnOnce(&mut Conn, Server) -> Result<T>) -> Result<T> {
+        question(&mut self.conn, self.server).map_err(|e| for_conductor(&self.name, &e))
+    }
+
+    /// A global variable, empty if there is none of this name.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn global(&mut self, name: &str) -> Result<String> {
+        Ok(self
+            .ask(|conn, _| info::global(conn, name))?
+            .unwrap_or_default())
+    }
+
+    /// Runs a statement without a result.
+    ///
+    /// # Errors
+    /// The server's, with the statement, without its password.
+    pub fn run(&mut self, statement: &Statement) -> Result<()> {
+        self.conn
+            .query_drop(&statement.text)
+            .map_err(|e| self.failed(statement, &e))
+    }
+
+    /// The first column of a query.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn column(&mut self, query: &str) -> Result<Vec<String>> {
+        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
+        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
+        Ok(rows
+            .iter()
+            .map(|r| {
+                r.get_opt::<String, _>(0)
+                    .and_then(std::result::Result::ok)
+                    .unwrap_or_default()
+            })
+            .collect())
+    }
+
+    /// All channels.
+    ///
+    /// # Errors
+    /// The server's, for example without SLAVE MONITOR (REPLICATION CLIENT).
+    pub fn channels(&mut self) -> Result<Vec<Channel>> {
+        let query = self.server.replica_status();
+        let [io, sql, host, lag] = self.server.replica_columns();
+        let port = host.replace("Host", "Port");
+        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
+        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let text = |name: &str| {
+                    row.get_opt::<String, _>(name)
+                        .and_then(std::result::Result::ok)
+                        .unwrap_or_default()
+                };
+                let number = |name: &str| text(name).parse::<u32>().unwrap_or(0);
+                Channel {
+                    name: text("Connection_name"),
+                    source: (text(host), text(&port).parse().unwrap_or(0)),
+                    io: text(io),
+                    sql: text(sql),
+                    io_error: (number("Last_IO_Errno"), text("Last_IO_Error")),
+                    sql_error: (number("Last_SQL_Errno"), text("Last_SQL_Error")),
+                    lag: text(lag).parse().ok(),
+                    using_gtid: text("Using_Gtid"),
+                }
+            })
+            .collect())
+    }
+
+    /// True if the session's account has one of the privileges globally, or all of them.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn may(&mut self, privileges: &[&str]) -> Result<bool> {
+        let grants = self.column("SHOW GRANTS")?;
+        Ok(grants.iter().any(|g| grants_one(g, privileges)))
+    }
+
+    fn failed(&self, statement: &Statement, e: &mysql::Error) -> Error {
+        match e {
+            mysql::Error::MySqlError(m) => Error::permanent(format!(
+                "{}: {statement:?}: ERROR {} ({}): {}",
+                self.name,
+                m.code,
+                m.state,
+                statement.hide(&m.message)
+            )),
+            other => Error::transient(format!(
+                "{}: {statement:?}: {}",
+                self.name,
+                statement.hide(&other.to_string())
+            )),
+        }
+    }
+}
+
+/// `GRANT a, b ON *.* TO ...` holds one of the privileges.
+fn grants_one(grant: &str, privileges: &[&str]) -> bool {
+    let Some((list, _)) = grant
+        .strip_prefix("GRANT ")
+        .and_then(|g| g.split_once(" ON *.* TO "))
+    else {
+        return false;
+    };
+    list.split(',')
+        .map(str::trim)
+        .any(|p| p == "ALL PRIVILEGES" || privileges.contains(&p))
+}
+
+/// The texts of [`crate::mysql`] name the agent's settings; the conductor has options instead.
+fn for_conductor(name: &str, e: &Error) -> Error {
+    let text = e
+        .to_string()
+        .replace("MySQL at this connection: ", "")
+        .replace(
+            "check mysql.user = \"\", mysql.password and this account's grants",
+            "check the grants of --mysql-user",
+        )
+        .replace("mysql.user", "--mysql-user")
+        .replace("mysql.password", "--mysql-password-file")
+        .replace(
+            "check that it runs and mysql.host, mysql.port, mysql.socket",
+            "check that it runs and can be reached from here",
+        );
+    let text = format!("{name}: {text}");
+    if e.kind() == Kind::Transient {
+        Error::transient(text)
+    } else {
+        Error::permanent(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_never_shows_its_password() {
+        let s = Statement::with_secret(
+            "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD='ge''heim'",
+            "'ge''heim'",
+        );
+        assert_eq!(
+            format!("{s:?}"),
+            "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD=(password)"
+        );
+        assert_eq!(
+            s.hide("near 'ge''heim' at line 1"),
+            "near (password) at line 1"
+        );
+        assert_eq!(
+            format!("{:?}", Statement::plain("STOP SLAVE")),
+            "STOP SLAVE"
+        );
+    }
+
+    #[test]
+    fn privileges_are_read_from_grants() {
+        let wanted = ["SUPER", "REPLICATION SLAVE ADMIN"];
+        assert!(grants_one(
+            "GRANT SELECT, REPLICATION SLAVE ADMIN ON *.* TO `o`@`%` IDENTIFIED BY PASSWORD '*1'",
+            &wanted
+        ));
+        assert!(grants_one(
+            "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION",
+            &wanted
+        ));
+        assert!(!grants_one(
+            "GRANT ALL PRIVILEGES ON `shop`.* TO `o`@`%`",
+            &wanted
+        ));
+        assert!(!grants_one(
+            "GRANT REPLICATION SLAVE ON *.* TO `o`@`%`",
+            &wanted
+        ));
+    }
+
+    #[test]
+    fn errors_speak_of_options() {
+        let login = Login {
+            user: "orc".into(),
+            password: Secret::new("geheim"),
+        };
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let e = Db::open("target", "127.0.0.1", free, &login).err().unwrap();
+        assert_eq!(e.kind(), Kind::Transient);
+        let text = e.to_string();
+        assert!(
+            text.starts_with(&format!("target's MySQL 127.0.0.1:{free}: ")),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("check that it runs and can be reached from here"),
+            "{text}"
+        );
+    }
+}
