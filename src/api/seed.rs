@@ -225,6 +225,7 @@ impl Api {
 
     pub(super) fn abort(&self, id: &str, word: &str) -> Result<Response> {
         let id = number(id)?;
+        self.engine.expect_known(id)?;
         stage(word)?;
         self.engine.abort(id)?;
         Ok(reply::text(200, "killed"))

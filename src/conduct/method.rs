@@ -18,8 +18,14 @@ pub const ORDER: [Method; 5] = [
 ];
 
 /// Why `method` cannot be used; empty if it can (agent-api-v2 3.1). `used` is what the source's data directory takes in
-/// bytes.
-pub fn obstacles(method: Method, source: &AgentData, target: &AgentData, used: u64) -> Vec<String> {
+/// bytes, `replaced` what the target's takes of data that will go: with `--force` a load replaces them table by table.
+pub fn obstacles(
+    method: Method,
+    source: &AgentData,
+    target: &AgentData,
+    used: u64,
+    replaced: u64,
+) -> Vec<String> {
     let mut out = Vec::new();
     if !CONDUCTED.contains(&method) {
         out.push("not supported by this version yet".to_string());
@@ -55,8 +61,13 @@ pub fn obstacles(method: Method, source: &AgentData, target: &AgentData, used: u
             human_bytes(need)
         )
     };
-    if used > target.datadir_free {
-        out.push(needs("the data directory", used, target.datadir_free));
+    let room = if method.backup_to_datadir() {
+        target.datadir_free
+    } else {
+        target.datadir_free.saturating_add(replaced)
+    };
+    if used > room {
+        out.push(needs("the data directory", used, room));
     }
     // 0.6 of the data, in whole numbers.
     let dump = used / 5 * 3;
@@ -85,8 +96,9 @@ mod tests {
     #[test]
     fn usable_up_to_the_last_byte() {
         let d = data(OFFERED);
-        assert_eq!(obstacles(Method::Mysqldump, &d, &d, 1000), [""; 0]);
-        let text = obstacles(Method::Mysqldump, &d, &d, 1005).join("; ");
+        assert_eq!(obstacles(Method::Mysqldump, &d, &d, 1000, 0), [""; 0]);
+        assert_eq!(obstacles(Method::Mysqldump, &d, &d, 1001, 1), [""; 0]);
+        let text = obstacles(Method::Mysqldump, &d, &d, 1005, 0).join("; ");
         assert!(
             text.contains("data directory") && text.contains("backup-dir"),
             "{text}"
@@ -101,22 +113,22 @@ mod tests {
             "UnavailableSeedMethods":{"Mysqldump":"mariadb-dump: not found"}}"#,
         );
         assert_eq!(
-            obstacles(Method::Mysqldump, &d, &none, 1),
+            obstacles(Method::Mysqldump, &d, &none, 1, 0),
             ["the target agent does not offer it: mariadb-dump: not found"]
         );
         let bare = data(r#"{"MySQLDatadirDiskFree":1,"BackupDirDiskFree":1}"#);
         assert_eq!(
-            obstacles(Method::Mysqldump, &bare, &d, 1),
+            obstacles(Method::Mysqldump, &bare, &d, 1, 0),
             ["the source agent does not offer it: it is not enabled there"]
         );
         let mut memory = d.clone();
         memory.databases.entry("a".into()).or_default().engines = Some(vec!["MEMORY".into()]);
         assert_eq!(
-            obstacles(Method::Mysqldump, &memory, &d, 1),
+            obstacles(Method::Mysqldump, &memory, &d, 1, 0),
             ["schema a has MEMORY tables, which it does not copy"]
         );
         assert_eq!(
-            obstacles(Method::LVM, &d, &d, 1),
+            obstacles(Method::LVM, &d, &d, 1, 0),
             ["not supported by this version yet"]
         );
     }

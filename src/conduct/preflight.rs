@@ -102,7 +102,12 @@ fn choose(
     used: u64,
     f: &mut Findings,
 ) -> Option<Method> {
-    let obstacles = |m| method::obstacles(m, source, target, used);
+    let replaced = if options.force {
+        target.datadir_used
+    } else {
+        0
+    };
+    let obstacles = |m| method::obstacles(m, source, target, used, replaced);
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);

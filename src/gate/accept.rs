@@ -89,10 +89,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 fn bind_error(address: SocketAddr, e: &io::Error) -> Error {
     let remedy = match e.kind() {
         ErrorKind::AddrInUse => {
-            "another program listens there (ss -ltnp shows which): end it, or set another port in [common]"
+            "another program listens there (ss -ltnp shows which): end it, or set another common.port"
         }
         ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another port in [common]"
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another common.port"
         }
         ErrorKind::AddrNotAvailable => {
             "no interface of this host has that address: correct listen-address in [common], or leave it empty for all"

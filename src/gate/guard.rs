@@ -47,10 +47,11 @@ const NOT_FORWARDED: [&str; 9] = [
 ];
 
 impl Head {
-    /// The path, for the log: never the query, which carries the token (agent-api-v2 1.5), and never more than 200
-    /// characters.
+    /// The path, for the log: never the query, which carries the token (agent-api-v2 1.5), nor a token whose `?` was
+    /// forgotten, and never more than 200 characters.
     pub(super) fn path_for_log(&self) -> &str {
         let path = self.target.split('?').next().unwrap_or_default();
+        let path = path.split("token=").next().unwrap_or_default();
         path.get(..200).unwrap_or(path)
     }
 

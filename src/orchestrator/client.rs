@@ -5,19 +5,27 @@ use serde::Serialize;
 use std::time::Duration;
 
 /// What the agent says of itself (1.1).
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone)]
 pub struct Registration {
     /// The name under which orchestrator knows the MySQL instance.
     pub hostname: String,
     /// The agent's own port.
     pub port: u16,
     /// The secret.
-    #[serde(skip)]
     pub token: crate::config::Secret,
     /// Port of MySQL.
-    #[serde(rename = "MySQLPort")]
     pub mysql_port: u16,
+}
+
+/// The body of the registration, keys in the order of 1.1.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body<'a> {
+    hostname: &'a str,
+    port: u16,
+    token: &'a str,
+    #[serde(rename = "MySQLPort")]
+    mysql_port: u16,
 }
 
 /// HTTP client for one orchestrator.
@@ -53,14 +61,19 @@ impl Client {
     /// # Errors
     /// Transient: no answer, or a refusal with its text.
     pub fn register(&self, who: &Registration) -> Result<()> {
-        let mut body = serde_json::to_value(who).map_err(|e| Error::permanent(e.to_string()))?;
-        body["Token"] = who.token.reveal().into();
+        let body = Body {
+            hostname: &who.hostname,
+            port: who.port,
+            token: who.token.reveal(),
+            mysql_port: who.mysql_port,
+        };
+        let body = serde_json::to_string(&body).map_err(|e| Error::permanent(e.to_string()))?;
         let url = format!("{}/api/register-agent", self.base);
         let sent = self
             .agent
             .post(&url)
             .header("Content-Type", "application/json")
-            .send(body.to_string());
+            .send(body);
         let (status, text) = self.read(sent)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         if value.is_string() && status == 200 {

@@ -281,6 +281,14 @@ impl Engine {
         })
     }
 
+    /// That `id` is one of the last few seeds.
+    ///
+    /// # Errors
+    /// `Unable to abort seed stage. SeedID not found` (2.5).
+    pub fn expect_known(&self, id: i64) -> Result<()> {
+        self.lock().expect_known(id)
+    }
+
     /// Aborts whatever of this seed is at work and gives up its place; nothing to do is a success as well (8.5). Returns at
     /// once: the tools end within seconds, and a new Prepare waits for that.
     ///
@@ -288,11 +296,7 @@ impl Engine {
     /// A seed that was never here, or has been forgotten.
     pub fn abort(&self, id: i64) -> Result<()> {
         let mut state = self.lock();
-        if state.seeds.get(id).is_none() {
-            return Err(Error::permanent(
-                "Unable to abort seed stage. SeedID not found",
-            ));
-        }
+        state.expect_known(id)?;
         if let Some(stage) = state.at_work(id) {
             state.cancel_work("aborted by request");
             let seed = state.seed(id)?;
@@ -324,6 +328,15 @@ impl State {
         self.seeds
             .get_mut(id)
             .ok_or_else(|| Error::permanent(format!("SeedID {id} not found")))
+    }
+
+    fn expect_known(&self, id: i64) -> Result<()> {
+        if self.seeds.get(id).is_some() {
+            return Ok(());
+        }
+        Err(Error::permanent(
+            "Unable to abort seed stage. SeedID not found",
+        ))
     }
 
     fn expect_current(&self, id: i64, what: &str) -> Result<()> {
