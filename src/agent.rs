@@ -16,12 +16,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a stage may take to end when the agent is stopped (DESIGN P4).
 const STAGE_STOP: Duration = Duration::from_secs(9);
 /// How long requests at work may take to end when the agent is stopped.
 const GATE_STOP: Duration = Duration::from_millis(800);
+/// How long the state directory may still be locked by an agent that has just ended: a child that it was about to start holds
+/// the lock as well, until its exec.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two attempts to put settings back that an interrupted seed had changed.
 const SETTLE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -142,12 +145,16 @@ fn lock(dir: &Path) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(|e| Error::io(path.display(), &e))?;
-    file.try_lock().map_err(|_| {
-        Error::permanent(format!(
-            "another agent runs with common.state-dir = \"{}\": stop it, or give this one its own",
-            dir.display()
-        ))
-    })?;
+    let begin = Instant::now();
+    while file.try_lock().is_err() {
+        if begin.elapsed() > LOCK_PATIENCE {
+            return Err(Error::permanent(format!(
+                "another agent runs with common.state-dir = \"{}\": stop it, or give this one its own",
+                dir.display()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(file)
 }
 

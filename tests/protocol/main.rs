@@ -1,0 +1,15 @@
+//! What an orchestrator, an operator's script or a monitoring system sees of the agent: agent-api-v2, word by word.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod data;
+mod lone;
+mod orchestrator;
+mod registration;
+mod routes;
+mod service;
+mod stages;
+mod startup;
+mod tokens;
+mod wire;

@@ -1,0 +1,11 @@
+//! What nobody must see, and what nobody can break from outside.
+#[path = "../protocol/lone.rs"]
+mod lone;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../protocol/wire.rs"]
+mod wire;
+
+mod hostile;
+mod secrets;
+mod witness;
