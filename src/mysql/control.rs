@@ -31,8 +31,10 @@ pub fn binlog_off(conn: &mut Conn) -> Result<()> {
 }
 
 /// What a load needs the server to be, as (variable, value while loading): no event may run (duplicate rows and errant GTIDs
-/// within milliseconds), and the target must be writable (DESIGN 4a).
-const WHILE_LOADING: [(&str, &str); 3] = [
+/// within milliseconds), the target must be writable (DESIGN 4a), and the DROP before each routine must not take along the
+/// grants on it, which have been loaded before.
+const WHILE_LOADING: [(&str, &str); 4] = [
+    ("automatic_sp_privileges", "OFF"),
     ("event_scheduler", "OFF"),
     ("super_read_only", "OFF"),
     ("read_only", "OFF"),
@@ -99,6 +101,9 @@ pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()
 /// If one cannot be altered (EVENT and SET USER or SUPER are needed).
 pub fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
     type Event = (String, String, String, String, String);
+    if info::global(conn, "event_scheduler")?.is_some_and(|v| v.eq_ignore_ascii_case("DISABLED")) {
+        return Ok(0); // none can run, and every statement on them is refused (1577)
+    }
     let events: Vec<Event> = conn
         .query(
             "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION FROM information_schema.EVENTS \

@@ -89,6 +89,21 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schem
     Ok(out)
 }
 
+/// How many events it has.
+///
+/// # Errors
+/// If the query fails.
+pub fn events(conn: &mut Conn, server: Server) -> Result<u64> {
+    let table = match server.flavour {
+        Flavour::MariaDb => "mysql.event", // information_schema.EVENTS is error 1577 where the scheduler is disabled
+        Flavour::MySql => "information_schema.EVENTS",
+    };
+    let n: Option<u64> = conn
+        .query_first(format!("SELECT COUNT(*) FROM {table}"))
+        .map_err(|e| fail(&e))?;
+    Ok(n.unwrap_or(0))
+}
+
 /// Its part in replication.
 ///
 /// # Errors

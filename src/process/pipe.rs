@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 /// Bytes between two reports of progress.
-const CHUNK: u64 = 1 << 20;
+const CHUNK: u64 = 256 << 10;
 /// How long to wait for the other half after one half has ended.
 const LINGER: Duration = Duration::from_secs(5);
 

@@ -181,12 +181,17 @@ impl Engine {
 
     /// Puts back what interrupted seeds owe to the server. Returns the errors; called again until there are none.
     pub fn settle(&self) -> Vec<Error> {
-        let _settling = self.settling();
+        let settling = self.settling();
+        if self.is_busy() {
+            return Vec::new(); // Prepare has seen to it, Restore will
+        }
+        self.settle_now(&settling)
+    }
+
+    /// The same while a stage is at work that has not begun yet.
+    fn settle_now(&self, _settling: &MutexGuard<'_, ()>) -> Vec<Error> {
         let owing: Vec<Seed> = {
             let state = self.lock();
-            if state.work.is_some() {
-                return Vec::new(); // the stage at work sees to it itself
-            }
             state
                 .seeds
                 .iter()

@@ -196,8 +196,11 @@ impl Seeds {
     }
 
     /// Makes `seed` the current one, in place of an older one with its number. Settings that an older seed still owes to
-    /// the server go over to it, so that they are not lost.
+    /// the server go over to it, so that they are not lost, and what the last seed left partial stays partial.
     pub fn make_current(&mut self, mut seed: Seed) {
+        if self.current().is_some_and(|s| s.load == Load::Incomplete) {
+            seed.load = Load::Incomplete;
+        }
         for old in &mut self.seeds {
             for (name, value) in std::mem::take(&mut old.put_back) {
                 seed.put_back.entry(name).or_insert(value);

@@ -19,7 +19,8 @@ answers() { pid >/dev/null && "$bin/mariadb-admin" --no-defaults -uroot -S "$dir
 # Waits until the server answers, without limit: crash recovery may be long. False as soon as it has died.
 wait_ready() {
   until answers; do
-    pid >/dev/null || fail "the server in $dir does not run: $(cat "$dir"/run/{error.log,stdout} 2>/dev/null | tail -n 8)"
+    # looked at twice: in the instant of an exec a process shows no command line
+    pid >/dev/null || { sleep 0.2 && pid >/dev/null; } || fail "the server in $dir does not run: $(cat "$dir"/run/{error.log,stdout} 2>/dev/null | tail -n 8)"
     sleep 0.05
   done
 }

@@ -3,3 +3,5 @@
 mod support;
 
 mod by_http;
+mod content;
+mod target_state;

@@ -39,7 +39,6 @@ impl Mariadb {
                 .split(';')
                 .filter(|s| !s.trim().is_empty())
             {
-                server.sql(&format!("SET sql_log_bin = 0")); // each call has its own session
                 server.unlogged(statement);
             }
         }

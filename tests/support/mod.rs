@@ -3,7 +3,9 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod agent;
+pub mod fake;
 pub mod mariadb;
+pub mod pair;
 pub mod player;
 pub mod registry;
 pub mod writer;
@@ -71,12 +73,20 @@ impl Drop for Scratch {
     }
 }
 
-/// A TCP port that is free on `address` now.
+/// A TCP port that is free on `address` now, below those that the kernel gives to clients, so that none takes it meanwhile;
+/// never the same one twice in a process.
 pub fn free_port(address: &str) -> u16 {
-    std::net::TcpListener::bind((address, 0))
-        .and_then(|l| l.local_addr())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61);
+    let ports = std::iter::repeat_with(|| {
+        begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000
+    });
+    let mut ports = ports
+        .take(12_000)
+        .map(|p| u16::try_from(p).expect("below 32000"));
+    ports
+        .find(|p| std::net::TcpListener::bind((address, *p)).is_ok())
         .expect("a free port")
-        .port()
 }
 
 /// Waits until `probe` gives something; panics with `what` after `limit`.

@@ -206,7 +206,7 @@ fn a_busy_port_is_an_error_that_names_port_and_setting() {
     };
     let text = error.to_string();
     assert!(
-        text.contains(&rig.address.to_string()) && text.contains("port in [common]"),
+        text.contains(&rig.address.to_string()) && text.contains("common.port"),
         "{text}"
     );
 }

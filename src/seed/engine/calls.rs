@@ -4,7 +4,7 @@ use super::{Engine, State};
 use crate::error::{Error, Result};
 use crate::seed::coordinates::Coordinates;
 use crate::seed::methods::SeedMethod;
-use crate::seed::record::{Peer, Seed, partial_note};
+use crate::seed::record::{Load, Peer, Seed, partial_note};
 use crate::seed::vocabulary::{Method, Side, Stage, Status};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -59,9 +59,11 @@ impl Engine {
         } else {
             self.make_room(&mut state, id)?;
         }
+        if side == Side::Source {
+            state.refuse_partial()?;
+        }
         let mut seed = Seed::new(id, method, side);
         if let Some(old) = state.seeds.get(id) {
-            seed.load = old.load; // a new attempt does not make partial data whole
             seed.tools.clone_from(&old.tools); // still ending
         }
         state.seeds.make_current(seed);
@@ -316,6 +318,18 @@ impl State {
             .as_ref()
             .filter(|w| w.seed_id == id && !w.cancel.is_cancelled())
             .map(|w| w.stage)
+    }
+
+    /// A server with half a load in it must not be copied.
+    fn refuse_partial(&self) -> Result<()> {
+        match self.seeds.current() {
+            Some(s) if s.load == Load::Incomplete => Err(Error::permanent(format!(
+                "the data in MySQL are partial since seed {} was interrupted, so this host cannot be a source: seed it \
+                 anew; if it was restored by other means, stop the agent and remove seeds.json from common.state-dir",
+                s.id
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn cancel_work(&self, reason: &str) {

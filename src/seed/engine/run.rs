@@ -90,7 +90,14 @@ impl Engine {
 
     fn run_job(&self, ctx: &Context, job: Job) -> Result<String> {
         ctx.cancel.check()?;
-        drop(self.settling()); // who puts settings back now is done before this stage changes any
+        let settling = self.settling(); // who puts settings back now is done before this stage changes any
+        if ctx.stage == Stage::Prepare {
+            // What a load that was cut short owes must not wait for the end of a whole new seed.
+            for e in self.settle_now(&settling) {
+                log::warn!("settings of MySQL are not put back yet: {e}");
+            }
+        }
+        drop(settling);
         log::info!("seed {} {}: started", ctx.seed_id, ctx.stage);
         match catch_unwind(AssertUnwindSafe(|| job(ctx))) {
             Ok(result) => result,

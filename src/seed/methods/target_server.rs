@@ -69,6 +69,21 @@ impl TargetServer {
         Ok(())
     }
 
+    /// Refuses events for a server whose scheduler was disabled at its start: it takes no statement on them (error 1577).
+    ///
+    /// # Errors
+    /// Permanent, with the remedy.
+    pub fn check_events(&mut self, of_source: u64) -> Result<()> {
+        let scheduler = info::global(&mut self.conn, "event_scheduler")?.unwrap_or_default();
+        if of_source == 0 || !scheduler.eq_ignore_ascii_case("DISABLED") {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "the source has {of_source} events, and this server cannot take them, not even disabled ones, with event_scheduler = \
+             DISABLED: set event_scheduler = OFF in its my.cnf and restart it"
+        )))
+    }
+
     /// Its datadir, server_id and version, for checks.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The dump tool's argument vector.
 
-use crate::mysql::{Flavour, Server};
+use crate::mysql::{Flavour, Server, Version};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -84,13 +84,16 @@ pub fn dump_arguments(defaults: &Path, source: Server, options: &[String]) -> Ve
     ];
     if source.flavour == Flavour::MariaDb {
         argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
+        if source.version >= Version(10, 11, 0) {
+            argv.push("--dump-history".into()); // or tables WITH SYSTEM VERSIONING lose their old rows
+        }
     }
     argv.extend(options.iter().map(OsString::from));
     argv
 }
 
-/// The client's arguments: never a default instance, never a shortened packet, values with any byte, and a first line of
-/// output that is our connection's number.
+/// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
+/// routines and triggers as they are, and a first line of output that is our connection's number.
 pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
     let mut defaults_file = OsString::from("--defaults-file=");
     defaults_file.push(defaults);
@@ -99,6 +102,7 @@ pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
         "--skip-column-names",
         "--unbuffered",
         "--binary-mode",
+        "--comments",
         "--max-allowed-packet=1G",
     ];
     std::iter::once(defaults_file)
@@ -154,6 +158,7 @@ mod tests {
                 "--master-data=2",
                 "--all-databases",
                 "--gtid",
+                "--dump-history",
                 "--quick"
             ]
         );

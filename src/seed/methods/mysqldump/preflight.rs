@@ -135,6 +135,7 @@ impl Mysqldump {
         }
         writes_binlog(&mut conn, server, &format!("source {}", source.name()))?;
         self.check_account(&mut conn)?;
+        target.check_events(info::events(&mut conn, server)?)?;
         let schemas = info::schemas(&mut conn, server).map_err(reach)?;
         let bytes = schemas.values().map(|s| s.size).sum();
         self.check_room(bytes)?;

@@ -1,0 +1,158 @@
+//! The agent is killed with SIGKILL and started again (P5).
+
+use crate::support::agent::{Agent, Changes};
+use crate::support::fake::Fakes;
+use crate::support::pair::{Pair, files_in};
+use crate::support::wait_for;
+use std::time::Duration;
+
+/// Kills the target's agent and starts it again; its token must be a new one.
+fn restart(pair: &mut Pair) {
+    let token = pair.target.token();
+    pair.target.kill();
+    start_again(&mut pair.target);
+    assert_ne!(pair.target.token(), token, "a new token");
+}
+
+fn start_again(agent: &mut Agent) {
+    agent.launch();
+    agent.wait_ready();
+}
+
+#[test]
+fn in_the_middle_of_a_dump_whose_bytes_flow() {
+    let fakes = Fakes::new();
+    fakes.put(
+        "mariadb-dump",
+        "\"$REAL\" \"$@\" | { head -c 100000; sleep 600; cat; }",
+    );
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let mut pair = Pair::start_with("", "", &changes);
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    wait_for("bytes arrive", Duration::from_secs(20), || {
+        std::fs::metadata(pair.dump_file())
+            .ok()
+            .filter(|m| m.len() > 50_000)
+            .map(drop)
+    });
+    fakes.remove("mariadb-dump");
+    restart(&mut pair);
+    assert_eq!(
+        pair.tools(),
+        Vec::<String>::new(),
+        "ended before the first request is answered"
+    );
+    let (status, text) = pair.state(1, "Backup");
+    assert_eq!(status, "Error", "never Running (P5)");
+    assert!(
+        text.contains("interrupted") && !text.contains("partial"),
+        "{text}"
+    );
+    assert_eq!(pair.state(1, "Prepare").0, "Completed");
+    let size = || {
+        std::fs::metadata(pair.dump_file())
+            .map(|m| m.len())
+            .unwrap_or_default()
+    };
+    let before = size();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(size(), before, "nobody writes any more");
+    pair.assert_nothing_left();
+    pair.assert_untouched();
+    pair.must_seed(2);
+}
+
+#[test]
+fn while_the_dump_waits_for_a_lock_in_the_source() {
+    let mut pair = Pair::start();
+    let hold = pair.held_dump(1);
+    restart(&mut pair);
+    let (status, text) = pair.state(1, "Backup");
+    assert!(status == "Error" && text.contains("interrupted"), "{text}");
+    assert_eq!(pair.tools(), Vec::<String>::new());
+    assert_eq!(
+        files_in(&pair.target.dir.join("state/tools")),
+        Vec::<String>::new(),
+        "password files are swept"
+    );
+    drop(hold);
+    pair.must_seed(2);
+    pair.assert_nothing_left();
+}
+
+#[test]
+fn in_the_middle_of_a_load() {
+    let mut pair = Pair::start_with("", "read_only=1", &Changes::default());
+    let hold = pair.held_load(1);
+    assert_eq!(
+        pair.target_db
+            .value("SELECT CONCAT(@@event_scheduler, ' ', @@read_only)"),
+        "OFF OFF"
+    );
+    restart(&mut pair);
+    let (status, text) = pair.state(1, "Restore");
+    assert_eq!(status, "Error", "never Running (P5)");
+    assert!(
+        text.contains("interrupted") && text.contains("partial") && text.contains("new seed"),
+        "{text}"
+    );
+    assert_eq!(pair.tools(), Vec::<String>::new());
+    wait_for("settings are put back", Duration::from_secs(20), || {
+        (pair
+            .target_db
+            .value("SELECT CONCAT(@@event_scheduler, ' ', @@read_only)")
+            == "ON ON")
+            .then_some(())
+    });
+    assert_eq!(pair.enabled_events(), 0);
+    drop(hold);
+    pair.must_seed(2);
+    assert_eq!(pair.target_db.value("SELECT @@read_only"), "1");
+    pair.assert_nothing_left();
+}
+
+/// While MySQL is down the agent starts all the same, and settles its debts when MySQL is back.
+#[test]
+fn in_the_middle_of_a_load_with_mysql_down_afterwards() {
+    let mut pair = Pair::start();
+    let hold = pair.held_load(1);
+    pair.target.kill();
+    drop(hold);
+    // A crash: event_scheduler comes back as my.cnf has it, so take that away to see who puts it back.
+    pair.target_db.kill();
+    start_again(&mut pair.target);
+    let (status, text) = pair.state(1, "Restore");
+    assert!(status == "Error" && text.contains("partial"), "{text}");
+    let (code, _) = pair.target.call("/api/mysql-start");
+    assert_eq!(code, 200);
+    wait_for("no event is enabled", Duration::from_secs(20), || {
+        (pair.enabled_events() == 0).then_some(())
+    });
+    pair.must_seed(2);
+}
+
+/// The source's agent has no part in a Backup by dump.
+#[test]
+fn the_sources_agent_during_backup() {
+    let mut pair = Pair::start();
+    let hold = pair.held_dump(1);
+    pair.source.kill();
+    drop(hold);
+    wait_for("the dump ends", Duration::from_secs(30), || {
+        (pair.state(1, "Backup").0 == "Completed").then_some(())
+    });
+    start_again(&mut pair.source);
+    let seed = pair.seed(1);
+    seed.restore();
+    seed.cleanup();
+    pair.assert_seeded();
+    assert_eq!(
+        crate::support::pair::state_of(&pair.source, 1, "Cleanup").0,
+        "Completed"
+    );
+}

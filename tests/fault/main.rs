@@ -1,0 +1,12 @@
+//! What goes wrong, and what a user then sees: the error's text, the data, the daemon, and the next seed.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod abort;
+mod bad_source;
+mod bad_target;
+mod bad_tools;
+mod killed;
+mod repeat;
+mod stopped;
+mod takeover;

@@ -1,0 +1,195 @@
+//! SIGTERM, and MySQL that is down or hangs.
+
+use crate::support::agent::Agent;
+use crate::support::mariadb::Mariadb;
+use crate::support::pair::{Pair, files_in};
+use crate::support::{processes_with, wait_for};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn assert_clean_end(pair: &mut Pair, limit: Duration) {
+    let address = (pair.target.address.clone(), pair.target.port);
+    let (took, code) = pair.target.terminate();
+    assert_eq!(code, Some(0), "{}", pair.target.log());
+    assert!(took < limit, "took {took:?}");
+    assert!(
+        std::net::TcpStream::connect((address.0.as_str(), address.1)).is_err(),
+        "the port is closed"
+    );
+    let state = pair.target.dir.join("state");
+    assert_eq!(
+        processes_with(&state.display().to_string()),
+        Vec::new(),
+        "no tool is left"
+    );
+    assert_eq!(
+        files_in(&state.join("tools")),
+        Vec::<String>::new(),
+        "no password file is left"
+    );
+    let sockets: Vec<String> = files_in(&state)
+        .into_iter()
+        .filter(|f| f.contains("gate-"))
+        .collect();
+    assert_eq!(sockets, Vec::<String>::new());
+}
+
+#[test]
+fn sigterm_between_stages_and_within_them() {
+    let mut pair = Pair::start();
+    pair.seed(1).prepare();
+    assert_clean_end(&mut pair, Duration::from_secs(2));
+    pair.target.launch();
+    pair.target.wait_ready();
+    assert_eq!(
+        pair.state(1, "Prepare").0,
+        "Completed",
+        "a clean stop between stages loses nothing"
+    );
+    pair.target.call("/api/abort-seed-stage/1/Prepare");
+
+    let hold = pair.held_dump(2);
+    assert_clean_end(&mut pair, Duration::from_secs(10));
+    pair.assert_nothing_left();
+    pair.target.launch();
+    pair.target.wait_ready();
+    let (status, text) = pair.state(2, "Backup");
+    assert!(
+        status == "Error" && text.contains("stopped"),
+        "{status}: {text}"
+    );
+    drop(hold);
+
+    let hold = pair.held_load(3);
+    assert_clean_end(&mut pair, Duration::from_secs(10));
+    pair.assert_nothing_left();
+    assert_eq!(
+        pair.target_db.value("SELECT @@event_scheduler"),
+        "ON",
+        "put back before the end"
+    );
+    assert_eq!(pair.enabled_events(), 0);
+    pair.target.launch();
+    pair.target.wait_ready();
+    let (status, text) = pair.state(3, "Restore");
+    assert!(
+        status == "Error" && text.contains("stopped") && text.contains("partial"),
+        "{status}: {text}"
+    );
+    drop(hold);
+    pair.must_seed(4);
+}
+
+/// The answer's time and body.
+fn timed(agent: &Agent, path: &str) -> (Duration, serde_json::Value) {
+    let begin = Instant::now();
+    let value = agent.json(path);
+    (begin.elapsed(), value)
+}
+
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn mysql_is_down_when_the_agent_starts() {
+    let db = Mariadb::start("127.0.0.2", "");
+    db.sql("CREATE DATABASE shop");
+    db.down();
+    let agent = Agent::start(&db);
+    for path in ["/api/get-agent-info", "/api/get-agent-data"] {
+        assert!(timed(&agent, path).0 < SOON, "{path}");
+    }
+    let data = agent.json("/api/get-agent-data");
+    assert_eq!(data["MySQLRunning"], false);
+    assert_eq!(
+        data["MySQLDatabases"],
+        serde_json::json!({}),
+        "8.9: an object"
+    );
+    assert!(
+        data["AvailiableSeedMethods"]["Mysqldump"].is_object(),
+        "{data}"
+    );
+
+    for side in ["Target", "Source"] {
+        agent.call(&format!("/api/prepare/1/Mysqldump/{side}"));
+        let text = wait_for("Prepare ends", Duration::from_secs(20), || {
+            let (status, text) = crate::support::pair::state_of(&agent, 1, "Prepare");
+            (status == "Error").then_some(text)
+        });
+        assert!(
+            text.contains(&db.port.to_string()) && text.contains("mysql.port"),
+            "{text}"
+        );
+    }
+
+    let data = agent.json("/api/mysql-start");
+    assert_eq!(
+        data["MySQLRunning"], true,
+        "the answer is the state after it (2.3)"
+    );
+    assert!(data["MySQLDatabases"]["shop"].is_object(), "{data}");
+    let data = agent.json("/api/mysql-stop");
+    assert_eq!(data["MySQLRunning"], false);
+    assert_eq!(data["MySQLDatabases"], serde_json::json!({}));
+    assert_ne!(data["MySQLDatadir"], "", "as last seen");
+}
+
+/// Continues a stopped server even when the test fails.
+struct Frozen(String);
+
+impl Frozen {
+    fn new(db: &Mariadb) -> Self {
+        let pid = std::fs::read_to_string(db.dir.join("run/pid"))
+            .expect("pid")
+            .trim()
+            .to_string();
+        let frozen = Self(pid);
+        frozen.signal("-STOP");
+        frozen
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill")
+                .args([signal, &self.0])
+                .status()
+                .expect("kill")
+                .success()
+        );
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[test]
+fn mysql_hangs() {
+    let pair = Pair::start();
+    pair.assert_alive();
+    let frozen = Frozen::new(&pair.target_db);
+    for n in 0..8 {
+        for path in ["/api/get-agent-data", "/api/get-agent-info"] {
+            let (took, _) = timed(&pair.target, path);
+            assert!(took < SOON, "{path} number {n} took {took:?}");
+        }
+    }
+    // A stage does not hang with it for ever, and can be aborted.
+    pair.target.call("/api/prepare/1/Mysqldump/Target");
+    let text = pair.must_fail(1, "Prepare");
+    assert!(text.contains(&pair.target_db.port.to_string()), "{text}");
+    pair.target.call("/api/prepare/2/Mysqldump/Target");
+    assert_eq!(
+        pair.target.call("/api/abort-seed-stage/2/Prepare"),
+        (200, "killed".into())
+    );
+    drop(frozen);
+    wait_for("MySQL is seen again", Duration::from_secs(20), || {
+        let data = pair.target.json("/api/get-agent-data");
+        (data["MySQLRunning"] == true && data["MySQLDatabases"]["precious"].is_object())
+            .then_some(())
+    });
+    pair.must_seed(3);
+}

@@ -1,0 +1,116 @@
+//! Who gets the host when two seeds want it (DESIGN 3).
+
+use crate::support::agent::Changes;
+use crate::support::fake::Fakes;
+use crate::support::pair::Pair;
+use crate::support::player::Player;
+use std::time::{Duration, Instant};
+
+fn orphans_after_two_seconds() -> Changes {
+    Changes {
+        lines: vec![("common", "seed-orphan-timeout = \"2s\"".into())],
+        ..Changes::default()
+    }
+}
+
+/// The controller of the seed asks for `time`, as a server does between stages.
+fn keep_asking(pair: &Pair, time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        pair.target.json("/api/get-agent-data");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn refused(pair: &Pair, id: i64, holder: i64) {
+    let text = pair
+        .target
+        .error(&format!("/api/prepare/{id}/Mysqldump/Target"));
+    assert!(
+        text.contains(&format!("seed {holder} ")) && text.contains("seed-orphan-timeout = 2s"),
+        "{text}"
+    );
+    assert!(
+        pair.target
+            .error(&format!("/api/seed-stage-state/{id}/Prepare"))
+            .contains("not found")
+    );
+}
+
+#[test]
+fn a_seed_at_work_or_asked_for_keeps_its_host() {
+    let pair = Pair::start_with("", "", &orphans_after_two_seconds());
+    // Between two stages.
+    pair.seed(1).prepare();
+    keep_asking(&pair, Duration::from_secs(3));
+    refused(&pair, 2, 1);
+    // At work, with no byte moving.
+    let hold = pair.held_dump(1);
+    keep_asking(&pair, Duration::from_secs(3));
+    refused(&pair, 2, 1);
+    assert_eq!(
+        pair.state(1, "Backup").0,
+        "Running",
+        "the newcomer has not disturbed it"
+    );
+    // Nobody asks any more.
+    std::thread::sleep(Duration::from_millis(2300));
+    Player::start(&pair.target, "/api/prepare/2/Mysqldump/Target");
+    let text = pair.must_fail(1, "Backup");
+    assert!(text.contains("seed 2"), "says who: {text}");
+    pair.seed(2).must_complete(&pair.target, "Prepare");
+    assert!(
+        pair.tools().is_empty(),
+        "the old dump has ended before the new Prepare did"
+    );
+    assert!(
+        pair.target
+            .error("/api/backup/1/Mysqldump/127.0.0.1/1")
+            .contains("SeedID not found")
+    );
+    // A wait that nobody asks for is given up as well.
+    std::thread::sleep(Duration::from_millis(2300));
+    drop(hold);
+    pair.must_seed(3);
+    // A seed that is over, or failed, holds nothing.
+    pair.seed(4).prepare();
+    Player::start(&pair.target, "/api/backup/4/Mysqldump/127.0.0.1/1");
+    pair.must_fail(4, "Backup");
+    pair.must_seed(5);
+}
+
+#[test]
+fn bytes_that_flow_are_a_sign_of_life() {
+    let fakes = Fakes::new();
+    let slow = "\"$REAL\" \"$@\" | { for i in 1 2 3 4 5; do head -c 1100000; sleep 1; done; cat; }";
+    fakes.put("mariadb-dump", slow);
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..orphans_after_two_seconds()
+    };
+    let pair = Pair::start_with("", "", &changes);
+    pair.source_db.sql("CREATE TABLE shop.filler ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 512) AS t FROM shop.seq_1_to_30000");
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    std::thread::sleep(Duration::from_millis(3500)); // nobody asks
+    refused(&pair, 2, 1);
+    seed.must_complete(&pair.target, "Backup");
+}
+
+#[test]
+fn a_source_that_waits_refuses_nobody() {
+    let pair = Pair::start();
+    Player::start(&pair.source, "/api/prepare/1/Mysqldump/Source");
+    pair.seed(1).must_complete(&pair.source, "Prepare");
+    Player::start(&pair.source, "/api/prepare/2/Mysqldump/Source");
+    pair.seed(2).must_complete(&pair.source, "Prepare");
+    // Its own seed is still known; only the last one may go on.
+    assert_eq!(
+        crate::support::pair::state_of(&pair.source, 1, "Prepare").0,
+        "Completed"
+    );
+    // It may even become a target while it waits.
+    Player::start(&pair.source, "/api/prepare/3/Mysqldump/Target");
+    pair.seed(3).must_complete(&pair.source, "Prepare");
+}

@@ -1,0 +1,37 @@
+//! Scripts that stand in for a tool and misbehave.
+
+use super::{Scratch, rig};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+/// A directory for `Changes::path_first`, with scripts in it.
+pub struct Fakes {
+    pub dir: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Fakes {
+    /// An empty directory.
+    pub fn new() -> Self {
+        let scratch = Scratch::new("fake");
+        Self {
+            dir: scratch.0.clone(),
+            _scratch: scratch,
+        }
+    }
+
+    /// Puts a tool in; `$REAL` in its text is the real one.
+    pub fn put(&self, tool: &str, script: &str) {
+        let real = rig().join("mdb/bin").join(tool);
+        let text = format!("#!/bin/sh\nREAL='{}'\n{script}\n", real.display());
+        let (file, temp) = (self.dir.join(tool), self.dir.join("new"));
+        std::fs::write(&temp, text).expect("script");
+        std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        std::fs::rename(&temp, &file).expect("rename");
+    }
+
+    /// Takes a tool out, so that the real one is found.
+    pub fn remove(&self, tool: &str) {
+        std::fs::remove_file(self.dir.join(tool)).expect("the script is there");
+    }
+}
