@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_command;
 mod by_http;
 mod content;
 mod target_state;

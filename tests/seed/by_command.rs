@@ -1,0 +1,216 @@
+//! Whole seeds by the `seed` command, without an orchestrator.
+
+use crate::support::agent::{Agent, Changes};
+use crate::support::mariadb::{AGENT_PASSWORD, Mariadb, REPL_PASSWORD};
+use crate::support::writer::Writer;
+use crate::support::{Scratch, binary, free_port};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Output};
+
+struct Pair {
+    source_db: Mariadb,
+    target_db: Mariadb,
+    source: Agent,
+    target: Agent,
+    listen: String,
+    scratch: Scratch,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let source_db = Mariadb::start("127.0.0.1", "");
+        let target_db = Mariadb::start("127.0.0.2", "");
+        let port = free_port("127.0.0.1");
+        let agent = |db: &Mariadb| {
+            // The name under which it registers is the name under which `seed` is told of it.
+            let lines = vec![
+                ("common", format!("hostname = {:?}", db.host)),
+                ("common", "poll-interval = \"1s\"".into()), // to notice soon that a new `seed` listens
+            ];
+            let changes = Changes {
+                lines,
+                agents_port: port,
+                ..Changes::default()
+            };
+            Agent::start_with(db, &changes)
+        };
+        let (source, target) = (agent(&source_db), agent(&target_db));
+        let scratch = Scratch::new("seed");
+        for (name, password) in [("agent", AGENT_PASSWORD), ("repl", REPL_PASSWORD)] {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(scratch.0.join(name));
+            std::io::Write::write_all(&mut file.expect("password file"), password.as_bytes())
+                .expect("password file");
+        }
+        let listen = format!("127.0.0.1:{port}");
+        Self {
+            source_db,
+            target_db,
+            source,
+            target,
+            listen,
+            scratch,
+        }
+    }
+
+    /// Runs `seed` with more arguments.
+    fn seed(&self, more: &[&str]) -> Output {
+        let of = |a: &Agent| format!("{}:{}", a.address, a.port);
+        let mut cmd = Command::new(binary());
+        cmd.args([
+            "seed",
+            "--source",
+            &of(&self.source),
+            "--target",
+            &of(&self.target),
+        ])
+        .args([
+            "--listen",
+            &self.listen,
+            "--poll",
+            "200ms",
+            "--mysql-user",
+            "agent",
+        ])
+        .arg("--mysql-password-file")
+        .arg(self.scratch.0.join("agent"));
+        if !more.contains(&"--replication-user") {
+            cmd.args(["--replication-user", "repl", "--replication-password-file"])
+                .arg(self.scratch.0.join("repl"));
+        }
+        let out = cmd.args(more).output().expect("seed runs");
+        println!(
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+        for secret in [
+            AGENT_PASSWORD.to_string(),
+            REPL_PASSWORD.to_string(),
+            self.source.token(),
+            self.target.token(),
+        ] {
+            for text in [&out.stdout, &out.stderr] {
+                assert!(
+                    !String::from_utf8_lossy(text).contains(&secret),
+                    "a secret was printed"
+                );
+            }
+        }
+        out
+    }
+}
+
+fn whole(replication: &str, using_gtid: &str) {
+    let pair = Pair::start();
+    pair.source_db.sql("CREATE DATABASE shop");
+    pair.source_db
+        .sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
+    pair.source_db.sql(
+        "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
+    );
+    let writer = Writer::start(&pair.source_db);
+    let out = pair.seed(&["--replication", replication]);
+    assert_eq!(out.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        text.contains("Replication: IO thread Yes, SQL thread Yes"),
+        "{text}"
+    );
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    writer.stop_and_prove(&pair.target_db);
+    assert_eq!(pair.target_db.replica_status("Using_Gtid"), using_gtid);
+    assert_eq!(pair.target_db.replica_status("Slave_IO_Running"), "Yes");
+    let own = pair.target_db.value("SELECT @@server_id");
+    let log = pair.target_db.value("SELECT @@gtid_binlog_state");
+    assert!(
+        !log.split(',')
+            .any(|g| g.split('-').nth(1) == Some(own.as_str())),
+        "transactions of its own: {log}"
+    );
+    assert!(
+        !pair
+            .target
+            .dir
+            .join("backup/orchestrator_agent_backup.sql")
+            .exists(),
+        "cleaned up"
+    );
+}
+
+#[test]
+fn by_gtid() {
+    whole("auto", "Slave_Pos");
+}
+
+#[test]
+fn by_position() {
+    whole("position", "No");
+}
+
+/// What cannot work is said before anything is touched, and nothing is lost; `--force` takes a replica.
+#[test]
+fn refusals_and_force() {
+    let pair = Pair::start();
+    pair.target_db.sql("CREATE DATABASE precious");
+    pair.target_db
+        .sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 42 AS n");
+    let out = pair.seed(&["--dry-run"]);
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "a dry run finds nothing to complain about"
+    );
+    assert_eq!(pair.target_db.value("SELECT n FROM precious.t"), "42");
+    assert_eq!(pair.seed(&[]).status.code(), Some(0));
+    let again = pair.seed(&[]);
+    assert_eq!(again.status.code(), Some(1), "the target is a replica now");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&again.stdout),
+        String::from_utf8_lossy(&again.stderr)
+    );
+    assert!(text.contains("--force"), "{text}");
+    assert_eq!(
+        pair.target_db.replica_status("Slave_SQL_Running"),
+        "Yes",
+        "its replication still runs"
+    );
+    assert_eq!(pair.seed(&["--force"]).status.code(), Some(0));
+    assert_eq!(pair.target_db.replica_status("Slave_SQL_Running"), "Yes");
+    assert_eq!(
+        pair.target_db.value("SELECT n FROM precious.t"),
+        "42",
+        "a schema of its own stays"
+    );
+}
+
+#[test]
+fn bad_arguments() {
+    for args in [
+        vec!["seed"],
+        vec!["seed", "--source", "a"],
+        vec!["seed", "--nonsense"],
+        vec!["seed", "--source", "a", "--target", "a"],
+    ] {
+        let out = Command::new(binary()).args(&args).output().expect("runs");
+        assert_eq!(
+            out.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        assert!(!out.stderr.is_empty());
+    }
+    let help = Command::new(binary())
+        .args(["seed", "--help"])
+        .output()
+        .expect("runs");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--replication-password-file"));
+}
