@@ -8,7 +8,8 @@ STATIC := $(CARGO_TARGET_DIR)/$(MUSL)/release/orchestrator-agent
 help:
 	@echo 'make build    release binary: target/release/orchestrator-agent'
 	@echo 'make static   the same for every x86-64 Linux, with no library: target/$(MUSL)/release/'
-	@echo 'make demo     seed a replica between two scratch servers on this machine and prove the copy (Debian, root)'
+	@echo 'make demo     seed a replica between two scratch servers on this machine and prove the copy (Debian, root);'
+	@echo '              make demo SERVER=mysql does it with MySQL 9.7 instead of MariaDB 10.11'
 	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
 	@echo 'make lint     rustfmt and clippy, warnings are errors'
 	@echo 'make bench    the measurements'
@@ -31,11 +32,12 @@ static: rust
 	@ldd $(STATIC) 2>&1 | grep -Eq 'statically linked|not a dynamic executable' || { echo '$(STATIC) is not static' >&2; exit 1; }
 	@echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, statically linked"
 
+SERVER := mariadb
 demo: build
-	contrib/demo.sh
+	SERVER=$(SERVER) contrib/demo.sh
 
 test: rust
-	tests/rig/fetch.sh mariadb
+	tests/rig/fetch.sh mariadb mysql
 	cargo build --locked
 	@tests/rig/count.sh cargo test --locked --no-fail-fast
 

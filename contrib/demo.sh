@@ -1,13 +1,12 @@
 #!/bin/bash
 # demo.sh -- seeds a replica for real on this machine and proves that the copy is right. Run it by `make demo`, as root.
-# Two scratch MariaDB servers and two agents stand for the hosts db1.demo (127.0.0.1) and db2.demo (127.0.0.2). Everything
-# lives below target/ and is stopped at the end. DEMO_MB: size of the data (default 220).
+# Two scratch servers and two agents stand for the hosts db1.demo (127.0.0.1) and db2.demo (127.0.0.2). Everything lives below
+# target/ and is stopped at the end. SERVER: mariadb (the default) or mysql. DEMO_MB: size of the data (default 220).
 # shellcheck disable=SC2317 # functions that are called by name
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 export RIG=${RIG:-$top/target/rig}
-agent=${AGENT:-$top/target/release/orchestrator-agent} mb=${DEMO_MB:-220} dir=$RIG/demo ctl=$top/tests/rig/mariadb.sh
-PATH=$RIG/mdb/bin:$PATH
+agent=${AGENT:-$top/target/release/orchestrator-agent} mb=${DEMO_MB:-220} dir=$RIG/demo kind=${SERVER:-mariadb}
 ip=([1]=127.0.0.1 [2]=127.0.0.2) failed=0 agents=()
 
 say() { printf '[%3d s] %s\n' $SECONDS "$*"; }
@@ -17,7 +16,12 @@ check() { # TEXT COMMAND...: one proof
   if "$@"; then say "ok    $text"; else say "WRONG $text"; failed=1; fi
 }
 run() { "$@" <&0 & wait $!; } # a long command that does not keep a signal waiting
-sql() { local n=$1; shift; mariadb --no-defaults --default-character-set=utf8mb4 -N -uroot -S "$dir/db$n/run/mysql.sock" "$@"; }
+sql() { local n=$1; shift; "$client" --no-defaults --default-character-set=utf8mb4 -N -uroot -S "$dir/db$n/run/mysql.sock" "$@"; }
+
+case $kind in mariadb | mysql) ;; *) fail "SERVER=$kind: it is either mariadb or mysql" ;; esac
+# shellcheck source-path=SCRIPTDIR source=demo/mysql.sh
+. "$top/contrib/demo/$kind.sh"
+PATH=$RIG/$tree/bin:$PATH ctl=$top/tests/rig/$kind.sh
 
 [ "$(id -u)" = 0 ] || fail "needs root: for a private /etc/hosts and servers that run as another user"
 [ -x "$agent" ] || fail "$agent is missing: make build"
@@ -114,8 +118,8 @@ CONF
 mkdir -p "$RIG"
 exec 9>"$RIG/demo.lock"
 flock -n 9 || fail "another demonstration runs"
-say "MariaDB 10.11 and its tools in $RIG/mdb"
-run "$top/tests/rig/fetch.sh" mariadb
+say "$about and its tools in $RIG/$tree"
+run "$top/tests/rig/fetch.sh" "$kind"
 for n in 1 2; do "$ctl" kill "$dir/db$n" 0; done # of a demonstration that was killed
 rm -rf "$dir" && mkdir -p "$dir"
 port=$(free_port 33306) agent_port=$(free_port 33400) seed_port=$(free_port 33500) seed_command_port=$(free_port 33600)
@@ -132,11 +136,11 @@ done
 random() { od -An -N12 -tx1 /dev/urandom | tr -d ' \n'; }
 password=$(random) replication_password=$(random)
 (umask 077 && echo "$password" >"$dir/agent.password" && echo "$replication_password" >"$dir/repl.password")
-account() { local s; s=$(<"$top/contrib/demo/$1-account.sql"); echo "${s//change-me/$2}"; }
-for n in 1 2; do account agent "$password" | sql $n; done
-account replication "$replication_password" | sql 1
+account() { local s; s=$(<"$top/contrib/demo/$1"); echo "${s//change-me/$2}"; }
+for n in 1 2; do account "$agent_account" "$password" | sql $n; done
+account replication-account.sql "$replication_password" | sql 1
 say "loading $mb MB into the source"
-load() { { echo "SET @mb = $mb;"; cat "$top/contrib/demo/data.sql"; } | sql 1; }
+load() { { echo "SET @mb = $mb;"; cat "$top/contrib/demo/$data"; } | sql 1; }
 run load
 loaded=$(du -cm "$dir"/db1/data/{shop,archive*,run} | awk 'END { print $1 }')
 say "loaded $loaded MB; a writer adds 100 rows a second from now on, an event one more"
@@ -160,14 +164,15 @@ touch "$dir/stop-writer"
 wait $writer_pid || fail "the writer failed"
 last=$(wc -l <"$dir/written.sql")
 sql 1 -e 'SET GLOBAL event_scheduler = OFF'
-position() { sql 1 -e 'SELECT @@gtid_binlog_pos'; }
 until at=$(position) && sleep 0.5 && [ "$at" = "$(position)" ]; do :; done
-caught_up() { [ "$(sql 2 -e "SELECT MASTER_GTID_WAIT('$at', 60)")" = 0 ]; }
 check "the replica came to the source's GTID position $at" caught_up
 
-threads() { [ "$(sql 2 --column-names -E -e 'SHOW SLAVE STATUS' | tee "$dir/slave-status" | grep -cE '^ *Slave_(IO|SQL)_Running: Yes$')" = 2 ]; }
+threads() {
+  sql 2 --column-names -E -e "$replica_status" >"$dir/replica-status" &&
+    [ "$(grep -cE '^ *(Slave|Replica)_(IO|SQL)_Running: Yes$' "$dir/replica-status")" = 2 ]
+}
 check "both replication threads run" threads
-grep -E 'Master_Host|Slave_(IO|SQL)_Running:|Using_Gtid|Seconds_Behind_Master|Last_(IO|SQL)_Error:' "$dir/slave-status" || true
+grep -E '(Master|Source)_Host|_(IO|SQL)_Running:|Using_Gtid|Auto_Position|Seconds_Behind_|Last_(IO|SQL)_Error:' "$dir/replica-status" || true
 
 user_tables="TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')"
 checksums() { # N
@@ -184,13 +189,13 @@ run checksums 2
 check "CHECKSUM TABLE agrees on $(wc -l <"$dir/checksums.1") tables" same checksums
 
 definitions() { # N: all tables, views, routines, triggers, events, accounts and grants, as statements
-  local schemas dump=(mariadb-dump --no-defaults -uroot -S "$dir/db$1/run/mysql.sock" --skip-comments)
+  local schemas
   mapfile -t schemas < <(sql "$1" --raw -e "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA
     WHERE ${user_tables/TABLE_SCHEMA/SCHEMA_NAME} ORDER BY 1")
   {
-    "${dump[@]}" --no-data --routines --events --triggers --databases "${schemas[@]}"
-    "${dump[@]}" --system=users
-  } | sed 's/ DISABLE ON SLAVE DO / ENABLE DO /' >"$dir/definitions.$1"
+    "${dump[@]}" -uroot -S "$dir/db$1/run/mysql.sock" --no-data --routines --events --triggers --databases "${schemas[@]}"
+    accounts "$1"
+  } | sed -E 's/ DISABLE ON (SLAVE|REPLICA) DO / ENABLE DO /' >"$dir/definitions.$1"
 }
 definitions 1
 definitions 2
@@ -205,14 +210,8 @@ check "running numbers 1 to $last: none lost, none twice" numbers
 check "the writer wrote $rate rows a second while the seed ran (50 wanted)" test "$rate" -ge 50
 check "at least $mb MB were seeded" test "$loaded" -ge "$mb"
 
-source_id=$(sql 1 -e 'SELECT @@server_id')
-no_own() {
-  local pos
-  pos=$(sql 2 -e "SELECT CONCAT_WS(',', @@gtid_binlog_state, @@gtid_binlog_pos, @@gtid_current_pos)")
-  [ -n "$pos" ] && ! tr ',' '\n' <<<"$pos" | grep -vq -- "^[0-9]*-$source_id-[0-9]*$"
-}
-check "the replica has no transaction of its own: only server id $source_id" no_own
-quiet_events() { [ "$(sql 2 -e "SELECT COUNT(*), SUM(STATUS = 'SLAVESIDE_DISABLED') FROM information_schema.EVENTS")" = $'1\t1' ]; }
+check "the replica has no transaction of its own: $(own_transactions)" no_own
+quiet_events() { [ "$(sql 2 -e "SELECT COUNT(*), SUM(STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')) FROM information_schema.EVENTS")" = $'1\t1' ]; }
 check "the event is disabled on the replica" quiet_events
 
 say "$loaded MB seeded in $((took / 1000)).$((took % 1000 / 100)) s"

@@ -116,24 +116,38 @@ fn state_dir(config: &Config) -> Result<std::path::PathBuf> {
         std::fs::remove_file(probe)
     };
     let wanted = &config.common.state_dir;
-    let Err(e) = usable(wanted) else {
-        return Ok(wanted.clone());
-    };
     let other = config.common.backup_dir.join(".orchestrator-agent-state");
-    match usable(&other) {
-        Ok(()) => {
-            log::warn!(
-                "common.state-dir = \"{}\": {e}; using {}",
-                wanted.display(),
-                other.display()
-            );
-            Ok(other)
+    let record = |dir: &Path| dir.join("seeds.json").exists();
+    let Err(e) = usable(wanted) else {
+        if !record(&other) || record(wanted) {
+            return Ok(wanted.clone());
         }
-        Err(_) => Err(Error::io(
+        log::warn!(
+            "the record of earlier seeds is in {}: going on there; to use common.state-dir, move seeds.json to {} while the \
+             agent is stopped",
+            other.display(),
+            wanted.display()
+        );
+        return usable(&other)
+            .map(|()| other.clone())
+            .map_err(|e| Error::io(other.display(), &e));
+    };
+    let refused = || {
+        Error::io(
             format!("common.state-dir = \"{}\" cannot be used", wanted.display()),
             &e,
-        )),
+        )
+    };
+    // Where there is a record, starting without it would forget what earlier seeds left to do.
+    if record(wanted) || usable(&other).is_err() {
+        return Err(refused());
     }
+    log::warn!(
+        "common.state-dir = \"{}\": {e}; using {}",
+        wanted.display(),
+        other.display()
+    );
+    Ok(other)
 }
 
 /// Two agents on one state directory would fight for its record.

@@ -109,15 +109,16 @@ fn stage(word: &str) -> Result<Stage> {
 }
 
 impl Api {
-    /// The method by its word, if it is available on this host (8.7: as misspelt).
-    fn usable_method(&self, word: &str) -> Result<Method> {
+    /// The method by its word, if it is available on this host (8.7: as misspelt) or is that of seed `id`, which is in
+    /// progress: what is wrong with it is then the stage's error.
+    fn usable_method(&self, id: i64, word: &str) -> Result<Method> {
         let method = Method::parse(word).ok_or_else(|| {
             Error::permanent(format!(
                 "Seed method undefinded: {word:?} is none of {}",
                 words(Method::ALL)
             ))
         })?;
-        if self.engine.method_in_use() == Some(method) {
+        if self.engine.method_of(id) == Some(method) {
             return Ok(method);
         }
         match self.watch.methods().get(&method) {
@@ -133,7 +134,7 @@ impl Api {
 
     pub(super) fn prepare(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
         let id = number(id)?;
-        let method = self.usable_method(method)?;
+        let method = self.usable_method(id, method)?;
         Ok(started(
             Stage::Prepare,
             self.engine.prepare(id, method, side(of_side)?)?,
@@ -150,7 +151,7 @@ impl Api {
         let id = number(id)?;
         self.engine.expect_current(id, "start backup stage")?;
         let mysql_port = port(mysql_port)?;
-        let method = self.usable_method(method)?;
+        let method = self.usable_method(id, method)?;
         if host.is_empty()
             || host.starts_with('-')
             || !host
@@ -179,14 +180,14 @@ impl Api {
         self.engine.expect_current(id, "start restore stage")?;
         Ok(started(
             Stage::Restore,
-            self.engine.restore(id, self.usable_method(method)?)?,
+            self.engine.restore(id, self.usable_method(id, method)?)?,
         ))
     }
 
     pub(super) fn cleanup(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
         let id = number(id)?;
         self.engine.expect_current(id, "start cleanup stage")?;
-        let method = self.usable_method(method)?;
+        let method = self.usable_method(id, method)?;
         Ok(started(
             Stage::Cleanup,
             self.engine.cleanup(id, method, side(of_side)?)?,
@@ -196,7 +197,7 @@ impl Api {
     pub(super) fn metadata(&self, id: &str, method: &str) -> Result<Response> {
         let id = number(id)?;
         self.engine.expect_current(id, "get metadata for seed")?;
-        let c = self.engine.metadata(id, self.usable_method(method)?)?;
+        let c = self.engine.metadata(id, self.usable_method(id, method)?)?;
         Ok(reply::json(&Metadata {
             log_file: c.log_file,
             log_pos: c.log_pos,

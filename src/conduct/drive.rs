@@ -26,6 +26,8 @@ enum Reached {
     Nothing,
     /// Its replication was stopped.
     Paused,
+    /// Its data are as they were, but its old replication is being given up.
+    GivenUp,
     /// Its data are being replaced.
     Loading,
     /// Its data are whole, its replication is not connected.
@@ -126,9 +128,7 @@ impl<'a> Drive<'a> {
         self.times.push((Stage::ConnectSlave, begin.elapsed()));
 
         // From here on the seed has succeeded: what fails is worth a warning only.
-        if let Err(e) = self.both(Stage::Cleanup) {
-            self.screen.warn(&format!("Cleanup: {e}"));
-        }
+        self.cleanup();
         self.hooks();
         self.summary(&metadata, &line);
         Ok(wrong)
@@ -151,6 +151,7 @@ impl<'a> Drive<'a> {
         if !self.plan.channels.is_empty() {
             let keep = self.options.replication.is_none();
             let mut target = self.target()?;
+            self.reached = Reached::GivenUp;
             replicate::give_up(&mut target, &self.plan.channels, keep)?;
         }
         self.reached = Reached::Loading;
@@ -174,18 +175,38 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Cleanup on both hosts, each whatever becomes of the other: a dump takes much room.
+    fn cleanup(&mut self) {
+        self.stage = Stage::Cleanup;
+        let begin = Instant::now();
+        for side in [Side::Target, Side::Source] {
+            let watch = Watch::new(format!("Cleanup {}", side.as_str().to_lowercase()));
+            let done = self
+                .call_stage(Stage::Cleanup, side)
+                .and_then(|()| self.follow(Stage::Cleanup, vec![(self.agent(side), watch)]));
+            if let Err(e) = done {
+                self.screen.warn(&format!("Cleanup: {e}"));
+            }
+        }
+        self.times.push((Stage::Cleanup, begin.elapsed()));
+    }
+
+    fn call_stage(&mut self, stage: Stage, side: Side) -> Result<()> {
+        self.called.push(side);
+        let verb = stage.as_str().to_lowercase();
+        let path = format!(
+            "{verb}/{}/{}/{side}",
+            self.options.seed_id, self.plan.method
+        );
+        self.patiently(|| self.agent(side).call(&path)).map(drop)
+    }
+
     /// A stage on both hosts. The source is first: it has less to lose.
     fn both(&mut self, stage: Stage) -> Result<()> {
         self.stage = stage;
         let begin = Instant::now();
         for side in [Side::Source, Side::Target] {
-            self.called.push(side);
-            let verb = stage.as_str().to_lowercase();
-            let path = format!(
-                "{verb}/{}/{}/{side}",
-                self.options.seed_id, self.plan.method
-            );
-            self.patiently(|| self.agent(side).call(&path))?;
+            self.call_stage(stage, side)?;
         }
         let both = vec![
             (

@@ -10,7 +10,6 @@ use super::tokens::Agents;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, info, quote_text};
 use crate::seed::Method;
-use std::collections::BTreeSet;
 
 /// What the checks have found out, for the stages after them.
 pub struct Plan {
@@ -303,23 +302,17 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
     Ok(())
 }
 
-/// Each engine in use on the source must exist on the target, or the load stops in the middle.
+/// Each engine in use on the source must exist on the target, and names must be told apart alike.
 fn engines(source: &mut Db, target: &mut Db, f: &mut Findings) -> Result<()> {
     let schemas = source.ask(info::schemas)?;
-    let used: BTreeSet<String> = schemas
-        .values()
-        .flat_map(|s| s.engines.iter().cloned())
-        .collect();
-    let there = target.column(
-        "SELECT ENGINE FROM information_schema.ENGINES WHERE SUPPORT IN ('YES', 'DEFAULT')",
-    )?;
-    for engine in used
-        .iter()
-        .filter(|e| !there.iter().any(|t| t.eq_ignore_ascii_case(e)))
-    {
+    for engine in target.ask(|conn, _| info::missing_engines(conn, &schemas))? {
         f.problem(format!(
             "the source has {engine} tables, and the target has no such engine: install it there"
         ));
+    }
+    let case = |conn: &mut mysql::Conn, _| info::global(conn, "lower_case_table_names");
+    if source.ask(case)? != target.ask(case)? {
+        f.problem("lower_case_table_names differs: set it alike on source and target".to_string());
     }
     Ok(())
 }

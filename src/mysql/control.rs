@@ -33,7 +33,9 @@ pub fn binlog_off(conn: &mut Conn) -> Result<()> {
 /// What a load needs the server to be, as (variable, value while loading): no event may run (duplicate rows and errant GTIDs
 /// within milliseconds), the target must be writable (DESIGN 4a), and the DROP before each routine must not take along the
 /// grants on it, which have been loaded before.
-const WHILE_LOADING: [(&str, &str); 4] = [
+/// A row may be longer in the dump than in the server, in hex twice as long, and must fit one statement.
+const WHILE_LOADING: [(&str, &str); 5] = [
+    ("max_allowed_packet", "1073741824"),
     ("automatic_sp_privileges", "OFF"),
     ("event_scheduler", "OFF"),
     ("super_read_only", "OFF"),
@@ -83,9 +85,15 @@ pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> 
 pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
     let mut first = Ok(());
     for (name, value) in values {
+        let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        let literal = if number {
+            value.clone()
+        } else {
+            quote_text(value)
+        };
         let done = execute(
             conn,
-            &format!("SET GLOBAL {} = {}", quote_name(name), quote_text(value)),
+            &format!("SET GLOBAL {} = {literal}", quote_name(name)),
         );
         if first.is_ok() {
             first = done;
@@ -157,12 +165,32 @@ fn in_charset_of_event(
     done
 }
 
-/// Ends the connections of account `user` whose client port is among `ports`, or whose id is in `ids`. Returns how many were
-/// found.
+/// Ends the connections of account `user` from this host whose client port is among `ports`. Returns how many were found.
 ///
 /// # Errors
 /// If the process list cannot be read.
-pub fn kill_connections(conn: &mut Conn, user: &str, ports: &[u16], ids: &[u64]) -> Result<usize> {
+pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
+    let own: Option<String> = conn
+        .query_first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
+        .map_err(|e| failure("this connection", "", &e))?;
+    let own = own.unwrap_or_default();
+    // This host as the server sees it: another host may have the same account and the same port.
+    let here = own.rsplit_once(':').map_or(own.as_str(), |(h, _)| h);
+    kill(conn, user, |_, host| {
+        host.rsplit_once(':')
+            .is_some_and(|(h, p)| h == here && p.parse().is_ok_and(|p: u16| ports.contains(&p)))
+    })
+}
+
+/// Ends the connection of account `user` with this number. Returns how many were found.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
+    kill(conn, user, |i, _| i == id)
+}
+
+fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Result<usize> {
     let rows: Vec<(u64, String)> = conn
         .query(format!(
             "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
@@ -170,16 +198,11 @@ pub fn kill_connections(conn: &mut Conn, user: &str, ports: &[u16], ids: &[u64])
         ))
         .map_err(|e| failure("this connection", "", &e))?;
     let mut found = 0;
-    for (id, host) in rows {
-        let port = host
-            .rsplit_once(':')
-            .and_then(|(_, p)| p.parse::<u16>().ok());
-        if ids.contains(&id) || port.is_some_and(|p| ports.contains(&p)) {
-            found += 1;
-            // It may have gone since; whoever calls looks again.
-            if let Err(e) = conn.query_drop(format!("KILL {id}")) {
-                log::debug!("KILL {id}: {e}");
-            }
+    for (id, _) in rows.iter().filter(|(id, host)| which(*id, host)) {
+        found += 1;
+        // It may have gone since; whoever calls looks again.
+        if let Err(e) = conn.query_drop(format!("KILL {id}")) {
+            log::debug!("KILL {id}: {e}");
         }
     }
     Ok(found)

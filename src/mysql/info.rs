@@ -4,7 +4,7 @@ use super::{Flavour, Server, Version, failure};
 use crate::error::Result;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Schemas that belong to the server itself (agent-api-v2 2.6).
 pub const SYSTEM_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
@@ -68,9 +68,12 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schem
         conn.query_drop("SET SESSION information_schema_stats_expiry = 0")
             .map_err(|e| fail(&e))?;
     }
-    let system = SYSTEM_SCHEMAS.map(|s| format!("'{s}'")).join(",");
+    let system = system_schemas();
     let names: Vec<String> = conn
-        .query(format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({system})"))
+        .query(format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
+             WHERE SCHEMA_NAME NOT IN ({system}) AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#'"
+        ))
         .map_err(|e| fail(&e))?;
     let mut out: BTreeMap<String, Schema> =
         names.into_iter().map(|n| (n, Schema::default())).collect();
@@ -87,6 +90,60 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schem
         s.size += size;
     }
     Ok(out)
+}
+
+fn system_schemas() -> String {
+    SYSTEM_SCHEMAS.map(|s| format!("'{s}'")).join(",")
+}
+
+/// Names of all schemas that are not the server's own; directories such as lost+found are none.
+///
+/// # Errors
+/// If the query fails.
+pub fn schema_names(conn: &mut Conn) -> Result<Vec<String>> {
+    conn.query(format!(
+        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
+         WHERE SCHEMA_NAME NOT IN ({}) AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#'",
+        system_schemas()
+    ))
+    .map_err(|e| fail(&e))
+}
+
+/// Engines of the source's schemas that the server at `conn` lacks: without them a load changes engines silently, or stops.
+///
+/// # Errors
+/// If the query fails.
+pub fn missing_engines(
+    conn: &mut Conn,
+    schemas: &BTreeMap<String, Schema>,
+) -> Result<BTreeSet<String>> {
+    let there: Vec<String> = conn
+        .query("SELECT ENGINE FROM information_schema.ENGINES WHERE SUPPORT IN ('YES', 'DEFAULT')")
+        .map_err(|e| fail(&e))?;
+    let used = schemas.values().flat_map(|s| s.engines.iter());
+    let lacks = |e: &&String| !there.iter().any(|t| t.eq_ignore_ascii_case(e));
+    Ok(used.filter(lacks).cloned().collect())
+}
+
+/// Tables of `schemas` that were made before `moment` (as `NOW()` gave it), at most 1000.
+///
+/// # Errors
+/// If the query fails.
+pub fn tables_older_than(
+    conn: &mut Conn,
+    moment: &str,
+    schemas: &[String],
+) -> Result<Vec<(String, String)>> {
+    let rows: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+             WHERE TABLE_TYPE <> 'VIEW' AND CREATE_TIME < {} ORDER BY 1, 2",
+            super::quote_text(moment)
+        ))
+        .map_err(|e| fail(&e))?;
+    let counts =
+        |(s, _): &(String, String)| schemas.contains(s) && !SYSTEM_SCHEMAS.contains(&s.as_str());
+    Ok(rows.into_iter().filter(counts).take(1000).collect())
 }
 
 /// How many events it has.

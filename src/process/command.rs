@@ -95,7 +95,7 @@ pub fn run_operator_command(
     }
     let mut cmd = build(line, launcher);
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut tool = Running::start(&mut cmd, &name, launcher)?;
+    let mut tool = Running::start(&mut cmd, &name)?;
     let text = Arc::new(Mutex::new(Vec::new()));
     let (closed_tx, closed) = bounded::<()>(0);
     if let Some(pipe) = tool.take_stdout() {

@@ -13,4 +13,4 @@ pub use command::{Output, run_operator_command};
 pub use credentials::{Credentials, Login};
 pub use launch::Launcher;
 pub use pipe::{Job, feed_from, run, save_to};
-pub use running::{Exit, Running};
+pub use running::{Exit, Running, signal_group};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// Bytes between two reports of progress.
 const CHUNK: u64 = 256 << 10;
-/// How long to wait for the other half after one half has ended.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long the last bytes may take to be written after the tool has ended: a disk may stall.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// What a run needs besides the tool.
 pub struct Job<'a> {
@@ -28,7 +28,7 @@ pub fn run(tool: Running, job: &Job) -> Result<Exit> {
     complete(tool, &never(), job).map(|(exit, _)| exit)
 }
 
-/// Copies the tool's standard output into `out` until it ends; `progress` is told the bytes so far. Returns the exit and the
+/// Copies the tool's standard output into `out` until it ends; `progress` is told the bytes so far, and its error ends the copy. Returns the exit and the
 /// number of bytes. Nothing is flushed or synced here.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn save_to<W, P>(
 ) -> Result<(Exit, u64)>
 where
     W: Write + Send + 'static,
-    P: FnMut(u64) + Send + 'static,
+    P: FnMut(u64) -> io::Result<()> + Send + 'static,
 {
     let Some(mut stdout) = tool.take_stdout() else {
         return Err(Error::permanent(
@@ -64,7 +64,7 @@ pub fn feed_from<R, P>(
 ) -> Result<(Exit, u64)>
 where
     R: Read + Send + 'static,
-    P: FnMut(u64) + Send + 'static,
+    P: FnMut(u64) -> io::Result<()> + Send + 'static,
 {
     let Some(mut stdin) = tool.take_stdin() else {
         return Err(Error::permanent(
@@ -88,7 +88,7 @@ fn spawn_pump(
 fn copy<R: Read, W: Write>(
     from: &mut R,
     to: &mut W,
-    progress: &mut impl FnMut(u64),
+    progress: &mut impl FnMut(u64) -> io::Result<()>,
 ) -> io::Result<u64> {
     let mut done = 0;
     loop {
@@ -99,7 +99,7 @@ fn copy<R: Read, W: Write>(
             return Ok(done);
         }
         done += n;
-        progress(done);
+        progress(done)?;
     }
 }
 
@@ -129,7 +129,11 @@ fn complete(tool: Running, pump: &Receiver<io::Result<u64>>, job: &Job) -> Resul
     }
     let exit = tool.finish()?;
     if pumped.is_none() && is_real(pump) {
-        pumped = pump.recv_timeout(LINGER).ok();
+        select! {
+            recv(pump) -> result => pumped = result.ok(),
+            recv(job.cancel.signal()) -> _ => return Err(Error::cancelled()),
+            default(LINGER) => {}
+        }
     }
     match pumped {
         Some(Ok(n)) => Ok((exit, n)),
@@ -149,7 +153,6 @@ fn is_real(pump: &Receiver<io::Result<u64>>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Launcher;
     use super::*;
     use std::process::{Command, Stdio};
     use std::sync::Arc;
@@ -161,7 +164,7 @@ mod tests {
         c.args(["-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        Running::start(&mut c, "sh", &Launcher::default()).unwrap()
+        Running::start(&mut c, "sh").unwrap()
     }
 
     fn job(cancel: &Cancel) -> Job<'_> {
@@ -180,7 +183,10 @@ mod tests {
         let (exit, n) = save_to(
             tool,
             io::sink(),
-            move |b| s.store(b, Ordering::Relaxed),
+            move |b| {
+                s.store(b, Ordering::Relaxed);
+                Ok(())
+            },
             &job(&c),
         )
         .unwrap();
@@ -198,7 +204,7 @@ mod tests {
             .open("/dev/full")
             .unwrap();
         let tool = start("yes");
-        let e = save_to(tool, full, |_| {}, &job(&c)).unwrap_err();
+        let e = save_to(tool, full, |_| Ok(()), &job(&c)).unwrap_err();
         assert!(e.to_string().contains("No space left"), "{e}");
         assert_eq!(e.kind(), crate::error::Kind::Permanent);
     }
@@ -206,18 +212,23 @@ mod tests {
     #[test]
     fn input_is_fed_to_the_end_and_a_deaf_tool_is_judged_by_its_status() {
         let c = Cancel::default();
-        let (exit, n) =
-            feed_from(start("wc -c >&2"), &[7u8; 3_000_000][..], |_| {}, &job(&c)).unwrap();
+        let (exit, n) = feed_from(
+            start("wc -c >&2"),
+            &[7u8; 3_000_000][..],
+            |_| Ok(()),
+            &job(&c),
+        )
+        .unwrap();
         assert_eq!((n, exit.stderr.trim()), (3_000_000, "3000000"));
         let (exit, _) = feed_from(
             start("exec <&-; echo no >&2; exit 4"),
             io::repeat(1),
-            |_| {},
+            |_| Ok(()),
             &job(&c),
         )
         .unwrap();
         assert_eq!((exit.status.code(), exit.stderr.trim()), (Some(4), "no"));
-        assert!(feed_from(start("exit 0"), io::repeat(1), |_| {}, &job(&c)).is_err());
+        assert!(feed_from(start("exit 0"), io::repeat(1), |_| Ok(()), &job(&c)).is_err());
     }
 
     #[test]
@@ -236,7 +247,7 @@ mod tests {
         let e = save_to(
             tool,
             io::sink(),
-            |_| {},
+            |_| Ok(()),
             &Job {
                 cancel: &c,
                 before_kill: &before_kill,

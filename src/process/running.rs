@@ -1,6 +1,5 @@
 //! One child process that leads a group of its own, from start to the end of its whole tree.
 
-use super::Launcher;
 use crate::error::{Error, Result};
 use crate::host::proc::ProcessId;
 use crate::system::process::{Signal, kill_group, wait_unreaped};
@@ -55,7 +54,6 @@ pub struct Running {
     exited: Receiver<()>,
     stderr: Arc<Mutex<VecDeque<u8>>>,
     stderr_closed: Receiver<()>,
-    sudo: bool,
     reaped: bool,
 }
 
@@ -65,7 +63,7 @@ impl Running {
     ///
     /// # Errors
     /// Permanent if the program cannot be started, with the program's name.
-    pub fn start(cmd: &mut Command, name: &str, launcher: &Launcher) -> Result<Self> {
+    pub fn start(cmd: &mut Command, name: &str) -> Result<Self> {
         let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
         let mut child =
             spawned.map_err(|e| Error::permanent(format!("cannot start {name}: {e}")))?;
@@ -86,14 +84,12 @@ impl Running {
             }
             let _ = exited_tx.send(()); // nobody listens any more: fine
         });
-        let sudo = launcher.sudo();
         Ok(Self {
             name: name.to_string(),
             child,
             exited,
             stderr,
             stderr_closed,
-            sudo,
             reaped: false,
         })
     }
@@ -192,28 +188,35 @@ impl Running {
         let Ok(pgid) = i32::try_from(self.child.id()) else {
             return;
         };
-        let Err(e) = kill_group(pgid, signal) else {
-            return;
-        };
-        if !self.sudo {
+        if let Err(e) = signal_group(pgid, signal) {
             log::error!("cannot signal {} (group {pgid}): {e}", self.name);
-            return;
         }
-        // An unprivileged agent may not signal what sudo started, and SIGKILL for sudo alone would orphan the tool.
-        let name = if signal == Signal::Kill {
-            "-KILL"
-        } else {
-            "-TERM"
-        };
-        let done = Command::new("sudo")
-            .args(["-n", "kill", name, "--", &format!("-{pgid}")])
-            .output();
-        if !done.as_ref().is_ok_and(|o| o.status.success()) {
-            log::warn!(
-                "sudo kill {name} of {} (group {pgid}) failed: allow `kill` in sudoers",
-                self.name
-            );
-        }
+    }
+}
+
+/// Signals a group. What sudo started an unprivileged agent may not signal, and SIGKILL for sudo alone would orphan the tool:
+/// then it is done by `sudo -n kill`.
+///
+/// # Errors
+/// If neither is permitted.
+pub fn signal_group(pgid: i32, signal: Signal) -> std::io::Result<bool> {
+    let result = kill_group(pgid, signal);
+    if !matches!(&result, Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied) {
+        return result;
+    }
+    let name = if signal == Signal::Kill {
+        "-KILL"
+    } else {
+        "-TERM"
+    };
+    let done = Command::new("sudo")
+        .args(["-n", "kill", name, "--", &format!("-{pgid}")])
+        .output();
+    match done {
+        Ok(out) if out.status.success() => Ok(true),
+        _ => Err(std::io::Error::other(
+            "not permitted, and `sudo -n kill` failed: allow kill in sudoers",
+        )),
     }
 }
 
@@ -246,12 +249,7 @@ mod tests {
     use super::*;
 
     fn sh(script: &str) -> Running {
-        Running::start(
-            Command::new("sh").args(["-c", script]),
-            "sh",
-            &Launcher::default(),
-        )
-        .unwrap()
+        Running::start(Command::new("sh").args(["-c", script]), "sh").unwrap()
     }
 
     #[test]
@@ -295,11 +293,7 @@ mod tests {
         let id = r.id().unwrap();
         drop(r);
         assert!(id.group_alive().is_empty());
-        let e = Running::start(
-            &mut Command::new("/no/such/tool"),
-            "tool",
-            &Launcher::default(),
-        );
+        let e = Running::start(&mut Command::new("/no/such/tool"), "tool");
         assert!(e.err().unwrap().to_string().contains("cannot start tool"));
     }
 }

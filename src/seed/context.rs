@@ -121,9 +121,11 @@ impl Context {
     /// Changes the record, durably: when this returns Ok it is on disk.
     ///
     /// # Errors
-    /// If the record cannot be written. The change is then in memory only.
+    /// If the record cannot be written; the change is then in memory only. Cancelled if another run has taken this one's
+    /// place; nothing is changed then.
     pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
-        self.engine.update(self.seed_id, change)
+        self.engine
+            .update(self.seed_id, self.stage, self.run, change)
     }
 
     /// Does `work`, which only looks and changes nothing, in a thread of its own, and leaves it to itself when the stage is

@@ -10,7 +10,7 @@ use super::record::{Seed, Seeds, Store};
 use super::vocabulary::{Method, Stage};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,6 +51,13 @@ struct Work {
     progress: Arc<Progress>,
     /// Disconnected when its thread has ended.
     ended: Receiver<()>,
+}
+
+impl Work {
+    /// False once its thread has ended.
+    fn is_live(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Empty)
+    }
 }
 
 impl Engine {
@@ -111,13 +118,22 @@ impl Engine {
             .save(&seeds, version)
     }
 
-    /// Changes a seed's record durably.
-    pub(super) fn update(&self, id: i64, change: impl FnOnce(&mut Seed)) -> Result<()> {
+    /// Changes a seed's record durably, on behalf of a run of a stage.
+    ///
+    /// # Errors
+    /// Cancelled if another run has taken the stage's place (D6); the record's own.
+    pub(super) fn update(
+        &self,
+        id: i64,
+        stage: Stage,
+        run: u64,
+        change: impl FnOnce(&mut Seed),
+    ) -> Result<()> {
         let mut state = self.lock();
-        let Some(seed) = state.seeds.get_mut(id) else {
-            return Err(Error::permanent(format!("seed {id} is not in the record")));
-        };
-        change(seed);
+        match state.seeds.get_mut(id) {
+            Some(s) if s.stages.get(&stage).is_some_and(|r| r.run == run) => change(s),
+            _ => return Err(Error::cancelled()),
+        }
         self.persist(state)
     }
 
@@ -144,15 +160,26 @@ impl Engine {
         self.lock().seeds.current().cloned()
     }
 
-    /// The method of the seed that is at work or waits for its next stage (8.4: it must stay in `get-agent-data`).
+    /// The method of the seed in progress (8.4: it must stay in `get-agent-data`, also while the seed waits for a retry, and
+    /// on the source).
     pub fn method_in_use(&self) -> Option<Method> {
         let state = self.lock();
-        let waiting = state
+        let in_progress =
+            |s: &&Seed| !s.given_up && s.status(Stage::Cleanup) != Some(super::Status::Completed);
+        let current = state.seeds.current().filter(in_progress).map(|s| s.method);
+        state.work.as_ref().map(|w| w.method).or(current)
+    }
+
+    /// The method of seed `id`, if it is the one in progress.
+    pub fn method_of(&self, id: i64) -> Option<Method> {
+        let in_use = self.method_in_use();
+        let state = self.lock();
+        state
             .seeds
             .current()
-            .filter(|s| s.waits())
-            .map(|s| s.method);
-        state.work.as_ref().map(|w| w.method).or(waiting)
+            .filter(|s| s.id == id)
+            .map(|s| s.method)
+            .filter(|m| Some(*m) == in_use)
     }
 
     /// A controller has asked for this host's data: the current seed is not forgotten.
@@ -162,7 +189,7 @@ impl Engine {
 
     /// True while a stage is at work.
     pub fn is_busy(&self) -> bool {
-        self.lock().work.is_some()
+        self.lock().work.as_ref().is_some_and(Work::is_live)
     }
 
     /// Stops for good: no stage starts any more, the one at work is aborted and recorded. Waits at most `limit`.
@@ -225,7 +252,11 @@ impl Engine {
             )));
         };
         method.put_back(seed)?;
-        self.update(seed.id, |s| s.put_back.clear())
+        let mut state = self.lock();
+        if let Some(s) = state.seeds.get_mut(seed.id) {
+            s.put_back.clear();
+        }
+        self.persist(state)
     }
 
     /// Wall-clock time of a record's nanoseconds.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# fetch.sh mariadb -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
+# fetch.sh mariadb|mysql... -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
 # Nothing is installed on the host: private apt state, no maintainer script, no root needed. Silent when all is there.
 # The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
 set -euo pipefail
@@ -10,14 +10,15 @@ fail() { echo "fetch.sh: $*" >&2; exit 1; }
 
 # Writes a private apt configuration to $A. The host's own one (proxy, login) still counts, its hooks do not.
 apt_private() { # SUITE
-  local suite=$1 key=/usr/share/keyrings/debian-archive-keyring.gpg uris main security
+  local suite=$1 key=/usr/share/keyrings/debian-archive-keyring.gpg uris main security=
   for tool in apt-get dpkg-deb flock; do
     command -v $tool >/dev/null || fail "$tool is missing: this needs Debian 12 or later (or a container of it)"
   done
   [ -r $key ] || fail "$key is missing: apt-get install debian-archive-keyring"
   uris=$(apt-get update --print-uris -o Debug::NoLocking=1 2>/dev/null | sed -n "s|^'\([^']*\)/dists/.*|\1|p" | sort -u)
   main=${DEBIAN_MIRROR:-$(grep -m 1 '/debian/*$' <<<"$uris" || true)}
-  security=${DEBIAN_SECURITY_MIRROR:-$(grep -m 1 '/debian-security/*$' <<<"$uris" || true)}
+  # sid has no security archive
+  [ "$suite" = sid ] || security=${DEBIAN_SECURITY_MIRROR:-$(grep -m 1 '/debian-security/*$' <<<"$uris" || true)}
   [ -n "$main" ] || fail "apt's sources name no Debian mirror: set DEBIAN_MIRROR to its address"
   mkdir -p "$A/lists/partial" "$A/cache/archives/partial" "$A/debs"
   : >"$A/status"
@@ -98,16 +99,60 @@ WRAP
   mv "$new" "$RIG/mdb"
 }
 
-case ${1:-} in
-mariadb) tree=mdb ;;
-*) echo "usage: fetch.sh mariadb" >&2; exit 2 ;;
-esac
-done_already() { [ "$(cat "$RIG/$tree/.recipe" 2>/dev/null)" = $RECIPE ]; }
-if done_already; then exit 0; fi
-mkdir -p "$RIG"
-command -v flock >/dev/null || fail "flock is missing: apt-get install util-linux"
-exec 9>"$RIG/$tree.lock"
-flock -n 9 || { echo "fetch.sh: waiting for another fetch of $1" >&2; flock 9; }
-if done_already; then exit 0; fi
-"$1"
-echo $RECIPE >"$RIG/$tree/.recipe"
+# my97/root: the packages, with Debian sid's own C library; my97/bin: server and tools; my97/template: an empty datadir.
+mysql() {
+  local new=$RIG/my97.new root=$RIG/my97.new/root lib loader f
+  A=$RIG/my97.apt
+  rm -rf "$new"
+  apt_private sid
+  unpack "$root" '^(perl|libperl|libdb5|libgdbm)' mysql-server-core mysql-client-core patchelf
+  lib=$(basename "$(dirname "$(find "$root/usr/lib" -name 'libstdc++.so.6')")")
+  loader=$(cd "$root/usr/lib/$lib" && echo ld-linux-*.so.?)
+  # The programs run with the C library beside them, in whatever environment they are started. A loader's path is absolute.
+  mkdir -p "$new/bin"
+  cp "$root/usr/bin/patchelf" "$A/patchelf"
+  for f in "$root"/usr/bin/{mysql*,my_print_defaults,ibd2sdi,innochecksum,perror} "$root"/usr/sbin/mysqld; do
+    if [ -f "$f" ] && [ "$(head -c 4 "$f" | tail -c 3)" = ELF ]; then
+      "$root/usr/lib/$lib/$loader" --library-path "$root/usr/lib/$lib" "$A/patchelf" --force-rpath \
+        --set-rpath "\$ORIGIN/../lib/$lib" --set-interpreter "$RIG/my97/root/usr/lib/$lib/$loader" "$f"
+      ln -s "../${f#"$new"/}" "$new/bin/${f##*/}"
+    fi
+  done
+  local as_root=()
+  [ "$(id -u)" != 0 ] || as_root=(--user=root)
+  # before the move, thus through the loader
+  "$root/usr/lib/$lib/$loader" "$root/usr/sbin/mysqld" --no-defaults "${as_root[@]}" --initialize-insecure --basedir="$root/usr" \
+    --datadir="$new/template" --lc-messages-dir="$root/usr/share/mysql" --plugin-dir="$root/usr/lib/mysql/plugin" \
+    --character-sets-dir="$root/usr/share/mysql/charsets" --skip-log-bin --innodb-redo-log-capacity=16M >"$A/log" 2>&1 ||
+    fail "mysqld --initialize-insecure failed: $(grep ERROR "$A/log" | head -n 5)"
+  rm -f "$new/template/auto.cnf" # every server makes a UUID of its own
+  chmod -R go+rX "$new"
+  rm -rf "$RIG/my97" "$A"
+  mv "$new" "$RIG/my97"
+}
+
+# Runs KIND for TREE unless the stamp says that it is all there.
+once() { # KIND TREE STAMP
+  local stamp=$RIG/$2/.recipe
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$3" ]; then return 0; fi
+  mkdir -p "$RIG"
+  command -v flock >/dev/null || fail "flock is missing: apt-get install util-linux"
+  exec 9>"$RIG/$2.lock"
+  flock -n 9 || { echo "fetch.sh: waiting for another fetch of $1" >&2; flock 9; }
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$3" ]; then
+    "$1"
+    echo "$3" >"$stamp"
+  fi
+  exec 9>&-
+}
+
+[ $# -gt 0 ] || set -- help
+for kind; do
+  case $kind in mariadb | mysql) ;; *) echo "usage: fetch.sh mariadb|mysql..." >&2; exit 2 ;; esac
+done
+for kind; do
+  case $kind in
+  mariadb) once mariadb mdb $RECIPE ;;
+  mysql) once mysql my97 "$RECIPE $RIG" ;; # a tree that was moved is made anew: its programs name their loader
+  esac
+done

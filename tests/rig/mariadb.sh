@@ -2,98 +2,14 @@
 # mariadb.sh init|start|stop|kill|status|wait DIR PORT [FILE] -- one scratch MariaDB server in DIR: data, run/mysql.sock, my.cnf.
 # init takes the lines of FILE into [mysqld], and env BIND (default 127.0.0.1) as address. root@localhost, without password,
 # is for the socket only. start, stop and status serve as an agent's service commands. As root the server runs as uid 64202.
-set -euo pipefail
-RIG=${RIG:-$(cd "$(dirname "$0")/../.." && pwd)/target/rig}
-[ $# -ge 3 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
-cmd=$1 port=$3 extra=${4:-/dev/null} bin=$RIG/mdb/bin root=$RIG/mdb/root/usr
-dir=$(realpath -m "$2")
-fail() { echo "mariadb.sh: $*" >&2; exit 1; }
-
-# Prints the pid of the server of this DIR, false when it does not run; the pid in the file may be somebody else's by now.
-pid() {
-  local p
-  p=$(cat "$dir/run/pid" 2>/dev/null) && grep -qzxF -- "--defaults-file=$dir/my.cnf" "/proc/$p/cmdline" 2>/dev/null && echo "$p"
-}
-answers() { pid >/dev/null && "$bin/mariadb-admin" --no-defaults -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
-
-# Waits until the server answers, without limit: crash recovery may be long. False as soon as it has died.
-wait_ready() {
-  until answers; do
-    # looked at twice: in the instant of an exec a process shows no command line
-    pid >/dev/null || { sleep 0.2 && pid >/dev/null; } || fail "the server in $dir does not run: $(cat "$dir"/run/{error.log,stdout} 2>/dev/null | tail -n 8)"
-    sleep 0.05
-  done
-}
-wait_gone() { # SECONDS
-  for ((i = 0; i < $1 * 20; i++)); do pid >/dev/null || return 0; sleep 0.05; done
-  return 1
-}
-
-case $cmd in
-init)
-  [ -d "$RIG/mdb/template" ] || fail "no server in $RIG: run tests/rig/fetch.sh mariadb"
-  ! pid >/dev/null || fail "a server runs in $dir: stop it first"
-  rm -rf "$dir"
-  mkdir -p "$dir"/{run,tmp}
-  cp -r --sparse=auto "$RIG/mdb/template" "$dir/data"
-  chmod -R go= "$dir/data"
-  cat - "$extra" >"$dir/my.cnf" <<CONF
-[mysqld]
-basedir=$root
-datadir=$dir/data
-plugin_dir=$root/lib/mysql/plugin
-lc_messages_dir=$root/share/mysql
-character_sets_dir=$root/share/mysql/charsets
-socket=$dir/run/mysql.sock
-pid_file=$dir/run/mysqld.pid
-log_error=$dir/run/error.log
-tmpdir=$dir/tmp
-port=$port
-bind_address=${BIND:-127.0.0.1}
-skip_name_resolve=1
-server_id=$port
-log_bin=binlog
+# shellcheck disable=SC2034,SC2317 # read by server.sh
+tree=mdb server=mariadbd admin=mariadb-admin
+settings() {
+  cat <<CONF
 log_slave_updates=1
 gtid_strict_mode=1
-relay_log=relay
-innodb_buffer_pool_size=64M
 innodb_log_file_size=16M
-event_scheduler=ON
-max_connections=100
-character_set_server=utf8mb4
 CONF
-  if [ "$(id -u)" = 0 ]; then chown -R 64202:64202 "$dir"; fi
-  ;;
-start)
-  if ! pid >/dev/null; then
-    as=()
-    if [ "$(id -u)" = 0 ]; then
-      as=(setpriv --reuid 64202 --regid 64202 --clear-groups)
-      # below a closed directory, such as /root, the server must be let through
-      "${as[@]}" test -r "$dir/my.cnf" -a -x "$bin/mariadbd" || as+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
-    fi
-    setsid "${as[@]}" "$bin/mariadbd" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 &
-    echo $! >"$dir/run/pid"
-    # until the chain of exec has come to the server
-    for ((i = 0; i < 100; i++)); do if pid >/dev/null || ! kill -0 $! 2>/dev/null; then break; fi; sleep 0.02; done
-  fi
-  wait_ready
-  ;;
-wait) wait_ready ;;
-status) answers ;;
-stop)
-  p=$(pid) || exit 0
-  kill "$p"
-  if ! wait_gone 30; then
-    echo "mariadb.sh: the server in $dir did not stop within 30 s: kill -9" >&2
-    kill -9 "$p"
-    wait_gone 10
-  fi
-  ;;
-kill)
-  p=$(pid) || exit 0
-  kill -9 "$p"
-  wait_gone 10
-  ;;
-*) fail "unknown command $cmd" ;;
-esac
+}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/server.sh"

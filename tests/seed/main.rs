@@ -5,4 +5,5 @@ mod support;
 mod by_command;
 mod by_http;
 mod content;
+mod differences;
 mod target_state;

@@ -23,7 +23,12 @@ impl Fakes {
     /// Puts a tool in; `$REAL` in its text is the real one.
     pub fn put(&self, tool: &str, script: &str) {
         let real = rig().join("mdb/bin").join(tool);
-        let text = format!("#!/bin/sh\nREAL='{}'\n{script}\n", real.display());
+        // Whatever else it does wrong, it tells its version.
+        let version = "case \"$*\" in --version) exec \"$REAL\" --version;; esac";
+        let text = format!(
+            "#!/bin/sh\nREAL='{}'\n{version}\n{script}\n",
+            real.display()
+        );
         let (file, temp) = (self.dir.join(tool), self.dir.join("new"));
         std::fs::write(&temp, text).expect("script");
         std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(0o755)).expect("mode");

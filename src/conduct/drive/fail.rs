@@ -85,6 +85,13 @@ impl Drive<'_> {
                     false
                 }
             },
+            Reached::GivenUp => {
+                self.screen.error(
+                    "the target's data are untouched, but its replication is given up, at least in part: connect it again by hand, \
+                     or seed the target",
+                );
+                false
+            }
             Reached::Loading => {
                 self.screen.error(
                     "the target's data may be partial (its agent's words above say more) and its replication is not connected: \

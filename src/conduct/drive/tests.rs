@@ -195,8 +195,8 @@ fn a_whole_seed_calls_each_stage_once_and_in_order() {
             "T backup/7/Mysqldump/127.0.0.1/3310",
             "T restore/7/Mysqldump",
             "T get-metadata/7/Mysqldump",
-            "S cleanup/7/Mysqldump/Source",
             "T cleanup/7/Mysqldump/Target",
+            "S cleanup/7/Mysqldump/Source",
             "T post-seed-cmd/7",
             "S post-seed-cmd/7",
         ]

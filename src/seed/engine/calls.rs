@@ -51,6 +51,9 @@ impl Engine {
         }
         let implementation = self.method(method)?;
         let mut state = self.lock();
+        if state.stopping {
+            return Err(Error::transient("the agent is stopping"));
+        }
         if state.seeds.current().is_some_and(|s| s.id == id) {
             if state.at_work(id) == Some(Stage::Prepare) {
                 return Ok(Started::Already);

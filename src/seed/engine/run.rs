@@ -5,11 +5,12 @@ use super::{Engine, State, Work};
 use crate::error::{Error, Result};
 use crate::host::proc::ProcessId;
 use crate::process::Cancel;
+use crate::process::signal_group;
 use crate::seed::context::{Context, Progress};
 use crate::seed::record::partial_note;
 use crate::seed::vocabulary::{Stage, Status};
-use crate::system::process::{Signal, kill_group};
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crate::system::process::Signal;
+use crossbeam_channel::{bounded, select};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -69,11 +70,14 @@ impl Engine {
         };
         let written = self.persist(state);
         let body = move || {
+            let mut before = before;
             let result = match written {
-                Ok(()) => wait_for(before.as_ref()).and_then(|()| ctx.engine.run_job(&ctx, job)),
+                Ok(()) => {
+                    wait_for(&mut before, &ctx.cancel).and_then(|()| ctx.engine.run_job(&ctx, job))
+                }
                 Err(e) => Err(e),
             };
-            ctx.engine.finish(&ctx, result);
+            ctx.engine.finish(&ctx, result, before);
             drop(ended_tx);
         };
         let name = format!("seed-{}", stage.as_str().to_lowercase());
@@ -114,13 +118,14 @@ impl Engine {
         }
     }
 
-    fn finish(&self, ctx: &Context, result: Result<String>) {
+    /// Records how a run ended. `before` is the run that it waited for in vain: it is the one at work then, or a third run
+    /// would begin beside it.
+    fn finish(&self, ctx: &Context, result: Result<String>, before: Option<Work>) {
         let mut state = self.lock();
         if state.work.as_ref().is_some_and(|w| w.run == ctx.run) {
-            state.work = None;
+            state.work = before.filter(Work::is_live);
         }
         if let Some(seed) = state.seeds.get_mut(ctx.seed_id) {
-            seed.tools.clear();
             let load = seed.load;
             let ours = seed
                 .stages
@@ -149,6 +154,7 @@ impl Engine {
                 }
             };
             if ours {
+                seed.tools.clear();
                 seed.set(ctx.stage, status, &text);
             }
             match status {
@@ -170,16 +176,21 @@ impl State {
     }
 }
 
-fn wait_for(before: Option<&Work>) -> Result<()> {
+/// Waits until the run before has ended; `before` is then `None`.
+fn wait_for(before: &mut Option<Work>, cancel: &Cancel) -> Result<()> {
     let Some(work) = before else { return Ok(()) };
-    match work.ended.recv_timeout(PREDECESSOR) {
-        Err(RecvTimeoutError::Timeout) => Err(Error::transient(format!(
-            "{} of seed {} was told to end and has not within {}s",
+    select! {
+        recv(work.ended) -> _ => {
+            *before = None;
+            Ok(())
+        }
+        recv(cancel.signal()) -> _ => Err(Error::cancelled()),
+        default(PREDECESSOR) => Err(Error::transient(format!(
+            "{} of seed {} was told to end and has not within {}s: does MySQL hang?",
             work.stage,
             work.seed_id,
             PREDECESSOR.as_secs()
         ))),
-        _ => Ok(()),
     }
 }
 
@@ -192,7 +203,7 @@ pub(super) fn end_orphans(tool: &ProcessId) {
     let mut signal = Signal::Term;
     while !tool.group_alive().is_empty() {
         log::warn!("ending process group {pgid}, which an agent that was killed had started");
-        if let Err(e) = kill_group(pgid, signal) {
+        if let Err(e) = signal_group(pgid, signal) {
             log::error!("cannot end process group {pgid}: {e}");
             return;
         }

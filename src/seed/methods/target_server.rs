@@ -3,12 +3,16 @@
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, control, info, quote_name, quote_text};
+use crate::mysql::{
+    Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
+};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::{Load, Seed};
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// For statements of our own: FLUSH PRIVILEGES and RESET MASTER may wait for locks, but not for ever.
@@ -21,18 +25,33 @@ pub struct TargetServer {
     /// What it is.
     pub server: Server,
     settings: config::Mysql,
+    /// The server's `NOW()` when its load began: what is older then is not of the source.
+    began: String,
 }
 
+/// For questions; enough for a server with thousands of tables.
+pub const QUESTIONS: Duration = Duration::from_secs(20);
+
 impl TargetServer {
-    /// Connects to the local server.
+    /// Connects to the local server, to load it.
     ///
     /// # Errors
     /// If it cannot be reached or refuses the account.
     pub fn open(settings: &config::Mysql) -> Result<Self> {
-        let endpoint = Endpoint::local(settings);
         // A server that hangs is found out soon, before the patience that statements get.
-        drop(connect(&endpoint, Duration::from_secs(10))?);
-        let mut conn = connect(&endpoint, STATEMENT_TIMEOUT)?;
+        drop(connect(
+            &Endpoint::local(settings),
+            Duration::from_secs(10),
+        )?);
+        Self::open_for(settings, STATEMENT_TIMEOUT)
+    }
+
+    /// Connects to the local server; each of its answers may take `timeout`.
+    ///
+    /// # Errors
+    /// If it cannot be reached or refuses the account.
+    pub fn open_for(settings: &config::Mysql, timeout: Duration) -> Result<Self> {
+        let mut conn = connect(&Endpoint::local(settings), timeout)?;
         // A load takes hours, during which this connection is idle.
         control::execute(&mut conn, "SET SESSION wait_timeout = 2147483")?;
         let server = Server::ask(&mut conn)?;
@@ -40,6 +59,7 @@ impl TargetServer {
             conn,
             server,
             settings: settings.clone(),
+            began: String::new(),
         })
     }
 
@@ -84,20 +104,44 @@ impl TargetServer {
         )))
     }
 
-    /// Its datadir, server_id and version, for checks.
+    /// Refuses tables of engines that this server does not have: they would become other engines, or stop the load.
+    ///
+    /// # Errors
+    /// Permanent, with the engines.
+    pub fn check_engines(&mut self, of_source: &BTreeMap<String, info::Schema>) -> Result<()> {
+        let missing = info::missing_engines(&mut self.conn, of_source)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "the source has tables of engines that this server lacks: {}; install them here, or convert the tables",
+            missing.into_iter().collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    /// Bytes of its own tables.
     ///
     /// # Errors
     /// If a query fails.
-    pub fn facts(&mut self) -> Result<(String, String)> {
-        let datadir = info::global(&mut self.conn, "datadir")?.unwrap_or_default();
-        Ok((
-            datadir,
-            info::global(&mut self.conn, "server_id")?.unwrap_or_default(),
-        ))
+    pub fn own_bytes(&mut self) -> Result<u64> {
+        let schemas = info::schemas(&mut self.conn, self.server)?;
+        Ok(schemas.values().map(|s| s.size).sum())
     }
 
-    /// Makes the server ready to be loaded. Before the first statement that changes it, the record says "load
-    /// incomplete" and which settings must be put back. May be called again after a failed load.
+    /// Values of global variables, empty for unknown ones.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub fn variables<const N: usize>(&mut self, names: [&str; N]) -> Result<[String; N]> {
+        let mut values = [const { String::new() }; N];
+        for (value, name) in values.iter_mut().zip(names) {
+            *value = info::global(&mut self.conn, name)?.unwrap_or_default();
+        }
+        Ok(values)
+    }
+
+    /// Makes the server ready to be loaded. The record holds what must be put back before any setting is changed, and says
+    /// "load incomplete" before the first statement that touches data. May be called again after a failed load.
     ///
     /// # Errors
     /// If the server refuses, or the record cannot be written.
@@ -105,37 +149,55 @@ impl TargetServer {
         control::binlog_off(&mut self.conn)?;
         let present = control::to_put_back(&mut self.conn)?;
         ctx.update(|seed| {
-            seed.load = Load::Incomplete;
             for (name, value) in present {
                 // What an interrupted load owes is the true value; what is set now is the load's.
                 seed.put_back.entry(name).or_insert(value);
             }
         })?;
+        ctx.cancel().check()?;
         control::relax(&mut self.conn, &ctx.seed()?.put_back)?;
+        ctx.cancel().check()?;
+        self.reset_binlog()?;
+        let now: Option<String> = self
+            .conn
+            .query_first("SELECT CAST(NOW() AS CHAR)")
+            .map_err(|e| failure("this connection", "", &e))?;
+        self.began = now.unwrap_or_default();
+        ctx.update(|seed| seed.load = Load::Incomplete)
+    }
+
+    /// A MariaDB server without a binary log has nothing to reset, and says so by an error (1186).
+    fn reset_binlog(&mut self) -> Result<()> {
+        if self.server.flavour == Flavour::MariaDb && !info::is_on(&mut self.conn, "log_bin")? {
+            return Ok(());
+        }
         control::execute(&mut self.conn, self.server.reset_binlog())
     }
 
-    /// What follows a load that went through: events off, accounts in force, GTID state set, and a login as proof. Settings
-    /// are put back by [`TargetServer::put_back`].
+    /// What follows a load that went through: events off, accounts in force, GTID state set. Settings are put back by
+    /// [`TargetServer::put_back`].
     ///
     /// # Errors
-    /// If the server refuses, or the agent's account does not exist among the source's accounts.
-    pub fn complete(&mut self, coordinates: &Coordinates) -> Result<String> {
+    /// If the server refuses.
+    pub fn complete(&mut self, ctx: &Context, coordinates: &Coordinates) -> Result<String> {
         let mut notes = String::new();
         if self.settings.disable_events_on_target {
             let n = control::disable_events(&mut self.conn, self.server)?;
             notes = format!("{n} events disabled");
         }
+        ctx.cancel().check()?;
         control::execute(&mut self.conn, "FLUSH PRIVILEGES")?;
+        ctx.cancel().check()?;
         if self.server.flavour == Flavour::MariaDb {
             // In this order: errors 1947 and 1948 otherwise. A loaded mysql.gtid_slave_pos is on disk only.
-            control::execute(&mut self.conn, self.server.reset_binlog())?;
+            self.reset_binlog()?;
             let position = coordinates.gtid_slave_pos.as_deref().unwrap_or("");
             control::execute(
                 &mut self.conn,
                 &format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position)),
             )?;
         }
+        ctx.cancel().check()?;
         Ok(notes)
     }
 
@@ -156,13 +218,17 @@ impl TargetServer {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 select! {
-                    recv(finished) -> _ => {}
-                    recv(cancel.signal()) -> _ => {
-                        let end = connect(&endpoint, Duration::from_secs(5))
-                            .and_then(|mut c| control::execute(&mut c, &format!("KILL QUERY {id}")));
-                        if let Err(e) = end {
-                            log::warn!("cannot end our statement on the target: {e}");
-                        }
+                    recv(finished) -> _ => return,
+                    recv(cancel.signal()) -> _ => {}
+                }
+                // Again and again: between two statements the server forgets it.
+                while let Err(RecvTimeoutError::Timeout) =
+                    finished.recv_timeout(Duration::from_millis(300))
+                {
+                    let end = connect(&endpoint, Duration::from_secs(3))
+                        .and_then(|mut c| control::execute(&mut c, &format!("KILL QUERY {id}")));
+                    if let Err(e) = end {
+                        log::warn!("cannot end our statement on the target: {e}");
                     }
                 }
             });
@@ -176,43 +242,60 @@ impl TargetServer {
     ///
     /// # Errors
     /// Permanent: the accounts are the source's now, and the agent's is not among them.
-    pub fn prove_login(&self) -> Result<()> {
-        connect(&Endpoint::local(&self.settings), Duration::from_secs(10)).map(drop).map_err(|e| {
+    pub fn prove_login(settings: &config::Mysql) -> Result<()> {
+        connect(&Endpoint::local(settings), Duration::from_secs(10)).map(drop).map_err(|e| {
             Error::permanent(format!(
                 "the data are loaded, but the accounts are the source's now and mysql.user = \"{}\" cannot log in any more \
                  ({e}); create this account on the source for this host",
-                self.settings.user
+                settings.user
             ))
         })
     }
 
-    /// Schemas of this server that the source does not have. With `drop-extra-schemas` they are dropped.
+    /// What the source does not have: schemas, and tables in its schemas. With `drop-extra-schemas` both are dropped.
+    /// Returns a line for each kind.
     ///
     /// # Errors
     /// If a query fails.
-    pub fn extra_schemas(&mut self, of_source: &[String]) -> Result<Vec<String>> {
+    pub fn extras(&mut self, of_source: &[String]) -> Result<Vec<String>> {
         let own = info::schemas(&mut self.conn, self.server)?;
-        let extra: Vec<String> = own
-            .into_keys()
-            .filter(|name| !of_source.contains(name))
-            .collect();
-        if self.settings.drop_extra_schemas {
-            for name in &extra {
-                control::execute(
-                    &mut self.conn,
-                    &format!("DROP DATABASE {}", quote_name(name)),
-                )?;
-                log::warn!(
-                    "schema {name} dropped: the source does not have it (drop-extra-schemas)"
-                );
+        let schemas = own.into_keys().filter(|name| !of_source.contains(name));
+        let schemas = schemas.map(|s| (format!("DROP DATABASE {}", quote_name(&s)), s));
+        let tables = info::tables_older_than(&mut self.conn, &self.began, of_source)?;
+        let tables = tables.into_iter().map(|(s, t)| {
+            (
+                format!("DROP TABLE {}.{}", quote_name(&s), quote_name(&t)),
+                format!("{s}.{t}"),
+            )
+        });
+        let kinds: [(&str, Vec<(String, String)>); 2] =
+            [("schemas", schemas.collect()), ("tables", tables.collect())];
+        let mut lines = Vec::new();
+        for (kind, extras) in kinds {
+            if extras.is_empty() {
+                continue;
             }
-        } else if !extra.is_empty() {
+            let mut done = "kept";
+            if self.settings.drop_extra_schemas {
+                // A table may be referred to by another one that goes as well.
+                control::execute(&mut self.conn, "SET SESSION foreign_key_checks = 0")?;
+                for (statement, _) in &extras {
+                    control::execute(&mut self.conn, statement)?;
+                }
+                done = "dropped";
+            }
+            let names: Vec<&str> = extras.iter().map(|(_, name)| name.as_str()).collect();
             log::warn!(
-                "schemas that the source does not have stay on this server: {}",
-                extra.join(", ")
+                "{kind} that the source does not have were {done}: {}",
+                names.join(", ")
             );
+            lines.push(format!(
+                "{} {kind} that the source does not have were {done}: {}",
+                names.len(),
+                names[..names.len().min(20)].join(" ")
+            ));
         }
-        Ok(extra)
+        Ok(lines)
     }
 
     /// Puts the recorded settings back. After a load that did not go through, events are disabled first, or the
@@ -224,6 +307,8 @@ impl TargetServer {
         if seed.put_back.is_empty() {
             return Ok(());
         }
+        // A client that holds a lock must not hold up the end of a stage; it is tried again later.
+        control::execute(&mut self.conn, "SET SESSION lock_wait_timeout = 3")?;
         control::binlog_off(&mut self.conn)?;
         if seed.load == Load::Incomplete && self.settings.disable_events_on_target {
             control::disable_events(&mut self.conn, self.server)?;
@@ -231,12 +316,22 @@ impl TargetServer {
         control::put_back(&mut self.conn, &seed.put_back)
     }
 
-    /// Ends connections of the agent's account on this server by their ids.
+    /// The same, given up after eight seconds if the server does not answer; whoever owes it tries again later.
     ///
     /// # Errors
-    /// If the process list cannot be read.
-    pub fn kill(&mut self, ids: &[u64]) -> Result<usize> {
-        control::kill_connections(&mut self.conn, &self.settings.user, &[], ids)
+    /// If the server refuses or does not answer.
+    pub fn put_back_soon(mut self, seed: &Seed) -> Result<()> {
+        let seed = seed.clone();
+        let (tx, done) = bounded(1);
+        let body = move || {
+            let _ = tx.send(self.put_back(&seed)); // nobody waits any more: fine
+        };
+        let thread = std::thread::Builder::new()
+            .name("put-back".into())
+            .spawn(body);
+        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        done.recv_timeout(Duration::from_secs(8))
+            .unwrap_or_else(|_| Err(Error::transient("MySQL does not answer")))
     }
 }
 

@@ -3,12 +3,13 @@
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
-use crate::mysql::{Endpoint, connect, control};
+use crate::mysql::{Endpoint, Server, connect, control, info};
 use crate::process::{Credentials, Job, Login, Running, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
-use crate::seed::methods::target_server::until_none;
+use crate::seed::methods::target_server::{QUESTIONS, until_none};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// The trailer that is looked at, in bytes.
 const TAIL: u64 = 64 * 1024;
+/// The dump is written to the disk after so many bytes each.
+const SYNC_EVERY: u64 = 64 << 20;
 
 impl Mysqldump {
     /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded; else there is no file.
@@ -60,9 +63,10 @@ impl Mysqldump {
         }
         let program = self.launcher.find(facts.server.dump_tools())?;
         let mut cmd = self.launcher.command(&program);
+        let tool_version = self.tool_version(&program)?;
         cmd.args(options::dump_arguments(
             credentials.path(),
-            facts.server,
+            tool_version,
             &kept,
         ));
         cmd.stdin(Stdio::null())
@@ -80,13 +84,14 @@ impl Mysqldump {
         let out = file
             .try_clone()
             .map_err(|e| Error::io(path.display(), &e))?;
-        let tool = Running::start(&mut cmd, &name_of(&program), &self.launcher)?;
+        let tool = Running::start(&mut cmd, &name_of(&program))?;
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup of {}", source.name()));
         let bytes = self.receive(ctx, &source, tool, out)?;
         file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
         sync_dir(&self.config.common.backup_dir)?;
 
+        let schemas = self.schemas_after(ctx, &source, facts.schemas)?;
         let header = read_header(&path)?;
         check_dump(&header, &facts.server, bytes)?;
         let c = header.coordinates;
@@ -97,9 +102,37 @@ impl Mysqldump {
         ctx.update(|seed| {
             seed.coordinates = Some(c);
             seed.dump_bytes = bytes;
-            seed.source_schemas = facts.schemas;
+            seed.source_schemas = schemas;
         })?;
         Ok(text)
+    }
+
+    /// The dump tool's flavour and version, by its own words: it may be another one than the server's.
+    fn tool_version(&self, program: &Path) -> Result<Server> {
+        let out = self.launcher.command(program).arg("--version").output();
+        let out = out.map_err(|e| Error::io(program.display(), &e))?;
+        options::tool_version(&String::from_utf8_lossy(&out.stdout))
+            .map_err(|e| e.context(format!("{} --version", program.display())))
+    }
+
+    /// A schema that was made while the dump ran is in it as well.
+    fn schemas_after(
+        &self,
+        ctx: &Context,
+        source: &Endpoint,
+        before: Vec<String>,
+    ) -> Result<Vec<String>> {
+        let source = source.clone();
+        let after = ctx.interruptible(move || {
+            let mut conn = connect(&source, QUESTIONS)?;
+            info::schema_names(&mut conn)
+        })?;
+        Ok(before
+            .into_iter()
+            .chain(after)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect())
     }
 
     /// Runs the tool; on a cancellation or a full disk its connections on the source are ended as well, because a server
@@ -116,7 +149,17 @@ impl Mysqldump {
             cancel: ctx.cancel(),
             before_kill: &before_kill,
         };
-        let result = save_to(tool, out, move |n| progress.bytes(n), &job);
+        let synced = out.try_clone().map_err(|e| Error::io("dump file", &e))?;
+        let mut next = SYNC_EVERY;
+        let count = move |n| {
+            if n >= next {
+                synced.sync_data()?; // or the end would hang on gigabytes of dirty pages, where nothing can cancel it
+                next = n + SYNC_EVERY;
+            }
+            progress.bytes(n);
+            Ok(())
+        };
+        let result = save_to(tool, out, count, &job);
         if result.is_err() {
             end_connections(source, &ports.take());
         }
@@ -148,9 +191,7 @@ fn end_connections(source: &Endpoint, ports: &[u16]) {
         return;
     }
     match connect(source, Duration::from_secs(3)) {
-        Ok(mut conn) => {
-            until_none(|| control::kill_connections(&mut conn, &source.user, ports, &[]))
-        }
+        Ok(mut conn) => until_none(|| control::kill_ports(&mut conn, &source.user, ports)),
         Err(e) => log::warn!("cannot look for left-over connections on the source: {e}"),
     }
 }

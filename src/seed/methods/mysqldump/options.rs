@@ -1,5 +1,6 @@
 //! The dump tool's argument vector.
 
+use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version};
 use std::ffi::OsString;
 use std::path::Path;
@@ -74,22 +75,35 @@ pub fn operators(options: &[String]) -> (Vec<String>, Vec<String>) {
 }
 
 /// `defaults` comes first, or the tool does not read it.
-pub fn dump_arguments(defaults: &Path, source: Server, options: &[String]) -> Vec<OsString> {
+pub fn dump_arguments(defaults: &Path, tool: Server, options: &[String]) -> Vec<OsString> {
     let mut defaults_file = OsString::from("--defaults-file=");
     defaults_file.push(defaults);
     let mut argv = vec![
         defaults_file,
-        source.coordinates_option().into(),
+        tool.coordinates_option().into(),
         "--all-databases".into(),
+        "--max-allowed-packet=1G".into(),
     ];
-    if source.flavour == Flavour::MariaDb {
+    if tool.flavour == Flavour::MariaDb {
         argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
-        if source.version >= Version(10, 11, 0) {
+        if tool.version >= Version(10, 11, 0) {
             argv.push("--dump-history".into()); // or tables WITH SYSTEM VERSIONING lose their old rows
         }
     }
     argv.extend(options.iter().map(OsString::from));
     argv
+}
+
+/// Flavour and version of the dump tool out of what `--version` prints:
+/// `mariadb-dump  Ver 10.19 Distrib 10.11.19-MariaDB, ...`, `mariadb-dump from 11.4.2-MariaDB, client 10.19 ...`,
+/// `mysqldump  Ver 9.7.4 for Linux ...`.
+pub fn tool_version(text: &str) -> Result<Server> {
+    let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest.trim_start());
+    let version = after(" Distrib ")
+        .or_else(|| after(" from "))
+        .or_else(|| after(" Ver "));
+    let word = version.unwrap_or("").split([',', ' ']).next().unwrap_or("");
+    Server::parse(word, "")
 }
 
 /// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
@@ -147,6 +161,52 @@ mod tests {
     }
 
     #[test]
+    fn tools_tell_their_version() {
+        for (text, version, maria) in [
+            (
+                "mariadb-dump  Ver 10.19 Distrib 10.11.19-MariaDB, for debian-linux-gnu (x86_64)",
+                "10.11.19",
+                true,
+            ),
+            (
+                "mysqldump  Ver 10.19 Distrib 10.6.4-MariaDB, for Linux",
+                "10.6.4",
+                true,
+            ),
+            (
+                "mariadb-dump from 11.4.2-MariaDB, client 10.19 for Linux (x86_64)",
+                "11.4.2",
+                true,
+            ),
+            (
+                "mysqldump  Ver 9.7.4 for Linux on x86_64 (Debian)",
+                "9.7.4",
+                false,
+            ),
+            (
+                "mysqldump  Ver 10.13 Distrib 5.6.24, for linux-glibc2.5",
+                "5.6.24",
+                false,
+            ),
+            (
+                "mysqldump  Ver 8.0.36-28 for Linux on x86_64 (Percona Server)",
+                "8.0.36",
+                false,
+            ),
+        ] {
+            let server = tool_version(text).unwrap();
+            assert_eq!(
+                (
+                    server.version.to_string().as_str(),
+                    server.flavour == Flavour::MariaDb
+                ),
+                (version, maria)
+            );
+        }
+        assert!(tool_version("what?").is_err());
+    }
+
+    #[test]
     fn argument_vectors() {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
         let opts = ["--quick".to_string()];
@@ -157,6 +217,7 @@ mod tests {
                 "--defaults-file=/d/x.cnf",
                 "--master-data=2",
                 "--all-databases",
+                "--max-allowed-packet=1G",
                 "--gtid",
                 "--dump-history",
                 "--quick"
@@ -173,6 +234,7 @@ mod tests {
                 "--defaults-file=/d/x.cnf",
                 "--source-data=2",
                 "--all-databases",
+                "--max-allowed-packet=1G",
                 "--quick"
             ]
         );

@@ -4,7 +4,7 @@ use super::Mysqldump;
 use crate::config::{self, inside};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Server, Version, connect, info};
-use crate::seed::methods::target_server::TargetServer;
+use crate::seed::methods::target_server::{QUESTIONS, TargetServer};
 use mysql::Conn;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// For its first words: a server that hangs is found out sooner.
 const GREETING: Duration = Duration::from_secs(10);
+const VAR_CASE: &str = "lower_case_table_names";
 
 /// What is known of the source once it was reached.
 pub struct SourceFacts {
@@ -89,10 +90,10 @@ impl Mysqldump {
     pub(super) fn check_target(&self) -> Result<()> {
         let dir = &self.config.common.backup_dir;
         writable(dir, "common.backup-dir")?;
-        let mut target = TargetServer::open(&self.config.mysql)?;
+        let mut target = TargetServer::open_for(&self.config.mysql, QUESTIONS)?;
         self.launcher.find(target.server.dump_tools())?;
         self.launcher.find(target.server.client_tools())?;
-        let (datadir, _) = target.facts()?;
+        let [datadir] = target.variables(["datadir"])?;
         if inside(dir, Path::new(&datadir)) {
             return Err(Error::permanent(format!(
                 "common.backup-dir = \"{}\" is inside the data directory {datadir}: give it a place of its own",
@@ -104,41 +105,34 @@ impl Mysqldump {
 
     /// Backup of a target: the first moment at which the source is known.
     pub(super) fn check_source(&self, source: &Endpoint) -> Result<SourceFacts> {
-        let mut target = TargetServer::open(&self.config.mysql)?;
+        let mut target = TargetServer::open_for(&self.config.mysql, QUESTIONS)?;
         target.check_role()?;
-        let reach = |e: Error| e.context(format!("source {}", source.name()));
+        let who = format!("source {}", source.name());
+        let reach = |e: Error| e.context(&who);
         let mut conn = patient(source).map_err(reach)?;
         let server = Server::ask(&mut conn).map_err(reach)?;
-        if server.flavour != target.server.flavour {
+        fits(server, target.server)?;
+        let [own_id, own_case, datadir] = target.variables(["server_id", VAR_CASE, "datadir"])?;
+        let mut of_source = |name| info::global(&mut conn, name).map(Option::unwrap_or_default);
+        if of_source("server_id").map_err(reach)? == own_id {
             return Err(Error::permanent(format!(
-                "the source is {} {}, the target {} {}: the two families do not mix in a seed",
-                server.flavour, server.version, target.server.flavour, target.server.version
+                "{who} and target have the same server_id = {own_id}: they may be the same server; give each its own"
             )));
         }
-        let series = |s: Server| (s.version.0, s.version.1);
-        if series(target.server) < series(server) {
+        let case = of_source(VAR_CASE).map_err(reach)?;
+        if case != own_case {
             return Err(Error::permanent(format!(
-                "the target ({}) is older than the source ({}): upgrade it first",
-                target.server.version, server.version
+                "{VAR_CASE} is {case} on the source and {own_case} on the target, so names that differ in case only would \
+                 become one table: set both alike"
             )));
         }
-        let (_, own_id) = target.facts()?;
-        if info::global(&mut conn, "server_id")
-            .map_err(reach)?
-            .unwrap_or_default()
-            == own_id
-        {
-            return Err(Error::permanent(format!(
-                "source {} and target have the same server_id = {own_id}: they may be the same server; give each its own",
-                source.name()
-            )));
-        }
-        writes_binlog(&mut conn, server, &format!("source {}", source.name()))?;
+        writes_binlog(&mut conn, server, &who)?;
         self.check_account(&mut conn)?;
         target.check_events(info::events(&mut conn, server)?)?;
         let schemas = info::schemas(&mut conn, server).map_err(reach)?;
+        target.check_engines(&schemas)?;
         let bytes = schemas.values().map(|s| s.size).sum();
-        self.check_room(bytes)?;
+        self.check_room(bytes, Path::new(&datadir), target.own_bytes()?)?;
         Ok(SourceFacts {
             server,
             schemas: schemas.into_keys().collect(),
@@ -183,19 +177,46 @@ impl Mysqldump {
     }
 
     /// orchestrator wants 0.6 of the source's datadir free (agent-api-v2 3.1); less than half of the table bytes cannot do.
-    fn check_room(&self, bytes: u64) -> Result<()> {
-        let dir = &self.config.common.backup_dir;
-        let space = crate::system::disk::space(dir).map_err(|e| Error::io(dir.display(), &e))?;
-        if space.available < bytes / 2 {
-            return Err(Error::permanent(format!(
-                "common.backup-dir = \"{}\" has {} free, too little for a dump of {} of tables",
+    /// The load replaces `own` bytes of the target's tables.
+    fn check_room(&self, bytes: u64, datadir: &Path, own: u64) -> Result<()> {
+        let backup_dir = &self.config.common.backup_dir;
+        let room = |dir: &Path, what: &str, more: u64, needed: u64| {
+            let space =
+                crate::system::disk::space(dir).map_err(|e| Error::io(dir.display(), &e))?;
+            if space.available.saturating_add(more) >= needed {
+                return Ok(());
+            }
+            Err(Error::permanent(format!(
+                "{what} {} has {} free, too little for {} of tables",
                 dir.display(),
                 crate::host::human_bytes(space.available),
                 crate::host::human_bytes(bytes)
-            )));
+            )))
+        };
+        room(backup_dir, "common.backup-dir", 0, bytes / 2)?;
+        if !datadir.is_dir() {
+            return Ok(()); // not for this process to see
         }
-        Ok(())
+        room(datadir, "the target's data directory", own, bytes)
     }
+}
+
+/// Families do not mix, and data do not go to an older series.
+fn fits(source: Server, target: Server) -> Result<()> {
+    if source.flavour != target.flavour {
+        return Err(Error::permanent(format!(
+            "the source is {} {}, the target {} {}: the two families do not mix in a seed",
+            source.flavour, source.version, target.flavour, target.version
+        )));
+    }
+    let series = |s: Server| (s.version.0, s.version.1);
+    if series(target) < series(source) {
+        return Err(Error::permanent(format!(
+            "the target ({}) is older than the source ({}): upgrade it first",
+            target.version, source.version
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::backup::{name_of, read_header};
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, connect, control};
 use crate::process::{Credentials, Job, Login, Running, feed_from};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
@@ -13,6 +14,7 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::process::{ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Goes before the dump, in the same session: nothing of the load is written to the target's binary log, and the first line
 /// of output is the connection's number.
@@ -47,14 +49,14 @@ impl Mysqldump {
         let result = self.fill(ctx, &mut target, dump, size, &header.coordinates);
         let settled = ctx
             .seed()
-            .and_then(|s| target.put_back(&s))
+            .and_then(|s| target.put_back_soon(&s))
             .and_then(|()| ctx.update(|s| s.put_back.clear()));
         if let Err(e) = &settled {
             log::error!("settings of MySQL are not put back yet: {e}");
         }
         let notes = result?;
         settled?;
-        target.prove_login()?;
+        TargetServer::prove_login(&self.config.mysql)?;
         Ok(notes)
     }
 
@@ -73,25 +75,12 @@ impl Mysqldump {
         ctx.cancel().check()?;
         ctx.report("Running restore. Setting accounts and GTID state");
         let of_source = ctx.seed()?.source_schemas;
-        let (mut notes, extra) =
-            target.interruptible(ctx, |t| Ok((t.complete(at)?, t.extra_schemas(&of_source)?)))?;
-        if !extra.is_empty() {
-            let what = if self.config.mysql.drop_extra_schemas {
-                "dropped"
-            } else {
-                "kept"
-            };
-            notes.push_str(&format!(
-                ", {} schemas that the source does not have were {what}: {}",
-                extra.len(),
-                extra.join(" ")
-            ));
-        }
+        let mut notes = vec![format!("Stage completed: {size} bytes loaded")];
+        notes.push(target.interruptible(ctx, |t| t.complete(ctx, at))?);
         ctx.update(|s| s.load = Load::Whole)?;
-        Ok(format!(
-            "Stage completed: {size} bytes loaded, {}",
-            notes.trim_start_matches(", ")
-        ))
+        notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
+        notes.retain(|n| !n.is_empty());
+        Ok(notes.join(", "))
     }
 
     fn feed(&self, ctx: &Context, target: &mut TargetServer, dump: File) -> Result<()> {
@@ -111,7 +100,7 @@ impl Mysqldump {
         cmd.stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env("LC_ALL", "C");
-        let mut tool = Running::start(&mut cmd, &name_of(&program), &self.launcher)?;
+        let mut tool = Running::start(&mut cmd, &name_of(&program))?;
         ctx.adopt(&tool)?;
         let connection = Arc::new(AtomicU64::new(0));
         if let Some(out) = tool.take_stdout() {
@@ -128,21 +117,35 @@ impl Mysqldump {
         let result = feed_from(
             tool,
             input,
-            move |n| progress.bytes(n.saturating_sub(head)),
+            move |n| {
+                progress.bytes(n.saturating_sub(head));
+                Ok(())
+            },
             &job,
         );
         let failed = !matches!(&result, Ok((exit, _)) if exit.status.success());
         let id = connection.load(Ordering::Relaxed);
         if failed && id != 0 {
             // A statement goes on in the server when its client has been killed.
-            until_none(|| target.kill(&[id]));
+            end_connection(&Endpoint::local(mysql), id);
         }
-        let (exit, _) = result?;
-        exit.check().map_err(|e| e.context("loading the dump"))?;
-        if !exit.stderr.trim().is_empty() {
-            log::warn!("load: {}", exit.stderr.trim());
-        }
-        Ok(())
+        let (mut exit, _) = result?;
+        exit.stderr = errors_only(&exit.stderr);
+        exit.check().map_err(|e| e.context("loading the dump"))
+    }
+}
+
+/// The client repeats the statement that failed, and with it rows, on its standard error: only its own words may go on.
+fn errors_only(stderr: &str) -> String {
+    let own: Vec<&str> = stderr.lines().filter(|l| l.starts_with("ERROR ")).collect();
+    own.join("\n")
+}
+
+/// A new connection: the one that is open may itself be waiting.
+fn end_connection(target: &Endpoint, id: u64) {
+    match connect(target, Duration::from_secs(3)) {
+        Ok(mut conn) => until_none(|| control::kill_connection(&mut conn, &target.user, id)),
+        Err(e) => log::warn!("cannot look for left-over connections on the target: {e}"),
     }
 }
 
