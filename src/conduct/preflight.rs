@@ -312,7 +312,7 @@ fn engines(source: &mut Db, target: &mut Db, f: &mut Findings) -> Result<()> {
     }
     let case = |conn: &mut mysql::Conn, _| info::global(conn, "lower_case_table_names");
     if source.ask(case)? != target.ask(case)? {
-        f.problem("lower_case_table_names differs: set it alike on source and target".to_string());
+        f.problem("lower_case_table_names differs: set it alike on source and target");
     }
     Ok(())
 }

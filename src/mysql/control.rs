@@ -30,35 +30,47 @@ pub fn binlog_off(conn: &mut Conn) -> Result<()> {
     execute(conn, "SET SESSION sql_log_bin = 0")
 }
 
-/// What a load needs the server to be, as (variable, value while loading): no event may run (duplicate rows and errant GTIDs
-/// within milliseconds), the target must be writable (DESIGN 4a), and the DROP before each routine must not take along the
-/// grants on it, which have been loaded before.
-/// A row may be longer in the dump than in the server, in hex twice as long, and must fit one statement.
-const WHILE_LOADING: [(&str, &str); 5] = [
-    ("max_allowed_packet", "1073741824"),
-    ("automatic_sp_privileges", "OFF"),
-    ("event_scheduler", "OFF"),
-    ("super_read_only", "OFF"),
-    ("read_only", "OFF"),
+/// What a load needs the server to be, as (variable, value while loading). `None`: the dump itself changes it, and a load that
+/// is cut short would leave it so.
+const WHILE_LOADING: [(&str, Option<&str>); 7] = [
+    // A row may be longer in the dump than in the server, in hex twice as long, and must fit one statement.
+    ("max_allowed_packet", Some("1073741824")),
+    // The DROP before each routine must not take along the grants on it, which have been loaded before.
+    ("automatic_sp_privileges", Some("OFF")),
+    // MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419).
+    ("log_bin_trust_function_creators", Some("ON")),
+    ("innodb_stats_auto_recalc", None),
+    // No event may run: duplicate rows and errant GTIDs within milliseconds (DESIGN 4a).
+    ("event_scheduler", Some("OFF")),
+    ("super_read_only", Some("OFF")),
+    ("read_only", Some("OFF")),
 ];
 
-/// The present values of those of [`WHILE_LOADING`] that must change. To be recorded before [`relax`] is called.
+/// `ON` and `OFF` in the way that SHOW VARIABLES writes them.
+fn same_value(a: &str, b: &str) -> bool {
+    let word = |v: &str| match v {
+        "0" => "OFF".to_string(),
+        "1" => "ON".to_string(),
+        v => v.to_ascii_uppercase(),
+    };
+    word(a) == word(b)
+}
+
+/// The present values of those of [`WHILE_LOADING`] that will change. To be recorded before [`relax`] is called.
 ///
 /// # Errors
 /// If a query fails.
 pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     for (name, wanted) in WHILE_LOADING {
-        match info::global(conn, name)? {
-            // A scheduler that was disabled at the server's start neither runs events nor can be set.
-            Some(v)
-                if !v.eq_ignore_ascii_case(wanted)
-                    && v != "0"
-                    && !v.eq_ignore_ascii_case("DISABLED") =>
-            {
-                out.insert(name.to_string(), v);
-            }
-            _ => {}
+        let Some(present) = info::global(conn, name)? else {
+            continue;
+        };
+        // A scheduler that was disabled at the server's start neither runs events nor can be set.
+        let stays = present.eq_ignore_ascii_case("DISABLED")
+            || wanted.is_some_and(|w| same_value(w, &present));
+        if !stays {
+            out.insert(name.to_string(), present);
         }
     }
     Ok(out)
@@ -70,7 +82,7 @@ pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
 /// If the account may not.
 pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in WHILE_LOADING {
-        if present.contains_key(name) {
+        if let Some(value) = value.filter(|_| present.contains_key(name)) {
             execute(conn, &format!("SET GLOBAL {name} = {value}"))?;
         }
     }

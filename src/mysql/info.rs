@@ -146,6 +146,20 @@ pub fn tables_older_than(
     Ok(rows.into_iter().filter(counts).take(1000).collect())
 }
 
+/// General tablespaces of a MySQL server: a dump does not make them, and a table in one stops the load (3510).
+///
+/// # Errors
+/// If the query fails (PROCESS is needed).
+pub fn general_tablespaces(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
+    if server.flavour != Flavour::MySql || server.version < Version(8, 0, 0) {
+        return Ok(BTreeSet::new());
+    }
+    let names: Vec<String> = conn
+        .query("SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE SPACE_TYPE = 'General' AND NAME <> 'mysql'")
+        .map_err(|e| fail(&e))?;
+    Ok(names.into_iter().collect())
+}
+
 /// How many events it has.
 ///
 /// # Errors

@@ -21,6 +21,8 @@ pub struct Login<'a> {
     pub user: &'a str,
     /// Its password.
     pub password: &'a str,
+    /// The server is MySQL: the tool may ask it for its public key, or caching_sha2_password fails where there is no TLS.
+    pub public_key: bool,
 }
 
 /// The file; dropping it deletes it.
@@ -137,9 +139,14 @@ fn option_file(login: &Login) -> Result<String> {
             quote("mysql.socket", login.socket)?
         )
     };
+    let key = if login.public_key {
+        "loose-get-server-public-key=1\n"
+    } else {
+        ""
+    };
     let user = quote("mysql.user", login.user)?;
     Ok(format!(
-        "[client]\n{place}user={user}\npassword={}\n",
+        "[client]\n{place}{key}user={user}\npassword={}\n",
         quote("mysql.password", login.password)?
     ))
 }
@@ -158,6 +165,7 @@ mod tests {
             socket: "",
             user: "a",
             password: "p\"\\#x",
+            public_key: false,
         };
         let c = Credentials::create(&dir, &login, &Launcher::default()).unwrap();
         assert_eq!(
@@ -186,12 +194,11 @@ mod tests {
             socket: "/run/my sql.sock",
             user: "u",
             password: "",
+            public_key: true,
         };
-        assert!(
-            option_file(&login)
-                .unwrap()
-                .contains("protocol=socket\nsocket=\"/run/my sql.sock\"\n")
-        );
+        assert!(option_file(&login).unwrap().contains(
+            "protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\n"
+        ));
         assert!(
             option_file(&Login {
                 password: "a\0b",

@@ -8,11 +8,12 @@ use crate::mysql::{
 };
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
+use crate::seed::coordinates::gtid::GtidSet;
 use crate::seed::record::{Load, Seed};
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// For statements of our own: FLUSH PRIVILEGES and RESET MASTER may wait for locks, but not for ever.
@@ -119,6 +120,23 @@ impl TargetServer {
         )))
     }
 
+    /// Refuses general tablespaces that this server does not have: a dump does not make them (error 3510 in mid-load).
+    ///
+    /// # Errors
+    /// Permanent, with their names.
+    pub fn check_tablespaces(&mut self, of_source: &BTreeSet<String>) -> Result<()> {
+        let own = info::general_tablespaces(&mut self.conn, self.server)?;
+        let missing: Vec<&str> = of_source.difference(&own).map(String::as_str).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "the source has general tablespaces, which a dump does not make: {}; create them here (CREATE TABLESPACE) or move \
+             their tables out of them",
+            missing.join(", ")
+        )))
+    }
+
     /// Bytes of its own tables.
     ///
     /// # Errors
@@ -174,11 +192,11 @@ impl TargetServer {
         control::execute(&mut self.conn, self.server.reset_binlog())
     }
 
-    /// What follows a load that went through: events off, accounts in force, GTID state set. Settings are put back by
-    /// [`TargetServer::put_back`].
+    /// What follows a load that went through: events off, GTID state set and proven. Settings are put back, and the accounts
+    /// put in force, by [`TargetServer::put_back_soon`].
     ///
     /// # Errors
-    /// If the server refuses.
+    /// If the server refuses, or its executed GTID set is not the dump's.
     pub fn complete(&mut self, ctx: &Context, coordinates: &Coordinates) -> Result<String> {
         let mut notes = String::new();
         if self.settings.disable_events_on_target {
@@ -186,19 +204,33 @@ impl TargetServer {
             notes = format!("{n} events disabled");
         }
         ctx.cancel().check()?;
-        control::execute(&mut self.conn, "FLUSH PRIVILEGES")?;
-        ctx.cancel().check()?;
-        if self.server.flavour == Flavour::MariaDb {
-            // In this order: errors 1947 and 1948 otherwise. A loaded mysql.gtid_slave_pos is on disk only.
-            self.reset_binlog()?;
-            let position = coordinates.gtid_slave_pos.as_deref().unwrap_or("");
-            control::execute(
-                &mut self.conn,
-                &format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position)),
-            )?;
+        match self.server.flavour {
+            Flavour::MariaDb => {
+                // In this order: errors 1947 and 1948 otherwise. A loaded mysql.gtid_slave_pos is on disk only.
+                self.reset_binlog()?;
+                let position = coordinates.gtid_slave_pos.as_deref().unwrap_or("");
+                let set = format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position));
+                control::execute(&mut self.conn, &set)?;
+            }
+            // The dump itself has set gtid_purged, and another RESET would lose it.
+            Flavour::MySql => self.prove_gtid_set(&coordinates.gtid_executed)?,
         }
         ctx.cancel().check()?;
         Ok(notes)
+    }
+
+    /// That the executed set is the dump's, no more and no less. A dump without one says nothing.
+    fn prove_gtid_set(&mut self, of_dump: &str) -> Result<()> {
+        if of_dump.is_empty() {
+            return Ok(());
+        }
+        let [executed] = self.variables(["gtid_executed"])?;
+        if GtidSet::parse(&executed)? == GtidSet::parse(of_dump)? {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "gtid_executed is {executed} after the load and not the dump's {of_dump}: something else writes to this server"
+        )))
     }
 
     /// Does `work` with this server; a cancellation of the stage meanwhile ends the statement that runs, which may wait for
@@ -316,15 +348,21 @@ impl TargetServer {
         control::put_back(&mut self.conn, &seed.put_back)
     }
 
-    /// The same, given up after eight seconds if the server does not answer; whoever owes it tries again later.
+    /// The same, given up after eight seconds if the server does not answer; whoever owes it tries again later. After a
+    /// `whole` load the source's accounts come into force as the last thing: with them MySQL takes the privileges of
+    /// this session.
     ///
     /// # Errors
     /// If the server refuses or does not answer.
-    pub fn put_back_soon(mut self, seed: &Seed) -> Result<()> {
+    pub fn put_back_soon(mut self, seed: &Seed, whole: bool) -> Result<()> {
         let seed = seed.clone();
         let (tx, done) = bounded(1);
         let body = move || {
-            let _ = tx.send(self.put_back(&seed)); // nobody waits any more: fine
+            let result = self.put_back(&seed).and_then(|()| match whole {
+                true => control::execute(&mut self.conn, "FLUSH PRIVILEGES"),
+                false => Ok(()),
+            });
+            let _ = tx.send(result); // nobody waits any more: fine
         };
         let thread = std::thread::Builder::new()
             .name("put-back".into())

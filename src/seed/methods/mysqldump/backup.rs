@@ -3,7 +3,7 @@
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
-use crate::mysql::{Endpoint, Server, connect, control, info};
+use crate::mysql::{Endpoint, Flavour, Server, connect, control, info};
 use crate::process::{Credentials, Job, Login, Running, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
@@ -52,6 +52,7 @@ impl Mysqldump {
             socket: "",
             user: &source.user,
             password: source.password.reveal(),
+            public_key: facts.server.flavour == Flavour::MySql,
         };
         let credentials =
             Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
@@ -171,6 +172,13 @@ impl Mysqldump {
             }
         })?;
         exit.check()?;
+        // mysqldump ends with 0 although it was refused what it needs for a part of the dump (PROCESS for tablespaces).
+        if let Some(line) = exit.stderr.lines().find(|l| l.contains("Error:")) {
+            return Err(Error::permanent(format!(
+                "the dump of {} is not whole: {line}",
+                source.name()
+            )));
+        }
         if !exit.stderr.trim().is_empty() {
             log::warn!("dump of {}: {}", source.name(), exit.stderr.trim());
         }

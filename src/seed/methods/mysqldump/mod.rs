@@ -65,11 +65,6 @@ impl SeedMethod for Mysqldump {
 
     fn available(&self) -> Result<()> {
         let flavours = match self.flavour() {
-            Some(Flavour::MySql) => {
-                return Err(Error::permanent(
-                    "MySQL servers are not supported by this version yet, only MariaDB",
-                ));
-            }
             Some(f) => vec![f],
             None => vec![Flavour::MariaDb, Flavour::MySql],
         };

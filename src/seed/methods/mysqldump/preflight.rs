@@ -112,8 +112,16 @@ impl Mysqldump {
         let mut conn = patient(source).map_err(reach)?;
         let server = Server::ask(&mut conn).map_err(reach)?;
         fits(server, target.server)?;
-        let [own_id, own_case, datadir] = target.variables(["server_id", VAR_CASE, "datadir"])?;
+        let [own_id, own_uuid, own_case, datadir] =
+            target.variables(["server_id", "server_uuid", VAR_CASE, "datadir"])?;
         let mut of_source = |name| info::global(&mut conn, name).map(Option::unwrap_or_default);
+        let uuid = of_source("server_uuid").map_err(reach)?;
+        if !uuid.is_empty() && uuid == own_uuid {
+            return Err(Error::permanent(format!(
+                "{who} and target have the same server_uuid = {uuid}: they are one server, or one was made from the other's \
+                 files; remove auto.cnf from the target's data directory and restart it"
+            )));
+        }
         if of_source("server_id").map_err(reach)? == own_id {
             return Err(Error::permanent(format!(
                 "{who} and target have the same server_id = {own_id}: they may be the same server; give each its own"
@@ -129,6 +137,7 @@ impl Mysqldump {
         writes_binlog(&mut conn, server, &who)?;
         self.check_account(&mut conn)?;
         target.check_events(info::events(&mut conn, server)?)?;
+        target.check_tablespaces(&info::general_tablespaces(&mut conn, server)?)?;
         let schemas = info::schemas(&mut conn, server).map_err(reach)?;
         target.check_engines(&schemas)?;
         let bytes = schemas.values().map(|s| s.size).sum();

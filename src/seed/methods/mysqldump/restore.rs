@@ -3,7 +3,7 @@
 use super::backup::{name_of, read_header};
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, connect, control};
+use crate::mysql::{Endpoint, Flavour, connect, control};
 use crate::process::{Credentials, Job, Login, Running, feed_from};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
@@ -47,9 +47,10 @@ impl Mysqldump {
         ctx.cancel().check()?;
 
         let result = self.fill(ctx, &mut target, dump, size, &header.coordinates);
+        let whole = result.is_ok();
         let settled = ctx
             .seed()
-            .and_then(|s| target.put_back_soon(&s))
+            .and_then(|s| target.put_back_soon(&s, whole))
             .and_then(|()| ctx.update(|s| s.put_back.clear()));
         if let Err(e) = &settled {
             log::error!("settings of MySQL are not put back yet: {e}");
@@ -91,6 +92,7 @@ impl Mysqldump {
             socket: &mysql.socket,
             user: &mysql.user,
             password: mysql.password.reveal(),
+            public_key: target.server.flavour == Flavour::MySql,
         };
         let credentials =
             Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
