@@ -37,7 +37,7 @@ pub fn serve(file: &Path) -> Result<()> {
     signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
     let loaded = config::load(file)?;
     let config = Arc::new(loaded.config);
-    logging::start(&config.logging)?;
+    let log_file = logging::start(&config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::cli::VERSION);
     for warning in &loaded.warnings {
         log::warn!("{}: {warning}", file.display());
@@ -93,9 +93,14 @@ pub fn serve(file: &Path) -> Result<()> {
     loop {
         match signal::wait().map_err(|e| Error::io("cannot wait for signals", &e))? {
             Order::Stop => break,
-            Order::Reload => log::warn!(
-                "SIGHUP: this version cannot reload its configuration; restart the agent"
-            ),
+            // Before and after: in the old file stands where it ends, in the new one where it begins.
+            Order::Reload => {
+                log::info!("SIGHUP: the log file is opened anew; changed settings need a restart");
+                match log_file.reopen() {
+                    Ok(()) => log::info!("SIGHUP: the log file was opened anew"),
+                    Err(e) => log::error!("{e}"),
+                }
+            }
         }
     }
     log::info!("stopping");

@@ -32,7 +32,10 @@ pub fn binlog_off(conn: &mut Conn) -> Result<()> {
 
 /// What a load needs the server to be, as (variable, value while loading). `None`: the dump itself changes it, and a load that
 /// is cut short would leave it so.
-const WHILE_LOADING: [(&str, Option<&str>); 7] = [
+const WHILE_LOADING: [(&str, Option<&str>); 8] = [
+    // Each statement of a load is a transaction; a server that dies in mid-load needs a new seed in any case, so the redo log
+    // need not be on the disk after each.
+    ("innodb_flush_log_at_trx_commit", Some("2")),
     // A row may be longer in the dump than in the server, in hex twice as long, and must fit one statement.
     ("max_allowed_packet", Some("1073741824")),
     // The DROP before each routine must not take along the grants on it, which have been loaded before.

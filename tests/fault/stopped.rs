@@ -1,6 +1,6 @@
 //! SIGTERM, and MySQL that is down or hangs.
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::Mariadb;
 use crate::support::pair::{Pair, files_in};
 use crate::support::{processes_with, wait_for};
@@ -192,4 +192,36 @@ fn mysql_hangs() {
             .then_some(())
     });
     pair.must_seed(3);
+}
+
+/// logrotate moves the log and sends SIGHUP, which ended the Go agent (D47).
+#[test]
+fn sighup_opens_the_log_anew_and_nothing_else() {
+    let scratch = crate::support::Scratch::new("log");
+    let log = scratch.0.join("agent.log");
+    let lines = vec![("logging", format!("file = {log:?}"))];
+    let db = Mariadb::start("127.0.0.1", "");
+    let mut agent = Agent::start_with(
+        &db,
+        &Changes {
+            lines,
+            ..Changes::default()
+        },
+    );
+    let pid = agent.pid();
+    std::fs::rename(&log, scratch.0.join("agent.log.1")).expect("rotate");
+    std::process::Command::new("kill")
+        .args(["-HUP", &pid.to_string()])
+        .status()
+        .expect("kill");
+    wait_for("a new log", Duration::from_secs(5), || {
+        std::fs::read_to_string(&log)
+            .ok()
+            .filter(|t| t.contains("opened anew"))
+    });
+    agent.json("/api/get-agent-data");
+    assert_eq!(agent.pid(), pid);
+    agent.terminate();
+    let text = std::fs::read_to_string(&log).expect("log");
+    assert!(text.contains("stopped"), "{text}");
 }

@@ -215,6 +215,8 @@ impl TargetServer {
             // The dump itself has set gtid_purged, and another RESET would lose it.
             Flavour::MySql => self.prove_gtid_set(&coordinates.gtid_executed)?,
         }
+        // What the relaxed setting has left to the kernel goes to the disk before anybody is told that it is there.
+        control::execute(&mut self.conn, "FLUSH ENGINE LOGS")?;
         ctx.cancel().check()?;
         Ok(notes)
     }
