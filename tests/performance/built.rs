@@ -28,11 +28,15 @@ fn build() -> Program {
         && PathBuf::from(String::from_utf8_lossy(&libdir.stdout).trim()).is_dir();
     let goal = if is_static { "static" } else { "build" };
     eprintln!("make {goal}: the first time this takes some minutes");
-    let made = Command::new("make")
-        .arg(goal)
-        .current_dir(project())
-        .output()
-        .expect("make");
+    let mut make = Command::new("make");
+    make.arg(goal).current_dir(project());
+    // What `cargo test` has set for this process would make crates build anew that look at it.
+    for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("CARGO_")) {
+        if name != "CARGO_HOME" {
+            make.env_remove(name);
+        }
+    }
+    let made = make.output().expect("make");
     assert!(
         made.status.success(),
         "make {goal}: {}",
