@@ -37,7 +37,7 @@ demo: build
 	SERVER=$(SERVER) contrib/demo.sh
 
 test: rust
-	tests/rig/fetch.sh mariadb
+	tests/rig/fetch.sh mariadb mysql
 	cargo build --locked
 	@tests/rig/count.sh cargo test --locked --no-fail-fast
 

@@ -345,11 +345,7 @@ impl<'a> Drive<'a> {
 
 /// `Coordinates: binlog.000002:314, GTID 0-1-22`
 fn coordinates(m: &Metadata) -> String {
-    let gtid = m
-        .gtid_slave_pos
-        .as_deref()
-        .filter(|g| !g.is_empty())
-        .map_or(String::new(), |g| format!(", GTID {g}"));
+    let gtid = m.gtid().map_or(String::new(), |g| format!(", GTID {g}"));
     format!("Coordinates: {}:{}{gtid}", m.log_file, m.log_pos)
 }
 

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, info, quote_text};
 use crate::seed::Method;
 
+mod mysql_only;
+
 /// What the checks have found out, for the stages after them.
 pub struct Plan {
     /// The chosen method.
@@ -21,11 +23,15 @@ pub struct Plan {
     pub target_port: u16,
     /// The target's replication as it was.
     pub channels: Vec<Channel>,
-    /// True if the source itself replicates, and not by GTID.
-    pub source_without_gtid: bool,
-    /// The target's read_only as it was.
-    pub read_only: String,
+    /// True if `--replication auto` means position: the source itself replicates and not by GTID (MariaDB), or gtid_mode is
+    /// not ON on both (MySQL).
+    pub without_gtid: bool,
+    /// The target's settings of [`READ_ONLY`] as they were; empty where the server has no such variable.
+    pub read_only: [String; 2],
 }
+
+/// Variables that a seed leaves as they are.
+pub const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
 /// What was found so far.
 struct Findings<'a> {
@@ -74,8 +80,8 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         source_port: ports.0.unwrap_or_default(),
         target_port: ports.1.unwrap_or_default(),
         channels: Vec::new(),
-        source_without_gtid: false,
-        read_only: String::new(),
+        without_gtid: false,
+        read_only: Default::default(),
     };
     if let (Some(mut source), Some(mut target)) = (source, target) {
         if let Err(e) = servers(options, &mut source, &mut target, &mut plan, &mut f) {
@@ -172,10 +178,6 @@ fn servers(
         f.problem("source and target are of two families, which do not mix in a seed");
         return Ok(());
     }
-    if s.flavour == Flavour::MySql {
-        f.problem("MySQL servers are not supported by this version yet, only MariaDB");
-        return Ok(());
-    }
     versions(s, t, f);
     let ids = (source.global("server_id")?, target.global("server_id")?);
     if ids.0 == ids.1 {
@@ -183,6 +185,9 @@ fn servers(
             "source and target have the same server_id = {}: give each its own in its my.cnf",
             ids.0
         ));
+    }
+    if s.flavour == Flavour::MySql {
+        mysql_only::check(o, source, target, plan, f)?;
     }
     source_part(o, source, plan, f)?;
     target_part(o, target, plan, f)?;
@@ -205,28 +210,30 @@ fn versions(source: Server, target: Server, f: &mut Findings) {
 }
 
 fn source_part(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findings) -> Result<()> {
+    let log_updates = source.server.log_replica_updates();
     if !source.ask(|c, _| info::is_on(c, "log_bin"))? {
         f.problem("the source writes no binary log: set log_bin in its my.cnf and restart it");
     }
     let channels = source.channels()?;
     if let Some(c) = channels.first()
-        && !source.ask(|c, _| info::is_on(c, "log_slave_updates"))?
+        && !source.ask(|c, _| info::is_on(c, log_updates))?
     {
         f.problem(format!(
-            "the source is a replica of {} without log_slave_updates: set it in its my.cnf and restart it",
+            "the source is a replica of {} without {log_updates}: set it in its my.cnf and restart it",
             c.source.0
         ));
     }
-    plan.source_without_gtid = channels.iter().any(|c| c.using_gtid == "No");
+    plan.without_gtid |= channels.iter().any(|c| c.using_gtid == "No");
     if !o.connect {
         return Ok(());
     }
     // The target will have these accounts.
-    if !source.may(&["SUPER", "REPLICATION SLAVE ADMIN"])? {
+    if !source.may_replicate()? {
         f.problem(format!(
-            "--mysql-user {} lacks REPLICATION SLAVE ADMIN (SUPER) on the source, whose accounts the target will have: it \
-             could not connect replication; grant it, or use --no-connect",
-            o.mysql.user
+            "--mysql-user {} lacks {} on the source, whose accounts the target will have: it could not connect replication; \
+             grant it, or use --no-connect",
+            o.mysql.user,
+            source.server.replica_privilege()
         ));
     }
     if let Some(login) = o.replication.as_ref().filter(|_| o.connect_to.is_none()) {
@@ -245,7 +252,9 @@ fn source_part(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findings) 
 }
 
 fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) -> Result<()> {
-    plan.read_only = target.global("read_only")?;
+    for (kept, name) in plan.read_only.iter_mut().zip(READ_ONLY) {
+        *kept = target.global(name)?;
+    }
     plan.channels = target.channels()?;
     // Without PROCESS the list of connections shows one's own only, and replicas would go unseen.
     if !target.may(&["PROCESS"])? {
@@ -278,10 +287,10 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
             f.problem(format!(
                 "the target is a replica of {from}: use --force if it may be overwritten"
             ));
-        } else if !target.may(&["SUPER", "REPLICATION SLAVE ADMIN"])? || !target.may(&["RELOAD"])? {
+        } else if !target.may_replicate()? || !target.may(&["RELOAD"])? {
+            let (privilege, word) = (target.server.replica_privilege(), target.server.replica());
             f.problem(format!(
-                "--mysql-user {} lacks REPLICATION SLAVE ADMIN (SUPER) or RELOAD on the target: both are needed for STOP SLAVE \
-                 and RESET SLAVE ALL",
+                "--mysql-user {} lacks {privilege} or RELOAD on the target: both are needed for STOP {word} and RESET {word} ALL",
                 o.mysql.user
             ));
         } else {
@@ -296,7 +305,12 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
              --replication-password-file, or --no-connect",
         );
     }
-    if o.connect && o.connect_to.is_some() && o.mode == Mode::Auto && plan.source_without_gtid {
+    if target.server.flavour == Flavour::MariaDb
+        && o.connect
+        && o.connect_to.is_some()
+        && o.mode == Mode::Auto
+        && plan.without_gtid
+    {
         f.problem("--connect-to needs GTID, and the source replicates without: add --replication gtid if all have GTIDs");
     }
     Ok(())

@@ -1,5 +1,4 @@
 //! The target's replication: stopping what there was, and connecting it to the source after the copy (agent-api-v2 3.6).
-//! MariaDB only in this version.
 
 use super::agent::Metadata;
 use super::options::{Mode, Options};
@@ -7,10 +6,12 @@ use super::preflight::Plan;
 use super::progress::Screen;
 use super::sql::{Channel, Db, Statement};
 use crate::error::{Error, Result};
-use crate::mysql::quote_text;
+use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
+use crate::seed::coordinates::gtid::GtidSet;
 use std::time::{Duration, Instant};
 
+mod checks;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ const NOWHERE: &str = "_";
 /// From where the target replicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// MariaDB's gtid_slave_pos.
+    /// MariaDB's gtid_slave_pos, or the GTID set that MySQL has executed.
     Gtid(String),
     /// Binary log and position of the copied server.
     Position(String, u64),
@@ -44,9 +45,10 @@ pub struct Connected {
 /// # Errors
 /// The server's.
 pub fn pause(target: &mut Db, channels: &[Channel]) -> Result<()> {
+    let server = target.server;
     channels
         .iter()
-        .try_for_each(|c| target.run(&named("STOP SLAVE", &c.name, "")))
+        .try_for_each(|c| target.run(&Statement::plain(server.stop_replica(&c.name))))
 }
 
 /// Starts those channels again that ran when `channels` was read: the seed has failed and the data are as before.
@@ -54,10 +56,11 @@ pub fn pause(target: &mut Db, channels: &[Channel]) -> Result<()> {
 /// # Errors
 /// The server's.
 pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
+    let server = target.server;
     channels
         .iter()
         .filter(|c| c.runs())
-        .try_for_each(|c| target.run(&named("START SLAVE", &c.name, "")))
+        .try_for_each(|c| target.run(&Statement::plain(server.start_replica(&c.name))))
 }
 
 /// Gives up the target's replication for good, just before its data are overwritten: even a restart of its server in mid-load
@@ -67,25 +70,26 @@ pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
 /// The server's.
 pub fn give_up(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
     for c in channels {
-        if keep_account && c.name.is_empty() {
-            target.run(&Statement::plain(format!(
-                "CHANGE MASTER TO MASTER_HOST={}",
-                quote_text(NOWHERE)
-            )))?;
-        } else {
-            target.run(&named("RESET SLAVE", &c.name, " ALL"))?;
-        }
+        forget(target.server, &c.name, keep_account)
+            .into_iter()
+            .try_for_each(|text| target.run(&Statement::plain(text)))?;
     }
     Ok(())
 }
 
-fn named(verb: &str, channel: &str, tail: &str) -> Statement {
-    let name = if channel.is_empty() {
-        String::new()
-    } else {
-        format!(" {}", quote_text(channel))
-    };
-    Statement::plain(format!("{verb}{name}{tail}"))
+fn forget(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
+    if !keep_account || !channel.is_empty() {
+        return vec![server.reset_replica_all(channel)];
+    }
+    let nowhere = server.change_source(&Source {
+        host: NOWHERE,
+        ..Source::default()
+    });
+    match server.flavour {
+        Flavour::MariaDb => vec![nowhere],
+        // Threads that left gaps would make the server refuse the change (1802).
+        Flavour::MySql => vec![server.reset_replica(channel), nowhere],
+    }
 }
 
 /// By `--replication`, and by what there is.
@@ -93,7 +97,7 @@ fn named(verb: &str, channel: &str, tail: &str) -> Statement {
 /// # Errors
 /// If GTID is asked for, or needed for `--connect-to`, and the copy has none.
 pub fn start_from(options: &Options, plan: &Plan, metadata: &Metadata) -> Result<From> {
-    let gtid = metadata.gtid_slave_pos.as_deref().filter(|g| !g.is_empty());
+    let gtid = metadata.gtid();
     let position = From::Position(metadata.log_file.clone(), metadata.log_pos);
     let from = match (options.mode, gtid) {
         (Mode::Gtid, None) => {
@@ -102,7 +106,7 @@ pub fn start_from(options: &Options, plan: &Plan, metadata: &Metadata) -> Result
             ));
         }
         (Mode::Position, _) | (Mode::Auto, None) => position,
-        (Mode::Auto, Some(_)) if plan.source_without_gtid => position,
+        (Mode::Auto, Some(_)) if plan.without_gtid => position,
         (_, Some(gtid)) => From::Gtid(gtid.to_string()),
     };
     if options.connect_to.is_some() && matches!(from, From::Position(..)) {
@@ -121,30 +125,22 @@ pub fn address(options: &Options, plan: &Plan) -> (String, u16) {
     }
 }
 
-/// `CHANGE MASTER TO` with the account, if one is given.
-fn change_master(options: &Options, (host, port): &(String, u16), from: &From) -> Statement {
-    let mut text = format!(
-        "CHANGE MASTER TO MASTER_HOST={}, MASTER_PORT={port}",
-        quote_text(host)
-    );
-    let mut secret = String::new();
-    if let Some(login) = &options.replication {
-        secret = quote_text(login.password.reveal());
-        text.push_str(&format!(
-            ", MASTER_USER={}, MASTER_PASSWORD={secret}",
-            quote_text(&login.user)
-        ));
+/// The default channel's source, with the account if one is given.
+fn change_source(server: Server, options: &Options, to: &(String, u16), from: &From) -> Statement {
+    let login = options.replication.as_ref();
+    let text = server.change_source(&Source {
+        host: &to.0,
+        port: Some(to.1),
+        login: login.map(|l| (l.user.as_str(), l.password.reveal())),
+        start: Some(match from {
+            From::Gtid(_) => Start::Gtid,
+            From::Position(file, position) => Start::Position(file, *position),
+        }),
+    });
+    match login {
+        Some(l) => Statement::with_secret(text, quote_text(l.password.reveal())),
+        None => Statement::plain(text),
     }
-    match from {
-        From::Gtid(_) => text.push_str(", MASTER_USE_GTID=slave_pos"),
-        From::Position(file, position) => {
-            text.push_str(&format!(
-                ", MASTER_LOG_FILE={}, MASTER_LOG_POS={position}, MASTER_USE_GTID=no",
-                quote_text(file)
-            ));
-        }
-    }
-    Statement::with_secret(text, secret)
 }
 
 /// Connects the target and waits until both threads run; then the checks.
@@ -174,16 +170,12 @@ pub fn connect(
         .filter(|c| !(keep && c.name.is_empty()))
         .collect();
     give_up(&mut target, &forgotten, false)?;
-    if let From::Gtid(gtid) = &from
-        && target.global("gtid_slave_pos")? != *gtid
-    {
-        target.run(&Statement::plain(format!(
-            "SET GLOBAL gtid_slave_pos = {}",
-            quote_text(gtid)
-        )))?;
+    if let From::Gtid(gtid) = &from {
+        begin_at(&mut target, gtid)?;
     }
-    target.run(&change_master(o, &to, &from))?;
-    target.run(&Statement::plain("START SLAVE"))?;
+    let server = target.server;
+    target.run(&change_source(server, o, &to, &from))?;
+    target.run(&Statement::plain(server.start_replica("")))?;
     let how = match &from {
         From::Gtid(gtid) => format!("GTID {gtid}"),
         From::Position(file, position) => format!("{file}:{position}"),
@@ -193,8 +185,29 @@ pub fn connect(
         to.0, to.1
     ));
     let line = wait_until_it_runs(&mut target, cancel)?;
-    let wrong = checks(&mut target, plan, &to, screen)?;
+    let wrong = checks::all(&mut target, o, plan, &to, screen, cancel)?;
     Ok(Connected { line, wrong })
+}
+
+/// On MariaDB the position is set here. On MySQL the load has set it, and without it all would be applied a second time.
+fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
+    if target.server.flavour == Flavour::MariaDb {
+        return match target.global("gtid_slave_pos")? == gtid {
+            true => Ok(()),
+            false => target.run(&Statement::plain(format!(
+                "SET GLOBAL gtid_slave_pos = {}",
+                quote_text(gtid)
+            ))),
+        };
+    }
+    let missing = GtidSet::parse(gtid)?.minus(&target.gtid_executed()?);
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::permanent(format!(
+            "gtid_executed of the target lacks {} of the copy: somebody has reset it, or the load has not set gtid_purged; seed anew",
+            super::agent::shortened(&missing.to_string())
+        ))),
+    }
 }
 
 fn default_channel(target: &mut Db) -> Result<Channel> {
@@ -261,57 +274,4 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
         text.push_str(&format!(" after {} s", LIMIT.as_secs()));
     }
     Some(Error::permanent(text))
-}
-
-/// That the replica is the one that was asked for.
-fn checks(
-    target: &mut Db,
-    plan: &Plan,
-    to: &(String, u16),
-    screen: &Screen,
-) -> Result<Vec<String>> {
-    let mut wrong = Vec::new();
-    let c = default_channel(target)?;
-    if &c.source != to {
-        wrong.push(format!(
-            "the target replicates from {}:{}, not from {}:{}",
-            c.source.0, c.source.1, to.0, to.1
-        ));
-    }
-    let own = errant(
-        &target.global("gtid_binlog_state")?,
-        &target.global("server_id")?,
-    );
-    if !own.is_empty() {
-        wrong.push(format!(
-            "the target has transactions of its own ({own}): something writes to it; find it, set read_only, and seed anew"
-        ));
-    }
-    let events = target.column("SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'")?;
-    if !events.is_empty() {
-        screen.warn(&format!(
-            "{} events are enabled on the target and run there as well as on the source when event_scheduler is ON: {}",
-            events.len(),
-            events.join(", ")
-        ));
-    }
-    let read_only = target.global("read_only")?;
-    if read_only != plan.read_only {
-        screen.warn(&format!(
-            "read_only of the target is {read_only}, it was {}",
-            plan.read_only
-        ));
-    }
-    Ok(wrong)
-}
-
-/// Those GTIDs (domain-server-sequence) of a binary log that come from the server itself.
-fn errant(state: &str, server_id: &str) -> String {
-    let own = |gtid: &&str| gtid.split('-').nth(1) == Some(server_id);
-    state
-        .split(',')
-        .map(str::trim)
-        .filter(own)
-        .collect::<Vec<_>>()
-        .join(", ")
 }

@@ -3,7 +3,8 @@
 use super::options::Login;
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::mysql::{Endpoint, Server, connect, info};
+use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::seed::coordinates::gtid::GtidSet;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub struct Channel {
     pub sql_error: (u32, String),
     /// Seconds behind; `None` while it does not replicate.
     pub lag: Option<u64>,
-    /// `No`, `Slave_Pos` or `Current_Pos` (MariaDB).
+    /// `No`, `Slave_Pos` or `Current_Pos` on MariaDB, else empty.
     pub using_gtid: String,
 }
 
@@ -164,19 +165,23 @@ impl Db {
         let query = self.server.replica_status();
         let [io, sql, host, lag] = self.server.replica_columns();
         let port = host.replace("Host", "Port");
+        let name = match self.server.flavour {
+            Flavour::MariaDb => "Connection_name",
+            Flavour::MySql => "Channel_Name",
+        };
         let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
         let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
         Ok(rows
             .iter()
             .map(|row| {
-                let text = |name: &str| {
-                    row.get_opt::<String, _>(name)
+                let text = |column: &str| {
+                    row.get_opt::<String, _>(column)
                         .and_then(std::result::Result::ok)
                         .unwrap_or_default()
                 };
-                let number = |name: &str| text(name).parse::<u32>().unwrap_or(0);
+                let number = |column: &str| text(column).parse::<u32>().unwrap_or(0);
                 Channel {
-                    name: text("Connection_name"),
+                    name: text(name),
                     source: (text(host), text(&port).parse().unwrap_or(0)),
                     io: text(io),
                     sql: text(sql),
@@ -187,6 +192,23 @@ impl Db {
                 }
             })
             .collect())
+    }
+
+    /// The transactions that a MySQL server has executed. Not by SHOW VARIABLES, which cuts long values.
+    ///
+    /// # Errors
+    /// The server's, or if the answer is no GTID set.
+    pub fn gtid_executed(&mut self) -> Result<GtidSet> {
+        let found = self.column("SELECT @@GLOBAL.gtid_executed")?;
+        GtidSet::parse(&found.concat()).map_err(|e| e.context(&self.name))
+    }
+
+    /// True if the session's account may use the replica's statements.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn may_replicate(&mut self) -> Result<bool> {
+        self.may(&["SUPER", self.server.replica_privilege()])
     }
 
     /// True if the session's account has one of the privileges globally, or all of them.
@@ -290,6 +312,10 @@ mod tests {
         assert!(!grants_one(
             "GRANT ALL PRIVILEGES ON `shop`.* TO `o`@`%`",
             &wanted
+        ));
+        assert!(grants_one(
+            "GRANT SYSTEM_USER,REPLICATION_SLAVE_ADMIN ON *.* TO `o`@`%`",
+            &["SUPER", "REPLICATION_SLAVE_ADMIN"]
         ));
         assert!(!grants_one(
             "GRANT REPLICATION SLAVE ON *.* TO `o`@`%`",

@@ -3,9 +3,11 @@
 mod connect;
 pub mod control;
 pub mod info;
+mod replication;
 mod server;
 
 pub use connect::{Endpoint, connect, failure};
+pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};
 
 /// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session

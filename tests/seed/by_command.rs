@@ -1,27 +1,30 @@
 //! Whole seeds by the `seed` command, without an orchestrator.
 
 use crate::support::agent::{Agent, Changes};
-use crate::support::mariadb::{AGENT_PASSWORD, Mariadb, REPL_PASSWORD};
+use crate::support::mariadb::MariadbKind;
+use crate::support::server::{AGENT_PASSWORD, Kind, REPL_PASSWORD, Server};
 use crate::support::writer::Writer;
 use crate::support::{Scratch, binary, free_port};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Output};
 
-struct Pair {
-    source_db: Mariadb,
-    target_db: Mariadb,
-    source: Agent,
-    target: Agent,
+/// A source and a target with an agent each, and the files that `seed` wants.
+pub struct Pair<K: Kind> {
+    pub source_db: Server<K>,
+    pub target_db: Server<K>,
+    pub source: Agent,
+    pub target: Agent,
     listen: String,
     scratch: Scratch,
 }
 
-impl Pair {
-    fn start() -> Self {
-        let source_db = Mariadb::start("127.0.0.1", "");
-        let target_db = Mariadb::start("127.0.0.2", "");
+impl<K: Kind> Pair<K> {
+    /// More lines for both my.cnf.
+    pub fn start(cnf: &str) -> Self {
+        let source_db = Server::start("127.0.0.1", cnf);
+        let target_db = Server::start("127.0.0.2", cnf);
         let port = free_port("127.0.0.1");
-        let agent = |db: &Mariadb| {
+        let agent = |db: &Server<K>| {
             // The name under which it registers is the name under which `seed` is told of it.
             let lines = vec![
                 ("common", format!("hostname = {:?}", db.host)),
@@ -58,8 +61,24 @@ impl Pair {
         }
     }
 
+    /// Runs `seed` with the replication account and more arguments.
+    pub fn seed(&self, more: &[&str]) -> Output {
+        let file = self.password_file("repl");
+        let account = [
+            "--replication-user",
+            "repl",
+            "--replication-password-file",
+            &file,
+        ];
+        self.run(&[&account, more].concat())
+    }
+
+    pub fn password_file(&self, name: &str) -> String {
+        self.scratch.0.join(name).display().to_string()
+    }
+
     /// Runs `seed` with more arguments.
-    fn seed(&self, more: &[&str]) -> Output {
+    pub fn run(&self, more: &[&str]) -> Output {
         let of = |a: &Agent| format!("{}:{}", a.address, a.port);
         let mut cmd = Command::new(binary());
         cmd.args([
@@ -76,13 +95,9 @@ impl Pair {
             "200ms",
             "--mysql-user",
             "agent",
-        ])
-        .arg("--mysql-password-file")
-        .arg(self.scratch.0.join("agent"));
-        if !more.contains(&"--replication-user") {
-            cmd.args(["--replication-user", "repl", "--replication-password-file"])
-                .arg(self.scratch.0.join("repl"));
-        }
+            "--mysql-password-file",
+            &self.password_file("agent"),
+        ]);
         let out = cmd.args(more).output().expect("seed runs");
         println!(
             "{}{}",
@@ -107,7 +122,7 @@ impl Pair {
 }
 
 fn whole(replication: &str, using_gtid: &str) {
-    let pair = Pair::start();
+    let pair = Pair::<MariadbKind>::start("");
     pair.source_db.sql("CREATE DATABASE shop");
     pair.source_db
         .sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
@@ -156,7 +171,7 @@ fn by_position() {
 /// What cannot work is said before anything is touched, and nothing is lost; `--force` takes a replica.
 #[test]
 fn refusals_and_force() {
-    let pair = Pair::start();
+    let pair = Pair::<MariadbKind>::start("");
     pair.target_db.sql("CREATE DATABASE precious");
     pair.target_db
         .sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 42 AS n");

@@ -3,7 +3,9 @@
 mod support;
 
 mod by_command;
+mod by_command_mysql;
 mod by_http;
+mod by_http_mysql;
 mod content;
 mod differences;
 mod target_state;

@@ -1,7 +1,7 @@
 //! An agent: the real binary, with a configuration of its own.
 
-use super::mariadb::{AGENT_PASSWORD, Mariadb};
-use super::{Scratch, binary, free_port, tool_path, wait_for};
+use super::server::{AGENT_PASSWORD, Database};
+use super::{Scratch, binary, free_port, path_with, wait_for};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -31,14 +31,14 @@ pub struct Changes {
 
 impl Agent {
     /// The usual agent beside `db`, ready to answer.
-    pub fn start(db: &Mariadb) -> Self {
+    pub fn start(db: &impl Database) -> Self {
         Self::start_with(db, &Changes::default())
     }
 
-    pub fn start_with(db: &Mariadb, changes: &Changes) -> Self {
+    pub fn start_with(db: &impl Database, changes: &Changes) -> Self {
         let scratch = Scratch::new("agent");
         let dir = scratch.0.clone();
-        let port = free_port(&db.host);
+        let port = free_port(db.host());
         let hostname = format!("host-{port}.test");
         std::fs::create_dir_all(dir.join("backup")).expect("backup-dir");
         std::fs::write(
@@ -46,7 +46,7 @@ impl Agent {
             configuration(&dir, port, &hostname, db, changes),
         )
         .expect("configuration");
-        let mut path = tool_path();
+        let mut path = path_with(&db.tool_dir());
         if let Some(first) = &changes.path_first {
             path = format!("{}:{path}", first.display());
         }
@@ -56,7 +56,7 @@ impl Agent {
             .build();
         let mut agent = Self {
             child: None,
-            address: db.host.clone(),
+            address: db.host().into(),
             port,
             hostname,
             dir,
@@ -208,7 +208,7 @@ fn configuration(
     dir: &std::path::Path,
     port: u16,
     hostname: &str,
-    db: &Mariadb,
+    db: &impl Database,
     changes: &Changes,
 ) -> String {
     let agents_port = if changes.agents_port == 0 {
@@ -222,7 +222,7 @@ fn configuration(
             "common",
             vec![
                 format!("port = {port}"),
-                format!("listen-address = {:?}", db.host),
+                format!("listen-address = {:?}", db.host()),
                 format!("hostname = {hostname:?}"),
                 format!("backup-dir = {:?}", dir.join("backup")),
                 format!("state-dir = {:?}", dir.join("state")),
@@ -244,8 +244,8 @@ fn configuration(
         (
             "mysql",
             vec![
-                format!("host = {:?}", db.host),
-                format!("port = {}", db.port),
+                format!("host = {:?}", db.host()),
+                format!("port = {}", db.port()),
                 "user = \"agent\"".into(),
                 format!("password = {AGENT_PASSWORD:?}"),
                 format!("service-status-command = {}", q(db.service("status"))),

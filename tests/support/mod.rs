@@ -1,13 +1,15 @@
-//! What all integration tests share: real MariaDB servers, real agents, an orchestrator's registration endpoint, and a player
+//! What all integration tests share: real servers, real agents, an orchestrator's registration endpoint, and a player
 //! that drives a seed over HTTP as orchestrator does (agent-api-v2 3.3).
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod agent;
 pub mod fake;
 pub mod mariadb;
+pub mod mysqld;
 pub mod pair;
 pub mod player;
 pub mod registry;
+pub mod server;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
@@ -25,29 +27,44 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_orchestrator-agent")
 }
 
-/// Where servers and tools are, fetched at the first call.
+/// Where MariaDB's servers and tools are, fetched at the first call.
 pub fn rig() -> PathBuf {
     static FETCH: Once = Once::new();
+    fetched("mariadb", &FETCH)
+}
+
+/// The same with MySQL's.
+pub fn rig_mysql() -> PathBuf {
+    static FETCH: Once = Once::new();
+    fetched("mysql", &FETCH)
+}
+
+fn fetched(kind: &str, fetch: &Once) -> PathBuf {
     let dir = std::env::var_os("RIG").map_or_else(|| project().join("target/rig"), PathBuf::from);
-    FETCH.call_once(|| {
+    fetch.call_once(|| {
         let status = std::process::Command::new(project().join("tests/rig/fetch.sh"))
-            .arg("mariadb")
+            .arg(kind)
             .env("RIG", &dir)
             .status()
             .expect("tests/rig/fetch.sh runs");
         assert!(
             status.success(),
-            "tests/rig/fetch.sh mariadb failed: see above"
+            "tests/rig/fetch.sh {kind} failed: see above"
         );
     });
     dir
 }
 
-/// PATH on which the tools of the rig come first.
+/// PATH on which the tools of MariaDB's rig come first.
 pub fn tool_path() -> String {
+    path_with(&rig().join("mdb/bin"))
+}
+
+/// PATH on which `first` comes first.
+pub fn path_with(first: &Path) -> String {
     format!(
         "{}:{}",
-        rig().join("mdb/bin").display(),
+        first.display(),
         std::env::var("PATH").unwrap_or_default()
     )
 }

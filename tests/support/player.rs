@@ -1,18 +1,20 @@
 //! Drives a seed over HTTP as orchestrator does (agent-api-v2 3.3, 3.6), with a tick of a fraction of a second.
 
 use super::agent::Agent;
-use super::mariadb::{Mariadb, REPL_PASSWORD};
+use super::mariadb::{MariadbKind, REPL_PASSWORD};
+use super::mysqld::MysqldKind;
+use super::server::{Kind, Server};
 use mysql::prelude::Queryable;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-pub struct Player<'a> {
+pub struct Player<'a, K: Kind = MariadbKind> {
     pub id: i64,
     pub method: &'static str,
     pub target: &'a Agent,
     pub source: &'a Agent,
-    pub target_db: &'a Mariadb,
-    pub source_db: &'a Mariadb,
+    pub target_db: &'a Server<K>,
+    pub source_db: &'a Server<K>,
 }
 
 pub const TICK: Duration = Duration::from_millis(100);
@@ -24,7 +26,9 @@ impl Player<'_> {
         assert_eq!(status, 202, "{path}: {body}");
         assert_eq!(body, "Started", "{path}");
     }
+}
 
+impl<K: Kind> Player<'_, K> {
     /// Polls `seed-stage-state` until it is not Running; during Backup and Restore get-agent-data of both, as the server
     /// does. The last state.
     pub fn poll(&self, agent: &Agent, stage: &str) -> Value {
@@ -60,11 +64,11 @@ impl Player<'_> {
     }
 
     pub fn start_prepare(&self) {
-        Self::start(
+        Player::start(
             self.target,
             &format!("/api/prepare/{}/{}/Target", self.id, self.method),
         );
-        Self::start(
+        Player::start(
             self.source,
             &format!("/api/prepare/{}/{}/Source", self.id, self.method),
         );
@@ -78,7 +82,7 @@ impl Player<'_> {
 
     pub fn start_backup(&self) {
         let db = self.source_db;
-        Self::start(
+        Player::start(
             self.target,
             &format!(
                 "/api/backup/{}/{}/{}/{}",
@@ -93,7 +97,7 @@ impl Player<'_> {
     }
 
     pub fn start_restore(&self) {
-        Self::start(
+        Player::start(
             self.target,
             &format!("/api/restore/{}/{}", self.id, self.method),
         );
@@ -109,6 +113,24 @@ impl Player<'_> {
             .json(&format!("/api/get-metadata/{}/{}", self.id, self.method))
     }
 
+    pub fn cleanup(&self) {
+        Player::start(
+            self.target,
+            &format!("/api/cleanup/{}/{}/Target", self.id, self.method),
+        );
+        Player::start(
+            self.source,
+            &format!("/api/cleanup/{}/{}/Source", self.id, self.method),
+        );
+        self.must_complete(self.target, "Cleanup");
+        self.must_complete(self.source, "Cleanup");
+        for agent in [self.target, self.source] {
+            agent.json(&format!("/api/post-seed-cmd/{}", self.id));
+        }
+    }
+}
+
+impl Player<'_, MariadbKind> {
     /// 3.6: by position as the v2 server does, or by MariaDB GTID as the conductor does.
     pub fn connect(&self, gtid: bool) {
         let meta = self.metadata();
@@ -142,22 +164,6 @@ impl Player<'_> {
         run("START SLAVE");
     }
 
-    pub fn cleanup(&self) {
-        Self::start(
-            self.target,
-            &format!("/api/cleanup/{}/{}/Target", self.id, self.method),
-        );
-        Self::start(
-            self.source,
-            &format!("/api/cleanup/{}/{}/Source", self.id, self.method),
-        );
-        self.must_complete(self.target, "Cleanup");
-        self.must_complete(self.source, "Cleanup");
-        for agent in [self.target, self.source] {
-            agent.json(&format!("/api/post-seed-cmd/{}", self.id));
-        }
-    }
-
     /// All of it.
     pub fn whole_seed(&self, gtid: bool) {
         self.prepare();
@@ -165,5 +171,37 @@ impl Player<'_> {
         self.restore();
         self.connect(gtid);
         self.cleanup();
+    }
+}
+
+impl Player<'_, MysqldKind> {
+    /// 3.6 with the statements of today: the v2 server's own are gone from MySQL 8.4 on.
+    pub fn connect(&self, gtid: bool) {
+        let meta = self.metadata();
+        let mut conn = self.target_db.root();
+        let mut run = |s: &str| conn.query_drop(s).unwrap_or_else(|e| panic!("{s}: {e}"));
+        run("STOP REPLICA");
+        run("RESET REPLICA ALL");
+        run("RESET BINARY LOGS AND GTIDS");
+        let executed = meta["GtidExecuted"].as_str().expect("GtidExecuted");
+        if !executed.is_empty() {
+            run(&format!("SET GLOBAL gtid_purged = '{executed}'"));
+        }
+        let place = if gtid {
+            "SOURCE_AUTO_POSITION = 1".to_string()
+        } else {
+            format!(
+                "SOURCE_LOG_FILE = '{}', SOURCE_LOG_POS = {}, SOURCE_AUTO_POSITION = 0",
+                meta["LogFile"].as_str().expect("LogFile"),
+                meta["LogPos"]
+            )
+        };
+        let db = self.source_db;
+        run(&format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
+             SOURCE_PASSWORD = '{REPL_PASSWORD}', GET_SOURCE_PUBLIC_KEY = 1, {place}",
+            db.host, db.port
+        ));
+        run("START REPLICA");
     }
 }

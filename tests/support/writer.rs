@@ -1,6 +1,6 @@
 //! A writer that inserts a running number into a table without a unique key, and the proof that none is missing or double.
 
-use super::mariadb::Mariadb;
+use super::server::{Kind, Server};
 use super::wait_for;
 use mysql::prelude::Queryable;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Writer {
 
 impl Writer {
     /// At least 50 rows a second, one transaction each.
-    pub fn start(db: &Mariadb) -> Self {
+    pub fn start<K: Kind>(db: &Server<K>) -> Self {
         db.sql("CREATE DATABASE IF NOT EXISTS running");
         db.sql("CREATE TABLE IF NOT EXISTS running.numbers (n BIGINT NOT NULL, at TIMESTAMP(6) NOT NULL DEFAULT NOW(6)) ENGINE=InnoDB");
         let mut conn = db.root();
@@ -46,7 +46,7 @@ impl Writer {
     }
 
     /// Stops, and proves that `replica` gets exactly 1..=n.
-    pub fn stop_and_prove(mut self, replica: &Mariadb) -> u64 {
+    pub fn stop_and_prove<K: Kind>(mut self, replica: &Server<K>) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread
             .take()

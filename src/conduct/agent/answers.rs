@@ -78,6 +78,20 @@ pub struct Metadata {
     /// MariaDB's GTID position; absent or empty without one (DESIGN 9).
     #[serde(default)]
     pub gtid_slave_pos: Option<String>,
+    /// MySQL's GTID set; empty on MariaDB and without GTIDs.
+    #[serde(default)]
+    pub gtid_executed: Option<String>,
+}
+
+impl Metadata {
+    /// The GTID coordinates of whichever family, if there are any.
+    pub fn gtid(&self) -> Option<&str> {
+        let given = |text: &'_ Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+        [&self.gtid_slave_pos, &self.gtid_executed]
+            .into_iter()
+            .find(|t| given(t))
+            .and_then(|t| t.as_deref())
+    }
 }
 
 #[derive(Deserialize)]

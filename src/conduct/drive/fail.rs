@@ -81,7 +81,7 @@ impl Drive<'_> {
                     true
                 }
                 Err(e) => {
-                    self.screen.error(&format!("the target's data are untouched; its replication is stopped: START SLAVE ({e})"));
+                    self.screen.error(&format!("the target's data are untouched; its replication is stopped: start it again by hand ({e})"));
                     false
                 }
             },

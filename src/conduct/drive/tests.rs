@@ -10,6 +10,7 @@ fn coordinates_and_bytes_in_words() {
         log_file: "b.1".into(),
         log_pos: 4,
         gtid_slave_pos: gtid.map(str::to_string),
+        gtid_executed: None,
     };
     assert_eq!(
         coordinates(&m(Some("0-1-2"))),
@@ -17,6 +18,9 @@ fn coordinates_and_bytes_in_words() {
     );
     assert_eq!(coordinates(&m(Some(""))), "Coordinates: b.1:4");
     assert_eq!(coordinates(&m(None)), "Coordinates: b.1:4");
+    let mut mysql = m(Some(""));
+    mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    assert!(coordinates(&mysql).ends_with(":4, GTID 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"));
     assert_eq!(bytes_in("Dumped 4711 bytes. Coordinates b.1:4"), 4711);
     assert_eq!(bytes_in("Stage completed: 12 bytes loaded"), 12);
     assert_eq!((bytes_in("Stage completed"), bytes_in("")), (0, 0));
@@ -100,8 +104,8 @@ impl Rig {
             source_port: 3310,
             target_port: 1,
             channels: Vec::new(),
-            source_without_gtid: false,
-            read_only: String::new(),
+            without_gtid: false,
+            read_only: Default::default(),
         };
         let out = || Box::new(Sink(Arc::clone(&self.output)));
         let screen = Screen::new(false, out(), out());

@@ -23,8 +23,8 @@ Agents: they register here, or their tokens are given.
   --target-token-file FILE          the same of the target's agent
 
 MySQL: one account for both servers. After the copy the target has the source's accounts.
-  --mysql-user USER                 needs REPLICATION SLAVE ADMIN, SLAVE MONITOR, PROCESS, SELECT, EVENT, and RELOAD
-                                    with --force
+  --mysql-user USER                 needs REPLICATION SLAVE ADMIN and SLAVE MONITOR (MySQL: REPLICATION_SLAVE_ADMIN and
+                                    REPLICATION CLIENT), PROCESS, SELECT, EVENT, and RELOAD with --force
   --mysql-password-file FILE        its password
   --config FILE                     take user and password from [mysql] of an agent's configuration
 

@@ -26,14 +26,14 @@ fn options(more: &str) -> Options {
     o
 }
 
-fn plan(source_without_gtid: bool) -> Plan {
+fn plan(without_gtid: bool) -> Plan {
     Plan {
         method: Method::Mysqldump,
         source_port: 3310,
         target_port: 3306,
         channels: Vec::new(),
-        source_without_gtid,
-        read_only: "ON".into(),
+        without_gtid,
+        read_only: ["ON".into(), String::new()],
     }
 }
 
@@ -42,6 +42,7 @@ fn metadata(gtid: Option<&str>) -> Metadata {
         log_file: "binlog.000002".into(),
         log_pos: 314,
         gtid_slave_pos: gtid.map(str::to_string),
+        gtid_executed: None,
     }
 }
 
@@ -64,6 +65,14 @@ fn where_replication_starts() {
             "{more} {without} {has:?}"
         );
     }
+    let mut mysql = metadata(Some(""));
+    mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    let set = From::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    assert_eq!(start_from(&options(""), &plan(false), &mysql).unwrap(), set);
+    assert_eq!(
+        start_from(&options(""), &plan(true), &mysql).unwrap(),
+        position
+    );
     let refused = |more, has| {
         start_from(&options(more), &plan(false), &metadata(has))
             .unwrap_err()
@@ -74,32 +83,57 @@ fn where_replication_starts() {
 }
 
 #[test]
-fn change_master_is_quoted_and_hides_its_password() {
+fn the_source_is_told_with_a_hidden_password() {
     let mut o = options("");
     let to = ("db1".to_string(), 3310);
-    let by_position = change_master(&o, &to, &From::Position("b'in.1".into(), 4));
+    let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
+    let mysql = Server::parse("9.7.4", "").unwrap();
+    let position = From::Position("b'in.1".into(), 4);
     assert_eq!(
-        by_position.reveal(),
+        change_source(maria, &o, &to, &position).reveal(),
         "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
     );
     o.replication = Some(Login {
         user: "re'pl".into(),
         password: Secret::new("a'b\\"),
     });
-    let s = change_master(&o, &to, &From::Gtid("0-1-1".into()));
+    let s = change_source(maria, &o, &to, &From::Gtid("0-1-1".into()));
     let end = "MASTER_USE_GTID=slave_pos";
     let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
     assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
     assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
+    let s = change_source(mysql, &o, &to, &From::Gtid("set".into()));
+    assert_eq!(
+        format!("{s:?}"),
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', SOURCE_PORT=3310, SOURCE_USER='re''pl', \
+         SOURCE_PASSWORD=(password), GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1 FOR CHANNEL ''"
+    );
 }
 
 #[test]
-fn channels_are_named_and_addresses_chosen() {
-    assert_eq!(named("STOP SLAVE", "", "").reveal(), "STOP SLAVE");
+fn old_replication_is_forgotten_but_for_a_kept_account() {
+    let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
+    let mysql = Server::parse("9.7.4", "").unwrap();
+    assert_eq!(forget(maria, "", false), ["RESET SLAVE ALL"]);
     assert_eq!(
-        named("RESET SLAVE", "eu'1", " ALL").reveal(),
-        "RESET SLAVE 'eu''1' ALL"
+        forget(maria, "", true),
+        ["CHANGE MASTER TO MASTER_HOST='_'"]
     );
+    assert_eq!(forget(maria, "eu", true), ["RESET SLAVE 'eu' ALL"]);
+    assert_eq!(
+        forget(mysql, "eu", true),
+        ["RESET REPLICA ALL FOR CHANNEL 'eu'"]
+    );
+    let kept = forget(mysql, "", true);
+    assert_eq!(kept[0], "RESET REPLICA FOR CHANNEL ''");
+    assert!(
+        kept[1].contains("SOURCE_HOST='_'") && kept.len() == 2,
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn addresses_are_chosen() {
     assert_eq!(
         address(&options(""), &plan(false)),
         ("db1".to_string(), 3310)
@@ -142,11 +176,4 @@ fn what_threads_say() {
     );
     assert!(text(&c("Connecting", 1045, "Yes", 0), false).contains("1045"));
     assert!(text(&c("Connecting", 0, "Yes", 0), true).ends_with("after 60 s"));
-}
-
-#[test]
-fn transactions_of_the_targets_own() {
-    assert_eq!(errant("", "2"), "");
-    assert_eq!(errant("0-1-22,1-12-5", "2"), "");
-    assert_eq!(errant("0-1-22,0-2-23,3-2-1", "2"), "0-2-23, 3-2-1");
 }

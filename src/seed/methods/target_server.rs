@@ -227,7 +227,8 @@ impl TargetServer {
             return Ok(());
         }
         let [executed] = self.variables(["gtid_executed"])?;
-        if GtidSet::parse(&executed)? == GtidSet::parse(of_dump)? {
+        let executed = GtidSet::parse(&executed)?;
+        if executed == GtidSet::parse(of_dump)? {
             return Ok(());
         }
         Err(Error::permanent(format!(

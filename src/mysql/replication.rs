@@ -1,0 +1,230 @@
+//! The statements that a replica is told with, by flavour and version (tool-compatibility 2 and 6). MySQL's are right from 5.7 on.
+
+use super::{Flavour, Server, Version, quote_text};
+
+/// What [`Server::change_source`] sets; the rest stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Source<'a> {
+    /// Name or address of the source.
+    pub host: &'a str,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Account and password.
+    pub login: Option<(&'a str, &'a str)>,
+    /// Where to begin.
+    pub start: Option<Start<'a>>,
+}
+
+/// Where a replica begins to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// By GTID: gtid_slave_pos (MariaDB), gtid_executed (MySQL).
+    Gtid,
+    /// Binary log file and position.
+    Position(&'a str, u64),
+}
+
+impl Server {
+    /// Stops a channel (MariaDB: connection); the default one's name is empty.
+    pub fn stop_replica(self, channel: &str) -> String {
+        self.replica_statement("STOP", channel, "")
+    }
+
+    /// Starts a channel.
+    pub fn start_replica(self, channel: &str) -> String {
+        self.replica_statement("START", channel, "")
+    }
+
+    /// Forgets where a channel was and deletes its relay logs, but keeps its source and account.
+    pub fn reset_replica(self, channel: &str) -> String {
+        self.replica_statement("RESET", channel, "")
+    }
+
+    /// Forgets a channel.
+    pub fn reset_replica_all(self, channel: &str) -> String {
+        self.replica_statement("RESET", channel, " ALL")
+    }
+
+    fn replica_statement(self, verb: &str, channel: &str, tail: &str) -> String {
+        let word = self.replica();
+        match (self.flavour, channel) {
+            (Flavour::MariaDb, "") => format!("{verb} {word}{tail}"),
+            (Flavour::MariaDb, _) => format!("{verb} {word} {}{tail}", quote_text(channel)),
+            // Without the clause it would mean all channels.
+            (Flavour::MySql, _) => {
+                format!("{verb} {word}{tail} FOR CHANNEL {}", quote_text(channel))
+            }
+        }
+    }
+
+    /// Tells the default channel its source.
+    pub fn change_source(self, to: &Source) -> String {
+        let (verb, word) = if self.mysql_since(8, 0, 23) {
+            ("CHANGE REPLICATION SOURCE TO", "SOURCE")
+        } else {
+            ("CHANGE MASTER TO", "MASTER")
+        };
+        let maria = self.flavour == Flavour::MariaDb;
+        let mut text = format!("{verb} {word}_HOST={}", quote_text(to.host));
+        if let Some(port) = to.port {
+            text.push_str(&format!(", {word}_PORT={port}"));
+        }
+        if let Some((user, password)) = to.login {
+            text.push_str(&format!(
+                ", {word}_USER={}, {word}_PASSWORD={}",
+                quote_text(user),
+                quote_text(password)
+            ));
+        }
+        if self.mysql_since(8, 0, 4) {
+            // caching_sha2_password needs it where the channel has no TLS.
+            text.push_str(&format!(", GET_{word}_PUBLIC_KEY=1"));
+        }
+        if let Some(Start::Position(file, position)) = to.start {
+            text.push_str(&format!(
+                ", {word}_LOG_FILE={}, {word}_LOG_POS={position}",
+                quote_text(file)
+            ));
+        }
+        text.push_str(&match (to.start, maria) {
+            (None, _) => String::new(),
+            (Some(Start::Gtid), true) => format!(", {word}_USE_GTID=slave_pos"),
+            (Some(Start::Position(..)), true) => format!(", {word}_USE_GTID=no"),
+            (Some(Start::Gtid), false) => format!(", {word}_AUTO_POSITION=1"),
+            (Some(Start::Position(..)), false) => format!(", {word}_AUTO_POSITION=0"),
+        });
+        if !maria {
+            text.push_str(" FOR CHANNEL ''");
+        }
+        text
+    }
+
+    /// Name of the variable by which a replica writes what it applies into its own binary log.
+    pub fn log_replica_updates(self) -> &'static str {
+        if self.mysql_since(8, 0, 26) {
+            "log_replica_updates"
+        } else {
+            "log_slave_updates"
+        }
+    }
+
+    /// Name of the privilege for the statements above, as SHOW GRANTS prints it. SUPER is enough where it exists.
+    pub fn replica_privilege(self) -> &'static str {
+        match self.flavour {
+            Flavour::MariaDb => "REPLICATION SLAVE ADMIN",
+            Flavour::MySql if self.version >= Version(8, 0, 0) => "REPLICATION_SLAVE_ADMIN",
+            Flavour::MySql => "SUPER",
+        }
+    }
+
+    fn mysql_since(self, major: u32, minor: u32, patch: u32) -> bool {
+        self.flavour == Flavour::MySql && self.version >= Version(major, minor, patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(version: &str) -> Server {
+        Server::parse(version, "").unwrap()
+    }
+
+    #[test]
+    fn channels_are_named_as_each_server_wants_it() {
+        let maria = s("10.11.6-MariaDB");
+        assert_eq!(maria.stop_replica(""), "STOP SLAVE");
+        assert_eq!(maria.start_replica("eu'1"), "START SLAVE 'eu''1'");
+        assert_eq!(maria.reset_replica_all("eu"), "RESET SLAVE 'eu' ALL");
+        let old = s("5.7.44-log");
+        assert_eq!(old.stop_replica(""), "STOP SLAVE FOR CHANNEL ''");
+        assert_eq!(
+            old.reset_replica_all("eu"),
+            "RESET SLAVE ALL FOR CHANNEL 'eu'"
+        );
+        assert_eq!(
+            s("8.0.21").start_replica("eu"),
+            "START SLAVE FOR CHANNEL 'eu'"
+        );
+        for new in ["8.0.22", "8.4.3", "9.7.4", "26.7.0"] {
+            assert_eq!(
+                s(new).stop_replica("e'u"),
+                "STOP REPLICA FOR CHANNEL 'e''u'"
+            );
+            assert_eq!(s(new).reset_replica(""), "RESET REPLICA FOR CHANNEL ''");
+            assert_eq!(
+                s(new).reset_replica_all(""),
+                "RESET REPLICA ALL FOR CHANNEL ''"
+            );
+        }
+    }
+
+    #[test]
+    fn the_source_by_version() {
+        let to = Source {
+            host: "db'1",
+            port: Some(3310),
+            login: Some(("re'pl", r"a'b\")),
+            start: Some(Start::Gtid),
+        };
+        let position = Source {
+            host: "db1",
+            start: Some(Start::Position("b'in.1", 4)),
+            ..Source::default()
+        };
+        for (version, gtid, by_position) in [
+            (
+                "10.11.6-MariaDB",
+                r"CHANGE MASTER TO MASTER_HOST='db''1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD='a''b\\', MASTER_USE_GTID=slave_pos",
+                "CHANGE MASTER TO MASTER_HOST='db1', MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no",
+            ),
+            (
+                "5.7.44",
+                r"CHANGE MASTER TO MASTER_HOST='db''1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD='a''b\\', MASTER_AUTO_POSITION=1 FOR CHANNEL ''",
+                "CHANGE MASTER TO MASTER_HOST='db1', MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_AUTO_POSITION=0 FOR CHANNEL ''",
+            ),
+            (
+                "8.0.22",
+                r"CHANGE MASTER TO MASTER_HOST='db''1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD='a''b\\', GET_MASTER_PUBLIC_KEY=1, MASTER_AUTO_POSITION=1 FOR CHANNEL ''",
+                "CHANGE MASTER TO MASTER_HOST='db1', GET_MASTER_PUBLIC_KEY=1, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_AUTO_POSITION=0 FOR CHANNEL ''",
+            ),
+            (
+                "9.7.4",
+                r"CHANGE REPLICATION SOURCE TO SOURCE_HOST='db''1', SOURCE_PORT=3310, SOURCE_USER='re''pl', SOURCE_PASSWORD='a''b\\', GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1 FOR CHANNEL ''",
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', GET_SOURCE_PUBLIC_KEY=1, SOURCE_LOG_FILE='b''in.1', SOURCE_LOG_POS=4, SOURCE_AUTO_POSITION=0 FOR CHANNEL ''",
+            ),
+        ] {
+            assert_eq!(s(version).change_source(&to), gtid);
+            assert_eq!(s(version).change_source(&position), by_position);
+        }
+        let host_only = Source {
+            host: "_",
+            ..Source::default()
+        };
+        assert_eq!(
+            s("10.11.6-MariaDB").change_source(&host_only),
+            "CHANGE MASTER TO MASTER_HOST='_'"
+        );
+        assert_eq!(
+            s("8.0.23").change_source(&host_only),
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='_', GET_SOURCE_PUBLIC_KEY=1 FOR CHANNEL ''"
+        );
+    }
+
+    #[test]
+    fn names_by_version() {
+        for (version, variable, privilege) in [
+            (
+                "10.11.6-MariaDB",
+                "log_slave_updates",
+                "REPLICATION SLAVE ADMIN",
+            ),
+            ("5.7.44", "log_slave_updates", "SUPER"),
+            ("8.0.25", "log_slave_updates", "REPLICATION_SLAVE_ADMIN"),
+            ("9.7.4", "log_replica_updates", "REPLICATION_SLAVE_ADMIN"),
+        ] {
+            assert_eq!(s(version).log_replica_updates(), variable);
+            assert_eq!(s(version).replica_privilege(), privilege);
+        }
+    }
+}

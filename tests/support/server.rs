@@ -1,0 +1,257 @@
+//! A scratch server of either family, by tests/rig/mariadb.sh or mysql.sh.
+
+use super::{Scratch, free_port, project};
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder, Row};
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Password of the agent's account on every test server.
+pub const AGENT_PASSWORD: &str = "agent-s3cret-pw";
+/// Password of the replication account on every source.
+pub const REPL_PASSWORD: &str = "repl-s3cret-pw";
+
+/// What differs between the two families.
+pub trait Kind {
+    /// The script in tests/rig.
+    const SCRIPT: &str;
+    /// The tree of the rig, fetched at the first call.
+    fn rig() -> PathBuf;
+    /// The directory of the tools below it.
+    const TOOLS: &str;
+    /// The statement for the agent's account in contrib/demo.
+    const ACCOUNT: &str;
+    /// What asks for the replica's status.
+    const REPLICA_STATUS: &str;
+}
+
+/// What an agent must know of the server that it is started beside.
+pub trait Database {
+    fn host(&self) -> &str;
+    fn port(&self) -> u16;
+    /// The command line for `service-*-command`.
+    fn service(&self, word: &str) -> String;
+    /// Where its tools are.
+    fn tool_dir(&self) -> PathBuf;
+}
+
+pub struct Server<K: Kind> {
+    pub host: String,
+    pub port: u16,
+    pub dir: PathBuf,
+    _scratch: Scratch,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Server<K> {
+    /// A running server on `host` (a loopback address) with more lines for its my.cnf; it has the agent's account with exactly
+    /// the README's grants, and the replication account.
+    pub fn start(host: &str, more: &str) -> Self {
+        let server = Self::start_bare(host, more);
+        for (file, password) in [
+            (K::ACCOUNT, AGENT_PASSWORD),
+            ("replication-account.sql", REPL_PASSWORD),
+        ] {
+            let text =
+                std::fs::read_to_string(project().join("contrib/demo").join(file)).expect(file);
+            let text: String = text
+                .lines()
+                .filter(|l| !l.trim_start().starts_with("--"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            for statement in text
+                .replace("change-me", password)
+                .split(';')
+                .filter(|s| !s.trim().is_empty())
+            {
+                server.unlogged(statement);
+            }
+        }
+        server
+    }
+
+    /// Without any account of ours.
+    pub fn start_bare(host: &str, more: &str) -> Self {
+        let scratch = Scratch::new("db");
+        let server = Self {
+            host: host.into(),
+            port: free_port(host),
+            dir: scratch.0.join("db"),
+            _scratch: scratch,
+            kind: PhantomData,
+        };
+        let extra = server.dir.with_extension("cnf");
+        std::fs::write(&extra, more).expect("extra lines");
+        server.control(&["init"], Some(&extra));
+        server.control(&["start"], None);
+        server
+    }
+
+    fn script() -> PathBuf {
+        project().join("tests/rig").join(K::SCRIPT)
+    }
+
+    fn control(&self, words: &[&str], extra: Option<&PathBuf>) {
+        let mut cmd = Command::new(Self::script());
+        cmd.args(words).arg(&self.dir).arg(self.port.to_string());
+        if let Some(extra) = extra {
+            cmd.arg(extra);
+        }
+        let out = cmd
+            .env("RIG", K::rig())
+            .env("BIND", &self.host)
+            .output()
+            .expect(K::SCRIPT);
+        assert!(
+            out.status.success(),
+            "{} {words:?}: {}",
+            K::SCRIPT,
+            String::from_utf8_lossy(&out.stderr)
+        );
+    }
+
+    pub fn up(&self) {
+        self.control(&["start"], None);
+    }
+
+    pub fn down(&self) {
+        self.control(&["stop"], None);
+    }
+
+    pub fn kill(&self) {
+        self.control(&["kill"], None);
+    }
+
+    /// The command line for `service-*-command`.
+    pub fn service(&self, word: &str) -> String {
+        format!(
+            "RIG='{}' '{}' {word} '{}' {}",
+            K::rig().display(),
+            Self::script().display(),
+            self.dir.display(),
+            self.port
+        )
+    }
+
+    pub fn socket(&self) -> String {
+        self.dir.join("run/mysql.sock").display().to_string()
+    }
+
+    pub fn datadir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// A session as root over the socket.
+    pub fn root(&self) -> Conn {
+        Conn::new(
+            OptsBuilder::new()
+                .user(Some("root"))
+                .socket(Some(self.socket())),
+        )
+        .expect("root logs in")
+    }
+
+    /// Runs one statement as root; the first column of each row.
+    pub fn sql(&self, statement: &str) -> Vec<String> {
+        let rows: Vec<Row> = self
+            .root()
+            .query(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        rows.into_iter()
+            .map(|r| {
+                r.get_opt::<Option<String>, _>(0)
+                    .and_then(Result::ok)
+                    .flatten()
+                    .unwrap_or_default()
+            })
+            .collect()
+    }
+
+    /// The first column of the first row; empty if there is none.
+    pub fn value(&self, statement: &str) -> String {
+        self.sql(statement).into_iter().next().unwrap_or_default()
+    }
+
+    /// Runs one statement as root without writing it to the binary log.
+    pub fn unlogged(&self, statement: &str) {
+        let mut conn = self.root();
+        conn.query_drop("SET sql_log_bin = 0").expect("root may");
+        conn.query_drop(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+
+    /// A column of the replica's status.
+    pub fn replica_status(&self, column: &str) -> String {
+        let row: Option<Row> = self
+            .root()
+            .query_first(K::REPLICA_STATUS)
+            .expect(K::REPLICA_STATUS);
+        row.and_then(|r| {
+            r.get_opt::<Option<String>, _>(column)
+                .and_then(Result::ok)
+                .flatten()
+        })
+        .unwrap_or_default()
+    }
+
+    /// CHECKSUM TABLE of every base table that is not the server's own, as `schema.table checksum`.
+    pub fn checksums(&self) -> Vec<String> {
+        let mut conn = self.root();
+        let tables: Vec<(String, String)> = conn
+            .query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN \
+                 ('information_schema','performance_schema','mysql','sys') ORDER BY 1, 2",
+            )
+            .expect("tables");
+        let sum = |(schema, table): (String, String)| {
+            let row: Option<(String, Option<u64>)> = conn
+                .query_first(format!(
+                    "CHECKSUM TABLE `{}`.`{}`",
+                    schema.replace('`', "``"),
+                    table.replace('`', "``")
+                ))
+                .expect("CHECKSUM TABLE");
+            format!("{schema}.{table} {:?}", row.and_then(|r| r.1))
+        };
+        tables.into_iter().map(sum).collect()
+    }
+
+    /// Connections of an account, the asker's own left out.
+    pub fn connections_of(&self, user: &str) -> Vec<String> {
+        self.sql(&format!(
+            "SELECT CONCAT(ID, ' ', HOST, ' ', COMMAND, ' ', IFNULL(LEFT(INFO, 80), '')) FROM information_schema.PROCESSLIST \
+             WHERE USER = '{user}' AND ID <> CONNECTION_ID()"
+        ))
+    }
+}
+
+impl<K: Kind> Database for Server<K> {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn service(&self, word: &str) -> String {
+        Self::service(self, word)
+    }
+
+    fn tool_dir(&self) -> PathBuf {
+        K::rig().join(K::TOOLS)
+    }
+}
+
+impl<K: Kind> Drop for Server<K> {
+    fn drop(&mut self) {
+        let mut cmd = Command::new(Self::script());
+        let _ = cmd
+            .arg("kill")
+            .arg(&self.dir)
+            .arg(self.port.to_string())
+            .env("RIG", K::rig())
+            .output();
+    }
+}
