@@ -12,18 +12,21 @@
 //! | [`orchestrator`] | registration, ping, the heartbeat thread |
 //! | [`seed`] | vocabulary, the engine, the record on disk, the methods, coordinates |
 //! | [`conduct`] | the `seed` command: a whole seed without an orchestrator |
+//! | [`check`] | the `check-config` command: is this host ready for the agent? |
+//! | [`status`] | the `status` command: what the local daemon is doing |
 //! | [`process`] | running tools and operators' commands |
 //! | [`mysql`] | connection, server flavour and version, queries |
 //! | [`host`] | disk use, memory, names, processes |
 //! | [`system`] | the only unsafe and libc code |
 //! | [`error`], [`logging`] | used by all |
 //!
-//! Arrows point down only: {`api`, `conduct`} to `seed` to {`process`, `mysql`, `host`} to `system`; `gate` to `system`; `config`
-//! is read by all and knows nobody.
+//! Arrows point down only: {`api`, `conduct`, `check`, `status`} to `seed` to {`process`, `mysql`, `host`} to `system`; `gate`
+//! to `system`; `config` is read by all and knows nobody.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod agent;
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod conduct;
 pub mod config;
@@ -35,5 +38,6 @@ pub mod mysql;
 pub mod orchestrator;
 pub mod process;
 pub mod seed;
+pub mod status;
 #[allow(unsafe_code)]
 pub mod system;

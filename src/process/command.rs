@@ -57,7 +57,7 @@ fn build(line: &str, launcher: &Launcher) -> Command {
 }
 
 /// True if the line holds more than words and single `|` outside quotes.
-fn has_grammar(line: &str) -> bool {
+pub fn has_grammar(line: &str) -> bool {
     line.contains("||")
         || line.contains([
             '"', '\'', '\\', '>', '<', '&', ';', '$', '`', '(', ')', '{', '}', '\n', '#', '~', '=',

@@ -9,7 +9,7 @@ mod pipe;
 mod running;
 
 pub use cancel::Cancel;
-pub use command::{Output, run_operator_command};
+pub use command::{Output, has_grammar, run_operator_command};
 pub use credentials::{Credentials, Login};
 pub use launch::Launcher;
 pub use pipe::{Job, feed_from, run, save_to};

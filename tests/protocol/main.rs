@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check;
 mod commands;
 mod data;
 mod lone;
@@ -11,5 +12,6 @@ mod routes;
 mod service;
 mod stages;
 mod startup;
+mod status;
 mod tokens;
 mod wire;

@@ -1,7 +1,7 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
-mod options;
+pub mod options;
 mod preflight;
 mod restore;
 

@@ -1,0 +1,208 @@
+//! The `check-config` command: is this host ready for the agent? Looks, and changes nothing that lasts: the only traces are
+//! empty probe files, removed at once, and the run of `service-status-command`.
+
+mod commands;
+mod grants;
+mod methods;
+mod network;
+mod places;
+mod server;
+
+use crate::config::{self, Config};
+use crate::process::Launcher;
+use serde::Serialize;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// How grave a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The agent does not start, or something that is asked of it by the configuration fails.
+    Error,
+    /// It works, but not as well or as safely as it should.
+    Warning,
+    /// As it should be.
+    Ok,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Finding {
+    /// How grave it is.
+    pub level: Level,
+    /// `section.key`, or a file.
+    pub subject: String,
+    /// What was found.
+    pub text: String,
+    /// What to do; empty if nothing is to be done, or if the text says it.
+    pub remedy: String,
+}
+
+/// All findings, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Findings {
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    fn add(&mut self, level: Level, subject: &str, text: &str, remedy: &str) {
+        self.list.push(Finding {
+            level,
+            subject: subject.into(),
+            text: text.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    fn ok(&mut self, subject: &str, text: impl AsRef<str>) {
+        self.add(Level::Ok, subject, text.as_ref(), "");
+    }
+
+    fn warning(&mut self, subject: &str, text: impl AsRef<str>, remedy: impl AsRef<str>) {
+        self.add(Level::Warning, subject, text.as_ref(), remedy.as_ref());
+    }
+
+    fn error(&mut self, subject: &str, text: impl AsRef<str>, remedy: impl AsRef<str>) {
+        self.add(Level::Error, subject, text.as_ref(), remedy.as_ref());
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.list.iter().filter(|f| f.level == level).count()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document<'a> {
+    findings: &'a [Finding],
+    errors: usize,
+    warnings: usize,
+}
+
+/// Checks the file and this host, and prints what it finds. Exit code 1 if there is an error among it, otherwise 0.
+pub fn run(file: &Path, json: bool) -> ExitCode {
+    let findings = check(file);
+    let document = Document {
+        findings: &findings.list,
+        errors: findings.count(Level::Error),
+        warnings: findings.count(Level::Warning),
+    };
+    let failed = document.errors > 0;
+    let text = if json {
+        serde_json::to_string_pretty(&document).map(|t| t + "\n")
+    } else {
+        Ok(table(&document))
+    };
+    match text {
+        Ok(text) => {
+            if let Err(e) = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
+                eprintln!("orchestrator-agent: standard output: {e}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Err(e) => {
+            eprintln!("orchestrator-agent: cannot write the findings as JSON: {e}");
+            return ExitCode::FAILURE;
+        }
+    }
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// All checks.
+pub fn check(file: &Path) -> Findings {
+    let mut f = Findings::default();
+    let name = file.display().to_string();
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(e) => {
+            f.error(
+                &name,
+                e.to_string(),
+                "correct this, then run check-config again: nothing else was checked",
+            );
+            return f;
+        }
+    };
+    f.ok(&name, "is a valid configuration");
+    for warning in &loaded.warnings {
+        f.warning(&name, warning, "");
+    }
+    let config = Arc::new(loaded.config);
+    let launcher = Launcher::new(&config.common);
+    let server = server::check(&mut f, &config);
+    places::check(&mut f, &config, &server);
+    network::check(&mut f, &config);
+    commands::check(&mut f, &config, &launcher, server.answers);
+    methods::check(&mut f, &config);
+    f
+}
+
+/// True if a method is enabled that sends its data over `seed-port`.
+fn streams(config: &Config) -> bool {
+    config.xtrabackup.enabled || config.lvm.enabled
+}
+
+fn table(document: &Document) -> String {
+    let width = |text: &str| text.chars().count();
+    let wide = document.findings.iter().map(|f| width(&f.subject));
+    let wide = wide.max().unwrap_or(0).min(40);
+    let mut out = String::new();
+    for f in document.findings {
+        let level = match f.level {
+            Level::Error => "ERROR",
+            Level::Warning => "warning",
+            Level::Ok => "ok",
+        };
+        out += &format!("{level:<8} {:<wide$}  {}\n", f.subject, plain(&f.text));
+        if !f.remedy.is_empty() {
+            out += &format!("{:<8} {:<wide$}  -> {}\n", "", "", plain(&f.remedy));
+        }
+    }
+    let s = |n: usize| if n == 1 { "" } else { "s" };
+    let (e, w) = (document.errors, document.warnings);
+    out + &format!("{e} error{}, {w} warning{}\n", s(e), s(w))
+}
+
+/// A text that may come from a server or a tool, for a terminal.
+fn plain(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_counts_and_lets_no_control_character_through() {
+        let mut f = Findings::default();
+        f.ok("common.port", "free");
+        f.error("mysql.user", "refused\u{1b}[2J", "grant it");
+        let text = table(&Document {
+            findings: &f.list,
+            errors: f.count(Level::Error),
+            warnings: f.count(Level::Warning),
+        });
+        assert_eq!(
+            text,
+            "ok       common.port  free\n\
+             ERROR    mysql.user   refused [2J\n\
+             \x20                     -> grant it\n\
+             1 error, 0 warnings\n"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_one_error() {
+        let f = check(Path::new("/no/such/agent.conf"));
+        assert_eq!((f.list.len(), f.count(Level::Error)), (1, 1));
+        assert_eq!(f.list[0].subject, "/no/such/agent.conf");
+    }
+}

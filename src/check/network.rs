@@ -1,0 +1,227 @@
+//! Ports of this host, its name, and the way to orchestrator.
+
+use super::{Findings, streams};
+use crate::config::Config;
+use crate::process::{Cancel, Launcher, Output, run_operator_command};
+use serde::Deserialize;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// For a connect and for the local agent's answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// All checks of the network.
+pub fn check(f: &mut Findings, config: &Config) {
+    let c = &config.common;
+    match listen_ip(&c.listen_address) {
+        Some(ip) => {
+            own_port(f, SocketAddr::new(ip, c.port), config);
+            seed_port(f, SocketAddr::new(ip, c.seed_port), streams(config));
+        }
+        None => f.error(
+            "common.listen-address",
+            format!("{:?} is no IP address", c.listen_address),
+            "give an address of this host, or leave it empty for all",
+        ),
+    }
+    host_name(f, &c.hostname);
+    for url in &config.orchestrator.urls {
+        orchestrator(f, url, config.orchestrator.agents_port, c.http_timeout);
+    }
+}
+
+/// The address to listen on, as the daemon reads it: empty and `*` are all addresses.
+fn listen_ip(text: &str) -> Option<IpAddr> {
+    match text.trim_matches(['[', ']']) {
+        "" | "*" => Some(Ipv6Addr::UNSPECIFIED.into()),
+        text => text.parse().ok(),
+    }
+}
+
+/// Ok if the port could be listened on now; it is free again afterwards.
+fn free(at: SocketAddr) -> io::Result<()> {
+    let bound = TcpListener::bind(at);
+    match bound {
+        Err(e) if at.ip() == Ipv6Addr::UNSPECIFIED && e.kind() != ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port())).map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+fn own_port(f: &mut Findings, at: SocketAddr, config: &Config) {
+    const KEY: &str = "common.port";
+    match free(at) {
+        Ok(()) => f.ok(KEY, format!("{at} is free: no agent runs here")),
+        Err(e) if e.kind() == ErrorKind::AddrInUse => match running_agent(at) {
+            Some(agent) if agent.mysql_port == config.mysql.port => f.ok(
+                KEY,
+                format!(
+                    "{at} is held by the running agent {} for the MySQL on port {}",
+                    agent.hostname, agent.mysql_port
+                ),
+            ),
+            Some(agent) => f.error(
+                KEY,
+                format!(
+                    "{at} is held by the agent {} of another MySQL, on port {}",
+                    agent.hostname, agent.mysql_port
+                ),
+                "give each agent of this host its own common.port",
+            ),
+            None => f.error(
+                KEY,
+                format!("{at} is held by another program"),
+                "`ss -ltnp` shows which: end it, or set another common.port",
+            ),
+        },
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => f.error(
+            KEY,
+            format!("{at}: {e}"),
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another common.port",
+        ),
+        Err(e) => f.error(
+            "common.listen-address",
+            format!("{at}: {e}"),
+            "give an address of this host, or leave it empty for all",
+        ),
+    }
+}
+
+fn seed_port(f: &mut Findings, at: SocketAddr, used: bool) {
+    const KEY: &str = "common.seed-port";
+    match free(at) {
+        Ok(()) => f.ok(KEY, format!("{at} is free")),
+        Err(e) if used => f.warning(
+            KEY,
+            format!("{at} cannot be listened on: {e}"),
+            "unless a seed is coming in just now, end the program that holds it (`ss -ltnp`), or set another port on all hosts",
+        ),
+        Err(_) => f.ok(KEY, format!("{at} is taken, but no method is enabled that needs it")),
+    }
+}
+
+/// What an agent says of itself to everybody (agent-api-v2 2.2).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    hostname: String,
+    #[serde(rename = "MySQLPort")]
+    mysql_port: u16,
+}
+
+fn running_agent(at: SocketAddr) -> Option<Info> {
+    let ip = match at.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .max_redirects(0)
+        .proxy(None)
+        .build();
+    let url = format!(
+        "http://{}/api/get-agent-info",
+        SocketAddr::new(ip, at.port())
+    );
+    // Whatever else answers there, or does not, is no agent.
+    let mut answer = ureq::Agent::from(config).get(&url).call().ok()?;
+    serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+}
+
+fn host_name(f: &mut Findings, set: &str) {
+    const KEY: &str = "common.hostname";
+    let name = if set.is_empty() {
+        let asked = run_operator_command(
+            "hostname -f",
+            &Launcher::default(),
+            PATIENCE,
+            &Cancel::default(),
+        );
+        match asked.and_then(Output::success) {
+            Ok(name) if !name.trim().is_empty() => name.trim().to_string(),
+            _ => crate::host::kernel_hostname(),
+        }
+    } else {
+        set.to_string()
+    };
+    match (name.as_str(), 0).to_socket_addrs() {
+        Ok(found) => {
+            let mut found: Vec<String> = found.map(|a| a.ip().to_string()).collect();
+            found.dedup();
+            f.ok(KEY, format!("{name} resolves to {}", found.join(", ")));
+        }
+        Err(e) => f.warning(
+            KEY,
+            format!("{name} does not resolve here: {e}"),
+            "orchestrator calls the agent by this name: enter it into DNS, or set common.hostname",
+        ),
+    }
+}
+
+fn orchestrator(f: &mut Findings, url: &str, port: u16, timeout: Duration) {
+    const KEY: &str = "orchestrator.url";
+    let host = host_of(url);
+    let name = format!("{host}:{port}");
+    match reach(host.trim_matches(['[', ']']), port, timeout.min(PATIENCE)) {
+        Ok(()) => f.ok(KEY, format!("{name} accepts connections")),
+        Err(e) => f.warning(
+            KEY,
+            format!("{name} cannot be reached: {e}"),
+            "check orchestrator.url and orchestrator.agents-port (its AgentsServerPort), that it runs, and firewalls",
+        ),
+    }
+}
+
+/// The host in `scheme://user:password@host/path`.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}
+
+fn reach(host: &str, port: u16, timeout: Duration) -> io::Result<()> {
+    let mut last = io::Error::from(ErrorKind::NotFound);
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(_) => return Ok(()),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    #[test]
+    fn addresses_and_hosts() {
+        assert_eq!(listen_ip("[::1]"), "::1".parse().ok());
+        assert!(listen_ip("*").unwrap().is_unspecified() && listen_ip("db7").is_none());
+        assert_eq!(
+            host_of("http://u:secret@orc.example.com/x"),
+            "orc.example.com"
+        );
+        assert_eq!(host_of("http://[2001:db8::1]"), "[2001:db8::1]");
+    }
+
+    #[test]
+    fn a_port_that_a_stranger_holds_is_told_from_a_free_one() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = holder.local_addr().unwrap();
+        assert_eq!(free(at).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let mut f = Findings::default();
+        seed_port(&mut f, at, true);
+        seed_port(&mut f, at, false);
+        reach("127.0.0.1", at.port(), PATIENCE).unwrap();
+        drop(holder);
+        orchestrator(&mut f, "http://127.0.0.1", 1, PATIENCE);
+        let levels: Vec<Level> = f.list.iter().map(|x| x.level).collect();
+        assert_eq!(levels, [Level::Warning, Level::Ok, Level::Warning]);
+    }
+}

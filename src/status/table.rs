@@ -1,0 +1,86 @@
+//! The report for a terminal.
+
+use super::Report;
+use crate::host::human_bytes;
+
+/// A few lines, each with a word in front.
+pub fn table(r: &Report) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: String| {
+        let plain: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        out += &format!("{name:<11} {}\n", plain.trim());
+    };
+    let a = &r.agent;
+    let contact = match a.orchestrator.as_deref() {
+        Some("OK") => ", in contact with orchestrator",
+        Some("BAD") => ", without contact to orchestrator",
+        _ => "",
+    };
+    line(
+        "Agent",
+        if a.answers {
+            format!("{} answers at {}{contact}", a.hostname, a.address)
+        } else {
+            format!("does not answer at {}", a.address)
+        },
+    );
+    let m = &r.mysql;
+    let running = match m.running {
+        Some(true) => ", running",
+        Some(false) => ", not running by service-status-command",
+        None => "",
+    };
+    line(
+        "MySQL",
+        if m.answers {
+            format!("{} answers at {}{running}", m.version, m.address)
+        } else {
+            format!("does not answer{running}: {}", m.error)
+        },
+    );
+    for d in &r.disks {
+        let (free, total) = (human_bytes(d.free), human_bytes(d.total));
+        line(d.what, format!("{}: {free} of {total} free", d.path));
+    }
+    match &r.seed {
+        None => line("Seed", "none known".into()),
+        Some(s) => {
+            let (id, method, side) = (s.seed_id, &s.method, &s.side);
+            line(
+                "Seed",
+                format!(
+                    "{id}, {method}, {side}: {} {} since {}",
+                    s.stage, s.status, s.timestamp
+                ),
+            );
+            if !s.details.is_empty() {
+                line("", s.details.clone());
+            }
+            if let Some(p) = s.progress {
+                let done = human_bytes(p.bytes);
+                line(
+                    "Progress",
+                    if p.total > 0 {
+                        format!("{done} of about {}", human_bytes(p.total))
+                    } else {
+                        done
+                    },
+                );
+            }
+            if s.load_incomplete == Some(true) {
+                line(
+                    "",
+                    "the data in MySQL are partial: make a new seed before anybody uses them"
+                        .into(),
+                );
+            }
+        }
+    }
+    for note in &r.notes {
+        line("Note", note.clone());
+    }
+    out
+}
