@@ -40,7 +40,7 @@ pub fn serve(file: &Path) -> Result<()> {
     let log_file = logging::start(&config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::cli::VERSION);
     for warning in &loaded.warnings {
-        log::warn!("{}: {warning}", file.display());
+        log::warn!("configuration: {warning}");
     }
     let state_dir = state_dir(&config)?;
     let config = Arc::new(Config {

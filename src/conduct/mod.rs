@@ -40,7 +40,9 @@ pub fn run(args: &[String]) -> ExitCode {
     }
     let code = match options::parse(args) {
         Err(text) => {
-            screen.error(&format!("{text}\n\n{}", USAGE.trim_end()));
+            screen.error(&format!(
+                "{text}\n`orchestrator-agent seed --help` lists all options"
+            ));
             WRONG_USAGE
         }
         Ok(Err(e)) => {

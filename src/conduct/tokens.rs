@@ -126,7 +126,12 @@ fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
     let gate = Gate::open(settings, handler, |r| {
         r.path.starts_with("/api/register-agent")
     });
-    gate.map_err(|e| e.context(format!("--listen {}", options.listen)))
+    gate.map_err(|e| {
+        let text = e
+            .to_string()
+            .replace("set another common.port", "name another --listen");
+        Error::permanent(format!("--listen {}: {text}", options.listen))
+    })
 }
 
 impl Desk {

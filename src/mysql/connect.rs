@@ -93,12 +93,17 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
         }
         other => Error::transient(format!(
             "MySQL at {server}: {}; check that it runs and mysql.host, mysql.port, mysql.socket",
-            ascii(&other.to_string())
+            plain(&other.to_string())
         )),
     }
 }
 
-fn ascii(text: &str) -> String {
+/// Without the driver's own wrapping, and in ASCII.
+fn plain(text: &str) -> String {
+    let inner = text
+        .split_once("{ ")
+        .and_then(|(_, t)| t.strip_suffix(" }"));
+    let text = inner.unwrap_or(text);
     text.chars()
         .map(|c| {
             if c.is_ascii() && !c.is_ascii_control() {

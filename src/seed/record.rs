@@ -267,7 +267,7 @@ impl Store {
             for stage in running {
                 let text = format!(
                     "{stage} was interrupted: the agent ended while it ran{}",
-                    partial_note(seed.load)
+                    partial_note(seed.load, stage)
                 );
                 seed.set(stage, Status::Error, &text);
             }
@@ -309,13 +309,16 @@ impl Store {
     }
 }
 
-/// What to add to an error's text when the target's data are partial.
-pub fn partial_note(load: Load) -> &'static str {
-    match load {
-        Load::Incomplete => {
+/// What to add to the error's text of a stage when the target's data are partial: by this stage, or still by an earlier one.
+pub fn partial_note(load: Load, stage: Stage) -> &'static str {
+    match (load, stage) {
+        (Load::Incomplete, Stage::Restore) => {
             ". The data in MySQL are partial: make a new seed before anybody uses them"
         }
-        Load::Untouched | Load::Whole => "",
+        (Load::Incomplete, _) => {
+            ". The data in MySQL are partial since an earlier restore was interrupted: make a new seed before anybody uses them"
+        }
+        (Load::Untouched | Load::Whole, _) => "",
     }
 }
 

@@ -305,7 +305,10 @@ impl Engine {
         if let Some(stage) = state.at_work(id) {
             state.cancel_work("aborted by request");
             let seed = state.seed(id)?;
-            let text = format!("{stage} was aborted by request{}", partial_note(seed.load));
+            let text = format!(
+                "{stage} was aborted by request{}",
+                partial_note(seed.load, stage)
+            );
             seed.set(stage, Status::Error, &text);
             log::info!("seed {id}: {text}");
         }

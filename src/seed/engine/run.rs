@@ -134,9 +134,10 @@ impl Engine {
             // Once cancelled a stage is Error, even if it came to its end in the same moment: its controller was told so.
             let (status, text) = match result {
                 Ok(text) if !ctx.cancel.is_cancelled() => (Status::Completed, text),
-                Err(e) if !ctx.cancel.is_cancelled() => {
-                    (Status::Error, format!("{e}{}", partial_note(load)))
-                }
+                Err(e) if !ctx.cancel.is_cancelled() => (
+                    Status::Error,
+                    format!("{e}{}", partial_note(load, ctx.stage)),
+                ),
                 other => {
                     let more = match &other {
                         Err(e) if !e.is_cancelled() => format!(" ({e})"),
@@ -148,7 +149,7 @@ impl Engine {
                             "{} ended: {}{more}{}",
                             ctx.stage,
                             ctx.cancel.reason(),
-                            partial_note(load)
+                            partial_note(load, ctx.stage)
                         ),
                     )
                 }

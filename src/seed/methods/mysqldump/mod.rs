@@ -64,6 +64,12 @@ impl SeedMethod for Mysqldump {
     }
 
     fn available(&self) -> Result<()> {
+        if let Some(option) = options::incomplete(&self.config.mysqldump.additional_opts) {
+            return Err(Error::permanent(format!(
+                "mysqldump.addtional-opts: with {option} a dump is not a whole copy; remove it"
+            )));
+        }
+        preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;
         let flavours = match self.flavour() {
             Some(f) => vec![f],
             None => vec![Flavour::MariaDb, Flavour::MySql],

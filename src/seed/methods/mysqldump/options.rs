@@ -36,6 +36,54 @@ const RESERVED: [&str; 27] = [
     "--dump-replica",
 ];
 
+/// Options that leave a part of the source out, or write what cannot be loaded. A seed must be whole: the target's own accounts
+/// would be replaced by nothing, and replication would fail on the first row that is missing.
+const INCOMPLETE: [&str; 16] = [
+    "--where",
+    "-w",
+    "--no-data",
+    "-d",
+    "--no-create-info",
+    "-t",
+    "--no-create-db",
+    "-n",
+    "--ignore-database",
+    "--ignore-table-data",
+    "--tables",
+    "--xml",
+    "-X",
+    "--skip-comments",
+    "--compact",
+    "--system",
+];
+
+/// The first option with which a dump would not be a whole copy. `--ignore-table` is the operator's own risk, but not for
+/// the server's own schema.
+pub fn incomplete(options: &[String]) -> Option<String> {
+    let mut previous = "";
+    for item in options.iter().map(|o| o.trim()) {
+        let mut parts = item.splitn(2, |c: char| c == '=' || c.is_whitespace());
+        let name = parts.next().unwrap_or_default().replace('_', "-");
+        let value = parts.next().unwrap_or_default();
+        let attached = |o: &&str| o.len() == 2 && !name.starts_with("--") && name.starts_with(*o);
+        if let Some(found) = INCOMPLETE.iter().find(|o| **o == name || attached(o)) {
+            return Some((*found).to_string());
+        }
+        let table = if name == "--ignore-table" {
+            value
+        } else if previous == "--ignore-table" {
+            item
+        } else {
+            ""
+        };
+        if table.trim_start().starts_with("mysql.") {
+            return Some(format!("--ignore-table={table}"));
+        }
+        previous = if value.is_empty() { item } else { "" };
+    }
+    None
+}
+
 /// The operator's options without reserved ones, which are reported. A name is what stands before `=` or white space; an
 /// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
 /// option may have its value attached (D38).
@@ -157,6 +205,47 @@ mod tests {
         assert_eq!(
             run(&["--single-transaction", " ", "--port", "--quick"]).0,
             ["--single-transaction", "--quick"]
+        );
+    }
+
+    #[test]
+    fn options_that_leave_something_out_are_found() {
+        let find =
+            |items: &[&str]| incomplete(&items.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+        for (items, found) in [
+            (vec!["--quick", "--where=1=0"], "--where"),
+            (vec!["--where", "1=0"], "--where"),
+            (vec!["-w1=0"], "-w"),
+            (vec!["--no_data"], "--no-data"),
+            (vec!["-d"], "-d"),
+            (
+                vec!["--ignore-table=mysql.global_priv"],
+                "--ignore-table=mysql.global_priv",
+            ),
+            (
+                vec!["--ignore-table", "mysql.user"],
+                "--ignore-table=mysql.user",
+            ),
+            (vec!["--compact"], "--compact"),
+        ] {
+            assert_eq!(find(&items).as_deref(), Some(found), "{items:?}");
+        }
+        let usual = [
+            "--single-transaction",
+            "--quick",
+            "--routines",
+            "--events",
+            "--triggers",
+            "--hex-blob",
+        ];
+        assert_eq!(find(&usual), None);
+        assert_eq!(
+            find(&[
+                "--ignore-table=shop.log",
+                "--net-buffer-length=4096",
+                "--disable-keys"
+            ]),
+            None
         );
     }
 

@@ -61,7 +61,7 @@ fn writes_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
 }
 
 /// Fails unless `dir` is a directory that this process may write to.
-fn writable(dir: &Path, setting: &str) -> Result<()> {
+pub(super) fn writable(dir: &Path, setting: &str) -> Result<()> {
     let probe = dir.join(format!(".orchestrator-agent-probe-{}", std::process::id()));
     let made = std::fs::OpenOptions::new()
         .write(true)
@@ -69,7 +69,10 @@ fn writable(dir: &Path, setting: &str) -> Result<()> {
         .open(&probe);
     made.map_err(|e| {
         Error::io(
-            format!("{setting} = \"{}\" cannot be written to", dir.display()),
+            format!(
+                "{setting} = \"{}\" must be a directory that the agent may write to",
+                dir.display()
+            ),
             &e,
         )
     })?;
