@@ -15,5 +15,7 @@ GRANT
   -- CHANGE REPLICATION SOURCE, START REPLICA
   REPLICATION_SLAVE_ADMIN
 ON *.* TO 'agent'@'%';
+-- For load-without-redo-log = true:
+-- GRANT INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%';
 -- For copies by CLONE or a backup tool:
 -- GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%';

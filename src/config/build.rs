@@ -151,6 +151,7 @@ fn mysql(r: &mut Reader) -> Result<Mysql> {
         )?,
         boot_timeout: r.duration("boot-timeout", Duration::ZERO)?,
         drop_extra_schemas: r.flag("drop-extra-schemas", false)?,
+        load_without_redo_log: r.flag("load-without-redo-log", false)?,
         disable_events_on_target: r.flag("disable-events-on-target", true)?,
     })
 }
@@ -171,6 +172,7 @@ fn mysqldump(r: &mut Reader) -> Result<Mysqldump> {
                 "--hex-blob",
             ],
         )?,
+        load_threads: r.number("load-threads", 0, 0..=64)?,
     })
 }
 

@@ -133,6 +133,8 @@ pub struct Mysql {
     /// Zero: no limit.
     pub boot_timeout: Duration,
     pub drop_extra_schemas: bool,
+    /// MySQL 8.0.21 and later: no redo log while a logical seed loads.
+    pub load_without_redo_log: bool,
     pub disable_events_on_target: bool,
 }
 
@@ -160,6 +162,8 @@ pub enum KeepOldData {
 pub struct Mysqldump {
     pub enabled: bool,
     pub additional_opts: Vec<String>,
+    /// Sessions that load a dump at once; 0: one more than the processors, at most eight.
+    pub load_threads: usize,
 }
 
 /// `[mydumper]`

@@ -49,6 +49,37 @@ const WHILE_LOADING: [(&str, Option<&str>); 8] = [
     ("read_only", Some("OFF")),
 ];
 
+/// In the record of what must be put back, the name of a redo log that was switched off. It is no variable.
+const REDO_LOG: &str = "innodb redo log";
+
+/// Whether the server can load without a redo log and has one now (MySQL 8.0.21 and later).
+///
+/// # Errors
+/// If the query fails.
+pub fn has_redo_log(conn: &mut Conn) -> Result<bool> {
+    let row: Option<(String, String)> = conn
+        .query_first("SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_enabled'")
+        .map_err(|e| failure("this connection", "", &e))?;
+    Ok(row.is_some_and(|(_, value)| value == "ON"))
+}
+
+/// What the record of settings to put back says of a redo log that will be switched off by [`relax`].
+pub fn redo_log_to_put_back() -> (String, String) {
+    (REDO_LOG.into(), "ENABLE".into())
+}
+
+/// Switches the redo log on again if `values` say that it is off. Takes as long as the server needs to write its pages. May be
+/// repeated.
+///
+/// # Errors
+/// If the account may not (INNODB_REDO_LOG_ENABLE).
+pub fn redo_log_on(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
+    match values.contains_key(REDO_LOG) {
+        true => execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG"),
+        false => Ok(()),
+    }
+}
+
 /// `ON` and `OFF` in the way that SHOW VARIABLES writes them.
 fn same_value(a: &str, b: &str) -> bool {
     let word = |v: &str| match v {
@@ -89,6 +120,13 @@ pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> 
             execute(conn, &format!("SET GLOBAL {name} = {value}"))?;
         }
     }
+    if present.contains_key(REDO_LOG) {
+        execute(conn, "ALTER INSTANCE DISABLE INNODB REDO_LOG").map_err(|e| {
+            e.context(
+                "mysql.load-without-redo-log = true needs the privilege INNODB_REDO_LOG_ENABLE",
+            )
+        })?;
+    }
     Ok(())
 }
 
@@ -98,8 +136,8 @@ pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> 
 /// # Errors
 /// If the account may not.
 pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
-    let mut first = Ok(());
-    for (name, value) in values {
+    let mut first = redo_log_on(conn, values);
+    for (name, value) in values.iter().filter(|(name, _)| *name != REDO_LOG) {
         let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
         let literal = if number {
             value.clone()

@@ -129,10 +129,16 @@ fn complete(tool: Running, pump: &Receiver<io::Result<u64>>, job: &Job) -> Resul
     }
     let exit = tool.finish()?;
     if pumped.is_none() && is_real(pump) {
+        // What a failed tool has not taken or given does not matter; its source may be waiting for something else.
+        let linger = if exit.status.success() {
+            LINGER
+        } else {
+            Duration::from_secs(2)
+        };
         select! {
             recv(pump) -> result => pumped = result.ok(),
             recv(job.cancel.signal()) -> _ => return Err(Error::cancelled()),
-            default(LINGER) => {}
+            default(linger) => {}
         }
     }
     match pumped {

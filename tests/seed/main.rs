@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
 mod by_command;
 mod by_command_mysql;
 mod by_http;

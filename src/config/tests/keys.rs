@@ -29,6 +29,7 @@ fn defaults() {
     assert_eq!(c.mysql.service_status_command, "systemctl check mysqld");
     assert_eq!(c.mysql.boot_timeout, Duration::ZERO);
     assert!(c.mysql.disable_events_on_target && !c.mysql.drop_extra_schemas);
+    assert!(!c.mysql.load_without_redo_log && c.mysqldump.load_threads == 0);
     assert!(c.mysqldump.enabled && c.classic.close_on_danger);
     assert!(!c.mydumper.enabled && !c.xtrabackup.enabled && !c.lvm.enabled);
     assert_eq!(

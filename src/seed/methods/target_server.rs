@@ -165,7 +165,10 @@ impl TargetServer {
     /// If the server refuses, or the record cannot be written.
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
         control::binlog_off(&mut self.conn)?;
-        let present = control::to_put_back(&mut self.conn)?;
+        let mut present = control::to_put_back(&mut self.conn)?;
+        if self.settings.load_without_redo_log && control::has_redo_log(&mut self.conn)? {
+            present.extend([control::redo_log_to_put_back()]);
+        }
         ctx.update(|seed| {
             for (name, value) in present {
                 // What an interrupted load owes is the true value; what is set now is the load's.
@@ -215,6 +218,7 @@ impl TargetServer {
             // The dump itself has set gtid_purged, and another RESET would lose it.
             Flavour::MySql => self.prove_gtid_set(&coordinates.gtid_executed)?,
         }
+        control::redo_log_on(&mut self.conn, &ctx.seed()?.put_back)?;
         // What the relaxed setting has left to the kernel goes to the disk before anybody is told that it is there.
         control::execute(&mut self.conn, "FLUSH ENGINE LOGS")?;
         ctx.cancel().check()?;

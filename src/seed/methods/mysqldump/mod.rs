@@ -1,9 +1,11 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
+mod load;
 pub mod options;
 mod preflight;
 mod restore;
+mod script;
 
 use super::SeedMethod;
 use super::target_server::TargetServer;

@@ -1,0 +1,198 @@
+//! Large tables, which are loaded beside the rest by clients of their own: the copy is the same, nothing is left behind when a
+//! part fails or all is aborted, and with one session nothing is beside.
+
+use crate::support::agent::{Agent, Changes};
+use crate::support::mariadb::MariadbKind;
+use crate::support::mysqld::MysqldKind;
+use crate::support::pair::state_of;
+use crate::support::player::Player;
+use crate::support::server::{Kind, Server};
+use crate::support::wait_for;
+use std::time::Duration;
+
+/// Tables of about 12 MB in a dump each, with what may go wrong when rows, triggers and keys are not in the order of the dump.
+fn fill<K: Kind>(db: &Server<K>) {
+    for statement in [
+        "CREATE DATABASE `big one`",
+        "CREATE TABLE `big one`.a (id INT PRIMARY KEY, b_id INT, at TIMESTAMP NOT NULL, s VARCHAR(2000), n INT AS (id + 1) STORED)",
+        "CREATE TABLE `big one`.b (id INT PRIMARY KEY, a_id INT, s VARCHAR(2000), FOREIGN KEY (a_id) REFERENCES `big one`.a (id))",
+        "ALTER TABLE `big one`.a ADD FOREIGN KEY (b_id) REFERENCES `big one`.b (id)",
+        "CREATE TABLE `big one`.c (id INT PRIMARY KEY, s BLOB, u TEXT CHARACTER SET utf8mb4, KEY (u(20))) ENGINE=MyISAM",
+        "CREATE TABLE `big one`.`d ``UNLOCK TABLES;` (s VARCHAR(2000))",
+        "CREATE TABLE `big one`.small (id INT PRIMARY KEY, s VARCHAR(20))",
+        "CREATE DATABASE second",
+        "CREATE TABLE second.e (id INT PRIMARY KEY, s VARCHAR(2000), FULLTEXT (s))",
+        "INSERT INTO `big one`.a (id, at, s) VALUES (1, '2026-03-29 01:30:00', REPEAT('a\\n', 900))",
+    ] {
+        db.sql(statement);
+    }
+    for doubling in 0..13 {
+        db.sql(&format!(
+            "INSERT INTO `big one`.a (id, at, s) SELECT id + {0}, at + INTERVAL id MINUTE, CONCAT(id, '\\nUNLOCK TABLES;\\n', SUBSTR(s, 20)) FROM `big one`.a",
+            1 << doubling
+        ));
+    }
+    for statement in [
+        "INSERT INTO `big one`.b SELECT id, id, s FROM `big one`.a",
+        "UPDATE `big one`.a SET b_id = id WHERE id % 7 = 0",
+        "INSERT INTO `big one`.c SELECT id, s, CONCAT('-- ', id, ' \u{1F600}') FROM `big one`.a",
+        "INSERT INTO `big one`.`d ``UNLOCK TABLES;` SELECT s FROM `big one`.a",
+        "INSERT INTO `big one`.small VALUES (1, 'x')",
+        "INSERT INTO second.e SELECT id, s FROM `big one`.a",
+        // If it were there before the rows, they would not be the source's.
+        "CREATE TRIGGER `big one`.ta BEFORE INSERT ON `big one`.a FOR EACH ROW SET NEW.s = CONCAT('trigger ', NEW.s)",
+        "CREATE TRIGGER second.te AFTER INSERT ON second.e FOR EACH ROW INSERT INTO `big one`.small VALUES (NEW.id + 1, 'te')",
+        "CREATE VIEW second.v AS SELECT COUNT(*) AS n FROM `big one`.a JOIN `big one`.b USING (id)",
+        "CREATE EVENT second.ev ON SCHEDULE EVERY 1 SECOND DO INSERT INTO `big one`.small VALUES (UNIX_TIMESTAMP() + 1000000, 'ev')",
+    ] {
+        db.sql(statement);
+    }
+    db.sql("SET GLOBAL event_scheduler = OFF"); // the copies are compared
+}
+
+struct Two<K: Kind> {
+    source_db: Server<K>,
+    target_db: Server<K>,
+    source: Agent,
+    target: Agent,
+}
+
+impl<K: Kind> Two<K> {
+    fn start(line: &str) -> Self {
+        // The server's time zone is not the dump's.
+        let cnf = "default_time_zone = '+05:30'\ninnodb_buffer_pool_size = 128M\n";
+        let source_db = Server::<K>::start("127.0.0.1", cnf);
+        let target_db = Server::<K>::start("127.0.0.2", cnf);
+        fill(&source_db);
+        let changes = Changes {
+            lines: vec![("mysqldump", line.to_string())],
+            ..Changes::default()
+        };
+        Self {
+            source: Agent::start(&source_db),
+            target: Agent::start_with(&target_db, &changes),
+            source_db,
+            target_db,
+        }
+    }
+
+    fn player(&self, id: i64) -> Player<'_, K> {
+        Player {
+            id,
+            method: "Mysqldump",
+            target: &self.target,
+            source: &self.source,
+            target_db: &self.target_db,
+            source_db: &self.source_db,
+        }
+    }
+
+    /// A whole seed; what Restore said.
+    fn must_seed(&self, id: i64) -> String {
+        let player = self.player(id);
+        player.prepare();
+        player.backup();
+        player.restore();
+        let (_, text) = state_of(&self.target, id, "Restore");
+        player.cleanup();
+        // CHECKSUM TABLE of MariaDB 10.11 may differ for equal rows with NULLs.
+        for (table, columns) in [
+            ("`big one`.a", "id, IFNULL(b_id, 'NULL'), at, s, n"),
+            ("`big one`.b", "id, a_id, s"),
+            ("`big one`.c", "id, HEX(s), u"),
+            ("`big one`.`d ``UNLOCK TABLES;`", "s"),
+            ("`big one`.small", "id, s"),
+            ("second.e", "id, s"),
+        ] {
+            let sum = format!(
+                "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(CONCAT_WS('|', {columns})))) FROM {table}"
+            );
+            assert_eq!(
+                self.target_db.value(&sum),
+                self.source_db.value(&sum),
+                "{table}"
+            );
+        }
+        assert_eq!(self.target_db.value("SELECT n FROM second.v"), "8192");
+        let triggers = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ('big one', 'second')";
+        assert_eq!(self.target_db.value(triggers), "2");
+        text
+    }
+
+    /// Until at least two sessions load rows at once; their numbers.
+    fn sessions_that_load(&self) -> Vec<String> {
+        wait_for("two sessions load", Duration::from_secs(60), || {
+            let (status, text) = state_of(&self.target, 1, "Restore");
+            assert_eq!(status, "Running", "{text}");
+            let sessions = self.target_db.sql(
+                "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'agent' AND INFO LIKE 'INSERT INTO%'",
+            );
+            (sessions.len() >= 2).then_some(sessions)
+        })
+    }
+
+    fn assert_nothing_left(&self) {
+        wait_for("no session is left (P4)", Duration::from_secs(10), || {
+            self.target_db
+                .connections_of("agent")
+                .is_empty()
+                .then_some(())
+        });
+        let tools = format!(
+            "--defaults-file={}",
+            self.target.dir.join("state").display()
+        );
+        assert!(crate::support::processes_with(&tools).is_empty());
+    }
+}
+
+#[test]
+fn the_copy_is_the_same_on_mariadb() {
+    let two = Two::<MariadbKind>::start("load-threads = 3");
+    let text = two.must_seed(1);
+    assert!(text.contains("5 large tables beside the rest"), "{text}");
+}
+
+#[test]
+fn the_copy_is_the_same_on_mysql() {
+    let two = Two::<MysqldKind>::start("load-threads = 3");
+    let text = two.must_seed(1);
+    assert!(text.contains("5 large tables beside the rest"), "{text}");
+}
+
+#[test]
+fn one_session_loads_all_when_it_is_told_so() {
+    let two = Two::<MariadbKind>::start("load-threads = 1");
+    let text = two.must_seed(1);
+    assert!(!text.contains("beside"), "{text}");
+}
+
+#[test]
+fn a_part_that_fails_ends_the_others_and_an_abort_ends_all() {
+    let two = Two::<MariadbKind>::start("load-threads = 4");
+    let player = two.player(1);
+    player.prepare();
+    player.backup();
+    player.start_restore();
+    let victim = two.sessions_that_load().swap_remove(0);
+    two.target_db.sql(&format!("KILL {victim}"));
+    let state = player.poll(&two.target, "Restore");
+    let text = state["Details"].as_str().expect("Details");
+    assert_eq!(state["Status"], "Error");
+    assert!(
+        text.contains("loading the dump") && text.contains("partial"),
+        "{text}"
+    );
+    two.assert_nothing_left();
+
+    player.start_restore();
+    two.sessions_that_load();
+    assert_eq!(
+        two.target.call("/api/abort-seed-stage/1/Restore"),
+        (200, "killed".to_string())
+    );
+    two.assert_nothing_left();
+    let (status, text) = state_of(&two.target, 1, "Restore");
+    assert!(status == "Error" && text.contains("partial"), "{text}");
+    two.must_seed(2);
+}
