@@ -12,7 +12,7 @@ help:
 	@echo '              make demo SERVER=mysql does it with MySQL 9.7 instead of MariaDB 10.11'
 	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
 	@echo 'make lint     rustfmt and clippy, warnings are errors'
-	@echo 'make bench    the measurements'
+	@echo 'make bench    the measurements, on MariaDB 10.11; make bench SERVER=mysql: on MySQL 9.7'
 	@echo 'make clean    remove target/, the scratch servers included'
 
 rust:
@@ -46,7 +46,7 @@ lint: rust
 	cargo clippy --locked --all-targets -- -D warnings
 
 bench: build
-	tests/performance/bench.sh
+	SERVER=$(SERVER) tests/performance/bench.sh
 
 clean:
 	rm -rf target

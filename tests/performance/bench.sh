@@ -1,19 +1,22 @@
 #!/bin/bash
 # bench.sh -- measures a Mysqldump seed through two agents against the bare tools, on this machine and in one run. `make bench`.
-#   pipe   mariadb-dump | mariadb                      from source to an empty target
+#   pipe   mariadb-dump | mariadb                      from source to an empty target (with MySQL: mysqldump | mysql)
 #   dump   mariadb-dump > file, sync                   what Backup does
 #   load   mariadb < file                              what Restore does
 #   ours   prepare, backup and restore by HTTP, each timed from the call until its state is Completed (asked every 20 ms)
-# Two scratch servers, 127.0.0.1 and 127.0.0.2, below target/; everything is stopped and removed at the end. The bare tools get the
-# options that the agent gives them, and as there nothing of the load goes to the target's binary log.
-# BENCH_MB: size of the data (default 200). BENCH_RUNS: how often (default 3); medians are printed. AGENT: the program.
+# Two scratch servers, 127.0.0.1 and 127.0.0.2, below target/; everything is stopped and removed at the end. The bare dump gets the
+# options that the agent gives; the bare load gets none, as by hand.
+# SERVER: mariadb (the default) or mysql. BENCH_MB: size of the data (default 200). BENCH_RUNS: how often (default 3); medians are printed. AGENT: the program.
 # shellcheck disable=SC2317 # functions that are called by name
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
-export RIG=${RIG:-$top/target/rig}
+export RIG=${RIG:-$top/target/rig} kind=${SERVER:-mariadb}
 agent=${AGENT:-$top/target/release/orchestrator-agent} mb=${BENCH_MB:-200} runs=${BENCH_RUNS:-3}
-dir=$top/target/bench ctl=$top/tests/rig/mariadb.sh
-PATH=$RIG/mdb/bin:$PATH
+dir=$top/target/bench ctl=$top/tests/rig/$kind.sh
+case $kind in mariadb | mysql) ;; *) echo "bench.sh: SERVER=$kind: it is either mariadb or mysql" >&2; exit 1 ;; esac
+# shellcheck source-path=SCRIPTDIR source=../../contrib/demo/mysql.sh
+. "$top/contrib/demo/$kind.sh"
+PATH=$RIG/$tree/bin:$PATH
 ip=([1]=127.0.0.1 [2]=127.0.0.2) agents=()
 
 fail() { echo "bench.sh: $*" >&2; exit 1; }
@@ -37,7 +40,7 @@ free_port() {
   while cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '{ print $2 }' | grep -q ":$(printf %04X "$p")\$"; do p=$((p + 1)); done
   echo "$p"
 }
-sql() { local n=$1; shift; mariadb --no-defaults --default-character-set=utf8mb4 -N -uroot -S "$dir/db$n/run/mysql.sock" "$@"; }
+sql() { local n=$1; shift; "$client" --no-defaults --default-character-set=utf8mb4 -N -uroot -S "$dir/db$n/run/mysql.sock" "$@"; }
 
 server() { # N: a new and empty one
   "$ctl" kill "$dir/db$1" "$port"
@@ -46,7 +49,7 @@ server() { # N: a new and empty one
   BIND=${ip[$1]} "$ctl" init "$dir/db$1" "$port" "$dir/extra.cnf"
   "$ctl" start "$dir/db$1" "$port"
   local account
-  account=$(<"$top/contrib/demo/agent-account.sql")
+  account=$(<"$top/contrib/demo/$agent_account")
   sql "$1" <<<"${account//change-me/$password}"
 }
 
@@ -106,9 +109,13 @@ timed() { # NAME COMMAND...
 }
 median() { sort -n "$dir/times.$1" | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2 }'; }
 
-dump_options=(--master-data=2 --gtid --all-databases --single-transaction --quick --routines --events --triggers --hex-blob)
-bare_dump() { mariadb-dump --defaults-file="$dir/source.cnf" "${dump_options[@]}"; }
-bare_load() { mariadb --defaults-file="$dir/target.cnf" --batch --binary-mode --max-allowed-packet=1G --init-command='SET SESSION sql_log_bin = 0'; }
+case $kind in
+mariadb) dump_options=(--master-data=2 --gtid) dumper=mariadb-dump ;;
+mysql) dump_options=(--source-data=2 --set-gtid-purged=AUTO --get-server-public-key) dumper=mysqldump ;;
+esac
+dump_options+=(--all-databases --single-transaction --quick --routines --events --triggers --hex-blob)
+bare_dump() { "$dumper" --defaults-file="$dir/source.cnf" "${dump_options[@]}"; }
+bare_load() { "$client" --defaults-file="$dir/target.cnf"; }
 pipe() { bare_dump | bare_load; }
 to_file() { bare_dump >"$dir/bare.sql"; sync "$dir/bare.sql"; }
 from_file() { bare_load <"$dir/bare.sql"; }
@@ -118,7 +125,7 @@ checksums() { # N
 }
 proved() { cmp -s <(checksums 2) "$dir/checksums" || fail "$1: the copy differs from the source"; }
 
-"$top/tests/rig/fetch.sh" mariadb
+"$top/tests/rig/fetch.sh" "$kind"
 [ ! -e "$dir" ] || fail "$dir is there: another measurement runs, or one has failed; remove it"
 mkdir -p "$dir"
 trap cleanup EXIT
@@ -132,7 +139,7 @@ done
 mv "$dir/1.cnf" "$dir/source.cnf" && mv "$dir/2.cnf" "$dir/target.cnf"
 
 server 1
-{ echo "SET @mb = $mb;"; cat "$top/contrib/demo/data.sql"; } | sql 1
+{ echo "SET @mb = $mb;"; cat "$top/contrib/demo/$data"; } | sql 1
 checksums 1 >"$dir/checksums"
 [ -s "$dir/checksums" ] || fail "the source has no tables"
 loaded=$(du -cm "$dir"/db1/data/{shop,archive*,run} | awk 'END { print $1 }')
@@ -148,7 +155,8 @@ cat <<FACTS
 machine:  $(nproc) cores (${cpu:-unknown}), load $(cut -d ' ' -f 1 /proc/loadavg) at the start; source, target, tools and agents share them
 memory:   $memory available: the data and the dump stay in the page cache, so disks are hardly read
 disk:     $disk, $write for 256 MB written and synced
-data:     $loaded MB of tables (InnoDB, MyISAM, Aria), a dump of $((bytes / 1000000)) MB; $runs runs each, target new and empty each time
+server:   $about
+data:     $loaded MB of tables, a dump of $((bytes / 1000000)) MB; $runs runs each, target new and empty each time
 FACTS
 
 for ((run = 1; run <= runs; run++)); do

@@ -20,6 +20,8 @@ fn fill<K: Kind>(db: &Server<K>) {
         "CREATE TABLE `big one`.c (id INT PRIMARY KEY, s BLOB, u TEXT CHARACTER SET utf8mb4, KEY (u(20))) ENGINE=MyISAM",
         "CREATE TABLE `big one`.`d ``UNLOCK TABLES;` (s VARCHAR(2000))",
         "CREATE TABLE `big one`.small (id INT PRIMARY KEY, s VARCHAR(20))",
+        "CREATE TABLE `big one`.parent (id INT PRIMARY KEY, s VARCHAR(2000))",
+        "CREATE TABLE `big one`.parents_child (id INT PRIMARY KEY, FOREIGN KEY (id) REFERENCES `big one`.parent (id))",
         "CREATE DATABASE second",
         "CREATE TABLE second.e (id INT PRIMARY KEY, s VARCHAR(2000), FULLTEXT (s))",
         "INSERT INTO `big one`.a (id, at, s) VALUES (1, '2026-03-29 01:30:00', REPEAT('a\\n', 900))",
@@ -37,6 +39,8 @@ fn fill<K: Kind>(db: &Server<K>) {
         "UPDATE `big one`.a SET b_id = id WHERE id % 7 = 0",
         "INSERT INTO `big one`.c SELECT id, s, CONCAT('-- ', id, ' \u{1F600}') FROM `big one`.a",
         "INSERT INTO `big one`.`d ``UNLOCK TABLES;` SELECT s FROM `big one`.a",
+        "INSERT INTO `big one`.parent SELECT id, s FROM `big one`.a",
+        "INSERT INTO `big one`.parents_child SELECT id FROM `big one`.a",
         "INSERT INTO `big one`.small VALUES (1, 'x')",
         "INSERT INTO second.e SELECT id, s FROM `big one`.a",
         // If it were there before the rows, they would not be the source's.
@@ -102,6 +106,8 @@ impl<K: Kind> Two<K> {
             ("`big one`.c", "id, HEX(s), u"),
             ("`big one`.`d ``UNLOCK TABLES;`", "s"),
             ("`big one`.small", "id, s"),
+            ("`big one`.parent", "id, s"),
+            ("`big one`.parents_child", "id"),
             ("second.e", "id, s"),
         ] {
             let sum = format!(
@@ -150,14 +156,14 @@ impl<K: Kind> Two<K> {
 fn the_copy_is_the_same_on_mariadb() {
     let two = Two::<MariadbKind>::start("load-threads = 3");
     let text = two.must_seed(1);
-    assert!(text.contains("5 large tables beside the rest"), "{text}");
+    assert!(text.contains("6 large tables beside the rest"), "{text}");
 }
 
 #[test]
 fn the_copy_is_the_same_on_mysql() {
     let two = Two::<MysqldKind>::start("load-threads = 3");
     let text = two.must_seed(1);
-    assert!(text.contains("5 large tables beside the rest"), "{text}");
+    assert!(text.contains("6 large tables beside the rest"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! ``LOCK TABLES `t` WRITE;`` and `UNLOCK TABLES;`, after the header ``-- Dumping data for table `t` ``. Line breaks in values are
 //! escaped, so no line of data looks like these. Its triggers follow at once, without a header. Where a dump looks otherwise
 //! (options may leave out locks or comments) nothing is taken aside, and the whole of it is text for one session.
+//!
+//! The locks are left out of what is taken aside: while it holds one, a session may not alter its table (DISABLE KEYS) once another
+//! session has made a table that refers to it (error 1100, MariaDB 10.11).
 
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
@@ -119,8 +122,8 @@ struct Plan {
     after_rows: bool,
     /// Rows were taken aside since the latest [`Step::WaitForAll`].
     outstanding: bool,
-    /// Where a lock on a table began after the header of its data.
-    rows_from: Option<u64>,
+    /// The line of the lock on a table after the header of its data.
+    rows_from: Option<(u64, u64)>,
 }
 
 impl Plan {
@@ -128,7 +131,7 @@ impl Plan {
         if let Some(from) = self.rows_from {
             if line == b"UNLOCK TABLES;" {
                 self.rows_from = None;
-                self.rows(from, end);
+                self.rows(from, at, end);
             }
             return;
         }
@@ -157,7 +160,7 @@ impl Plan {
             && self.header == Some(true)
         {
             // Neither their own nor other rows are waited for: no foreign key is checked, no trigger is there yet.
-            self.rows_from = Some(at);
+            self.rows_from = Some((at, end));
             return;
         }
         self.statement(at);
@@ -186,10 +189,11 @@ impl Plan {
         }
     }
 
-    fn rows(&mut self, from: u64, end: u64) {
+    /// Rows between their `lock` and its end, a line from `unlock` to `end`.
+    fn rows(&mut self, lock: (u64, u64), unlock: u64, end: u64) {
         self.header = None;
         self.after_rows = false;
-        let aside = end - from >= self.large
+        let aside = unlock - lock.1 >= self.large
             && self.schema.ends_with("`;")
             && !SERVERS_OWN.contains(&self.schema.as_str())
             && ["NAMES ", "FOREIGN_KEY_CHECKS=0", "SQL_MODE="]
@@ -198,11 +202,11 @@ impl Plan {
         if !aside {
             return; // stays text
         }
-        self.text_until(from);
+        self.text_until(lock.0);
         self.text_from = end;
         let schema = self.schema.clone();
         self.steps.push(Step::Rows {
-            range: from..end,
+            range: lock.1..unlock,
             schema,
         });
         self.after_rows = true;

@@ -25,7 +25,7 @@ fn rows(name: &str, bytes: usize) -> String {
 const TRIGGER: &str = "/*!50003 SET @saved = 1 */ ;\nDELIMITER ;;\nCREATE TRIGGER g BEGIN\n-- Table structure for table `z`\n\
     LOCK TABLES `z` WRITE;\nUNLOCK TABLES;\nEND ;;\nDELIMITER ;\n";
 
-/// The steps, with the text itself; and that the steps are the whole dump, once and in order.
+/// The steps, with the text itself; and that the steps are the whole dump, once and in order, but for locks of what goes aside.
 fn plan(dump: &str, large: u64) -> Vec<String> {
     let script = scan(
         &mut BufReader::with_capacity(7, Cursor::new(dump)),
@@ -40,19 +40,31 @@ fn plan(dump: &str, large: u64) -> Vec<String> {
     let mut out = Vec::new();
     for step in &script.steps {
         if let Step::Text(r) | Step::Rows { range: r, .. } = step {
-            assert_eq!(r.start, at, "{script:?}");
+            let left_out = text(&(at..r.start));
+            let lock = left_out.starts_with("LOCK TABLES `") && left_out.ends_with("` WRITE;\n");
+            assert!(
+                ["", "UNLOCK TABLES;\n"].contains(&left_out.as_str()) || lock,
+                "{left_out}"
+            );
             at = r.end;
         }
         out.push(match step {
             Step::Text(r) => text(r),
             Step::Rows { range, schema } => {
-                format!("ROWS {schema} {}", text(range).lines().next().unwrap())
+                format!(
+                    "ROWS {schema} {}",
+                    text(range).split("ALUES").next().unwrap()
+                )
             }
             Step::WaitForLast => "LAST".into(),
             Step::WaitForAll => "ALL".into(),
         });
     }
-    assert_eq!(at, dump.len() as u64);
+    assert!(
+        dump[usize::try_from(at).unwrap()..]
+            .trim_start_matches("UNLOCK TABLES;\n")
+            .is_empty()
+    );
     out
 }
 /// Only what is not text.
@@ -78,12 +90,12 @@ fn large_tables_go_aside_and_only_what_needs_them_waits() {
     assert_eq!(
         moves(&dump, 2000),
         [
-            "ROWS USE `s`; LOCK TABLES `big` WRITE;",
-            "ROWS USE `s`; LOCK TABLES `two` WRITE;",
+            "ROWS USE `s`; INSERT INTO `big` V",
+            "ROWS USE `s`; INSERT INTO `two` V",
             "LAST",
-            "ROWS USE `s`; LOCK TABLES `three` WRITE;",
+            "ROWS USE `s`; INSERT INTO `three` V",
             "ALL",
-            "ROWS USE `t`; LOCK TABLES `last` WRITE;",
+            "ROWS USE `t`; INSERT INTO `last` V",
             "ALL"
         ]
     );
