@@ -157,7 +157,11 @@ impl Context {
     /// If the record cannot be written.
     pub fn adopt(&self, tool: &Running) -> Result<()> {
         match tool.id() {
-            Some(id) => self.update(|s| s.tools.push(id)),
+            Some(id) => self.update(|s| {
+                // A load starts many, one after the other.
+                s.tools.retain(|t| !t.group_alive().is_empty());
+                s.tools.push(id);
+            }),
             None => Ok(()), // it has ended already
         }
     }

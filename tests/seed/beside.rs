@@ -36,6 +36,7 @@ fn fill<K: Kind>(db: &Server<K>) {
     }
     for statement in [
         "INSERT INTO `big one`.b SELECT id, id, s FROM `big one`.a",
+        "INSERT INTO `big one`.b SELECT id + 100000, id, s FROM `big one`.a",
         "UPDATE `big one`.a SET b_id = id WHERE id % 7 = 0",
         "INSERT INTO `big one`.c SELECT id, s, CONCAT('-- ', id, ' \u{1F600}') FROM `big one`.a",
         "INSERT INTO `big one`.`d ``UNLOCK TABLES;` SELECT s FROM `big one`.a",
@@ -156,14 +157,14 @@ impl<K: Kind> Two<K> {
 fn the_copy_is_the_same_on_mariadb() {
     let two = Two::<MariadbKind>::start("load-threads = 3");
     let text = two.must_seed(1);
-    assert!(text.contains("6 large tables beside the rest"), "{text}");
+    assert!(text.contains("parts of large tables beside"), "{text}");
 }
 
 #[test]
 fn the_copy_is_the_same_on_mysql() {
     let two = Two::<MysqldKind>::start("load-threads = 3");
     let text = two.must_seed(1);
-    assert!(text.contains("6 large tables beside the rest"), "{text}");
+    assert!(text.contains("parts of large tables beside"), "{text}");
 }
 
 #[test]

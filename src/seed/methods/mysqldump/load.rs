@@ -89,7 +89,7 @@ impl<'a> Load<'a> {
     }
 
     /// Loads the dump in `path` from its byte `from` on. When it returns Ok every statement has been executed and committed.
-    /// Returns how many large tables were loaded beside the rest.
+    /// Returns how many parts of large tables were loaded beside the rest.
     ///
     /// # Errors
     /// Cancelled, or the first failure of a client; all of them have ended then, and so have their sessions.
@@ -333,12 +333,10 @@ impl Text {
                 });
                 self.current = Some(Box::new(Cursor::new(format!("SELECT '{MARK}';\n"))));
             }
-            Step::WaitForLast => {
-                if let Some(last) = self.outstanding.pop() {
-                    self.wait(&last)?;
-                }
+            Step::Say(statement) => {
+                self.current = Some(Box::new(Cursor::new(format!("{statement}\n"))))
             }
-            Step::WaitForAll => self.wait_for_all()?,
+            Step::Wait => self.wait_for_all()?,
         }
         Ok(())
     }

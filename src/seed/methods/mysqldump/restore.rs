@@ -66,7 +66,7 @@ impl Mysqldump {
         let of_source = ctx.seed()?.source_schemas;
         let mut notes = vec![format!("Stage completed: {size} bytes loaded")];
         if beside > 0 {
-            notes.push(format!("{beside} large tables beside the rest"));
+            notes.push(format!("{beside} parts of large tables beside the rest"));
         }
         notes.push(target.interruptible(ctx, |t| t.complete(ctx, &header.coordinates))?);
         ctx.update(|s| s.load = record::Load::Whole)?;

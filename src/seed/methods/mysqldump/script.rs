@@ -3,8 +3,9 @@
 //!
 //! mysqldump and mariadb-dump (all versions of tool-compatibility 3) write the rows of a table between the lines
 //! ``LOCK TABLES `t` WRITE;`` and `UNLOCK TABLES;`, after the header ``-- Dumping data for table `t` ``. Line breaks in values are
-//! escaped, so no line of data looks like these. Its triggers follow at once, without a header. Where a dump looks otherwise
-//! (options may leave out locks or comments) nothing is taken aside, and the whole of it is text for one session.
+//! escaped, so no line of data looks like these. Its triggers follow at once, without a header: they are made when
+//! all rows are in. Where a dump looks otherwise (options may leave out locks or comments) nothing is taken aside, and the whole
+//! of it is text for one session.
 //!
 //! The locks are left out of what is taken aside: while it holds one, a session may not alter its table (DISABLE KEYS) once another
 //! session has made a table that refers to it (error 1100, MariaDB 10.11).
@@ -17,17 +18,17 @@ use std::ops::Range;
 pub enum Step {
     /// Goes to the main session.
     Text(Range<u64>),
-    /// The rows of one table, for a session of their own.
+    /// Rows of one table, for a session of their own.
     Rows {
         /// Where they are.
         range: Range<u64>,
         /// The statement that selects their schema.
         schema: String,
     },
-    /// The main session waits for the latest [`Step::Rows`].
-    WaitForLast,
+    /// A statement that the dump does not have in this place, for the main session.
+    Say(String),
     /// The main session waits for all [`Step::Rows`] so far.
-    WaitForAll,
+    Wait,
 }
 
 /// A whole dump.
@@ -39,12 +40,17 @@ pub struct Script {
     pub steps: Vec<Step>,
 }
 
-/// Headers of text that does not need the rows of other tables.
-const INDEPENDENT: [&[u8]; 4] = [
+/// Headers of text that does not need the rows of any table: it defines things. Only triggers do something with rows.
+const INDEPENDENT: [&[u8]; 9] = [
+    b"-- Current Database: ",
     b"-- Table structure for table ",
+    b"-- Sequence structure for ",
     b"-- Temporary table structure for view ",
     b"-- Temporary view structure for view ",
+    b"-- Final view structure for view ",
     b"-- Dumping data for table ",
+    b"-- Dumping events for database ",
+    b"-- Dumping routines for database ",
 ];
 /// Schemas whose tables are never taken aside: accounts come in the order of the dump.
 const SERVERS_OWN: [&str; 2] = ["USE `mysql`;", "USE `sys`;"];
@@ -67,7 +73,10 @@ pub fn scan(dump: &mut impl BufRead, from: u64, large: u64) -> io::Result<Script
         header: None,
         after_rows: false,
         outstanding: false,
+        triggers: false,
+        deferred: Vec::new(),
         rows_from: None,
+        statements: Vec::new(),
     };
     let mut at = from;
     let mut line = Vec::with_capacity(PREFIX);
@@ -80,6 +89,8 @@ pub fn scan(dump: &mut impl BufRead, from: u64, large: u64) -> io::Result<Script
         plan.line(&line, at, at + length);
         at += length;
     }
+    plan.header = Some(false); // the end waits for everything
+    plan.statement(at);
     plan.text_until(at);
     Ok(Script {
         session: plan.session,
@@ -106,6 +117,10 @@ fn skip_line(dump: &mut impl BufRead) -> io::Result<u64> {
     dump.skip_until(b'\n').map(|n| n as u64)
 }
 
+fn contains(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len()).any(|w| w == part)
+}
+
 struct Plan {
     large: u64,
     /// Where the text that is not yet in a step begins.
@@ -120,18 +135,27 @@ struct Plan {
     header: Option<bool>,
     /// No header has come since rows that were taken aside: this is what belongs to their table.
     after_rows: bool,
-    /// Rows were taken aside since the latest [`Step::WaitForAll`].
+    /// Rows were taken aside since the latest [`Step::Wait`].
     outstanding: bool,
+    /// This text makes triggers of a table whose rows were taken aside.
+    triggers: bool,
+    /// Such texts, with their schema, since the latest [`Step::Wait`].
+    deferred: Vec<(String, Range<u64>)>,
     /// The line of the lock on a table after the header of its data.
     rows_from: Option<(u64, u64)>,
+    /// Where statements among them begin, each at least twice `large` bytes behind the one before.
+    statements: Vec<u64>,
 }
 
 impl Plan {
     fn line(&mut self, line: &[u8], at: u64, end: u64) {
-        if let Some(from) = self.rows_from {
+        if let Some(lock) = self.rows_from {
+            let before = self.statements.last().unwrap_or(&lock.1);
             if line == b"UNLOCK TABLES;" {
                 self.rows_from = None;
-                self.rows(from, at, end);
+                self.rows(lock, at, end);
+            } else if line.starts_with(b"INSERT ") && at - before >= self.large.saturating_mul(2) {
+                self.statements.push(at);
             }
             return;
         }
@@ -154,12 +178,15 @@ impl Plan {
         }
         if self.in_head {
             self.session_setting(line);
+        } else if line.starts_with(b"/*") && contains(line, b"=@OLD_") {
+            self.header = Some(false); // the end of the dump: the session's settings are no longer its own
         }
         if line.starts_with(b"LOCK TABLES ")
             && line.ends_with(b" WRITE;")
             && self.header == Some(true)
         {
-            // Neither their own nor other rows are waited for: no foreign key is checked, no trigger is there yet.
+            // Other rows are not waited for: no foreign key is checked, no trigger is there yet.
+            self.end_triggers(at);
             self.rows_from = Some((at, end));
             return;
         }
@@ -171,21 +198,35 @@ impl Plan {
 
     /// Text that does something begins or goes on at `at`.
     fn statement(&mut self, at: u64) {
-        match self.header.take() {
-            Some(true) => self.after_rows = false,
-            Some(false) => {
-                self.after_rows = false;
-                if std::mem::take(&mut self.outstanding) {
-                    self.text_until(at);
-                    self.steps.push(Step::WaitForAll);
-                }
-            }
-            // Triggers, whose table must be full before they are there.
-            None if std::mem::take(&mut self.after_rows) => {
+        let Some(independent) = self.header.take() else {
+            // Triggers, whose table must be full before they are there: they come later.
+            if std::mem::take(&mut self.after_rows) {
                 self.text_until(at);
-                self.steps.push(Step::WaitForLast);
+                self.triggers = true;
             }
-            None => {}
+            return;
+        };
+        self.after_rows = false;
+        self.end_triggers(at);
+        if independent || !std::mem::take(&mut self.outstanding) {
+            return;
+        }
+        self.text_until(at);
+        self.steps.push(Step::Wait);
+        let deferred = std::mem::take(&mut self.deferred);
+        let back = (!deferred.is_empty()).then(|| self.schema.clone());
+        for (schema, text) in deferred {
+            self.steps.push(Step::Say(schema));
+            self.steps.push(Step::Text(text));
+        }
+        self.steps.extend(back.map(Step::Say));
+    }
+
+    fn end_triggers(&mut self, at: u64) {
+        if std::mem::take(&mut self.triggers) {
+            self.deferred
+                .push((self.schema.clone(), self.text_from..at));
+            self.text_from = at;
         }
     }
 
@@ -193,6 +234,7 @@ impl Plan {
     fn rows(&mut self, lock: (u64, u64), unlock: u64, end: u64) {
         self.header = None;
         self.after_rows = false;
+        let statements = std::mem::take(&mut self.statements);
         let aside = unlock - lock.1 >= self.large
             && self.schema.ends_with("`;")
             && !SERVERS_OWN.contains(&self.schema.as_str())
@@ -204,11 +246,19 @@ impl Plan {
         }
         self.text_until(lock.0);
         self.text_from = end;
-        let schema = self.schema.clone();
-        self.steps.push(Step::Rows {
-            range: lock.1..unlock,
-            schema,
-        });
+        // One table may be most of a server: its parts are loaded at once as well, in at most 65.
+        let few = statements.len().div_ceil(64).max(1);
+        let mut parts: Vec<u64> = statements.into_iter().step_by(few).collect();
+        parts.push(unlock);
+        let mut from = lock.1;
+        for to in parts {
+            let schema = self.schema.clone();
+            self.steps.push(Step::Rows {
+                range: from..to,
+                schema,
+            });
+            from = to;
+        }
         self.after_rows = true;
         self.outstanding = true;
     }

@@ -25,7 +25,8 @@ fn rows(name: &str, bytes: usize) -> String {
 const TRIGGER: &str = "/*!50003 SET @saved = 1 */ ;\nDELIMITER ;;\nCREATE TRIGGER g BEGIN\n-- Table structure for table `z`\n\
     LOCK TABLES `z` WRITE;\nUNLOCK TABLES;\nEND ;;\nDELIMITER ;\n";
 
-/// The steps, with the text itself; and that the steps are the whole dump, once and in order, but for locks of what goes aside.
+/// The steps, with the text itself; and that the steps are the whole dump, once and but for triggers in order, without the locks
+/// of what goes aside.
 fn plan(dump: &str, large: u64) -> Vec<String> {
     let script = scan(
         &mut BufReader::with_capacity(7, Cursor::new(dump)),
@@ -33,44 +34,43 @@ fn plan(dump: &str, large: u64) -> Vec<String> {
         large,
     )
     .unwrap();
-    let mut at = 0;
     let text = |r: &Range<u64>| {
         dump[usize::try_from(r.start).unwrap()..usize::try_from(r.end).unwrap()].to_string()
     };
+    let mut all: Vec<Range<u64>> = Vec::new();
     let mut out = Vec::new();
     for step in &script.steps {
         if let Step::Text(r) | Step::Rows { range: r, .. } = step {
-            let left_out = text(&(at..r.start));
-            let lock = left_out.starts_with("LOCK TABLES `") && left_out.ends_with("` WRITE;\n");
-            assert!(
-                ["", "UNLOCK TABLES;\n"].contains(&left_out.as_str()) || lock,
-                "{left_out}"
-            );
-            at = r.end;
+            all.push(r.clone());
         }
         out.push(match step {
             Step::Text(r) => text(r),
-            Step::Rows { range, schema } => {
-                format!(
-                    "ROWS {schema} {}",
-                    text(range).split("ALUES").next().unwrap()
-                )
-            }
-            Step::WaitForLast => "LAST".into(),
-            Step::WaitForAll => "ALL".into(),
+            Step::Rows { range, schema } => format!(
+                "ROWS {schema} {}",
+                text(range).split("ALUES").next().unwrap()
+            ),
+            Step::Say(statement) => format!("SAY {statement}"),
+            Step::Wait => "WAIT".into(),
         });
     }
-    assert!(
-        dump[usize::try_from(at).unwrap()..]
-            .trim_start_matches("UNLOCK TABLES;\n")
-            .is_empty()
-    );
+    all.sort_by_key(|r| r.start);
+    let mut at = 0;
+    all.push(dump.len() as u64..dump.len() as u64);
+    for r in &all {
+        let left_out = text(&(at..r.start));
+        let lock = left_out.starts_with("LOCK TABLES `") && left_out.ends_with("` WRITE;\n");
+        assert!(
+            ["", "UNLOCK TABLES;\n"].contains(&left_out.as_str()) || lock,
+            "{left_out}"
+        );
+        at = r.end;
+    }
     out
 }
 /// Only what is not text.
 fn moves(dump: &str, large: u64) -> Vec<String> {
     let mut moves = plan(dump, large);
-    moves.retain(|m| m == "LAST" || m == "ALL" || m.starts_with("ROWS "));
+    moves.retain(|m| m == "WAIT" || m.starts_with("ROWS ") || m.starts_with("SAY "));
     moves
 }
 
@@ -84,7 +84,7 @@ fn large_tables_go_aside_and_only_what_needs_them_waits() {
         &structure("empty"),
         "--\n-- Dumping events for database 's'\n--\nCREATE EVENT e;\n--\n-- Dumping routines for database 's'\n--\nCREATE FUNCTION f;\n",
         &database("t"), &structure("last"), &rows("last", 5000), "--\n-- Final view structure for view `v`\n--\nDROP VIEW v;\n",
-        "-- Dump completed\n",
+        "--\n-- GTID state at the end\n--\nSET @@GLOBAL.GTID_PURGED='';\n-- Dump completed\n",
     ]
     .concat();
     assert_eq!(
@@ -92,22 +92,27 @@ fn large_tables_go_aside_and_only_what_needs_them_waits() {
         [
             "ROWS USE `s`; INSERT INTO `big` V",
             "ROWS USE `s`; INSERT INTO `two` V",
-            "LAST",
             "ROWS USE `s`; INSERT INTO `three` V",
-            "ALL",
             "ROWS USE `t`; INSERT INTO `last` V",
-            "ALL"
+            "WAIT",
+            "SAY USE `s`;",
+            "SAY USE `t`;"
         ]
     );
     let text = plan(&dump, 2000);
-    let after_last = &text[text.iter().position(|t| t == "LAST").unwrap() + 1];
+    let trigger = &text[text.iter().position(|t| t == "SAY USE `s`;").unwrap() + 1];
     assert!(
-        after_last.starts_with("/*!50003 SET @saved")
-            && after_last.contains("CREATE TABLE `three`"),
-        "{after_last}"
+        trigger.starts_with("/*!50003 SET @saved") && trigger.contains("LOCK TABLES `z` WRITE;"),
+        "{trigger}"
     );
-    let after_all = &text[text.iter().position(|t| t == "ALL").unwrap() + 1];
-    assert!(after_all.starts_with("CREATE EVENT e;"), "{after_all}");
+    assert!(
+        trigger
+            .trim_end()
+            .ends_with("-- Table structure for table `three`\n--"),
+        "{trigger}"
+    );
+    let last = text.last().unwrap();
+    assert!(last.starts_with("SET @@GLOBAL.GTID_PURGED"), "{last}");
     assert!(moves(&dump, u64::MAX).is_empty());
 }
 
@@ -133,7 +138,7 @@ fn the_session_gets_the_settings_of_the_head_but_no_global_ones() {
 fn what_looks_otherwise_is_text_for_one_session() {
     let body = [database("s"), structure("a"), rows("a", 3000)].concat();
     let one = |dump: &str| assert!(moves(dump, 100).is_empty(), "{dump}");
-    assert_eq!(moves(&[HEAD, &body].concat(), 100).len(), 1);
+    assert_eq!(moves(&[HEAD, &body].concat(), 100).len(), 2);
     one(&[&HEAD.replace("NAMES", "NUMS"), body.as_str()].concat());
     one(&[HEAD, &body.replace("USE `s`", "use s")].concat());
     one(&[
@@ -148,6 +153,43 @@ fn what_looks_otherwise_is_text_for_one_session() {
 }
 
 #[test]
+fn a_very_large_table_goes_aside_in_parts() {
+    let many = |n: usize| {
+        format!(
+            "INSERT INTO `a` VALUES ('{}'),\n('INSERT ');\n",
+            "y".repeat(250)
+        )
+        .repeat(n)
+    };
+    let of = |n: usize| {
+        let all = rows("a", 10).replace("UNLOCK", &format!("{}UNLOCK", many(n)));
+        moves(&[HEAD, &database("s"), &structure("a"), &all].concat(), 200).len()
+    };
+    assert_eq!(of(1), 2, "its rows, and the wait at the end");
+    assert_eq!(of(10), 6);
+    assert!((40..=66).contains(&of(1000)), "{}", of(1000));
+}
+
+#[test]
+fn triggers_are_made_before_the_dump_takes_its_settings_back() {
+    let end = "--\n-- Dumping routines for database 's'\n--\n/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n\n-- Dump completed\n";
+    let dump = [
+        HEAD,
+        &database("s"),
+        &structure("a"),
+        &rows("a", 3000),
+        TRIGGER,
+        end,
+    ]
+    .concat();
+    let plan = plan(&dump, 100);
+    let (last, before) = plan.split_last().unwrap();
+    assert!(last.starts_with("/*!40103 SET TIME_ZONE=@OLD"), "{last}");
+    assert_eq!(before[before.len() - 1], "SAY USE `s`;");
+    assert!(before[before.len() - 2].contains("CREATE TRIGGER"));
+}
+
+#[test]
 fn with_transactions_around_the_rows_nothing_waits_for_their_commit() {
     let no_autocommit = rows("a", 3000).replace("UNLOCK TABLES;\n", "UNLOCK TABLES;\ncommit;\n");
     let dump = [
@@ -159,7 +201,7 @@ fn with_transactions_around_the_rows_nothing_waits_for_their_commit() {
         &rows("b", 3000),
     ]
     .concat();
-    assert_eq!(moves(&dump, 100).len(), 2);
+    assert_eq!(moves(&dump, 100).len(), 3);
     let trigger = [
         HEAD,
         &database("s"),
@@ -168,5 +210,8 @@ fn with_transactions_around_the_rows_nothing_waits_for_their_commit() {
         TRIGGER,
     ]
     .concat();
-    assert_eq!(moves(&trigger, 100)[1], "LAST");
+    assert_eq!(
+        moves(&trigger, 100)[1..],
+        ["WAIT", "SAY USE `s`;", "SAY USE `s`;"]
+    );
 }
