@@ -7,6 +7,7 @@ mod bad_source;
 mod bad_target;
 mod bad_tools;
 mod killed;
+mod moments;
 mod repeat;
 mod stopped;
 mod takeover;

@@ -124,6 +124,15 @@ impl Agent {
         )
     }
 
+    /// GET with the token: status and body, or why there is no answer.
+    pub fn try_call(&self, path: &str) -> Result<(u16, String), String> {
+        let fail = |e: ureq::Error| format!("{path}: {e}");
+        let url = self.url(&format!("{path}?token={}", self.token()));
+        let mut answer = self.http.get(url).call().map_err(fail)?;
+        let body = answer.body_mut().read_to_string().map_err(fail)?;
+        Ok((answer.status().as_u16(), body))
+    }
+
     /// GET with the token: status and body.
     pub fn call(&self, path: &str) -> (u16, String) {
         let joint = if path.contains('?') { '&' } else { '?' };

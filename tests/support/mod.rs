@@ -6,6 +6,7 @@ pub mod agent;
 pub mod fake;
 pub mod mariadb;
 pub mod mysqld;
+pub mod orchestrator;
 pub mod pair;
 pub mod player;
 pub mod registry;
