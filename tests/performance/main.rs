@@ -7,6 +7,7 @@ mod support;
 mod wire;
 
 mod built;
+mod load;
 
 use lone::Lone;
 use std::io::{Read, Write};

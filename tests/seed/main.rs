@@ -1,6 +1,8 @@
 //! Whole seeds between real servers.
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../security/witness.rs"]
+mod witness;
 
 mod beside;
 mod by_command;
@@ -9,4 +11,5 @@ mod by_http;
 mod by_http_mysql;
 mod content;
 mod differences;
+mod secrets;
 mod target_state;

@@ -16,6 +16,7 @@ pub struct Agent {
     pub hostname: String,
     pub dir: PathBuf,
     path: String,
+    program: PathBuf,
     http: ureq::Agent,
     _scratch: Scratch,
 }
@@ -27,6 +28,8 @@ pub struct Changes {
     pub path_first: Option<PathBuf>,
     /// agents-port of the orchestrator; a closed port if zero.
     pub agents_port: u16,
+    /// Another build of the program.
+    pub program: Option<PathBuf>,
 }
 
 impl Agent {
@@ -61,6 +64,7 @@ impl Agent {
             hostname,
             dir,
             path,
+            program: changes.program.clone().unwrap_or_else(|| binary().into()),
             http: config.into(),
             _scratch: scratch,
         };
@@ -76,7 +80,7 @@ impl Agent {
             .append(true)
             .open(self.dir.join("stdout"))
             .expect("stdout file");
-        let child = Command::new(binary())
+        let child = Command::new(&self.program)
             .arg("--config")
             .arg(self.dir.join("agent.conf"))
             .env("PATH", &self.path)
