@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::human_bytes;
 use crate::process::Cancel;
 use crate::seed::{Side, Stage, Status};
+use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
 mod fail;
@@ -115,7 +116,11 @@ impl<'a> Drive<'a> {
         self.stage = Stage::ConnectSlave;
         let begin = Instant::now();
         let metadata = self.patiently(|| self.agents.target.metadata(id, method))?;
-        self.screen.say(&coordinates(&metadata));
+        self.screen.tell(
+            &coordinates(&metadata),
+            "coordinates",
+            json!({ "log_file": metadata.log_file, "log_pos": metadata.log_pos, "gtid": metadata.gtid() }),
+        );
         self.metadata = Some(metadata.clone());
         let mut line = "Replication: not connected (--no-connect)".to_string();
         let mut wrong = Vec::new();
@@ -326,6 +331,20 @@ impl<'a> Drive<'a> {
                 human_bytes(self.bytes)
             ));
         }
+        let seconds = |t: &Duration| (t.as_secs_f64() * 1000.0).round() / 1000.0;
+        let durations: Map<String, Value> = self
+            .times
+            .iter()
+            .map(|(stage, t)| (stage.to_string(), seconds(t).into()))
+            .collect();
+        self.screen.fact("durations_seconds", durations);
+        self.screen
+            .fact("total_seconds", seconds(&self.begin.elapsed()));
+        self.screen.fact("bytes", self.bytes);
+        self.screen.fact("method", self.plan.method.to_string());
+        self.screen.fact("log_file", metadata.log_file.as_str());
+        self.screen.fact("log_pos", metadata.log_pos);
+        self.screen.fact("gtid", metadata.gtid());
         let times: Vec<String> = self
             .times
             .iter()

@@ -33,7 +33,7 @@ const INTERRUPTED: u8 = 130;
 /// Runs `orchestrator-agent seed` with the arguments behind that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
 pub fn run(args: &[String]) -> ExitCode {
-    let screen = Arc::new(Screen::standard());
+    let screen = Arc::new(Screen::standard(args.iter().any(|a| a == "--json")));
     if args.iter().any(|a| a == "--help" || a == "-h") {
         screen.say(USAGE.trim_end());
         return ExitCode::SUCCESS;
@@ -51,7 +51,18 @@ pub fn run(args: &[String]) -> ExitCode {
         }
         Ok(Ok(options)) => conduct(&options, &screen),
     };
+    screen.result(code, meaning(code));
     ExitCode::from(code)
+}
+
+fn meaning(code: u8) -> &'static str {
+    match code {
+        0 => "done",
+        FAILED => "failed, target untouched",
+        WRONG_USAGE => "wrong command line",
+        INTERRUPTED => "interrupted",
+        _ => "failed",
+    }
 }
 
 fn conduct(options: &Options, screen: &Arc<Screen>) -> u8 {
@@ -73,6 +84,10 @@ fn conduct(options: &Options, screen: &Arc<Screen>) -> u8 {
 
 /// The seed itself. An error means that nothing was changed yet.
 fn seed(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<u8> {
+    screen.fact("seed_id", options.seed_id);
+    screen.fact("source", options.source.host.as_str());
+    screen.fact("target", options.target.host.as_str());
+    screen.fact("dry_run", options.dry_run);
     let agents = tokens::gather(options, screen, cancel)?;
     let plan = preflight::check(options, &agents, screen)?;
     cancel.check()?;

@@ -36,7 +36,7 @@ const VALUED: [&str; 16] = [
     "connect-to",
 ];
 /// Options without a value.
-const FLAGS: [&str; 3] = ["dry-run", "force", "no-connect"];
+const FLAGS: [&str; 4] = ["dry-run", "force", "json", "no-connect"];
 
 /// A host, and a port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

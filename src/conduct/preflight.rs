@@ -10,6 +10,7 @@ use super::tokens::Agents;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, info, quote_text};
 use crate::seed::Method;
+use serde_json::json;
 
 mod mysql_only;
 
@@ -42,12 +43,17 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn problem(&mut self, text: impl AsRef<str>) {
         self.problems += 1;
-        self.screen
-            .say(&format!("Preflight: PROBLEM: {}", text.as_ref()));
+        self.finding(&format!("PROBLEM: {}", text.as_ref()), text.as_ref(), true);
     }
 
     fn ok(&self, text: impl AsRef<str>) {
-        self.screen.say(&format!("Preflight: {}", text.as_ref()));
+        self.finding(text.as_ref(), text.as_ref(), false);
+    }
+
+    fn finding(&self, line: &str, text: &str, problem: bool) {
+        let fields = json!({ "text": text, "problem": problem });
+        self.screen
+            .tell(&format!("Preflight: {line}"), "preflight", fields);
     }
 
     /// The value, or the error as a finding.
@@ -116,14 +122,15 @@ fn choose(
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);
-            f.ok(format!(
-                "method {m}: {}",
-                if why.is_empty() {
-                    "usable".to_string()
-                } else {
-                    why.join("; ")
-                }
-            ));
+            let word = if why.is_empty() {
+                "usable".to_string()
+            } else {
+                why.join("; ")
+            };
+            let fields =
+                json!({ "method": m.to_string(), "usable": why.is_empty(), "reasons": why });
+            f.screen
+                .tell(&format!("Preflight: method {m}: {word}"), "method", fields);
         }
     }
     let candidates = options

@@ -2,12 +2,13 @@
 //! must not end a seed.
 
 use super::agent::{Bytes, StageState};
-use crate::host::human_bytes;
+use crate::host::{human_bytes, rfc3339};
 use crate::seed::Status;
+use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ const CELLS: usize = 10;
 /// The two outputs; shared by all threads.
 pub struct Screen {
     terminal: bool,
+    /// Lines of JSON on standard output and nothing else (contrib/doc/seed-json.md).
+    json: bool,
     inner: Mutex<Inner>,
 }
 
@@ -29,48 +32,109 @@ struct Inner {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     bar: bool,
+    /// For the last line of JSON.
+    facts: Map<String, Value>,
+    errors: Vec<String>,
 }
 
 impl Screen {
-    /// Standard output and standard error.
-    pub fn standard() -> Self {
-        let terminal = std::io::stdout().is_terminal();
-        Self::new(
+    /// Standard output and standard error; `json`: for a program.
+    pub fn standard(json: bool) -> Self {
+        let terminal = !json && std::io::stdout().is_terminal();
+        let mut screen = Self::new(
             terminal,
             Box::new(std::io::stdout()),
             Box::new(std::io::stderr()),
-        )
+        );
+        screen.json = json;
+        screen
     }
 
     /// Any outputs; `terminal`: bars are drawn.
     pub fn new(terminal: bool, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self {
             terminal,
+            json: false,
             inner: Mutex::new(Inner {
                 out,
                 err,
                 bar: false,
+                facts: Map::new(),
+                errors: Vec::new(),
             }),
         }
     }
 
     /// A line on standard output.
     pub fn say(&self, line: &str) {
-        self.write(|i| writeln!(i.out, "{line}"));
+        self.tell(line, "message", json!({ "text": line }));
+    }
+
+    /// A line on standard output for people, and for programs an event with its `fields`.
+    pub fn tell(&self, line: &str, event: &str, fields: Value) {
+        match self.json {
+            true => self.event(event, fields),
+            false => self.write(|i| writeln!(i.out, "{line}")),
+        }
     }
 
     /// A line on standard error.
     pub fn warn(&self, line: &str) {
-        self.write(|i| writeln!(i.err, "warning: {line}"));
+        match self.json {
+            true => self.event("warning", json!({ "text": line })),
+            false => self.write(|i| writeln!(i.err, "warning: {line}")),
+        }
     }
 
     /// A line on standard error.
     pub fn error(&self, line: &str) {
-        self.write(|i| writeln!(i.err, "error: {line}"));
+        if !self.json {
+            return self.write(|i| writeln!(i.err, "error: {line}"));
+        }
+        self.event("error", json!({ "text": line }));
+        self.lock().errors.push(line.to_string());
+    }
+
+    /// A line for programs.
+    fn event(&self, event: &str, fields: Value) {
+        let mut line = Map::new();
+        line.insert("time".into(), rfc3339(SystemTime::now()).into());
+        line.insert("event".into(), event.into());
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        self.write(|i| writeln!(i.out, "{}", Value::Object(line)));
+    }
+
+    /// Something that the result tells programs.
+    pub fn fact(&self, name: &str, value: impl Into<Value>) {
+        self.lock().facts.insert(name.into(), value.into());
+    }
+
+    /// The last line for programs: the exit code, what it means, and all facts.
+    pub fn result(&self, exit_code: u8, meaning: &str) {
+        if !self.json {
+            return;
+        }
+        let (mut fields, errors) = {
+            let mut inner = self.lock();
+            (
+                std::mem::take(&mut inner.facts),
+                std::mem::take(&mut inner.errors),
+            )
+        };
+        fields.insert("exit_code".into(), exit_code.into());
+        fields.insert("result".into(), meaning.into());
+        fields.insert("error".into(), errors.join("; ").into());
+        self.event("result", Value::Object(fields));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, line: impl FnOnce(&mut Inner) -> std::io::Result<()>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         if std::mem::take(&mut inner.bar) {
             let _ = write!(inner.out, "\r\x1b[K"); // a terminal that is gone
         }
@@ -79,7 +143,7 @@ impl Screen {
     }
 
     fn bar(&self, text: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         inner.bar = true;
         let _ = write!(inner.out, "\r{text}\x1b[K"); // a terminal that is gone
         let _ = inner.out.flush();
@@ -116,7 +180,11 @@ impl Watch {
 
     /// Shows a state that an agent has sent.
     pub fn update(&mut self, screen: &Screen, state: &StageState) {
-        if let Some(line) = self.step(self.begin.elapsed(), state, screen.terminal) {
+        let line = self.step(self.begin.elapsed(), state, screen.terminal);
+        if screen.json {
+            return screen.event("stage", self.fields(state));
+        }
+        if let Some(line) = line {
             screen.say(&line);
         }
         if screen.terminal && state.status == Status::Running {
@@ -127,6 +195,27 @@ impl Watch {
                 self.rate(),
             ));
         }
+    }
+
+    /// Bytes, bytes a second, and seconds; null where it is not known.
+    fn fields(&self, state: &StageState) -> Value {
+        let (stage, side) = self
+            .label
+            .split_once(' ')
+            .unwrap_or((&self.label, "target"));
+        let done = self.done(state);
+        let rate = self.rate().filter(|_| state.status == Status::Running);
+        json!({
+            "stage": stage,
+            "side": side,
+            "status": state.status.to_string(),
+            "details": super::agent::shortened(&state.details),
+            "bytes": done.bytes,
+            "bytes_total": (done.total > 0).then_some(done.total),
+            "bytes_per_second": rate.map(|r| r as u64),
+            "elapsed_seconds": self.begin.elapsed().as_secs_f64(),
+            "eta_seconds": rate.and_then(|r| eta(done, r)).map(|t| t.as_secs()),
+        })
     }
 
     /// The line that a state is worth at a moment: on each change of status and text, and without a terminal every few

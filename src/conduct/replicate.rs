@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
 use crate::seed::coordinates::gtid::GtidSet;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 mod checks;
@@ -180,10 +181,11 @@ pub fn connect(
         From::Gtid(gtid) => format!("GTID {gtid}"),
         From::Position(file, position) => format!("{file}:{position}"),
     };
-    screen.say(&format!(
-        "Replication: from {}:{}, starting at {how}",
-        to.0, to.1
-    ));
+    screen.tell(
+        &format!("Replication: from {}:{}, starting at {how}", to.0, to.1),
+        "replication",
+        json!({ "host": to.0, "port": to.1, "gtid": matches!(from, From::Gtid(_)), "start": how }),
+    );
     let line = wait_until_it_runs(&mut target, cancel)?;
     let wrong = checks::all(&mut target, o, plan, &to, screen, cancel)?;
     Ok(Connected { line, wrong })

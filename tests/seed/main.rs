@@ -11,5 +11,6 @@ mod by_http;
 mod by_http_mysql;
 mod content;
 mod differences;
+mod json;
 mod secrets;
 mod target_state;
