@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod reload;
+
 /// How long a stage may take to end when the agent is stopped (DESIGN P4).
 const STAGE_STOP: Duration = Duration::from_secs(9);
 /// How long requests at work may take to end when the agent is stopped.
@@ -88,25 +90,30 @@ pub fn serve(file: &Path) -> Result<()> {
         log::info!("listening on {address} as {hostname}");
     }
     start_settling(engine.clone(), stopping.clone())?;
-    let heartbeats = start_heartbeats(&config, &hostname, &token, &pulse, &api)?;
+    let beats = || Beats {
+        hostname: &hostname,
+        token: &token,
+        pulse: &pulse,
+        api: &api,
+    };
+    let mut live = reload::Live {
+        file: file.to_path_buf(),
+        log: log_file,
+        heartbeats: beats().start(&config)?,
+        document: loaded.document,
+        config,
+    };
 
     loop {
         match signal::wait().map_err(|e| Error::io("cannot wait for signals", &e))? {
             Order::Stop => break,
-            // Before and after: in the old file stands where it ends, in the new one where it begins.
-            Order::Reload => {
-                log::info!("SIGHUP: the log file is opened anew; changed settings need a restart");
-                match log_file.reopen() {
-                    Ok(()) => log::info!("SIGHUP: the log file was opened anew"),
-                    Err(e) => log::error!("{e}"),
-                }
-            }
+            Order::Reload => live.reload(&beats()),
         }
     }
     log::info!("stopping");
     stopping.cancel("the agent is stopping");
     engine.stop(STAGE_STOP);
-    drop(heartbeats);
+    drop(live.heartbeats);
     gate.close(GATE_STOP);
     log::info!("stopped");
     Ok(())
@@ -243,39 +250,48 @@ fn start_settling(engine: Engine, stopping: Cancel) -> Result<()> {
         .map_err(|e| Error::io("cannot start a thread", &e))
 }
 
-/// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
-/// the registration and stores what it then gets.
-fn start_heartbeats(
-    config: &Config,
-    hostname: &str,
-    token: &Token,
-    pulse: &Arc<Pulse>,
-    api: &Arc<Api>,
-) -> Result<Vec<Stopper>> {
-    let c = &config.common;
-    let who = Registration {
-        hostname: hostname.to_string(),
-        port: c.port,
-        token: config::Secret::new(token.reveal()),
-        mysql_port: config.mysql.port,
-    };
-    let intervals = Intervals {
-        ping: c.poll_interval,
-        register: c.resubmit_agent_interval,
-    };
-    let urls = config.orchestrator.urls.clone();
-    let (agents_port, timeout) = (config.orchestrator.agents_port, c.http_timeout);
-    let mut running = Vec::new();
-    for url in urls {
-        let client = Client::new(&url, agents_port, timeout);
-        let look = Arc::clone(api);
-        let first = move || look.watch().first_look(Duration::from_secs(20));
-        let heartbeat = Heartbeat::start(client, who.clone(), intervals, Arc::clone(pulse), first);
-        running.push(Stopper(Some(
-            heartbeat.map_err(|e| Error::io("cannot start the heartbeat", &e))?,
-        )));
+/// What heartbeats need besides the settings.
+struct Beats<'a> {
+    hostname: &'a str,
+    token: &'a Token,
+    pulse: &'a Arc<Pulse>,
+    api: &'a Arc<Api>,
+}
+
+impl Beats<'_> {
+    /// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
+    /// the registration and stores what it then gets.
+    fn start(&self, config: &Config) -> Result<Vec<Stopper>> {
+        let c = &config.common;
+        let who = Registration {
+            hostname: self.hostname.to_string(),
+            port: c.port,
+            token: config::Secret::new(self.token.reveal()),
+            mysql_port: config.mysql.port,
+        };
+        let intervals = Intervals {
+            ping: c.poll_interval,
+            register: c.resubmit_agent_interval,
+        };
+        let agents_port = config.orchestrator.agents_port;
+        let mut running = Vec::new();
+        for url in &config.orchestrator.urls {
+            let client = Client::new(url, agents_port, c.http_timeout);
+            let look = Arc::clone(self.api);
+            let first = move || look.watch().first_look(Duration::from_secs(20));
+            let heartbeat = Heartbeat::start(
+                client,
+                who.clone(),
+                intervals,
+                Arc::clone(self.pulse),
+                first,
+            );
+            running.push(Stopper(Some(
+                heartbeat.map_err(|e| Error::io("cannot start the heartbeat", &e))?,
+            )));
+        }
+        Ok(running)
     }
-    Ok(running)
 }
 
 /// Stops a heartbeat when it is dropped.

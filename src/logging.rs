@@ -2,6 +2,7 @@
 
 use crate::config::Logging;
 use crate::error::{Error, Result};
+use log::LevelFilter;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,41 +11,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The log file, to be opened anew after logrotate has moved it.
 #[derive(Clone)]
-pub struct Log {
-    /// `None`: standard output only.
-    file: Option<(String, Arc<Mutex<File>>)>,
-}
+pub struct Log(Arc<Mutex<Option<File>>>);
 
 impl Log {
-    /// Opens the file again under its name; lines go to the old one until the new one is open.
+    /// Opens the file under its name, and sets the level; lines go to the old file until the new one is open. Without a name
+    /// they go to standard output only.
     ///
     /// # Errors
     /// `Unable to open log file`; the old one stays in use.
-    pub fn reopen(&self) -> Result<()> {
-        let Some((name, current)) = &self.file else {
-            return Ok(());
+    pub fn set(&self, settings: &Logging) -> Result<()> {
+        let name = settings.file.as_str();
+        let fresh = if name.is_empty() {
+            None
+        } else {
+            Some(open(name)?)
         };
-        let fresh = open(name)?;
-        *current.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        log::set_max_level(settings.level);
         Ok(())
     }
 }
 
-struct Target(Arc<Mutex<File>>);
+struct Target(Log);
+
+impl Target {
+    fn with<T>(&self, none: T, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        let mut file = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.as_mut().map_or(Ok(none), work)
+    }
+}
 
 impl Write for Target {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(buf)
+        self.with(buf.len(), |f| f.write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .flush()
+        self.with((), Write::flush)
     }
 }
 
@@ -72,23 +75,16 @@ pub fn start(settings: &Logging) -> Result<Log> {
         .set_time_format_rfc3339()
         .add_filter_allow_str("orchestrator_agent")
         .build();
-    let mut logs: Vec<Box<dyn SharedLogger>> = vec![WriteLogger::new(
-        settings.level,
-        config.clone(),
-        io::stdout(),
-    )];
-    let mut log = Log { file: None };
-    if !settings.file.is_empty() {
-        let file = Arc::new(Mutex::new(open(&settings.file)?));
-        logs.push(WriteLogger::new(
-            settings.level,
-            config,
-            Target(Arc::clone(&file)),
-        ));
-        log.file = Some((settings.file.clone(), file));
-    }
+    let log = Log(Arc::default());
+    log.set(settings)?;
+    // The level is not theirs: it may change.
+    let logs: Vec<Box<dyn SharedLogger>> = vec![
+        WriteLogger::new(LevelFilter::Trace, config.clone(), io::stdout()),
+        WriteLogger::new(LevelFilter::Trace, config, Target(log.clone())),
+    ];
     CombinedLogger::init(logs)
         .map_err(|e| Error::permanent(format!("cannot start the log: {e}")))?;
+    log::set_max_level(settings.level);
     Ok(log)
 }
 
@@ -100,29 +96,31 @@ mod tests {
     fn after_a_rotation_lines_go_to_the_new_file() {
         let name = std::env::temp_dir().join(format!("oa-log-{}", std::process::id()));
         let name = name.to_str().unwrap().to_string();
-        let file = Arc::new(Mutex::new(open(&name).unwrap()));
-        let log = Log {
-            file: Some((name.clone(), Arc::clone(&file))),
+        let settings = |file: &str| Logging {
+            file: file.into(),
+            level: LevelFilter::Info,
+            format: crate::config::LogFormat::Text,
         };
-        let mut target = Target(file);
+        let log = Log(Arc::default());
+        let mut target = Target(log.clone());
+        target.write_all(b"nowhere\n").unwrap();
+        log.set(&settings(&name)).unwrap();
         target.write_all(b"one\n").unwrap();
         std::fs::rename(&name, format!("{name}.1")).unwrap();
         target.write_all(b"two\n").unwrap();
-        log.reopen().unwrap();
+        log.set(&settings(&name)).unwrap();
         target.write_all(b"three\n").unwrap();
+        assert!(log.set(&settings("/no/dir/log")).is_err());
+        target.write_all(b"four\n").unwrap();
         assert_eq!(
             std::fs::read_to_string(format!("{name}.1")).unwrap(),
             "one\ntwo\n"
         );
-        assert_eq!(std::fs::read_to_string(&name).unwrap(), "three\n");
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "three\nfour\n");
         for n in [name.clone(), format!("{name}.1")] {
             std::fs::remove_file(n).unwrap();
         }
-        let e = start(&Logging {
-            file: "/no/dir/log".into(),
-            level: log::LevelFilter::Info,
-            format: crate::config::LogFormat::Text,
-        });
+        let e = start(&settings("/no/dir/log"));
         assert!(
             e.err()
                 .unwrap()

@@ -165,8 +165,7 @@ impl Api {
     /// Names of the custom commands in a fixed order (D51); the hook after a seed is no command for anybody to call.
     fn command_names(&self) -> Option<Vec<String>> {
         let names: Vec<String> = self
-            .config
-            .custom_commands
+            .custom_commands()
             .keys()
             .filter(|n| *n != super::service::POST_SEED)
             .cloned()

@@ -15,7 +15,8 @@ use crate::process::{Cancel, Launcher};
 use crate::seed::Method;
 use crate::seed::engine::Engine;
 use crate::seed::methods::SeedMethod;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 pub use auth::Token;
 pub use watch::Watch;
@@ -23,6 +24,8 @@ pub use watch::Watch;
 /// All that the endpoints work with.
 pub struct Api {
     config: Arc<Config>,
+    /// Those of the latest reading of the configuration.
+    commands: RwLock<BTreeMap<String, String>>,
     hostname: String,
     token: Token,
     engine: Engine,
@@ -54,6 +57,18 @@ pub struct Parts {
 }
 
 impl Api {
+    /// Replaces the custom commands; those that run go on.
+    pub fn set_custom_commands(&self, commands: BTreeMap<String, String>) {
+        *self
+            .commands
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = commands;
+    }
+
+    fn custom_commands(&self) -> RwLockReadGuard<'_, BTreeMap<String, String>> {
+        self.commands.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts the threads that watch MySQL, disks and tools.
     pub fn new(parts: Parts) -> Self {
         let launcher = Launcher::new(&parts.config.common);
@@ -64,6 +79,7 @@ impl Api {
             parts.left_out,
         );
         Self {
+            commands: RwLock::new(parts.config.custom_commands.clone()),
             config: parts.config,
             hostname: parts.hostname,
             token: parts.token,

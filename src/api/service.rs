@@ -26,23 +26,23 @@ impl Api {
     }
 
     pub(super) fn custom_command(&self, name: &str) -> Result<Response> {
-        let line = self
-            .config
-            .custom_commands
-            .get(name)
-            .filter(|_| name != POST_SEED); // D51
+        let line = self.command(name).filter(|_| name != POST_SEED); // D51
         let line = line.ok_or_else(|| Error::permanent(format!("{name} : Command not found")))?;
         log::info!("custom command {name} runs by request");
-        Ok(reply::ok_message(&self.run(line)?))
+        Ok(reply::ok_message(&self.run(&line)?))
+    }
+
+    fn command(&self, name: &str) -> Option<String> {
+        self.custom_commands().get(name).cloned()
     }
 
     pub(super) fn post_seed(&self, id: &str) -> Result<Response> {
         self.engine
             .expect_current(seed::number(id)?, "execute post seed command")?;
-        let Some(line) = self.config.custom_commands.get(POST_SEED) else {
+        let Some(line) = self.command(POST_SEED) else {
             return Ok(reply::json(&true));
         };
-        Ok(reply::ok_message(&self.run(line)?))
+        Ok(reply::ok_message(&self.run(&line)?))
     }
 
     fn run(&self, line: &str) -> Result<String> {

@@ -8,6 +8,7 @@ mod data;
 mod lone;
 mod orchestrator;
 mod registration;
+mod reload;
 mod routes;
 mod service;
 mod stages;

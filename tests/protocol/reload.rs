@@ -1,0 +1,168 @@
+//! SIGHUP: what changes while the agent runs, what needs a restart, and that nothing else happens (DESIGN 9).
+
+use super::lone::Lone;
+use super::orchestrator::Orchestrator;
+use super::support::wait_for;
+use std::time::Duration;
+
+/// Writes the configuration, sends the signal, and waits until it has been worked on; what the log says of it.
+fn reload(agent: &Lone) -> String {
+    agent.write();
+    again(agent)
+}
+
+fn again(agent: &Lone) -> String {
+    let before = agent.log().len();
+    let sent = std::process::Command::new("kill")
+        .args(["-HUP", &agent.pid().to_string()])
+        .status();
+    assert!(sent.expect("kill").success());
+    wait_for("the reload is over", Duration::from_secs(10), || {
+        let log = agent.log();
+        let new = log.get(before..).unwrap_or_default();
+        let over = new.contains("SIGHUP: done")
+            || new.contains("stay as they are") && new.contains("opened anew");
+        // At level error nothing is said of success.
+        over.then(|| new.to_string())
+    })
+}
+
+#[test]
+fn level_commands_and_intervals_change_at_once() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    let mut agent = Lone::new();
+    agent
+        .with(
+            "orchestrator",
+            format!("agents-port = {}", orchestrator.port),
+        )
+        .with("custom-commands.old", "cmd = \"echo old\"")
+        .with("custom-commands.kept", "cmd = \"echo before\"")
+        .with("common", "poll-interval = \"1h\"");
+    let mut agent = agent.start();
+    orchestrator.wait_registrations(1, Duration::from_secs(20));
+    assert_eq!(agent.call("/api/custom-commands/old").status, 200);
+    assert!(orchestrator.pings().is_empty());
+    let token = agent.token();
+
+    agent
+        .without("custom-commands.old", "cmd")
+        .with("custom-commands.kept", "cmd = \"echo after\"")
+        .with("custom-commands.new", "cmd = \"echo new\"")
+        .with("common", "poll-interval = \"1s\"")
+        .with("logging", "level = \"info\"");
+    let told = reload(&agent);
+    assert!(!told.contains("need a restart"), "{told}");
+    assert!(
+        agent
+            .call("/api/custom-commands/kept")
+            .body
+            .contains("after")
+    );
+    assert!(agent.call("/api/custom-commands/new").body.contains("new"));
+    assert!(
+        agent
+            .call("/api/custom-commands/old")
+            .body
+            .contains("Command not found")
+    );
+    let data = agent.json("/api/get-agent-data");
+    assert_eq!(
+        data["AvailableCustomCommands"]
+            .to_string()
+            .matches("old")
+            .count(),
+        0,
+        "{data}"
+    );
+    wait_for(
+        "pings come every second now",
+        Duration::from_secs(20),
+        || (orchestrator.pings().len() >= 3).then_some(()),
+    );
+    assert_eq!(
+        agent.token(),
+        token,
+        "it is the same process with the same token"
+    );
+    let at = agent.log().len();
+    agent.get("/api/get-agent-info");
+    assert!(
+        !agent.log()[at..].contains("[DEBUG]"),
+        "debug lines are gone"
+    );
+    agent.with("logging", "level = \"debug\"");
+    reload(&agent);
+    let at = agent.log().len();
+    agent.get("/api/get-agent-info");
+    wait_for("debug lines are back", Duration::from_secs(5), || {
+        agent.log()[at..].contains("[DEBUG]").then_some(())
+    });
+    assert_eq!(agent.alive(), None);
+}
+
+#[test]
+fn other_keys_are_named_and_wait_for_a_restart() {
+    let mut agent = Lone::new().start();
+    agent
+        .with("mysql", "password = \"another-s3cret\"")
+        .with("common", "max-connections = 7");
+    let told = reload(&agent);
+    assert!(
+        told.contains("need a restart of the agent: common.max-connections, mysql.password"),
+        "{told}"
+    );
+    assert!(!told.contains("s3cret"), "{told}");
+    assert_eq!(agent.get("/api/get-agent-info").status, 200);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_changes_nothing() {
+    let mut agent = Lone::new();
+    agent.with("custom-commands.kept", "cmd = \"echo kept\"");
+    let agent = agent.start();
+    for (text, named) in [
+        ("[common\nport = 1", "line 1"),
+        ("[common]\npoll-interval = \"soon\"", "poll-interval"),
+        ("[common]\nport = \"x\"", "port"),
+    ] {
+        std::fs::write(agent.file(), text).expect("file");
+        let told = again(&agent);
+        assert!(
+            told.contains("[ERROR]") && told.contains(named) && told.contains("stay as they are"),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(agent.file()).expect("it was there");
+    assert!(again(&agent).contains("create it from the sample"));
+    assert!(
+        agent
+            .call("/api/custom-commands/kept")
+            .body
+            .contains("kept")
+    );
+}
+
+/// The log may get another name, or none.
+#[test]
+fn the_log_file_changes_its_name() {
+    let mut agent = Lone::new().start();
+    let (one, two) = (agent.dir.join("one.log"), agent.dir.join("two.log"));
+    let text = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
+    agent.with("logging", format!("file = {one:?}"));
+    reload(&agent);
+    assert!(text(&one).contains("opened anew"));
+    agent.with("logging", format!("file = {two:?}"));
+    reload(&agent);
+    assert!(text(&two).contains("opened anew"));
+    let ended = text(&one);
+    agent.with("logging", "file = \"/no/such/dir/log\"");
+    let told = reload(&agent);
+    assert!(
+        told.contains("Unable to open log file") && told.contains("/no/such/dir/log"),
+        "{told}"
+    );
+    assert!(text(&two).contains("the old one stays in use"));
+    assert_eq!(text(&one), ended);
+}
