@@ -252,6 +252,9 @@ fn running_line(c: &Channel) -> String {
     )
 }
 
+/// The source does not have what the target asks it for; 13114 is what MySQL 8.0 and later make of 1236.
+const GONE: [u32; 2] = [1236, 13114];
+
 /// What the threads say if there is nothing to wait for any more: a thread that has stopped with an error, a refused login,
 /// or the end of the time.
 fn failure(c: &Channel, late: bool) -> Option<Error> {
@@ -271,6 +274,12 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
                 super::agent::shortened(message)
             ));
         }
+    }
+    if GONE.contains(&c.io_error.0) {
+        text.push_str(
+            "; if the source has purged the binary logs from which the copy goes on, raise binlog_expire_logs_seconds there \
+             (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and make a new seed",
+        );
     }
     if late {
         text.push_str(&format!(" after {} s", LIMIT.as_secs()));

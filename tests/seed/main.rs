@@ -13,4 +13,5 @@ mod content;
 mod differences;
 mod json;
 mod secrets;
+mod situations;
 mod target_state;
