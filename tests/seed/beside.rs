@@ -64,13 +64,17 @@ struct Two<K: Kind> {
 
 impl<K: Kind> Two<K> {
     fn start(line: &str) -> Self {
+        Self::start_with(vec![("mysqldump", line.to_string())])
+    }
+
+    fn start_with(lines: Vec<(&'static str, String)>) -> Self {
         // The server's time zone is not the dump's.
         let cnf = "default_time_zone = '+05:30'\ninnodb_buffer_pool_size = 128M\n";
         let source_db = Server::<K>::start("127.0.0.1", cnf);
         let target_db = Server::<K>::start("127.0.0.2", cnf);
         fill(&source_db);
         let changes = Changes {
-            lines: vec![("mysqldump", line.to_string())],
+            lines,
             ..Changes::default()
         };
         Self {
@@ -202,4 +206,60 @@ fn a_part_that_fails_ends_the_others_and_an_abort_ends_all() {
     let (status, text) = state_of(&two.target, 1, "Restore");
     assert!(status == "Error" && text.contains("partial"), "{text}");
     two.must_seed(2);
+}
+
+const REDO: &str = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Innodb_redo_log_enabled'";
+
+impl Two<MysqldKind> {
+    fn grant_redo(&self) {
+        for db in [&self.source_db, &self.target_db] {
+            db.unlogged("GRANT INNODB_REDO_LOG_ENABLE ON *.* TO agent");
+        }
+    }
+
+    fn wait_for_redo(&self, value: &str) {
+        wait_for(
+            &format!("the redo log is {value}"),
+            Duration::from_secs(60),
+            || (self.target_db.value(REDO) == value).then_some(()),
+        );
+    }
+}
+
+/// `load-without-redo-log`: off while it loads, on afterwards, also when the agent is killed meanwhile.
+#[test]
+fn without_a_redo_log() {
+    let mut two =
+        Two::<MysqldKind>::start_with(vec![("mysql", "load-without-redo-log = true".into())]);
+    let refused = {
+        let player = two.player(1);
+        player.prepare();
+        player.backup();
+        player.start_restore();
+        player.poll(&two.target, "Restore")["Details"].to_string()
+    };
+    assert!(
+        refused.contains("mysql.load-without-redo-log")
+            && refused.contains("INNODB_REDO_LOG_ENABLE"),
+        "{refused}"
+    );
+    assert!(
+        !refused.contains("partial"),
+        "nothing was touched: {refused}"
+    );
+    two.grant_redo();
+    two.player(1).start_restore();
+    two.wait_for_redo("OFF");
+    two.target.kill();
+    two.target.launch();
+    two.target.wait_ready();
+    two.wait_for_redo("ON");
+    two.assert_nothing_left();
+
+    std::thread::scope(|scope| {
+        let seed = scope.spawn(|| two.must_seed(2));
+        two.wait_for_redo("OFF");
+        seed.join().expect("it succeeds");
+    });
+    assert_eq!(two.target_db.value(REDO), "ON");
 }
