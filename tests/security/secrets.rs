@@ -1,8 +1,10 @@
 //! P8: secrets never leave memory except in files of mode 0600 (D18, D34).
 
 use super::support::agent::{Agent, Changes};
-use super::support::mariadb::{AGENT_PASSWORD, Mariadb, REPL_PASSWORD};
+use super::support::mariadb::{AGENT_PASSWORD, Mariadb, MariadbKind, REPL_PASSWORD};
+use super::support::mysqld::MysqldKind;
 use super::support::player::Player;
+use super::support::server::{Kind, Server};
 use super::support::{processes_with, wait_for};
 use super::wire;
 use super::witness::Witness;
@@ -219,32 +221,42 @@ fn failures_show_no_secret_either() {
     );
 }
 
-/// A password may hold whatever a shell, an option file or a URL trips over.
-#[test]
-fn odd_passwords() {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
-    data(&source_db);
+/// An account may hold whatever a shell, an option file, a URL or SQL trips over.
+fn odd_accounts<K: Kind>() {
+    let source_db = Server::<K>::start("127.0.0.1", "");
+    let target_db = Server::<K>::start("127.0.0.2", "");
+    source_db.sql("CREATE DATABASE shop");
+    source_db.sql("CREATE TABLE shop.t AS SELECT 1 AS a");
+    let user = "o'd\"d;$u `x`#\u{e9}\\";
+    let sql = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    for db in [&source_db, &target_db] {
+        db.unlogged(&format!("RENAME USER 'agent'@'%' TO {}@'%'", sql(user)));
+    }
     for (id, password) in [
         (1, "q'uo\"te\\back#hash ;semi $HOME `id` |pipe> =x"),
         (2, " lead and trail \t"),
         (3, "Zoë\u{1f600}\u{6771}\\n\\\\\""),
+        (4, "[client]!%^&*()_+-={}|:<>?,./~"),
     ] {
         for db in [&source_db, &target_db] {
-            let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
-            db.unlogged(&format!("ALTER USER 'agent'@'%' IDENTIFIED BY '{quoted}'"));
+            db.unlogged(&format!(
+                "ALTER USER {}@'%' IDENTIFIED BY {}",
+                sql(user),
+                sql(password)
+            ));
         }
-        let lines = vec![("mysql", format!("password = {password:?}"))];
+        let lines = vec![
+            ("mysql", format!("password = {password:?}")),
+            ("mysql", format!("user = {user:?}")),
+        ];
         let changes = Changes {
             lines,
             ..Changes::default()
         };
         let source = Agent::start_with(&source_db, &changes);
         let target = Agent::start_with(&target_db, &changes);
-        let witness = Witness::start(
-            vec![password.to_string()],
-            vec![source.dir.clone(), target.dir.clone()],
-        );
+        let dirs = vec![source.dir.clone(), target.dir.clone()];
+        let witness = Witness::start(vec![password.to_string()], dirs);
         let player = Player {
             id,
             method: "Mysqldump",
@@ -267,4 +279,14 @@ fn odd_passwords() {
         target_db.sql("DROP DATABASE shop");
     }
     assert!(processes_with("orchestrator_agent_backup").is_empty());
+}
+
+#[test]
+fn odd_accounts_on_mariadb() {
+    odd_accounts::<MariadbKind>();
+}
+
+#[test]
+fn odd_accounts_on_mysql() {
+    odd_accounts::<MysqldKind>();
 }

@@ -160,6 +160,8 @@ pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
     let mut defaults_file = OsString::from("--defaults-file=");
     defaults_file.push(defaults);
     let more = [
+        // For the login: the name of the account may not be ASCII. The dump sets its own.
+        "--default-character-set=utf8mb4",
         "--batch",
         "--skip-column-names",
         "--unbuffered",
