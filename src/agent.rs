@@ -39,7 +39,7 @@ pub fn serve(file: &Path) -> Result<()> {
     signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
     let loaded = config::load(file)?;
     let config = Arc::new(loaded.config);
-    let log_file = logging::start(&config.logging)?;
+    let log = logging::start(&config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::cli::VERSION);
     for warning in &loaded.warnings {
         log::warn!("configuration: {warning}");
@@ -90,24 +90,20 @@ pub fn serve(file: &Path) -> Result<()> {
         log::info!("listening on {address} as {hostname}");
     }
     start_settling(engine.clone(), stopping.clone())?;
-    let beats = || Beats {
-        hostname: &hostname,
-        token: &token,
-        pulse: &pulse,
-        api: &api,
-    };
+    let heartbeats = start_heartbeats(&config, &hostname, &token, &pulse, &api)?;
     let mut live = reload::Live {
         file: file.to_path_buf(),
-        log: log_file,
-        heartbeats: beats().start(&config)?,
+        log,
+        api: Arc::clone(&api),
+        heartbeats,
         document: loaded.document,
-        config,
+        logging: config.logging.clone(),
     };
 
     loop {
         match signal::wait().map_err(|e| Error::io("cannot wait for signals", &e))? {
             Order::Stop => break,
-            Order::Reload => live.reload(&beats()),
+            Order::Reload => live.reload(),
         }
     }
     log::info!("stopping");
@@ -250,56 +246,67 @@ fn start_settling(engine: Engine, stopping: Cancel) -> Result<()> {
         .map_err(|e| Error::io("cannot start a thread", &e))
 }
 
-/// What heartbeats need besides the settings.
-struct Beats<'a> {
-    hostname: &'a str,
-    token: &'a Token,
-    pulse: &'a Arc<Pulse>,
-    api: &'a Arc<Api>,
+/// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
+/// the registration and stores what it then gets.
+fn start_heartbeats(
+    config: &Config,
+    hostname: &str,
+    token: &Token,
+    pulse: &Arc<Pulse>,
+    api: &Arc<Api>,
+) -> Result<Vec<Beating>> {
+    let c = &config.common;
+    let who = Registration {
+        hostname: hostname.to_string(),
+        port: c.port,
+        token: config::Secret::new(token.reveal()),
+        mysql_port: config.mysql.port,
+    };
+    let mut running = Vec::new();
+    for url in &config.orchestrator.urls {
+        let at = (url.clone(), config.orchestrator.agents_port);
+        let look = Arc::clone(api);
+        let first = move || look.watch().first_look(Duration::from_secs(20));
+        let (client, intervals) = pace(&at, config);
+        let heartbeat = Heartbeat::start(client, who.clone(), intervals, Arc::clone(pulse), first)
+            .map_err(|e| Error::io("cannot start the heartbeat", &e))?;
+        running.push(Beating {
+            at,
+            heartbeat: Some(heartbeat),
+        });
+    }
+    Ok(running)
 }
 
-impl Beats<'_> {
-    /// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
-    /// the registration and stores what it then gets.
-    fn start(&self, config: &Config) -> Result<Vec<Stopper>> {
-        let c = &config.common;
-        let who = Registration {
-            hostname: self.hostname.to_string(),
-            port: c.port,
-            token: config::Secret::new(self.token.reveal()),
-            mysql_port: config.mysql.port,
-        };
-        let intervals = Intervals {
-            ping: c.poll_interval,
-            register: c.resubmit_agent_interval,
-        };
-        let agents_port = config.orchestrator.agents_port;
-        let mut running = Vec::new();
-        for url in &config.orchestrator.urls {
-            let client = Client::new(url, agents_port, c.http_timeout);
-            let look = Arc::clone(self.api);
-            let first = move || look.watch().first_look(Duration::from_secs(20));
-            let heartbeat = Heartbeat::start(
-                client,
-                who.clone(),
-                intervals,
-                Arc::clone(self.pulse),
-                first,
-            );
-            running.push(Stopper(Some(
-                heartbeat.map_err(|e| Error::io("cannot start the heartbeat", &e))?,
-            )));
+/// What of a heartbeat a reload changes. Its orchestrator stays.
+fn pace(at: &(String, u16), config: &Config) -> (Client, Intervals) {
+    let c = &config.common;
+    let intervals = Intervals {
+        ping: c.poll_interval,
+        register: c.resubmit_agent_interval,
+    };
+    (Client::new(&at.0, at.1, c.http_timeout), intervals)
+}
+
+/// A heartbeat, stopped when it is dropped.
+struct Beating {
+    /// URL and port of its orchestrator.
+    at: (String, u16),
+    heartbeat: Option<Heartbeat>,
+}
+
+impl Beating {
+    fn change(&self, config: &Config) {
+        if let Some(heartbeat) = &self.heartbeat {
+            let (client, intervals) = pace(&self.at, config);
+            heartbeat.change(client, intervals);
         }
-        Ok(running)
     }
 }
 
-/// Stops a heartbeat when it is dropped.
-struct Stopper(Option<Heartbeat>);
-
-impl Drop for Stopper {
+impl Drop for Beating {
     fn drop(&mut self) {
-        if let Some(heartbeat) = self.0.take() {
+        if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.stop();
         }
     }

@@ -1,8 +1,9 @@
 //! SIGHUP: the configuration is read again, and what can change while the agent runs does (DESIGN 9). Nothing else is touched: a
 //! running seed, requests and connections go on.
 
-use super::{Beats, Stopper};
-use crate::config::{self, Config, Document};
+use super::Beating;
+use crate::api::Api;
+use crate::config::{self, Document, Logging};
 use crate::logging::Log;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 pub(super) struct Live {
     pub(super) file: PathBuf,
     pub(super) log: Log,
-    pub(super) heartbeats: Vec<Stopper>,
-    /// As at the start, but for what reloads have changed.
-    pub(super) config: Arc<Config>,
+    pub(super) api: Arc<Api>,
+    pub(super) heartbeats: Vec<Beating>,
+    /// The settings of the log that are in force.
+    pub(super) logging: Logging,
     /// The file as it was at the start.
     pub(super) document: Document,
 }
@@ -29,20 +31,24 @@ const RELOADED: [&str; 5] = [
 
 impl Live {
     /// Reads the file. One that cannot be used changes nothing, but the log file is opened anew all the same.
-    pub(super) fn reload(&mut self, beats: &Beats) {
+    pub(super) fn reload(&mut self) {
         log::info!("SIGHUP: reading {} again", self.file.display());
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
             Err(e) => {
                 log::error!("SIGHUP: {e}; all settings stay as they are");
-                return self.open_log(&self.config.logging);
+                // logrotate has moved the file all the same.
+                self.open_log(&self.logging);
+                return;
             }
         };
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
         // In the old file stands where it ends, in the new one where it begins.
-        self.open_log(&loaded.config.logging);
+        if self.open_log(&loaded.config.logging) {
+            self.logging = loaded.config.logging.clone();
+        }
         let changed = self.document.differences(&loaded.document);
         let stale: Vec<&str> = changed
             .iter()
@@ -55,40 +61,20 @@ impl Live {
                 stale.join(", ")
             );
         }
-        beats
-            .api
-            .set_custom_commands(loaded.config.custom_commands.clone());
-        let (new, old) = (&loaded.config.common, &self.config.common);
-        let same = (
-            new.poll_interval,
-            new.resubmit_agent_interval,
-            new.http_timeout,
-        ) == (
-            old.poll_interval,
-            old.resubmit_agent_interval,
-            old.http_timeout,
-        );
-        let mut config = Config::clone(&self.config);
-        config.logging = loaded.config.logging;
-        config.custom_commands = loaded.config.custom_commands;
-        if !same {
-            config.common.poll_interval = new.poll_interval;
-            config.common.resubmit_agent_interval = new.resubmit_agent_interval;
-            config.common.http_timeout = new.http_timeout;
-            match beats.start(&config) {
-                Ok(fresh) => self.heartbeats = fresh, // the old ones end
-                Err(e) => log::error!("SIGHUP: {e}; the old intervals stay"),
-            }
-        }
-        self.config = Arc::new(config);
+        let config = &loaded.config;
+        self.api.set_custom_commands(config.custom_commands.clone());
+        self.heartbeats.iter().for_each(|h| h.change(config));
         log::info!("SIGHUP: done");
     }
 
-    fn open_log(&self, settings: &config::Logging) {
-        match self.log.set(settings) {
+    /// True if the settings are in force now.
+    fn open_log(&self, settings: &Logging) -> bool {
+        let set = self.log.set(settings);
+        match &set {
             Ok(()) => log::info!("SIGHUP: the log file was opened anew"),
             Err(e) => log::error!("{e}; the old one stays in use"),
         }
+        set.is_ok()
     }
 }
 

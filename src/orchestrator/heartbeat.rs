@@ -3,7 +3,7 @@
 
 use super::Pulse;
 use super::client::{Client, Registration};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,7 +22,8 @@ pub struct Intervals {
 
 /// The running thread; [`Heartbeat::stop`] ends it at once, but for a call under way.
 pub struct Heartbeat {
-    stop: Sender<()>,
+    /// Closed: stop.
+    news: Sender<(Client, Intervals)>,
     thread: JoinHandle<()>,
 }
 
@@ -38,20 +39,27 @@ impl Heartbeat {
         pulse: Arc<Pulse>,
         first: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = bounded(0);
+        let (news, told) = unbounded();
         let body = move || {
             first();
-            beat(&client, &who, intervals, &pulse, &stopped);
+            beat(client, &who, intervals, &pulse, &told);
         };
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
             .spawn(body)?;
-        Ok(Self { stop, thread })
+        Ok(Self { news, thread })
+    }
+
+    /// From now on with these: the time that has passed since the last ping and registration counts.
+    pub fn change(&self, client: Client, intervals: Intervals) {
+        if self.news.send((client, intervals)).is_err() {
+            log::error!("the heartbeat has ended by itself: restart the agent");
+        }
     }
 
     /// Ends it; a call that waits for an answer is left behind.
     pub fn stop(self) {
-        drop(self.stop);
+        drop(self.news);
         let begin = Instant::now();
         while !self.thread.is_finished() && begin.elapsed() < Duration::from_millis(200) {
             std::thread::sleep(Duration::from_millis(5));
@@ -65,19 +73,26 @@ fn pause(failures: u32) -> Duration {
 }
 
 fn beat(
-    client: &Client,
+    mut client: Client,
     who: &Registration,
-    every: Intervals,
+    mut every: Intervals,
     pulse: &Pulse,
-    stopped: &Receiver<()>,
+    news: &Receiver<(Client, Intervals)>,
 ) {
     let mut failures = 0;
-    let mut register_at = Instant::now();
-    let mut ping_at = Instant::now() + every.ping;
+    let (mut registered, mut pinged) = (Instant::now(), Instant::now());
+    // When to register although it is not yet time: at first, and after a failure.
+    let mut early = Some(Instant::now());
     loop {
-        let next = register_at.min(ping_at);
-        if stopped.recv_deadline(next) != Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            return;
+        let register_at = early.unwrap_or(registered + every.register);
+        let ping_at = pinged + every.ping;
+        match news.recv_deadline(register_at.min(ping_at)) {
+            Ok(changed) => {
+                (client, every) = changed;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
         if register_at <= now {
@@ -86,11 +101,11 @@ fn beat(
                     log::info!("registered with {} as {}", client.name(), who.hostname);
                     pulse.beat();
                     failures = 0;
-                    register_at = Instant::now() + every.register;
+                    (registered, early) = (Instant::now(), None);
                 }
                 Err(e) => {
                     failures += 1;
-                    register_at = Instant::now() + pause(failures);
+                    early = Some(Instant::now() + pause(failures));
                     let again = pause(failures).as_secs();
                     if failures.is_power_of_two() {
                         log::warn!("{e}; next attempt in {again}s");
@@ -106,10 +121,11 @@ fn beat(
                 Err(e) => {
                     log::warn!("ping: {e}");
                     // It may come back as another process that does not know us: register as soon as it answers.
-                    register_at = register_at.min(Instant::now() + pause(1));
+                    let soon = Instant::now() + pause(1);
+                    early = Some(early.map_or(soon, |at| at.min(soon)));
                 }
             }
-            ping_at = Instant::now() + every.ping;
+            pinged = Instant::now();
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::lone::Lone;
 use super::orchestrator::Orchestrator;
+use super::support::agent::Changes;
+use super::support::pair::Pair;
 use super::support::wait_for;
 use std::time::Duration;
 
@@ -68,14 +70,7 @@ fn level_commands_and_intervals_change_at_once() {
             .contains("Command not found")
     );
     let data = agent.json("/api/get-agent-data");
-    assert_eq!(
-        data["AvailableCustomCommands"]
-            .to_string()
-            .matches("old")
-            .count(),
-        0,
-        "{data}"
-    );
+    assert_eq!(data["AgentCommands"], serde_json::json!(["kept", "new"]));
     wait_for(
         "pings come every second now",
         Duration::from_secs(20),
@@ -85,6 +80,26 @@ fn level_commands_and_intervals_change_at_once() {
         agent.token(),
         token,
         "it is the same process with the same token"
+    );
+    assert_eq!(
+        orchestrator.registrations().len(),
+        1,
+        "other pings are no reason to register"
+    );
+    // Both ways, and for registrations as well.
+    agent
+        .with("common", "poll-interval = \"1h\"")
+        .with("common", "resubmit-agent-interval = \"500ms\"");
+    reload(&agent);
+    orchestrator.wait_registrations(4, Duration::from_secs(20));
+    agent.with("common", "resubmit-agent-interval = \"1h\"");
+    reload(&agent);
+    let calm = orchestrator.seen().len();
+    std::thread::sleep(Duration::from_millis(2500));
+    let seen = orchestrator.seen().len();
+    assert!(
+        seen <= calm + 1,
+        "one call may be under way: {calm}, {seen}"
     );
     let at = agent.log().len();
     agent.get("/api/get-agent-info");
@@ -165,4 +180,91 @@ fn the_log_file_changes_its_name() {
     );
     assert!(text(&two).contains("the old one stays in use"));
     assert_eq!(text(&one), ended);
+    // The last name that could be used goes on to be used, also when the next file is wrong and logrotate has moved the log.
+    std::fs::rename(&two, agent.dir.join("two.log.1")).expect("rotate");
+    std::fs::write(agent.file(), "[common").expect("file");
+    again(&agent);
+    assert!(text(&two).contains("opened anew"), "{}", text(&two));
+}
+
+/// http-timeout counts for the next call: this orchestrator never answers.
+#[test]
+fn http_timeout() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("address").port();
+    drop(silent);
+    let mut agent = Lone::new();
+    agent
+        .with("orchestrator", format!("agents-port = {port}"))
+        .with("common", "http-timeout = \"1h\"");
+    let mut agent = agent.start();
+    wait_for("a refused attempt", Duration::from_secs(20), || {
+        agent.log().contains("next attempt in").then_some(())
+    });
+    agent.with("common", "http-timeout = \"500ms\"");
+    reload(&agent);
+    let silent = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port again");
+    wait_for("the call is given up", Duration::from_secs(60), || {
+        agent.log().contains("timeout").then_some(())
+    });
+    drop(silent);
+}
+
+/// A stage at work and a request at work go on, with what they began with.
+#[test]
+fn during_a_stage_and_a_request() {
+    let line = "cmd = \"echo begun > $FILE; while [ -e $FILE ]; do sleep 0.1; done; echo ended\"";
+    let scratch = super::support::Scratch::new("reload");
+    let file = scratch.0.join("at-work");
+    let changes = Changes {
+        lines: vec![(
+            "custom-commands.slow",
+            line.replace("$FILE", &file.display().to_string()),
+        )],
+        ..Changes::default()
+    };
+    let pair = Pair::start_with("", "", &changes);
+    let hold = pair.held_dump(1);
+    let conf = pair.target.dir.join("agent.conf");
+    let before = std::fs::read_to_string(&conf).expect("configuration");
+    let (kept, _) = before.split_once("[custom-commands.slow]").expect("last");
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| pair.target.call("/api/custom-commands/slow"));
+        wait_for("the command runs", Duration::from_secs(20), || {
+            file.exists().then_some(())
+        });
+        let after = kept.replace(
+            "[common]\n",
+            "[common]\npoll-interval = \"2s\"\nseed-orphan-timeout = \"1h\"\n",
+        );
+        std::fs::write(&conf, after).expect("configuration");
+        let sent = std::process::Command::new("kill")
+            .args(["-HUP", &pair.target.pid().to_string()])
+            .status();
+        assert!(sent.expect("kill").success());
+        wait_for("the reload is over", Duration::from_secs(20), || {
+            pair.target.log().contains("SIGHUP: done").then_some(())
+        });
+        let log = pair.target.log();
+        assert!(
+            log.contains("need a restart of the agent: common.seed-orphan-timeout"),
+            "{log}"
+        );
+        assert_eq!(
+            pair.target.error("/api/custom-commands/slow"),
+            "slow : Command not found"
+        );
+        let (status, details) = pair.state(1, "Backup");
+        assert_eq!(status, "Running", "{details}");
+        std::fs::remove_file(&file).expect("it was there");
+        let (status, body) = slow.join().expect("an answer");
+        assert!(status == 200 && body.contains("ended"), "{status} {body}");
+    });
+    drop(hold);
+    let seed = pair.seed(1);
+    let state = seed.poll(&pair.target, "Backup");
+    assert_eq!(state["Status"], "Completed", "{state}");
+    seed.restore();
+    seed.cleanup();
+    pair.assert_seeded();
 }
