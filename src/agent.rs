@@ -96,7 +96,7 @@ pub fn serve(file: &Path) -> Result<()> {
         log,
         api: Arc::clone(&api),
         heartbeats,
-        document: loaded.document,
+        started: loaded.values,
         logging: config.logging.clone(),
     };
 

@@ -3,7 +3,7 @@
 
 use super::Beating;
 use crate::api::Api;
-use crate::config::{self, Document, Logging};
+use crate::config::{self, Logging, Values, is_reloaded};
 use crate::logging::Log;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,18 +16,9 @@ pub(super) struct Live {
     pub(super) heartbeats: Vec<Beating>,
     /// The settings of the log that are in force.
     pub(super) logging: Logging,
-    /// The file as it was at the start.
-    pub(super) document: Document,
+    /// All keys as they were at the start.
+    pub(super) started: Values,
 }
-
-/// Keys that a reload obeys, as `section.key`; all of `[custom-commands]` besides.
-const RELOADED: [&str; 5] = [
-    "common.poll-interval",
-    "common.resubmit-agent-interval",
-    "common.http-timeout",
-    "logging.level",
-    "logging.file",
-];
 
 impl Live {
     /// Reads the file. One that cannot be used changes nothing, but the log file is opened anew all the same.
@@ -49,7 +40,7 @@ impl Live {
         if self.open_log(&loaded.config.logging) {
             self.logging = loaded.config.logging.clone();
         }
-        let changed = self.document.differences(&loaded.document);
+        let changed = self.started.changed(&loaded.values);
         let stale: Vec<&str> = changed
             .iter()
             .map(String::as_str)
@@ -76,8 +67,4 @@ impl Live {
         }
         set.is_ok()
     }
-}
-
-fn is_reloaded(key: &str) -> bool {
-    RELOADED.contains(&key) || key.starts_with("custom-commands")
 }

@@ -282,7 +282,11 @@ fn urls(r: &mut Reader) -> Result<Vec<String>> {
             r.wrong_type(&key, &value, expected)
         })?,
     };
-    given.iter().map(|url| address(url)).collect()
+    let urls = given
+        .iter()
+        .map(|url| address(url))
+        .collect::<Result<_>>()?;
+    Ok(r.note("url", urls))
 }
 
 /// `http://host` or `https://host`, with the scheme put in front where there is none.

@@ -3,11 +3,11 @@
 //! `conf/orchestrator-agent.conf` shows every key with its default.
 
 mod build;
-mod document;
 pub(crate) mod duration;
 mod inside;
 mod nearest;
 mod reader;
+mod reloaded;
 mod types;
 mod unbuilt;
 mod validate;
@@ -20,8 +20,8 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-pub use document::Document;
 pub use inside::inside;
+pub use reloaded::{RELOADED, Values, is_reloaded};
 pub use types::*;
 pub use unbuilt::unbuilt;
 
@@ -37,8 +37,8 @@ pub struct Loaded {
     pub config: Config,
     /// Ignored keys and the like, one sentence each, for the log.
     pub warnings: Vec<String>,
-    /// The file's keys, to compare with those of a later reading.
-    pub document: Document,
+    /// All keys with their values, to compare with those of a later reading.
+    pub values: Values,
 }
 
 /// Reads, parses and validates a file, and refuses settings that this version does not obey. Errors begin with the
@@ -61,14 +61,14 @@ pub fn load(path: &Path) -> Result<Loaded> {
 /// Parses and validates a text.
 pub fn parse(text: &str) -> Result<Loaded> {
     let mut reader = reader::Reader::new(text)?;
-    let document = Document::of(text)?;
     let config = build::build(&mut reader)?;
     let warnings = reader.finish();
+    let values = reader.values();
     match validate::validate(&config) {
         Ok(()) => Ok(Loaded {
             config,
             warnings,
-            document,
+            values,
         }),
         // A key that is missing may be there under a wrong name.
         Err(e) if !warnings.is_empty() => {

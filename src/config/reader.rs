@@ -6,12 +6,13 @@
 //! (agent-api-v2 section 5: exact match, then case-insensitive). Two spellings of one key in a file are an error.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::reloaded::Values;
 use super::{Secret, duration, nearest};
 use crate::error::{Error, Result};
 
@@ -23,6 +24,7 @@ pub(super) struct Reader {
     known: Vec<(String, &'static str)>,
     unknown: Vec<(String, String)>,
     warnings: Vec<String>,
+    values: Values,
 }
 
 impl Reader {
@@ -36,6 +38,7 @@ impl Reader {
             known: Vec::new(),
             unknown: Vec::new(),
             warnings: Vec::new(),
+            values: Values::default(),
         })
     }
 
@@ -99,6 +102,22 @@ impl Reader {
         std::mem::take(&mut self.warnings)
     }
 
+    /// The value of every key, given or not.
+    pub(super) fn values(&mut self) -> Values {
+        std::mem::take(&mut self.values)
+    }
+
+    /// Keeps a value for comparison with that of another file.
+    pub(super) fn note<T: Debug>(&mut self, names: &'static str, value: T) -> T {
+        self.note_text(names, format!("{value:?}"));
+        value
+    }
+
+    fn note_text(&mut self, names: &'static str, text: String) {
+        let key = format!("{}.{}", self.section, canonical(names));
+        self.values.0.insert(key, Secret::new(text));
+    }
+
     /// Every key asked for so far: section and spellings.
     #[cfg(test)]
     pub(super) fn known(&self) -> &[(String, &'static str)] {
@@ -131,35 +150,42 @@ impl Reader {
 
     /// A string.
     pub(super) fn text(&mut self, names: &'static str, default: &str) -> Result<String> {
-        match self.take(names)? {
-            None => Ok(default.into()),
-            Some((_, Value::String(text))) => Ok(text),
-            Some((key, value)) => Err(self.wrong_type(&key, &value, "a string in quotes")),
-        }
+        let text = match self.take(names)? {
+            None => default.into(),
+            Some((_, Value::String(text))) => text,
+            Some((key, value)) => return Err(self.wrong_type(&key, &value, "a string in quotes")),
+        };
+        Ok(self.note(names, text))
     }
 
     /// A string that no message may show.
     pub(super) fn secret(&mut self, names: &'static str) -> Result<Secret> {
-        match self.take(names)? {
-            None => Ok(Secret::default()),
-            Some((_, Value::String(text))) => Ok(Secret::new(text)),
-            Some((key, value)) => Err(Error::permanent(format!(
-                "{}.{key}: expected a string in quotes, found {} (value not shown)",
-                self.section,
-                found(&value)
-            ))),
-        }
+        let secret = match self.take(names)? {
+            None => Secret::default(),
+            Some((_, Value::String(text))) => Secret::new(text),
+            Some((key, value)) => {
+                return Err(Error::permanent(format!(
+                    "{}.{key}: expected a string in quotes, found {} (value not shown)",
+                    self.section,
+                    found(&value)
+                )));
+            }
+        };
+        // Its Debug shows nothing that could be compared.
+        self.note_text(names, secret.reveal().to_string());
+        Ok(secret)
     }
 
     /// A boolean.
     pub(super) fn flag(&mut self, names: &'static str, default: bool) -> Result<bool> {
-        match self.take(names)? {
-            None => Ok(default),
-            Some((_, Value::Boolean(flag))) => Ok(flag),
+        let flag = match self.take(names)? {
+            None => default,
+            Some((_, Value::Boolean(flag))) => flag,
             Some((key, value)) => {
-                Err(self.wrong_type(&key, &value, "true or false, without quotes"))
+                return Err(self.wrong_type(&key, &value, "true or false, without quotes"));
             }
-        }
+        };
+        Ok(self.note(names, flag))
     }
 
     /// A whole number within a range.
@@ -170,10 +196,10 @@ impl Reader {
         range: RangeInclusive<T>,
     ) -> Result<T>
     where
-        T: TryFrom<i64> + PartialOrd + Display,
+        T: TryFrom<i64> + PartialOrd + Display + Debug,
     {
         let Some((key, value)) = self.take(names)? else {
-            return Ok(default);
+            return Ok(self.note(names, default));
         };
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let Some(number) = value.as_integer() else {
@@ -181,7 +207,7 @@ impl Reader {
             return Err(self.wrong_type(&key, &value, &expected));
         };
         match T::try_from(number) {
-            Ok(number) if range.contains(&number) => Ok(number),
+            Ok(number) if range.contains(&number) => Ok(self.note(names, number)),
             _ => Err(self.bad(&key, &value, format!("expected {expected}"))),
         }
     }
@@ -193,17 +219,18 @@ impl Reader {
 
     /// A list of strings; a list in the file replaces the default.
     pub(super) fn list(&mut self, names: &'static str, default: &[&str]) -> Result<Vec<String>> {
-        let Some((key, value)) = self.take(names)? else {
-            return Ok(default.iter().map(ToString::to_string).collect());
+        let list = match self.take(names)? {
+            None => default.iter().map(ToString::to_string).collect(),
+            Some((key, value)) => strings(&value).ok_or_else(|| {
+                self.wrong_type(&key, &value, "a list of strings such as [\"a\", \"b\"]")
+            })?,
         };
-        strings(&value).ok_or_else(|| {
-            self.wrong_type(&key, &value, "a list of strings such as [\"a\", \"b\"]")
-        })
+        Ok(self.note(names, list))
     }
 
     /// A duration in Go syntax.
     pub(super) fn duration(&mut self, names: &'static str, default: Duration) -> Result<Duration> {
-        match self.take(names)? {
+        let duration = match self.take(names)? {
             None => Ok(default),
             Some((key, value)) => match &value {
                 Value::String(text) => duration::parse(text).map_err(|why| {
@@ -223,28 +250,30 @@ impl Reader {
                 }
                 _ => Err(self.wrong_type(&key, &value, "a duration in quotes such as \"90s\"")),
             },
-        }
+        }?;
+        Ok(self.note(names, duration))
     }
 
     /// One of several words, whose case does not matter.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy + Debug>(
         &mut self,
         names: &'static str,
         default: T,
         words: &[(&str, T)],
     ) -> Result<T> {
         let Some((key, value)) = self.take(names)? else {
-            return Ok(default);
+            return Ok(self.note(names, default));
         };
         let word = value.as_str().unwrap_or_default();
         let chosen = words
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(word));
-        chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+        let Some((_, choice)) = chosen else {
             let words: Vec<_> = words.iter().map(|(name, _)| format!("{name:?}")).collect();
             let why = format!("expected one of {}", words.join(", "));
-            self.bad(&key, &value, why)
-        })
+            return Err(self.bad(&key, &value, why));
+        };
+        Ok(self.note(names, *choice))
     }
 
     /// `[custom-commands.NAME]`: every sub-section's `cmd`. Names are kept as they are: they are part of a URL.

@@ -2,6 +2,7 @@
 
 mod keys;
 mod load;
+mod reloaded;
 mod rules;
 mod sample;
 

@@ -122,10 +122,13 @@ fn other_keys_are_named_and_wait_for_a_restart() {
     let mut agent = Lone::new().start();
     agent
         .with("mysql", "password = \"another-s3cret\"")
-        .with("common", "max-connections = 7");
+        .with("common", "max-connections = 7")
+        // The same as before in other words: no change.
+        .with("common", "command-timeout = \"600s\"")
+        .with("mysqldump", "addtional-opts = [\"--single-transaction\", \"--quick\", \"--routines\", \"--events\", \"--triggers\", \"--hex-blob\"]");
     let told = reload(&agent);
     assert!(
-        told.contains("need a restart of the agent: common.max-connections, mysql.password"),
+        told.contains("need a restart of the agent: common.max-connections, mysql.password\n"),
         "{told}"
     );
     assert!(!told.contains("s3cret"), "{told}");
