@@ -1,22 +1,24 @@
 //! The stages of a seed in their order, and what is done when one fails (agent-api-v2 3.3).
 
-use super::agent::{Agent, Metadata};
+use super::agent::{Agent, Metadata, shortened};
+use super::event::{End, Event, Outcome, Target};
 use super::options::Options;
 use super::preflight::Plan;
-use super::progress::{Screen, Watch, clock};
+use super::progress::{Screen, Watch};
 use super::replicate;
 use super::sql::Db;
 use super::tokens::Agents;
 use crate::error::{Error, Kind, Result};
-use crate::host::human_bytes;
 use crate::process::Cancel;
 use crate::seed::{Side, Stage, Status};
-use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
 mod fail;
+mod tell;
 #[cfg(test)]
 mod tests;
+
+use tell::{bytes_in, coordinates};
 
 /// How long an agent may be silent: long enough for its restart and a new registration.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -49,6 +51,8 @@ pub struct Drive<'a> {
     called: Vec<Side>,
     begin: Instant,
     times: Vec<(Stage, Duration)>,
+    /// Stages that programs were told to have started, and not yet that they are over.
+    open: Vec<(Stage, Side, Instant)>,
     bytes: u64,
     metadata: Option<Metadata>,
 }
@@ -73,21 +77,28 @@ impl<'a> Drive<'a> {
             called: Vec::new(),
             begin: Instant::now(),
             times: Vec::new(),
+            open: Vec::new(),
             bytes: 0,
             metadata: None,
         }
     }
 
-    /// The whole seed; returns the exit code.
-    pub fn run(mut self) -> u8 {
+    /// The whole seed. People have been told everything when it returns.
+    pub fn run(mut self) -> Outcome {
         match self.stages() {
-            Ok(wrong) if wrong.is_empty() => 0,
             Ok(wrong) => {
+                let state = match self.options.connect {
+                    true => Target::Replicating,
+                    false => Target::Loaded,
+                };
+                if wrong.is_empty() {
+                    return self.outcome(End::Completed, 0, None, state);
+                }
                 wrong.iter().for_each(|w| self.screen.error(w));
-                self.screen.error(
-                    "the target's data were copied and it replicates, but the checks have failed",
-                );
-                3
+                let text =
+                    "the target's data were copied and it replicates, but the checks have failed";
+                self.screen.error(text);
+                self.outcome(End::Failed, 3, Some(text.into()), state)
             }
             Err(e) => self.fail(&e),
         }
@@ -96,10 +107,15 @@ impl<'a> Drive<'a> {
     /// Returns what the checks after it have found wrong.
     fn stages(&mut self) -> Result<Vec<String>> {
         let (id, method) = (self.options.seed_id, self.plan.method);
-        self.screen.say(&format!(
-            "Seed {id}: {method} from {} to {}",
-            self.options.source.host, self.options.target.host
-        ));
+        let (source, target) = (&self.options.source.host, &self.options.target.host);
+        self.screen.event(&Event::SeedStarted {
+            seed_id: id,
+            method,
+            source,
+            target,
+        });
+        self.screen
+            .say(&format!("Seed {id}: {method} from {source} to {target}"));
         self.pause_replication()?;
         self.both(Stage::Prepare)?;
         self.one(
@@ -115,12 +131,14 @@ impl<'a> Drive<'a> {
 
         self.stage = Stage::ConnectSlave;
         let begin = Instant::now();
+        self.started(Stage::ConnectSlave, Side::Target);
         let metadata = self.patiently(|| self.agents.target.metadata(id, method))?;
-        self.screen.tell(
-            &coordinates(&metadata),
-            "coordinates",
-            json!({ "log_file": metadata.log_file, "log_pos": metadata.log_pos, "gtid": metadata.gtid() }),
-        );
+        self.screen.event(&Event::Coordinates {
+            log_file: &metadata.log_file,
+            log_pos: metadata.log_pos,
+            gtid: metadata.gtid(),
+        });
+        self.screen.say(&coordinates(&metadata));
         self.metadata = Some(metadata.clone());
         let mut line = "Replication: not connected (--no-connect)".to_string();
         let mut wrong = Vec::new();
@@ -131,6 +149,7 @@ impl<'a> Drive<'a> {
         }
         self.reached = Reached::Connected;
         self.times.push((Stage::ConnectSlave, begin.elapsed()));
+        self.over(Stage::ConnectSlave, Side::Target, &line, Ok(0));
 
         // From here on the seed has succeeded: what fails is worth a warning only.
         self.cleanup();
@@ -146,6 +165,8 @@ impl<'a> Drive<'a> {
         let mut target = self.target()?;
         self.reached = Reached::Paused;
         replicate::pause(&mut target, &self.plan.channels)?;
+        self.screen
+            .event(&Event::ReplicationStopped { side: Side::Target });
         self.screen.say("Replication: stopped on the target");
         Ok(())
     }
@@ -185,11 +206,12 @@ impl<'a> Drive<'a> {
         self.stage = Stage::Cleanup;
         let begin = Instant::now();
         for side in [Side::Target, Side::Source] {
-            let watch = Watch::new(format!("Cleanup {}", side.as_str().to_lowercase()));
+            self.started(Stage::Cleanup, side);
             let done = self
                 .call_stage(Stage::Cleanup, side)
-                .and_then(|()| self.follow(Stage::Cleanup, vec![(self.agent(side), watch)]));
+                .and_then(|()| self.follow(Stage::Cleanup, vec![self.watched(side, true)]));
             if let Err(e) = done {
+                self.all_over(&e);
                 self.screen.warn(&format!("Cleanup: {e}"));
             }
         }
@@ -206,24 +228,25 @@ impl<'a> Drive<'a> {
         self.patiently(|| self.agent(side).call(&path)).map(drop)
     }
 
+    /// The agent of a side, and what follows the stage that runs there.
+    fn watched(&self, side: Side, of_two: bool) -> (&'a Agent, Watch) {
+        let label = match of_two {
+            true => format!("{} {}", self.stage, side.as_str().to_lowercase()),
+            false => self.stage.to_string(),
+        };
+        (self.agent(side), Watch::new(self.stage, side, label))
+    }
+
     /// A stage on both hosts. The source is first: it has less to lose.
     fn both(&mut self, stage: Stage) -> Result<()> {
         self.stage = stage;
         let begin = Instant::now();
         for side in [Side::Source, Side::Target] {
+            self.started(stage, side);
             self.call_stage(stage, side)?;
         }
-        let both = vec![
-            (
-                self.agent(Side::Source),
-                Watch::new(format!("{stage} source")),
-            ),
-            (
-                self.agent(Side::Target),
-                Watch::new(format!("{stage} target")),
-            ),
-        ];
-        self.follow(stage, both)?;
+        let both = [Side::Source, Side::Target].map(|side| self.watched(side, true));
+        self.follow(stage, both.into())?;
         self.times.push((stage, begin.elapsed()));
         Ok(())
     }
@@ -233,10 +256,10 @@ impl<'a> Drive<'a> {
         self.cancel.check()?;
         self.stage = stage;
         let target = self.agent(Side::Target);
-        let watch = Watch::new(stage.as_str());
         let begin = Instant::now();
+        self.started(stage, Side::Target);
         self.patiently(|| target.call(path))?;
-        self.follow(stage, vec![(target, watch)])?;
+        self.follow(stage, vec![self.watched(Side::Target, false)])?;
         self.times.push((stage, begin.elapsed()));
         Ok(())
     }
@@ -284,13 +307,16 @@ impl<'a> Drive<'a> {
                 match state.status {
                     Status::Running => next.push((agent, watch, None)),
                     Status::Completed => {
-                        self.bytes = self.bytes.max(watch.bytes()).max(bytes_in(&state.details))
+                        let bytes = watch.bytes().max(bytes_in(&state.details));
+                        self.bytes = self.bytes.max(bytes);
+                        self.over(stage, agent.side, &state.details, Ok(bytes));
                     }
                     Status::Error => {
+                        self.over(stage, agent.side, &state.details, Err(()));
                         return Err(Error::permanent(format!(
                             "{}: {}",
                             agent.name(),
-                            super::agent::shortened(&state.details)
+                            shortened(&state.details)
                         )));
                     }
                 }
@@ -311,70 +337,14 @@ impl<'a> Drive<'a> {
                 Ok(body) => {
                     let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_default(); // `true` without a hook
                     if let Some(text) = answer.get("Message").and_then(|m| m.as_str()) {
-                        self.screen.say(&format!(
-                            "Hook on the {}: {}",
-                            agent.name(),
-                            super::agent::shortened(text)
-                        ));
+                        let text = &shortened(text);
+                        self.screen.event(&Event::Hook { side, text });
+                        self.screen
+                            .say(&format!("Hook on the {}: {text}", agent.name()));
                     }
                 }
                 Err(e) => self.screen.warn(&format!("post-seed-command: {e}")),
             }
         }
     }
-
-    fn summary(&self, metadata: &Metadata, replication: &str) {
-        if self.bytes > 0 {
-            self.screen.say(&format!(
-                "Bytes: {} ({})",
-                self.bytes,
-                human_bytes(self.bytes)
-            ));
-        }
-        let seconds = |t: &Duration| (t.as_secs_f64() * 1000.0).round() / 1000.0;
-        let durations: Map<String, Value> = self
-            .times
-            .iter()
-            .map(|(stage, t)| (stage.to_string(), seconds(t).into()))
-            .collect();
-        self.screen.fact("durations_seconds", durations);
-        self.screen
-            .fact("total_seconds", seconds(&self.begin.elapsed()));
-        self.screen.fact("bytes", self.bytes);
-        self.screen.fact("method", self.plan.method.to_string());
-        self.screen.fact("log_file", metadata.log_file.as_str());
-        self.screen.fact("log_pos", metadata.log_pos);
-        self.screen.fact("gtid", metadata.gtid());
-        let times: Vec<String> = self
-            .times
-            .iter()
-            .map(|(stage, t)| format!("{stage} {}", clock(*t)))
-            .collect();
-        self.screen.say(&format!(
-            "Durations: {}, total {}",
-            times.join(", "),
-            clock(self.begin.elapsed())
-        ));
-        self.screen.say(&coordinates(metadata));
-        self.screen.say(replication);
-        self.screen
-            .say(&format!("Seed {}: done", self.options.seed_id));
-    }
-}
-
-/// `Coordinates: binlog.000002:314, GTID 0-1-22`
-fn coordinates(m: &Metadata) -> String {
-    let gtid = m.gtid().map_or(String::new(), |g| format!(", GTID {g}"));
-    format!("Coordinates: {}:{}{gtid}", m.log_file, m.log_pos)
-}
-
-/// The number in `Dumped 4711 bytes`: a copy may be over before it was seen running.
-fn bytes_in(details: &str) -> u64 {
-    let before = details
-        .split(" bytes")
-        .next()
-        .filter(|b| b.len() < details.len());
-    before
-        .and_then(|b| b.rsplit(' ').next()?.parse().ok())
-        .unwrap_or(0)
 }

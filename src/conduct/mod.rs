@@ -3,11 +3,12 @@
 //! ```text
 //! options -> tokens -> preflight -> drive (Prepare, Backup, Restore) -> replicate -> drive (Cleanup, hooks, summary)
 //!            agents    nothing is   agent: the HTTP calls                sql: statements
-//!            known     changed yet  progress: what the user sees
+//!            known     changed yet  progress: what the user sees; event: what programs see
 //! ```
 
 mod agent;
 mod drive;
+mod event;
 mod method;
 mod options;
 mod preflight;
@@ -21,10 +22,12 @@ pub use options::USAGE;
 use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::system::signal::{self, Order};
+use event::{End, Event, Outcome, Target};
 use options::Options;
 use progress::Screen;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -33,67 +36,67 @@ const INTERRUPTED: u8 = 130;
 /// Runs `orchestrator-agent seed` with the arguments behind that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
 pub fn run(args: &[String]) -> ExitCode {
-    let screen = Arc::new(Screen::standard(args.iter().any(|a| a == "--json")));
+    // Known before all else, because a wrong command line is told to programs as well.
+    let json = args.iter().any(|a| a == "--json");
+    let screen = Arc::new(Screen::standard(json));
     if args.iter().any(|a| a == "--help" || a == "-h") {
-        screen.say(USAGE.trim_end());
+        Screen::standard(false).say(USAGE.trim_end());
         return ExitCode::SUCCESS;
     }
-    let code = match options::parse(args) {
+    let outcome = match options::parse(args) {
         Err(text) => {
             screen.error(&format!(
                 "{text}\n`orchestrator-agent seed --help` lists all options"
             ));
-            WRONG_USAGE
+            Outcome::early(End::WrongUsage, WRONG_USAGE, Some(text))
         }
         Ok(Err(e)) => {
             screen.error(&e.to_string());
-            FAILED
+            Outcome::early(End::Failed, FAILED, Some(e.to_string()))
         }
         Ok(Ok(options)) => conduct(&options, &screen),
     };
-    screen.result(code, meaning(code));
-    ExitCode::from(code)
+    screen.event(&Event::Result(&outcome));
+    ExitCode::from(outcome.exit_code)
 }
 
-fn meaning(code: u8) -> &'static str {
-    match code {
-        0 => "done",
-        FAILED => "failed, target untouched",
-        WRONG_USAGE => "wrong command line",
-        INTERRUPTED => "interrupted",
-        _ => "failed",
-    }
-}
-
-fn conduct(options: &Options, screen: &Arc<Screen>) -> u8 {
+fn conduct(options: &Options, screen: &Arc<Screen>) -> Outcome {
+    let begin = Instant::now();
     options.warnings.iter().for_each(|w| screen.warn(w));
     let cancel = Cancel::default();
     let result = listen_to_signals(screen, &cancel).and_then(|()| seed(options, screen, &cancel));
-    match result {
-        Ok(code) => code,
+    let early = match result {
+        Ok(outcome) => return outcome,
         Err(e) if e.is_cancelled() => {
             screen.error("interrupted; nothing on the target was touched");
-            INTERRUPTED
+            Outcome::early(End::Interrupted, INTERRUPTED, Some("interrupted".into()))
         }
         Err(e) => {
             screen.error(&format!("{e}; nothing on the target was touched"));
-            FAILED
+            Outcome::early(End::Failed, FAILED, Some(e.to_string()))
         }
+    };
+    Outcome {
+        seed_id: Some(options.seed_id),
+        total_seconds: event::seconds(begin.elapsed()),
+        ..early
     }
 }
 
 /// The seed itself. An error means that nothing was changed yet.
-fn seed(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<u8> {
-    screen.fact("seed_id", options.seed_id);
-    screen.fact("source", options.source.host.as_str());
-    screen.fact("target", options.target.host.as_str());
-    screen.fact("dry_run", options.dry_run);
+fn seed(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<Outcome> {
+    let begin = Instant::now();
     let agents = tokens::gather(options, screen, cancel)?;
     let plan = preflight::check(options, &agents, screen)?;
     cancel.check()?;
     if options.dry_run {
         screen.say("Preflight: passed; nothing was changed (--dry-run)");
-        return Ok(0);
+        return Ok(Outcome {
+            seed_id: Some(options.seed_id),
+            method: Some(plan.method),
+            total_seconds: event::seconds(begin.elapsed()),
+            ..Outcome::early(End::DryRun, 0, None)
+        });
     }
     Ok(drive::Drive::new(options, &plan, &agents, screen, cancel).run())
 }
@@ -106,6 +109,13 @@ fn listen_to_signals(screen: &Arc<Screen>, cancel: &Cancel) -> Result<()> {
         loop {
             match signal::wait() {
                 Ok(Order::Stop) if cancel.is_cancelled() => {
+                    let text = "interrupted twice: left at once, the agents may still be at work";
+                    let outcome =
+                        Outcome::early(End::Interrupted, INTERRUPTED, Some(text.to_string()));
+                    screen.event(&Event::Result(&Outcome {
+                        target_state: Target::Unknown,
+                        ..outcome
+                    }));
                     std::process::exit(i32::from(INTERRUPTED))
                 }
                 Ok(Order::Stop) => {

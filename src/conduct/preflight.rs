@@ -2,6 +2,7 @@
 //! the first. The agents check again, as far as one host can know, when Prepare and Backup are called.
 
 use super::agent::AgentData;
+use super::event::Event;
 use super::method;
 use super::options::{Mode, Options};
 use super::progress::Screen;
@@ -10,7 +11,6 @@ use super::tokens::Agents;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, info, quote_text};
 use crate::seed::Method;
-use serde_json::json;
 
 mod mysql_only;
 
@@ -43,17 +43,15 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn problem(&mut self, text: impl AsRef<str>) {
         self.problems += 1;
-        self.finding(&format!("PROBLEM: {}", text.as_ref()), text.as_ref(), true);
+        let text = text.as_ref();
+        self.screen.event(&Event::Preflight { ok: false, text });
+        self.screen.say(&format!("Preflight: PROBLEM: {text}"));
     }
 
     fn ok(&self, text: impl AsRef<str>) {
-        self.finding(text.as_ref(), text.as_ref(), false);
-    }
-
-    fn finding(&self, line: &str, text: &str, problem: bool) {
-        let fields = json!({ "text": text, "problem": problem });
-        self.screen
-            .tell(&format!("Preflight: {line}"), "preflight", fields);
+        let text = text.as_ref();
+        self.screen.event(&Event::Preflight { ok: true, text });
+        self.screen.say(&format!("Preflight: {text}"));
     }
 
     /// The value, or the error as a finding.
@@ -122,15 +120,16 @@ fn choose(
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);
-            let word = if why.is_empty() {
-                "usable".to_string()
-            } else {
-                why.join("; ")
+            f.screen.event(&Event::Method {
+                method: m,
+                usable: why.is_empty(),
+                reasons: &why,
+            });
+            let words = match why.is_empty() {
+                true => "usable".to_string(),
+                false => why.join("; "),
             };
-            let fields =
-                json!({ "method": m.to_string(), "usable": why.is_empty(), "reasons": why });
-            f.screen
-                .tell(&format!("Preflight: method {m}: {word}"), "method", fields);
+            f.screen.say(&format!("Preflight: method {m}: {words}"));
         }
     }
     let candidates = options

@@ -1,14 +1,14 @@
-//! What the user sees: plain lines, and on a terminal a bar below them. Nothing here fails: a terminal that has gone away
-//! must not end a seed.
+//! What the user sees: plain lines, and on a terminal a bar below them; with `--json` programs see events instead. Nothing
+//! here fails: a terminal that has gone away must not end a seed.
 
 use super::agent::{Bytes, StageState};
-use crate::host::{human_bytes, rfc3339};
-use crate::seed::Status;
-use serde_json::{Map, Value, json};
+use super::event::{self, Event, seconds};
+use crate::host::human_bytes;
+use crate::seed::{Side, Stage, Status};
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,6 @@ const CELLS: usize = 10;
 /// The two outputs; shared by all threads.
 pub struct Screen {
     terminal: bool,
-    /// Lines of JSON on standard output and nothing else (contrib/doc/seed-json.md).
     json: bool,
     inner: Mutex<Inner>,
 }
@@ -32,25 +31,22 @@ struct Inner {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     bar: bool,
-    /// For the last line of JSON.
-    facts: Map<String, Value>,
-    errors: Vec<String>,
+    /// The result was told, which is the last event.
+    over: bool,
 }
 
 impl Screen {
-    /// Standard output and standard error; `json`: for a program.
+    /// Standard output and standard error, for people or, with `json`, for programs.
     pub fn standard(json: bool) -> Self {
         let terminal = !json && std::io::stdout().is_terminal();
-        let mut screen = Self::new(
-            terminal,
-            Box::new(std::io::stdout()),
-            Box::new(std::io::stderr()),
-        );
-        screen.json = json;
-        screen
+        let (out, err) = (Box::new(std::io::stdout()), Box::new(std::io::stderr()));
+        Self {
+            json,
+            ..Self::new(terminal, out, err)
+        }
     }
 
-    /// Any outputs; `terminal`: bars are drawn.
+    /// Any outputs, for people; `terminal`: bars are drawn.
     pub fn new(terminal: bool, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self {
             terminal,
@@ -59,82 +55,54 @@ impl Screen {
                 out,
                 err,
                 bar: false,
-                facts: Map::new(),
-                errors: Vec::new(),
+                over: false,
             }),
         }
     }
 
-    /// A line on standard output.
+    /// For people: a line on standard output.
     pub fn say(&self, line: &str) {
-        self.tell(line, "message", json!({ "text": line }));
+        self.write(|i| writeln!(i.out, "{line}"));
     }
 
-    /// A line on standard output for people, and for programs an event with its `fields`.
-    pub fn tell(&self, line: &str, event: &str, fields: Value) {
-        match self.json {
-            true => self.event(event, fields),
-            false => self.write(|i| writeln!(i.out, "{line}")),
-        }
+    /// For people: a line on standard error.
+    pub fn caution(&self, line: &str) {
+        self.write(|i| writeln!(i.err, "warning: {line}"));
     }
 
-    /// A line on standard error.
-    pub fn warn(&self, line: &str) {
-        match self.json {
-            true => self.event("warning", json!({ "text": line })),
-            false => self.write(|i| writeln!(i.err, "warning: {line}")),
-        }
-    }
-
-    /// A line on standard error.
+    /// For people: a line on standard error.
     pub fn error(&self, line: &str) {
-        if !self.json {
-            return self.write(|i| writeln!(i.err, "error: {line}"));
-        }
-        self.event("error", json!({ "text": line }));
-        self.lock().errors.push(line.to_string());
+        self.write(|i| writeln!(i.err, "error: {line}"));
     }
 
-    /// A line for programs.
-    fn event(&self, event: &str, fields: Value) {
-        let mut line = Map::new();
-        line.insert("time".into(), rfc3339(SystemTime::now()).into());
-        line.insert("event".into(), event.into());
-        if let Value::Object(fields) = fields {
-            line.extend(fields);
-        }
-        self.write(|i| writeln!(i.out, "{}", Value::Object(line)));
+    /// For both.
+    pub fn warn(&self, text: &str) {
+        self.event(&Event::Warning { text });
+        self.caution(text);
     }
 
-    /// Something that the result tells programs.
-    pub fn fact(&self, name: &str, value: impl Into<Value>) {
-        self.lock().facts.insert(name.into(), value.into());
-    }
-
-    /// The last line for programs: the exit code, what it means, and all facts.
-    pub fn result(&self, exit_code: u8, meaning: &str) {
+    /// For programs: an event. None comes after [`Event::Result`].
+    pub fn event(&self, event: &Event) {
         if !self.json {
             return;
         }
-        let (mut fields, errors) = {
-            let mut inner = self.lock();
-            (
-                std::mem::take(&mut inner.facts),
-                std::mem::take(&mut inner.errors),
-            )
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.over {
+            return;
+        }
+        inner.over = matches!(event, Event::Result(_));
+        let _ = match event::line(event) {
+            Ok(line) => writeln!(inner.out, "{line}"),
+            Err(e) => writeln!(inner.err, "error: an event cannot be written: {e}"),
         };
-        fields.insert("exit_code".into(), exit_code.into());
-        fields.insert("result".into(), meaning.into());
-        fields.insert("error".into(), errors.join("; ").into());
-        self.event("result", Value::Object(fields));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let _ = inner.out.flush();
     }
 
     fn write(&self, line: impl FnOnce(&mut Inner) -> std::io::Result<()>) {
-        let mut inner = self.lock();
+        if self.json {
+            return;
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut inner.bar) {
             let _ = write!(inner.out, "\r\x1b[K"); // a terminal that is gone
         }
@@ -143,7 +111,7 @@ impl Screen {
     }
 
     fn bar(&self, text: &str) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bar = true;
         let _ = write!(inner.out, "\r{text}\x1b[K"); // a terminal that is gone
         let _ = inner.out.flush();
@@ -153,6 +121,8 @@ impl Screen {
 /// Follows one stage on one host.
 pub struct Watch {
     label: String,
+    stage: Stage,
+    side: Side,
     begin: Instant,
     samples: VecDeque<(Duration, u64)>,
     most: u64,
@@ -162,9 +132,11 @@ pub struct Watch {
 
 impl Watch {
     /// Begins now. `label` begins each line, for example `Backup`.
-    pub fn new(label: impl Into<String>) -> Self {
+    pub fn new(stage: Stage, side: Side, label: impl Into<String>) -> Self {
         Self {
             label: label.into(),
+            stage,
+            side,
             begin: Instant::now(),
             samples: VecDeque::new(),
             most: 0,
@@ -180,42 +152,26 @@ impl Watch {
 
     /// Shows a state that an agent has sent.
     pub fn update(&mut self, screen: &Screen, state: &StageState) {
-        let line = self.step(self.begin.elapsed(), state, screen.terminal);
-        if screen.json {
-            return screen.event("stage", self.fields(state));
-        }
-        if let Some(line) = line {
+        if let Some(line) = self.step(self.begin.elapsed(), state, screen.terminal) {
             screen.say(&line);
         }
-        if screen.terminal && state.status == Status::Running {
-            screen.bar(&bar(
-                &self.label,
-                self.begin.elapsed(),
-                self.done(state),
-                self.rate(),
-            ));
+        if state.status != Status::Running {
+            return;
         }
-    }
-
-    /// Bytes, bytes a second, and seconds; null where it is not known.
-    fn fields(&self, state: &StageState) -> Value {
-        let (stage, side) = self
-            .label
-            .split_once(' ')
-            .unwrap_or((&self.label, "target"));
-        let done = self.done(state);
-        let rate = self.rate().filter(|_| state.status == Status::Running);
-        json!({
-            "stage": stage,
-            "side": side,
-            "status": state.status.to_string(),
-            "details": super::agent::shortened(&state.details),
-            "bytes": done.bytes,
-            "bytes_total": (done.total > 0).then_some(done.total),
-            "bytes_per_second": rate.map(|r| r as u64),
-            "elapsed_seconds": self.begin.elapsed().as_secs_f64(),
-            "eta_seconds": rate.and_then(|r| eta(done, r)).map(|t| t.as_secs()),
-        })
+        let (elapsed, done, rate) = (self.begin.elapsed(), self.done(state), self.rate());
+        screen.event(&Event::StageProgress {
+            stage: self.stage,
+            side: self.side,
+            details: &super::agent::shortened(&state.details),
+            bytes: done.bytes,
+            total: (done.total > 0).then_some(done.total),
+            rate: rate.map(f64::round),
+            elapsed_seconds: seconds(elapsed),
+            eta_seconds: rate.and_then(|r| eta(done, r)).map(seconds),
+        });
+        if screen.terminal {
+            screen.bar(&bar(&self.label, elapsed, done, rate));
+        }
     }
 
     /// The line that a state is worth at a moment: on each change of status and text, and without a terminal every few

@@ -1,6 +1,7 @@
 //! The target's replication: stopping what there was, and connecting it to the source after the copy (agent-api-v2 3.6).
 
 use super::agent::Metadata;
+use super::event::{Event, How};
 use super::options::{Mode, Options};
 use super::preflight::Plan;
 use super::progress::Screen;
@@ -9,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
 use crate::seed::coordinates::gtid::GtidSet;
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 mod checks;
@@ -181,14 +181,31 @@ pub fn connect(
         From::Gtid(gtid) => format!("GTID {gtid}"),
         From::Position(file, position) => format!("{file}:{position}"),
     };
-    screen.tell(
-        &format!("Replication: from {}:{}, starting at {how}", to.0, to.1),
-        "replication",
-        json!({ "host": to.0, "port": to.1, "gtid": matches!(from, From::Gtid(_)), "start": how }),
-    );
-    let line = wait_until_it_runs(&mut target, cancel)?;
+    screen.say(&format!(
+        "Replication: from {}:{}, starting at {how}",
+        to.0, to.1
+    ));
+    let c = wait_until_it_runs(&mut target, cancel)?;
+    let (how, gtid, place) = match &from {
+        From::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None),
+        From::Position(file, position) => (How::Position, None, Some((file.as_str(), *position))),
+    };
+    screen.event(&Event::ReplicationConnected {
+        source_host: &to.0,
+        source_port: to.1,
+        how,
+        gtid,
+        log_file: place.map(|p| p.0),
+        log_pos: place.map(|p| p.1),
+        io_thread: &c.io,
+        sql_thread: &c.sql,
+        lag_seconds: c.lag,
+    });
     let wrong = checks::all(&mut target, o, plan, &to, screen, cancel)?;
-    Ok(Connected { line, wrong })
+    Ok(Connected {
+        line: running_line(&c),
+        wrong,
+    })
 }
 
 /// On MariaDB the position is set here. On MySQL the load has set it, and without it all would be applied a second time.
@@ -220,7 +237,7 @@ fn default_channel(target: &mut Db) -> Result<Channel> {
 }
 
 /// Both threads must be seen running twice in a row: a thread with a wrong start stops within its first events.
-fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<String> {
+fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<Channel> {
     let begin = Instant::now();
     let mut seen = 0;
     loop {
@@ -231,7 +248,7 @@ fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<String> {
             0
         };
         if seen == 2 {
-            return Ok(running_line(&c));
+            return Ok(c);
         }
         if let Some(e) = failure(&c, begin.elapsed() >= LIMIT) {
             return Err(e);

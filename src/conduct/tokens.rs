@@ -2,6 +2,7 @@
 //! token files are given.
 
 use super::agent::{Access, Agent, Registration, Slot, shortened};
+use super::event::{Event, seconds};
 use super::options::{HostPort, Options};
 use super::progress::Screen;
 use crate::config::Secret;
@@ -90,14 +91,14 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
         screen: Arc::clone(screen),
     });
     let gate = open(options, &desk)?;
-    let listens = gate
-        .local_addrs()
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let listen: Vec<String> = gate.local_addrs().iter().map(ToString::to_string).collect();
+    screen.event(&Event::AgentsAwaited {
+        listen: &listen,
+        limit_seconds: seconds(options.agent_wait),
+    });
     screen.say(&format!(
-        "Agents: waiting for registrations on {listens}, at most {}s",
+        "Agents: waiting for registrations on {}, at most {}s",
+        listen.join(", "),
         options.agent_wait.as_secs()
     ));
     desk.wait(&news, options.agent_wait, cancel)?;
@@ -207,6 +208,11 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(registration.clone());
         if before.as_ref() != Some(&registration) {
+            self.screen.event(&Event::AgentRegistered {
+                side: *side,
+                agent: &name,
+                again: before.is_some(),
+            });
             let again = if before.is_some() {
                 " again: it was restarted"
             } else {
@@ -245,9 +251,10 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner);
         if strangers.len() < STRANGERS && strangers.insert(name.to_string()) {
             drop(strangers);
+            let agent = &shortened(name);
+            self.screen.event(&Event::AgentIgnored { agent });
             self.screen.say(&format!(
-                "Agents: {} registered, which is neither source nor target: ignored",
-                shortened(name)
+                "Agents: {agent} registered, which is neither source nor target: ignored"
             ));
         }
     }

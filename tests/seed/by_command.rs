@@ -63,14 +63,21 @@ impl<K: Kind> Pair<K> {
 
     /// Runs `seed` with the replication account and more arguments.
     pub fn seed(&self, more: &[&str]) -> Output {
+        let account = self.account();
+        let account: Vec<&str> = account.iter().map(String::as_str).collect();
+        self.run(&[&account, more].concat())
+    }
+
+    /// The arguments that name the replication account.
+    pub fn account(&self) -> [String; 4] {
         let file = self.password_file("repl");
-        let account = [
+        let words = [
             "--replication-user",
             "repl",
             "--replication-password-file",
             &file,
         ];
-        self.run(&[&account, more].concat())
+        words.map(str::to_string)
     }
 
     pub fn password_file(&self, name: &str) -> String {
@@ -79,6 +86,11 @@ impl<K: Kind> Pair<K> {
 
     /// Runs `seed` with more arguments.
     pub fn run(&self, more: &[&str]) -> Output {
+        self.ended(self.command(more).output().expect("seed runs"))
+    }
+
+    /// `seed` with more arguments.
+    pub fn command(&self, more: &[&str]) -> Command {
         let of = |a: &Agent| format!("{}:{}", a.address, a.port);
         let mut cmd = Command::new(binary());
         cmd.args([
@@ -98,7 +110,12 @@ impl<K: Kind> Pair<K> {
             "--mysql-password-file",
             &self.password_file("agent"),
         ]);
-        let out = cmd.args(more).output().expect("seed runs");
+        cmd.args(more);
+        cmd
+    }
+
+    /// Shows what `seed` has said, and proves that no secret is in it.
+    pub fn ended(&self, out: Output) -> Output {
         println!(
             "{}{}",
             String::from_utf8_lossy(&out.stdout),

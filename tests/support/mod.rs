@@ -10,6 +10,7 @@ pub mod orchestrator;
 pub mod pair;
 pub mod player;
 pub mod registry;
+pub mod schema;
 pub mod server;
 pub mod writer;
 

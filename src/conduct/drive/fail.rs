@@ -2,6 +2,7 @@
 
 use super::{Drive, Reached, coordinates};
 use crate::conduct::agent::{Agent, shortened};
+use crate::conduct::event::{End, Event, Outcome, Reason, Target};
 use crate::conduct::replicate;
 use crate::error::{Error, Kind};
 use crate::seed::{Side, Stage, Status};
@@ -11,13 +12,23 @@ use std::time::{Duration, Instant};
 const CLEARING: Duration = Duration::from_secs(30);
 
 impl Drive<'_> {
-    /// Aborts and clears up on both hosts, says what state they are in, and returns the exit code.
-    pub(super) fn fail(&mut self, e: &Error) -> u8 {
+    /// Aborts and clears up on both hosts, and says what state they are in.
+    pub(super) fn fail(&mut self, e: &Error) -> Outcome {
         let interrupted = e.is_cancelled();
-        match interrupted {
-            true => self.screen.error(&format!("{} interrupted", self.stage)),
-            false => self.screen.error(&format!("{} failed: {e}", self.stage)),
-        }
+        let text = match interrupted {
+            true => format!("{} interrupted", self.stage),
+            false => format!("{} failed: {e}", self.stage),
+        };
+        self.all_over(e);
+        self.screen.event(&Event::Abort {
+            stage: self.stage,
+            reason: match interrupted {
+                true => Reason::Interrupted,
+                false => Reason::Failed,
+            },
+            text: &text,
+        });
+        self.screen.error(&text);
         let before = self.called.clone();
         for side in [Side::Target, Side::Source]
             .into_iter()
@@ -25,11 +36,16 @@ impl Drive<'_> {
         {
             self.clear(self.agent(side));
         }
-        let untouched = self.say_state();
-        match (interrupted, untouched) {
-            (true, _) => 130,
-            (false, true) => 1,
-            (false, false) => 3,
+        let (state, words) = self.state();
+        self.screen.error(&words);
+        let (status, code) = match (interrupted, state) {
+            (true, _) => (End::Interrupted, 130),
+            (false, Target::Untouched) => (End::Failed, 1),
+            (false, _) => (End::Failed, 3),
+        };
+        Outcome {
+            target_text: Some(words),
+            ..self.outcome(status, code, Some(text), state)
         }
     }
 
@@ -43,6 +59,7 @@ impl Drive<'_> {
                 return;
             }
             if let Some((status, details)) = settled(agent, id, self.stage) {
+                self.cleared(agent, self.stage, status, &details);
                 self.screen.say(&format!(
                     "{}: {}: {status}: {details}",
                     agent.name(),
@@ -52,69 +69,74 @@ impl Drive<'_> {
         }
         match agent.call(&format!("cleanup/{id}/{method}/{}", agent.side)) {
             Err(e) => self.screen.warn(&format!("cleanup: {e}")),
-            Ok(_) => match settled(agent, id, Stage::Cleanup) {
-                Some((Status::Completed, _)) => {
-                    self.screen.say(&format!("{}: cleaned up", agent.name()))
+            Ok(_) => {
+                let Some((status, details)) = settled(agent, id, Stage::Cleanup) else {
+                    return;
+                };
+                self.cleared(agent, Stage::Cleanup, status, &details);
+                match status {
+                    Status::Completed => self.screen.say(&format!("{}: cleaned up", agent.name())),
+                    _ => self
+                        .screen
+                        .caution(&format!("{}: Cleanup: {status}: {details}", agent.name())),
                 }
-                Some((status, details)) => self
-                    .screen
-                    .warn(&format!("{}: Cleanup: {status}: {details}", agent.name())),
-                None => {}
-            },
+            }
         }
     }
 
-    /// True if the target is as it was.
-    fn say_state(&self) -> bool {
-        match self.reached {
-            Reached::Nothing => {
-                self.screen.error("nothing on the target was touched");
-                true
-            }
+    fn cleared(&self, agent: &Agent, stage: Stage, status: Status, details: &str) {
+        self.screen.event(&Event::AgentCleared {
+            side: agent.side,
+            stage,
+            status,
+            details,
+        });
+    }
+
+    /// In what state the target is, and in words.
+    fn state(&self) -> (Target, String) {
+        let at = self.metadata.as_ref();
+        let at = at.map_or(String::new(), |m| format!(". {}", coordinates(m)));
+        let (state, text) = match self.reached {
+            Reached::Nothing => (Target::Untouched, "nothing on the target was touched"),
             Reached::Paused => match self
                 .target()
                 .and_then(|mut t| replicate::resume(&mut t, &self.plan.channels))
             {
-                Ok(()) => {
-                    self.screen
-                        .error("the target's data are untouched; its replication is as it was");
-                    true
-                }
+                Ok(()) => (
+                    Target::Untouched,
+                    "the target's data are untouched; its replication is as it was",
+                ),
                 Err(e) => {
-                    self.screen.error(&format!("the target's data are untouched; its replication is stopped: start it again by hand ({e})"));
-                    false
+                    let text = format!(
+                        "the target's data are untouched; its replication is stopped: start it again by hand ({e})"
+                    );
+                    return (Target::ReplicationStopped, text);
                 }
             },
-            Reached::GivenUp => {
-                self.screen.error(
-                    "the target's data are untouched, but its replication is given up, at least in part: connect it again by hand, \
-                     or seed the target",
-                );
-                false
-            }
-            Reached::Loading => {
-                self.screen.error(
-                    "the target's data may be partial (its agent's words above say more) and its replication is not connected: \
-                     make a new seed before anybody uses it",
-                );
-                false
-            }
+            Reached::GivenUp => (
+                Target::ReplicationGivenUp,
+                "the target's data are untouched, but its replication is given up, at least in part: connect it again by hand, \
+                 or seed the target",
+            ),
+            Reached::Loading => (
+                Target::Partial,
+                "the target's data may be partial (its agent's words above say more) and its replication is not connected: \
+                 make a new seed before anybody uses it",
+            ),
             Reached::Loaded => {
-                let at = self
-                    .metadata
-                    .as_ref()
-                    .map_or(String::new(), |m| format!(". {}", coordinates(m)));
-                self.screen.error(&format!(
+                let text = format!(
                     "the target's data are whole, but its replication is not connected{at}"
-                ));
-                false
+                );
+                return (Target::Loaded, text);
             }
-            Reached::Connected => {
-                self.screen
-                    .error("the target's data are whole and its replication is connected");
-                false
-            }
-        }
+            Reached::Connected if self.options.connect => (
+                Target::Replicating,
+                "the target's data are whole and its replication is connected",
+            ),
+            Reached::Connected => (Target::Loaded, "the target's data are whole"),
+        };
+        (state, text.to_string())
     }
 }
 

@@ -109,7 +109,9 @@ impl Rig {
         };
         let out = || Box::new(Sink(Arc::clone(&self.output)));
         let screen = Screen::new(false, out(), out());
-        Drive::new(&self.options, &plan, &self.agents, &screen, cancel).run()
+        Drive::new(&self.options, &plan, &self.agents, &screen, cancel)
+            .run()
+            .exit_code
     }
 
     fn asked(&self) -> Vec<String> {

@@ -14,7 +14,8 @@ An option is written --name value or --name=value; an IPv6 address stands in bra
   --force                           take a target that is a replica already; its replication is stopped and replaced
   --seed-id N                       number of the seed (seconds since 1970)
   --poll DURATION                   how often the agents are asked (1s)
-  --json                            one JSON object a line on standard output, for programs (contrib/doc/seed-json.md)
+  --json                            for programs: an object a line on standard output instead of all words, the last one
+                                    with the event \"result\"; contrib/doc/seed-json.md describes them
 
 Agents: they register here, or their tokens are given.
   --listen ADDR:PORT                where the agents register (:3001); their orchestrator.url and

@@ -39,7 +39,7 @@ fn rate_and_eta() {
 
 #[test]
 fn lines_without_a_terminal_come_on_changes_and_every_five_seconds() {
-    let mut w = Watch::new("Backup");
+    let mut w = Watch::new(Stage::Backup, Side::Target, "Backup");
     let running = |n: u64| state(Status::Running, "Running backup", n << 20, 0);
     assert_eq!(
         w.step(secs(0), &running(0), false).unwrap(),
@@ -66,7 +66,7 @@ fn lines_without_a_terminal_come_on_changes_and_every_five_seconds() {
 
 #[test]
 fn on_a_terminal_only_changes_are_lines() {
-    let mut w = Watch::new("Backup");
+    let mut w = Watch::new(Stage::Backup, Side::Target, "Backup");
     assert!(
         w.step(secs(0), &state(Status::Running, "a", 0, 0), true)
             .is_some()
@@ -84,7 +84,7 @@ fn on_a_terminal_only_changes_are_lines() {
 
 #[test]
 fn the_rate_is_that_of_the_last_half_minute() {
-    let mut w = Watch::new("Backup");
+    let mut w = Watch::new(Stage::Backup, Side::Target, "Backup");
     for (t, bytes) in [(0, 0), (10, 1000), (50, 1000), (60, 1600), (70, 2200)] {
         w.step(secs(t), &state(Status::Running, "a", bytes, 0), false);
     }
@@ -133,7 +133,7 @@ impl Write for Gone {
 fn a_line_wipes_the_bar_and_a_lost_terminal_is_no_failure() {
     let (out, err) = (Sink::default(), Sink::default());
     let screen = Screen::new(true, Box::new(out.clone()), Box::new(err.clone()));
-    let mut w = Watch::new("Restore");
+    let mut w = Watch::new(Stage::Restore, Side::Target, "Restore");
     w.update(&screen, &state(Status::Running, "Loading", 1, 2));
     screen.warn("careful");
     screen.say("next");

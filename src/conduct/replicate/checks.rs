@@ -2,6 +2,7 @@
 
 use super::{PAUSE, default_channel};
 use crate::conduct::agent::shortened;
+use crate::conduct::event::{Check, Event, Verdict};
 use crate::conduct::options::Options;
 use crate::conduct::preflight::{Plan, READ_ONLY};
 use crate::conduct::progress::Screen;
@@ -27,19 +28,26 @@ pub fn all(
     screen: &Screen,
     cancel: &Cancel,
 ) -> Result<Vec<String>> {
-    let mut wrong = Vec::new();
+    let mut f = Findings {
+        screen,
+        wrong: Vec::new(),
+    };
     let c = default_channel(target)?;
-    if &c.source != to {
-        wrong.push(format!(
-            "the target replicates from {}:{}, not from {}:{}",
-            c.source.0, c.source.1, to.0, to.1
-        ));
-    }
+    f.add(
+        Check::Source,
+        match c.source == *to {
+            true => Found::Nothing,
+            false => Found::Error(format!(
+                "the target replicates from {}:{}, not from {}:{}",
+                c.source.0, c.source.1, to.0, to.1
+            )),
+        },
+    );
     let own = match target.server.flavour {
-        Flavour::MariaDb => own_in_binlog(
+        Flavour::MariaDb => Ok(own_in_binlog(
             &target.global("gtid_binlog_state")?,
             &target.global("server_id")?,
-        ),
+        )),
         Flavour::MySql => {
             let have = target.gtid_executed()?;
             let mut source = None;
@@ -52,37 +60,71 @@ pub fn all(
             });
             match asked {
                 Err(e) if e.is_cancelled() => return Err(e),
-                Err(e) => {
-                    screen.warn(&format!(
-                        "transactions of the target's own could not be looked for: {e}"
-                    ));
-                    String::new()
-                }
-                Ok(own) => own,
+                other => other,
             }
         }
     };
-    if !own.is_empty() {
-        wrong.push(format!(
+    f.add(Check::OwnTransactions, match own {
+        Err(e) => Found::Warning(format!(
+            "transactions of the target's own could not be looked for: {e}"
+        )),
+        Ok(own) if own.is_empty() => Found::Nothing,
+        Ok(own) => Found::Error(format!(
             "the target has transactions of its own ({}): something writes to it; find it, set read_only, and seed anew",
             shortened(&own)
-        ));
-    }
+        )),
+    });
     let events = target.column("SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'")?;
-    if !events.is_empty() {
-        screen.warn(&format!(
-            "{} events are enabled on the target and run there as well as on the source when event_scheduler is ON: {}",
-            events.len(),
+    f.add(Check::Events, match events.len() {
+        0 => Found::Nothing,
+        n => Found::Warning(format!(
+            "{n} events are enabled on the target and run there as well as on the source when event_scheduler is ON: {}",
             events.join(", ")
-        ));
-    }
+        )),
+    });
     for (name, before) in READ_ONLY.iter().zip(&plan.read_only) {
         let now = target.global(name)?;
-        if now != *before {
-            screen.warn(&format!("{name} of the target is {now}, it was {before}"));
+        f.add(
+            Check::ReadOnly,
+            match now == *before {
+                true => Found::Nothing,
+                false => Found::Warning(format!("{name} of the target is {now}, it was {before}")),
+            },
+        );
+    }
+    Ok(f.wrong)
+}
+
+enum Found {
+    Nothing,
+    Warning(String),
+    Error(String),
+}
+
+struct Findings<'a> {
+    screen: &'a Screen,
+    /// People read these at the end.
+    wrong: Vec<String>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, check: Check, found: Found) {
+        let (verdict, text) = match &found {
+            Found::Nothing => (Verdict::Ok, ""),
+            Found::Warning(text) => (Verdict::Warning, text.as_str()),
+            Found::Error(text) => (Verdict::Error, text.as_str()),
+        };
+        self.screen.event(&Event::Verification {
+            check,
+            verdict,
+            text,
+        });
+        match found {
+            Found::Nothing => {}
+            Found::Warning(text) => self.screen.caution(&text),
+            Found::Error(text) => self.wrong.push(text),
         }
     }
-    Ok(wrong)
 }
 
 /// Those GTIDs (domain-server-sequence) of MariaDB's binary log that come from the server itself.
