@@ -167,8 +167,13 @@ fn what_threads_say() {
     assert!(failure(&c("Preparing", 0, "No", 0), false).is_none());
     let text = |c: &Channel, late| failure(c, late).unwrap().to_string();
     assert_eq!(
-        text(&c("No", 1236, "Yes", 0), false),
-        "IO thread No, SQL thread Yes, Last_IO_Error 1236: io text"
+        text(&c("No", 1593, "Yes", 0), false),
+        "IO thread No, SQL thread Yes, Last_IO_Error 1593: io text"
+    );
+    let gone = text(&c("No", 1236, "Yes", 0), false);
+    assert!(
+        gone.contains("1236: io text; if") && gone.contains("binlog_expire_logs_seconds"),
+        "{gone}"
     );
     assert_eq!(
         text(&c("Yes", 0, "No", 1062), false),
