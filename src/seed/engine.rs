@@ -150,6 +150,11 @@ impl Engine {
         }
     }
 
+    /// True if the method is enabled and built, whatever its tools are like.
+    pub fn offers(&self, method: Method) -> bool {
+        self.shared.methods.iter().any(|m| m.method() == method)
+    }
+
     /// The seed with this number, if it is still remembered.
     pub fn seed(&self, id: i64) -> Option<Seed> {
         self.lock().seeds.get(id).cloned()

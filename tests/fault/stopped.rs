@@ -4,7 +4,6 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::Mariadb;
 use crate::support::pair::{Pair, files_in};
 use crate::support::{processes_with, wait_for};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn assert_clean_end(pair: &mut Pair, limit: Duration) {
@@ -134,42 +133,11 @@ fn mysql_is_down_when_the_agent_starts() {
     assert_ne!(data["MySQLDatadir"], "", "as last seen");
 }
 
-/// Continues a stopped server even when the test fails.
-struct Frozen(String);
-
-impl Frozen {
-    fn new(db: &Mariadb) -> Self {
-        let pid = std::fs::read_to_string(db.dir.join("run/pid"))
-            .expect("pid")
-            .trim()
-            .to_string();
-        let frozen = Self(pid);
-        frozen.signal("-STOP");
-        frozen
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(
-            Command::new("kill")
-                .args([signal, &self.0])
-                .status()
-                .expect("kill")
-                .success()
-        );
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.signal("-CONT");
-    }
-}
-
 #[test]
 fn mysql_hangs() {
     let pair = Pair::start();
     pair.assert_alive();
-    let frozen = Frozen::new(&pair.target_db);
+    let frozen = pair.target_db.freeze();
     for n in 0..8 {
         for path in ["/api/get-agent-data", "/api/get-agent-info"] {
             let (took, _) = timed(&pair.target, path);

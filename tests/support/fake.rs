@@ -1,28 +1,38 @@
 //! Scripts that stand in for a tool and misbehave.
 
-use super::{Scratch, rig};
+use super::Scratch;
+use super::mariadb::MariadbKind;
+use super::server::Kind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// A directory for `Changes::path_first`, with scripts in it.
 pub struct Fakes {
     pub dir: PathBuf,
+    /// The real ones.
+    tools: PathBuf,
     _scratch: Scratch,
 }
 
 impl Fakes {
-    /// An empty directory.
+    /// An empty directory; the real tools are MariaDB's.
     pub fn new() -> Self {
+        Self::of::<MariadbKind>()
+    }
+
+    /// The same with the tools of another family.
+    pub fn of<K: Kind>() -> Self {
         let scratch = Scratch::new("fake");
         Self {
             dir: scratch.0.clone(),
+            tools: K::rig().join(K::TOOLS),
             _scratch: scratch,
         }
     }
 
     /// Puts a tool in; `$REAL` in its text is the real one.
     pub fn put(&self, tool: &str, script: &str) {
-        let real = rig().join("mdb/bin").join(tool);
+        let real = self.tools.join(tool);
         // Whatever else it does wrong, it tells its version.
         let version = "case \"$*\" in --version) exec \"$REAL\" --version;; esac";
         let text = format!(

@@ -13,6 +13,7 @@ pub type Mariadb = Server<MariadbKind>;
 impl Kind for MariadbKind {
     const SCRIPT: &str = "mariadb.sh";
     const TOOLS: &str = "mdb/bin";
+    const DUMP: &str = "mariadb-dump";
     const ACCOUNT: &str = "agent-account.sql";
     const REPLICA_STATUS: &str = "SHOW SLAVE STATUS";
 

@@ -11,6 +11,7 @@ pub type Mysqld = Server<MysqldKind>;
 impl Kind for MysqldKind {
     const SCRIPT: &str = "mysql.sh";
     const TOOLS: &str = "my97/bin";
+    const DUMP: &str = "mysqldump";
     const ACCOUNT: &str = "agent-account-mysql.sql";
     const REPLICA_STATUS: &str = "SHOW REPLICA STATUS";
 

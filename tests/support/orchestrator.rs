@@ -3,6 +3,7 @@
 
 use super::agent::Agent;
 use super::pair::Pair;
+use super::server::Kind;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Machine {
     }
 
     /// Ticks until the machine is about to start this stage.
-    pub fn until(&mut self, pair: &Pair, stage: Stage) {
+    pub fn until<K: Kind>(&mut self, pair: &Pair<K>, stage: Stage) {
         self.ticks(pair, |m| m.stage == stage && m.status == Status::Scheduled);
         assert!(
             !self.is_over(),
@@ -69,11 +70,11 @@ impl Machine {
     }
 
     /// Ticks to the end.
-    pub fn finish(&mut self, pair: &Pair) {
+    pub fn finish<K: Kind>(&mut self, pair: &Pair<K>) {
         self.ticks(pair, |_| false);
     }
 
-    fn ticks(&mut self, pair: &Pair, enough: impl Fn(&Self) -> bool) {
+    fn ticks<K: Kind>(&mut self, pair: &Pair<K>, enough: impl Fn(&Self) -> bool) {
         let begin = Instant::now();
         while !enough(self) && !self.is_over() {
             assert!(
@@ -87,7 +88,7 @@ impl Machine {
     }
 
     /// One step.
-    pub fn tick(&mut self, pair: &Pair) {
+    pub fn tick<K: Kind>(&mut self, pair: &Pair<K>) {
         let step = match self.status {
             Status::Scheduled => self.begin(pair),
             Status::Running => self.poll(pair),
@@ -103,7 +104,7 @@ impl Machine {
         }
     }
 
-    fn begin(&mut self, pair: &Pair) -> Step {
+    fn begin<K: Kind>(&mut self, pair: &Pair<K>) -> Step {
         let (id, db) = (self.id, &pair.source_db);
         let (target, source) = (&pair.target, &pair.source);
         let started = |agent: &Agent, path: String| match agent.try_call(&path)? {
@@ -132,7 +133,7 @@ impl Machine {
         Ok(())
     }
 
-    fn poll(&mut self, pair: &Pair) -> Step {
+    fn poll<K: Kind>(&mut self, pair: &Pair<K>) -> Step {
         let agents = [&pair.target, &pair.source];
         match self.stage {
             Stage::Prepare | Stage::Cleanup => {
@@ -195,7 +196,7 @@ impl Machine {
         )
     }
 
-    fn retry(&mut self, pair: &Pair) {
+    fn retry<K: Kind>(&mut self, pair: &Pair<K>) {
         if self.retries >= MAX_RETRIES {
             self.status = Status::Failed;
             return;

@@ -1,19 +1,20 @@
 //! A source and a target with an agent each, with a little data on both.
 
 use super::agent::{Agent, Changes};
-use super::mariadb::Mariadb;
+use super::mariadb::MariadbKind;
 use super::player::Player;
+use super::server::{Kind, Server};
 use super::{processes_with, wait_for};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub struct Pair {
+pub struct Pair<K: Kind = MariadbKind> {
     pub source: Agent,
     pub target: Agent,
-    pub source_db: Mariadb,
-    pub target_db: Mariadb,
+    pub source_db: Server<K>,
+    pub target_db: Server<K>,
 }
 
 impl Pair {
@@ -24,20 +25,34 @@ impl Pair {
     /// More lines for the two my.cnf; `changes` are for the target's agent. The source has two tables and an event in schema
     /// `shop`; the target has data of its own in `precious.t`, and another `shop.held`.
     pub fn start_with(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::of(source_cnf, target_cnf, changes)
+    }
+}
+
+impl<K: Kind> Pair<K> {
+    /// The same with servers of either family.
+    pub fn of(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
         let (source_db, target_db) = std::thread::scope(|scope| {
-            let source = scope.spawn(|| Mariadb::start("127.0.0.1", source_cnf));
-            let target = Mariadb::start("127.0.0.2", target_cnf);
+            let source = scope.spawn(|| Server::start("127.0.0.1", source_cnf));
+            let target = Server::start("127.0.0.2", target_cnf);
             (source.join().expect("the source starts"), target)
         });
         for statement in [
             "CREATE DATABASE shop",
             "CREATE TABLE shop.held (id INT PRIMARY KEY) ENGINE=InnoDB",
             "INSERT INTO shop.held VALUES (1), (2)",
-            "CREATE TABLE shop.items ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 256) AS t FROM shop.seq_1_to_2000",
+            "CREATE TABLE shop.items (id INT NOT NULL, t VARCHAR(64) NOT NULL) ENGINE=InnoDB",
+            "INSERT INTO shop.items VALUES (0, SHA2(0, 256))",
             "CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB",
             "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
         ] {
             source_db.sql(statement);
+        }
+        for doubling in 0..11 {
+            source_db.sql(&format!(
+                "INSERT INTO shop.items SELECT id + {n}, SHA2(id + {n}, 256) FROM shop.items",
+                n = 1 << doubling
+            ));
         }
         for statement in [
             "CREATE DATABASE precious",
@@ -57,7 +72,7 @@ impl Pair {
         }
     }
 
-    pub fn seed(&self, id: i64) -> Player<'_> {
+    pub fn seed(&self, id: i64) -> Player<'_, K> {
         Player {
             id,
             method: "Mysqldump",
@@ -127,7 +142,7 @@ impl Pair {
     /// The source's rows are on the target, no event is enabled there, and its settings are as before.
     pub fn assert_seeded(&self) {
         for table in ["shop.held", "shop.items"] {
-            let sum = |db: &Mariadb| {
+            let sum = |db: &Server<K>| {
                 let row: Option<(String, Option<u64>)> = db
                     .root()
                     .query_first(format!("CHECKSUM TABLE {table}"))
@@ -139,9 +154,9 @@ impl Pair {
             assert_eq!(sum(&self.target_db), wanted, "{table}");
         }
         assert_eq!(self.enabled_events(), 0);
-        let settings = self
-            .target_db
-            .value("SELECT CONCAT(@@event_scheduler, ' ', @@automatic_sp_privileges)");
+        let settings = self.target_db.value(
+            "SELECT CONCAT(@@event_scheduler, ' ', IF(@@automatic_sp_privileges, 'ON', 'OFF'))",
+        );
         assert_eq!(settings, "ON ON", "as before");
     }
 
@@ -201,6 +216,11 @@ impl Pair {
         let seed = self.seed(id);
         seed.prepare();
         seed.start_backup();
+        self.wait_for_held_dump();
+        hold
+    }
+
+    pub fn wait_for_held_dump(&self) {
         wait_for(
             "the dump waits in the source",
             Duration::from_secs(20),
@@ -208,11 +228,10 @@ impl Pair {
                 let waiting = self.source_db.connections_of("agent");
                 waiting
                     .iter()
-                    .any(|c| c.contains("`held`") || c.contains("FLUSH TABLES"))
+                    .any(|c| c.contains("`held`") || c.contains("FLUSH "))
                     .then_some(())
             },
         );
-        hold
     }
 
     /// A running Restore of seed `id` whose load waits for a lock in the target until the session that is returned ends.
@@ -245,7 +264,7 @@ impl Pair {
                 let waiting = self.target_db.connections_of("agent");
                 waiting
                     .iter()
-                    .any(|c| c.contains("DROP TABLE IF EXISTS `held`"))
+                    .any(|c| c.contains("metadata lock")) // MySQL: of the schema
                     .then_some(())
             },
         );

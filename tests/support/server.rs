@@ -13,17 +13,35 @@ pub const AGENT_PASSWORD: &str = "agent-s3cret-pw";
 pub const REPL_PASSWORD: &str = "repl-s3cret-pw";
 
 /// What differs between the two families.
-pub trait Kind {
+pub trait Kind: Send + Sync {
     /// The script in tests/rig.
     const SCRIPT: &str;
     /// The tree of the rig, fetched at the first call.
     fn rig() -> PathBuf;
     /// The directory of the tools below it.
     const TOOLS: &str;
+    /// The dump tool among them.
+    const DUMP: &str;
     /// The statement for the agent's account in contrib/demo.
     const ACCOUNT: &str;
     /// What asks for the replica's status.
     const REPLICA_STATUS: &str;
+}
+
+/// A server that hangs; it goes on when this is dropped, also when the test fails.
+pub struct Frozen(String);
+
+impl Frozen {
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0]).status();
+        assert!(sent.expect("kill").success(), "kill {signal} {}", self.0);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
 }
 
 /// What an agent must know of the server that it is started beside.
@@ -123,6 +141,14 @@ impl<K: Kind> Server<K> {
         self.control(&["kill"], None);
     }
 
+    /// Lets it hang (SIGSTOP).
+    pub fn freeze(&self) -> Frozen {
+        let pid = std::fs::read_to_string(self.dir.join("run/pid")).expect("pid");
+        let frozen = Frozen(pid.trim().to_string());
+        frozen.signal("-STOP");
+        frozen
+    }
+
     /// The command line for `service-*-command`.
     pub fn service(&self, word: &str) -> String {
         format!(
@@ -220,7 +246,7 @@ impl<K: Kind> Server<K> {
     /// Connections of an account, the asker's own left out.
     pub fn connections_of(&self, user: &str) -> Vec<String> {
         self.sql(&format!(
-            "SELECT CONCAT(ID, ' ', HOST, ' ', COMMAND, ' ', IFNULL(LEFT(INFO, 80), '')) FROM information_schema.PROCESSLIST \
+            "SELECT CONCAT(ID, ' ', HOST, ' ', COMMAND, ' ', IFNULL(LEFT(INFO, 80), ''), ' ', IFNULL(STATE, '')) FROM information_schema.PROCESSLIST \
              WHERE USER = '{user}' AND ID <> CONNECTION_ID()"
         ))
     }
