@@ -3,6 +3,8 @@
 pub mod disk;
 pub mod proc;
 
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Total memory in bytes (`MemTotal` of /proc/meminfo), 0 if it cannot be read.
@@ -72,6 +74,26 @@ pub fn rfc3339(t: SystemTime) -> String {
     out
 }
 
+/// Mount points below `dir`, itself left out (/proc/self/mountinfo).
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.split(|b| *b == b'\n').filter_map(mount_point);
+    points.filter(|p| p != dir && p.starts_with(dir)).collect()
+}
+
+/// The fifth field of a line of mountinfo, in which blanks are written `\040`.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let mut rest = line.split(|b| *b == b' ').nth(4)?;
+    let mut path = Vec::new();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| *first == b'\\');
+        let code = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
+        path.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    Some(std::ffi::OsString::from_vec(path).into())
+}
+
 /// Random bytes from the kernel as lower-case hex, `bytes` * 2 digits.
 ///
 /// # Errors
@@ -114,6 +136,19 @@ mod tests {
             "2026-11-20T21:30:52.846295548Z"
         );
         assert_eq!(at(4_102_444_799, 500_000_000), "2099-12-31T23:59:59.5Z");
+    }
+
+    #[test]
+    fn mount_points_are_read() {
+        let line =
+            br"36 35 98:0 /mnt1 /var/lib/my\040sql/a\134b rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(
+            mount_point(line),
+            Some(PathBuf::from(r"/var/lib/my sql/a\b"))
+        );
+        assert_eq!(mount_point(b"36 35"), None);
+        assert!(mounts_below(Path::new("/")).contains(&PathBuf::from("/proc")));
+        assert!(!mounts_below(Path::new("/proc")).contains(&PathBuf::from("/proc")));
     }
 
     #[test]

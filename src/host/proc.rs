@@ -1,6 +1,8 @@
 //! What /proc says of processes: who is alive, in which group, with which TCP ports.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// A process that cannot be mistaken for a later one with the same number: number, start time in clock ticks after
 /// boot (field 22 of /proc/PID/stat) and the boot's own id.
@@ -74,6 +76,23 @@ fn pids() -> impl Iterator<Item = u32> {
     let dir = std::fs::read_dir("/proc").into_iter().flatten();
     dir.flatten()
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// The database servers whose working directory is `dir`: mysqld and mariadbd go into their data directory before they open
+/// any file. Needs to be their user or root; what cannot be read is left out.
+pub fn servers_in(dir: &Path) -> Vec<u32> {
+    let Ok(place) = std::fs::metadata(dir) else {
+        return Vec::new();
+    };
+    let there = |pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let server = name.starts_with("mysqld") || name.starts_with("mariadbd");
+        server
+            && !name.contains("_safe")
+            && std::fs::metadata(format!("/proc/{pid}/cwd"))
+                .is_ok_and(|m| (m.dev(), m.ino()) == (place.dev(), place.ino()))
+    };
+    pids().filter(there).collect()
 }
 
 /// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
@@ -166,6 +185,28 @@ mod tests {
             crate::system::process::Signal::Kill,
         )
         .unwrap();
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_name_and_where_it_works() {
+        let d = std::env::temp_dir().join(format!("oa-servers-{}", std::process::id()));
+        std::fs::create_dir_all(&d).unwrap();
+        let start = |program: &str| {
+            let file = d.join(program);
+            std::fs::copy("/bin/sleep", &file).unwrap();
+            let mut c = std::process::Command::new(file);
+            c.arg("60").current_dir(&d).spawn().unwrap()
+        };
+        let mut children = [start("mariadbd"), start("other"), start("mysqld_safe")];
+        let begin = std::time::Instant::now();
+        while servers_in(&d).is_empty() && begin.elapsed().as_secs() < 10 {}
+        assert_eq!(servers_in(&d), [children[0].id()]);
+        assert!(servers_in(Path::new("/")).is_empty());
+        for c in &mut children {
+            c.kill().unwrap();
+            c.wait().unwrap();
+        }
+        std::fs::remove_dir_all(&d).unwrap();
     }
 
     #[test]

@@ -58,6 +58,23 @@ impl Endpoint {
 /// # Errors
 /// See [`failure`].
 pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
+    open(to, timeout).map_err(|e| failure(&to.name(), &to.user, &e))
+}
+
+/// Whether a server answers at all: Ok with the login's error if it answered with one, as a live server does to a wrong
+/// password (1045) or with too many connections (1040).
+///
+/// # Errors
+/// Transient: nobody answers.
+pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
+    match open(to, timeout) {
+        Ok(_) => Ok(None),
+        Err(e @ mysql::Error::MySqlError(_)) => Ok(Some(failure(&to.name(), &to.user, &e))),
+        Err(e) => Err(failure(&to.name(), &to.user, &e)),
+    }
+}
+
+fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Error> {
     let mut b = OptsBuilder::new()
         .user(Some(&to.user))
         .pass(Some(to.password.reveal()))
@@ -71,7 +88,7 @@ pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     } else {
         b.socket(Some(&to.socket))
     };
-    Conn::new(Opts::from(b)).map_err(|e| failure(&to.name(), &to.user, &e))
+    Conn::new(Opts::from(b))
 }
 
 /// An error of the server or of the connection, in our words. Refused logins, missing privileges and statements that the

@@ -6,7 +6,7 @@ pub mod info;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, connect, failure};
+pub use connect::{Endpoint, answers, connect, failure};
 pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};
 

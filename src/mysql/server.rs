@@ -25,7 +25,9 @@ impl fmt::Display for Flavour {
 }
 
 /// Major, minor, patch; compared as numbers, because 9.7 < 26.7 (tool-compatibility 1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl fmt::Display for Version {
@@ -35,7 +37,7 @@ impl fmt::Display for Version {
 }
 
 /// A server's flavour and version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Server {
     /// Family.
     pub flavour: Flavour,

@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod coordinates;
+pub mod datadir;
 pub mod engine;
 pub mod methods;
 pub mod record;

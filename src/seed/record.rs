@@ -2,6 +2,7 @@
 //! instant finds either the state before or the state after.
 
 use super::coordinates::Coordinates;
+use super::datadir::Facts;
 use super::vocabulary::{Method, Side, Stage, Status};
 use crate::error::{Error, Result};
 use crate::host::proc::ProcessId;
@@ -80,6 +81,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// A physical seed's data directory, so that Restore works while MySQL is down.
+    #[serde(default)]
+    pub datadir: Option<Box<Facts>>,
     /// State of the target's data.
     pub load: Load,
     /// Server settings that were changed for a load and must be put back.
@@ -102,6 +106,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
+            datadir: None,
             load: Load::Untouched,
             put_back: BTreeMap::new(),
             tools: Vec::new(),

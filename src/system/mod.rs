@@ -1,6 +1,7 @@
 //! The only home of `unsafe` and of libc. Every function here is safe to call and says why it is sound.
 
 pub mod disk;
+pub mod file;
 pub mod net;
 pub mod process;
 pub mod signal;

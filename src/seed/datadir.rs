@@ -1,0 +1,50 @@
+//! The target's data directory: the only code that renames or deletes MySQL data (DESIGN 4). Old data are never given up before
+//! the new ones are whole and have been *seen to start*.
+//!
+//! # How a physical method uses it
+//!
+//! | stage | call | what it does |
+//! |---|---|---|
+//! | Prepare | [`inspect`] | asks MySQL, or its settings when it is down; refuses what a copy cannot follow; [`Facts`] go to the record |
+//! | | [`room`] | two copies, the wipe, or a refusal (`mysql.datadir-swap`) |
+//! | | [`Staged::make`] | an empty staging directory; [`wipe`] first where two copies do not fit |
+//! | Backup | [`Staged::new_dir`] | what is received goes here; [`Staged::disk_used`] while it does |
+//! | Restore | [`Facts::accepts`] | where the source's facts are known |
+//! | | [`proof_start`] | a private server on the copy; gives the [`Proven`] that [`swap`] wants |
+//! | | [`swap`] | stop, swap, start; back again after any failure |
+//! | Cleanup | [`discard_old`], [`keep_old`], [`remove`] | by `mysql.keep-old-data` |
+//!
+//! [`recover_at_start`] comes before the gate opens; [`mysql_start_refused`] before any start of MySQL. All of it works on
+//! [`Surroundings`]: [`Host`] is the real one.
+//!
+//! # What protects the data
+//!
+//! - [`journal`]: every rename is in a durable journal before it is done, so that a kill at any moment is rolled back.
+//! - The guard ([`swap`]): while names change, no server can start.
+//! - [`stopped`]: MySQL is *proven* to be gone, and its lock is held meanwhile.
+//! - [`origin`]: what comes from where, in one table with reasons.
+
+mod facts;
+mod inspect;
+pub mod journal;
+pub mod origin;
+mod proof;
+mod service;
+mod staging;
+pub mod stopped;
+mod swap;
+mod tidy;
+mod undo;
+
+pub use facts::{Facts, Outside, Variables};
+pub use inspect::{inspect, last_seen, staging_root};
+pub use journal::{Journal, Journals, Phase};
+pub use proof::{Proven, proof_start};
+pub use service::{Host, Surroundings, start_and_wait};
+pub use staging::{Room, Staged, room};
+pub use swap::{swap, wipe};
+pub use tidy::{discard_old, keep_old, remove};
+pub use undo::{mysql_start_refused, recover_at_start, unfinished};
+
+/// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.
+pub const STAGING_NAMES: [&str; 2] = [".orchestrator-agent", "#sql-orchestrator-agent"];

@@ -1,0 +1,463 @@
+//! Prepare's questions (DESIGN 4.1): to the running server, or, when it is down, to its program and settings; and to the
+//! file system. Nothing here changes anything but the note of what was seen last.
+
+use super::facts::{Facts, Variables};
+use super::stopped;
+use crate::config::{self, Config};
+use crate::error::{Error, Kind, Result};
+use crate::host::proc::servers_in;
+use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
+use crate::process::Launcher;
+use crate::seed::methods::target_server::{QUESTIONS, TargetServer};
+use crate::seed::vocabulary::Side;
+use ::mysql::Conn;
+use ::mysql::prelude::Queryable;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Name of the note in `state-dir`: the facts seen last, for a seed that begins while MySQL is down.
+const NOTE: &str = "datadir.json";
+
+/// Looks at the local server and its data directory. On the target everything that a physical seed cannot follow is
+/// refused, also the server's role; on the source what a physical copy would miss. MySQL may be down. May take as long as a
+/// walk through the data directory.
+///
+/// # Errors
+/// What is not as it must be, with the setting, its value and the remedy.
+pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
+    let mut facts = match connect(&Endpoint::local(&config.mysql), QUESTIONS) {
+        Ok(mut conn) => {
+            if side == Side::Target {
+                TargetServer::open_for(&config.mysql, QUESTIONS)?.check_role()?;
+            }
+            ask_running(&mut conn)?
+        }
+        Err(e) if e.kind() == Kind::Transient => {
+            let facts = ask_settings(config)?;
+            if stopped::is_in_use(&facts)? {
+                return Err(Error::transient(format!(
+                    "a server uses {} but does not answer: {e}",
+                    facts.datadir.display()
+                )));
+            }
+            facts
+        }
+        Err(e) => return Err(e),
+    };
+    look(&mut facts, &config.mysql)?;
+    if side == Side::Target {
+        may_rename(&facts)?;
+    }
+    note(&config.common.state_dir, &facts)?;
+    Ok(facts)
+}
+
+/// Keeps what was seen for the day when MySQL is down.
+fn note(state_dir: &Path, facts: &Facts) -> Result<()> {
+    super::journal::write_json(&state_dir.join(NOTE), facts)
+}
+
+/// The facts seen last on this host; `None` if there are none, or none that this version understands.
+pub fn last_seen(state_dir: &Path) -> Option<Facts> {
+    let text = std::fs::read(state_dir.join(NOTE)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn ask_running(conn: &mut Conn) -> Result<Facts> {
+    let server = Server::ask(conn)?;
+    let fail = |e: &::mysql::Error| failure("this connection", "", e);
+    let rows: Vec<(String, String)> = conn.query("SHOW GLOBAL VARIABLES").map_err(|e| fail(&e))?;
+    let of: Variables = rows.into_iter().collect();
+    let datadir = resolve(of.get("datadir").map_or("", String::as_str))?;
+    let program = find_program(&of, &datadir, server)?;
+    let facts = Facts::from_variables(&of, server, &datadir, &program)?;
+    let (sql, encrypted) = match server.flavour {
+        Flavour::MariaDb => (
+            "",
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1",
+        ),
+        // Also tablespaces elsewhere: MySQL 8.0 and later has no link file for them.
+        Flavour::MySql if server.version >= Version(8, 0, 0) => (
+            "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND ENGINE = 'InnoDB'",
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
+        ),
+        Flavour::MySql => ("", ""),
+    };
+    if !sql.is_empty() {
+        let files: Vec<String> = conn.query(sql).map_err(|e| fail(&e))?;
+        let elsewhere = |f: &&String| {
+            f.starts_with("../") || (f.starts_with('/') && !Path::new(f).starts_with(&datadir))
+        };
+        if let Some(file) = files.iter().find(elsewhere) {
+            return Err(elsewhere_error(Path::new(file), "the tablespace"));
+        }
+    }
+    if !encrypted.is_empty() {
+        let name: Option<String> = conn.query_first(encrypted).map_err(|e| fail(&e))?;
+        if let Some(name) = name {
+            return Err(Error::permanent(format!(
+                "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
+                 (ENCRYPTION = 'N', encrypted = NO), or use the method Mysqldump"
+            )));
+        }
+    }
+    Ok(facts)
+}
+
+/// What a server that is down would use, as its own program says it.
+fn ask_settings(config: &Config) -> Result<Facts> {
+    let settings = &config.mysql;
+    let last = last_seen(&config.common.state_dir);
+    if settings.defaults_file.is_empty()
+        && let Some(mut facts) = last.clone()
+    {
+        if !settings.datadir.is_empty() && resolve(&settings.datadir)? != facts.datadir {
+            return Err(Error::permanent(format!(
+                "mysql.datadir = \"{}\", but MySQL was last seen in {}: start MySQL once, or set mysql.defaults-file to its my.cnf",
+                settings.datadir,
+                facts.datadir.display()
+            )));
+        }
+        facts.datadir = resolve(&facts.datadir.to_string_lossy())?;
+        facts.server = version_of(&facts.program)?; // upgraded since, perhaps
+        return Ok(facts);
+    }
+    let program = match last {
+        Some(facts) if facts.program.is_file() => facts.program,
+        _ => Launcher::new(&config.common).find(&["mariadbd", "mysqld"])?,
+    };
+    let server = version_of(&program)?;
+    let mut of = help_of(&program, &settings.defaults_file)?;
+    if !settings.datadir.is_empty() {
+        of.insert("datadir".into(), settings.datadir.clone());
+    }
+    let datadir = resolve(of.get("datadir").map_or("", String::as_str)).map_err(|e| {
+        e.context("MySQL is down, and its data directory must be known: set mysql.datadir, or mysql.defaults-file")
+    })?;
+    Facts::from_variables(&of, server, &datadir, &program)
+}
+
+fn resolve(datadir: &str) -> Result<PathBuf> {
+    let real = std::fs::canonicalize(datadir)
+        .map_err(|e| Error::io(format!("data directory \"{datadir}\""), &e))?;
+    if real.is_dir() && real.parent().is_some() {
+        return Ok(real);
+    }
+    Err(Error::permanent(format!(
+        "\"{datadir}\" is no data directory"
+    )))
+}
+
+/// The running server's own program: by its process, by `basedir`, by PATH; of its version.
+fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBuf> {
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    for pid in servers_in(datadir) {
+        if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+            let name = exe.to_string_lossy();
+            // Replaced by an upgrade since its start.
+            candidates.push(name.strip_suffix(" (deleted)").unwrap_or(&name).into());
+        }
+    }
+    let names: &[&str] = match server.flavour {
+        Flavour::MariaDb => &["mariadbd", "mysqld"],
+        Flavour::MySql => &["mysqld"],
+    };
+    let basedir = Path::new(of.get("basedir").map_or("/usr", String::as_str));
+    for dir in ["sbin", "bin", "libexec"] {
+        candidates.extend(names.iter().map(|n| basedir.join(dir).join(n)));
+    }
+    candidates.extend(Launcher::default().find(names));
+    let mut seen = Vec::new();
+    for program in candidates {
+        match version_of(&program) {
+            Ok(found) if found == server => return Ok(program),
+            Ok(found) => seen.push(format!(
+                "{} is {} {}",
+                program.display(),
+                found.flavour,
+                found.version
+            )),
+            Err(e) => log::debug!("{e}"),
+        }
+    }
+    Err(Error::permanent(format!(
+        "no program of the running server ({} {}) was found ({}): a physical seed starts one on the copy before it is used; \
+         restart MySQL after an upgrade, or put the directory of mysqld into the agent's PATH",
+        server.flavour,
+        server.version,
+        if seen.is_empty() {
+            "none at all".into()
+        } else {
+            seen.join(", ")
+        }
+    )))
+}
+
+/// `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`
+fn version_of(program: &Path) -> Result<Server> {
+    let text = output_of(program, &["--no-defaults", "--version"])?;
+    let version = text
+        .split_once("Ver ")
+        .and_then(|(_, t)| t.split_whitespace().next());
+    Server::parse(version.unwrap_or(&text), &text)
+}
+
+/// The variables that the program would run with: the table at the end of its help.
+fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> {
+    let file = format!("--defaults-file={defaults_file}");
+    // It would open the index of its binary log otherwise.
+    let mut args = vec![
+        "--verbose",
+        "--help",
+        "--log-bin-index=/nonexistent/orchestrator-agent",
+    ];
+    if !defaults_file.is_empty() {
+        args.insert(0, &file);
+    }
+    Ok(variables_in(&output_of(program, &args)?))
+}
+
+fn variables_in(help: &str) -> Variables {
+    let table = help
+        .lines()
+        .skip_while(|l| !l.starts_with("Variables (--variable"));
+    let mut of = Variables::new();
+    for line in table
+        .skip(1)
+        .take_while(|l| !l.is_empty() || !l.starts_with("To see"))
+    {
+        if let Some((name, value)) = line.split_once(char::is_whitespace)
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+        {
+            of.insert(name.replace('-', "_"), value.trim().to_string());
+        }
+    }
+    of.remove("log_bin_index"); // ours
+    of
+}
+
+fn output_of(program: &Path, args: &[&str]) -> Result<String> {
+    let out = Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| Error::io(program.display(), &e))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let why = String::from_utf8_lossy(&out.stderr);
+    Err(Error::permanent(format!(
+        "{} {}: {}, stderr: {}",
+        program.display(),
+        args.join(" "),
+        out.status,
+        why.lines().last().unwrap_or_default()
+    )))
+}
+
+/// Fills in what the file system says, and refuses what lies elsewhere or cannot be renamed.
+fn look(facts: &mut Facts, settings: &config::Mysql) -> Result<()> {
+    let datadir = facts.datadir.clone();
+    let meta = std::fs::metadata(&datadir).map_err(|e| Error::io(datadir.display(), &e))?;
+    (facts.uid, facts.gid, facts.mode) = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+    facts.staging = staging_root(&datadir, facts.server.flavour, &settings.staging_dir)?;
+    for mount in crate::host::mounts_below(&datadir) {
+        if mount.file_name().is_some_and(|n| n != "lost+found") {
+            return Err(Error::permanent(format!(
+                "{} is a file system of its own inside the data directory and cannot be renamed: mount it elsewhere, or use the \
+                 method Mysqldump",
+                mount.display()
+            )));
+        }
+    }
+    facts.bytes = survey(&datadir, &facts.staging)?;
+    Ok(())
+}
+
+/// `.orchestrator-agent` or `#sql-orchestrator-agent` in the data directory, or `mysql.staging-dir`. MySQL refuses to start
+/// when a directory that is not hidden holds tablespaces with ids of its own; MariaDB takes a hidden one for a schema, and
+/// ignores `#sql-`: verified on MySQL 9.7.4 and MariaDB 10.11.19 (DESIGN 4.2).
+pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathBuf> {
+    let refuse = |why: &str| {
+        Err(Error::permanent(format!(
+            "mysql.staging-dir = \"{setting}\" {why}"
+        )))
+    };
+    if setting.is_empty() {
+        return Ok(datadir.join(match flavour {
+            Flavour::MySql => super::STAGING_NAMES[0],
+            Flavour::MariaDb => super::STAGING_NAMES[1],
+        }));
+    }
+    let root = Path::new(setting);
+    let device = |p: &Path| std::fs::metadata(p).map(|m| m.dev());
+    let existing = root.ancestors().find(|p| p.exists()).unwrap_or(root);
+    if !matches!((device(existing), device(datadir)), (Ok(a), Ok(b)) if a == b) {
+        return refuse(&format!(
+            "is not on the file system of the data directory {}: choose a place on it, or leave the setting empty",
+            datadir.display()
+        ));
+    }
+    let real = std::fs::canonicalize(existing).unwrap_or_else(|_| existing.to_path_buf());
+    if real.starts_with(datadir) {
+        return refuse(
+            "is inside the data directory: leave the setting empty for the agent's own place in there",
+        );
+    }
+    let hidden = root
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    if flavour == Flavour::MySql && !hidden {
+        return refuse(
+            "must end in a name that begins with a dot, so that no MySQL server looks into it",
+        );
+    }
+    Ok(root.to_path_buf())
+}
+
+/// Bytes of everything below `datadir`, `staging` left out. Refuses data that live elsewhere: symbolic links, and InnoDB's own
+/// link files (`.isl`; MariaDB and MySQL 5.7).
+fn survey(datadir: &Path, staging: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    let mut todo = vec![datadir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir != datadir => continue, // dropped meanwhile
+            Err(e) if dir.ends_with("lost+found") => {
+                log::debug!("{}: {e}", dir.display());
+                continue;
+            }
+            Err(e) => return Err(Error::io(dir.display(), &e)),
+        };
+        for entry in entries.flatten() {
+            let (path, Ok(meta)) = (entry.path(), entry.metadata()) else {
+                continue;
+            };
+            if entry.file_name().to_str().is_none() {
+                return Err(Error::permanent(format!(
+                    "the data directory holds a file whose name is no UTF-8 text: {}; rename or remove it",
+                    path.display()
+                )));
+            }
+            let hidden = dir == datadir && entry.file_name().to_string_lossy().starts_with('.');
+            if path == staging || hidden {
+                continue;
+            }
+            if meta.is_symlink() {
+                let to = std::fs::read_link(&path).unwrap_or_default();
+                // A dead link, as a socket's or a log's may be, holds no data.
+                if path.exists() {
+                    return Err(elsewhere_error(
+                        &path,
+                        &format!("a symbolic link to {},", to.display()),
+                    ));
+                }
+            } else if path.extension().is_some_and(|e| e == "isl") {
+                return Err(elsewhere_error(&path, "the link file of a tablespace"));
+            } else if meta.is_dir() {
+                todo.push(path);
+            }
+            bytes += meta.size();
+        }
+    }
+    Ok(bytes)
+}
+
+fn elsewhere_error(path: &Path, what: &str) -> Error {
+    Error::permanent(format!(
+        "{what} {} lies or points outside the data directory: a physical seed swaps the content of that directory only; move it \
+         back (ALTER TABLE without DATA DIRECTORY), or use the method Mysqldump",
+        path.display()
+    ))
+}
+
+/// This process must be able to rename what the server owns and to run a server as its owner.
+fn may_rename(facts: &Facts) -> Result<()> {
+    let me = crate::system::process::effective_uid();
+    if me == 0 || me == facts.uid {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "the data directory {} belongs to user number {} and the agent runs as {me}: a physical seed needs the agent to run as that \
+         user or as root (common.exec-with-sudo is for tools only)",
+        facts.datadir.display(),
+        facts.uid
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_of_both_families_is_read() {
+        let help = "mysqld  Ver 9.7.4\nUsage\n\nVariables (--variable-name=value)\nand boolean options {FALSE|TRUE}  Value (after reading options)\n\
+                    ------------------------------------------------------------ -------------\n\
+                    datadir                                                      /var/lib/my sql/\n\
+                    innodb-data-home-dir                                         (No default value)\n\
+                    log-bin-index                                                /nonexistent/orchestrator-agent\n\
+                    a-very-long-name-that-is-longer-than-the-column-of-names-indeed 1\n\nTo see what values\n";
+        let of = variables_in(help);
+        assert_eq!(of["datadir"], "/var/lib/my sql/");
+        assert_eq!(of["innodb_data_home_dir"], "(No default value)");
+        assert!(!of.contains_key("log_bin_index"));
+        assert!(of.keys().any(|k| k.starts_with("a_very_long")));
+    }
+
+    #[test]
+    fn names_of_staging_directories() {
+        let d = std::env::temp_dir().join(format!("oa-names-{}", std::process::id()));
+        let datadir = d.join("data");
+        std::fs::create_dir_all(&datadir).unwrap();
+        let root = |flavour, setting: &str| staging_root(&datadir, flavour, setting);
+        assert!(
+            root(Flavour::MySql, "")
+                .unwrap()
+                .ends_with("data/.orchestrator-agent")
+        );
+        assert!(
+            root(Flavour::MariaDb, "")
+                .unwrap()
+                .ends_with("data/#sql-orchestrator-agent")
+        );
+        let beside = d.join("beside").display().to_string();
+        assert!(root(Flavour::MariaDb, &beside).is_ok());
+        assert!(
+            root(Flavour::MySql, &beside)
+                .unwrap_err()
+                .to_string()
+                .contains("dot")
+        );
+        assert!(root(Flavour::MySql, &d.join(".beside").display().to_string()).is_ok());
+        let e = root(Flavour::MySql, "/proc/.x").unwrap_err().to_string();
+        assert!(e.contains("file system of the data directory"), "{e}");
+        let e = root(Flavour::MariaDb, &datadir.join("x").display().to_string()).unwrap_err();
+        assert!(e.to_string().contains("inside the data directory"));
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn data_that_live_elsewhere_are_refused() {
+        let d = std::env::temp_dir().join(format!("oa-survey-{}", std::process::id()));
+        std::fs::create_dir_all(d.join("shop")).unwrap();
+        std::fs::create_dir_all(d.join("#sql-orchestrator-agent")).unwrap();
+        std::fs::write(d.join("shop/t.ibd"), vec![0u8; 5000]).unwrap();
+        std::fs::write(d.join("#sql-orchestrator-agent/big"), vec![0u8; 50_000]).unwrap();
+        let survey = || survey(&d, &d.join("#sql-orchestrator-agent"));
+        let bytes = survey().unwrap();
+        assert!((5000..20_000).contains(&bytes), "{bytes}");
+        std::fs::write(d.join("shop/u.isl"), "/fast/u.ibd").unwrap();
+        assert!(survey().unwrap_err().to_string().contains("shop/u.isl"));
+        std::fs::remove_file(d.join("shop/u.isl")).unwrap();
+        std::os::unix::fs::symlink("/tmp", d.join("elsewhere")).unwrap();
+        assert!(
+            survey()
+                .unwrap_err()
+                .to_string()
+                .contains("symbolic link to /tmp")
+        );
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+}

@@ -1,0 +1,107 @@
+//! The proof that no server runs in the data directory: the lock that every InnoDB server holds on its system tablespace
+//! file, and the working directories of processes.
+
+use super::facts::Facts;
+use crate::error::{Error, Result};
+use crate::host::proc::servers_in;
+use crate::process::Cancel;
+use crate::system::file;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often the lock is tried.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a server that was started in mid-swap may take to find out that it cannot start.
+const REFUSAL: Duration = Duration::from_secs(20);
+
+/// The lock, held while data are renamed: a server started meanwhile does not get it. `None` inside: there is no such file.
+pub struct Lock(#[allow(dead_code)] Option<File>);
+
+/// The file, if there is one: our guard is a directory.
+fn open(path: &Path) -> Result<Option<File>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if m.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path.display(), &e)),
+    }
+    let file = File::options().read(true).write(true).open(path);
+    file.map(Some).map_err(|e| Error::io(path.display(), &e))
+}
+
+fn lock_error(path: &Path, e: &std::io::Error) -> Error {
+    Error::io(format!("lock of {}", path.display()), e)
+}
+
+/// True if a server runs in the data directory. Only asks: a server that starts at this moment is not disturbed.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn is_in_use(facts: &Facts) -> Result<bool> {
+    let path = facts.datadir.join(&facts.system_file);
+    let locked = match open(&path)? {
+        Some(file) => file::is_locked(&file).map_err(|e| lock_error(&path, &e))?,
+        None => false,
+    };
+    Ok(locked || !servers_in(&facts.datadir).is_empty())
+}
+
+/// Waits until no server has used the data directory for `quiet` without a break (a service manager may start a stopped
+/// server again at once), then takes the lock.
+///
+/// # Errors
+/// Transient after `patience`; cancelled.
+pub fn prove(facts: &Facts, quiet: Duration, patience: Duration, cancel: &Cancel) -> Result<Lock> {
+    let path = facts.datadir.join(&facts.system_file);
+    let begin = Instant::now();
+    let mut free_since = None;
+    loop {
+        cancel.check()?;
+        if is_in_use(facts)? {
+            free_since = None;
+        } else if free_since.get_or_insert_with(Instant::now).elapsed() >= quiet {
+            let Some(file) = open(&path)? else {
+                return Ok(Lock(None));
+            };
+            if file::try_lock(&file).map_err(|e| lock_error(&path, &e))? {
+                return Ok(Lock(Some(file)));
+            }
+            free_since = None;
+        }
+        if begin.elapsed() > patience + quiet {
+            return Err(Error::transient(format!(
+                "MySQL does not stay stopped: {} was in use again and again for {}s; check that mysql.service-stop-command stops \
+                 the server of this data directory for good",
+                path.display(),
+                patience.as_secs()
+            )));
+        }
+        cancel.sleep(PAUSE);
+    }
+}
+
+/// Waits until no server's process works in the data directory. With the guard in place one that was started ends by itself;
+/// one that had opened the system tablespace before waits for its lock, and must not be left alone with moved files.
+///
+/// # Errors
+/// Transient after 20 s, with the process.
+pub fn nobody_there(facts: &Facts, cancel: &Cancel) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let there = servers_in(&facts.datadir);
+        let Some(pid) = there.first() else {
+            return Ok(());
+        };
+        cancel.check()?;
+        if begin.elapsed() > REFUSAL {
+            return Err(Error::transient(format!(
+                "a database server (process {pid}) was started in {} while its content was being swapped; keep MySQL stopped \
+                 until the seed is done",
+                facts.datadir.display()
+            )));
+        }
+        cancel.sleep(PAUSE);
+    }
+}

@@ -1,0 +1,177 @@
+//! Deleting what a seed left: at once, or in the background in small steps, so that a busy file system is not stopped by the
+//! freeing of a huge file.
+
+use super::facts::Facts;
+use super::journal::sync_dir;
+use super::staging::{Staged, names_in};
+use crate::error::{Error, Result};
+use crate::process::Cancel;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Old data that are kept for ever lie in `<staging>/kept-<seed>`.
+const KEPT: &str = "kept-";
+/// A larger file is cut down by this much at a time.
+const STEP: u64 = 256 << 20;
+/// Pause after each step.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Deletes the old data of a swap that is done, in small steps: for a thread in the background. What is not finished when the
+/// agent ends, or when the next Prepare comes, that Prepare deletes. May be repeated.
+///
+/// # Errors
+/// Cancelled; what cannot be deleted.
+pub fn discard_old(facts: &Facts, staged: &Staged, cancel: &Cancel) -> Result<()> {
+    for outside in &facts.outside {
+        slowly(&staged.aside(outside), cancel)?;
+    }
+    slowly(&staged.old_dir(), cancel)
+}
+
+/// Keeps the old data of a swap that is done (`keep-old-data = "forever"`) and returns where.
+///
+/// # Errors
+/// If they cannot be renamed.
+pub fn keep_old(facts: &Facts, staged: &Staged) -> Result<PathBuf> {
+    let mut kept = facts.staging.join(format!("{KEPT}{}", staged.seed));
+    for n in 1.. {
+        match crate::system::file::rename_new(&staged.old_dir(), &kept) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                kept = facts.staging.join(format!("{KEPT}{}.{n}", staged.seed));
+            }
+            done => {
+                done.map_err(|e| Error::io(staged.old_dir().display(), &e))?;
+                break;
+            }
+        }
+    }
+    sync_dir(&facts.staging)?;
+    Ok(kept)
+}
+
+/// Removes the staging directory of a seed with all that is in it, and the one above if it is empty then. Not while a swap is
+/// unfinished: the caller has looked at the journal. May be repeated.
+///
+/// # Errors
+/// What cannot be deleted.
+pub fn remove(facts: &Facts, staged: &Staged) -> Result<()> {
+    for outside in &facts.outside {
+        remove_tree(&staged.aside(outside))?;
+    }
+    remove_tree(&staged.dir)?;
+    match std::fs::remove_dir(&facts.staging) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::io(facts.staging.display(), &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what other seeds left.
+pub(super) fn remove_others(facts: &Facts, own: &Staged) -> Result<()> {
+    for name in names_in(&facts.staging)? {
+        let path = facts.staging.join(&name);
+        if path == own.dir || name.starts_with(KEPT) {
+            continue;
+        }
+        // Only what is ours: in `mysql.staging-dir` there may be other things.
+        if let Ok(seed) = name.parse() {
+            let other = Staged { seed, dir: path };
+            for outside in &facts.outside {
+                remove_tree(&other.aside(outside))?;
+            }
+            remove_tree(&other.dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or directory; fine if it is not there, or goes meanwhile.
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    // Again if another thread, which deletes here as well, was faster in the middle of it.
+    for _ in 0..100 {
+        let gone = match std::fs::symlink_metadata(path) {
+            Ok(m) if m.is_dir() => std::fs::remove_dir_all(path),
+            Ok(_) => std::fs::remove_file(path),
+            Err(e) => Err(e),
+        };
+        match gone {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                if !path.exists() {
+                    return Ok(());
+                }
+            }
+            Err(e) => return Err(Error::io(path.display(), &e)),
+        }
+    }
+    Err(Error::transient(format!(
+        "{} is being changed by somebody",
+        path.display()
+    )))
+}
+
+/// Removes a tree in small steps; fine if parts of it go meanwhile.
+fn slowly(path: &Path, cancel: &Cancel) -> Result<()> {
+    let fine = |done: std::io::Result<()>| match done {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path.display(), &e)),
+        _ => Ok(()),
+    };
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) => return fine(Err(e)),
+    };
+    if meta.is_dir() {
+        let entries = match std::fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(e) => return fine(Err(e)),
+        };
+        for entry in entries.flatten() {
+            slowly(&entry.path(), cancel)?;
+        }
+        return fine(std::fs::remove_dir(path));
+    }
+    if meta.is_file() && meta.len() > STEP {
+        let mut left = meta.len();
+        while left > STEP {
+            left -= STEP;
+            // Never made anew if another thread has removed it.
+            match File::options().write(true).open(path) {
+                Ok(file) => fine(file.set_len(left))?,
+                Err(e) => return fine(Err(e)),
+            }
+            if !cancel.sleep(PAUSE) {
+                return Err(Error::cancelled());
+            }
+        }
+    }
+    cancel.check()?;
+    fine(std::fs::remove_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_files_go_in_steps_and_a_cancellation_stops_it() {
+        let d = std::env::temp_dir().join(format!("oa-tidy-{}", std::process::id()));
+        std::fs::create_dir_all(d.join("shop")).unwrap();
+        let big = d.join("shop/big.ibd");
+        File::create(&big).unwrap().set_len(5 * STEP).unwrap(); // sparse
+        std::os::unix::fs::symlink("/etc", d.join("link")).unwrap();
+        let cancelled = Cancel::default();
+        cancelled.cancel("test");
+        let e = slowly(&big, &cancelled).unwrap_err();
+        assert!(e.is_cancelled());
+        assert_eq!(std::fs::metadata(&big).unwrap().len(), 4 * STEP);
+        let begin = std::time::Instant::now();
+        slowly(&d, &Cancel::default()).unwrap();
+        assert!(begin.elapsed() >= PAUSE * 3 && !d.exists());
+        assert!(Path::new("/etc/passwd").exists());
+        slowly(&d, &Cancel::default()).unwrap();
+        remove_tree(&d).unwrap();
+    }
+}
