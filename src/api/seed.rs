@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::host::rfc3339;
 use crate::seed::engine::Started;
-use crate::seed::record::{Peer, Seed};
+use crate::seed::record::{Load, Peer, Seed};
 use crate::seed::{Method, Side, Stage, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ struct StageState<'a> {
     details: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Bytes>,
+    /// Our own addition, of a target only: what has become of its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_data: Option<Load>,
 }
 
 /// Our own addition, which orchestrator drops; `Total` 0 = unknown.
@@ -223,6 +226,7 @@ impl Api {
                 total: view.bytes.1,
             })
             .filter(|b| b.bytes + b.total > 0),
+            target_data: view.target_data,
         }))
     }
 
@@ -248,6 +252,7 @@ impl Api {
                 status: s.status,
                 details: s.details.clone(),
                 progress: None,
+                target_data: None,
             };
             (stage.number(), state)
         });

@@ -118,15 +118,16 @@ impl<'a> Drive<'a> {
             .say(&format!("Seed {id}: {method} from {source} to {target}"));
         self.pause_replication()?;
         self.both(Stage::Prepare)?;
-        self.one(
-            Stage::Backup,
-            &format!(
-                "backup/{id}/{method}/{}/{}",
-                self.options.source.host, self.plan.source_port
-            ),
-        )?;
+        // 8.17: whichever side copies is told the other's name, and always the source's port.
+        let peer = match method.backup_side() {
+            Side::Source => target,
+            Side::Target => source,
+        };
+        let path = format!("backup/{id}/{method}/{peer}/{}", self.plan.source_port);
+        self.one(Stage::Backup, method.backup_side(), &path)?;
         self.give_up_replication()?;
-        self.one(Stage::Restore, &format!("restore/{id}/{method}"))?;
+        let path = format!("restore/{id}/{method}");
+        self.one(Stage::Restore, Side::Target, &path)?;
         self.reached = Reached::Loaded;
 
         self.stage = Stage::ConnectSlave;
@@ -158,8 +159,13 @@ impl<'a> Drive<'a> {
         Ok(wrong)
     }
 
+    /// True if the target's server serves its old data until the new ones are whole. It need not stop replicating for that.
+    fn physical(&self) -> bool {
+        self.plan.method.backup_to_datadir()
+    }
+
     fn pause_replication(&mut self) -> Result<()> {
-        if self.plan.channels.is_empty() {
+        if self.plan.channels.is_empty() || self.physical() {
             return Ok(());
         }
         let mut target = self.target()?;
@@ -174,6 +180,9 @@ impl<'a> Drive<'a> {
     /// The last moment at which the target could go on with its old data.
     fn give_up_replication(&mut self) -> Result<()> {
         self.cancel.check()?;
+        if self.physical() {
+            return Ok(());
+        }
         if !self.plan.channels.is_empty() {
             let keep = self.options.replication.is_none();
             let mut target = self.target()?;
@@ -251,15 +260,15 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    /// A stage on the target.
-    fn one(&mut self, stage: Stage, path: &str) -> Result<()> {
+    /// A stage on one host.
+    fn one(&mut self, stage: Stage, side: Side, path: &str) -> Result<()> {
         self.cancel.check()?;
         self.stage = stage;
-        let target = self.agent(Side::Target);
+        let agent = self.agent(side);
         let begin = Instant::now();
-        self.started(stage, Side::Target);
-        self.patiently(|| target.call(path))?;
-        self.follow(stage, vec![self.watched(Side::Target, false)])?;
+        self.started(stage, side);
+        self.patiently(|| agent.call(path))?;
+        self.follow(stage, vec![self.watched(side, false)])?;
         self.times.push((stage, begin.elapsed()));
         Ok(())
     }

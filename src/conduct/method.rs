@@ -6,7 +6,7 @@ use crate::host::human_bytes;
 use crate::seed::Method;
 
 /// Methods that this version conducts, fastest first: the order of `--method auto`.
-pub const CONDUCTED: [Method; 1] = [Method::Mysqldump];
+pub const CONDUCTED: [Method; 2] = [Method::Xtrabackup, Method::Mysqldump];
 
 /// All methods in the order in which a user thinks of them, fastest first (DESIGN 8).
 pub const ORDER: [Method; 5] = [
@@ -18,7 +18,8 @@ pub const ORDER: [Method; 5] = [
 ];
 
 /// Why `method` cannot be used; empty if it can (agent-api-v2 3.1). `used` is what the source's data directory takes in
-/// bytes, `replaced` what the target's takes of data that will go: with `--force` a load replaces them table by table.
+/// bytes, `replaced` what the target's takes of data that will go: with `--force` a load replaces them table by table, and a
+/// physical copy for which there is no other room may replace them before it is whole (`mysql.datadir-swap`).
 pub fn obstacles(
     method: Method,
     source: &AgentData,
@@ -61,11 +62,7 @@ pub fn obstacles(
             human_bytes(need)
         )
     };
-    let room = if method.backup_to_datadir() {
-        target.datadir_free
-    } else {
-        target.datadir_free.saturating_add(replaced)
-    };
+    let room = target.datadir_free.saturating_add(replaced);
     if used > room {
         out.push(needs("the data directory", used, room));
     }

@@ -116,7 +116,17 @@ fn choose(
     } else {
         0
     };
-    let obstacles = |m| method::obstacles(m, source, target, used, replaced);
+    let obstacles = |m: Method| {
+        let mut found = method::obstacles(m, source, target, used, replaced);
+        if m.backup_to_datadir() && options.connect && options.replication.is_none() {
+            found.push(
+                "it replaces the target's own replication account with all the rest: give --replication-user and \
+                 --replication-password-file, or --no-connect"
+                    .to_string(),
+            );
+        }
+        found
+    };
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);

@@ -1,6 +1,7 @@
 //! What agents answer (agent-api-v2 2.5 to 2.9), as far as it is used.
 
 use crate::seed::Status;
+use crate::seed::record::Load;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -55,6 +56,9 @@ pub struct StageState {
     /// Our agents' own addition.
     #[serde(default)]
     pub progress: Option<Bytes>,
+    /// Our agents' own addition, of a target only.
+    #[serde(default)]
+    pub target_data: Option<Load>,
 }
 
 /// How much a stage has done.

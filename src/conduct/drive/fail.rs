@@ -5,6 +5,7 @@ use crate::conduct::agent::{Agent, shortened};
 use crate::conduct::event::{End, Event, Outcome, Reason, Target};
 use crate::conduct::replicate;
 use crate::error::{Error, Kind};
+use crate::seed::record::Load;
 use crate::seed::{Side, Stage, Status};
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,9 @@ impl Drive<'_> {
         let at = self.metadata.as_ref();
         let at = at.map_or(String::new(), |m| format!(". {}", coordinates(m)));
         let (state, text) = match self.reached {
+            Reached::Nothing if self.physical() && self.called.contains(&Side::Target) => {
+                return self.physical_state();
+            }
             Reached::Nothing => (Target::Untouched, "nothing on the target was touched"),
             Reached::Paused => match self
                 .target()
@@ -137,6 +141,37 @@ impl Drive<'_> {
             Reached::Connected => (Target::Loaded, "the target's data are whole"),
         };
         (state, text.to_string())
+    }
+
+    /// The same while a physical method is at work, of which only the target's agent knows how far it came.
+    fn physical_state(&self) -> (Target, String) {
+        let stage = match self.stage {
+            Stage::Restore => Stage::Restore,
+            _ => Stage::Prepare, // the only other one that the target has
+        };
+        let asked = self.agents.target.stage_state(self.options.seed_id, stage);
+        let (state, text) = match asked.as_ref().map(|s| s.target_data) {
+            Ok(Some(Load::Untouched)) => (
+                Target::Untouched,
+                "the target's data are as they were before the seed",
+            ),
+            Ok(Some(Load::Incomplete)) => (
+                Target::Partial,
+                "the target's old data are gone and the new ones are not whole: its server is kept from starting; make a new seed",
+            ),
+            Ok(Some(Load::Whole)) => (
+                Target::Loaded,
+                "the target's data are whole, but its replication is not connected",
+            ),
+            Ok(None) | Err(_) => (
+                Target::Unknown,
+                "the target's agent does not say what has become of its data: run `orchestrator-agent status` there",
+            ),
+        };
+        match asked {
+            Err(e) => (state, format!("{text} ({e})")),
+            Ok(_) => (state, text.to_string()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conduct::agent::Access;
 use crate::conduct::options;
+use crate::seed::Method;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -99,8 +100,12 @@ impl Rig {
     }
 
     fn run(&self, cancel: &Cancel) -> u8 {
+        self.run_by(Method::Mysqldump, cancel)
+    }
+
+    fn run_by(&self, method: Method, cancel: &Cancel) -> u8 {
         let plan = Plan {
-            method: crate::seed::Method::Mysqldump,
+            method,
             source_port: 3310,
             target_port: 1,
             channels: Vec::new(),
@@ -219,6 +224,74 @@ fn a_whole_seed_calls_each_stage_once_and_in_order() {
         "Seed 7: done\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn a_physical_copy_is_sent_by_the_source() {
+    let rig = Rig::new("physical", |_, _, _| None);
+    assert_eq!(
+        rig.run_by(Method::Xtrabackup, &Cancel::default()),
+        0,
+        "{}",
+        rig.output()
+    );
+    let asked = rig.asked();
+    // 8.17: seedHost is the target then; Backup is the source's stage.
+    for call in [
+        "S backup/7/Xtrabackup/127.0.0.1/3310",
+        "S seed-stage-state/7/Backup",
+        "T restore/7/Xtrabackup",
+    ] {
+        assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+    }
+    assert!(
+        !asked.iter().any(|a| a.starts_with("T backup")),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
+    type Answer = (u16, &'static str);
+    fn script(side: char, path: &str, prepared: &'static str) -> Option<Answer> {
+        match (side, path) {
+            ('S', "seed-stage-state/7/Backup") => Some(FAILED),
+            ('T', "seed-stage-state/7/Prepare") => Some((200, prepared)),
+            _ => None,
+        }
+    }
+    let rigs = [
+        Rig::new("old", |side, path, _| {
+            let old = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Untouched"}"#;
+            script(side, path, old)
+        }),
+        Rig::new("gone", |side, path, _| {
+            let gone =
+                r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete"}"#;
+            script(side, path, gone)
+        }),
+        Rig::new("silent", |side, path, _| {
+            script(
+                side,
+                path,
+                r#"{"SeedID":7,"Status":"Completed","Details":""}"#,
+            )
+        }),
+    ];
+    let wanted = [
+        (1, "data are as they were"),
+        (3, "old data are gone"),
+        (3, "does not say"),
+    ];
+    for (rig, (code, words)) in rigs.iter().zip(wanted) {
+        assert_eq!(rig.run_by(Method::Xtrabackup, &Cancel::default()), code);
+        let text = rig.output();
+        assert!(text.contains(words), "{text}");
+        let asked = rig.asked();
+        for call in ["T abort-seed-stage/7/Backup", "S abort-seed-stage/7/Backup"] {
+            assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+        }
     }
 }
 

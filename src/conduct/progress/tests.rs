@@ -5,6 +5,7 @@ fn state(status: Status, details: &str, bytes: u64, total: u64) -> StageState {
     StageState {
         status,
         details: details.into(),
+        target_data: None,
         progress: Some(Bytes { bytes, total }),
     }
 }

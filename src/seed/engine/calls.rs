@@ -29,6 +29,8 @@ pub struct StageView {
     pub timestamp: SystemTime,
     /// Bytes done, bytes expected (0 = unknown).
     pub bytes: (u64, u64),
+    /// What has become of the data of this host, if it is the target.
+    pub target_data: Option<Load>,
 }
 
 impl Engine {
@@ -283,6 +285,7 @@ impl Engine {
                 _ => Self::time(record.changed),
             },
             bytes: progress.map_or((0, 0), |p| p.get()),
+            target_data: (seed.side == Side::Target).then_some(seed.load),
         })
     }
 
