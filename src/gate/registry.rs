@@ -1,7 +1,9 @@
 //! The list of live connections: the cap, who gives way at the cap, and the orderly end.
 
+use crate::system::net::wait_readable;
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,7 +53,7 @@ impl Registry {
     }
 
     /// Takes a newcomer in and returns its id. At `cap` the connection that has waited longest for a complete request
-    /// gives way, or one whose client has stopped reading. If all are being worked on, most are done in a moment:
+    /// and has sent nothing that is still to be read gives way, or one whose client has stopped reading. If all are being worked on, most are done in a moment:
     /// [`MOMENT`] is waited for that, then the answer is `None`.
     pub(super) fn enter(&self, socket: Arc<TcpStream>, cap: usize) -> Option<u64> {
         let full = |live: &mut Live| live.connections.len() >= cap.max(1) && !live.evict();
@@ -143,22 +145,36 @@ impl Registry {
 
 impl Live {
     fn evict(&mut self) -> bool {
-        let oldest = |phase| {
-            let of_phase = self
-                .connections
-                .iter()
-                .filter(move |(_, e)| e.phase == phase);
-            of_phase
-                .min_by_key(|(_, e)| e.since)
-                .map(|(id, e)| (*id, e.since))
-        };
-        let victim = oldest(Phase::Waiting)
-            .or_else(|| oldest(Phase::Sending).filter(|(_, since)| since.elapsed() > STALLED));
-        let Some(entry) = victim.and_then(|(id, _)| self.connections.remove(&id)) else {
+        let Some(entry) = self.victim().and_then(|id| self.connections.remove(&id)) else {
             return false;
         };
         close(&entry.socket, Shutdown::Both);
         true
+    }
+
+    fn victim(&self) -> Option<u64> {
+        let oldest_first = |phase| {
+            let mut found: Vec<(u64, &Entry)> = self
+                .connections
+                .iter()
+                .filter(|(_, e)| e.phase == phase)
+                .map(|(id, e)| (*id, e))
+                .collect();
+            found.sort_by_key(|(_, e)| e.since);
+            found
+        };
+        let waiting = oldest_first(Phase::Waiting);
+        let fds: Vec<_> = waiting.iter().map(|(_, e)| e.socket.as_fd()).collect();
+        // What has arrived and was not read yet, on a busy machine, may be a complete request. If it cannot be known, the
+        // oldest one goes.
+        let unread = wait_readable(&fds, Some(Duration::ZERO)).unwrap_or_default();
+        let silent = unread.iter().position(|unread| !unread).unwrap_or(0);
+        let stalled = || oldest_first(Phase::Sending).into_iter().next();
+        waiting
+            .get(silent)
+            .copied()
+            .or_else(|| stalled().filter(|(_, e)| e.since.elapsed() > STALLED))
+            .map(|(id, _)| id)
     }
 }
 
@@ -170,7 +186,7 @@ fn close(socket: &TcpStream, how: Shutdown) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
 
@@ -197,6 +213,26 @@ mod tests {
         assert!(!registry.working(a), "a was evicted and may not start work");
         assert!(registry.working(b) && registry.working(c));
         assert_eq!(a_client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_has_sent_what_was_not_read_yet_stays() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, mut a_client) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let (c, mut c_client) = pair(&listener);
+        let (d, _d) = pair(&listener);
+        let a = registry.enter(a, 2).unwrap();
+        let b = registry.enter(b, 2).unwrap();
+        a_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        let c = registry.enter(c, 2).unwrap();
+        assert!(!registry.working(b) && registry.waiting(a));
+        c_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        registry.enter(d, 2).unwrap();
+        assert!(
+            !registry.waiting(c) && registry.working(a),
+            "both have: the older one, which is the one that waits longer"
+        );
     }
 
     #[test]

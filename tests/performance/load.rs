@@ -154,7 +154,8 @@ fn ten_thousand_requests_during_a_seed() {
         program: Some(program.path),
         ..Changes::default()
     };
-    let target = Agent::start_with(&target_db, &changes);
+    let mut target = Agent::start_with(&target_db, &changes);
+    target.keep_no_connection();
     let player = Player {
         id: 1,
         method: "Mysqldump",
@@ -167,9 +168,10 @@ fn ten_thousand_requests_during_a_seed() {
     for _ in 0..10 {
         target.json("/api/get-agent-data"); // all that is made once is made
     }
-    // At rest: what a single answer takes for a moment is not counted.
-    let samples = (0..40).map(|_| {
-        std::thread::sleep(Duration::from_millis(25));
+    // At rest: what a single answer takes for a moment is not counted, nor the threads that tiny_http keeps for some
+    // seconds after a busy moment.
+    let samples = (0..160).map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
         descriptors_and_threads(target.pid())
     });
     let before = samples.min().expect("samples");
@@ -232,12 +234,11 @@ fn ten_thousand_requests_during_a_seed() {
     assert!(at(1.0) < Duration::from_secs(1), "{:?}", at(1.0));
     assert!(memory(target.pid(), "VmHWM") < 20 << 10, "P9");
     let after = wait_for(
-        "descriptors and threads are as before",
+        "no more descriptors and threads than before", // tiny_http may have ended some of its idle threads meanwhile
         Duration::from_secs(30),
         || {
-            target.json("/api/get-agent-data"); // this client keeps a connection, as it did before
             let now = descriptors_and_threads(target.pid());
-            (now == before).then_some(now)
+            (now.0 <= before.0 && now.1 <= before.1).then_some(now)
         },
     );
     println!("descriptors and threads after {after:?}");

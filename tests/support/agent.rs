@@ -115,6 +115,17 @@ impl Agent {
         std::fs::read_to_string(self.dir.join("token")).expect("token-hint-file")
     }
 
+    /// From now on each call has a connection of its own: one that is kept is closed first when the gate is full, perhaps at
+    /// the moment of the next call.
+    pub fn keep_no_connection(&mut self) {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(20)))
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .build();
+        self.http = config.into();
+    }
+
     /// GET without a token: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut answer = self
