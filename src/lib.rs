@@ -39,5 +39,7 @@ pub mod orchestrator;
 pub mod process;
 pub mod seed;
 pub mod status;
+pub mod stream;
 #[allow(unsafe_code)]
 pub mod system;
+pub mod tls;

@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod file;
 pub mod net;
+pub mod pipe;
 pub mod process;
 pub mod signal;
 

@@ -77,6 +77,33 @@ pub fn set_keepalive(
     Ok(())
 }
 
+/// Closing the socket from now on resets the connection: the peer sees an error, never an end (SO_LINGER with no time).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the pointer and the length describe `linger`, which lives through the call; the descriptor is open because
+    // `socket` is borrowed.
+    let rc = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn set_int(socket: &TcpStream, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which lives through the call; the descriptor is open
     // because `socket` is borrowed.
@@ -136,6 +163,17 @@ mod tests {
         let line = limits.lines().find(|l| l.starts_with("Max open files"));
         let soft = line.unwrap().split_whitespace().nth(3).unwrap();
         assert_eq!(descriptor_limit().unwrap().to_string(), soft);
+    }
+
+    #[test]
+    fn a_reset_is_no_end() {
+        use std::io::Read;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        reset_on_close(&socket).unwrap();
+        drop(socket);
+        assert!(peer.read(&mut [0]).is_err());
     }
 
     #[test]

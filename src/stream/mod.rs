@@ -1,0 +1,98 @@
+//! The seed stream between two hosts (DESIGN 5): bytes of a tool on the source to a tool on the target, such that nothing can
+//! go wrong silently. The end of a connection is never the end of a copy.
+//!
+//! # On the wire
+//!
+//! ```text
+//! target (listens on seed-port)                      source (connects)
+//!                                           <-         magic word, if it cannot be a bare sender
+//!   hello: version, nonce, timers           ->
+//!                                           <-         hello: version, seed, method, compression, nonce, notes; proof
+//!   reply: yes, or no and why; proof        ->
+//!                                           <-         frames: data, alive, ..., end with totals and the tool's verdict
+//!   answer: whole and on disk, or why not   ->
+//! ```
+//!
+//! - With TLS (`socat-use-ssl`) all of it is inside. A peer without TLS, or without a certificate that verifies, is a stranger.
+//! - Hellos are a magic word, a length and JSON ([`hello`]). With a `seed-secret` each side proves that it knows the secret by
+//!   an HMAC-SHA256 over both nonces and its own words.
+//! - Frames ([`frame`]) are at most 1 MiB, with a checksum (CRC-32; left to TLS where that is used).
+//! - Who fails resets the connection, or answers why not.
+//! - Strangers are turned away while the listener stays.
+//!
+//! Bare streams, as a Go agent or socat sends and takes them, have none of this: they are for the time of a migration, and
+//! only with `accept-raw-streams = true`.
+
+mod connection;
+pub mod frame;
+pub mod hello;
+mod incoming;
+mod listener;
+mod outgoing;
+
+pub use incoming::Incoming;
+pub use listener::Listener;
+pub use outgoing::Outgoing;
+
+use crate::config::{Common, Compression, Secret, SocatTls};
+use std::time::Duration;
+
+/// How long either side may take to say its hello, TLS handshake included.
+const HELLO: Duration = Duration::from_secs(5);
+/// Room asked for in the pipes from and to the tools.
+const PIPE: usize = 1 << 20;
+
+/// What both ends need to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The seed's number.
+    pub seed: i64,
+    /// The seed's method, as on the wire.
+    pub method: String,
+    /// `common.seed-port`
+    pub port: u16,
+    /// `common.listen-address`; empty: all.
+    pub listen_address: String,
+    /// `common.seed-secret`; empty: none.
+    pub secret: Secret,
+    /// The method's socat settings.
+    pub tls: SocatTls,
+    /// `stream-compression`: the sender's counts.
+    pub compression: Compression,
+    /// `common.seed-first-byte-timeout`: from the hello to the first byte of the tool.
+    pub first_byte: Duration,
+    /// `common.seed-idle-timeout`: without any byte from the peer, or without one that it takes.
+    pub idle: Duration,
+    /// `common.seed-rate-limit` in bytes a second of what the tool gives; 0: none. The sender's counts.
+    pub rate_limit: u64,
+    /// `common.accept-raw-streams`
+    pub accept_raw: bool,
+}
+
+impl Settings {
+    /// From the configuration.
+    pub fn new(
+        common: &Common,
+        tls: &SocatTls,
+        compression: Compression,
+        seed: i64,
+        method: &str,
+    ) -> Self {
+        Self {
+            seed,
+            method: method.into(),
+            port: common.seed_port,
+            listen_address: common.listen_address.clone(),
+            secret: common.seed_secret.clone(),
+            tls: tls.clone(),
+            compression,
+            first_byte: common.seed_first_byte_timeout,
+            idle: common.seed_idle_timeout,
+            rate_limit: common.seed_rate_limit,
+            accept_raw: common.accept_raw_streams,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,393 @@
+//! The sending end.
+
+use super::connection::{Connection, is_timeout};
+use super::frame::{Encoder, End};
+use super::hello::{self, Answer, From, Greeting, MAGIC, Offer, VERSION};
+use super::incoming::no_first_byte;
+use super::{HELLO, PIPE, Settings};
+use crate::error::{Error, Result};
+use crate::process::Cancel;
+use crate::system::net::wait_readable;
+use crate::system::pipe;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Bytes of the tool in a frame, at most.
+const CHUNK: usize = 256 << 10;
+/// How long connecting to one address may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a cancellation and the timers are looked at while the tool is silent.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The stream. Dropped before [`Outgoing::finish`], it is reset: the receiver sees a failure.
+pub struct Outgoing {
+    connection: Connection,
+    settings: Settings,
+    begin: Instant,
+    sent: (u64, u64),
+    /// `None`: a bare stream.
+    session: Option<Session>,
+}
+
+struct Session {
+    encoder: Encoder,
+    /// Ours and the listener's nonce.
+    nonces: (String, String),
+    /// The listener wants to hear of us this often.
+    alive: Duration,
+}
+
+impl Outgoing {
+    /// Connects to the listener of `host` and says hello. `notes` is what the method there wants to know of this host.
+    ///
+    /// # Errors
+    /// Cancelled; nobody listens, another seed or secret, TLS, or a listener of another kind, with the settings.
+    pub fn connect(host: &str, settings: Settings, notes: &str, cancel: &Cancel) -> Result<Self> {
+        if settings.tls.use_ssl {
+            crate::tls::stream_client(&settings.tls)?;
+        }
+        let at = format!("target {host}, seed port {}", settings.port);
+        let socket = dial(host, &settings).map_err(|e| e.context(&at))?;
+        cancel.check()?;
+        let mut connection = Connection::connected(&socket, host, &settings)?;
+        connection.watch(cancel)?;
+        let outcome = greet(connection, settings, notes);
+        outcome.map_err(|e| match cancel.is_cancelled() {
+            true => Error::cancelled(),
+            false => e.context(&at),
+        })
+    }
+
+    /// True if the other end is a Go agent or socat: nobody will say that the copy is whole.
+    pub fn is_raw(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Passes everything of `source` on. `progress` is told the bytes so far. Returns their number at the end of `source`.
+    ///
+    /// # Errors
+    /// Cancelled; the first cause, which may be the receiver's own words.
+    pub fn send<R: Read + AsFd>(
+        &mut self,
+        mut source: R,
+        cancel: &Cancel,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64> {
+        // No pipe, or none of this size for this user: it goes on as it is.
+        let _ = pipe::enlarge(source.as_fd(), PIPE);
+        let set = self.connection.write_within(self.settings.idle);
+        set.map_err(|e| Error::io("seed stream", &e))?;
+        let begin = Instant::now();
+        let mut heard = Instant::now();
+        let mut buffer = vec![0; if self.is_raw() { 0 } else { CHUNK }];
+        loop {
+            cancel.check()?;
+            let polled = wait_readable(&[source.as_fd(), self.connection.fd()], Some(LOOK));
+            let ready = polled.map_err(|e| Error::io("seed stream", &e))?;
+            if ready[1] && !self.is_raw() {
+                return Err(self.cut_short(cancel, None));
+            }
+            if !ready[0] {
+                if self.sent.0 == 0 && self.begin.elapsed() >= self.settings.first_byte {
+                    return Err(no_first_byte("the tool", self.settings.first_byte));
+                }
+                if let Some(session) = &self.session
+                    && heard.elapsed() >= session.alive
+                {
+                    let told = session.encoder.alive(&mut self.connection);
+                    told.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+                    heard = Instant::now();
+                }
+                continue;
+            }
+            let n = match &mut self.session {
+                Some(session) => {
+                    let n = source
+                        .read(&mut buffer)
+                        .map_err(|e| Error::io("the tool's output", &e))?;
+                    if n > 0 {
+                        let sent = session.encoder.data(&mut self.connection, &buffer[..n]);
+                        sent.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+                    }
+                    n as u64
+                }
+                None => self.send_raw(&mut source, cancel)?,
+            };
+            if n == 0 {
+                return Ok(self.sent.0);
+            }
+            self.sent = (self.sent.0 + n, self.sent.1 + 1);
+            heard = Instant::now();
+            progress(self.sent.0);
+            self.slow_down(begin, cancel);
+        }
+    }
+
+    fn send_raw(&mut self, source: &mut impl Read, cancel: &Cancel) -> Result<u64> {
+        // With a limit, smaller pieces; without one the standard library knows splice(2) for a pipe and a socket.
+        let piece = match self.settings.rate_limit {
+            0 => 16 << 20,
+            limit => (limit / 10).clamp(4096, 16 << 20),
+        };
+        let copied = match self.connection.bare() {
+            Some(socket) => io::copy(&mut source.take(piece), socket),
+            None => io::copy(&mut source.take(piece), &mut self.connection),
+        };
+        copied.map_err(|e| self.cut_short(cancel, Some(&e)))
+    }
+
+    /// `seed-rate-limit`: as much time as the bytes so far should have taken.
+    fn slow_down(&self, begin: Instant, cancel: &Cancel) {
+        if self.settings.rate_limit == 0 {
+            return;
+        }
+        let due = Duration::from_secs_f64(self.sent.0 as f64 / self.settings.rate_limit as f64);
+        // A tool that was slow for a while must not make a burst of the rest: what was not used is lost.
+        if let Some(early) = due.checked_sub(begin.elapsed()) {
+            cancel.sleep(early.min(self.settings.idle / 3));
+        }
+    }
+
+    /// Says how the tool ended. With a good verdict Ok means: the receiver has said that the copy is whole and on disk. There
+    /// is no limit on its work after the last byte. With a bad one the receiver is told why, and the same is returned.
+    ///
+    /// # Errors
+    /// Cancelled; the verdict; the receiver's own words.
+    pub fn finish(mut self, verdict: std::result::Result<(), &str>, cancel: &Cancel) -> Result<()> {
+        let Some(session) = &self.session else {
+            return match verdict {
+                Ok(()) => {
+                    let closed = self.connection.close_write();
+                    closed.map_err(|e| Error::io("seed stream", &e))?;
+                    self.connection.close(Duration::from_secs(3600));
+                    Ok(())
+                }
+                Err(text) => Err(Error::permanent(text)), // and a reset
+            };
+        };
+        let end = End {
+            bytes: self.sent.0,
+            frames: self.sent.1,
+            ok: verdict.is_ok(),
+            error: verdict.err().unwrap_or_default().to_string(),
+        };
+        let told = session.encoder.end(&mut self.connection, &end);
+        if let Err(text) = verdict {
+            if told.is_ok() {
+                self.connection.close(Duration::from_secs(3));
+            }
+            return Err(Error::permanent(text));
+        }
+        told.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+        let answer = self
+            .connection
+            .read_within(None)
+            .and_then(|()| self.answer());
+        match answer {
+            Ok(a) if a.ok => Ok(()),
+            Ok(a) => Err(Error::permanent(format!("the target: {}", a.reason))),
+            Err(_) if cancel.is_cancelled() => Err(Error::cancelled()),
+            Err(e) => Err(Error::transient(format!(
+                "the target has not said that the copy is whole: {e}"
+            ))),
+        }
+    }
+
+    fn answer(&mut self) -> io::Result<Answer> {
+        let Some(session) = &self.session else {
+            return Err(io::Error::other("a bare stream has no answer"));
+        };
+        let (own, theirs) = &session.nonces;
+        let answer = read_answer(&mut self.connection, &self.settings, own, theirs)?;
+        match answer.last {
+            true => Ok(answer),
+            false => Err(hello::invalid("an answer at the wrong time".into())),
+        }
+    }
+
+    /// Why no more can be sent. A receiver that fails says why before it ends the connection.
+    fn cut_short(&mut self, cancel: &Cancel, e: Option<&io::Error>) -> Error {
+        if cancel.is_cancelled() {
+            return Error::cancelled();
+        }
+        if let Some(e) = e.filter(|e| is_timeout(e)) {
+            log::debug!("seed stream: {e}");
+            return Error::transient(format!(
+                "{} took no byte for {} s after {} bytes: the target or the network is dead (common.seed-idle-timeout)",
+                self.connection.peer,
+                self.settings.idle.as_secs_f32(),
+                self.sent.0
+            ));
+        }
+        let answer = self
+            .connection
+            .read_within(Some(HELLO))
+            .and_then(|()| self.answer());
+        match (answer, e) {
+            (Ok(a), _) if !a.ok => Error::permanent(format!("the target: {}", a.reason)),
+            (Ok(_), _) => Error::transient("the target was content before the end"),
+            (Err(answer), e) => Error::transient(format!(
+                "the connection to {} broke after {} bytes: {}",
+                self.connection.peer,
+                self.sent.0,
+                e.unwrap_or(&answer)
+            )),
+        }
+    }
+}
+
+fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
+    let found = (host, settings.port).to_socket_addrs();
+    let found = found.map_err(|e| Error::io("cannot resolve the name", &e))?;
+    let mut last = Error::transient("the name has no address");
+    for address in found {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => {
+                last = Error::transient(format!(
+                    "{address}: {e}; is Prepare of the target done, is common.seed-port the same there, and does a firewall let it \
+                     through?"
+                ));
+            }
+        }
+    }
+    Err(last)
+}
+
+fn read_answer(
+    connection: &mut Connection,
+    settings: &Settings,
+    own: &str,
+    theirs: &str,
+) -> io::Result<Answer> {
+    let mut magic = [0; MAGIC.len()];
+    connection.read_exact(&mut magic)?;
+    if magic != MAGIC {
+        return Err(hello::invalid("the target speaks something else".into()));
+    }
+    let (body, proof) = hello::read(connection)?;
+    if !hello::proven(&settings.secret, From::Listener, own, theirs, &body, &proof) {
+        return Err(hello::invalid(
+            "common.seed-secret is not the same on both hosts".into(),
+        ));
+    }
+    hello::parse(&body)
+}
+
+fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<Outgoing> {
+    let settings_tls = settings.tls.use_ssl;
+    let fail = |e: &io::Error| match is_timeout(e) {
+        true => Error::transient("no answer to the hello within 5 s"),
+        // So rustls tells of certificates, and of peers without TLS.
+        false if e.kind() == ErrorKind::InvalidData && settings_tls => {
+            Error::permanent(format!("TLS: {e} (socat-ssl-cert-file, socat-ssl-ca-file)"))
+        }
+        false => Error::transient(format!("hello: {e}")),
+    };
+    connection.read_within(Some(HELLO)).map_err(|e| fail(&e))?;
+    connection.write_within(HELLO).map_err(|e| fail(&e))?;
+    // A listener that takes bare streams too must not speak to a bare sender, which never reads and would reset the
+    // connection at its end for that. So who cannot be one begins.
+    let begins = why_not_bare(&settings).is_some();
+    if begins {
+        let begun = connection
+            .write_all(&MAGIC)
+            .and_then(|()| connection.flush());
+        begun.map_err(|e| fail(&e))?;
+    }
+    let mut magic = [0; MAGIC.len()];
+    match connection.read_exact(&mut magic) {
+        Ok(()) if magic == MAGIC => {}
+        Ok(()) => return Err(Error::permanent("something else listens there")),
+        Err(e) if is_timeout(&e) => return bare(connection, settings),
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            return Err(Error::transient(
+                "hello: the target closed the connection: its log says why",
+            ));
+        }
+        Err(e) => return Err(fail(&e)),
+    }
+    let (body, _) = hello::read(&mut connection).map_err(|e| fail(&e))?;
+    let greeting: Greeting = hello::parse(&body).map_err(|e| fail(&e))?;
+    if greeting.version != VERSION {
+        return Err(Error::permanent(format!(
+            "the target speaks version {} of the seed stream and this agent {VERSION}: use the same release on both hosts",
+            greeting.version
+        )));
+    }
+    if greeting.secret && settings.secret.is_empty() {
+        return Err(Error::permanent(
+            "the target wants a proof of common.seed-secret, and none is set here",
+        ));
+    }
+    let own = hello::nonce()?;
+    let offer = Offer {
+        version: VERSION,
+        seed: settings.seed,
+        method: settings.method.clone(),
+        compression: hello::word(settings.compression).into(),
+        nonce: own.clone(),
+        notes: notes.into(),
+    };
+    let body = hello::body(&offer)?;
+    let proof = hello::prove(&settings.secret, From::Sender, &greeting.nonce, &own, &body);
+    let written = match begins {
+        true => hello::write_rest(&mut connection, &body, &proof),
+        false => hello::write(&mut connection, &body, &proof),
+    };
+    written.map_err(|e| fail(&e))?;
+    let answer = read_answer(&mut connection, &settings, &own, &greeting.nonce);
+    let answer = answer.map_err(|e| match e.kind() {
+        ErrorKind::InvalidData => Error::permanent(e.to_string()),
+        _ => fail(&e),
+    })?;
+    if !answer.ok {
+        return Err(Error::permanent(answer.reason));
+    }
+    let encoder = Encoder::new(settings.compression, !connection.sealed());
+    let alive = Duration::from_millis(greeting.idle_ms).min(settings.idle) / 3;
+    Ok(Outgoing {
+        session: Some(Session {
+            encoder: encoder.map_err(|e| Error::io("seed stream", &e))?,
+            nonces: (own, greeting.nonce),
+            alive,
+        }),
+        connection,
+        settings,
+        begin: Instant::now(),
+        sent: (0, 0),
+    })
+}
+
+fn why_not_bare(settings: &Settings) -> Option<&'static str> {
+    if !settings.accept_raw {
+        Some("with common.accept-raw-streams = true")
+    } else if !settings.secret.is_empty() {
+        Some("without common.seed-secret, which nobody would look at")
+    } else if settings.tls.use_ssl {
+        Some("without socat-use-ssl")
+    } else {
+        None
+    }
+}
+
+/// The listener is a Go agent or socat, which never speak.
+fn bare(connection: Connection, settings: Settings) -> Result<Outgoing> {
+    if let Some(only) = why_not_bare(&settings) {
+        return Err(Error::permanent(format!(
+            "the target said no hello within 5 s: it is no agent of this kind; a bare stream is sent only {only}"
+        )));
+    }
+    log::warn!(
+        "seed stream: bare, as the Go agents do: no checksums, and nobody will say that the copy is whole"
+    );
+    Ok(Outgoing {
+        connection,
+        settings,
+        begin: Instant::now(),
+        sent: (0, 0),
+        session: None,
+    })
+}

@@ -1,0 +1,613 @@
+use super::*;
+use crate::error::{Kind, Result};
+use crate::process::Cancel;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+fn settings() -> Settings {
+    Settings {
+        seed: 7,
+        method: "Xtrabackup".into(),
+        port: 0,
+        listen_address: "127.0.0.1".into(),
+        secret: Secret::default(),
+        tls: SocatTls::default(),
+        compression: Compression::None,
+        first_byte: Duration::from_secs(20),
+        idle: Duration::from_secs(20),
+        rate_limit: 0,
+        accept_raw: false,
+    }
+}
+
+/// A file of `bytes` that do not repeat soon.
+fn data(bytes: usize) -> Vec<u8> {
+    let words = (0..bytes as u32 / 4 + 1)
+        .flat_map(|i| (i.wrapping_mul(2_654_435_761) >> (i % 7)).to_be_bytes());
+    words.take(bytes).collect()
+}
+
+/// A pipe that gives these bytes.
+fn source(bytes: Vec<u8>) -> std::io::PipeReader {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    thread::spawn(move || writer.write_all(&bytes));
+    reader
+}
+
+fn scratch(name: &str) -> (std::path::PathBuf, File) {
+    let path = std::env::temp_dir().join(format!("oa-stream-{name}-{}", std::process::id()));
+    let file = File::create(&path).unwrap();
+    (path, file)
+}
+
+/// Listens with `target`; `receive` has the accepted stream.
+fn receiving<T: Send + 'static>(
+    target: Settings,
+    receive: impl FnOnce(Result<Incoming>) -> T + Send + 'static,
+) -> (u16, Cancel, thread::JoinHandle<T>) {
+    let listener = Listener::bind(target).unwrap();
+    let port = listener.address().unwrap().port();
+    let cancel = Cancel::default();
+    let end = cancel.clone();
+    let thread = thread::spawn(move || {
+        let incoming = listener.accept(&end);
+        receive(incoming)
+    });
+    (port, cancel, thread)
+}
+
+fn connect(port: u16, settings: &Settings, notes: &str) -> Result<Outgoing> {
+    let settings = Settings {
+        port,
+        ..settings.clone()
+    };
+    Outgoing::connect("127.0.0.1", settings, notes, &Cancel::default())
+}
+
+/// A whole transfer; what arrived, and what the sender thinks of it.
+fn transfer(
+    name: &str,
+    target: &Settings,
+    sender: &Settings,
+    bytes: &[u8],
+) -> (Vec<u8>, Result<()>) {
+    let (path, file) = scratch(name);
+    let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        assert_eq!(
+            (incoming.notes(), incoming.is_raw()),
+            (&b"notes"[..], false)
+        );
+        let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        incoming.accept_all().unwrap();
+        n
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, sender, "notes").unwrap();
+    let mut seen = 0;
+    let sent = out
+        .send(source(bytes.to_vec()), &cancel, |n| seen = n)
+        .unwrap();
+    let result = out.finish(Ok(()), &cancel);
+    assert_eq!(
+        (sent, seen, thread.join().unwrap()),
+        (bytes.len() as u64, sent, sent)
+    );
+    let got = std::fs::read(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    (got, result)
+}
+
+#[test]
+fn all_bytes_arrive_in_every_form() {
+    let bytes = data(3_000_001);
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        for secret in ["", "s3cret"] {
+            let both = Settings {
+                compression,
+                secret: Secret::new(secret),
+                ..settings()
+            };
+            let (got, result) = transfer("forms", &both, &both, &bytes);
+            assert!(got == bytes, "{compression:?}");
+            result.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_rate_limit_is_kept() {
+    let limited = Settings {
+        rate_limit: 2_000_000,
+        ..settings()
+    };
+    let begin = Instant::now();
+    transfer("rate", &settings(), &limited, &data(1_000_000))
+        .1
+        .unwrap();
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(350), "{took:?}");
+}
+
+#[test]
+fn a_sender_is_not_content_before_the_receiver_is() {
+    let (path, file) = scratch("refused");
+    let (port, _cancel, thread) = receiving(settings(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        // The tool works on after the last byte, longer than any timer.
+        thread::sleep(Duration::from_millis(700));
+        incoming.refuse("mbstream: No space left on device");
+    });
+    let cancel = Cancel::default();
+    let short = Settings {
+        idle: Duration::from_millis(300),
+        ..settings()
+    };
+    let mut out = connect(port, &short, "").unwrap();
+    out.send(source(data(100_000)), &cancel, |_| {}).unwrap();
+    let e = out.finish(Ok(()), &cancel).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "the target: mbstream: No space left on device"
+    );
+    thread.join().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_refusal_in_the_middle_ends_the_sender_with_its_words() {
+    let (port, _cancel, thread) = receiving(settings(), |incoming| {
+        incoming.unwrap().refuse("two families");
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, &settings(), "").unwrap();
+    // It never ends by itself.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let endless = thread::spawn(move || while writer.write_all(&[1; 65536]).is_ok() {});
+    let e = out.send(reader, &cancel, |_| {}).unwrap_err();
+    assert_eq!(e.to_string(), "the target: two families");
+    thread.join().unwrap();
+    endless.join().unwrap();
+}
+
+#[test]
+fn a_bad_verdict_and_a_dead_sender_are_no_end() {
+    for how in ["verdict", "drop"] {
+        let (path, file) = scratch(how);
+        let (port, _cancel, thread) = receiving(settings(), move |incoming| {
+            incoming.unwrap().receive(file, &Cancel::default(), |_| {})
+        });
+        let cancel = Cancel::default();
+        let mut out = connect(port, &settings(), "").unwrap();
+        out.send(source(data(100_000)), &cancel, |_| {}).unwrap();
+        if how == "verdict" {
+            let e = out
+                .finish(Err("mariadb-backup: exit status 1"), &cancel)
+                .unwrap_err();
+            assert_eq!(e.to_string(), "mariadb-backup: exit status 1");
+        } else {
+            drop(out);
+        }
+        let e = thread.join().unwrap().unwrap_err().to_string();
+        let wanted = if how == "verdict" {
+            "the source failed: mariadb-backup: exit status 1"
+        } else {
+            "reset"
+        };
+        assert!(e.contains(wanted), "{how}: {e}");
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// A way between sender and receiver on which `tamper` works: it gets all bytes of the sender with their place.
+fn through(port: u16, mut tamper: impl FnMut(u64, &mut [u8]) -> bool + Send + 'static) -> u16 {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = proxy.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut sender = proxy.accept().unwrap().0;
+        let mut receiver = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut back, mut forth) = (receiver.try_clone().unwrap(), sender.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut back, &mut forth));
+        let mut place = 0;
+        let mut buffer = [0; 65536];
+        while let Ok(n) = sender.read(&mut buffer) {
+            if n == 0
+                || !tamper(place, &mut buffer[..n])
+                || receiver.write_all(&buffer[..n]).is_err()
+            {
+                break;
+            }
+            place += n as u64;
+        }
+        let _ = receiver.shutdown(Shutdown::Both);
+        let _ = sender.shutdown(Shutdown::Both);
+    });
+    at
+}
+
+/// What both ends say of a transfer over such a way.
+fn over(
+    name: &str,
+    both: &Settings,
+    tamper: impl FnMut(u64, &mut [u8]) -> bool + Send + 'static,
+) -> (String, String) {
+    let (path, file) = scratch(name);
+    let (port, _cancel, thread) = receiving(both.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        let result = incoming.receive(file, &Cancel::default(), |_| {});
+        match &result {
+            Ok(_) => incoming.accept_all().unwrap(),
+            Err(e) => incoming.refuse(&e.to_string()),
+        }
+        result
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(through(port, tamper), both, "").unwrap();
+    let sent = out.send(source(data(20_000_000)), &cancel, |_| {});
+    let sent = sent.and_then(|_| out.finish(Ok(()), &cancel));
+    let got = thread.join().unwrap();
+    std::fs::remove_file(path).unwrap();
+    (sent.unwrap_err().to_string(), got.unwrap_err().to_string())
+}
+
+#[test]
+fn one_flipped_bit_is_found_and_told_to_both() {
+    let flipped = |place: u64, bytes: &mut [u8]| {
+        if (place..place + bytes.len() as u64).contains(&5_000_000) {
+            bytes[(5_000_000 - place) as usize] ^= 4;
+        }
+        true
+    };
+    let (sent, got) = over("flipped", &settings(), flipped);
+    assert!(got.contains("bytes were changed on the way"), "{got}");
+    assert!(sent.contains("bytes were changed on the way"), "{sent}");
+}
+
+#[test]
+fn a_link_that_is_cut_is_an_error_on_both_ends_though_it_looks_like_an_end() {
+    let (sent, got) = over("cut", &settings(), |place, _| place < 3_000_000);
+    assert!(got.contains("without the mark of the end"), "{got}");
+    assert!(sent.contains("broke after"), "{sent}");
+}
+
+#[test]
+fn a_dead_link_is_found_by_the_idle_timers() {
+    let both = Settings {
+        idle: Duration::from_millis(900),
+        ..settings()
+    };
+    let (sent, got) = over("dead", &both, |place, _| {
+        if place > 3_000_000 {
+            thread::sleep(Duration::from_secs(6));
+        }
+        true
+    });
+    assert!(got.contains("seed-idle-timeout"), "{got}");
+    assert!(
+        sent.contains("seed-idle-timeout") || sent.contains("broke"),
+        "{sent}"
+    );
+}
+
+#[test]
+fn a_silent_tool_is_no_dead_link_but_must_begin() {
+    let both = Settings {
+        idle: Duration::from_millis(600),
+        ..settings()
+    };
+    let (path, file) = scratch("silent");
+    let (port, _cancel, thread) = receiving(both.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        incoming.accept_all().unwrap();
+        n
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, &both, "").unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    thread::spawn(move || {
+        writer.write_all(b"a").unwrap();
+        thread::sleep(Duration::from_millis(1800)); // waits for a lock, say
+        writer.write_all(b"b").unwrap();
+    });
+    assert_eq!(out.send(reader, &cancel, |_| {}).unwrap(), 2);
+    out.finish(Ok(()), &cancel).unwrap();
+    assert_eq!(thread.join().unwrap(), 2);
+    std::fs::remove_file(path).unwrap();
+
+    let late = Settings {
+        first_byte: Duration::from_millis(400),
+        ..settings()
+    };
+    let (path, file) = scratch("late");
+    let (port, _cancel, thread) = receiving(late.clone(), move |incoming| {
+        incoming.unwrap().receive(file, &Cancel::default(), |_| {})
+    });
+    let mut out = connect(port, &settings(), "").unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let e = out.send(reader, &cancel, |_| {}).unwrap_err();
+    assert!(e.to_string().contains("broke"), "{e}");
+    let e = thread.join().unwrap().unwrap_err().to_string();
+    assert!(e.contains("seed-first-byte-timeout"), "{e}");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_cancellation_ends_both_ends_at_once() {
+    let (path, file) = scratch("cancel");
+    let end = Cancel::default();
+    let inner = end.clone();
+    let (port, _cancel, thread) = receiving(settings(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        incoming.receive(file, &inner, |_| {})
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, &settings(), "").unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let begin = Instant::now();
+    let by = cancel.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        end.cancel("test");
+        by.cancel("test");
+    });
+    assert!(
+        out.send(reader, &cancel, |_| {})
+            .unwrap_err()
+            .is_cancelled()
+    );
+    assert!(thread.join().unwrap().unwrap_err().is_cancelled());
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    std::fs::remove_file(path).unwrap();
+    // While nobody has come, as well.
+    let (_, cancel, thread) = receiving(settings(), |incoming| incoming.map(drop));
+    cancel.cancel("test");
+    assert!(thread.join().unwrap().unwrap_err().is_cancelled());
+}
+
+#[test]
+fn strangers_are_turned_away_and_the_true_one_completes() {
+    let bytes = data(500_000);
+    let target = Settings {
+        secret: Secret::new("right"),
+        ..settings()
+    };
+    let (path, file) = scratch("strangers");
+    let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        incoming.accept_all().unwrap();
+    });
+    let dial = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let silent: Vec<TcpStream> = (0..super::listener::NEWCOMERS + 20)
+        .map(|_| dial())
+        .collect();
+    let mut garbage = dial();
+    garbage.write_all(&data(100_000)).unwrap();
+    let mut http = dial();
+    http.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut half = dial();
+    half.write_all(&[&hello::MAGIC[..], &[0, 0, 0, 50], b"{"].concat())
+        .unwrap();
+    let mut bare = dial();
+    bare.write_all(b"XBSTCK01xxxxxxxx").unwrap();
+    for (other, why) in [
+        (
+            Settings {
+                secret: Secret::new("wrong"),
+                ..settings()
+            },
+            "seed-secret is not the same",
+        ),
+        (settings(), "wants a proof"),
+        (
+            Settings {
+                seed: 8,
+                ..target.clone()
+            },
+            "waits for seed 7",
+        ),
+        (
+            Settings {
+                method: "LVM".into(),
+                ..target.clone()
+            },
+            "waits for seed 7 by Xtrabackup",
+        ),
+    ] {
+        let e = connect(port, &other, "").err().unwrap();
+        assert!(e.to_string().contains(why), "{e}");
+        assert_eq!(e.kind(), Kind::Permanent, "{e}");
+    }
+    let cancel = Cancel::default();
+    let mut out = connect(port, &target, "").unwrap();
+    out.send(source(bytes.clone()), &cancel, |_| {}).unwrap();
+    out.finish(Ok(()), &cancel).unwrap();
+    thread.join().unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    std::fs::remove_file(path).unwrap();
+    drop(silent);
+}
+
+#[test]
+fn a_listener_that_does_not_know_the_secret_gets_nothing() {
+    let (port, cancel, thread) = receiving(settings(), |incoming| incoming.map(drop));
+    let sender = Settings {
+        secret: Secret::new("ours"),
+        ..settings()
+    };
+    let e = connect(port, &sender, "").err().unwrap().to_string();
+    assert!(e.contains("seed-secret is not the same"), "{e}");
+    cancel.cancel("test");
+    let _ = thread.join().unwrap();
+}
+
+/// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
+/// signed itself; `old.pem`, which has expired.
+struct Certificates(std::path::PathBuf);
+
+impl Certificates {
+    fn make(name: &str) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let dir = std::env::temp_dir().join(format!("oa-tls-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let params = |host: &str| CertificateParams::new(vec![host.to_string()]).unwrap();
+        let bundle = |file: &str, certificate: &rcgen::Certificate, key: &KeyPair| {
+            std::fs::write(dir.join(file), certificate.pem() + &key.serialize_pem()).unwrap();
+        };
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = params("ca");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        bundle("ca.pem", &ca.self_signed(&ca_key).unwrap(), &ca_key);
+        let issuer = Issuer::new(ca, ca_key);
+        for (file, host) in [
+            ("a.pem", "127.0.0.1"),
+            ("b.pem", "elsewhere.test"),
+            ("old.pem", "127.0.0.1"),
+        ] {
+            let (mut leaf, key) = (params(host), KeyPair::generate().unwrap());
+            if file == "old.pem" {
+                leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            }
+            bundle(file, &leaf.signed_by(&key, &issuer).unwrap(), &key);
+        }
+        // As `openssl req -x509` makes it: an authority, which vouches for no host.
+        let (mut own, key) = (params("fleet"), KeyPair::generate().unwrap());
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        bundle("own.pem", &own.self_signed(&key).unwrap(), &key);
+        Self(dir)
+    }
+
+    fn settings(&self, cert: &str, ca: &str) -> Settings {
+        let path = |name: &str| self.0.join(name).display().to_string();
+        let tls = SocatTls {
+            use_ssl: true,
+            ssl_cert_file: path(cert),
+            ssl_ca_file: path(ca),
+            ssl_skip_verify: ca.is_empty(),
+        };
+        Settings { tls, ..settings() }
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn tls_carries_it_for_those_who_are_known() {
+    let c = Certificates::make("good");
+    let bytes = data(3_000_000);
+    for (target, sender) in [
+        (c.settings("a.pem", "ca.pem"), c.settings("b.pem", "ca.pem")),
+        (
+            c.settings("own.pem", "own.pem"),
+            c.settings("own.pem", "own.pem"),
+        ),
+        (c.settings("b.pem", ""), c.settings("own.pem", "")),
+    ] {
+        let (got, result) = transfer("tls", &target, &sender, &bytes);
+        result.unwrap();
+        assert!(got == bytes);
+    }
+}
+
+#[test]
+fn tls_turns_the_unknown_away() {
+    let c = Certificates::make("bad");
+    let target = c.settings("a.pem", "ca.pem");
+    let (path, file) = scratch("tls-bad");
+    let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        incoming.accept_all().unwrap();
+    });
+    let plain = settings();
+    for (what, sender) in [
+        ("self-signed", c.settings("own.pem", "ca.pem")),
+        ("expired", c.settings("old.pem", "ca.pem")),
+        ("trusts another", c.settings("b.pem", "own.pem")),
+        ("in clear", plain.clone()),
+    ] {
+        let e = connect(port, &sender, "")
+            .err()
+            .unwrap_or_else(|| panic!("{what} was let in"));
+        println!("{what}: {e}");
+    }
+    let mut out = connect(port, &c.settings("b.pem", "ca.pem"), "").unwrap();
+    let cancel = Cancel::default();
+    out.send(source(data(1000)), &cancel, |_| {}).unwrap();
+    out.finish(Ok(()), &cancel).unwrap();
+    thread.join().unwrap();
+    std::fs::remove_file(path).unwrap();
+    // A target that is not the one that was asked for.
+    let (port, cancel, thread) = receiving(c.settings("b.pem", "ca.pem"), |i| i.map(drop));
+    let e = connect(port, &c.settings("a.pem", "ca.pem"), "")
+        .err()
+        .unwrap();
+    assert!(e.to_string().contains("TLS: "), "{e}");
+    assert_eq!(e.kind(), Kind::Permanent);
+    cancel.cancel("test");
+    let _ = thread.join().unwrap();
+    for (cert, ca, setting) in [
+        ("none.pem", "ca.pem", "socat-ssl-cert-file"),
+        ("a.pem", "none.pem", "socat-ssl-ca-file"),
+    ] {
+        let e = Listener::bind(c.settings(cert, ca))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(e.contains(setting) && e.contains("none.pem"), "{e}");
+    }
+}
+
+#[test]
+fn bare_streams_pass_only_where_they_are_allowed() {
+    let bytes = [b"XBSTCK01".to_vec(), data(3_000_000)].concat();
+    let raw = Settings {
+        accept_raw: true,
+        ..settings()
+    };
+    // To us.
+    let (path, file) = scratch("bare");
+    let (port, _cancel, thread) = receiving(raw.clone(), move |incoming| {
+        let mut incoming = incoming.unwrap();
+        assert!(incoming.is_raw());
+        let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
+        incoming.accept_all().unwrap();
+        n
+    });
+    let mut socat = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socat.write_all(&bytes).unwrap();
+    socat.shutdown(Shutdown::Write).unwrap(); // as socat does, which never reads our hello
+    drop(socat);
+    assert_eq!(thread.join().unwrap(), bytes.len() as u64);
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    std::fs::remove_file(path).unwrap();
+    // From us.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socat = thread::spawn(move || {
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            got.clear();
+            let mut peer = listener.accept().unwrap().0;
+            peer.read_to_end(&mut got).unwrap_or_default();
+        }
+        got
+    });
+    let e = connect(port, &settings(), "").err().unwrap().to_string();
+    assert!(e.contains("accept-raw-streams = true"), "{e}");
+    let cancel = Cancel::default();
+    let mut out = connect(port, &raw, "").unwrap();
+    assert!(out.is_raw());
+    out.send(source(bytes.clone()), &cancel, |_| {}).unwrap();
+    out.finish(Ok(()), &cancel).unwrap();
+    assert!(socat.join().unwrap() == bytes);
+}

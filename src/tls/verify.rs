@@ -1,0 +1,147 @@
+//! Who is believed: certificates that an authority in the file has signed, and those that stand in the file themselves.
+
+use super::provider;
+use crate::error::{Error, Result};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use std::sync::Arc;
+
+fn roots(known: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(known.iter().cloned());
+    Arc::new(roots)
+}
+
+fn unusable(e: impl std::fmt::Display) -> Error {
+    Error::permanent(format!("socat-ssl-ca-file: {e}"))
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    provider().signature_verification_algorithms
+}
+
+/// For a listener.
+pub(super) fn clients(known: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>> {
+    let inner = WebPkiClientVerifier::builder_with_provider(roots(&known), provider())
+        .build()
+        .map_err(unusable)?;
+    Ok(Arc::new(Clients { inner, known }))
+}
+
+/// For a sender.
+pub(super) fn servers(known: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>> {
+    let inner = WebPkiServerVerifier::builder_with_provider(roots(&known), provider())
+        .build()
+        .map_err(unusable)?;
+    Ok(Arc::new(Servers {
+        inner: Some(inner),
+        known,
+    }))
+}
+
+/// For `socat-ssl-skip-verify = true`.
+pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Servers {
+        inner: None,
+        known: Vec::new(),
+    })
+}
+
+#[derive(Debug)]
+struct Clients {
+    inner: Arc<dyn ClientCertVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[] // a client sends what it has
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        // OpenSSL makes self-signed certificates that are authorities too, which webpki takes for no one's own.
+        if self.known.iter().any(|k| k == leaf) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        self.inner.verify_client_cert(leaf, chain, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &algorithms())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct Servers {
+    /// `None`: anybody.
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        match &self.inner {
+            Some(inner) if !self.known.iter().any(|k| k == leaf) => {
+                inner.verify_server_cert(leaf, chain, name, ocsp, now)
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &algorithms())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
