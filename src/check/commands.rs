@@ -77,6 +77,7 @@ fn sudo(f: &mut Findings, launcher: &Launcher) {
         user: "",
         password: "",
         public_key: false,
+        plugin_dir: None,
     };
     match Credentials::create(&dir, &nobody, launcher) {
         Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),

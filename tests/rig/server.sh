@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # server.sh -- what mariadb.sh and mysql.sh have in common; they set $tree (name in $RIG), $server and $admin (names of the
-# programs), and settings(), which prints the my.cnf lines that only their kind of server has.
+# programs), maybe admin_options, and settings(), which prints the my.cnf lines that only their kind of server has.
 set -euo pipefail
 RIG=${RIG:-$(cd "$(dirname "$0")/../.." && pwd)/target/rig}
 self=${0##*/}
 [ $# -ge 3 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 # shellcheck disable=SC2154 # set by the script that reads this one
+[ -n "${admin_options+x}" ] || admin_options=()
 cmd=$1 port=$3 extra=${4:-/dev/null} bin=$RIG/$tree/bin root=$RIG/$tree/root/usr
 dir=$(realpath -m "$2")
 fail() { echo "$self: $*" >&2; exit 1; }
@@ -16,7 +17,7 @@ pid() {
   p=$(cat "$dir/run/pid" 2>/dev/null) && grep -qzxF -- "--defaults-file=$dir/my.cnf" "/proc/$p/cmdline" 2>/dev/null && echo "$p"
 }
 # shellcheck disable=SC2154
-answers() { pid >/dev/null && "$bin/$admin" --no-defaults -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
+answers() { pid >/dev/null && "$bin/$admin" --no-defaults "${admin_options[@]}" -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
 
 # Waits until the server answers, without limit: crash recovery may be long. False as soon as it has died.
 wait_ready() {

@@ -13,6 +13,7 @@ mod content;
 mod content_mysql;
 mod differences;
 mod json;
+mod mysql56;
 mod secrets;
 mod situations;
 mod target_state;

@@ -35,6 +35,12 @@ pub fn rig() -> PathBuf {
     fetched("mariadb", &FETCH)
 }
 
+/// The same with MySQL 5.6's.
+pub fn rig_mysql56() -> PathBuf {
+    static FETCH: Once = Once::new();
+    fetched("mysql56", &FETCH)
+}
+
 /// The same with MySQL's.
 pub fn rig_mysql() -> PathBuf {
     static FETCH: Once = Once::new();

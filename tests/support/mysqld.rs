@@ -1,7 +1,7 @@
-//! A scratch MySQL 9.7 server.
+//! Scratch MySQL servers: 9.7, and 5.6 with the clients of 9.7.
 
-use super::rig_mysql;
 use super::server::{Kind, Server};
+use super::{rig_mysql, rig_mysql56};
 use std::path::PathBuf;
 
 pub struct MysqldKind;
@@ -17,5 +17,21 @@ impl Kind for MysqldKind {
 
     fn rig() -> PathBuf {
         rig_mysql()
+    }
+}
+
+pub struct Mysql56Kind;
+
+pub type Mysql56 = Server<Mysql56Kind>;
+
+impl Kind for Mysql56Kind {
+    const SCRIPT: &str = "mysql56.sh";
+    const TOOLS: &str = "my56/bin";
+    const DUMP: &str = "mysqldump";
+    const ACCOUNT: &str = "agent-account-mysql56.sql";
+    const REPLICA_STATUS: &str = "SHOW SLAVE STATUS";
+
+    fn rig() -> PathBuf {
+        rig_mysql56()
     }
 }

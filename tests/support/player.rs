@@ -2,7 +2,7 @@
 
 use super::agent::Agent;
 use super::mariadb::{MariadbKind, REPL_PASSWORD};
-use super::mysqld::MysqldKind;
+use super::mysqld::{Mysql56Kind, MysqldKind};
 use super::server::{Kind, Server};
 use mysql::prelude::Queryable;
 use serde_json::Value;
@@ -203,5 +203,39 @@ impl Player<'_, MysqldKind> {
             db.host, db.port
         ));
         run("START REPLICA");
+    }
+}
+
+impl Player<'_, Mysql56Kind> {
+    /// 3.6 with the v2 server's own statements.
+    pub fn connect(&self, gtid: bool) {
+        let meta = self.metadata();
+        let mut conn = self.target_db.root();
+        let mut run = |s: &str| conn.query_drop(s).unwrap_or_else(|e| panic!("{s}: {e}"));
+        run("CHANGE MASTER TO MASTER_HOST = '_'");
+        run("RESET SLAVE ALL");
+        run("RESET MASTER");
+        let executed = meta["GtidExecuted"].as_str().expect("GtidExecuted");
+        if !executed.is_empty() {
+            run(&format!("SET GLOBAL gtid_purged = '{executed}'"));
+        }
+        let place = if gtid {
+            "MASTER_AUTO_POSITION = 1".to_string()
+        } else {
+            format!(
+                "MASTER_LOG_FILE = '{}', MASTER_LOG_POS = {}, MASTER_AUTO_POSITION = 0",
+                meta["LogFile"].as_str().expect("LogFile"),
+                meta["LogPos"]
+            )
+        };
+        let db = self.source_db;
+        run(&format!(
+            "CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, {place}",
+            db.host, db.port
+        ));
+        run(&format!(
+            "CHANGE MASTER TO MASTER_USER = 'repl', MASTER_PASSWORD = '{REPL_PASSWORD}'"
+        ));
+        run("START SLAVE");
     }
 }

@@ -6,8 +6,8 @@ use crate::conduct::sql::Db;
 use crate::error::Result;
 use crate::mysql::Version;
 
-/// The oldest version with channels and all the statements that are used.
-const OLDEST: Version = Version(5, 7, 6);
+/// The oldest version with all the statements that are used.
+const OLDEST: Version = Version(5, 6, 5);
 /// Bytes that MySQL takes of a replication password; more is ERROR 3056, and only after the load.
 const PASSWORD: usize = 32;
 
@@ -25,7 +25,7 @@ pub(super) fn check(
     for db in [&*source, &*target] {
         if db.server.version < OLDEST {
             f.problem(format!(
-                "MySQL {} is too old: 5.7 or later is needed",
+                "MySQL {} is too old: 5.6.5 or later is needed",
                 db.server.version
             ));
         }

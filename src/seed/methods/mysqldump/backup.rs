@@ -46,6 +46,7 @@ impl Mysqldump {
         let facts = ctx.interruptible(move || this.check_source(&from))?;
         ctx.progress().expect(facts.bytes);
 
+        let program = self.launcher.find(facts.server.dump_tools())?;
         let login = Login {
             host: &source.host,
             port: source.port,
@@ -53,6 +54,7 @@ impl Mysqldump {
             user: &source.user,
             password: source.password.reveal(),
             public_key: facts.server.flavour == Flavour::MySql,
+            plugin_dir: crate::mysql::old_logins(&program, facts.server),
         };
         let credentials =
             Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
@@ -62,7 +64,6 @@ impl Mysqldump {
                 "mysqldump.addtional-opts: {option} is set by the agent itself and was dropped"
             );
         }
-        let program = self.launcher.find(facts.server.dump_tools())?;
         let mut cmd = self.launcher.command(&program);
         let tool_version = self.tool_version(&program)?;
         cmd.args(options::dump_arguments(

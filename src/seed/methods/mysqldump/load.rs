@@ -68,6 +68,7 @@ impl<'a> Load<'a> {
         server: Server,
     ) -> Result<Self> {
         let mysql = &config.mysql;
+        let program = launcher.find(server.client_tools())?;
         let login = Login {
             host: &mysql.host,
             port: mysql.port,
@@ -75,12 +76,13 @@ impl<'a> Load<'a> {
             user: &mysql.user,
             password: mysql.password.reveal(),
             public_key: server.flavour == Flavour::MySql,
+            plugin_dir: crate::mysql::old_logins(&program, server),
         };
         Ok(Self {
             ctx,
             config,
             launcher,
-            program: launcher.find(server.client_tools())?,
+            program,
             credentials: Credentials::create(&config.common.state_dir, &login, launcher)?,
             stop: Cancel::default(),
             fed: Arc::default(),
