@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
 use crate::orchestrator::{Client, Heartbeat, Intervals, Pulse, Registration};
 use crate::process::{Cancel, Credentials};
+use crate::seed::datadir::{self, Journals};
 use crate::seed::engine::Engine;
 use crate::seed::methods::{self, Enabled};
 use crate::seed::record::Store;
@@ -61,6 +62,7 @@ pub fn serve(file: &Path) -> Result<()> {
         methods.clone(),
         config.common.seed_orphan_timeout,
     )?;
+    recover(&config);
     let token = Token::generate()?;
     if !config.common.token_hint_file.is_empty()
         && let Err(e) = token.write_hint(&config.common.token_hint_file)
@@ -113,6 +115,17 @@ pub fn serve(file: &Path) -> Result<()> {
     gate.close(GATE_STOP);
     log::info!("stopped");
     Ok(())
+}
+
+/// Rolls back a swap of the data directory in which an agent was killed, before anybody can ask for anything. A failure keeps
+/// the marker, and with it MySQL from being started through this agent, but must not keep the agent from telling of it.
+fn recover(config: &Arc<Config>) {
+    let journals = Journals::new(&config.common.state_dir);
+    match datadir::recover_at_start(&journals, &datadir::Host::at_start(config)) {
+        Ok(None) => {}
+        Ok(Some(done)) => log::warn!("{done}"),
+        Err(e) => log::error!("{e}"),
+    }
 }
 
 /// `state-dir`, or a directory in `backup-dir` where the default place cannot be used.

@@ -4,6 +4,7 @@ use super::{Api, reply, seed};
 use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::process::run_operator_command;
+use crate::seed::datadir::{Journals, mysql_start_refused};
 
 /// The custom command that orchestrator calls at the end of a seed.
 pub(super) const POST_SEED: &str = "post-seed-command";
@@ -11,6 +12,11 @@ pub(super) const POST_SEED: &str = "post-seed-command";
 impl Api {
     /// Starts or stops MySQL. The answer is the host's data after it, because orchestrator stores what it gets (2.3).
     pub(super) fn service(&self, start: bool) -> Result<Response> {
+        if start
+            && let Some(reason) = mysql_start_refused(&Journals::new(&self.config.common.state_dir))
+        {
+            return Err(Error::permanent(format!("MySQL is not started: {reason}")));
+        }
         let mysql = &self.config.mysql;
         let line = if start {
             &mysql.service_start_command

@@ -78,6 +78,7 @@ fn sudo(f: &mut Findings, launcher: &Launcher) {
         password: "",
         public_key: false,
         plugin_dir: None,
+        server: None,
     };
     match Credentials::create(&dir, &nobody, launcher) {
         Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),

@@ -159,13 +159,13 @@ impl<'a> Drive<'a> {
         Ok(wrong)
     }
 
-    /// True if the target's server serves its old data until the new ones are whole. It need not stop replicating for that.
+    /// True if the target's server serves its old data until the new ones are whole: its replication need not be given up.
     fn physical(&self) -> bool {
         self.plan.method.backup_to_datadir()
     }
 
     fn pause_replication(&mut self) -> Result<()> {
-        if self.plan.channels.is_empty() || self.physical() {
+        if self.plan.channels.is_empty() {
             return Ok(());
         }
         let mut target = self.target()?;

@@ -9,9 +9,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Total memory in bytes (`MemTotal` of /proc/meminfo), 0 if it cannot be read.
 pub fn memory_total() -> u64 {
+    meminfo("MemTotal:")
+}
+
+/// Memory in bytes that programs can have without swapping (`MemAvailable` of /proc/meminfo), 0 if it cannot be read.
+pub fn memory_available() -> u64 {
+    meminfo("MemAvailable:")
+}
+
+fn meminfo(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text.lines().find_map(|l| {
-        l.strip_prefix("MemTotal:")?
+        l.strip_prefix(name)?
             .trim()
             .strip_suffix("kB")?
             .trim()

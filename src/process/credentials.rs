@@ -25,6 +25,8 @@ pub struct Login<'a> {
     pub public_key: bool,
     /// Where the client finds ways of login that it has not built in.
     pub plugin_dir: Option<PathBuf>,
+    /// For a tool that reads the server's files: the server's own my.cnf, if it is named, and its data directory.
+    pub server: Option<(String, PathBuf)>,
 }
 
 /// The file; dropping it deletes it.
@@ -131,13 +133,13 @@ fn option_file(login: &Login) -> Result<String> {
     };
     let place = if login.socket.is_empty() {
         format!(
-            "protocol=tcp\nhost={}\nport={}\n",
+            "loose-protocol=tcp\nhost={}\nport={}\n",
             quote("mysql.host", login.host)?,
             login.port
         )
     } else {
         format!(
-            "protocol=socket\nsocket={}\n",
+            "loose-protocol=socket\nsocket={}\n",
             quote("mysql.socket", login.socket)?
         )
     };
@@ -154,9 +156,23 @@ fn option_file(login: &Login) -> Result<String> {
         None => String::new(),
     };
     let user = quote("mysql.user", login.user)?;
+    let password = quote("mysql.password", login.password)?;
+    // What comes later counts.
+    let (before, after) = match &login.server {
+        None => (String::new(), String::new()),
+        Some((file, datadir)) => (
+            match file.as_str() {
+                "" => String::new(),
+                file => format!("!include {file}\n"),
+            },
+            format!(
+                "[mysqld]\ndatadir={}\n",
+                quote("datadir", &datadir.to_string_lossy())?
+            ),
+        ),
+    };
     Ok(format!(
-        "[client]\n{place}{key}{plugins}user={user}\npassword={}\n",
-        quote("mysql.password", login.password)?
+        "{before}[client]\n{place}{key}{plugins}user={user}\npassword={password}\n{after}"
     ))
 }
 
@@ -176,6 +192,7 @@ mod tests {
             password: "p\"\\#x",
             public_key: false,
             plugin_dir: None,
+            server: None,
         };
         let c = Credentials::create(&dir, &login, &Launcher::default()).unwrap();
         assert_eq!(
@@ -185,7 +202,7 @@ mod tests {
         let text = std::fs::read_to_string(c.path()).unwrap();
         assert_eq!(
             text,
-            "[client]\nprotocol=tcp\nhost=\"db1\"\nport=3307\nuser=\"a\"\npassword=\"p\\\"\\\\#x\"\n"
+            "[client]\nloose-protocol=tcp\nhost=\"db1\"\nport=3307\nuser=\"a\"\npassword=\"p\\\"\\\\#x\"\n"
         );
         let path = c.path().to_path_buf();
         drop(c);
@@ -206,9 +223,10 @@ mod tests {
             password: "",
             public_key: true,
             plugin_dir: Some("/opt/my sql/plugin".into()),
+            server: Some(("/etc/my 1.cnf".into(), "/data/my sql".into())),
         };
         assert!(option_file(&login).unwrap().contains(
-            "protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\nplugin-dir=\"/opt/my sql/plugin\"\n"
+            "loose-protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\nplugin-dir=\"/opt/my sql/plugin\"\n"
         ));
         assert!(
             option_file(&Login {

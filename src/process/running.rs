@@ -114,6 +114,12 @@ impl Running {
         self.child.stdin.take()
     }
 
+    /// The last 8 KiB of its standard error so far.
+    pub fn words(&self) -> String {
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<u8>>()).into_owned()
+    }
+
     /// Ready once the tool itself has ended (it is not reaped yet).
     pub fn exited(&self) -> &Receiver<()> {
         &self.exited

@@ -43,7 +43,7 @@ pub use proof::{Proven, proof_start};
 pub use service::{Host, Surroundings, start_and_wait};
 pub use staging::{Room, Staged, room};
 pub use swap::{swap, wipe};
-pub use tidy::{discard_old, keep_old, remove};
+pub use tidy::{discard_new, discard_old, keep_old, remove};
 pub use undo::{mysql_start_refused, recover_at_start, unfinished};
 
 /// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.

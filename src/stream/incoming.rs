@@ -65,7 +65,7 @@ impl Incoming {
         }
     }
 
-    /// Passes everything to `sink` and closes that. `progress` is told the bytes so far. Ok with their number means: the end
+    /// Tells the sender to begin, passes everything to `sink` and closes that. Until then the sender waits without limit. `progress` is told the bytes so far. Ok with their number means: the end
     /// was seen, totals and checksums agree, and the sender's tool has ended well; of a bare stream only that it ended.
     ///
     /// # Errors
@@ -77,6 +77,9 @@ impl Incoming {
         mut progress: impl FnMut(u64),
     ) -> Result<u64> {
         self.connection.watch(cancel)?;
+        self.answer(false, true, "")
+            .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
+        self.begin = Instant::now();
         // No pipe, or none of this size for this user: it goes on as it is.
         let _ = pipe::enlarge(sink.as_fd(), PIPE);
         let result = match &self.kind {
@@ -210,7 +213,7 @@ impl Incoming {
     /// # Errors
     /// If the answer cannot be sent: the sender then counts this as a failure.
     pub fn accept_all(mut self) -> Result<()> {
-        self.answer(true, "")
+        self.answer(true, true, "")
             .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
         self.connection.close(Duration::from_secs(10));
         Ok(())
@@ -218,22 +221,18 @@ impl Incoming {
 
     /// Answers why not, at any moment: the sender stops and shows it. What cannot be told is seen by the reset.
     pub fn refuse(mut self, reason: &str) {
-        match self.answer(false, reason) {
+        match self.answer(true, false, reason) {
             Ok(()) => self.connection.close(Duration::from_secs(3)),
             Err(e) => log::debug!("answer to {}: {e}", self.connection.peer),
         }
     }
 
-    fn answer(&mut self, ok: bool, reason: &str) -> io::Result<()> {
+    fn answer(&mut self, last: bool, ok: bool, reason: &str) -> io::Result<()> {
         let Kind::Framed { nonces, .. } = &self.kind else {
             return Ok(()); // nobody listens
         };
         let reason: String = reason.chars().take(2000).collect();
-        let answer = Answer {
-            last: true,
-            ok,
-            reason,
-        };
+        let answer = Answer { last, ok, reason };
         let body = hello::body(&answer).map_err(io::Error::other)?;
         let (theirs, ours) = nonces;
         let proof = hello::prove(&self.settings.secret, From::Listener, theirs, ours, &body);

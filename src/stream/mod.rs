@@ -9,6 +9,7 @@
 //!   hello: version, nonce, timers           ->
 //!                                           <-         hello: version, seed, method, compression, nonce, notes; proof
 //!   reply: yes, or no and why; proof        ->
+//!   ready, when it has made room            ->
 //!                                           <-         frames: data, alive, ..., end with totals and the tool's verdict
 //!   answer: whole and on disk, or why not   ->
 //! ```

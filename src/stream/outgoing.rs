@@ -346,6 +346,15 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
     if !answer.ok {
         return Err(Error::permanent(answer.reason));
     }
+    // It may have to make room first, which takes as long as it takes.
+    let ready = connection
+        .read_within(None)
+        .and_then(|()| read_answer(&mut connection, &settings, &own, &greeting.nonce));
+    match ready {
+        Ok(ready) if ready.ok => {}
+        Ok(ready) => return Err(Error::permanent(format!("the target: {}", ready.reason))),
+        Err(e) => return Err(Error::transient(format!("the target was not ready: {e}"))),
+    }
     let encoder = Encoder::new(settings.compression, !connection.sealed());
     let alive = Duration::from_millis(greeting.idle_ms).min(settings.idle) / 3;
     Ok(Outgoing {

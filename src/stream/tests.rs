@@ -159,17 +159,32 @@ fn a_sender_is_not_content_before_the_receiver_is() {
 }
 
 #[test]
-fn a_refusal_in_the_middle_ends_the_sender_with_its_words() {
+fn a_refusal_before_and_in_the_middle_ends_the_sender_with_its_words() {
     let (port, _cancel, thread) = receiving(settings(), |incoming| {
         incoming.unwrap().refuse("two families");
+    });
+    let e = connect(port, &settings(), "").err().unwrap().to_string();
+    assert!(e.ends_with("the target: two families"), "{e}");
+    thread.join().unwrap();
+
+    let (port, _cancel, thread) = receiving(settings(), |incoming| {
+        let mut incoming = incoming.unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let e = incoming
+            .receive(full, &Cancel::default(), |_| {})
+            .unwrap_err();
+        incoming.refuse(&e.to_string());
     });
     let cancel = Cancel::default();
     let mut out = connect(port, &settings(), "").unwrap();
     // It never ends by itself.
     let (reader, mut writer) = std::io::pipe().unwrap();
     let endless = thread::spawn(move || while writer.write_all(&[1; 65536]).is_ok() {});
-    let e = out.send(reader, &cancel, |_| {}).unwrap_err();
-    assert_eq!(e.to_string(), "the target: two families");
+    let e = out.send(reader, &cancel, |_| {}).unwrap_err().to_string();
+    assert!(
+        e.starts_with("the target: ") && e.contains("No space left"),
+        "{e}"
+    );
     thread.join().unwrap();
     endless.join().unwrap();
 }

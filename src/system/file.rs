@@ -45,6 +45,18 @@ fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     }
 }
 
+/// Writes everything of the file system of `dir` to its disk (syncfs(2)).
+///
+/// # Errors
+/// Since Linux 5.8 also a write that failed since `dir` was opened.
+pub fn sync_file_system(dir: &File) -> io::Result<()> {
+    // SAFETY: the call takes an integer only, and the descriptor is open because `dir` is borrowed.
+    match unsafe { libc::syncfs(dir.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Takes a write lock on the whole file, as InnoDB does on its system tablespace (fcntl(2)); false if somebody has it. It
 /// belongs to the open file (F_OFD_SETLK) and ends when `file` is closed, whatever else this process does with that file.
 ///

@@ -21,15 +21,21 @@ pub struct Pair<K: Kind> {
 impl<K: Kind> Pair<K> {
     /// More lines for both my.cnf.
     pub fn start(cnf: &str) -> Self {
+        Self::start_with(cnf, &[])
+    }
+
+    /// And more lines for both agents.
+    pub fn start_with(cnf: &str, more: &[(&'static str, String)]) -> Self {
         let source_db = Server::start("127.0.0.1", cnf);
         let target_db = Server::start("127.0.0.2", cnf);
         let port = free_port("127.0.0.1");
         let agent = |db: &Server<K>| {
             // The name under which it registers is the name under which `seed` is told of it.
-            let lines = vec![
+            let mut lines = vec![
                 ("common", format!("hostname = {:?}", db.host)),
                 ("common", "poll-interval = \"1s\"".into()), // to notice soon that a new `seed` listens
             ];
+            lines.extend_from_slice(more);
             let changes = Changes {
                 lines,
                 agents_port: port,

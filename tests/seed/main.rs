@@ -17,3 +17,4 @@ mod mysql56;
 mod secrets;
 mod situations;
 mod target_state;
+mod xtrabackup;

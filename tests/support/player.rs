@@ -80,20 +80,30 @@ impl<K: Kind> Player<'_, K> {
         self.must_complete(self.source, "Prepare");
     }
 
+    /// The agent that copies (3.2).
+    pub fn backup_side(&self) -> &Agent {
+        match self.method {
+            "Xtrabackup" | "LVM" => self.source,
+            _ => self.target,
+        }
+    }
+
     pub fn start_backup(&self) {
-        let db = self.source_db;
+        // 8.17: the other host, and always the source's port.
+        let host = match self.method {
+            "Xtrabackup" | "LVM" => &self.target_db.host,
+            _ => &self.source_db.host,
+        };
+        let (id, method, port) = (self.id, self.method, self.source_db.port);
         Player::start(
-            self.target,
-            &format!(
-                "/api/backup/{}/{}/{}/{}",
-                self.id, self.method, db.host, db.port
-            ),
+            self.backup_side(),
+            &format!("/api/backup/{id}/{method}/{host}/{port}"),
         );
     }
 
     pub fn backup(&self) {
         self.start_backup();
-        self.must_complete(self.target, "Backup");
+        self.must_complete(self.backup_side(), "Backup");
     }
 
     pub fn start_restore(&self) {

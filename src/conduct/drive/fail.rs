@@ -99,25 +99,13 @@ impl Drive<'_> {
         let at = self.metadata.as_ref();
         let at = at.map_or(String::new(), |m| format!(". {}", coordinates(m)));
         let (state, text) = match self.reached {
-            Reached::Nothing if self.physical() && self.called.contains(&Side::Target) => {
+            Reached::Nothing | Reached::Paused
+                if self.physical() && self.called.contains(&Side::Target) =>
+            {
                 return self.physical_state();
             }
             Reached::Nothing => (Target::Untouched, "nothing on the target was touched"),
-            Reached::Paused => match self
-                .target()
-                .and_then(|mut t| replicate::resume(&mut t, &self.plan.channels))
-            {
-                Ok(()) => (
-                    Target::Untouched,
-                    "the target's data are untouched; its replication is as it was",
-                ),
-                Err(e) => {
-                    let text = format!(
-                        "the target's data are untouched; its replication is stopped: start it again by hand ({e})"
-                    );
-                    return (Target::ReplicationStopped, text);
-                }
-            },
+            Reached::Paused => return self.resumed(),
             Reached::GivenUp => (
                 Target::ReplicationGivenUp,
                 "the target's data are untouched, but its replication is given up, at least in part: connect it again by hand, \
@@ -143,6 +131,25 @@ impl Drive<'_> {
         (state, text.to_string())
     }
 
+    /// The target's data are as they were: its replication goes on.
+    fn resumed(&self) -> (Target, String) {
+        let resumed = self
+            .target()
+            .and_then(|mut t| replicate::resume(&mut t, &self.plan.channels));
+        match resumed {
+            Ok(()) => (
+                Target::Untouched,
+                "the target's data are untouched; its replication is as it was".into(),
+            ),
+            Err(e) => (
+                Target::ReplicationStopped,
+                format!(
+                    "the target's data are untouched; its replication is stopped: start it again by hand ({e})"
+                ),
+            ),
+        }
+    }
+
     /// The same while a physical method is at work, of which only the target's agent knows how far it came.
     fn physical_state(&self) -> (Target, String) {
         let stage = match self.stage {
@@ -151,6 +158,7 @@ impl Drive<'_> {
         };
         let asked = self.agents.target.stage_state(self.options.seed_id, stage);
         let (state, text) = match asked.as_ref().map(|s| s.target_data) {
+            Ok(Some(Load::Untouched)) if self.reached == Reached::Paused => return self.resumed(),
             Ok(Some(Load::Untouched)) => (
                 Target::Untouched,
                 "the target's data are as they were before the seed",

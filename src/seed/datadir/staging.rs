@@ -139,6 +139,7 @@ impl Staged {
             journals.write(&journal)?; // before the other seed's directory, with the copy of it, goes
         }
         tidy::remove_others(facts, &staged)?;
+        tidy::remove_trash(facts, &staged)?;
         for dir in [
             staged.new_dir(),
             staged.old_dir(),

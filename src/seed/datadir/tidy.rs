@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Old data that are kept for ever lie in `<staging>/kept-<seed>`.
 const KEPT: &str = "kept-";
+/// What is being deleted.
+const TRASH: &str = ".orchestrator-agent-trash-";
 /// A larger file is cut down by this much at a time.
 const STEP: u64 = 256 << 20;
 /// Pause after each step.
@@ -25,9 +27,40 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Cancelled; what cannot be deleted.
 pub fn discard_old(facts: &Facts, staged: &Staged, cancel: &Cancel) -> Result<()> {
     for outside in &facts.outside {
-        slowly(&staged.aside(outside), cancel)?;
+        discard(&staged.aside(outside), cancel)?;
     }
-    slowly(&staged.old_dir(), cancel)
+    discard(&staged.old_dir(), cancel)
+}
+
+/// Deletes a staged copy that is of no use, in small steps: for a thread in the background, as [`discard_old`]. The staging
+/// directory itself stays. May be repeated.
+///
+/// # Errors
+/// What cannot be deleted.
+pub fn discard_new(staged: &Staged) -> Result<()> {
+    discard(&staged.new_dir(), &Cancel::default())
+}
+
+/// Deletes a directory under a name of its own: whoever makes a new one in its place meanwhile loses nothing.
+fn discard(dir: &Path, cancel: &Cancel) -> Result<()> {
+    let name = crate::host::random_hex(8).map_err(|e| Error::io("/dev/urandom", &e))?;
+    let trash = dir.with_file_name(format!("{TRASH}{name}"));
+    match crate::system::file::rename_new(dir, &trash) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(|e| Error::io(dir.display(), &e))?,
+    }
+    slowly(&trash, cancel)
+}
+
+/// Removes what an agent that was stopped had not deleted yet.
+pub(super) fn remove_trash(facts: &Facts, staged: &Staged) -> Result<()> {
+    let beside = facts.outside.iter().map(|o| o.dir.clone());
+    for dir in beside.chain([staged.dir.clone()]) {
+        for name in names_in(&dir)?.iter().filter(|n| n.starts_with(TRASH)) {
+            remove_tree(&dir.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the old data of a swap that is done (`keep-old-data = "forever"`) and returns where.
@@ -154,6 +187,33 @@ fn slowly(path: &Path, cancel: &Cancel) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_made_anew_meanwhile_is_not_deleted() {
+        let d = std::env::temp_dir().join(format!("oa-discard-{}", std::process::id()));
+        let old = d.join("old");
+        std::fs::create_dir_all(&old).unwrap();
+        File::create(old.join("ibdata1"))
+            .unwrap()
+            .set_len(6 * STEP)
+            .unwrap(); // sparse
+        let (of, end) = (old.clone(), Cancel::default());
+        let cancel = end.clone();
+        let thread = std::thread::spawn(move || discard(&of, &cancel));
+        while old.exists() {
+            std::thread::yield_now();
+        }
+        std::fs::create_dir(&old).unwrap();
+        std::fs::write(old.join("ibdata1"), "new").unwrap();
+        thread.join().unwrap().unwrap();
+        assert_eq!(std::fs::read(old.join("ibdata1")).unwrap(), b"new");
+        assert_eq!(names_in(&d).unwrap(), ["old"]);
+        end.cancel("test");
+        assert!(discard(&old, &end).unwrap_err().is_cancelled());
+        assert!(names_in(&d).unwrap()[0].starts_with(TRASH));
+        discard(&d.join("none"), &end).unwrap();
+        std::fs::remove_dir_all(&d).unwrap();
+    }
 
     #[test]
     fn large_files_go_in_steps_and_a_cancellation_stops_it() {

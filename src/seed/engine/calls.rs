@@ -3,6 +3,7 @@
 use super::{Engine, State};
 use crate::error::{Error, Result};
 use crate::seed::coordinates::Coordinates;
+use crate::seed::methods::Prepared;
 use crate::seed::methods::SeedMethod;
 use crate::seed::record::{Load, Peer, Seed, partial_note};
 use crate::seed::vocabulary::{Method, Side, Stage, Status};
@@ -162,7 +163,7 @@ impl Engine {
             state,
             id,
             Stage::Backup,
-            Box::new(move |ctx| implementation.backup(ctx)),
+            Box::new(move |ctx| implementation.backup(ctx).map(Prepared::from)),
         )
     }
 
@@ -194,7 +195,7 @@ impl Engine {
             state,
             id,
             Stage::Restore,
-            Box::new(move |ctx| implementation.restore(ctx)),
+            Box::new(move |ctx| implementation.restore(ctx).map(Prepared::from)),
         )
     }
 
@@ -230,7 +231,7 @@ impl Engine {
             state,
             id,
             Stage::Cleanup,
-            Box::new(move |ctx| implementation.cleanup(ctx, side)),
+            Box::new(move |ctx| implementation.cleanup(ctx, side).map(Prepared::from)),
         )
     }
 

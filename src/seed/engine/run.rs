@@ -7,6 +7,7 @@ use crate::host::proc::ProcessId;
 use crate::process::Cancel;
 use crate::process::signal_group;
 use crate::seed::context::{Context, Progress};
+use crate::seed::methods::Prepared;
 use crate::seed::record::partial_note;
 use crate::seed::vocabulary::{Stage, Status};
 use crate::system::process::Signal;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How long a stage waits for the one before it to end: more than an abort may take.
 const PREDECESSOR: Duration = Duration::from_secs(60);
 
-pub(super) type Job = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
+pub(super) type Job = Box<dyn FnOnce(&Context) -> Result<Prepared> + Send>;
 
 impl Engine {
     /// Registers the stage as Running, durably and before the caller answers (3.8.2), and starts its thread.
@@ -92,7 +93,7 @@ impl Engine {
         Ok(Started::Now)
     }
 
-    fn run_job(&self, ctx: &Context, job: Job) -> Result<String> {
+    fn run_job(&self, ctx: &Context, job: Job) -> Result<Prepared> {
         ctx.cancel.check()?;
         let settling = self.settling(); // who puts settings back now is done before this stage changes any
         if ctx.stage == Stage::Prepare {
@@ -120,7 +121,12 @@ impl Engine {
 
     /// Records how a run ended. `before` is the run that it waited for in vain: it is the one at work then, or a third run
     /// would begin beside it.
-    fn finish(&self, ctx: &Context, result: Result<String>, before: Option<Work>) {
+    fn finish(&self, ctx: &Context, result: Result<Prepared>, before: Option<Work>) {
+        let (result, reception) = match result {
+            Ok(done) => (Ok(done.text), done.reception),
+            Err(e) => (Err(e), None),
+        };
+        let mut completed = false;
         let mut state = self.lock();
         if state.work.as_ref().is_some_and(|w| w.run == ctx.run) {
             state.work = before.filter(Work::is_live);
@@ -157,13 +163,22 @@ impl Engine {
             if ours {
                 seed.tools.clear();
                 seed.set(ctx.stage, status, &text);
+                completed = status == Status::Completed;
             }
             match status {
                 Status::Error => log::error!("seed {} {}: {text}", ctx.seed_id, ctx.stage),
                 _ => log::info!("seed {} {}: {text}", ctx.seed_id, ctx.stage),
             }
         }
-        if let Err(e) = self.persist(state) {
+        // The port is bound already, so nobody comes too early.
+        let written = match reception.filter(|_| completed) {
+            None => self.persist(state),
+            Some(reception) => {
+                let job = Box::new(move |ctx: &Context| reception(ctx).map(Prepared::from));
+                self.start(state, ctx.seed_id, Stage::Backup, job).map(drop)
+            }
+        };
+        if let Err(e) = written {
             log::error!("{e}; the state of seed {} is in memory only", ctx.seed_id);
         }
     }

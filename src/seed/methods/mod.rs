@@ -2,7 +2,9 @@
 //! owns repetition, abort, the record and panics.
 
 pub mod mysqldump;
+mod operators;
 pub mod target_server;
+pub mod xtrabackup;
 
 use super::context::Context;
 use super::record::Seed;
@@ -10,6 +12,26 @@ use super::vocabulary::{Method, Side};
 use crate::config::Config;
 use crate::error::Result;
 use std::sync::Arc;
+
+/// What follows a Prepare that is completed: the work of a target that is sent its copy. It is this host's Backup.
+pub type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
+
+/// A Prepare that is completed.
+pub struct Prepared {
+    /// The stage's Details.
+    pub text: String,
+    /// Begins at once, in a thread of its own. Dropped, it gives back what it holds.
+    pub reception: Option<Reception>,
+}
+
+impl<T: Into<String>> From<T> for Prepared {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            reception: None,
+        }
+    }
+}
 
 /// One method. Every stage function may be called again for the same seed after it failed, was aborted, or (Prepare,
 /// Cleanup) completed; the text of an Ok becomes the stage's Details. Errors of kind Permanent will not go away by
@@ -28,9 +50,9 @@ pub trait SeedMethod: Send + Sync {
     ///
     /// # Errors
     /// What is not as it must be, with the remedy.
-    fn prepare(&self, ctx: &Context, side: Side) -> Result<String>;
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared>;
 
-    /// Copies. When it returns Ok the copy is whole and durable on this host, or acknowledged by the other one, and its
+    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is whole and durable on this host, or acknowledged by the other one, and its
     /// coordinates are in the record.
     ///
     /// # Errors
@@ -72,9 +94,11 @@ pub fn enabled(config: &Arc<Config>) -> Enabled {
     if config.mysqldump.enabled {
         methods.push(Arc::new(mysqldump::Mysqldump::new(Arc::clone(config))));
     }
+    if config.xtrabackup.enabled {
+        methods.push(Arc::new(xtrabackup::Xtrabackup::new(Arc::clone(config))));
+    }
     let not_built = [
         (Method::LVM, config.lvm.enabled, "lvm"),
-        (Method::Xtrabackup, config.xtrabackup.enabled, "xtrabackup"),
         (
             Method::ClonePlugin,
             config.clone_plugin.enabled,

@@ -55,6 +55,7 @@ impl Mysqldump {
             password: source.password.reveal(),
             public_key: facts.server.flavour == Flavour::MySql,
             plugin_dir: crate::mysql::old_logins(&program, facts.server),
+            server: None,
         };
         let credentials =
             Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;

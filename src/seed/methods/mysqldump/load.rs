@@ -77,6 +77,7 @@ impl<'a> Load<'a> {
             password: mysql.password.reveal(),
             public_key: server.flavour == Flavour::MySql,
             plugin_dir: crate::mysql::old_logins(&program, server),
+            server: None,
         };
         Ok(Self {
             ctx,

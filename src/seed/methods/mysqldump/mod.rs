@@ -7,8 +7,8 @@ mod preflight;
 mod restore;
 mod script;
 
-use super::SeedMethod;
 use super::target_server::TargetServer;
+use super::{Prepared, SeedMethod};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect};
@@ -90,11 +90,12 @@ impl SeedMethod for Mysqldump {
         result
     }
 
-    fn prepare(&self, ctx: &Context, side: Side) -> Result<String> {
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
         match side {
             Side::Source => {
                 let settings = self.config.mysql.clone();
-                ctx.interruptible(move || preflight::source(&settings))
+                let checked = ctx.interruptible(move || preflight::source(&settings));
+                checked.map(Prepared::from)
             }
             Side::Target => {
                 ctx.report("Running prepare");

@@ -84,42 +84,9 @@ pub fn incomplete(options: &[String]) -> Option<String> {
     None
 }
 
-/// The operator's options without reserved ones, which are reported. A name is what stands before `=` or white space; an
-/// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
-/// option may have its value attached (D38).
-pub fn operators(options: &[String]) -> (Vec<String>, Vec<String>) {
-    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-    let mut value_of_dropped = false;
-    for item in options {
-        let item = item.trim();
-        if item.is_empty() {
-            continue;
-        }
-        if value_of_dropped && !item.starts_with('-') {
-            value_of_dropped = false;
-            continue; // may be a password: not reported
-        }
-        let name = item
-            .split(|c: char| c == '=' || c.is_whitespace())
-            .next()
-            .unwrap_or(item);
-        let name = name.replace('_', "-");
-        let attached = |r: &&str| r.len() == 2 && !name.starts_with("--") && name.starts_with(*r);
-        if let Some(reserved) = RESERVED.iter().find(|r| **r == name || attached(r)) {
-            dropped.push((*reserved).to_string());
-            value_of_dropped = item.len() == name.len() && **reserved == name;
-            continue;
-        }
-        value_of_dropped = false;
-        // One item with a blank between option and value is two arguments for a program.
-        match item.split_once(char::is_whitespace) {
-            Some((option, value)) if item.starts_with('-') && !option.contains('=') => {
-                kept.extend([option.to_string(), value.trim().to_string()]);
-            }
-            _ => kept.push(item.to_string()),
-        }
-    }
-    (kept, dropped)
+/// The operator's options for the dump tool, and those that were dropped.
+pub fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
+    crate::seed::methods::operators::operators(options, &RESERVED)
 }
 
 /// `defaults` comes first, or the tool does not read it.
@@ -178,7 +145,7 @@ pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
 mod tests {
     use super::*;
 
-    fn run(items: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn run(items: &[&str]) -> (Vec<String>, Vec<&'static str>) {
         operators(&items.iter().map(|s| s.to_string()).collect::<Vec<_>>())
     }
 

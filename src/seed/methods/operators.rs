@@ -1,0 +1,42 @@
+//! Additional options of operators, for any tool.
+
+/// The operator's options without reserved ones, which are reported. A name is what stands before `=` or white space; an
+/// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
+/// option may have its value attached (D38).
+pub fn operators(
+    options: &[String],
+    reserved: &[&'static str],
+) -> (Vec<String>, Vec<&'static str>) {
+    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+    let mut value_of_dropped = false;
+    for item in options {
+        let item = item.trim();
+        if item.is_empty() {
+            continue;
+        }
+        if value_of_dropped && !item.starts_with('-') {
+            value_of_dropped = false;
+            continue; // may be a password: not reported
+        }
+        let name = item
+            .split(|c: char| c == '=' || c.is_whitespace())
+            .next()
+            .unwrap_or(item);
+        let name = name.replace('_', "-");
+        let attached = |r: &&str| r.len() == 2 && !name.starts_with("--") && name.starts_with(*r);
+        if let Some(found) = reserved.iter().find(|r| **r == name || attached(r)) {
+            dropped.push(*found);
+            value_of_dropped = item.len() == name.len() && **found == name;
+            continue;
+        }
+        value_of_dropped = false;
+        // One item with a blank between option and value is two arguments for a program.
+        match item.split_once(char::is_whitespace) {
+            Some((option, value)) if item.starts_with('-') && !option.contains('=') => {
+                kept.extend([option.to_string(), value.trim().to_string()]);
+            }
+            _ => kept.push(item.to_string()),
+        }
+    }
+    (kept, dropped)
+}

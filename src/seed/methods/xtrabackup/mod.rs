@@ -1,0 +1,233 @@
+//! The Xtrabackup method: the source's running server is copied by Percona's xtrabackup or mariadb-backup, whichever is its
+//! own, sent through the seed [`crate::stream`], and swapped in by [`crate::seed::datadir`] when it has been seen to start.
+//!
+//! | stage | source | target |
+//! |---|---|---|
+//! | Prepare | checks | checks, staging directory, listener |
+//! | Backup | [`send`]: tool to stream | [`receive`]: stream to tool; begins as soon as Prepare is done |
+//! | Restore | | [`restore`]: unpack, prepare, proof start, swap |
+//! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
+
+mod copy;
+pub mod options;
+mod receive;
+mod restore;
+mod send;
+pub mod tools;
+
+use super::{Prepared, SeedMethod};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::process::Launcher;
+use crate::seed::context::Context;
+use crate::seed::datadir::{self, Facts, Journals, Staged};
+use crate::seed::record::{Load, Seed};
+use crate::seed::vocabulary::{Method, Side};
+use crate::stream::{Listener, Settings};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tools::Tools;
+
+/// The method; cheap to clone.
+#[derive(Clone)]
+pub struct Xtrabackup {
+    config: Arc<Config>,
+    launcher: Launcher,
+}
+
+/// What a source says of itself before the first byte.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Notes {
+    facts: Facts,
+    identity: Identity,
+}
+
+/// Which server it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    server_id: String,
+    /// Empty on MariaDB.
+    server_uuid: String,
+}
+
+impl Xtrabackup {
+    /// By the configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        let launcher = Launcher::new(&config.common);
+        Self { config, launcher }
+    }
+
+    fn journals(&self) -> Journals {
+        Journals::new(&self.config.common.state_dir)
+    }
+
+    fn stream(&self, seed: i64) -> Settings {
+        let x = &self.config.xtrabackup;
+        Settings::new(
+            &self.config.common,
+            &x.socat,
+            x.stream_compression,
+            seed,
+            Method::Xtrabackup.as_str(),
+        )
+    }
+
+    /// The operator's options; those that were dropped are in the log.
+    fn options(&self) -> Vec<String> {
+        let (kept, dropped) = options::kept(&self.config.xtrabackup.additional_opts);
+        for option in dropped {
+            log::error!(
+                "xtrabackup.addtional-opts: {option} is set by the agent itself and was dropped"
+            );
+        }
+        kept
+    }
+
+    /// The local server's family, or `None` while it cannot be asked.
+    fn flavour(&self) -> Option<Flavour> {
+        let mut conn =
+            connect(&Endpoint::local(&self.config.mysql), Duration::from_secs(1)).ok()?;
+        Server::ask(&mut conn).ok().map(|s| s.flavour)
+    }
+
+    /// The server beside this agent; `None` if it is down.
+    fn identity(&self) -> Result<Option<Identity>> {
+        let endpoint = Endpoint::local(&self.config.mysql);
+        let mut conn = match connect(&endpoint, Duration::from_secs(5)) {
+            Ok(conn) => conn,
+            Err(e) if e.kind() == crate::error::Kind::Transient => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut value = |name: &str| info::global(&mut conn, name).map(Option::unwrap_or_default);
+        Ok(Some(Identity {
+            server_id: value("server_id")?,
+            server_uuid: value("server_uuid")?,
+        }))
+    }
+
+    /// Facts of the local data directory and tools that fit its server. Changes nothing.
+    fn look(&self, side: Side) -> Result<(Facts, Tools)> {
+        self.check_settings(side)?;
+        let facts = datadir::inspect(&self.config, side)?;
+        let tools = tools::find(&self.launcher, facts.server.flavour)?;
+        tools.fit(facts.server)?;
+        Ok((facts, tools))
+    }
+
+    fn check_settings(&self, side: Side) -> Result<()> {
+        if let Some(option) = options::incomplete(&self.config.xtrabackup.additional_opts) {
+            return Err(Error::permanent(format!(
+                "xtrabackup.addtional-opts: with {option} a copy is not whole or has no right coordinates; remove it"
+            )));
+        }
+        let mysql = &self.config.mysql;
+        for (name, line) in [
+            ("service-stop-command", &mysql.service_stop_command),
+            ("service-start-command", &mysql.service_start_command),
+        ] {
+            if side == Side::Target && line.trim().is_empty() {
+                return Err(Error::permanent(format!(
+                    "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
+        ctx.report("Running prepare");
+        let this = self.clone();
+        let (facts, tools) = ctx.interruptible(move || this.look(Side::Target))?;
+        let id = ctx.seed_id();
+        // How much the source has is known when it says hello; what is sure not to fit is refused at once.
+        datadir::room(&facts, None, self.config.mysql.datadir_swap)?;
+        let journals = self.journals();
+        let wiped = journals.read()?.is_some_and(|j| j.wiped);
+        ctx.cancel().check()?;
+        let staged = Staged::make(&facts, id, &journals)?;
+        ctx.update(|seed| {
+            seed.datadir = Some(Box::new(facts.clone()));
+            if wiped {
+                seed.load = Load::Incomplete; // since an earlier seed
+            }
+        })?;
+        let listener = Listener::bind(self.stream(id))?;
+        let at = listener.address()?;
+        let this = self.clone();
+        Ok(Prepared {
+            text: format!(
+                "Prepare completed. Listening on port {}. Waiting for backup data",
+                at.port()
+            ),
+            reception: Some(Box::new(move |ctx| {
+                this.receive(ctx, listener, &facts, &staged, &tools)
+            })),
+        })
+    }
+
+    /// The facts and the place of the staged copy, as Prepare has recorded them.
+    fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
+        let facts = seed.datadir.clone().map(|f| *f);
+        let facts = facts.ok_or_else(|| {
+            Error::permanent("the record knows no data directory of this seed: call prepare again")
+        })?;
+        let staged = Staged::of(&facts, seed.id);
+        Ok((facts, staged))
+    }
+}
+
+impl SeedMethod for Xtrabackup {
+    fn method(&self) -> Method {
+        Method::Xtrabackup
+    }
+
+    fn available(&self) -> Result<()> {
+        self.check_settings(Side::Target)?;
+        let flavours = match self.flavour() {
+            Some(f) => vec![f],
+            None => vec![Flavour::MariaDb, Flavour::MySql],
+        };
+        let mut result = Ok(());
+        for f in flavours {
+            result = tools::find(&self.launcher, f).map(drop);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
+        match side {
+            Side::Target => self.prepare_target(ctx),
+            Side::Source => {
+                ctx.report("Running prepare");
+                let this = self.clone();
+                ctx.interruptible(move || this.check_source())?;
+                Ok("Prepare completed".into())
+            }
+        }
+    }
+
+    fn backup(&self, ctx: &Context) -> Result<String> {
+        self.send(ctx)
+    }
+
+    fn restore(&self, ctx: &Context) -> Result<String> {
+        self.swap_in(ctx)
+    }
+
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
+        if side == Side::Target {
+            ctx.report("Running cleanup");
+            self.tidy(ctx)?;
+        }
+        Ok("Stage completed".into())
+    }
+
+    fn put_back(&self, _seed: &Seed) -> Result<()> {
+        Ok(()) // nothing of the server's settings is changed but by a restart
+    }
+}

@@ -1,0 +1,239 @@
+//! The target's part of the Backup: it waits for the source, unpacks what that sends into the staging directory, and answers
+//! when all of it is on the disk.
+
+use super::tools::{Tools, open_files};
+use super::{Identity, Notes, Xtrabackup, copy, options};
+use crate::error::{Error, Result};
+use crate::process::{Exit, Job, Running, run};
+use crate::seed::context::Context;
+use crate::seed::datadir::{self, Facts, Host, Room, Staged};
+use crate::seed::record::Load;
+use crate::stream::{Incoming, Listener};
+use crate::system::file::sync_file_system;
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::Arc;
+
+impl Xtrabackup {
+    /// Once for each Prepare. When it returns Ok the copy is whole and on the disk, its coordinates are recorded, and the source
+    /// was told so. After an error the staged rest is deleted in the background.
+    pub(super) fn receive(
+        &self,
+        ctx: &Context,
+        listener: Listener,
+        facts: &Facts,
+        staged: &Staged,
+        tools: &Tools,
+    ) -> Result<String> {
+        let result = self.receive_from(ctx, listener, facts, staged, tools);
+        if result.is_err() {
+            discard(staged);
+        }
+        result
+    }
+
+    fn receive_from(
+        &self,
+        ctx: &Context,
+        listener: Listener,
+        facts: &Facts,
+        staged: &Staged,
+        tools: &Tools,
+    ) -> Result<String> {
+        ctx.report("Waiting for backup data");
+        let mut incoming = listener.accept(ctx.cancel())?;
+        drop(listener);
+        let peer = incoming.peer();
+        ctx.report(&format!("Receiving from {}", peer.ip()));
+        let result = self.take(ctx, &mut incoming, facts, staged, tools);
+        match result {
+            Ok(bytes) => {
+                incoming.accept_all()?;
+                Ok(format!("Received {bytes} bytes from {}", peer.ip()))
+            }
+            Err(e) => {
+                incoming.refuse(&e.to_string());
+                Err(e)
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        ctx: &Context,
+        incoming: &mut Incoming,
+        facts: &Facts,
+        staged: &Staged,
+        tools: &Tools,
+    ) -> Result<u64> {
+        let need = self.agree(incoming, facts)?;
+        if let Some(bytes) = need {
+            ctx.progress().expect(bytes);
+        }
+        match datadir::room(facts, need, self.config.mysql.datadir_swap)? {
+            Room::TwoCopies => {}
+            Room::Wipe => {
+                log::warn!(
+                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
+                     deleted before the new ones are received",
+                    ctx.seed_id(),
+                    facts.datadir.display()
+                );
+                ctx.update(|seed| seed.load = Load::Incomplete)?;
+                let host = Host::of_stage(&self.config, ctx);
+                let wiped = datadir::wipe(&self.journals(), facts, ctx.seed_id(), &host);
+                if wiped.is_err() && !self.journals().read()?.is_some_and(|j| j.wiped) {
+                    ctx.update(|seed| seed.load = Load::Untouched)?; // they were put back
+                }
+                wiped?;
+            }
+        }
+        let bytes = self.unpack(ctx, incoming, staged, tools)?;
+        ctx.report(&format!("Received {bytes} bytes. Writing them to the disk"));
+        let new = staged.new_dir();
+        copy::whole(&new)?;
+        let coordinates = copy::coordinates(&new, facts.server.flavour)?;
+        let dir = File::open(&new).and_then(|d| sync_file_system(&d));
+        dir.map_err(|e| Error::io(format!("sync of {}", new.display()), &e))?;
+        ctx.cancel().check()?;
+        ctx.update(|seed| {
+            seed.coordinates = Some(coordinates);
+            seed.dump_bytes = bytes;
+        })?;
+        Ok(bytes)
+    }
+
+    /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a bare stream
+    /// says nothing.
+    fn agree(&self, incoming: &Incoming, facts: &Facts) -> Result<Option<u64>> {
+        if incoming.is_raw() {
+            log::warn!("a bare stream: neither the source's version nor its size is known");
+            return Ok(None);
+        }
+        let notes: Notes = serde_json::from_slice(incoming.notes())
+            .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
+        facts.accepts(&notes.facts)?;
+        if let Some(own) = self.identity()? {
+            differ(&own, &notes.identity)?;
+        }
+        Ok(Some(notes.facts.bytes))
+    }
+
+    fn unpack(
+        &self,
+        ctx: &Context,
+        incoming: &mut Incoming,
+        staged: &Staged,
+        tools: &Tools,
+    ) -> Result<u64> {
+        let new = staged.new_dir();
+        let mut command = self.launcher.command(&tools.unpack);
+        command
+            .args(options::unpack(&new, &self.options()))
+            .current_dir(&new)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut tool = Running::start(&mut command, "the unpacking tool")?;
+        ctx.adopt(&tool)?;
+        let stdin = tool
+            .take_stdin()
+            .ok_or_else(|| Error::permanent("internal: the tool's standard input is not a pipe"))?;
+        let progress = Arc::clone(ctx.progress());
+        let received = incoming.receive(stdin, ctx.cancel(), |n| progress.bytes(n));
+        let bytes = match received {
+            Ok(bytes) => bytes,
+            Err(e) if e.is_cancelled() => {
+                tool.end()?;
+                return Err(e);
+            }
+            Err(e) => {
+                // A tool that has ended by itself knows why.
+                let ended = tool
+                    .exited()
+                    .recv_timeout(std::time::Duration::from_millis(500))
+                    .is_ok();
+                let exit = if ended { tool.finish() } else { tool.end() }?;
+                return match ended {
+                    true => Err(failure(&exit).err().unwrap_or(e)),
+                    false => Err(e),
+                };
+            }
+        };
+        // There is no limit on its work after the last byte.
+        let job = Job {
+            cancel: ctx.cancel(),
+            before_kill: &|_| {},
+        };
+        let exit = run(tool, &job)?;
+        failure(&exit)?;
+        Ok(bytes)
+    }
+}
+
+fn failure(exit: &Exit) -> Result<()> {
+    exit.check().map_err(|e| match open_files(&exit.stderr) {
+        Some(more) => Error::permanent(format!("{e}{more}")),
+        None => e,
+    })
+}
+
+fn differ(own: &Identity, source: &Identity) -> Result<()> {
+    if !own.server_uuid.is_empty() && own.server_uuid == source.server_uuid {
+        return Err(Error::permanent(format!(
+            "source and target have the same server_uuid = {}: it is the same server, or a copy of it; in the latter case remove \
+             auto.cnf here and restart MySQL",
+            own.server_uuid
+        )));
+    }
+    if own.server_id == source.server_id {
+        return Err(Error::permanent(format!(
+            "source and target have the same server_id = {}: give each its own in its my.cnf",
+            own.server_id
+        )));
+    }
+    Ok(())
+}
+
+/// Deletes what is of no use any more, in a thread of its own; the next Prepare deletes what is left.
+fn discard(staged: &Staged) {
+    let staged = staged.clone();
+    let body = move || {
+        if let Err(e) = datadir::discard_new(&staged) {
+            log::warn!("{e}; the next Prepare deletes it");
+        }
+    };
+    if let Err(e) = std::thread::Builder::new()
+        .name("discard".into())
+        .spawn(body)
+    {
+        log::warn!("cannot start a thread: {e}; the next Prepare deletes what was received");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_not_its_own_source() {
+        let id = |id: &str, uuid: &str| Identity {
+            server_id: id.into(),
+            server_uuid: uuid.into(),
+        };
+        assert!(differ(&id("1", "a"), &id("2", "b")).is_ok());
+        assert!(differ(&id("1", ""), &id("2", "")).is_ok());
+        assert!(
+            differ(&id("1", "a"), &id("2", "a"))
+                .unwrap_err()
+                .to_string()
+                .contains("auto.cnf")
+        );
+        assert!(
+            differ(&id("1", ""), &id("1", ""))
+                .unwrap_err()
+                .to_string()
+                .contains("server_id = 1")
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The source's Backup: the tool's stream to the target.
+
+use super::{Notes, Xtrabackup, options, tools};
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{Endpoint, connect, info};
+use crate::process::{Credentials, Job, Login, Running, run};
+use crate::seed::context::Context;
+use crate::seed::vocabulary::Side;
+use crate::stream::Outgoing;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Xtrabackup {
+    /// Prepare of the source: what would fail later is known now. Changes nothing.
+    pub(super) fn check_source(&self) -> Result<()> {
+        let (facts, _) = self.look(Side::Source)?;
+        let mut conn = connect(
+            &Endpoint::local(&self.config.mysql),
+            Duration::from_secs(10),
+        )?;
+        if !info::is_on(&mut conn, "log_bin")? {
+            return Err(Error::permanent(
+                "the source writes no binary log, and a replica could not go on from the copy: set log_bin in its my.cnf and \
+                 restart it",
+            ));
+        }
+        log::debug!("{} of {} bytes", facts.datadir.display(), facts.bytes);
+        Ok(())
+    }
+
+    /// The whole stage. When it returns Ok the target has said that all of it is there and on its disk.
+    pub(super) fn send(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup");
+        let seed = ctx.seed()?;
+        let peer = seed
+            .peer
+            .ok_or_else(|| Error::permanent("backup was called without a target"))?;
+        let this = self.clone();
+        let (facts, tools, identity, is_replica) = ctx.interruptible(move || {
+            let (facts, tools) = this.look(Side::Source)?;
+            let mut conn = connect(
+                &Endpoint::local(&this.config.mysql),
+                Duration::from_secs(10),
+            )?;
+            let role = info::role(&mut conn, facts.server)?;
+            let identity = this
+                .identity()?
+                .ok_or_else(|| Error::transient("MySQL of the source is down: start it"))?;
+            Ok((facts, tools, identity, role.source.is_some()))
+        })?;
+        ctx.progress().expect(facts.bytes);
+        let notes = Notes {
+            facts: facts.clone(),
+            identity,
+        };
+        let notes = serde_json::to_string(&notes).map_err(|e| Error::permanent(e.to_string()))?;
+        ctx.report(&format!("Running backup. Connecting to {}", peer.host));
+        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id), &notes, ctx.cancel())?;
+
+        let mysql = &self.config.mysql;
+        let local = Endpoint::local(mysql);
+        let login = Login {
+            host: &local.host,
+            port: local.port,
+            socket: &mysql.socket,
+            user: &mysql.user,
+            password: mysql.password.reveal(),
+            public_key: facts.server.flavour == crate::mysql::Flavour::MySql,
+            plugin_dir: crate::mysql::old_logins(&tools.backup, facts.server),
+            server: Some((mysql.defaults_file.clone(), facts.datadir.clone())),
+        };
+        let credentials =
+            Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
+        let mut command = self.launcher.command(&tools.backup);
+        command
+            .args(options::backup(
+                credentials.path(),
+                &self.config.common.backup_dir,
+                is_replica,
+                &self.options(),
+            ))
+            .current_dir(&self.config.common.backup_dir)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut tool = Running::start(&mut command, "the backup tool")?;
+        ctx.adopt(&tool)?;
+        ctx.report(&format!("Running backup to {}", peer.host));
+        let stdout = tool.take_stdout().ok_or_else(|| {
+            Error::permanent("internal: the tool's standard output is not a pipe")
+        })?;
+        let progress = Arc::clone(ctx.progress());
+        let bytes = match out.send(stdout, ctx.cancel(), |n| progress.bytes(n)) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                tool.end()?;
+                return Err(e);
+            }
+        };
+        let job = Job {
+            cancel: ctx.cancel(),
+            before_kill: &|_| {},
+        };
+        let exit = run(tool, &job)?;
+        drop(credentials);
+        if let Err(e) = exit.check() {
+            let more = tools::open_files(&exit.stderr).unwrap_or_default();
+            let text = format!("{e}{more}");
+            // The target is told as well; its answer is this text again.
+            out.finish(Err(&text), ctx.cancel())?;
+            return Err(Error::permanent(text));
+        }
+        ctx.report(&format!(
+            "Running backup. All {bytes} bytes are sent, {} writes them",
+            peer.host
+        ));
+        if out.is_raw() {
+            out.finish(Ok(()), ctx.cancel())?;
+            return Ok(format!(
+                "{bytes} bytes sent as a bare stream: nobody has said that they are whole"
+            ));
+        }
+        match out.finish(Ok(()), ctx.cancel()) {
+            Ok(()) => Ok(format!(
+                "Sent {bytes} bytes, which are on the target's disk"
+            )),
+            Err(e) if e.kind() == Kind::Transient => Err(e.context("all was sent")),
+            Err(e) => Err(e),
+        }
+    }
+}

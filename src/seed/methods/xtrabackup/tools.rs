@@ -1,0 +1,158 @@
+//! Which programs, and whether they fit the server (tool-compatibility 4 and 6).
+
+use crate::error::{Error, Result};
+use crate::mysql::{Flavour, Server, Version};
+use crate::process::Launcher;
+use std::path::{Path, PathBuf};
+
+/// The two programs of one family.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Makes and prepares copies.
+    pub backup: PathBuf,
+    /// Unpacks the stream.
+    pub unpack: PathBuf,
+    /// What the first one is made for.
+    pub version: Server,
+}
+
+/// Names of the backup tool, best first.
+fn backup_names(flavour: Flavour) -> &'static [&'static str] {
+    match flavour {
+        Flavour::MariaDb => &["mariadb-backup", "mariabackup"],
+        Flavour::MySql => &["xtrabackup"],
+    }
+}
+
+/// Names of the program that unpacks the stream.
+fn unpack_names(flavour: Flavour) -> &'static [&'static str] {
+    match flavour {
+        Flavour::MariaDb => &["mbstream"],
+        Flavour::MySql => &["xbstream"],
+    }
+}
+
+/// Finds them in PATH.
+///
+/// # Errors
+/// Permanent, with the names that were looked for.
+pub fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
+    let backup = launcher.find(backup_names(flavour))?;
+    let unpack = launcher.find(unpack_names(flavour))?;
+    let version = version_of(launcher, &backup)?;
+    Ok(Tools {
+        backup,
+        unpack,
+        version,
+    })
+}
+
+fn version_of(launcher: &Launcher, program: &Path) -> Result<Server> {
+    let out = launcher.command(program).arg("--version").output();
+    let out = out.map_err(|e| Error::io(program.display(), &e))?;
+    // On which of the two it is differs by version.
+    let text = [&out.stdout[..], &out.stderr[..]].concat();
+    parse_version(&String::from_utf8_lossy(&text))
+        .map_err(|e| e.context(format!("{} --version", program.display())))
+}
+
+/// `mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)`,
+/// `xtrabackup version 8.0.35-35 based on MySQL server 8.0.35 Linux (x86_64) (revision id: ...)`.
+fn parse_version(text: &str) -> Result<Server> {
+    let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
+    let word = |rest: &str| rest.split_whitespace().next().unwrap_or("").to_string();
+    match (after("MariaDB server "), after("xtrabackup version ")) {
+        (Some(rest), _) => Server::parse(&word(rest), "MariaDB"),
+        (None, Some(rest)) => Server::parse(&word(rest), ""),
+        _ => Err(Error::permanent(format!(
+            "cannot read a version out of \"{}\"",
+            text.lines().next().unwrap_or_default()
+        ))),
+    }
+}
+
+impl Tools {
+    /// That the backup tool is for this server: of its family and series. Percona's 2.4 is for MySQL 5.x; one that is older
+    /// than the server refuses it by itself.
+    ///
+    /// # Errors
+    /// Permanent, with both versions.
+    pub fn fit(&self, server: Server) -> Result<()> {
+        let (tool, s) = (self.version.version, server.version);
+        let same_series = (tool.0, tool.1) == (s.0, s.1);
+        let old =
+            server.flavour == Flavour::MySql && s < Version(8, 0, 0) && (tool.0, tool.1) == (2, 4);
+        if self.version.flavour == server.flavour && (same_series || old) {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "{} is for {} {tool} and the server is {} {s}: install the backup tool of the server's series",
+            self.backup.display(),
+            self.version.flavour,
+            server.flavour
+        )))
+    }
+}
+
+/// A tool that ran into the limit of open files says so in its own words; the remedy is a setting of the service.
+pub fn open_files(stderr: &str) -> Option<&'static str> {
+    let hit = [
+        "Too many open files",
+        "errno: 24",
+        "Errcode: 24",
+        "OS errno 24",
+        "error number 24",
+    ];
+    hit.iter().any(|h| stderr.contains(h)).then_some(
+        "; the tool needs one descriptor for each table file: raise LimitNOFILE of the agent's service (ulimit -n)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tools(text: &str) -> Tools {
+        Tools {
+            backup: "tool".into(),
+            unpack: "stream".into(),
+            version: parse_version(text).unwrap(),
+        }
+    }
+
+    #[test]
+    fn versions_as_the_tools_print_them() {
+        let percona = tools(
+            "2026-01-26T12:00:00.000000-00:00 0 [Note] [MY-011825] [Xtrabackup] recognized server arguments: --datadir=/var/lib/mysql\nxtrabackup version 8.0.35-35 based on MySQL server 8.0.35 Linux (x86_64) (revision id: c7e6c8b1)\n",
+        );
+        let maria = tools(
+            "mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)\n",
+        );
+        let old = tools(
+            "xtrabackup version 2.4.29 based on MySQL server 5.7.44 Linux (x86_64) (revision id: 2e6c0951)\n",
+        );
+        for (tool, server, fits) in [
+            (&percona, "8.0.36", true),
+            (&percona, "8.4.0", false),
+            (&percona, "10.11.19-MariaDB", false),
+            (&maria, "10.11.4-MariaDB", true),
+            (&maria, "10.6.4-MariaDB", false),
+            (&maria, "8.0.36", false),
+            (&old, "5.7.44", true),
+            (&old, "5.6.24", true),
+            (&old, "8.0.36", false),
+        ] {
+            let server = Server::parse(server, "").unwrap();
+            assert_eq!(tool.fit(server).is_ok(), fits, "{tool:?} {server:?}");
+        }
+        assert!(parse_version("qpress 1.1").is_err());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_named() {
+        assert!(
+            open_files("InnoDB: Operating system error number 24 in a file operation").is_some()
+        );
+        assert!(open_files("completed OK!").is_none());
+    }
+}

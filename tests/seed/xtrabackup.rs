@@ -1,0 +1,142 @@
+//! Seeds by mariadb-backup through HTTP and by the `seed` command, while a writer inserts on the source.
+
+use super::by_command;
+use crate::support::agent::{Agent, Changes};
+use crate::support::free_port;
+use crate::support::mariadb::{Mariadb, MariadbKind};
+use crate::support::player::Player;
+use crate::support::writer::Writer;
+use std::time::Duration;
+
+/// The method on, with a seed port that both agents have.
+pub fn changes(seed_port: u16) -> Changes {
+    Changes {
+        lines: vec![
+            ("common", format!("seed-port = {seed_port}")),
+            ("common", "seed-secret = \"shared s3cret\"".into()),
+            ("xtrabackup", "enabled = true".into()),
+        ],
+        ..Changes::default()
+    }
+}
+
+fn fill(source: &Mariadb, target: &Mariadb) {
+    for statement in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.items (id INT PRIMARY KEY, t VARCHAR(300)) ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 512) AS t FROM mysql.seq_1_to_20000",
+        "CREATE TABLE shop.aria (id INT PRIMARY KEY) ENGINE=Aria AS SELECT seq AS id FROM mysql.seq_1_to_1000",
+        "CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB",
+        "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
+    ] {
+        source.sql(statement);
+    }
+    target.sql("CREATE DATABASE precious");
+    target.sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 'mine' AS v");
+    target.sql("SET GLOBAL read_only = ON");
+}
+
+/// The target is a replica of its own: the source's data and accounts, its own settings and identity, no event at work.
+fn assert_replica(source: &Mariadb, target: &Mariadb) {
+    for thread in ["Slave_IO_Running", "Slave_SQL_Running"] {
+        assert_eq!(target.replica_status(thread), "Yes");
+    }
+    assert_eq!(
+        target.sql("SELECT STATUS FROM information_schema.EVENTS"),
+        ["SLAVESIDE_DISABLED"]
+    );
+    assert_eq!(target.value("SELECT @@read_only"), "1", "as before");
+    assert_ne!(
+        target.value("SELECT @@server_id"),
+        source.value("SELECT @@server_id")
+    );
+    let rows = "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(t))) FROM shop.items";
+    assert_eq!(target.value(rows), source.value(rows));
+    assert_eq!(target.value("SELECT COUNT(*) FROM shop.aria"), "1000");
+    assert!(target.sql("SHOW DATABASES LIKE 'precious'").is_empty());
+    let left: Vec<_> = std::fs::read_dir(target.datadir())
+        .expect("datadir")
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n.contains("orchestrator") || n.starts_with("xtrabackup"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn by_http(gtid: bool) {
+    let source_db = Mariadb::start("127.0.0.1", "");
+    let target_db = Mariadb::start("127.0.0.2", "");
+    fill(&source_db, &target_db);
+    let port = free_port("127.0.0.2");
+    let source = Agent::start_with(&source_db, &changes(port));
+    let target = Agent::start_with(&target_db, &changes(port));
+    let writer = Writer::start(&source_db);
+    let player = Player {
+        id: 1,
+        method: "Xtrabackup",
+        target: &target,
+        source: &source,
+        target_db: &target_db,
+        source_db: &source_db,
+    };
+    player.prepare();
+    player.backup();
+    assert_eq!(
+        target_db.value("SELECT v FROM precious.t"),
+        "mine",
+        "until Restore"
+    );
+    player.start_restore();
+    let state = player.must_complete(&target, "Restore");
+    println!("{}", state["Details"]);
+    assert!(
+        state["Details"]
+            .as_str()
+            .expect("Details")
+            .contains("MySQL was down for")
+    );
+    player.connect(gtid);
+    player.cleanup();
+    std::thread::sleep(Duration::from_secs(2));
+    writer.stop_and_prove(&target_db);
+    assert_replica(&source_db, &target_db);
+}
+
+#[test]
+fn by_http_and_position() {
+    by_http(false);
+}
+
+#[test]
+fn by_http_and_gtid() {
+    by_http(true);
+}
+
+fn by_command(replication: &str) {
+    let port = free_port("127.0.0.2");
+    let pair = by_command::Pair::<MariadbKind>::start_with("", &changes(port).lines);
+    fill(&pair.source_db, &pair.target_db);
+    let writer = Writer::start(&pair.source_db);
+    let out = pair.seed(&["--replication", replication]);
+    assert_eq!(out.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&out.stdout);
+    for part in [
+        "Xtrabackup from",
+        "MySQL was down for",
+        "Replication: IO thread Yes",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    writer.stop_and_prove(&pair.target_db);
+    assert_replica(&pair.source_db, &pair.target_db);
+}
+
+#[test]
+fn by_command_and_position() {
+    by_command("position");
+}
+
+#[test]
+fn by_command_and_gtid() {
+    by_command("gtid");
+}
