@@ -241,10 +241,18 @@ impl Incoming {
     }
 }
 
+/// Begins the text of an error that is the receiving tool's: that knows more of it.
+const TOOL: &str = "the receiving tool";
+
+/// True if [`Incoming::receive`] has failed because the tool takes no more.
+pub fn is_of_tool(e: &Error) -> bool {
+    e.to_string().starts_with(TOOL)
+}
+
 fn refused(e: &io::Error) -> Error {
     match e.kind() {
-        ErrorKind::BrokenPipe => Error::permanent("the receiving tool has ended before the stream"),
-        _ => Error::io("the receiving tool takes no more bytes", e),
+        ErrorKind::BrokenPipe => Error::permanent(format!("{TOOL} has ended before the stream")),
+        _ => Error::io(format!("{TOOL} takes no more bytes"), e),
     }
 }
 

@@ -31,7 +31,7 @@ mod incoming;
 mod listener;
 mod outgoing;
 
-pub use incoming::Incoming;
+pub use incoming::{Incoming, is_of_tool};
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 

@@ -3,62 +3,9 @@
 
 use crate::support::agent::Changes;
 use crate::support::pair::Pair;
+use crate::support::tmpfs::Tmpfs;
 use crate::support::wait_for;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn over(dir: &Path, megabytes: u32) -> Self {
-        let done = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={megabytes}m,mode=0700"),
-                "none",
-            ])
-            .arg(dir)
-            .output()
-            .expect("mount");
-        assert!(
-            done.status.success(),
-            "mount (needs root): {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-        Self(dir.into())
-    }
-
-    /// Leaves only so many bytes.
-    fn fill(&self, leave: u64) -> PathBuf {
-        let filler = self.0.join("filler");
-        let out = Command::new("df")
-            .args(["--output=avail", "-B1"])
-            .arg(&self.0)
-            .output()
-            .expect("df");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let free: u64 = text
-            .lines()
-            .nth(1)
-            .and_then(|l| l.trim().parse().ok())
-            .expect("a number");
-        std::fs::write(
-            &filler,
-            vec![1; usize::try_from(free - leave).expect("megabytes")],
-        )
-        .expect("filler");
-        filler
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn pair() -> Pair {
     let pair = Pair::start_with("", "", &Changes::default());

@@ -89,8 +89,12 @@ wait) wait_ready ;;
 status) answers ;;
 stop)
   p=$(pid) || exit 0
-  kill "$p"
-  if ! wait_gone 30; then
+  # again and again: a server that is just starting does not hear it
+  for ((n = 0; n < 30; n++)); do
+    kill "$p" 2>/dev/null || true
+    if wait_gone 1; then break; fi
+  done
+  if pid >/dev/null; then
     echo "$self: the server in $dir did not stop within 30 s: kill -9" >&2
     kill -9 "$p"
     wait_gone 10

@@ -93,7 +93,12 @@ impl Agent {
     }
 
     pub fn wait_ready(&self) {
-        wait_for("the agent answers", Duration::from_secs(20), || {
+        self.wait_ready_for(Duration::from_secs(20));
+    }
+
+    /// The same, of an agent that may have to stop a server first.
+    pub fn wait_ready_for(&self, limit: Duration) {
+        wait_for("the agent answers", limit, || {
             self.http
                 .get(self.url("/api/get-agent-info"))
                 .call()

@@ -12,6 +12,7 @@ pub mod player;
 pub mod registry;
 pub mod schema;
 pub mod server;
+pub mod tmpfs;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

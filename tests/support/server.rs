@@ -66,7 +66,12 @@ impl<K: Kind> Server<K> {
     /// A running server on `host` (a loopback address) with more lines for its my.cnf; it has the agent's account with exactly
     /// the README's grants, and the replication account.
     pub fn start(host: &str, more: &str) -> Self {
-        let server = Self::start_bare(host, more);
+        Self::start_on(host, more, |_| {})
+    }
+
+    /// The same; `place` is told the directory before anything is put into it.
+    pub fn start_on(host: &str, more: &str, place: impl FnOnce(&std::path::Path)) -> Self {
+        let server = Self::start_bare_on(host, more, place);
         for (file, password) in [
             (K::ACCOUNT, AGENT_PASSWORD),
             ("replication-account.sql", REPL_PASSWORD),
@@ -91,7 +96,12 @@ impl<K: Kind> Server<K> {
 
     /// Without any account of ours.
     pub fn start_bare(host: &str, more: &str) -> Self {
+        Self::start_bare_on(host, more, |_| {})
+    }
+
+    fn start_bare_on(host: &str, more: &str, place: impl FnOnce(&std::path::Path)) -> Self {
         let scratch = Scratch::new("db");
+        place(&scratch.0);
         let server = Self {
             host: host.into(),
             port: free_port(host),
@@ -127,6 +137,14 @@ impl<K: Kind> Server<K> {
             K::SCRIPT,
             String::from_utf8_lossy(&out.stderr)
         );
+    }
+
+    /// Starts it as somebody would who knows nothing of seeds; false if it does not come up.
+    pub fn try_up(&self) -> bool {
+        let mut cmd = Command::new(Self::script());
+        cmd.arg("start").arg(&self.dir).arg(self.port.to_string());
+        let out = cmd.env("RIG", K::rig()).output().expect(K::SCRIPT);
+        out.status.success()
     }
 
     pub fn up(&self) {

@@ -1,18 +1,22 @@
 //! The target's part of the Backup: it waits for the source, unpacks what that sends into the staging directory, and answers
 //! when all of it is on the disk.
 
-use super::tools::{Tools, open_files};
+use super::tools::{Tools, name, open_files};
 use super::{Identity, Notes, Xtrabackup, copy, options};
 use crate::error::{Error, Result};
 use crate::process::{Exit, Job, Running, run};
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Host, Room, Staged};
 use crate::seed::record::Load;
-use crate::stream::{Incoming, Listener};
+use crate::stream::{Incoming, Listener, is_of_tool};
 use crate::system::file::sync_file_system;
 use std::fs::File;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a tool that has closed its standard input may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Xtrabackup {
     /// Once for each Prepare. When it returns Ok the copy is whole and on the disk, its coordinates are recorded, and the source
@@ -52,7 +56,13 @@ impl Xtrabackup {
                 Ok(format!("Received {bytes} bytes from {}", peer.ip()))
             }
             Err(e) => {
-                incoming.refuse(&e.to_string());
+                // The source may be dead, or slow to listen: this host is free for the next seed meanwhile.
+                let text = e.to_string();
+                let body = move || incoming.refuse(&text);
+                let thread = std::thread::Builder::new().name("refuse".into());
+                if let Err(e) = thread.spawn(body) {
+                    log::warn!("cannot start a thread: {e}; the source sees a reset");
+                }
                 Err(e)
             }
         }
@@ -134,7 +144,7 @@ impl Xtrabackup {
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        let mut tool = Running::start(&mut command, "the unpacking tool")?;
+        let mut tool = Running::start(&mut command, &name(&tools.unpack))?;
         ctx.adopt(&tool)?;
         let stdin = tool
             .take_stdin()
@@ -143,21 +153,12 @@ impl Xtrabackup {
         let received = incoming.receive(stdin, ctx.cancel(), |n| progress.bytes(n));
         let bytes = match received {
             Ok(bytes) => bytes,
-            Err(e) if e.is_cancelled() => {
-                tool.end()?;
-                return Err(e);
-            }
             Err(e) => {
                 // A tool that has ended by itself knows why.
-                let ended = tool
-                    .exited()
-                    .recv_timeout(std::time::Duration::from_millis(500))
-                    .is_ok();
+                let of_tool = is_of_tool(&e);
+                let ended = of_tool && tool.exited().recv_timeout(LAST_WORDS).is_ok();
                 let exit = if ended { tool.finish() } else { tool.end() }?;
-                return match ended {
-                    true => Err(failure(&exit).err().unwrap_or(e)),
-                    false => Err(e),
-                };
+                return Err(failure(&exit).err().filter(|_| of_tool).unwrap_or(e));
             }
         };
         // There is no limit on its work after the last byte.

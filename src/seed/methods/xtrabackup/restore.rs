@@ -64,9 +64,12 @@ impl Xtrabackup {
         if self.config.mysql.keep_old_data == KeepOldData::No {
             discard_old(&facts, &staged);
         }
+        let down = match seed.load {
+            Load::Incomplete => "since the old data were deleted".to_string(),
+            _ => format!("for {:.1} s", down.as_secs_f32()),
+        };
         Ok(format!(
-            "Stage completed. MySQL was down for {:.1} s. {}",
-            down.as_secs_f32(),
+            "Stage completed. MySQL was down {down}. {}",
             proven.notes
         ))
     }
@@ -203,7 +206,7 @@ impl Xtrabackup {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let tool = Running::start(&mut command, "the backup tool")?;
+        let tool = Running::start(&mut command, &tools::name(program))?;
         ctx.adopt(&tool)?;
         loop {
             select! {

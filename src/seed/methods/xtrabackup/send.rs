@@ -84,7 +84,7 @@ impl Xtrabackup {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut tool = Running::start(&mut command, "the backup tool")?;
+        let mut tool = Running::start(&mut command, &tools::name(&tools.backup))?;
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
         let stdout = tool.take_stdout().ok_or_else(|| {

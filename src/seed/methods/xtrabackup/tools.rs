@@ -47,6 +47,13 @@ pub fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
     })
 }
 
+/// A program's own name, for messages.
+pub fn name(program: &Path) -> String {
+    let name = program.file_name();
+    name.map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
 fn version_of(launcher: &Launcher, program: &Path) -> Result<Server> {
     let out = launcher.command(program).arg("--version").output();
     let out = out.map_err(|e| Error::io(program.display(), &e))?;
