@@ -3,6 +3,8 @@
 
 mod calls;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use super::context::Progress;
 use super::methods::SeedMethod;

@@ -182,9 +182,13 @@ impl Engine {
                 "restore runs on the Target, and this host is the Source of seed {id}"
             )));
         }
+        // A source hears that its copy is whole a moment before this host has noted the end of its own Backup, and its
+        // controller may be that quick: Restore waits for that end then.
+        let whole = method.backup_side() == Side::Source && seed.coordinates.is_some();
         match (seed.status(Stage::Backup), seed.status(Stage::Restore)) {
             (_, Some(Status::Running | Status::Completed)) => return Ok(Started::Already),
             (Some(Status::Completed), _) => {}
+            (Some(Status::Running), _) if whole => {}
             _ => {
                 return Err(Error::permanent(format!(
                     "Unable to start restore stage: backup of seed {id} is not completed"

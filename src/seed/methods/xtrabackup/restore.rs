@@ -34,6 +34,7 @@ impl Xtrabackup {
         let coordinates = seed
             .coordinates
             .clone()
+            .filter(|_| seed.status(Stage::Backup) == Some(Status::Completed))
             .ok_or_else(|| Error::permanent("no whole copy was received: call prepare again"))?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         let new = staged.new_dir();
