@@ -71,11 +71,11 @@ free_port() {
 
 # Sends numbered rows at 100 a second through one client until told to stop; leaves the last number in a file.
 writer() {
-  local n=0 i
+  local n=$last i
   while [ ! -e "$dir/stop-writer" ]; do
     for ((i = 0; i < 10; i++)); do n=$((n + 1)); echo "INSERT INTO run.numbers (n, at) VALUES ($n, NOW(6));"; done
     sleep 0.1
-  done | tee "$dir/written.sql" | sql 1
+  done | tee -a "$dir/written.sql" | sql 1
 }
 
 start_agent() { # N
@@ -89,6 +89,7 @@ hostname = "db$n.demo"
 listen-address = "${ip[$n]}"
 port = $agent_port
 seed-port = $seed_port
+poll-interval = "2s"
 backup-dir = "$dir/db$n/backup"
 state-dir = "$dir/db$n/state"
 
@@ -110,6 +111,9 @@ service-stop-command = '$(printf "$service" stop)'
 
 [mysqldump]
 enabled = true
+
+[xtrabackup]
+enabled = ${xtrabackup:-false}
 CONF
   setsid env -i PATH="$PATH" RIG="$RIG" "$agent" --config "$dir/db$n/agent.conf" </dev/null >"$dir/db$n/agent.out" 2>&1 9>&- &
   agents+=($!)
@@ -143,36 +147,13 @@ say "loading $mb MB into the source"
 load() { { echo "SET @mb = $mb;"; cat "$top/contrib/demo/$data"; } | sql 1; }
 run load
 loaded=$(du -cm "$dir"/db1/data/{shop,archive*,run} | awk 'END { print $1 }')
-say "loaded $loaded MB; a writer adds 100 rows a second from now on, an event one more"
-writer &
-writer_pid=$!
-
-say "two agents, and the seed"
-for n in 1 2; do start_agent $n; done
-rows=$(sql 1 -e 'SELECT COUNT(*) FROM run.numbers')
-since=${EPOCHREALTIME/./}
-run "$agent" seed --source "db1.demo:$agent_port" --target "db2.demo:$agent_port" --listen "127.0.0.1:$seed_command_port" \
-  --mysql-user agent --mysql-password-file "$dir/agent.password" \
-  --replication-user repl --replication-password-file "$dir/repl.password" || fail "the seed ended with exit status $?; see also $dir/db?/agent.log"
-took=$(((${EPOCHREALTIME/./} - since) / 1000))
-say "the seed took $((took / 1000)).$((took % 1000 / 100)) s; three more seconds of writing"
-sleep 3
-rate=$((($(sql 1 -e 'SELECT COUNT(*) FROM run.numbers') - rows) * 1000 / (took + 3000)))
-
-# Quiet: no writer, no event; then the replica has to come to the same point.
-touch "$dir/stop-writer"
-wait $writer_pid || fail "the writer failed"
-last=$(wc -l <"$dir/written.sql")
-sql 1 -e 'SET GLOBAL event_scheduler = OFF'
-until at=$(position) && sleep 0.5 && [ "$at" = "$(position)" ]; do :; done
-check "the replica came to the source's GTID position $at" caught_up
+say "loaded $loaded MB; a writer adds 100 rows a second while a seed runs, an event one more"
+last=0
 
 threads() {
   sql 2 --column-names -E -e "$replica_status" >"$dir/replica-status" &&
     [ "$(grep -cE '^ *(Slave|Replica)_(IO|SQL)_Running: Yes$' "$dir/replica-status")" = 2 ]
 }
-check "both replication threads run" threads
-grep -E '(Master|Source)_Host|_(IO|SQL)_Running:|Using_Gtid|Auto_Position|Seconds_Behind_|Last_(IO|SQL)_Error:' "$dir/replica-status" || true
 
 user_tables="TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')"
 checksums() { # N
@@ -184,10 +165,6 @@ same() {
   diff "$dir/$1.1" "$dir/$1.2" | head -n 20
   return 1
 }
-run checksums 1
-run checksums 2
-check "CHECKSUM TABLE agrees on $(wc -l <"$dir/checksums.1") tables" same checksums
-
 definitions() { # N: all tables, views, routines, triggers, events, accounts and grants, as statements
   local schemas
   mapfile -t schemas < <(sql "$1" --raw -e "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA
@@ -197,22 +174,58 @@ definitions() { # N: all tables, views, routines, triggers, events, accounts and
     accounts "$1"
   } | sed -E 's/ DISABLE ON (SLAVE|REPLICA) DO / ENABLE DO /' >"$dir/definitions.$1"
 }
-definitions 1
-definitions 2
 count() { sql 1 -e "SELECT COUNT(*) FROM information_schema.$1 WHERE ${user_tables/TABLE_SCHEMA/$2}"; }
-check "definitions agree: $(count VIEWS TABLE_SCHEMA) views, $(count ROUTINES ROUTINE_SCHEMA) routines, $(
-  count TRIGGERS TRIGGER_SCHEMA) triggers, $(count EVENTS EVENT_SCHEMA) events, accounts and grants" same definitions
-
 numbers() {
   [ "$(sql 2 -e 'SELECT COUNT(*), COUNT(DISTINCT n), MIN(n), MAX(n) FROM run.numbers')" = "$last"$'\t'"$last"$'\t'1$'\t'"$last" ]
 }
-check "running numbers 1 to $last: none lost, none twice" numbers
-check "the writer wrote $rate rows a second while the seed ran (50 wanted)" test "$rate" -ge 50
-check "at least $mb MB were seeded" test "$loaded" -ge "$mb"
-
-check "the replica has no transaction of its own: $(own_transactions)" no_own
 quiet_events() { [ "$(sql 2 -e "SELECT COUNT(*), SUM(STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')) FROM information_schema.EVENTS")" = $'1\t1' ]; }
-check "the event is disabled on the replica" quiet_events
 
-say "$loaded MB seeded in $((took / 1000)).$((took % 1000 / 100)) s"
+# One seed by METHOD while the writer writes, and its proofs.
+seed_and_prove() { # METHOD MORE...
+  local method=$1 rows since took rate at; shift
+  rm -f "$dir/stop-writer"
+  sql 1 -e 'SET GLOBAL event_scheduler = ON'
+  writer &
+  writer_pid=$!
+  rows=$(sql 1 -e 'SELECT COUNT(*) FROM run.numbers')
+  since=${EPOCHREALTIME/./}
+  run "$agent" seed --source "db1.demo:$agent_port" --target "db2.demo:$agent_port" --listen "127.0.0.1:$seed_command_port" \
+    --mysql-user agent --mysql-password-file "$dir/agent.password" --method "$method" "$@" \
+    --replication-user repl --replication-password-file "$dir/repl.password" || fail "the seed ended with exit status $?; see also $dir/db?/agent.log"
+  took=$(((${EPOCHREALTIME/./} - since) / 1000))
+  say "the seed took $((took / 1000)).$((took % 1000 / 100)) s; three more seconds of writing"
+  sleep 3
+  rate=$((($(sql 1 -e 'SELECT COUNT(*) FROM run.numbers') - rows) * 1000 / (took + 3000)))
+
+  # Quiet: no writer, no event; then the replica has to come to the same point.
+  touch "$dir/stop-writer"
+  wait $writer_pid || fail "the writer failed"
+  last=$(wc -l <"$dir/written.sql")
+  sql 1 -e 'SET GLOBAL event_scheduler = OFF'
+  until at=$(position) && sleep 0.5 && [ "$at" = "$(position)" ]; do :; done
+  check "the replica came to the source's GTID position $at" caught_up
+  check "both replication threads run" threads
+  grep -E '(Master|Source)_Host|_(IO|SQL)_Running:|Using_Gtid|Auto_Position|Seconds_Behind_|Last_(IO|SQL)_Error:' "$dir/replica-status" || true
+  run checksums 1
+  run checksums 2
+  check "CHECKSUM TABLE agrees on $(wc -l <"$dir/checksums.1") tables" same checksums
+  definitions 1
+  definitions 2
+  check "definitions agree: $(count VIEWS TABLE_SCHEMA) views, $(count ROUTINES ROUTINE_SCHEMA) routines, $(
+    count TRIGGERS TRIGGER_SCHEMA) triggers, $(count EVENTS EVENT_SCHEMA) events, accounts and grants" same definitions
+  check "running numbers 1 to $last: none lost, none twice" numbers
+  check "the writer wrote $rate rows a second while the seed ran (50 wanted)" test "$rate" -ge 50
+  check "at least $mb MB were seeded" test "$loaded" -ge "$mb"
+  check "the replica has no transaction of its own: $(own_transactions)" no_own
+  check "the event is disabled on the replica" quiet_events
+  say "$loaded MB seeded by $method in $((took / 1000)).$((took % 1000 / 100)) s"
+}
+
+for n in 1 2; do start_agent $n; done
+say "two agents, and a seed by Mysqldump"
+seed_and_prove Mysqldump
+if [ "${xtrabackup:-}" = true ]; then
+  say "the same replica once more, by Xtrabackup: a copy of the running server, swapped in"
+  seed_and_prove Xtrabackup --force
+fi
 exit $failed

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # read by demo.sh, whose variables and functions these are
 # The words of the demonstration on MariaDB.
-about='MariaDB 10.11' tree=mdb client=mariadb agent_account=agent-account.sql data=data.sql
+about='MariaDB 10.11' tree=mdb client=mariadb agent_account=agent-account.sql data=data.sql xtrabackup=true
 
 position() { sql 1 -e 'SELECT @@gtid_binlog_pos'; }
 caught_up() { [ "$(sql 2 -e "SELECT MASTER_GTID_WAIT('$at', 60)")" = 0 ]; }

@@ -24,11 +24,6 @@ pub fn unbuilt(config: &Config) -> Option<Error> {
             "common.http-auth-user = \"\"",
         ),
         (
-            config.xtrabackup.socat.use_ssl,
-            "xtrabackup.socat-use-ssl = true",
-            "xtrabackup.socat-use-ssl = false",
-        ),
-        (
             config.lvm.socat.use_ssl,
             "lvm.socat-use-ssl = true",
             "lvm.socat-use-ssl = false",

@@ -277,13 +277,6 @@ fn settings_that_are_not_obeyed_stop_the_start() {
         ),
         (
             &[
-                ("xtrabackup", "socat-use-ssl = true"),
-                ("xtrabackup", "socat-ssl-cert-file = \"/etc/c.pem\""),
-            ],
-            "xtrabackup.socat-use-ssl",
-        ),
-        (
-            &[
                 ("lvm", "socat-use-ssl = true"),
                 ("lvm", "socat-ssl-cert-file = \"/etc/c.pem\""),
             ],

@@ -213,11 +213,6 @@ fn settings_that_are_not_built_yet() {
             "common.http-auth-user",
         ),
         (
-            "xtrabackup",
-            "socat-use-ssl = true\nsocat-ssl-cert-file = \"f\"",
-            "xtrabackup.socat-use-ssl",
-        ),
-        (
             "lvm",
             "socat-use-ssl = true\nsocat-ssl-cert-file = \"f\"",
             "lvm.socat-use-ssl",
