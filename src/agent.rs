@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
 use crate::orchestrator::{Client, Heartbeat, Intervals, Pulse, Registration};
 use crate::process::{Cancel, Credentials};
-use crate::seed::datadir::{self, Journals};
+use crate::seed::datadir::{self, Journals, Recovered};
 use crate::seed::engine::Engine;
 use crate::seed::methods::{self, Enabled};
 use crate::seed::record::Store;
@@ -62,7 +62,7 @@ pub fn serve(file: &Path) -> Result<()> {
         methods.clone(),
         config.common.seed_orphan_timeout,
     )?;
-    recover(&config);
+    let unstarted = recover(&config, &engine);
     let token = Token::generate()?;
     if !config.common.token_hint_file.is_empty()
         && let Err(e) = token.write_hint(&config.common.token_hint_file)
@@ -92,6 +92,9 @@ pub fn serve(file: &Path) -> Result<()> {
         log::info!("listening on {address} as {hostname}");
     }
     start_settling(engine.clone(), stopping.clone())?;
+    if let Some(recovered) = unstarted {
+        start_mysql_again(Arc::clone(&config), engine.clone(), recovered)?;
+    }
     let heartbeats = start_heartbeats(&config, &hostname, &token, &pulse, &api)?;
     let mut live = reload::Live {
         file: file.to_path_buf(),
@@ -117,15 +120,57 @@ pub fn serve(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Rolls back a swap of the data directory in which an agent was killed, before anybody can ask for anything. A failure keeps
-/// the marker, and with it MySQL from being started through this agent, but must not keep the agent from telling of it.
-fn recover(config: &Arc<Config>) {
+/// Rolls back a swap of the data directory in which an agent was killed, before anybody can ask for anything, and adds to the
+/// seed's record what has become of the data. A failure keeps the marker, and with it MySQL from being started through this
+/// agent, but must not keep the agent from telling of it. What is left to do: start MySQL.
+fn recover(config: &Arc<Config>, engine: &Engine) -> Option<Recovered> {
     let journals = Journals::new(&config.common.state_dir);
-    match datadir::recover_at_start(&journals, &datadir::Host::at_start(config)) {
-        Ok(None) => {}
-        Ok(Some(done)) => log::warn!("{done}"),
-        Err(e) => log::error!("{e}"),
+    if let Err(e) = journals.rescue(&datadir::staging_roots(config)) {
+        log::error!("{e}");
     }
+    match datadir::recover_at_start(&journals, &datadir::Host::at_start(config)) {
+        Ok(found) => {
+            let found = found?;
+            log::warn!("{}", found.text);
+            engine.recovered(found.seed, Some(found.data), &found.text);
+            Some(found).filter(|f| f.start.is_some())
+        }
+        Err(e) => {
+            log::error!("{e}; MySQL is not started through this agent until that is mended");
+            if let Ok(Some(journal)) = journals.read() {
+                engine.recovered(journal.seed, None, &e.to_string());
+            }
+            None
+        }
+    }
+}
+
+/// Crash recovery may take hours, so nobody waits for it.
+fn start_mysql_again(config: Arc<Config>, engine: Engine, recovered: Recovered) -> Result<()> {
+    let body = move || {
+        let Recovered {
+            seed,
+            start: Some(facts),
+            ..
+        } = recovered
+        else {
+            return;
+        };
+        let journals = Journals::new(&config.common.state_dir);
+        let host = datadir::Host::at_start(&config);
+        match datadir::start_again(&journals, &facts, &host) {
+            Ok(()) => log::info!("seed {seed}: MySQL runs on the old data again"),
+            Err(e) => {
+                log::error!("seed {seed}: {e}");
+                engine.recovered(seed, None, &format!("MySQL was not started: {e}"));
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("start-mysql".into());
+    thread
+        .spawn(body)
+        .map(drop)
+        .map_err(|e| Error::io("cannot start a thread", &e))
 }
 
 /// `state-dir`, or a directory in `backup-dir` where the default place cannot be used.

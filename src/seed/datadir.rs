@@ -14,8 +14,8 @@
 //! | | [`swap`] | stop, swap, start; back again after any failure |
 //! | Cleanup | [`discard_old`], [`keep_old`], [`remove`] | by `mysql.keep-old-data` |
 //!
-//! [`recover_at_start`] comes before the gate opens; [`mysql_start_refused`] before any start of MySQL. All of it works on
-//! [`Surroundings`]: [`Host`] is the real one.
+//! [`Journals::rescue`] and [`recover_at_start`] come before the gate opens, [`start_again`] after it; [`mysql_start_refused`]
+//! before any start of MySQL. All of it works on [`Surroundings`]: [`Host`] is the real one.
 //!
 //! # What protects the data
 //!
@@ -37,14 +37,14 @@ mod tidy;
 mod undo;
 
 pub use facts::{Facts, Outside, Variables};
-pub use inspect::{inspect, last_seen, staging_root};
+pub use inspect::{inspect, last_seen, staging_root, staging_roots};
 pub use journal::{Journal, Journals, Phase};
 pub use proof::{Proven, proof_start};
 pub use service::{Host, Surroundings, start_and_wait};
 pub use staging::{Room, Staged, room};
 pub use swap::{swap, wipe};
 pub use tidy::{discard_new, discard_old, keep_old, remove};
-pub use undo::{mysql_start_refused, recover_at_start, unfinished};
+pub use undo::{Recovered, mysql_start_refused, recover_at_start, start_again, unfinished};
 
 /// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.
 pub const STAGING_NAMES: [&str; 2] = [".orchestrator-agent", "#sql-orchestrator-agent"];

@@ -157,6 +157,28 @@ impl Engine {
         self.shared.methods.iter().any(|m| m.method() == method)
     }
 
+    /// Adds to the record of a seed whose stage was interrupted what was found and done at the agent's start.
+    pub fn recovered(&self, id: i64, data: Option<super::record::Load>, text: &str) {
+        let mut state = self.lock();
+        let Some(seed) = state.seeds.get_mut(id) else {
+            log::warn!("seed {id} is not in the record any more");
+            return;
+        };
+        let (stage, before) = match seed.stages.get(&seed.stage) {
+            Some(s) => (seed.stage, s.details.clone()),
+            None => (seed.stage, String::new()),
+        };
+        match data {
+            // An earlier seed may have left the old data partial.
+            None | Some(super::record::Load::Untouched) => {}
+            Some(data) => seed.load = data,
+        }
+        seed.set(stage, super::Status::Error, &format!("{before}; {text}"));
+        if let Err(e) = self.persist(state) {
+            log::error!("{e}");
+        }
+    }
+
     /// The seed with this number, if it is still remembered.
     pub fn seed(&self, id: i64) -> Option<Seed> {
         self.lock().seeds.get(id).cloned()

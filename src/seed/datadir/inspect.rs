@@ -64,6 +64,24 @@ pub fn last_seen(state_dir: &Path) -> Option<Facts> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Where staging directories of this host may be, without asking MySQL: by the note, and by the settings.
+pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
+    let last = last_seen(&config.common.state_dir);
+    let mut datadirs: Vec<PathBuf> = last.iter().map(|f| f.datadir.clone()).collect();
+    datadirs.extend(resolve(&config.mysql.datadir));
+    let inside = datadirs
+        .iter()
+        .flat_map(|d| super::STAGING_NAMES.map(|n| d.join(n)));
+    let mut roots: Vec<PathBuf> = inside.chain(last.map(|f| f.staging)).collect();
+    if !config.mysql.staging_dir.is_empty() {
+        roots.push(config.mysql.staging_dir.clone().into());
+    }
+    roots.retain(|r| r.is_dir());
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
 fn ask_running(conn: &mut Conn) -> Result<Facts> {
     let server = Server::ask(conn)?;
     let fail = |e: &::mysql::Error| failure("this connection", "", e);

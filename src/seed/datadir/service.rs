@@ -206,11 +206,16 @@ pub fn start_and_wait(
                 )));
             }
             select! {
-                recv(command) -> done => match done {
-                    Ok(Err(e)) => break Err(e),
-                    // It says no more.
-                    Ok(Ok(())) | Err(_) => (started, seen, command) = (true, Instant::now(), never()),
-                },
+                recv(command) -> done => {
+                    if let Ok(Err(e)) = done {
+                        if e.is_cancelled() || !stopped::is_in_use(facts).unwrap_or(false) {
+                            break Err(e);
+                        }
+                        // Whoever starts it has lost patience, perhaps with its crash recovery. We have not.
+                        log::warn!("{e}; but the server is alive: waiting for it");
+                    }
+                    (started, seen, command) = (true, Instant::now(), never()); // it says no more
+                }
                 recv(cancel.signal()) -> _ => break Err(Error::cancelled()),
                 default(Duration::from_millis(200)) => {}
             }

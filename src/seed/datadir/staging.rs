@@ -125,6 +125,7 @@ impl Staged {
         if let Some(mut journal) = journals.read()? {
             match journal.phase {
                 Phase::Done => journals.remove(&journal)?,
+                Phase::Back => {} // MySQL is being started; the next swap remembers that it is to run
                 Phase::Wiped => {
                     journal.seed = seed;
                     journal.facts = facts.clone();

@@ -32,11 +32,10 @@ pub fn swap(
     let seed = proven.seed();
     let journal = match journals.read()? {
         Some(j) if j.phase == Phase::Wiped && j.seed == seed => j,
-        Some(Journal {
-            phase: Phase::Done, ..
-        })
-        | None => first(facts, seed, outside)?,
-        Some(other) => return Err(Error::permanent(other.reason().unwrap_or_default())),
+        Some(other) if other.is_unfinished() => {
+            return Err(Error::permanent(other.reason().unwrap_or_default()));
+        }
+        last => first(facts, seed, last, outside)?,
     };
     let mut run = Run::new(journals, outside, journal, outside.cancel().clone());
     match run.forward() {
@@ -58,11 +57,10 @@ pub fn wipe(
 ) -> Result<()> {
     let journal = match journals.read()? {
         Some(j) if j.phase == Phase::Wiped && j.seed == seed => return Ok(()),
-        Some(Journal {
-            phase: Phase::Done, ..
-        })
-        | None => first(facts, seed, outside)?,
-        Some(other) => return Err(Error::permanent(other.reason().unwrap_or_default())),
+        Some(other) if other.is_unfinished() => {
+            return Err(Error::permanent(other.reason().unwrap_or_default()));
+        }
+        last => first(facts, seed, last, outside)?,
     };
     let mut run = Run::new(journals, outside, journal, outside.cancel().clone());
     let done = run.stop_mysql().and_then(|()| run.take_out());
@@ -73,12 +71,20 @@ pub fn wipe(
     }
 }
 
-fn first(facts: &Facts, seed: i64, outside: &dyn Surroundings) -> Result<Journal> {
+/// The first journal of a swap. `last`: what the swap before it left to do, a start of MySQL.
+fn first(
+    facts: &Facts,
+    seed: i64,
+    last: Option<Journal>,
+    outside: &dyn Surroundings,
+) -> Result<Journal> {
     Ok(Journal {
         seed,
         phase: Phase::Stopping,
         facts: facts.clone(),
-        was_running: outside.answers().is_ok() || stopped::is_in_use(facts)?,
+        was_running: last.is_some_and(|j| j.phase == Phase::Back)
+            || outside.answers().is_ok()
+            || stopped::is_in_use(facts)?,
         wiped: false,
         outgoing: Vec::new(),
         incoming: Vec::new(),

@@ -1,6 +1,7 @@
 //! The way back: after a failure or a cancellation of a swap, and at the agent's start after it was killed in one. Each step
 //! looks at what is there, so that it may be repeated from any moment.
 
+use super::facts::Facts;
 use super::journal::{Journal, Journals, Phase};
 use super::service::{Surroundings, start_and_wait};
 use super::staging::{move_aside, names_in};
@@ -8,37 +9,102 @@ use super::stopped;
 use super::swap::{Kind, Run, kind};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
+use crate::seed::record::Load;
 
-/// Rolls an unfinished swap back, or completes it if only deletion was left, before anybody can ask for anything. MySQL is
-/// started again if it ran before, without waiting until it answers. What was done, as a text; `None` if there was nothing.
+/// How often MySQL is started again while it does not stay up: what had told it to stop may still be at work.
+const STARTS: u32 = 5;
+
+/// What was found and done at the agent's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whose swap it was.
+    pub seed: i64,
+    /// For the log and the seed's record.
+    pub text: String,
+    /// What the data directory holds now: the old data, none, or the new.
+    pub data: Load,
+    /// MySQL ran before and is to be started: for [`start_again`].
+    pub start: Option<Box<Facts>>,
+}
+
+/// Rolls an unfinished swap back, or completes it if only deletion was left, before anybody can ask for anything. `None` if
+/// there was nothing. Starting MySQL, which may take as long as a crash recovery, is left to [`start_again`].
 ///
 /// # Errors
 /// What keeps it from being rolled back: the marker then stays, and MySQL must not be started.
-pub fn recover_at_start(journals: &Journals, outside: &dyn Surroundings) -> Result<Option<String>> {
+pub fn recover_at_start(
+    journals: &Journals,
+    outside: &dyn Surroundings,
+) -> Result<Option<Recovered>> {
     let Some(journal) = journals.read()? else {
         return Ok(None);
     };
     let (seed, phase) = (journal.seed, journal.phase);
     log::warn!("the swap of the data directory for seed {seed} was interrupted at step {phase:?}");
     let mut run = Run::new(journals, outside, journal, Cancel::default());
-    let fail = |e: Error| {
+    run.undo().map_err(|e| {
         e.context(format!(
-            "swap of seed {seed}, interrupted at step {phase:?}"
+            "the swap of seed {seed}, interrupted at step {phase:?}, cannot be rolled back"
         ))
+    })?;
+    let facts = || Box::new(run.journal.facts.clone());
+    let start = (run.journal.phase == Phase::Back).then(facts);
+    let (data, text) = match run.journal.reason().filter(|_| run.journal.wiped) {
+        Some(reason) => (Load::Incomplete, reason),
+        None if phase == Phase::Done => (
+            Load::Whole,
+            format!(
+                "the new data of seed {seed} are in place and MySQL was started on them, but its coordinates and settings were perhaps \
+                 not set: make a new seed"
+            ),
+        ),
+        None => (
+            Load::Untouched,
+            format!(
+                "the swap of seed {seed}, interrupted at step {phase:?}, was rolled back: the old data are in place{}",
+                if start.is_some() {
+                    ", MySQL is started on them"
+                } else {
+                    ", MySQL was down before"
+                }
+            ),
+        ),
     };
-    run.undo().map_err(fail)?;
-    if run.journal.wiped || phase == Phase::Done {
-        return Ok(run.journal.reason());
+    let found = Recovered {
+        seed,
+        text,
+        data,
+        start,
+    };
+    Ok(Some(found))
+}
+
+/// Starts MySQL on the old data after a swap was rolled back, and waits until it answers and stays: a stop command of an
+/// agent that was killed may still be at work. The journal goes then, also after a failure, which is an operator's business.
+///
+/// # Errors
+/// MySQL does not start or does not stay; the journal cannot be read.
+pub fn start_again(journals: &Journals, facts: &Facts, outside: &dyn Surroundings) -> Result<()> {
+    let cancel = Cancel::default();
+    let mut result = Ok(());
+    for _ in 0..STARTS {
+        if unfinished(journals)?.is_some() {
+            return Ok(()); // a new seed swaps, and has remembered that MySQL is to run
+        }
+        result = start_and_wait(outside, facts, &cancel).map(drop);
+        if result.is_err() {
+            break;
+        }
+        cancel.sleep(outside.quiet());
+        if outside.answers().is_ok() {
+            break;
+        }
+        result = Err(Error::transient("MySQL does not stay up"));
     }
-    let mut text =
-        format!("the swap of seed {seed}, interrupted at step {phase:?}, was rolled back");
-    if run.journal.was_running && outside.answers().is_err() {
-        outside
-            .start(&Cancel::default())
-            .map_err(|e| fail(e.context("the old data are in place")))?;
-        text.push_str(", MySQL was started on the old data");
+    if let Some(journal) = journals.read()?.filter(|j| j.phase == Phase::Back) {
+        journals.remove(&journal)?;
     }
-    Ok(Some(text))
+    result.map_err(|e| e.context("the old data are in place"))
 }
 
 /// Why MySQL must not be started through the agent now; `None` if it may.
@@ -80,14 +146,17 @@ impl Run<'_> {
         if !self.journal.was_running {
             return Ok("the old data are in place and MySQL is down, as before".into());
         }
-        start_and_wait(self.outside, &self.journal.facts, &self.cancel)
-            .map_err(|e| e.context("the old data are in place"))?;
+        let started = start_and_wait(self.outside, &self.journal.facts, &self.cancel);
+        self.journals.remove(&self.journal)?;
+        started.map_err(|e| e.context("the old data are in place"))?;
         Ok("the old data are in place and MySQL runs on them".into())
     }
 
-    /// Back to the old data, as far as there are any; the marker goes when they are whole.
+    /// Back to the old data, as far as there are any. The marker goes when they are whole; where MySQL is to be started,
+    /// [`Phase::Back`] stays until that is done.
     pub(super) fn undo(&mut self) -> Result<()> {
         match self.journal.phase {
+            Phase::Back => return Ok(()),
             Phase::Done | Phase::Stopping => {}
             Phase::Wiped => return Ok(()),
             Phase::Wiping => return self.finish_wipe(),
@@ -102,6 +171,14 @@ impl Run<'_> {
             }
         }
         self.lock = None;
+        if self.journal.was_running && self.journal.phase != Phase::Done {
+            match self.enter_phase(Phase::Back) {
+                Ok(()) => return Ok(()),
+                // The data are whole: a full disk must not keep MySQL down.
+                Err(e) => log::warn!("{e}"),
+            }
+            self.journal.phase = Phase::Back;
+        }
         self.at("remove the marker")?;
         self.journals.remove(&self.journal)
     }
@@ -182,5 +259,5 @@ impl Run<'_> {
 /// # Errors
 /// If it cannot be read.
 pub fn unfinished(journals: &Journals) -> Result<Option<Journal>> {
-    Ok(journals.read()?.filter(|j| j.phase != Phase::Done))
+    Ok(journals.read()?.filter(Journal::is_unfinished))
 }

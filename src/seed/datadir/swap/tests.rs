@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::mysql::{Server, Version};
-use crate::seed::datadir::undo::{mysql_start_refused, recover_at_start};
+use crate::seed::datadir::undo::{Recovered, mysql_start_refused, recover_at_start, start_again};
+use crate::seed::record::Load;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -326,6 +327,15 @@ fn fill(dir: &Path, text: &str) {
     }
 }
 
+/// As the agent does it at its start.
+fn recover(rig: &Rig, fake: &Fake) -> Option<Recovered> {
+    let found = recover_at_start(&rig.journals, fake).unwrap();
+    if let Some(facts) = found.as_ref().and_then(|f| f.start.as_ref()) {
+        start_again(&rig.journals, facts, fake).unwrap();
+    }
+    found
+}
+
 fn steps_of_a_whole_swap() -> usize {
     let rig = Rig::new();
     let fake = rig.fake(Fault::None, 0);
@@ -390,10 +400,10 @@ fn killed_at_any_step_the_old_data_are_back() {
                 "{what}"
             );
         }
-        recover_at_start(&rig.journals, &again).unwrap();
+        recover(&rig, &again);
         assert!(*again.running.lock().unwrap(), "{what}: it ran before");
         rig.assert_old(&what);
-        assert_eq!(recover_at_start(&rig.journals, &again).unwrap(), None);
+        assert_eq!(recover(&rig, &again), None, "{what}");
         // And the copy may be swapped in again.
         rig.swap(&again).unwrap();
         rig.assert_new();
@@ -408,11 +418,13 @@ fn killed_at_any_step_of_the_way_back_the_old_data_are_back() {
         let rig = Rig::new();
         assert!(killed(|| drop(rig.swap(&rig.fake(Fault::Kill, steps)))));
         let back = rig.fake(Fault::Kill, n);
-        let was_killed = killed(|| drop(recover_at_start(&rig.journals, &back).unwrap()));
+        let was_killed = killed(|| drop(recover(&rig, &back)));
         let last = rig.fake(Fault::None, 0);
         *last.running.lock().unwrap() = *back.running.lock().unwrap();
-        recover_at_start(&rig.journals, &last).unwrap();
-        rig.assert_old(&format!("killed at step {n} of the way back"));
+        recover(&rig, &last);
+        let what = format!("killed at step {n} of the way back");
+        rig.assert_old(&what);
+        assert!(*last.running.lock().unwrap(), "{what}: MySQL ran before");
         if !was_killed {
             assert!(n > 15, "{n}");
             break;
@@ -513,8 +525,11 @@ fn the_wipe_leaves_the_guard_and_a_later_seed_goes_on() {
     assert!(!*fake.running.lock().unwrap());
     fake.start(&Cancel::default()).unwrap_err();
     // An agent's restart changes nothing about it.
-    let text = recover_at_start(&rig.journals, &fake).unwrap().unwrap();
-    assert!(text.contains("were deleted"), "{text}");
+    let found = recover(&rig, &fake).unwrap();
+    assert!(
+        found.text.contains("were deleted") && found.data == Load::Incomplete,
+        "{found:?}"
+    );
     // The seed fails; another one takes over.
     let staged = Staged::make(&rig.facts, 8, &rig.journals).unwrap();
     assert!(!Staged::of(&rig.facts, SEED).dir.exists());
@@ -552,7 +567,7 @@ fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
         }
         let again = rig.fake(Fault::None, 0);
         *again.running.lock().unwrap() = *fake.running.lock().unwrap();
-        recover_at_start(&rig.journals, &again).unwrap();
+        recover(&rig, &again);
         rig.assert_old(&format!("killed at step {n} of the wipe"));
     }
     // Killed in the middle of the deletion: it is finished.
@@ -565,10 +580,8 @@ fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
         &Staged::of(&rig.facts, SEED).old_dir().join("shop/left"),
         "old",
     );
-    let text = recover_at_start(&rig.journals, &rig.fake(Fault::None, 0))
-        .unwrap()
-        .unwrap();
-    assert!(text.contains("were deleted"), "{text}");
+    let found = recover(&rig, &rig.fake(Fault::None, 0)).unwrap();
+    assert!(found.text.contains("were deleted"), "{found:?}");
     assert!(!Staged::of(&rig.facts, SEED).old_dir().join("shop").exists());
 }
 
@@ -591,4 +604,104 @@ fn a_journal_that_cannot_be_read_keeps_mysql_down_and_everything_where_it_is() {
     assert!(recover_at_start(&rig.journals, &fake).is_err());
     assert!(rig.swap(&fake).is_err() && Staged::make(&rig.facts, 8, &rig.journals).is_err());
     assert_eq!(rig.tree(), rig.before);
+}
+
+#[test]
+fn a_journal_that_is_lost_with_the_state_dir_is_found_in_the_staging_directory() {
+    for broken in [true, false] {
+        let rig = Rig::new();
+        assert!(killed(|| drop(rig.swap(&rig.fake(Fault::Kill, 12)))));
+        let main = rig
+            .dir
+            .join("state")
+            .join(crate::seed::datadir::journal::NAME);
+        match broken {
+            true => std::fs::write(&main, "{").unwrap(),
+            false => std::fs::remove_file(&main).unwrap(),
+        }
+        let copy = Staged::of(&rig.facts, SEED)
+            .dir
+            .join(crate::seed::datadir::journal::NAME);
+        // Somebody else's word is not taken: a link, and a journal of another place.
+        let forged = rig.facts.staging.join("99");
+        std::fs::create_dir(&forged).unwrap();
+        std::os::unix::fs::symlink(&copy, forged.join(crate::seed::datadir::journal::NAME))
+            .unwrap();
+        let other = rig.facts.staging.join("98");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::copy(&copy, other.join(crate::seed::datadir::journal::NAME)).unwrap();
+        assert!(
+            rig.journals
+                .rescue(std::slice::from_ref(&rig.facts.staging))
+                .unwrap()
+        );
+        assert!(
+            !rig.journals
+                .rescue(std::slice::from_ref(&rig.facts.staging))
+                .unwrap()
+        );
+        recover(&rig, &rig.fake(Fault::None, 0)).unwrap();
+        rig.assert_old("from the copy");
+        assert!(!copy.exists(), "or it would be taken for a lost one");
+    }
+}
+
+#[test]
+fn a_start_command_that_gives_up_on_a_live_server_is_not_the_end() {
+    struct Slow {
+        facts: Facts,
+        cancel: Cancel,
+        lock: Mutex<Option<std::fs::File>>,
+        questions: AtomicUsize,
+    }
+    impl Surroundings for Slow {
+        fn cancel(&self) -> &Cancel {
+            &self.cancel
+        }
+        fn report(&self, _: &str) {}
+        fn adopt(&self, _: &crate::process::Running) -> Result<()> {
+            Ok(())
+        }
+        fn stop(&self, _: &Cancel) -> Result<()> {
+            Ok(())
+        }
+        fn start(&self, _: &Cancel) -> Result<()> {
+            let top = self.facts.datadir.join(&self.facts.system_file);
+            let file = std::fs::File::options().read(true).write(true).open(top);
+            let file = file.unwrap();
+            assert!(file::try_lock(&file).unwrap());
+            *self.lock.lock().unwrap() = Some(file); // it is in crash recovery
+            Err(Error::transient("no answer within 30 s"))
+        }
+        fn answers(&self) -> Result<Option<Error>> {
+            match self.questions.fetch_add(1, Ordering::Relaxed) {
+                0..6 => Err(Error::transient("nobody answers")),
+                _ => Ok(None),
+            }
+        }
+        fn program(&self, _: &Facts) -> Command {
+            Command::new("false")
+        }
+        fn boot_timeout(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn patience(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+    let rig = Rig::new();
+    let slow = Slow {
+        facts: rig.facts.clone(),
+        cancel: Cancel::default(),
+        lock: Mutex::default(),
+        questions: AtomicUsize::new(0),
+    };
+    start_and_wait(&slow, &rig.facts, &slow.cancel).unwrap();
+    // Dead, it is.
+    let fake = rig.fake(Fault::None, 0);
+    std::fs::remove_file(rig.facts.datadir.join("ibdata1")).unwrap();
+    std::fs::create_dir(rig.facts.datadir.join("ibdata1")).unwrap();
+    *fake.running.lock().unwrap() = false;
+    let e = start_and_wait(&fake, &rig.facts, &fake.cancel).unwrap_err();
+    assert!(e.to_string().contains("refuses to start"), "{e}");
 }
