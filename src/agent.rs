@@ -92,6 +92,10 @@ pub fn serve(file: &Path) -> Result<()> {
         log::info!("listening on {address} as {hostname}");
     }
     start_settling(engine.clone(), stopping.clone())?;
+    datadir::resume(
+        datadir::staging_roots(&config),
+        datadir::last_seen(&config.common.state_dir),
+    );
     if let Some(recovered) = unstarted {
         start_mysql_again(Arc::clone(&config), engine.clone(), recovered)?;
     }

@@ -12,7 +12,7 @@
 //! | Restore | [`Facts::accepts`] | where the source's facts are known |
 //! | | [`proof_start`] | a private server on the copy; gives the [`Proven`] that [`swap`] wants |
 //! | | [`swap`] | stop, swap, start; back again after any failure |
-//! | Cleanup | [`discard_old`], [`keep_old`], [`remove`] | by `mysql.keep-old-data` |
+//! | Cleanup | [`keep_old`], [`sweep()`] | by `mysql.keep-old-data` |
 //!
 //! [`Journals::rescue`] and [`recover_at_start`] come before the gate opens, [`start_again`] after it; [`mysql_start_refused`]
 //! before any start of MySQL. All of it works on [`Surroundings`]: [`Host`] is the real one.
@@ -33,6 +33,7 @@ mod service;
 mod staging;
 pub mod stopped;
 mod swap;
+mod sweep;
 mod tidy;
 mod undo;
 
@@ -43,7 +44,8 @@ pub use proof::{Proven, proof_start};
 pub use service::{Host, Surroundings, start_and_wait};
 pub use staging::{Room, Staged, room};
 pub use swap::{swap, wipe};
-pub use tidy::{discard_new, discard_old, keep_old, remove};
+pub use sweep::{in_background, kept, resume, sweep};
+pub use tidy::{discard_new, discard_old, keep_old};
 pub use undo::{Recovered, mysql_start_refused, recover_at_start, start_again, unfinished};
 
 /// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.

@@ -60,6 +60,20 @@ pub fn wait_unreaped(pid: u32) -> io::Result<()> {
     }
 }
 
+/// Gives the calling thread the lowest I/O priority (ioprio_set(2), class idle). Schedulers that know no priorities ignore it.
+///
+/// # Errors
+/// Those of the call.
+pub fn idle_io() -> io::Result<()> {
+    const WHO_THREAD: libc::c_int = 1; // IOPRIO_WHO_PROCESS: a thread's number, 0 is the caller
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: the call takes three integers and touches no memory of ours. No C library has a function for it.
+    match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, CLASS_IDLE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The effective user number of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.

@@ -7,6 +7,7 @@ use super::tidy;
 use crate::config::DatadirSwap;
 use crate::error::{Error, Result};
 use crate::host::human_bytes;
+use crate::process::Cancel;
 use crate::system::file;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
@@ -113,13 +114,14 @@ impl Staged {
         facts.bytes + crate::host::disk::usage(&self.new_dir()).unwrap_or(0)
     }
 
-    /// Makes the directory, empty. What earlier seeds left is removed first, also where that is still being done in the
+    /// Makes the directory, empty. What earlier seeds left is removed first, or waited for where that is being done in the
     /// background; copies that are kept for ever stay. A target whose old data an earlier seed had to delete goes over to this
     /// one. May be repeated.
     ///
     /// # Errors
-    /// An unfinished swap; what cannot be made or removed; a file system without an atomic exchange of names.
-    pub fn make(facts: &Facts, seed: i64, journals: &Journals) -> Result<Self> {
+    /// An unfinished swap; what cannot be made or removed; a file system without an atomic exchange of names; cancelled.
+    pub fn make(facts: &Facts, seed: i64, journals: &Journals, cancel: &Cancel) -> Result<Self> {
+        super::sweep::wait(cancel)?;
         let staged = Self::of(facts, seed);
         let mut taken_over = None;
         if let Some(mut journal) = journals.read()? {

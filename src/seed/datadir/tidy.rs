@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Old data that are kept for ever lie in `<staging>/kept-<seed>`.
-const KEPT: &str = "kept-";
+pub(super) const KEPT: &str = "kept-";
 /// What is being deleted.
-const TRASH: &str = ".orchestrator-agent-trash-";
+pub(super) const TRASH: &str = ".orchestrator-agent-trash-";
 /// A larger file is cut down by this much at a time.
 const STEP: u64 = 256 << 20;
 /// Pause after each step.
@@ -43,19 +43,27 @@ pub fn discard_new(staged: &Staged) -> Result<()> {
 
 /// Deletes a directory under a name of its own: whoever makes a new one in its place meanwhile loses nothing.
 fn discard(dir: &Path, cancel: &Cancel) -> Result<()> {
+    match to_trash(dir)? {
+        Some(trash) => slowly(&trash, cancel),
+        None => Ok(()),
+    }
+}
+
+/// Gives a directory that is to be deleted a name of its own, and returns that; `None` if there is no such directory.
+pub(super) fn to_trash(dir: &Path) -> Result<Option<PathBuf>> {
     let name = crate::host::random_hex(8).map_err(|e| Error::io("/dev/urandom", &e))?;
     let trash = dir.with_file_name(format!("{TRASH}{name}"));
     match crate::system::file::rename_new(dir, &trash) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        renamed => renamed.map_err(|e| Error::io(dir.display(), &e))?,
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(dir.display(), &e)),
+        Ok(()) => Ok(Some(trash)),
     }
-    slowly(&trash, cancel)
 }
 
 /// Removes what an agent that was stopped had not deleted yet.
 pub(super) fn remove_trash(facts: &Facts, staged: &Staged) -> Result<()> {
     let beside = facts.outside.iter().map(|o| o.dir.clone());
-    for dir in beside.chain([staged.dir.clone()]) {
+    for dir in beside.chain([staged.dir.clone(), facts.staging.clone()]) {
         for name in names_in(&dir)?.iter().filter(|n| n.starts_with(TRASH)) {
             remove_tree(&dir.join(name))?;
         }
@@ -82,24 +90,6 @@ pub fn keep_old(facts: &Facts, staged: &Staged) -> Result<PathBuf> {
     }
     sync_dir(&facts.staging)?;
     Ok(kept)
-}
-
-/// Removes the staging directory of a seed with all that is in it, and the one above if it is empty then. Not while a swap is
-/// unfinished: the caller has looked at the journal. May be repeated.
-///
-/// # Errors
-/// What cannot be deleted.
-pub fn remove(facts: &Facts, staged: &Staged) -> Result<()> {
-    for outside in &facts.outside {
-        remove_tree(&staged.aside(outside))?;
-    }
-    remove_tree(&staged.dir)?;
-    match std::fs::remove_dir(&facts.staging) {
-        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
-            Err(Error::io(facts.staging.display(), &e))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Removes what other seeds left.
@@ -147,7 +137,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// Removes a tree in small steps; fine if parts of it go meanwhile.
-fn slowly(path: &Path, cancel: &Cancel) -> Result<()> {
+pub(super) fn slowly(path: &Path, cancel: &Cancel) -> Result<()> {
     let fine = |done: std::io::Result<()>| match done {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path.display(), &e)),
         _ => Ok(()),
@@ -175,7 +165,9 @@ fn slowly(path: &Path, cancel: &Cancel) -> Result<()> {
                 Ok(file) => fine(file.set_len(left))?,
                 Err(e) => return fine(Err(e)),
             }
-            if !cancel.sleep(PAUSE) {
+            if super::sweep::in_haste() {
+                cancel.check()?;
+            } else if !cancel.sleep(PAUSE) {
                 return Err(Error::cancelled());
             }
         }

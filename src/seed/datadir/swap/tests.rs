@@ -201,7 +201,7 @@ impl Rig {
     }
 
     fn make(&self) -> Staged {
-        Staged::make(&self.facts, SEED, &self.journals).unwrap()
+        Staged::make(&self.facts, SEED, &self.journals, &Cancel::default()).unwrap()
     }
 
     fn fill_copy(&self, staged: &Staged) {
@@ -370,8 +370,15 @@ fn the_copy_takes_the_place_of_the_old_data() {
     assert!(kept.join("only.old").exists() && !staged.old_dir().exists());
     rig.make(); // a later Prepare leaves it alone
     assert!(kept.join("only.old").exists());
-    crate::seed::datadir::remove(&rig.facts, &staged).unwrap();
+    crate::seed::datadir::sweep(&rig.facts, &staged).unwrap();
     assert!(!staged.dir.exists() && kept.exists());
+    rig.make(); // waits for what is being deleted
+    let names = |dir: &Path| super::super::staging::names_in(dir).unwrap();
+    assert_eq!(names(&rig.facts.staging), ["7", "kept-7"]);
+    assert_eq!(
+        names(&rig.dir.join("logs")),
+        [".orchestrator-agent-7", "binary"]
+    );
 }
 
 #[test]
@@ -531,7 +538,7 @@ fn the_wipe_leaves_the_guard_and_a_later_seed_goes_on() {
         "{found:?}"
     );
     // The seed fails; another one takes over.
-    let staged = Staged::make(&rig.facts, 8, &rig.journals).unwrap();
+    let staged = Staged::make(&rig.facts, 8, &rig.journals, &Cancel::default()).unwrap();
     assert!(!Staged::of(&rig.facts, SEED).dir.exists());
     assert!(refused().contains("seed 8"));
     rig.fill_copy(&staged);
@@ -602,7 +609,10 @@ fn a_journal_that_cannot_be_read_keeps_mysql_down_and_everything_where_it_is() {
     );
     let fake = rig.fake(Fault::None, 0);
     assert!(recover_at_start(&rig.journals, &fake).is_err());
-    assert!(rig.swap(&fake).is_err() && Staged::make(&rig.facts, 8, &rig.journals).is_err());
+    assert!(
+        rig.swap(&fake).is_err()
+            && Staged::make(&rig.facts, 8, &rig.journals, &Cancel::default()).is_err()
+    );
     assert_eq!(rig.tree(), rig.before);
 }
 

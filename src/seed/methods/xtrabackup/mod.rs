@@ -146,7 +146,7 @@ impl Xtrabackup {
         let journals = self.journals();
         let wiped = journals.read()?.is_some_and(|j| j.wiped);
         ctx.cancel().check()?;
-        let staged = Staged::make(&facts, id, &journals)?;
+        let staged = Staged::make(&facts, id, &journals, ctx.cancel())?;
         ctx.update(|seed| {
             seed.datadir = Some(Box::new(facts.clone()));
             if wiped {

@@ -196,20 +196,10 @@ fn differ(own: &Identity, source: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what is of no use any more, in a thread of its own; the next Prepare deletes what is left.
+/// Deletes what is of no use any more in the background.
 fn discard(staged: &Staged) {
     let staged = staged.clone();
-    let body = move || {
-        if let Err(e) = datadir::discard_new(&staged) {
-            log::warn!("{e}; the next Prepare deletes it");
-        }
-    };
-    if let Err(e) = std::thread::Builder::new()
-        .name("discard".into())
-        .spawn(body)
-    {
-        log::warn!("cannot start a thread: {e}; the next Prepare deletes what was received");
-    }
+    datadir::in_background(move || datadir::discard_new(&staged));
 }
 
 #[cfg(test)]

@@ -242,8 +242,7 @@ impl Xtrabackup {
                 kept.display()
             );
         }
-        datadir::discard_old(&facts, &staged, ctx.cancel())?;
-        datadir::remove(&facts, &staged)
+        datadir::sweep(&facts, &staged)
     }
 }
 
@@ -253,15 +252,7 @@ fn swapped(seed: &Seed) -> bool {
 
 fn discard_old(facts: &Facts, staged: &Staged) {
     let (facts, staged) = (facts.clone(), staged.clone());
-    let body = move || {
-        if let Err(e) = datadir::discard_old(&facts, &staged, &crate::process::Cancel::default()) {
-            log::warn!("{e}; Cleanup deletes it");
-        }
-    };
-    if let Err(e) = std::thread::Builder::new()
-        .name("discard".into())
-        .spawn(body)
-    {
-        log::warn!("cannot start a thread: {e}; Cleanup deletes the old data");
-    }
+    datadir::in_background(move || {
+        datadir::discard_old(&facts, &staged, &crate::process::Cancel::default())
+    });
 }
