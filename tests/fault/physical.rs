@@ -352,7 +352,7 @@ impl Rig {
                 self.target.kill();
                 self.target.launch();
                 // A MariaDB that is told to stop while it starts may hang; the rig kills it after 30 s.
-                self.target.wait_ready_for(Duration::from_secs(90));
+                self.target.wait_ready_for(Duration::from_secs(180));
             }
             AbortedInRestore => {
                 assert_eq!(
