@@ -291,7 +291,6 @@ fn methods_that_are_not_built_are_left_out() {
         .with("lvm", "available-local-snapshot-hosts-command = 'true'")
         .with("lvm", "available-snapshot-hosts-command = 'true'")
         .with("lvm", "snapshot-volumes-filter = 'snap'")
-        .with("xtrabackup", "enabled = true")
         .with("mydumper", "enabled = true")
         .with("clone_plugin", "enabled = true");
     let agent = agent.start();
@@ -305,7 +304,6 @@ fn methods_that_are_not_built_are_left_out() {
     let log = agent.log();
     for (method, section) in [
         ("LVM", "lvm"),
-        ("Xtrabackup", "xtrabackup"),
         ("Mydumper", "mydumper"),
         ("ClonePlugin", "clone_plugin"),
     ] {
