@@ -2,7 +2,6 @@
 //! empty probe files, removed at once, and the run of `service-status-command`.
 
 mod commands;
-mod grants;
 mod methods;
 mod network;
 mod places;

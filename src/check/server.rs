@@ -1,11 +1,11 @@
 //! The MySQL server beside the agent, and the agent's account there.
 
-use super::{Findings, grants};
+use super::Findings;
 use crate::config::Config;
 use crate::error::Result;
-use crate::mysql::{Endpoint, Flavour, Server, connect, info, quote_account, quote_text};
-use mysql::prelude::Queryable;
-use mysql::{Conn, Row};
+use crate::mysql::grants::{self, rows};
+use crate::mysql::{Endpoint, Server, connect, info, quote_account, quote_text};
+use mysql::Conn;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,7 +58,13 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
             endpoint.name()
         ),
     );
-    let physical = config.xtrabackup.enabled || config.clone_plugin.enabled;
+    let mut more = Vec::new();
+    if config.xtrabackup.enabled || config.clone_plugin.enabled {
+        more.push("BACKUP_ADMIN");
+    }
+    if config.clone_plugin.enabled {
+        more.push("CLONE_ADMIN");
+    }
     let tell = |subject: &str, result: Result<()>, f: &mut Findings| {
         if let Err(e) = result {
             f.error(
@@ -68,7 +74,7 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
             );
         }
     };
-    let result = privileges(f, &mut conn, server, physical);
+    let result = privileges(f, &mut conn, server, &more);
     tell("mysql.user", result, f);
     let result = local_login(f, &mut conn, &config.mysql.user);
     tell("mysql.user", result, f);
@@ -81,18 +87,9 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
     facts
 }
 
-fn rows(conn: &mut Conn, statement: &str) -> Result<Vec<String>> {
-    let rows: Vec<Row> = conn
-        .query(statement)
-        .map_err(|e| crate::mysql::failure("this connection", "", &e))?;
-    let first = |r: Row| r.get_opt::<String, _>(0).and_then(std::result::Result::ok);
-    Ok(rows.into_iter().filter_map(first).collect())
-}
-
-fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, physical: bool) -> Result<()> {
-    let account = rows(conn, "SELECT CURRENT_USER()")?.concat();
-    let account = quote_account(&account);
-    let Some(needed) = grants::needed(server, physical) else {
+fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, more: &[&str]) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let Some(needed) = grants::needed(server, more) else {
         f.warning(
             "mysql.user",
             format!(
@@ -103,18 +100,6 @@ fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, physical: bool)
         );
         return Ok(());
     };
-    let mut held = rows(conn, "SHOW GRANTS")?;
-    if server.flavour == Flavour::MySql {
-        // MariaDB shows the grants of the role in force by itself.
-        let roles = rows(conn, "SELECT CURRENT_ROLE()")?.concat();
-        if !roles.is_empty() && roles != "NONE" {
-            held.extend(rows(
-                conn,
-                &format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
-            )?);
-        }
-    }
-    // A row may hold the account's password hash: no row is ever shown.
     let missing = grants::missing(server, &needed, &held);
     if missing.is_empty() {
         f.ok(

@@ -2,6 +2,7 @@
 
 mod connect;
 pub mod control;
+pub mod grants;
 pub mod info;
 mod plugins;
 mod replication;

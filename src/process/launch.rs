@@ -34,6 +34,16 @@ impl Launcher {
         &self.sudo_user
     }
 
+    /// For tools that work on files of user `owner`: without sudo where this process may do all with them itself, as then
+    /// what they write is not another user's.
+    pub fn on_files_of(&self, owner: u32) -> Self {
+        match crate::system::process::effective_uid() {
+            0 => Self::default(),
+            me if me == owner => Self::default(),
+            _ => self.clone(),
+        }
+    }
+
     /// A command for `program`, with sudo in front where configured. `-n`: a password prompt is an error, not a hang.
     pub fn command(&self, program: &Path) -> Command {
         let mut cmd;
@@ -98,6 +108,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(e.contains("no-such-tool or nor-this not found"), "{e}");
+    }
+
+    #[test]
+    fn sudo_is_for_files_of_others_only() {
+        let l = Launcher {
+            sudo: true,
+            sudo_user: String::new(),
+        };
+        let me = crate::system::process::effective_uid();
+        assert!(!l.on_files_of(me).sudo());
+        assert_eq!(l.on_files_of(me + 1).sudo(), me != 0);
     }
 
     #[test]

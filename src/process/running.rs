@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::host::proc::ProcessId;
 use crate::system::process::{Signal, kill_group, wait_unreaped};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -154,10 +154,12 @@ impl Running {
 
     /// Ends the group; the leader stays a zombie until it is reaped, so the number is ours up to the last signal.
     fn stop(&mut self) {
+        // Disconnected: its end was heard of before.
+        let lives = || self.exited.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout);
         self.signal(Signal::Term);
-        if self.exited.recv_timeout(GRACE).is_err() {
+        if lives() {
             self.signal(Signal::Kill);
-            if self.exited.recv_timeout(GRACE).is_err() {
+            if lives() {
                 log::error!(
                     "{} (process {}) does not end after SIGKILL",
                     self.name,

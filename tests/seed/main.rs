@@ -18,3 +18,4 @@ mod secrets;
 mod situations;
 mod target_state;
 mod xtrabackup;
+mod xtrabackup_mysql;

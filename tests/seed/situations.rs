@@ -82,10 +82,15 @@ fn names_in_lower_case_on_both() {
     assert_eq!(pair.target_db.value("SELECT a FROM SHOP.MIXEDCASE"), "1");
 }
 
-/// A new replica of a replica that passes on what it gets.
-fn chain<K: Kind>(reset: &str, connect: &str, start: &str, replication: &str) {
+/// A new replica of a replica that passes on what it gets; with more lines for the agents. It replicates from the server that it
+/// is a copy of, and from no other.
+pub fn chain<K: Kind>(
+    [reset, connect, start]: [&str; 3],
+    replication: &str,
+    agents: &[(&'static str, String)],
+) {
     let top = Server::<K>::start("127.0.0.4", "");
-    let pair = Pair::<K>::start("");
+    let pair = Pair::<K>::start_with("", agents);
     for db in [&top, &pair.source_db] {
         db.sql(reset);
     }
@@ -107,29 +112,37 @@ fn chain<K: Kind>(reset: &str, connect: &str, start: &str, replication: &str) {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     std::thread::sleep(Duration::from_secs(1));
     writer.stop_and_prove(&pair.target_db);
+    let all = K::REPLICA_STATUS.replace("SLAVE STATUS", "ALL SLAVES STATUS");
+    assert_eq!(pair.target_db.sql(&all).len(), 1, "one channel");
+    let port = ["Master_Port", "Source_Port"].map(|c| pair.target_db.replica_status(c));
+    assert_eq!(port.concat(), pair.source_db.port.to_string());
 }
 
+pub const MARIADB: [&str; 3] = ["RESET MASTER", MARIADB_CONNECT, "START SLAVE"];
 const MARIADB_CONNECT: &str = "CHANGE MASTER TO MASTER_HOST=HOST, MASTER_PORT=PORT, MASTER_USER='repl', MASTER_PASSWORD=PASS, MASTER_USE_GTID=slave_pos";
 const MYSQL_CONNECT: &str = "CHANGE REPLICATION SOURCE TO SOURCE_HOST=HOST, SOURCE_PORT=PORT, SOURCE_USER='repl', SOURCE_PASSWORD=PASS, \
      GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1";
 
 #[test]
 fn a_mariadb_source_that_replicates_by_gtid() {
-    chain::<MariadbKind>("RESET MASTER", MARIADB_CONNECT, "START SLAVE", "gtid");
+    chain::<MariadbKind>(MARIADB, "gtid", &[]);
 }
 
 #[test]
 fn a_mariadb_source_that_replicates_by_position() {
-    chain::<MariadbKind>("RESET MASTER", MARIADB_CONNECT, "START SLAVE", "position");
+    chain::<MariadbKind>(MARIADB, "position", &[]);
 }
 
 #[test]
 fn a_mysql_source_that_replicates() {
     chain::<MysqldKind>(
-        "RESET BINARY LOGS AND GTIDS",
-        MYSQL_CONNECT,
-        "START REPLICA",
+        [
+            "RESET BINARY LOGS AND GTIDS",
+            MYSQL_CONNECT,
+            "START REPLICA",
+        ],
         "gtid",
+        &[],
     );
 }
 

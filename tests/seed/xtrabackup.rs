@@ -1,6 +1,6 @@
 //! Seeds by mariadb-backup through HTTP and by the `seed` command, while a writer inserts on the source.
 
-use super::by_command;
+use super::{by_command, situations};
 use crate::support::agent::{Agent, Changes};
 use crate::support::free_port;
 use crate::support::mariadb::{Mariadb, MariadbKind};
@@ -139,4 +139,13 @@ fn by_command_and_position() {
 #[test]
 fn by_command_and_gtid() {
     by_command("gtid");
+}
+
+/// The copy holds the source's own channel, which must not start on the target (DESIGN 4.4); `--slave-info` is accepted.
+#[test]
+fn a_source_that_is_a_replica() {
+    for replication in ["gtid", "position"] {
+        let lines = changes(free_port("127.0.0.2")).lines;
+        situations::chain::<MariadbKind>(situations::MARIADB, replication, &lines);
+    }
 }

@@ -1,8 +1,8 @@
 //! Scripts that stand in for a tool and misbehave.
 
-use super::Scratch;
 use super::mariadb::MariadbKind;
 use super::server::Kind;
+use super::{Scratch, project};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -39,6 +39,33 @@ impl Fakes {
             "#!/bin/sh\nREAL='{}'\n{version}\n{script}\n",
             real.display()
         );
+        self.write(tool, &text);
+    }
+
+    /// Puts Percona's tools in, by the stand-in tests/rig/percona.sh, and a `zstd` that is gzip. The file with the arguments that
+    /// they were called with.
+    pub fn put_percona(&self) -> PathBuf {
+        let arguments = self.dir.join("arguments");
+        let script = |tool: &str| {
+            format!(
+                "MYSQL='{}' MBSTREAM='{}' ARGUMENTS='{}' exec '{}' {tool} \"$@\"",
+                self.tools.join("mysql").display(),
+                MariadbKind::rig().join("mdb/bin/mbstream").display(),
+                arguments.display(),
+                project().join("tests/rig/percona.sh").display(),
+            )
+        };
+        for (tool, text) in [
+            ("xtrabackup", script("xtrabackup")),
+            ("xbstream", script("xbstream")),
+            ("zstd", "exec gzip \"$@\"".into()),
+        ] {
+            self.write(tool, &format!("#!/bin/sh\n{text}\n"));
+        }
+        arguments
+    }
+
+    fn write(&self, tool: &str, text: &str) {
         let (file, temp) = (self.dir.join(tool), self.dir.join("new"));
         std::fs::write(&temp, text).expect("script");
         std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(0o755)).expect("mode");

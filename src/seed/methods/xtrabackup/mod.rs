@@ -4,11 +4,12 @@
 //! | stage | source | target |
 //! |---|---|---|
 //! | Prepare | checks | checks, staging directory, listener |
-//! | Backup | [`send`]: tool to stream | [`receive`]: stream to tool; begins as soon as Prepare is done |
-//! | Restore | | [`restore`]: unpack, prepare, proof start, swap |
+//! | Backup | [`send`]: tool to stream | [`receive`]: stream to tool, decompress; begins as soon as Prepare is done |
+//! | Restore | | [`restore`]: prepare, proof start, swap |
 //! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
 
 mod copy;
+mod decompress;
 pub mod options;
 mod receive;
 mod restore;
@@ -113,6 +114,9 @@ impl Xtrabackup {
         let facts = datadir::inspect(&self.config, side)?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         tools.fit(facts.server)?;
+        if side == Side::Target {
+            self.can_decompress(&tools)?;
+        }
         Ok((facts, tools))
     }
 

@@ -4,7 +4,7 @@
 use super::tools::{Tools, name, open_files};
 use super::{Identity, Notes, Xtrabackup, copy, options};
 use crate::error::{Error, Result};
-use crate::process::{Exit, Job, Running, run};
+use crate::process::{Exit, Job, Launcher, Running, run};
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Host, Room, Staged};
 use crate::seed::record::Load;
@@ -99,8 +99,9 @@ impl Xtrabackup {
             }
         }
         let bytes = self.unpack(ctx, incoming, staged, tools)?;
-        ctx.report(&format!("Received {bytes} bytes. Writing them to the disk"));
         let new = staged.new_dir();
+        self.decompress(ctx, tools, &new)?;
+        ctx.report(&format!("Received {bytes} bytes. Writing them to the disk"));
         copy::whole(&new)?;
         let coordinates = copy::coordinates(&new, facts.server.flavour)?;
         let dir = File::open(&new).and_then(|d| sync_file_system(&d));
@@ -137,7 +138,8 @@ impl Xtrabackup {
         tools: &Tools,
     ) -> Result<u64> {
         let new = staged.new_dir();
-        let mut command = self.launcher.command(&tools.unpack);
+        // Without sudo: Prepare has seen that this process may do all in the data directory.
+        let mut command = Launcher::default().command(&tools.unpack);
         command
             .args(options::unpack(&new, &self.options()))
             .current_dir(&new)

@@ -4,7 +4,7 @@ use super::{Xtrabackup, copy, options, tools};
 use crate::config::KeepOldData;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, control, info, quote_text};
-use crate::process::{Exit, Running};
+use crate::process::{Exit, Launcher, Running};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::datadir::{self, Facts, Host, Staged};
@@ -38,7 +38,6 @@ impl Xtrabackup {
             .ok_or_else(|| Error::permanent("no whole copy was received: call prepare again"))?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         let new = staged.new_dir();
-        self.decompress(ctx, &tools, &new)?;
         self.apply_log(ctx, &tools, &new)?;
         let host = Host::of_stage(&self.config, ctx);
         let proven = datadir::proof_start(&facts, &staged, &self.config.mysql, &host)?;
@@ -135,38 +134,6 @@ impl Xtrabackup {
         Ok(())
     }
 
-    /// Unpacks what the operator's `--compress` has packed on the source, and removes the leftovers.
-    fn decompress(&self, ctx: &Context, tools: &tools::Tools, new: &Path) -> Result<()> {
-        let packed = copy::compressed(new)?;
-        if packed.is_empty() {
-            return Ok(());
-        }
-        ctx.report("Decompressing backup");
-        let argv = options::decompress(new, &self.options());
-        let exit = self.work(ctx, &tools.backup, new, argv, |_| {})?;
-        exit.check().map_err(|e| {
-            Error::permanent(format!(
-                "the copy was made with --compress and cannot be unpacked here ({e}): install the program that does it (qpress, lz4 \
-                 or zstd), or use xtrabackup.stream-compression instead of --compress"
-            ))
-        })?;
-        for path in packed {
-            if !path.with_extension("").exists() {
-                return Err(Error::permanent(format!(
-                    "{} was not unpacked",
-                    path.display()
-                )));
-            }
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(path.display(), &e));
-                }
-                _ => {} // some versions remove it themselves
-            }
-        }
-        Ok(())
-    }
-
     /// `--prepare`.
     fn apply_log(&self, ctx: &Context, tools: &tools::Tools, new: &Path) -> Result<()> {
         ctx.report("Running xtrabackup prepare");
@@ -191,8 +158,8 @@ impl Xtrabackup {
         })
     }
 
-    /// Runs a tool on the copy, as the owner of this process or by sudo; `look` sees its words now and then.
-    fn work(
+    /// Runs a tool on the copy, as this process, which may do all there; `look` sees its words now and then.
+    pub(super) fn work(
         &self,
         ctx: &Context,
         program: &Path,
@@ -200,7 +167,7 @@ impl Xtrabackup {
         argv: Vec<OsString>,
         mut look: impl FnMut(&str),
     ) -> Result<Exit> {
-        let mut command = self.launcher.command(program);
+        let mut command = Launcher::default().command(program);
         command
             .args(argv)
             .current_dir(dir)

@@ -2,11 +2,13 @@
 
 use super::{Notes, Xtrabackup, options, tools};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::{Endpoint, connect, info};
+use crate::mysql::info::Schema;
+use crate::mysql::{Endpoint, Server, connect, grants, info};
 use crate::process::{Credentials, Job, Login, Running, run};
 use crate::seed::context::Context;
-use crate::seed::vocabulary::Side;
+use crate::seed::vocabulary::{ENGINES, Method, Side};
 use crate::stream::Outgoing;
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use std::time::Duration;
 impl Xtrabackup {
     /// Prepare of the source: what would fail later is known now. Changes nothing.
     pub(super) fn check_source(&self) -> Result<()> {
-        let (facts, _) = self.look(Side::Source)?;
+        let (facts, tools) = self.look(Side::Source)?;
         let mut conn = connect(
             &Endpoint::local(&self.config.mysql),
             Duration::from_secs(10),
@@ -25,8 +27,17 @@ impl Xtrabackup {
                  restart it",
             ));
         }
-        log::debug!("{} of {} bytes", facts.datadir.display(), facts.bytes);
-        Ok(())
+        let (account, held) = grants::held(&mut conn, facts.server)?;
+        let missing = grants::missing(facts.server, &grants::for_copy(facts.server), &held);
+        if !missing.is_empty() {
+            let names = missing.join(", ");
+            return Err(Error::permanent(format!(
+                "mysql.user {account} lacks {names} on the source, which a copy by {} needs, or the target's agent after it: GRANT \
+                 {names} ON *.* TO {account}",
+                tools::name(&tools.backup)
+            )));
+        }
+        engines(&info::schemas(&mut conn, facts.server)?, facts.server)
     }
 
     /// The whole stage. When it returns Ok the target has said that all of it is there and on its disk.
@@ -70,9 +81,9 @@ impl Xtrabackup {
             plugin_dir: crate::mysql::old_logins(&tools.backup, facts.server),
             server: Some((mysql.defaults_file.clone(), facts.datadir.clone())),
         };
-        let credentials =
-            Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
-        let mut command = self.launcher.command(&tools.backup);
+        let launcher = self.launcher.on_files_of(facts.uid);
+        let credentials = Credentials::create(&self.config.common.state_dir, &login, &launcher)?;
+        let mut command = launcher.command(&tools.backup);
         command
             .args(options::backup(
                 credentials.path(),
@@ -127,6 +138,48 @@ impl Xtrabackup {
             )),
             Err(e) if e.kind() == Kind::Transient => Err(e.context("all was sent")),
             Err(e) => Err(e),
+        }
+    }
+}
+
+/// Refuses tables of engines that the tools leave out (agent-api-v2 3.2). What a MEMORY table holds is in no file.
+fn engines(schemas: &BTreeMap<String, Schema>, server: Server) -> Result<()> {
+    let copied = Method::Xtrabackup.supported_engines(server.version.0);
+    for (schema, found) in schemas {
+        for engine in found.engines.iter().map(String::as_str) {
+            if ENGINES.contains(&engine) && !copied.contains(&engine) {
+                return Err(Error::permanent(format!(
+                    "schema {schema} has {engine} tables, which the backup tool does not copy: convert them, or use the method \
+                     Mysqldump"
+                )));
+            }
+            if engine == "MEMORY" {
+                log::warn!("the MEMORY tables of schema {schema} arrive empty");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_are_left_out_are_refused() {
+        let with = |engine: &str, version: &str| {
+            let schema = Schema {
+                engines: vec!["InnoDB".into(), engine.into()],
+                ..Schema::default()
+            };
+            let server = Server::parse(version, "").unwrap();
+            engines(&BTreeMap::from([("shop".to_string(), schema)]), server)
+        };
+        assert!(with("Aria", "10.11.19-MariaDB").is_ok() && with("MEMORY", "8.4.0").is_ok());
+        assert!(with("ROCKSDB", "8.0.36").is_ok());
+        for (engine, version) in [("ROCKSDB", "5.7.44"), ("TokuDB", "10.4.8-MariaDB")] {
+            let e = with(engine, version).unwrap_err().to_string();
+            assert!(e.contains("shop") && e.contains(engine), "{e}");
         }
     }
 }

@@ -39,7 +39,7 @@ fn unpack_names(flavour: Flavour) -> &'static [&'static str] {
 pub fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
     let backup = launcher.find(backup_names(flavour))?;
     let unpack = launcher.find(unpack_names(flavour))?;
-    let version = version_of(launcher, &backup)?;
+    let version = version_of(&backup)?;
     Ok(Tools {
         backup,
         unpack,
@@ -54,8 +54,11 @@ pub fn name(program: &Path) -> String {
         .unwrap_or_default()
 }
 
-fn version_of(launcher: &Launcher, program: &Path) -> Result<Server> {
-    let out = launcher.command(program).arg("--version").output();
+fn version_of(program: &Path) -> Result<Server> {
+    let out = Launcher::default()
+        .command(program)
+        .arg("--version")
+        .output();
     let out = out.map_err(|e| Error::io(program.display(), &e))?;
     // On which of the two it is differs by version.
     let text = [&out.stdout[..], &out.stderr[..]].concat();

@@ -1,7 +1,10 @@
-//! What the agent's MySQL account may do, against what it needs. The lists are those of the sample accounts, which the
-//! seed tests run with.
+//! What the agent's MySQL account may do, against what it needs. The lists for all that the agent does are those of the sample
+//! accounts, which the seed tests run with.
 
-use crate::mysql::{Flavour, Server, Version};
+use super::{Flavour, Server, Version, failure, quote_account};
+use crate::error::Result;
+use ::mysql::prelude::Queryable;
+use ::mysql::{Conn, Row};
 use std::collections::BTreeSet;
 
 const MARIADB: &str = include_str!("../../contrib/demo/agent-account.sql");
@@ -20,9 +23,9 @@ const OF_SUPER_MARIADB: [&str; 6] = [
 /// Those that MySQL's deprecated SUPER holds as well.
 const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN"];
 
-/// What the account needs on a server; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4).
-/// `physical`: xtrabackup or the clone plugin is enabled.
-pub fn needed(server: Server, physical: bool) -> Option<BTreeSet<String>> {
+/// What the account needs on a server; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4). `more` is what
+/// the enabled methods need besides, on MySQL.
+pub fn needed(server: Server, more: &[&str]) -> Option<BTreeSet<String>> {
     let from = |sql: &str| {
         let lines = sql.lines().filter(|l| !l.trim_start().starts_with("--"));
         let text = lines.collect::<Vec<_>>().join(" ");
@@ -32,13 +35,81 @@ pub fn needed(server: Server, physical: bool) -> Option<BTreeSet<String>> {
         Flavour::MariaDb if server.version >= Version(10, 5, 0) => Some(from(MARIADB)),
         Flavour::MySql if server.version >= Version(8, 4, 0) => {
             let mut list = from(MYSQL);
-            if physical {
-                list.extend(["BACKUP_ADMIN", "CLONE_ADMIN"].map(String::from));
-            }
+            list.extend(more.iter().map(|m| (*m).to_string()));
             Some(list)
         }
         _ => None,
     }
+}
+
+/// What the account needs on the **source** of a physical copy: the backup tool's own privileges (tool-compatibility 4), and
+/// those that the target's agent works with, because the copy brings the source's accounts along: it sees and disables events,
+/// forgets channels and sets the GTID state.
+pub fn for_copy(server: Server) -> BTreeSet<String> {
+    let names: &[&str] = match (server.flavour, server.version) {
+        (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => &[
+            "BINLOG MONITOR",
+            "EVENT",
+            "LOCK TABLES",
+            "PROCESS",
+            "RELOAD",
+            "REPLICATION SLAVE ADMIN",
+            "SELECT",
+            "SLAVE MONITOR",
+        ],
+        (Flavour::MySql, v) if v >= Version(8, 0, 0) => &[
+            "BACKUP_ADMIN",
+            "EVENT",
+            "LOCK TABLES",
+            "PROCESS",
+            "RELOAD",
+            "REPLICATION CLIENT",
+            "REPLICATION_SLAVE_ADMIN",
+            "SELECT",
+            "SYSTEM_VARIABLES_ADMIN",
+        ],
+        _ => &[
+            "EVENT",
+            "LOCK TABLES",
+            "PROCESS",
+            "RELOAD",
+            "REPLICATION CLIENT",
+            "SELECT",
+            "SUPER",
+        ],
+    };
+    names.iter().map(|n| (*n).to_string()).collect()
+}
+
+/// The account of `conn`, quoted, and its rows of SHOW GRANTS with those of the roles in force. A row may hold the account's
+/// password hash: none is ever to be shown.
+///
+/// # Errors
+/// If a query fails.
+pub fn held(conn: &mut Conn, server: Server) -> Result<(String, Vec<String>)> {
+    let account = quote_account(&rows(conn, "SELECT CURRENT_USER()")?.concat());
+    let mut held = rows(conn, "SHOW GRANTS")?;
+    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0) {
+        // MariaDB shows the grants of the role in force by itself; MySQL 5 has none.
+        let roles = rows(conn, "SELECT CURRENT_ROLE()")?.concat();
+        if !roles.is_empty() && roles != "NONE" {
+            let more = format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}");
+            held.extend(rows(conn, &more)?);
+        }
+    }
+    Ok((account, held))
+}
+
+/// The first column of a query's rows.
+///
+/// # Errors
+/// If the query fails.
+pub fn rows(conn: &mut Conn, statement: &str) -> Result<Vec<String>> {
+    let rows: Vec<Row> = conn
+        .query(statement)
+        .map_err(|e| failure("this connection", "", &e))?;
+    let first = |r: Row| r.get_opt::<String, _>(0).and_then(std::result::Result::ok);
+    Ok(rows.into_iter().filter_map(first).collect())
 }
 
 /// The needed privileges that rows of SHOW GRANTS do not give on `*.*`, sorted.
@@ -94,7 +165,7 @@ mod tests {
     fn lacks(version: &str, rows: &[&str]) -> Vec<String> {
         let server = Server::parse(version, "").unwrap();
         let rows: Vec<String> = rows.iter().map(|r| r.to_string()).collect();
-        missing(server, &needed(server, false).unwrap(), &rows)
+        missing(server, &needed(server, &[]).unwrap(), &rows)
     }
 
     #[test]
@@ -132,9 +203,32 @@ mod tests {
 
     #[test]
     fn versions_without_a_list_and_physical_methods() {
-        let of = |v, physical| needed(Server::parse(v, "").unwrap(), physical);
-        assert!(of("8.0.36", false).is_none() && of("10.4.8-MariaDB", true).is_none());
-        assert!(of("9.7.4", true).unwrap().contains("CLONE_ADMIN"));
-        assert!(!of("9.7.4", false).unwrap().contains("CLONE_ADMIN"));
+        let of = |v, more: &[&str]| needed(Server::parse(v, "").unwrap(), more);
+        assert!(of("8.0.36", &[]).is_none() && of("10.4.8-MariaDB", &["X"]).is_none());
+        assert!(
+            of("9.7.4", &["CLONE_ADMIN"])
+                .unwrap()
+                .contains("CLONE_ADMIN")
+        );
+        assert!(!of("9.7.4", &[]).unwrap().contains("CLONE_ADMIN"));
+    }
+
+    #[test]
+    fn the_sample_accounts_have_what_a_copy_needs() {
+        for (version, more) in [
+            ("10.11.19-MariaDB", &[][..]),
+            ("9.7.4", &["BACKUP_ADMIN"][..]),
+        ] {
+            let server = Server::parse(version, "").unwrap();
+            let sample = needed(server, more).unwrap();
+            let copy = for_copy(server);
+            assert!(copy.is_subset(&sample), "{:?}", copy.difference(&sample));
+        }
+        let server = Server::parse("8.0.36", "").unwrap();
+        let row = "GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, REPLICATION CLIENT, EVENT, SUPER ON *.* TO `a`@`%`";
+        assert_eq!(
+            missing(server, &for_copy(server), &[row.to_string()]),
+            ["BACKUP_ADMIN"]
+        );
     }
 }
