@@ -17,5 +17,7 @@ GRANT
 ON *.* TO 'agent'@'%';
 -- For load-without-redo-log = true:
 -- GRANT INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%';
--- For copies by CLONE or a backup tool:
+-- For copies by a backup tool (Xtrabackup):
+-- GRANT BACKUP_ADMIN ON *.* TO 'agent'@'%';
+-- For copies by CLONE:
 -- GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%';

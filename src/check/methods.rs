@@ -3,7 +3,7 @@
 use super::{Findings, streams};
 use crate::config::Config;
 use crate::seed::Method;
-use crate::seed::methods::{enabled, mysqldump::options};
+use crate::seed::methods::{enabled, mysqldump::options, xtrabackup};
 use std::sync::Arc;
 
 /// All checks of methods.
@@ -26,11 +26,21 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
     for (method, reason) in &found.left_out {
         f.error(key(*method), reason, "set it to false");
     }
-    if config.mysqldump.enabled {
-        let (_, dropped) = options::operators(&config.mysqldump.additional_opts);
-        if !dropped.is_empty() {
+    for (on, key, dropped) in [
+        (
+            config.mysqldump.enabled,
+            "mysqldump.mysqldump-addtional-opts",
+            options::operators(&config.mysqldump.additional_opts).1,
+        ),
+        (
+            config.xtrabackup.enabled,
+            "xtrabackup.xtrabackup-addtional-opts",
+            xtrabackup::options::kept(&config.xtrabackup.additional_opts).1,
+        ),
+    ] {
+        if on && !dropped.is_empty() {
             f.warning(
-                "mysqldump.mysqldump-addtional-opts",
+                key,
                 format!(
                     "{}: the agent sets this itself, so it is left out",
                     dropped.join(", ")
@@ -88,7 +98,11 @@ mod tests {
         assert_eq!(reserved.level, Level::Warning);
         assert!(reserved.text.contains("--password") && !reserved.text.contains("geheim"));
         assert!(about(&f, "common.seed-secret").is_none());
-        let f = of("[mysqldump]\nenabled = false\n[xtrabackup]\nenabled = true\n");
+        let f = of(
+            "[mysqldump]\nenabled = false\n[xtrabackup]\nenabled = true\nadditional-opts = [\"--socket /x\", \"--parallel=4\"]\n",
+        );
+        let reserved = about(&f, "xtrabackup.xtrabackup-addtional-opts").unwrap();
+        assert!(reserved.text.starts_with("--socket: "), "{}", reserved.text);
         assert_eq!(
             about(&f, "common.seed-secret").unwrap().level,
             Level::Warning

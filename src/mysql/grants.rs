@@ -26,20 +26,22 @@ const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_
 /// What the account needs on a server; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4). `more` is what
 /// the enabled methods need besides, on MySQL.
 pub fn needed(server: Server, more: &[&str]) -> Option<BTreeSet<String>> {
-    let from = |sql: &str| {
-        let lines = sql.lines().filter(|l| !l.trim_start().starts_with("--"));
-        let text = lines.collect::<Vec<_>>().join(" ");
-        text.split(';').flat_map(of_row).collect::<BTreeSet<_>>()
-    };
     match server.flavour {
-        Flavour::MariaDb if server.version >= Version(10, 5, 0) => Some(from(MARIADB)),
+        Flavour::MariaDb if server.version >= Version(10, 5, 0) => Some(sample_of(MARIADB)),
         Flavour::MySql if server.version >= Version(8, 4, 0) => {
-            let mut list = from(MYSQL);
+            let mut list = sample_of(MYSQL);
             list.extend(more.iter().map(|m| (*m).to_string()));
             Some(list)
         }
         _ => None,
     }
+}
+
+/// The privileges that a sample account gets.
+fn sample_of(sql: &str) -> BTreeSet<String> {
+    let lines = sql.lines().filter(|l| !l.trim_start().starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    text.split(';').flat_map(of_row).collect()
 }
 
 /// What the account needs on the **source** of a physical copy: the backup tool's own privileges (tool-compatibility 4), and
@@ -224,6 +226,9 @@ mod tests {
             let copy = for_copy(server);
             assert!(copy.is_subset(&sample), "{:?}", copy.difference(&sample));
         }
+        let old = Server::parse("5.6.24", "").unwrap();
+        let sample = include_str!("../../contrib/demo/agent-account-mysql56.sql");
+        assert!(for_copy(old).is_subset(&sample_of(sample)));
         let server = Server::parse("8.0.36", "").unwrap();
         let row = "GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, REPLICATION CLIENT, EVENT, SUPER ON *.* TO `a`@`%`";
         assert_eq!(

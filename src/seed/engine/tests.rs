@@ -92,5 +92,5 @@ fn a_restore_that_comes_at_once_waits_for_the_end_of_the_reception() {
         (Status::Completed, "Some(Completed)")
     );
     assert!(engine.metadata(7, Method::Xtrabackup).is_ok());
-    std::fs::remove_dir_all(&dir).unwrap();
+    let _ = std::fs::remove_dir_all(&dir); // the thread may be writing its last record into it
 }

@@ -32,7 +32,7 @@ impl Xtrabackup {
             None => Ok(()),
             Some(program) => self.launcher.find(&[program]).map(drop).map_err(|e| {
                 e.context(
-                    "xtrabackup.addtional-opts holds --compress, and xtrabackup.stream-compression would need no program",
+                    "xtrabackup.xtrabackup-addtional-opts holds --compress, and xtrabackup.stream-compression would need no program",
                 )
             }),
         }

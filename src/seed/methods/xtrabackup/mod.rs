@@ -80,7 +80,7 @@ impl Xtrabackup {
         let (kept, dropped) = options::kept(&self.config.xtrabackup.additional_opts);
         for option in dropped {
             log::error!(
-                "xtrabackup.addtional-opts: {option} is set by the agent itself and was dropped"
+                "xtrabackup.xtrabackup-addtional-opts: {option} is set by the agent itself and was dropped"
             );
         }
         kept
@@ -123,7 +123,7 @@ impl Xtrabackup {
     fn check_settings(&self, side: Side) -> Result<()> {
         if let Some(option) = options::incomplete(&self.config.xtrabackup.additional_opts) {
             return Err(Error::permanent(format!(
-                "xtrabackup.addtional-opts: with {option} a copy is not whole or has no right coordinates; remove it"
+                "xtrabackup.xtrabackup-addtional-opts: with {option} a copy is not whole or has no right coordinates; remove it"
             )));
         }
         let mysql = &self.config.mysql;
