@@ -6,9 +6,11 @@ use crate::config::Config;
 use crate::host::{self, disk};
 use crate::mysql::{Endpoint, Server, connect, info};
 use crate::process::{Cancel, Launcher, run_operator_command};
-use crate::seed::Method;
+use crate::seed::datadir::{STAGING_NAMES, Staged};
 use crate::seed::engine::Engine;
 use crate::seed::methods::SeedMethod;
+use crate::seed::record::Seed;
+use crate::seed::{Method, Stage};
 use crossbeam_channel::{Sender, bounded};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -124,8 +126,10 @@ pub struct MysqlFacts {
 pub struct DiskFacts {
     /// Used below `backup-dir`.
     pub backup_used: u64,
-    /// Used below the data directory.
+    /// Used below the data directory; on the target of a seed with what is staged.
     pub datadir_used: u64,
+    /// The seed whose target this host was.
+    pub of_seed: Option<i64>,
 }
 
 /// What all four saw.
@@ -167,18 +171,17 @@ impl Watch {
                 .map(|m| m.datadir)
                 .unwrap_or_default();
             let last = last.copied().unwrap_or_default();
-            let mut now = DiskFacts {
+            let target = engine.current().filter(Seed::is_growing);
+            let used = datadir_used(Path::new(&datadir), target.as_ref());
+            let of_seed = target.map(|s| s.id);
+            // Never falls during a seed (DESIGN 3): compared with the last look during the same one.
+            let floor =
+                Some(last.datadir_used).filter(|_| of_seed.is_some() && last.of_seed == of_seed);
+            DiskFacts {
                 backup_used: disk::usage(&c.common.backup_dir).unwrap_or(last.backup_used),
-                datadir_used: if datadir.is_empty() {
-                    0
-                } else {
-                    disk::usage(Path::new(&datadir)).unwrap_or(last.datadir_used)
-                },
-            };
-            if engine.is_busy() {
-                now.datadir_used = now.datadir_used.max(last.datadir_used); // never falls during a seed (DESIGN 3)
+                datadir_used: used.unwrap_or(last.datadir_used).max(floor.unwrap_or(0)),
+                of_seed,
             }
-            now
         });
         let c = Arc::clone(config);
         let launcher = Launcher::new(&config.common);
@@ -257,6 +260,28 @@ impl Watch {
         let until = Instant::now() + PATIENCE;
         self.methods.get(METHODS_FRESH, until).unwrap_or_default()
     }
+}
+
+/// Bytes of the data directory. What is staged counts on the target of a seed only: elsewhere it is no data, and a source
+/// would seem too large. Until the swap what has come is added to what was there, so that only that must be looked at.
+fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
+    let staged = target.and_then(|s| Some((s, s.datadir.as_ref()?)));
+    if let Some((seed, facts)) = staged {
+        let staged = Staged::of(facts, seed.id);
+        if seed.stage <= Stage::Backup {
+            return Some(staged.disk_used(facts));
+        }
+        let inside = disk::usage(&facts.datadir).ok()?;
+        let beside = match facts.staging.starts_with(&facts.datadir) {
+            true => 0,
+            false => disk::usage(&staged.dir).unwrap_or(0),
+        };
+        return Some(inside + beside);
+    }
+    if datadir.as_os_str().is_empty() {
+        return Some(0);
+    }
+    disk::usage_without(datadir, &STAGING_NAMES).ok()
 }
 
 fn look_at_mysql(config: &Config, last: Option<&MysqlFacts>) -> MysqlFacts {

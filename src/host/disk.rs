@@ -11,6 +11,14 @@ use std::path::Path;
 /// # Errors
 /// Only if `path` itself cannot be read.
 pub fn usage(path: &Path) -> io::Result<u64> {
+    usage_without(path, &[])
+}
+
+/// The same; entries of `path` itself with these names are left out, with all below them.
+///
+/// # Errors
+/// Only if `path` itself cannot be read.
+pub fn usage_without(path: &Path, names: &[&str]) -> io::Result<u64> {
     let top = std::fs::metadata(path)?;
     let mut total = top.size();
     let mut linked = HashSet::new();
@@ -22,8 +30,11 @@ pub fn usage(path: &Path) -> io::Result<u64> {
             Err(e) if first => return Err(e),
             Err(_) => continue, // vanished or closed to us: counts as nothing
         };
-        first = false;
+        let top = std::mem::take(&mut first);
         for entry in entries.flatten() {
+            if top && names.iter().any(|n| entry.file_name() == *n) {
+                continue;
+            }
             let Ok(meta) = entry.metadata() else { continue };
             if meta.nlink() > 1 && !meta.is_dir() && !linked.insert((meta.dev(), meta.ino())) {
                 continue;
@@ -57,6 +68,8 @@ mod tests {
         let text = String::from_utf8(du.stdout).unwrap();
         let expected: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
         assert_eq!(usage(&dir).unwrap(), expected);
+        let less = usage_without(&dir, &["a", "two"]).unwrap();
+        assert!(less < expected - 70_000 && less >= 5000, "{less}");
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(usage(&dir).is_err());
     }

@@ -85,9 +85,11 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schem
         ))
         .map_err(|e| fail(&e))?;
     for (schema, engine, size) in rows {
-        let s = out.entry(schema).or_default();
-        s.engines.push(engine);
-        s.size += size;
+        // Not one of a directory that is no schema, such as our staging directory (#mysql50#...).
+        if let Some(s) = out.get_mut(&schema) {
+            s.engines.push(engine);
+            s.size += size;
+        }
     }
     Ok(out)
 }

@@ -126,6 +126,19 @@ impl Seed {
             && self.stage != Stage::Cleanup
     }
 
+    /// True while the disk use of this host, its target, measures the seed's progress: from the end of Prepare, which
+    /// deletes what earlier seeds left, to the end of Cleanup.
+    pub fn is_growing(&self) -> bool {
+        let status = self.status(self.stage);
+        self.side == Side::Target
+            && !self.given_up
+            && match self.stage {
+                Stage::Prepare => status == Some(Status::Completed),
+                Stage::Cleanup => status == Some(Status::Running),
+                _ => matches!(status, Some(Status::Running | Status::Completed)),
+            }
+    }
+
     /// Writes a stage's status and text.
     pub fn set(&mut self, stage: Stage, status: Status, details: &str) {
         let now = nanos(SystemTime::now());

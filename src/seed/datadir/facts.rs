@@ -2,11 +2,12 @@
 //! works while MySQL is down.
 
 use super::origin::Table;
+use super::refuse::{refuse_encryption, refuse_places};
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Variables of a server by name, as SHOW GLOBAL VARIABLES or `mysqld --verbose --help` print them (`-` made `_`).
 pub type Variables = BTreeMap<String, String>;
@@ -60,7 +61,7 @@ pub struct Facts {
 }
 
 /// A value, empty for unknown ones and for those that `--verbose --help` shows as unset.
-fn value<'a>(of: &'a Variables, name: &str) -> &'a str {
+pub(super) fn value<'a>(of: &'a Variables, name: &str) -> &'a str {
     match of.get(name).map(String::as_str) {
         None | Some("(No default value)" | "NULL") => "",
         Some(v) => v,
@@ -89,6 +90,7 @@ impl Facts {
         program: &Path,
     ) -> Result<Self> {
         refuse_places(of, datadir)?;
+        refuse_encryption(of)?;
         let data_file_path = value(of, "innodb_data_file_path");
         let mut facts = Self {
             datadir: datadir.to_path_buf(),
@@ -122,6 +124,13 @@ impl Facts {
             "replica_load_tmpdir",
         ] {
             for dir in value(of, name).split(':').filter(|d| !d.is_empty()) {
+                facts.needs(&datadir.join(dir));
+            }
+        }
+        // `ibtmp1:12M:autoextend` is made anew by each start, but not its directory.
+        for file in value(of, "innodb_temp_data_file_path").split(';') {
+            let file = Path::new(file.split(':').next().unwrap_or_default());
+            if let Some(dir) = file.parent().filter(|d| *d != Path::new("")) {
                 facts.needs(&datadir.join(dir));
             }
         }
@@ -246,9 +255,10 @@ impl Facts {
 }
 
 /// `path` relative to `datadir`, by name or after following links; `None` if it is elsewhere.
-fn inside(path: &Path, datadir: &Path) -> Option<PathBuf> {
+pub(super) fn inside(path: &Path, datadir: &Path) -> Option<PathBuf> {
     let strip = |p: &Path| p.strip_prefix(datadir).map(Path::to_path_buf).ok();
-    if let Some(found) = strip(path) {
+    let upward = path.components().any(|c| c == Component::ParentDir); // as in log_bin = ../logs/bin
+    if let Some(found) = strip(path).filter(|_| !upward) {
         return Some(found);
     }
     if let Ok(real) = std::fs::canonicalize(path) {
@@ -276,41 +286,6 @@ fn system_file(path: &str) -> Result<String> {
         Some(first) if !first.is_empty() && !first.starts_with('.') => Ok(first.to_string()),
         _ => Err(refuse("names no file")),
     }
-}
-
-/// Refuses settings that put parts of the data outside the data directory, where a swap of its content would tear them apart.
-fn refuse_places(of: &Variables, datadir: &Path) -> Result<()> {
-    for name in [
-        "innodb_data_home_dir",
-        "innodb_log_group_home_dir",
-        "innodb_undo_directory",
-        "innodb_doublewrite_dir",
-        "innodb_temp_tablespaces_dir",
-        "aria_log_dir_path",
-        "rocksdb_datadir",
-        "tokudb_data_dir",
-    ] {
-        let dir = value(of, name);
-        let at = inside(&datadir.join(dir), datadir);
-        // `./#innodb_temp/` and the like are the server's own and are made by it.
-        let made = name == "innodb_temp_tablespaces_dir" || name == "rocksdb_datadir";
-        if dir.is_empty() || at.as_deref() == Some(Path::new("")) || (at.is_some() && made) {
-            continue;
-        }
-        return Err(Error::permanent(format!(
-            "{name} = \"{dir}\" is not the data directory {}: a physical seed swaps the content of that directory only; remove \
-             the setting and move its files, or use the method Mysqldump",
-            datadir.display()
-        )));
-    }
-    let more = value(of, "innodb_directories");
-    if !more.is_empty() {
-        return Err(Error::permanent(format!(
-            "innodb_directories = \"{more}\": tablespaces outside the data directory cannot be swapped; move them into it and \
-             remove the setting, or use the method Mysqldump"
-        )));
-    }
-    Ok(())
 }
 
 /// What a private server must be told, so that it finds its parts and reads these files as the real one does.

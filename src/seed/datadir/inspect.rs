@@ -2,10 +2,11 @@
 //! file system. Nothing here changes anything but the note of what was seen last.
 
 use super::facts::{Facts, Variables};
+use super::program::{find_program, help_of, version_of};
+use super::refuse::refuse_cluster;
 use super::stopped;
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
-use crate::host::proc::servers_in;
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
 use crate::process::Launcher;
 use crate::seed::methods::target_server::{QUESTIONS, TargetServer};
@@ -14,7 +15,6 @@ use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Name of the note in `state-dir`: the facts seen last, for a seed that begins while MySQL is down.
 const NOTE: &str = "datadir.json";
@@ -26,15 +26,25 @@ const NOTE: &str = "datadir.json";
 /// # Errors
 /// What is not as it must be, with the setting, its value and the remedy.
 pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
+    if side == Side::Target
+        && let Ok(_conn) = connect(&Endpoint::local(&config.mysql), QUESTIONS)
+    {
+        TargetServer::open_for(&config.mysql, QUESTIONS)?.check_role()?;
+    }
+    let facts = examine(config, side)?;
+    note(&config.common.state_dir, &facts)?;
+    Ok(facts)
+}
+
+/// [`inspect`] without a look at the server's part in replication, and without the note.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn examine(config: &Config, side: Side) -> Result<Facts> {
     let mut facts = match connect(&Endpoint::local(&config.mysql), QUESTIONS) {
-        Ok(mut conn) => {
-            if side == Side::Target {
-                TargetServer::open_for(&config.mysql, QUESTIONS)?.check_role()?;
-            }
-            ask_running(&mut conn)?
-        }
+        Ok(mut conn) => ask_running(&mut conn, side)?,
         Err(e) if e.kind() == Kind::Transient => {
-            let facts = ask_settings(config)?;
+            let facts = ask_settings(config, side)?;
             if stopped::is_in_use(&facts)? {
                 return Err(Error::transient(format!(
                     "a server uses {} but does not answer: {e}",
@@ -49,7 +59,6 @@ pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
     if side == Side::Target {
         may_rename(&facts)?;
     }
-    note(&config.common.state_dir, &facts)?;
     Ok(facts)
 }
 
@@ -82,11 +91,14 @@ pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
     roots
 }
 
-fn ask_running(conn: &mut Conn) -> Result<Facts> {
+fn ask_running(conn: &mut Conn, side: Side) -> Result<Facts> {
     let server = Server::ask(conn)?;
     let fail = |e: &::mysql::Error| failure("this connection", "", e);
     let rows: Vec<(String, String)> = conn.query("SHOW GLOBAL VARIABLES").map_err(|e| fail(&e))?;
     let of: Variables = rows.into_iter().collect();
+    if side == Side::Target {
+        refuse_cluster(&of)?;
+    }
     let datadir = resolve(of.get("datadir").map_or("", String::as_str))?;
     let program = find_program(&of, &datadir, server)?;
     let facts = Facts::from_variables(&of, server, &datadir, &program)?;
@@ -124,7 +136,7 @@ fn ask_running(conn: &mut Conn) -> Result<Facts> {
 }
 
 /// What a server that is down would use, as its own program says it.
-fn ask_settings(config: &Config) -> Result<Facts> {
+fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
     let settings = &config.mysql;
     let last = last_seen(&config.common.state_dir);
     if settings.defaults_file.is_empty()
@@ -147,6 +159,9 @@ fn ask_settings(config: &Config) -> Result<Facts> {
     };
     let server = version_of(&program)?;
     let mut of = help_of(&program, &settings.defaults_file)?;
+    if side == Side::Target {
+        refuse_cluster(&of)?;
+    }
     if !settings.datadir.is_empty() {
         of.insert("datadir".into(), settings.datadir.clone());
     }
@@ -164,113 +179,6 @@ fn resolve(datadir: &str) -> Result<PathBuf> {
     }
     Err(Error::permanent(format!(
         "\"{datadir}\" is no data directory"
-    )))
-}
-
-/// The running server's own program: by its process, by `basedir`, by PATH; of its version.
-fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBuf> {
-    let mut candidates: Vec<PathBuf> = Vec::new();
-    for pid in servers_in(datadir) {
-        if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
-            let name = exe.to_string_lossy();
-            // Replaced by an upgrade since its start.
-            candidates.push(name.strip_suffix(" (deleted)").unwrap_or(&name).into());
-        }
-    }
-    let names: &[&str] = match server.flavour {
-        Flavour::MariaDb => &["mariadbd", "mysqld"],
-        Flavour::MySql => &["mysqld"],
-    };
-    let basedir = Path::new(of.get("basedir").map_or("/usr", String::as_str));
-    for dir in ["sbin", "bin", "libexec"] {
-        candidates.extend(names.iter().map(|n| basedir.join(dir).join(n)));
-    }
-    candidates.extend(Launcher::default().find(names));
-    let mut seen = Vec::new();
-    for program in candidates {
-        match version_of(&program) {
-            Ok(found) if found == server => return Ok(program),
-            Ok(found) => seen.push(format!(
-                "{} is {} {}",
-                program.display(),
-                found.flavour,
-                found.version
-            )),
-            Err(e) => log::debug!("{e}"),
-        }
-    }
-    Err(Error::permanent(format!(
-        "no program of the running server ({} {}) was found ({}): a physical seed starts one on the copy before it is used; \
-         restart MySQL after an upgrade, or put the directory of mysqld into the agent's PATH",
-        server.flavour,
-        server.version,
-        if seen.is_empty() {
-            "none at all".into()
-        } else {
-            seen.join(", ")
-        }
-    )))
-}
-
-/// `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`
-fn version_of(program: &Path) -> Result<Server> {
-    let text = output_of(program, &["--no-defaults", "--version"])?;
-    let version = text
-        .split_once("Ver ")
-        .and_then(|(_, t)| t.split_whitespace().next());
-    Server::parse(version.unwrap_or(&text), &text)
-}
-
-/// The variables that the program would run with: the table at the end of its help.
-fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> {
-    let file = format!("--defaults-file={defaults_file}");
-    // It would open the index of its binary log otherwise.
-    let mut args = vec![
-        "--verbose",
-        "--help",
-        "--log-bin-index=/nonexistent/orchestrator-agent",
-    ];
-    if !defaults_file.is_empty() {
-        args.insert(0, &file);
-    }
-    Ok(variables_in(&output_of(program, &args)?))
-}
-
-fn variables_in(help: &str) -> Variables {
-    let table = help
-        .lines()
-        .skip_while(|l| !l.starts_with("Variables (--variable"));
-    let mut of = Variables::new();
-    for line in table
-        .skip(1)
-        .take_while(|l| !l.is_empty() || !l.starts_with("To see"))
-    {
-        if let Some((name, value)) = line.split_once(char::is_whitespace)
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-        {
-            of.insert(name.replace('-', "_"), value.trim().to_string());
-        }
-    }
-    of.remove("log_bin_index"); // ours
-    of
-}
-
-fn output_of(program: &Path, args: &[&str]) -> Result<String> {
-    let out = Command::new(program)
-        .args(args)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|e| Error::io(program.display(), &e))?;
-    if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
-    }
-    let why = String::from_utf8_lossy(&out.stderr);
-    Err(Error::permanent(format!(
-        "{} {}: {}, stderr: {}",
-        program.display(),
-        args.join(" "),
-        out.status,
-        why.lines().last().unwrap_or_default()
     )))
 }
 
@@ -359,7 +267,9 @@ fn survey(datadir: &Path, staging: &Path) -> Result<u64> {
                     path.display()
                 )));
             }
-            let hidden = dir == datadir && entry.file_name().to_string_lossy().starts_with('.');
+            let name = entry.file_name();
+            let hidden =
+                dir == datadir && name != ".rocksdb" && name.to_string_lossy().starts_with('.');
             if path == staging || hidden {
                 continue;
             }
@@ -408,21 +318,6 @@ fn may_rename(facts: &Facts) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_help_of_both_families_is_read() {
-        let help = "mysqld  Ver 9.7.4\nUsage\n\nVariables (--variable-name=value)\nand boolean options {FALSE|TRUE}  Value (after reading options)\n\
-                    ------------------------------------------------------------ -------------\n\
-                    datadir                                                      /var/lib/my sql/\n\
-                    innodb-data-home-dir                                         (No default value)\n\
-                    log-bin-index                                                /nonexistent/orchestrator-agent\n\
-                    a-very-long-name-that-is-longer-than-the-column-of-names-indeed 1\n\nTo see what values\n";
-        let of = variables_in(help);
-        assert_eq!(of["datadir"], "/var/lib/my sql/");
-        assert_eq!(of["innodb_data_home_dir"], "(No default value)");
-        assert!(!of.contains_key("log_bin_index"));
-        assert!(of.keys().any(|k| k.starts_with("a_very_long")));
-    }
 
     #[test]
     fn names_of_staging_directories() {

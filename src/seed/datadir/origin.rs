@@ -177,6 +177,7 @@ pub const RULES: &[Rule] = &[
         "monitor output of a server that has ended",
     ),
     both("orchestrator-agent.lock", Neither, "mark of a Go agent"),
+    both(".rocksdb", New, "data of MyRocks"),
     both(
         ".*",
         Old,
@@ -196,7 +197,13 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// Names that cannot be those of a schema's directory: `.`, `+`, `-` and the `#` in front are encoded there (`@002d`).
-const NO_SCHEMA: [&str; 4] = [".*", "#sql-orchestrator-agent*", "lost+found", "*"];
+const NO_SCHEMA: [&str; 5] = [
+    ".rocksdb",
+    ".*",
+    "#sql-orchestrator-agent*",
+    "lost+found",
+    "*",
+];
 
 /// The row for the name of a file or directory.
 pub fn rule(flavour: Flavour, name: &str, is_dir: bool) -> &'static Rule {

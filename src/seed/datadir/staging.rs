@@ -108,8 +108,8 @@ impl Staged {
             .join(format!(".orchestrator-agent-{}", self.seed))
     }
 
-    /// Bytes that a target uses for `MySQLDatadirDiskUsed`: its own data as they were, and what was received so far. Costs a
-    /// walk through the copy only, and grows while it comes in.
+    /// Bytes for `MySQLDatadirDiskUsed` of a target until the swap: its own data as they were, and what was received so far.
+    /// Costs a walk through the copy only, and grows while it comes in (agent-api-v2 8.15).
     pub fn disk_used(&self, facts: &Facts) -> u64 {
         facts.bytes + crate::host::disk::usage(&self.new_dir()).unwrap_or(0)
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::seed::datadir::refuse::refuse_cluster;
 
 fn maria(more: &[(&str, &str)]) -> Result<Facts> {
     facts("10.11.6-MariaDB", more)
@@ -59,6 +60,9 @@ fn places_inside_are_sorted_and_logs_outside_are_found() {
         f.options
             .contains(&("innodb_page_size".into(), "16384".into()))
     );
+    // Upward out of the data directory, as a running server says it.
+    let up = maria(&[("log_bin_basename", "/no/such/data/../logs/bin")]).unwrap();
+    assert_eq!((up.outside[0].base.as_str(), up.dirs.len()), ("bin", 0));
     // A server that is down says it in its own way.
     let help = maria(&[
         ("log_bin", "(No default value)"),
@@ -79,6 +83,8 @@ fn what_lies_elsewhere_is_refused_by_name() {
         ("innodb_log_group_home_dir", "/fast/redo"),
         ("innodb_undo_directory", "/fast/undo"),
         ("innodb_undo_directory", "./undo"),
+        ("innodb_undo_directory", "../undo"),
+        ("innodb_temp_tablespaces_dir", "../temp"),
         ("innodb_doublewrite_dir", "/fast/dw"),
         ("aria_log_dir_path", "/fast/aria"),
         ("innodb_directories", "/fast/ibd"),
@@ -142,5 +148,73 @@ fn a_private_server_gets_the_options_that_its_version_knows() {
     assert!(
         has("5.7.44", "innodb_undo_tablespaces")
             && has("10.11.6-MariaDB", "innodb_undo_tablespaces")
+    );
+}
+
+#[test]
+fn encryption_by_settings_is_refused_by_name() {
+    for (name, value) in [
+        ("innodb_redo_log_encrypt", "ON"),
+        ("innodb_undo_log_encrypt", "1"),
+        ("innodb_encrypt_log", "ON"),
+        ("innodb_encrypt_tables", "FORCE"),
+        ("aria_encrypt_tables", "ON"),
+    ] {
+        let e = maria(&[(name, value)]).unwrap_err().to_string();
+        assert!(
+            e.contains(&format!("{name} = {value}")) && e.contains("Mysqldump"),
+            "{e}"
+        );
+        maria(&[(name, "OFF")]).unwrap();
+    }
+}
+
+#[test]
+fn a_member_of_a_cluster_is_no_target_also_while_it_is_down() {
+    let of = |all: &[(&str, &str)]| -> Variables {
+        all.iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect()
+    };
+    refuse_cluster(&of(&[
+        ("wsrep_on", "OFF"),
+        ("group_replication_group_name", ""),
+    ]))
+    .unwrap();
+    refuse_cluster(&of(&[(
+        "group_replication_group_name",
+        "(No default value)",
+    )]))
+    .unwrap();
+    let e = refuse_cluster(&of(&[("wsrep_on", "ON")]))
+        .unwrap_err()
+        .to_string();
+    assert!(e.contains("wsrep_on = ON") && e.contains("Galera"), "{e}");
+    // `mysqld --verbose --help` says TRUE.
+    for on in ["ON", "TRUE"] {
+        let group = [
+            (
+                "group_replication_group_name",
+                "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa",
+            ),
+            ("group_replication_start_on_boot", on),
+        ];
+        let e = refuse_cluster(&of(&group)).unwrap_err().to_string();
+        assert!(e.contains("group replication member"), "{e}");
+    }
+}
+
+#[test]
+fn the_directory_of_a_temporary_tablespace_is_made() {
+    let f = maria(&[(
+        "innodb_temp_data_file_path",
+        "../x/ibtmp1:12M;scratch/ibtmp2:1M:autoextend",
+    )]);
+    assert_eq!(f.unwrap().dirs, [PathBuf::from("scratch")]);
+    assert!(
+        maria(&[("innodb_temp_data_file_path", "ibtmp1:12M")])
+            .unwrap()
+            .dirs
+            .is_empty()
     );
 }

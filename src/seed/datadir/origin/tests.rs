@@ -51,6 +51,7 @@ const EXPECTED: &[(&str, &str, Origin, Origin)] = &[
         Neither,
         Neither,
     ),
+    (".rocksdb", ".rocksdb", New, New),
     (".*", ".ssh", Old, Old),
     ("*", "shop", New, New),
 ];
