@@ -8,6 +8,7 @@ use crate::config::{self, Config, Secret};
 use crate::error::{Error, Result};
 use crate::host::rfc3339;
 use crate::mysql::{Endpoint, Server, connect};
+use crate::seed::datadir::{self, Journals};
 use crate::seed::record::{Load, Seed, Seeds};
 use crate::seed::{Side, Stage, Status};
 use crate::system::disk;
@@ -15,7 +16,7 @@ use client::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,6 +31,10 @@ struct Report {
     mysql: MysqlState,
     disks: Vec<Disk>,
     seed: Option<SeedState>,
+    /// A swap of the data directory that has not come to its end; null if there is none.
+    unfinished_swap: Option<SwapState>,
+    /// Old data of earlier seeds.
+    old_data: Vec<OldData>,
     /// What could not be known, and why.
     notes: Vec<String>,
 }
@@ -84,6 +89,24 @@ struct SeedState {
     load_incomplete: Option<bool>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SwapState {
+    #[serde(rename = "SeedID")]
+    seed_id: i64,
+    /// How far it is.
+    step: String,
+    /// What that means for MySQL, and what to do.
+    reason: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OldData {
+    path: String,
+    bytes: u64,
+}
+
 /// Bytes; `Total` 0 = unknown (agent-api-v2 2.7, our addition).
 #[derive(Serialize, Deserialize, Clone, Copy)]
 #[serde(rename_all = "PascalCase")]
@@ -136,6 +159,8 @@ fn look(config: &Config) -> Report {
         mysql,
         disks: disks(config, &datadir, &mut notes),
         seed: recorded.as_ref().map(of_record),
+        unfinished_swap: swap(config, &mut notes),
+        old_data: old_data(config),
         notes,
     };
     if let Err(e) = ask(config, recorded.as_ref(), &mut report) {
@@ -206,8 +231,7 @@ fn disks(config: &Config, datadir: &str, notes: &mut Vec<String>) -> Vec<Disk> {
 
 /// The current seed of the record; the daemon's own reader would mend the file, this one only looks.
 fn record(config: &Config, notes: &mut Vec<String>) -> Option<Seed> {
-    let other = config.common.backup_dir.join(".orchestrator-agent-state");
-    for dir in [&config.common.state_dir, &other] {
+    for dir in state_dirs(config) {
         let path = dir.join("seeds.json");
         let read = std::fs::read(&path).map_err(|e| (e.kind(), e.to_string()));
         let parsed = read.and_then(|text| {
@@ -221,6 +245,37 @@ fn record(config: &Config, notes: &mut Vec<String>) -> Option<Seed> {
         }
     }
     None
+}
+
+fn state_dirs(config: &Config) -> [PathBuf; 2] {
+    let other = config.common.backup_dir.join(".orchestrator-agent-state");
+    [config.common.state_dir.clone(), other]
+}
+
+fn swap(config: &Config, notes: &mut Vec<String>) -> Option<SwapState> {
+    for dir in state_dirs(config) {
+        match datadir::unfinished(&Journals::new(&dir)) {
+            Ok(None) => {}
+            Ok(Some(journal)) => {
+                return Some(SwapState {
+                    seed_id: journal.seed,
+                    step: format!("{:?}", journal.phase),
+                    reason: journal.reason().unwrap_or_default(),
+                });
+            }
+            Err(e) => notes.push(e.to_string()),
+        }
+    }
+    None
+}
+
+fn old_data(config: &Config) -> Vec<OldData> {
+    let of = |(path, bytes): (PathBuf, u64)| OldData {
+        path: path.display().to_string(),
+        bytes,
+    };
+    let kept = datadir::kept(&datadir::staging_roots(config));
+    kept.into_iter().map(of).collect()
 }
 
 fn of_record(seed: &Seed) -> SeedState {

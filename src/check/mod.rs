@@ -2,6 +2,7 @@
 //! empty probe files, removed at once, and the run of `service-status-command`.
 
 mod commands;
+mod datadir;
 mod methods;
 mod network;
 mod places;
@@ -137,6 +138,7 @@ pub fn check(file: &Path) -> Findings {
     let launcher = Launcher::new(&config.common);
     let server = server::check(&mut f, &config);
     places::check(&mut f, &config, &server);
+    datadir::check(&mut f, &config, &server);
     network::check(&mut f, &config);
     commands::check(&mut f, &config, &launcher, server.answers);
     methods::check(&mut f, &config);

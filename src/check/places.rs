@@ -41,7 +41,7 @@ pub fn check(f: &mut Findings, config: &Config, server: &Facts) {
 }
 
 /// Creates an empty file in the directory and removes it.
-fn probe(dir: &Path) -> io::Result<()> {
+pub(super) fn probe(dir: &Path) -> io::Result<()> {
     let file = dir.join(format!(".orchestrator-agent-probe-{}", std::process::id()));
     File::options().write(true).create_new(true).open(&file)?;
     std::fs::remove_file(&file)

@@ -40,7 +40,7 @@ mod tidy;
 mod undo;
 
 pub use facts::{Facts, Outside, Variables};
-pub use inspect::{examine, inspect, last_seen, staging_root, staging_roots};
+pub use inspect::{datadir_of_settings, examine, inspect, last_seen, staging_root, staging_roots};
 pub use journal::{Journal, Journals, Phase};
 pub use proof::{Proven, proof_start};
 pub use service::{Host, Surroundings, start_and_wait};

@@ -79,6 +79,16 @@ pub fn table(r: &Report) -> String {
             }
         }
     }
+    if let Some(s) = &r.unfinished_swap {
+        line(
+            "Swap",
+            format!("seed {}, unfinished: {}", s.seed_id, s.reason),
+        );
+    }
+    for o in &r.old_data {
+        let bytes = human_bytes(o.bytes);
+        line("Old data", format!("{bytes} in {}", o.path));
+    }
     for note in &r.notes {
         line("Note", note.clone());
     }

@@ -56,6 +56,15 @@ pub struct Facts {
     pub mode: u32,
     /// Bytes in it when it was looked at, ours left out.
     pub bytes: u64,
+    /// Files in it then.
+    #[serde(default)]
+    pub files: u64,
+    /// server_id
+    #[serde(default)]
+    pub server_id: String,
+    /// server_uuid; empty on MariaDB, and where only the settings are known.
+    #[serde(default)]
+    pub server_uuid: String,
     /// Where staging directories are made.
     pub staging: PathBuf,
 }
@@ -109,6 +118,9 @@ impl Facts {
             gid: 0,
             mode: 0,
             bytes: 0,
+            files: 0,
+            server_id: value(of, "server_id").into(),
+            server_uuid: value(of, "server_uuid").into(),
             staging: PathBuf::new(),
         };
         for name in ["log_error", "general_log_file", "slow_query_log_file"] {

@@ -73,6 +73,16 @@ pub fn last_seen(state_dir: &Path) -> Option<Facts> {
     serde_json::from_slice(&text).ok()
 }
 
+/// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
+///
+/// # Errors
+/// The program's own; no such directory.
+pub fn datadir_of_settings(program: &Path, defaults_file: &str) -> Result<PathBuf> {
+    let of = help_of(program, defaults_file)?;
+    resolve(of.get("datadir").map_or("", String::as_str))
+        .map_err(|e| e.context(format!("mysql.defaults-file = \"{defaults_file}\"")))
+}
+
 /// Where staging directories of this host may be, without asking MySQL: by the note, and by the settings.
 pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
     let last = last_seen(&config.common.state_dir);
@@ -197,7 +207,7 @@ fn look(facts: &mut Facts, settings: &config::Mysql) -> Result<()> {
             )));
         }
     }
-    facts.bytes = survey(&datadir, &facts.staging)?;
+    (facts.bytes, facts.files) = survey(&datadir, &facts.staging)?;
     Ok(())
 }
 
@@ -242,10 +252,10 @@ pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<P
     Ok(root.to_path_buf())
 }
 
-/// Bytes of everything below `datadir`, `staging` left out. Refuses data that live elsewhere: symbolic links, and InnoDB's own
+/// Bytes of everything below `datadir`, `staging` left out, and the number of files. Refuses data that live elsewhere: symbolic links, and InnoDB's own
 /// link files (`.isl`; MariaDB and MySQL 5.7).
-fn survey(datadir: &Path, staging: &Path) -> Result<u64> {
-    let mut bytes = 0;
+fn survey(datadir: &Path, staging: &Path) -> Result<(u64, u64)> {
+    let (mut bytes, mut files) = (0, 0);
     let mut todo = vec![datadir.to_path_buf()];
     while let Some(dir) = todo.pop() {
         let entries = match std::fs::read_dir(&dir) {
@@ -288,9 +298,10 @@ fn survey(datadir: &Path, staging: &Path) -> Result<u64> {
                 todo.push(path);
             }
             bytes += meta.size();
+            files += u64::from(meta.is_file());
         }
     }
-    Ok(bytes)
+    Ok((bytes, files))
 }
 
 fn elsewhere_error(path: &Path, what: &str) -> Error {
@@ -359,7 +370,8 @@ mod tests {
         std::fs::write(d.join("shop/t.ibd"), vec![0u8; 5000]).unwrap();
         std::fs::write(d.join("#sql-orchestrator-agent/big"), vec![0u8; 50_000]).unwrap();
         let survey = || survey(&d, &d.join("#sql-orchestrator-agent"));
-        let bytes = survey().unwrap();
+        let (bytes, files) = survey().unwrap();
+        assert_eq!(files, 1);
         assert!((5000..20_000).contains(&bytes), "{bytes}");
         std::fs::write(d.join("shop/u.isl"), "/fast/u.ibd").unwrap();
         assert!(survey().unwrap_err().to_string().contains("shop/u.isl"));

@@ -74,7 +74,11 @@ pub(super) fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> 
     if !defaults_file.is_empty() {
         args.insert(0, &file);
     }
-    Ok(variables_in(&output_of(program, &args)?))
+    let help = output_of(program, &args).map_err(|e| match defaults_file {
+        "" => e,
+        set => e.context(format!("mysql.defaults-file = \"{set}\"")),
+    })?;
+    Ok(variables_in(&help))
 }
 
 fn variables_in(help: &str) -> Variables {

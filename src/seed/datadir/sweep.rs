@@ -150,15 +150,20 @@ pub fn resume(roots: Vec<PathBuf>, facts: Option<Facts>) {
     });
 }
 
-/// Old data that are kept for ever: where, and how many bytes.
+/// Old data below `roots`, kept for ever or until Cleanup: where, and how many bytes.
 pub fn kept(roots: &[PathBuf]) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for root in roots {
-        let names = names_in(root).unwrap_or_default();
-        for name in names.iter().filter(|n| n.starts_with(tidy::KEPT)) {
-            let path = root.join(name);
-            let bytes = crate::host::disk::usage(&path).unwrap_or(0);
-            found.push((path, bytes));
+        for name in names_in(root).unwrap_or_default() {
+            let path = match name.parse::<i64>() {
+                Ok(seed) => root.join(seed.to_string()).join("old"),
+                Err(_) if name.starts_with(tidy::KEPT) => root.join(name),
+                Err(_) => continue,
+            };
+            if names_in(&path).is_ok_and(|n| !n.is_empty()) {
+                let bytes = crate::host::disk::usage(&path).unwrap_or(0);
+                found.push((path, bytes));
+            }
         }
     }
     found
@@ -178,6 +183,7 @@ mod tests {
         std::fs::create_dir_all(&trash).unwrap();
         std::fs::create_dir_all(root.join("kept-5")).unwrap();
         std::fs::write(root.join("kept-5/x"), vec![0; 5000]).unwrap();
+        std::fs::create_dir_all(root.join("7/old")).unwrap(); // empty: not shown
         std::fs::write(root.join("7/live"), "x").unwrap();
         let big = File::create(trash.join("big.ibd")).unwrap();
         big.set_len(40 << 30).unwrap(); // sparse: 160 steps, 8 s with their pauses
@@ -190,7 +196,7 @@ mod tests {
         assert!(begin.elapsed() < Duration::from_secs(7), "in haste");
         assert!(!trash.exists() && root.join("7/live").exists());
         let kept = kept(std::slice::from_ref(&root));
-        assert!(kept[0].0.ends_with("kept-5") && kept[0].1 >= 5000);
+        assert!(kept.len() == 1 && kept[0].0.ends_with("kept-5") && kept[0].1 >= 5000);
         resume(vec![root, d.join("none")], None);
         std::fs::remove_dir_all(&d).unwrap();
     }

@@ -183,6 +183,9 @@ impl Rig {
             gid: meta.gid(),
             mode: meta.mode() & 0o7777,
             bytes: 0,
+            files: 0,
+            server_id: String::new(),
+            server_uuid: String::new(),
             staging: std::fs::canonicalize(&data)
                 .unwrap()
                 .join(".orchestrator-agent"),

@@ -124,9 +124,11 @@ impl Xtrabackup {
         let notes: Notes = serde_json::from_slice(incoming.notes())
             .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
         facts.accepts(&notes.facts)?;
-        if let Some(own) = self.identity()? {
-            differ(&own, &notes.identity)?;
-        }
+        let own = self.identity()?.unwrap_or_else(|| Identity {
+            server_id: facts.server_id.clone(), // it is down: what was seen last
+            server_uuid: facts.server_uuid.clone(),
+        });
+        differ(&own, &notes.identity)?;
         Ok(Some(notes.facts.bytes))
     }
 
@@ -189,7 +191,7 @@ fn differ(own: &Identity, source: &Identity) -> Result<()> {
             own.server_uuid
         )));
     }
-    if own.server_id == source.server_id {
+    if !own.server_id.is_empty() && own.server_id == source.server_id {
         return Err(Error::permanent(format!(
             "source and target have the same server_id = {}: give each its own in its my.cnf",
             own.server_id
@@ -216,6 +218,7 @@ mod tests {
         };
         assert!(differ(&id("1", "a"), &id("2", "b")).is_ok());
         assert!(differ(&id("1", ""), &id("2", "")).is_ok());
+        assert!(differ(&id("", ""), &id("", "")).is_ok(), "nothing is known");
         assert!(
             differ(&id("1", "a"), &id("2", "a"))
                 .unwrap_err()
