@@ -47,6 +47,7 @@ lint: rust
 
 bench: build
 	SERVER=$(SERVER) tests/performance/bench.sh
+	cargo bench --locked --bench stream
 
 clean:
 	rm -rf target

@@ -4,7 +4,7 @@
 # The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
 set -euo pipefail
 RIG=${RIG:-$(cd "$(dirname "$0")/../.." && pwd)/target/rig}
-RECIPE=1 # raise it when the tree must be made anew
+RECIPE=2 # raise it when the tree must be made anew
 
 fail() { echo "fetch.sh: $*" >&2; exit 1; }
 
@@ -64,8 +64,8 @@ mariadb() {
   A=$RIG/mdb.apt
   rm -rf "$new" # of an interrupted run; what it downloaded is used again
   apt_private bookworm
-  unpack "$root" '^(perl|libperl|libdb5|libgdbm|systemd|libsystemd-shared|udev|adduser|galera|mount|util-linux|libc6|libc-bin|dpkg|passwd|libpam|debconf|psmisc|rsync|lsof|socat|gawk|iproute|procps|init-system|lsb-)' \
-    mariadb-server mariadb-client mariadb-backup mydumper patchelf
+  unpack "$root" '^(perl|libperl|libdb5|libgdbm|systemd|libsystemd-shared|udev|adduser|galera|mount|util-linux|libc6|libc-bin|dpkg|passwd|libpam|debconf|psmisc|rsync|lsof|gawk|iproute|procps|init-system|lsb-)' \
+    mariadb-server mariadb-client mariadb-backup mydumper socat patchelf
   lib=$(basename "$(dirname "$(find "$root/usr/lib" -name 'libmariadb.so.3')")")
   # The programs find their libraries beside them, in whatever environment they are started.
   for f in "$root"/usr/bin/* "$root"/usr/sbin/mariadbd; do
@@ -82,7 +82,7 @@ export MARIADB_PLUGIN_DIR="\$u/lib/$lib/libmariadb3/plugin"
 if [ -x "\$u/bin/\$n" ]; then exec "\$u/bin/\$n" "\$@"; else exec "\$u/sbin/\$n" "\$@"; fi
 WRAP
   chmod 755 "$new/bin/mariadbd"
-  for f in "$root"/usr/bin/{mariadb*,maria*,mysql*,mbstream,my_print_defaults,mydumper,myloader,aria_*,innochecksum,resolveip,replace} "$root"/usr/sbin/mysqld; do
+  for f in "$root"/usr/bin/{mariadb*,maria*,mysql*,mbstream,my_print_defaults,mydumper,myloader,socat,aria_*,innochecksum,resolveip,replace} "$root"/usr/sbin/mysqld; do
     name=$(basename "$f")
     if [ -e "$f" ] && [ ! -e "$new/bin/$name" ]; then ln "$new/bin/mariadbd" "$new/bin/$name"; fi
   done
