@@ -2,7 +2,7 @@
 //! the Backup (seen with mariadb-backup 10.11).
 
 use super::tools::Tools;
-use super::{Xtrabackup, copy, options};
+use super::{Xtrabackup, copy, options, tools};
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Version};
 use crate::seed::context::Context;
@@ -42,15 +42,15 @@ impl Xtrabackup {
     ///
     /// # Errors
     /// The tool's; what was not unpacked.
-    pub(super) fn decompress(&self, ctx: &Context, tools: &Tools, new: &Path) -> Result<()> {
+    pub(super) fn decompress(&self, ctx: &Context, programs: &Tools, new: &Path) -> Result<()> {
         let packed = copy::compressed(new)?;
         if packed.is_empty() {
             return Ok(());
         }
         ctx.report("Decompressing backup");
         let argv = options::decompress(new, &self.options());
-        let exit = self.work(ctx, &tools.backup, new, argv, |_| {})?;
-        exit.check().map_err(|e| {
+        let exit = self.work(ctx, &programs.backup, new, argv, |_| {})?;
+        tools::check(exit).map_err(|e| {
             Error::permanent(format!(
                 "the copy was made with --compress and cannot be unpacked here ({e}): install the program that does it (qpress, lz4 \
                  or zstd), or use xtrabackup.stream-compression instead of --compress"

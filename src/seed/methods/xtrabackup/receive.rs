@@ -1,10 +1,10 @@
 //! The target's part of the Backup: it waits for the source, unpacks what that sends into the staging directory, and answers
 //! when all of it is on the disk.
 
-use super::tools::{Tools, name, open_files};
-use super::{Identity, Notes, Xtrabackup, copy, options};
+use super::tools::{Tools, name};
+use super::{Identity, Notes, Xtrabackup, copy, options, tools};
 use crate::error::{Error, Result};
-use crate::process::{Exit, Job, Launcher, Running, run};
+use crate::process::{Job, Launcher, Running, run};
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Host, Room, Staged};
 use crate::seed::record::Load;
@@ -162,7 +162,7 @@ impl Xtrabackup {
                 let of_tool = is_of_tool(&e);
                 let ended = of_tool && tool.exited().recv_timeout(LAST_WORDS).is_ok();
                 let exit = if ended { tool.finish() } else { tool.end() }?;
-                return Err(failure(&exit).err().filter(|_| of_tool).unwrap_or(e));
+                return Err(tools::check(exit).err().filter(|_| of_tool).unwrap_or(e));
             }
         };
         // There is no limit on its work after the last byte.
@@ -171,16 +171,9 @@ impl Xtrabackup {
             before_kill: &|_| {},
         };
         let exit = run(tool, &job)?;
-        failure(&exit)?;
+        tools::check(exit)?;
         Ok(bytes)
     }
-}
-
-fn failure(exit: &Exit) -> Result<()> {
-    exit.check().map_err(|e| match open_files(&exit.stderr) {
-        Some(more) => Error::permanent(format!("{e}{more}")),
-        None => e,
-    })
 }
 
 fn differ(own: &Identity, source: &Identity) -> Result<()> {

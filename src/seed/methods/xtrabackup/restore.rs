@@ -152,10 +152,7 @@ impl Xtrabackup {
                 ));
             }
         })?;
-        exit.check().map_err(|e| {
-            let more = tools::open_files(&exit.stderr).unwrap_or_default();
-            Error::permanent(format!("{e}{more}"))
-        })
+        tools::check(exit)
     }
 
     /// Runs a tool on the copy, as this process, which may do all there; `look` sees its words now and then.

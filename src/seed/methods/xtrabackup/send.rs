@@ -115,12 +115,12 @@ impl Xtrabackup {
         };
         let exit = run(tool, &job)?;
         drop(credentials);
-        if let Err(e) = exit.check() {
-            let more = tools::open_files(&exit.stderr).unwrap_or_default();
-            let text = format!("{e}{more}");
-            // The target is told as well; its answer is this text again.
-            out.finish(Err(&text), ctx.cancel())?;
-            return Err(Error::permanent(text));
+        if let Err(e) = tools::check(exit) {
+            // The target is told as well; its answer is this text again, and if there is none this is still the cause.
+            if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
+                log::debug!("seed {}: {answer}", seed.id);
+            }
+            return Err(e);
         }
         ctx.report(&format!(
             "Running backup. All {bytes} bytes are sent, {} writes them",
