@@ -38,7 +38,7 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
         Ok(facts) => settings(f, config, &facts),
         Err(e) => {
             let text = e.to_string();
-            let named = ["mysql.staging-dir", "mysql.defaults-file", "mysql.datadir"];
+            let named = ["mysql.staging-dir", "mysql.datadir", "mysql.defaults-file"];
             let subject = named.into_iter().find(|n| text.contains(n));
             let subject = subject.unwrap_or("mysql.datadir");
             // A cluster node, for one, may be a source.

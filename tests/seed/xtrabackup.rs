@@ -2,10 +2,10 @@
 
 use super::{by_command, situations};
 use crate::support::agent::{Agent, Changes};
-use crate::support::free_port;
 use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
+use crate::support::{free_port, wait_for};
 use std::time::Duration;
 
 /// The method on, with a seed port that both agents have.
@@ -69,6 +69,11 @@ fn by_http(gtid: bool) {
     let port = free_port("127.0.0.2");
     let source = Agent::start_with(&source_db, &changes(port));
     let target = Agent::start_with(&target_db, &changes(port));
+    let used = || {
+        let data = target.json("/api/get-agent-data");
+        data["MySQLDatadirDiskUsed"].as_u64().expect("bytes")
+    };
+    let before = used();
     let writer = Writer::start(&source_db);
     let player = Player {
         id: 1,
@@ -85,7 +90,16 @@ fn by_http(gtid: bool) {
         "mine",
         "until Restore"
     );
+    let mut last = wait_for("what is staged counts", Duration::from_secs(10), || {
+        Some(used()).filter(|u| *u > before + (10 << 20)) // 8.15
+    });
+    let mut grows = || {
+        let now = used();
+        assert!(now >= last, "it falls from {last} to {now}"); // DESIGN 3
+        last = now;
+    };
     player.start_restore();
+    grows();
     let state = player.must_complete(&target, "Restore");
     println!("{}", state["Details"]);
     assert!(
@@ -95,6 +109,9 @@ fn by_http(gtid: bool) {
             .contains("MySQL was down for")
     );
     player.connect(gtid);
+    std::thread::sleep(Duration::from_secs(1)); // a look of the agent's
+    grows();
+    grows();
     player.cleanup();
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(&target_db);

@@ -175,6 +175,17 @@ impl Facts {
         Ok(facts)
     }
 
+    /// A MySQL server about which nothing is known.
+    #[cfg(test)]
+    pub(super) fn for_test() -> Self {
+        let server = Server {
+            flavour: Flavour::MySql,
+            version: Version(9, 7, 4),
+        };
+        let of = Variables::from([("innodb_data_file_path".into(), "ibdata1:12M".into())]);
+        Self::from_variables(&of, server, Path::new("/no/such"), Path::new("/bin/false")).unwrap()
+    }
+
     fn sort_in(&mut self, datadir: &Path, file: &str, put: impl FnOnce(&mut Self, String)) {
         if file.is_empty() || file == "stderr" {
             return;
@@ -217,7 +228,11 @@ impl Facts {
             dir: std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf()),
             base: base.to_string(),
         };
-        if !self.outside.contains(&outside) {
+        let covers = |o: &Outside| {
+            let rest = outside.base.strip_prefix(&o.base);
+            o.dir == outside.dir && rest.is_some_and(|r| r.is_empty() || r.starts_with('.'))
+        };
+        if !self.outside.iter().any(covers) {
             self.outside.push(outside);
         }
         Ok(())

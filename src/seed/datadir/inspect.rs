@@ -15,9 +15,12 @@ use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Name of the note in `state-dir`: the facts seen last, for a seed that begins while MySQL is down.
 const NOTE: &str = "datadir.json";
+/// How long a server that does not answer may still hold its files before it counts as one that hangs.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
 /// Looks at the local server and its data directory. On the target everything that a physical seed cannot follow is
 /// refused, also the server's role; on the source what a physical copy would miss. MySQL may be down. May take as long as a
@@ -45,6 +48,11 @@ pub fn examine(config: &Config, side: Side) -> Result<Facts> {
         Ok(mut conn) => ask_running(&mut conn, side)?,
         Err(e) if e.kind() == Kind::Transient => {
             let facts = ask_settings(config, side)?;
+            // One that has just ended closes its files a little later than its socket.
+            let begin = Instant::now();
+            while stopped::is_in_use(&facts)? && begin.elapsed() < LAST_MOMENTS {
+                std::thread::sleep(Duration::from_millis(50));
+            }
             if stopped::is_in_use(&facts)? {
                 return Err(Error::transient(format!(
                     "a server uses {} but does not answer: {e}",

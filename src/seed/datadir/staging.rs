@@ -284,6 +284,42 @@ pub(super) fn move_aside(from: &Path, name: &str, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// The context of the data directory goes over to what is staged. Only a privileged process may set one; without SELinux
+    /// the kernel stores what it is given.
+    #[test]
+    fn owner_access_and_security_context_are_those_of_the_data_directory() {
+        let d = std::env::temp_dir().join(format!("oa-give-{}", std::process::id()));
+        let (datadir, copy) = (d.join("data"), d.join("copy"));
+        std::fs::create_dir_all(&datadir).unwrap();
+        std::fs::write(&copy, "x").unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o040)).unwrap();
+        let label = b"system_u:object_r:mysqld_db_t:s0\0";
+        let root = crate::system::process::effective_uid() == 0;
+        assert_eq!(file::set_label(&datadir, label).is_ok(), root);
+        let (uid, gid) = if root {
+            (64_202, 64_203)
+        } else {
+            (
+                copy.metadata().unwrap().uid(),
+                copy.metadata().unwrap().gid(),
+            )
+        };
+        let facts = Facts {
+            datadir,
+            uid,
+            gid,
+            ..Facts::for_test()
+        };
+        give(&copy, &facts, label_of(&facts.datadir).unwrap().as_deref()).unwrap();
+        let meta = std::fs::metadata(&copy).unwrap();
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+            (uid, gid, 0o640)
+        );
+        assert_eq!(label_of(&copy).unwrap(), root.then(|| label.to_vec()));
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
     #[test]
     fn two_copies_the_wipe_or_a_refusal() {
         use DatadirSwap::{Always, Auto, Never};

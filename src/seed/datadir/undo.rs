@@ -8,6 +8,7 @@ use super::staging::{move_aside, names_in};
 use super::stopped;
 use super::swap::{Kind, Run, kind};
 use crate::error::{Error, Result};
+use crate::host::proc::servers_in;
 use crate::process::Cancel;
 use crate::seed::record::Load;
 
@@ -202,7 +203,7 @@ impl Run<'_> {
         }
         self.enter_phase(Phase::NewOut)?;
         self.guard_up(&new)?;
-        stopped::nobody_there(&self.journal.facts, &self.cancel)?;
+        self.clear_out()?;
         for name in self.swapped_names()? {
             if kind(&new.join(&name))? == Kind::Missing {
                 self.rename(&self.datadir(), &name, &new)?;
@@ -215,6 +216,26 @@ impl Run<'_> {
             move_aside(&dir, &name, &aside.join("new"))?;
         }
         self.sync(&new)
+    }
+
+    /// Waits until nobody is there any more, and stops who is: on the way back nobody else can.
+    fn clear_out(&self) -> Result<()> {
+        let facts = &self.journal.facts;
+        if !servers_in(&facts.datadir).is_empty()
+            && let Err(e) = self.outside.stop(&self.cancel)
+        {
+            log::warn!("{e}");
+        }
+        stopped::nobody_there(facts, &self.cancel)
+    }
+
+    fn are_logs_aside(&self) -> Result<bool> {
+        for outside in &self.journal.facts.outside {
+            if !names_in(&self.staged.aside(outside).join("old"))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn old_in(&mut self) -> Result<()> {
@@ -235,7 +256,11 @@ impl Run<'_> {
                 ))),
             };
         }
-        stopped::nobody_there(&self.journal.facts, &self.cancel)?;
+        // Nothing but the guard was done: a server that was started just before it holds the system tablespace open, by
+        // whatever name, and is not disturbed.
+        if !names.is_empty() || self.are_logs_aside()? {
+            self.clear_out()?;
+        }
         for name in names {
             self.rename_in(&old, &name)?;
         }

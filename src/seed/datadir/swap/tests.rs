@@ -1,7 +1,6 @@
 //! Swaps of plain directories: killed at every step, failed at every step, cancelled, and in the way of strangers.
 
 use super::*;
-use crate::mysql::{Server, Version};
 use crate::seed::datadir::undo::{Recovered, mysql_start_refused, recover_at_start, start_again};
 use crate::seed::record::Load;
 use std::collections::BTreeMap;
@@ -162,18 +161,6 @@ impl Rig {
         let meta = std::fs::metadata(&data).unwrap();
         let facts = Facts {
             datadir: std::fs::canonicalize(&data).unwrap(),
-            server: Server {
-                flavour: crate::mysql::Flavour::MySql,
-                version: Version(9, 7, 4),
-            },
-            program: "/bin/false".into(),
-            options: Vec::new(),
-            system_file: "ibdata1".into(),
-            page_size: String::new(),
-            lower_case: String::new(),
-            data_file_path: String::new(),
-            keep: Vec::new(),
-            drop: Vec::new(),
             dirs: vec!["tmp".into()],
             outside: vec![super::super::Outside {
                 dir: std::fs::canonicalize(&logs).unwrap(),
@@ -182,13 +169,10 @@ impl Rig {
             uid: meta.uid(),
             gid: meta.gid(),
             mode: meta.mode() & 0o7777,
-            bytes: 0,
-            files: 0,
-            server_id: String::new(),
-            server_uuid: String::new(),
             staging: std::fs::canonicalize(&data)
                 .unwrap()
                 .join(".orchestrator-agent"),
+            ..Facts::for_test()
         };
         let journals = Journals::new(&state);
         let mut rig = Self {

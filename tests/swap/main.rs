@@ -1,0 +1,14 @@
+//! The data directory of a target with real servers of both families: what is staged harms nobody, the proof start, the swap, its
+//! way back from every step, and what is refused (DESIGN 4). A copy of a stopped server's data directory stands in for one that
+//! was received and prepared.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod daemon;
+mod killed;
+mod places;
+mod refused;
+mod rig;
+mod strangers;
+mod whole;
