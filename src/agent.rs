@@ -91,7 +91,7 @@ pub fn serve(file: &Path) -> Result<()> {
     for address in gate.local_addrs() {
         log::info!("listening on {address} as {hostname}");
     }
-    start_settling(engine.clone(), stopping.clone())?;
+    start_settling(engine.clone(), Arc::clone(&config), stopping.clone())?;
     datadir::resume(
         datadir::staging_roots(&config),
         datadir::last_seen(&config.common.state_dir),
@@ -280,11 +280,22 @@ fn gate_settings(config: &Config) -> Result<gate::Settings> {
     })
 }
 
-/// Settings of MySQL that an interrupted load changed are put back as soon as MySQL answers.
-fn start_settling(engine: Engine, stopping: Cancel) -> Result<()> {
+/// Sessions that a killed agent's tools have left in servers are ended, and settings of MySQL that an interrupted load changed
+/// are put back, as soon as MySQL answers.
+fn start_settling(engine: Engine, config: Arc<Config>, stopping: Cancel) -> Result<()> {
     let body = move || {
+        let mut said_of_sessions = false;
         let mut said = false;
         loop {
+            let errors = engine.end_sessions(|sessions| sessions.end(&config.mysql));
+            for e in &errors {
+                if !said_of_sessions {
+                    log::warn!(
+                        "sessions that an interrupted seed may have left are not ended yet: {e}"
+                    );
+                }
+            }
+            said_of_sessions = !errors.is_empty();
             let errors = engine.settle();
             for e in &errors {
                 if !said {

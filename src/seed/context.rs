@@ -2,13 +2,19 @@
 
 use super::engine::Engine;
 use super::record::Seed;
-use super::vocabulary::Stage;
+use super::sessions::Tool;
+use super::vocabulary::{Side, Stage};
 use crate::error::{Error, Result};
+use crate::host::proc::{ProcessId, group_tcp_ports};
 use crate::process::{Cancel, Running};
 use crossbeam_channel::{bounded, select};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+/// How long a tool is asked for its connections.
+const CONNECTS: Duration = Duration::from_secs(60);
 
 /// Progress of a stage, written by its threads and read by anybody.
 #[derive(Debug)]
@@ -151,19 +157,61 @@ impl Context {
         }
     }
 
-    /// Records a tool, so that an agent that starts after being killed can end it.
+    /// Records a tool, so that an agent that starts after being killed can end it, and what it has left in its server.
     ///
     /// # Errors
     /// If the record cannot be written.
     pub fn adopt(&self, tool: &Running) -> Result<()> {
-        match tool.id() {
-            Some(id) => self.update(|s| {
-                // A load starts many, one after the other.
-                s.tools.retain(|t| !t.group_alive().is_empty());
-                s.tools.push(id);
-            }),
-            None => Ok(()), // it has ended already
-        }
+        let Some(id) = tool.id() else {
+            return Ok(()); // it has ended already
+        };
+        self.update(|s| {
+            // A load starts many, one after the other.
+            s.tools.retain(|t| !t.id.group_alive().is_empty());
+            let remote = s.side == Side::Target && self.stage == Stage::Backup;
+            s.tools.push(Tool {
+                id: id.clone(),
+                server: s.peer.clone().filter(|_| remote),
+                ports: BTreeSet::new(),
+            });
+        })?;
+        self.watch_ports(id)
+    }
+
+    /// Records the ports as soon as the tool has them: when agent and tool are killed together, nothing else says which
+    /// sessions were theirs.
+    fn watch_ports(&self, id: ProcessId) -> Result<()> {
+        let (engine, seed, stage, run) = (self.engine.clone(), self.seed_id, self.stage, self.run);
+        let body = move || {
+            let begin = Instant::now();
+            let mut known = BTreeSet::new();
+            let mut pause = Duration::from_millis(20);
+            while begin.elapsed() < CONNECTS && !id.group_alive().is_empty() {
+                let ports: BTreeSet<u16> = group_tcp_ports(id.pid).into_iter().collect();
+                if !ports.is_subset(&known) {
+                    known.extend(ports);
+                    let written = engine.update(seed, stage, run, |s| {
+                        if let Some(tool) = s.tools.iter_mut().find(|t| t.id == id) {
+                            tool.ports.clone_from(&known);
+                        }
+                    });
+                    match written {
+                        Err(e) if e.is_cancelled() => return,
+                        Err(e) => log::warn!("{e}"),
+                        Ok(()) => {}
+                    }
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(500));
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("ports".into())
+            .stack_size(256 << 10)
+            .spawn(body);
+        thread
+            .map(drop)
+            .map_err(|e| Error::io("cannot start a thread", &e))
     }
 }
 

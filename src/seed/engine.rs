@@ -9,6 +9,7 @@ mod tests;
 use super::context::Progress;
 use super::methods::SeedMethod;
 use super::record::{Seed, Seeds, Store};
+use super::sessions::Sessions;
 use super::vocabulary::{Method, Stage};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
@@ -69,14 +70,19 @@ impl Engine {
     /// # Errors
     /// If the record cannot be read or written.
     pub fn open(
-        store: Store,
+        mut store: Store,
         methods: Vec<Arc<dyn SeedMethod>>,
         orphan_timeout: Duration,
     ) -> Result<Self> {
         let mut seeds = store.load()?;
+        let left: Vec<Sessions> = seeds.iter().flat_map(Sessions::left_by).collect();
+        if !left.is_empty() {
+            seeds.sessions.extend(left);
+            store.save(&seeds, 1)?; // before the tools end and take with them what they were
+        }
         for seed in seeds.iter_mut() {
             for tool in std::mem::take(&mut seed.tools) {
-                run::end_orphans(&tool);
+                run::end_orphans(&tool.id);
             }
         }
         let state = State {
@@ -266,6 +272,31 @@ impl Engine {
             .settling
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends by `end` the sessions that tools of an agent that was killed have left, and forgets them. Returns the errors; called
+    /// again until there are none.
+    pub fn end_sessions(&self, end: impl Fn(&Sessions) -> Result<()>) -> Vec<Error> {
+        let left = self.lock().seeds.sessions.clone();
+        let mut errors = Vec::new();
+        let mut over = Vec::new();
+        for sessions in left {
+            match end(&sessions) {
+                Err(e) if !sessions.is_old() => {
+                    errors.push(e);
+                    continue;
+                }
+                Err(e) => log::warn!("sessions of killed tools are not looked for any more: {e}"),
+                Ok(()) => {}
+            }
+            over.push(sessions);
+        }
+        if !over.is_empty() {
+            let mut state = self.lock();
+            state.seeds.sessions.retain(|s| !over.contains(s));
+            errors.extend(self.persist(state).err());
+        }
+        errors
     }
 
     fn settle_one(&self, seed: &Seed) -> Result<()> {

@@ -9,6 +9,7 @@ pub mod datadir;
 pub mod engine;
 pub mod methods;
 pub mod record;
+pub mod sessions;
 pub mod vocabulary;
 
 pub use vocabulary::{Method, Side, Stage, Status};

@@ -3,9 +3,9 @@
 
 use super::coordinates::Coordinates;
 use super::datadir::Facts;
+use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
 use crate::error::{Error, Result};
-use crate::host::proc::ProcessId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -88,8 +88,8 @@ pub struct Seed {
     pub load: Load,
     /// Server settings that were changed for a load and must be put back.
     pub put_back: BTreeMap<String, String>,
-    /// Leaders of the process groups at work.
-    pub tools: Vec<ProcessId>,
+    /// The tools at work.
+    pub tools: Vec<Tool>,
 }
 
 impl Seed {
@@ -185,6 +185,9 @@ pub fn short_ascii(text: &str) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seeds {
     seeds: Vec<Seed>,
+    /// What tools of an agent that was killed may have left in servers.
+    #[serde(default)]
+    pub sessions: Vec<Sessions>,
 }
 
 impl Seeds {

@@ -2,8 +2,11 @@
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
+use crate::support::mysqld::MysqldKind;
 use crate::support::pair::{Pair, files_in};
-use crate::support::wait_for;
+use crate::support::{processes_with, wait_for};
+use mysql::Conn;
+use std::process::Command;
 use std::time::Duration;
 
 /// Kills the target's agent and starts it again; its token must be a new one.
@@ -12,6 +15,20 @@ fn restart(pair: &mut Pair) {
     pair.target.kill();
     start_again(&mut pair.target);
     assert_ne!(pair.target.token(), token, "a new token");
+}
+
+/// As systemd does with what a killed agent leaves.
+fn kill_tools(agent: &Agent) {
+    let needle = format!("--defaults-file={}", agent.dir.join("state").display());
+    let tools = processes_with(&needle);
+    assert!(!tools.is_empty());
+    for (pid, _) in tools {
+        let kill = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(kill.expect("kill").success());
+    }
+    wait_for("the tools end", Duration::from_secs(10), || {
+        processes_with(&needle).is_empty().then_some(())
+    });
 }
 
 fn start_again(agent: &mut Agent) {
@@ -67,6 +84,18 @@ fn in_the_middle_of_a_dump_whose_bytes_flow() {
     pair.must_seed(2);
 }
 
+/// The record knows the connection of the tool at work.
+fn wait_for_recorded_port(agent: &Agent) {
+    wait_for("a recorded port", Duration::from_secs(10), || {
+        let text = std::fs::read_to_string(agent.dir.join("state/seeds.json")).ok()?;
+        let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let seed = record["seeds"].as_array()?.last()?.clone();
+        let tools = seed["tools"].as_array()?.clone();
+        let known = |t: &serde_json::Value| t["ports"].as_array().is_some_and(|p| !p.is_empty());
+        tools.iter().any(known).then_some(())
+    });
+}
+
 #[test]
 fn while_the_dump_waits_for_a_lock_in_the_source() {
     let mut pair = Pair::start();
@@ -83,6 +112,62 @@ fn while_the_dump_waits_for_a_lock_in_the_source() {
     drop(hold);
     pair.must_seed(2);
     pair.assert_nothing_left();
+}
+
+/// A session of MySQL that waits does not see that its client has gone (MariaDB's sees it), and whoever wants the same lock waits
+/// behind it. `with_tools`: as under KillMode=control-group, where at the next start nothing is left to ask but the record.
+fn no_session_stays(with_tools: bool, hold: fn(&Pair<MysqldKind>) -> Conn, side: Side) {
+    let mut pair = Pair::<MysqldKind>::of("", "", &Changes::default());
+    let _hold = hold(&pair);
+    if with_tools {
+        wait_for_recorded_port(&pair.target);
+    }
+    pair.target.kill();
+    if with_tools {
+        kill_tools(&pair.target);
+    }
+    let waiting = |pair: &Pair<MysqldKind>| {
+        let db = match side {
+            Side::Source => &pair.source_db,
+            Side::Target => &pair.target_db,
+        };
+        let all = db.connections_of("agent");
+        all.into_iter().find(|c| c.contains("Waiting for "))
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let left = waiting(&pair).expect("waits for ever");
+    start_again(&mut pair.target);
+    wait_for("the session ends", Duration::from_secs(10), || {
+        waiting(&pair).is_none().then_some(())
+    });
+    println!("ended: {left}");
+    let record = pair.target.dir.join("state/seeds.json");
+    wait_for("it is forgotten", Duration::from_secs(10), || {
+        let text = std::fs::read_to_string(&record).ok()?;
+        let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+        record["sessions"].as_array()?.is_empty().then_some(())
+    });
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Target,
+}
+
+#[test]
+fn no_session_of_its_dump_stays_in_the_source() {
+    no_session_stays(false, |pair| pair.held_dump(1), Side::Source);
+}
+
+#[test]
+fn no_session_of_its_dump_stays_in_the_source_when_the_tool_dies_as_well() {
+    no_session_stays(true, |pair| pair.held_dump(1), Side::Source);
+}
+
+#[test]
+fn no_session_of_its_load_stays_in_the_target_when_the_tool_dies_as_well() {
+    no_session_stays(true, |pair| pair.held_load(1), Side::Target);
 }
 
 #[test]

@@ -382,16 +382,17 @@ impl TargetServer {
 
 /// Calls `look`, which returns how many connections of ours are left on a server, until there are none, at most five
 /// seconds: a server needs a moment to let go.
-pub fn until_none(mut look: impl FnMut() -> Result<usize>) {
+///
+/// # Errors
+/// The look's own; transient if some are still there.
+pub fn until_none(mut look: impl FnMut() -> Result<usize>) -> Result<()> {
     for _ in 0..50 {
-        match look() {
-            Ok(0) => return,
-            Ok(_) => std::thread::sleep(Duration::from_millis(100)),
-            Err(e) => {
-                log::warn!("cannot end our connections on the server: {e}");
-                return;
-            }
+        if look()? == 0 {
+            return Ok(());
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    log::error!("connections of ours still run on the server");
+    Err(Error::transient(
+        "connections of ours still run on the server",
+    ))
 }

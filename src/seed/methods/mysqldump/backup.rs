@@ -3,11 +3,12 @@
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
-use crate::mysql::{Endpoint, Flavour, Server, connect, control, info};
+use crate::mysql::{Endpoint, Flavour, Server, connect, info};
 use crate::process::{Credentials, Job, Login, Running, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
-use crate::seed::methods::target_server::{QUESTIONS, until_none};
+use crate::seed::methods::target_server::QUESTIONS;
+use crate::seed::sessions;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -16,7 +17,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The trailer that is looked at, in bytes.
 const TAIL: u64 = 64 * 1024;
@@ -163,8 +163,12 @@ impl Mysqldump {
             Ok(())
         };
         let result = save_to(tool, out, count, &job);
-        if result.is_err() {
-            end_connections(source, &ports.take());
+        let ports = ports.take();
+        if result.is_err()
+            && !ports.is_empty()
+            && let Err(e) = sessions::end(source, &ports)
+        {
+            log::warn!("cannot end left-over connections on the source: {e}");
         }
         let (exit, bytes) = result.map_err(|e| {
             if e.is_cancelled() {
@@ -194,16 +198,6 @@ pub(super) fn name_of(program: &Path) -> String {
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default()
-}
-
-fn end_connections(source: &Endpoint, ports: &[u16]) {
-    if ports.is_empty() {
-        return;
-    }
-    match connect(source, Duration::from_secs(3)) {
-        Ok(mut conn) => until_none(|| control::kill_ports(&mut conn, &source.user, ports)),
-        Err(e) => log::warn!("cannot look for left-over connections on the source: {e}"),
-    }
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

@@ -392,9 +392,10 @@ fn errors_only(stderr: &str) -> String {
 
 /// A new connection: the one that is open may itself be waiting.
 fn end_connection(target: &Endpoint, id: u64) {
-    match connect(target, Duration::from_secs(3)) {
-        Ok(mut conn) => until_none(|| control::kill_connection(&mut conn, &target.user, id)),
-        Err(e) => log::warn!("cannot look for left-over connections on the target: {e}"),
+    let ended = connect(target, Duration::from_secs(3))
+        .and_then(|mut conn| until_none(|| control::kill_connection(&mut conn, &target.user, id)));
+    if let Err(e) = ended {
+        log::warn!("cannot end a left-over connection on the target: {e}");
     }
 }
 

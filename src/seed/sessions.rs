@@ -1,0 +1,87 @@
+//! Sessions in a server that outlive their tool. In MySQL one that waits for a lock does not see that its client has gone, and
+//! whoever wants the same lock waits behind it (seen on 9.7.4 for tables, FLUSH TABLES and its read lock; MariaDB 10.11 sees it
+//! within seconds, but for a row's lock).
+
+use super::methods::target_server::until_none;
+use super::record::{Peer, Seed, nanos};
+use crate::config;
+use crate::error::Result;
+use crate::host::proc::{ProcessId, group_tcp_ports};
+use crate::mysql::{Endpoint, connect, control};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+/// How long they are looked for. A server may be down for good, and a port is somebody else's after a while.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A tool at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Leader of its process group.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// The server that it is a client of; `None` is the local one.
+    #[serde(default)]
+    pub server: Option<Peer>,
+    /// Its local TCP ports, as far as they are known.
+    #[serde(default)]
+    pub ports: BTreeSet<u16>,
+}
+
+/// What the tools of an agent that was killed may still have in a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The server; `None` is the local one.
+    server: Option<Peer>,
+    /// TCP ports of the clients. A client on a unix socket has none and is not found.
+    ports: Vec<u16>,
+    /// Nanoseconds since 1970 when the killed agent's successor has read the record.
+    found: u64,
+}
+
+impl Sessions {
+    /// Of the tools that `seed` has in the record, whether they still live or not: systemd ends them with their agent.
+    pub fn left_by(seed: &Seed) -> Vec<Self> {
+        let found = nanos(SystemTime::now());
+        let of = |tool: &Tool| {
+            let mut ports = tool.ports.clone();
+            if !tool.id.group_alive().is_empty() {
+                ports.extend(group_tcp_ports(tool.id.pid));
+            }
+            (!ports.is_empty()).then(|| Self {
+                server: tool.server.clone(),
+                ports: ports.into_iter().collect(),
+                found,
+            })
+        };
+        seed.tools.iter().filter_map(of).collect()
+    }
+
+    /// True when they are not looked for any more.
+    pub fn is_old(&self) -> bool {
+        let age = nanos(SystemTime::now()).saturating_sub(self.found);
+        Duration::from_nanos(age) > PATIENCE
+    }
+
+    /// Ends those that are still there. May be repeated.
+    ///
+    /// # Errors
+    /// If their server cannot be asked, or does not let go of them.
+    pub fn end(&self, mysql: &config::Mysql) -> Result<()> {
+        let server = match &self.server {
+            Some(peer) => Endpoint::remote(mysql, &peer.host, peer.mysql_port),
+            None => Endpoint::local(mysql),
+        };
+        end(&server, &self.ports)
+    }
+}
+
+/// Ends the sessions of the server's account from this host with these client ports.
+///
+/// # Errors
+/// If the server cannot be asked, or does not let go of them.
+pub fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
+    let mut conn = connect(server, Duration::from_secs(3))?;
+    until_none(|| control::kill_ports(&mut conn, &server.user, ports))
+}
