@@ -4,6 +4,7 @@ mod support;
 #[path = "../security/witness.rs"]
 mod witness;
 
+mod bare;
 mod beside;
 mod by_command;
 mod by_command_mysql;
