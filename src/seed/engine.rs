@@ -2,6 +2,8 @@
 //! never knows what a method does. The rules of repetition are agent-api-v2 8.5 and 8.6, those of takeover DESIGN 3.
 
 mod calls;
+#[cfg(test)]
+mod durable_tests;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,8 @@ struct State {
     version: u64,
     runs: u64,
     work: Option<Work>,
+    /// Seed, stage and run of stages that have ended and are not on the disk as such yet.
+    unwritten: Vec<(i64, Stage, u64)>,
     /// When a controller last asked for this host's data or for the state of the current seed.
     asked: Instant,
     stopping: bool,
@@ -90,6 +94,7 @@ impl Engine {
             version: 1,
             runs: 0,
             work: None,
+            unwritten: Vec::new(),
             asked: Instant::now(),
             stopping: false,
         };
@@ -192,7 +197,14 @@ impl Engine {
 
     /// The seed that was prepared last.
     pub fn current(&self) -> Option<Seed> {
-        self.lock().seeds.current().cloned()
+        let state = self.lock();
+        let mut seed = state.seeds.current().cloned()?;
+        for (stage, record) in &mut seed.stages {
+            if state.is_unwritten(seed.id, *stage, record.run) {
+                record.status = super::Status::Running;
+            }
+        }
+        Some(seed)
     }
 
     /// The method of the seed in progress (8.4: it must stay in `get-agent-data`, also while the seed waits for a retry, and

@@ -282,11 +282,19 @@ impl Engine {
             .as_ref()
             .filter(|w| w.run == record.run)
             .map(|w| &w.progress);
+        // Nobody is told of an end that a killed agent would take back.
+        let (status, details) = match state.is_unwritten(id, stage, record.run) {
+            true => (
+                Status::Running,
+                format!("Running {stage}. Writing the record"),
+            ),
+            false => (record.status, record.details.clone()),
+        };
         Ok(StageView {
-            status: record.status,
-            details: record.details.clone(),
+            status,
+            details,
             timestamp: match progress {
-                Some(p) if record.status == Status::Running => p.timestamp(),
+                Some(p) if status == Status::Running => p.timestamp(),
                 _ => Self::time(record.changed),
             },
             bytes: progress.map_or((0, 0), |p| p.get()),
@@ -332,6 +340,11 @@ impl State {
             .as_ref()
             .filter(|w| w.seed_id == id && !w.cancel.is_cancelled())
             .map(|w| w.stage)
+    }
+
+    /// True for a stage that has ended while the record on the disk says that it runs.
+    pub(super) fn is_unwritten(&self, id: i64, stage: Stage, run: u64) -> bool {
+        self.unwritten.contains(&(id, stage, run))
     }
 
     /// A server with half a load in it must not be copied.

@@ -163,6 +163,7 @@ impl Engine {
             if ours {
                 seed.tools.clear();
                 seed.set(ctx.stage, status, &text);
+                state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run));
                 completed = status == Status::Completed;
             }
             match status {
@@ -181,6 +182,8 @@ impl Engine {
         if let Err(e) = written {
             log::error!("{e}; the state of seed {} is in memory only", ctx.seed_id);
         }
+        let of_this = (ctx.seed_id, ctx.stage, ctx.run);
+        self.lock().unwritten.retain(|run| *run != of_this);
     }
 }
 
