@@ -45,7 +45,7 @@ fn engine(dir: &std::path::Path) -> (Engine, Sender<()>) {
 /// A controller that was told Completed would see an Error after a kill -9 in that moment (P5).
 #[test]
 fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
-    let dir = std::env::temp_dir().join(format!("oa-engine-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("oa-engine-durable-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (engine, end) = engine(&dir);
     engine.prepare(1, Method::Mysqldump, Side::Target).unwrap();
