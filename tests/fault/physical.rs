@@ -1,4 +1,4 @@
-//! What can go wrong in a physical seed, and what is left then: one row for each cause and each way to make room. With room for
+//! What can go wrong in a physical seed, and what is left then: one row for each cause and each way to make room, but for some of the third way. With room for
 //! two copies the target ends with its old data serving; else with nothing but the guard at the top of its data directory, a
 //! server that refuses to start on it, and mysql-start refused with the reason. A second seed right after it succeeds.
 
@@ -576,5 +576,14 @@ fn without_room_for_two_copies() {
 
 #[test]
 fn with_the_old_data_wiped_first() {
-    table(Room::Never, &CAUSES);
+    // The way is that of no room, but for who decides on it: a few of them.
+    let causes = [
+        TargetAgentKilled,
+        LinkCut,
+        ToolFailsAfter,
+        MysqlDoesNotStart,
+        AgentKilledStarting,
+        StartedBySomebody,
+    ];
+    table(Room::Never, &causes);
 }
