@@ -110,6 +110,8 @@ impl Rig {
             lines: vec![
                 ("common", format!("seed-port = {seed_port}")),
                 ("common", "seed-idle-timeout = \"2s\"".into()),
+                // Somebody who starts MySQL again and again is not waited for longer than that.
+                ("common", "command-timeout = \"45s\"".into()),
                 ("common", "seed-rate-limit = 15000000".into()),
                 ("xtrabackup", "enabled = true".into()),
                 ("mysql", format!("datadir-swap = {swap:?}")),

@@ -54,7 +54,7 @@ fn a_target_without_a_binary_log() {
     seed.restore();
     assert_eq!(
         pair.target_db.value("SELECT COUNT(*) FROM shop.items"),
-        "2000"
+        "2048"
     );
     let at = seed.metadata();
     assert_eq!(

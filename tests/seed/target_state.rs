@@ -108,7 +108,7 @@ fn a_target_whose_scheduler_is_disabled_takes_no_events() {
     assert_eq!(pair.target_db.value("SELECT @@event_scheduler"), "DISABLED");
     assert_eq!(
         pair.target_db.value("SELECT COUNT(*) FROM shop.items"),
-        "2000"
+        "2048"
     );
 }
 
