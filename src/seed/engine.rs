@@ -41,7 +41,7 @@ struct State {
     version: u64,
     runs: u64,
     work: Option<Work>,
-    /// Seed, stage and run of stages that have ended and are not on the disk as such yet.
+    /// Seed, stage and run of stages that are Completed and not on the disk as such yet.
     unwritten: Vec<(i64, Stage, u64)>,
     /// When a controller last asked for this host's data or for the state of the current seed.
     asked: Instant,

@@ -120,6 +120,20 @@ impl Journals {
         read_json(&self.state_dir.join(NAME))
     }
 
+    /// True once old data may have been deleted for lack of room and no new ones are in place. A journal that cannot be read
+    /// counts as such: nobody knows then.
+    pub fn data_gone(&self) -> bool {
+        match self.read() {
+            Ok(journal) => journal.is_some_and(|j| {
+                j.is_unfinished() && (j.wiped || matches!(j.phase, Phase::Wiping | Phase::Wiped))
+            }),
+            Err(e) => {
+                log::error!("{e}");
+                true
+            }
+        }
+    }
+
     /// Gets a journal that was lost with `state-dir`, or cannot be read there, back from its copy in one of the staging
     /// directories `roots`. The copy is written after the journal and before anything that it names is renamed, so it is never
     /// behind what was done. True if there was one.

@@ -282,7 +282,7 @@ impl Engine {
             .as_ref()
             .filter(|w| w.run == record.run)
             .map(|w| &w.progress);
-        // Nobody is told of an end that a killed agent would take back.
+        // Nobody is told of a good end that a killed agent would take back.
         let (status, details) = match state.is_unwritten(id, stage, record.run) {
             true => (
                 Status::Running,
@@ -342,7 +342,7 @@ impl State {
             .map(|w| w.stage)
     }
 
-    /// True for a stage that has ended while the record on the disk says that it runs.
+    /// True for a stage that is Completed while the record on the disk says that it runs.
     pub(super) fn is_unwritten(&self, id: i64, stage: Stage, run: u64) -> bool {
         self.unwritten.contains(&(id, stage, run))
     }

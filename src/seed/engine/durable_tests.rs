@@ -8,7 +8,10 @@ use crossbeam_channel::{Sender, bounded};
 use std::io::Read;
 
 /// A method whose Prepare ends when it is told to.
-struct Held(Receiver<()>);
+struct Held {
+    begun: Sender<()>,
+    told: Receiver<()>,
+}
 
 impl SeedMethod for Held {
     fn method(&self) -> Method {
@@ -18,7 +21,8 @@ impl SeedMethod for Held {
         Ok(())
     }
     fn prepare(&self, _ctx: &Context, _side: Side) -> Result<Prepared> {
-        let _ = self.0.recv();
+        let _ = self.begun.send(());
+        let _ = self.told.recv();
         Ok("done".into())
     }
     fn backup(&self, _ctx: &Context) -> Result<String> {
@@ -35,11 +39,30 @@ impl SeedMethod for Held {
     }
 }
 
+/// An engine whose Prepare is at work.
 fn engine(dir: &std::path::Path) -> (Engine, Sender<()>) {
+    let (begun, begins) = bounded(0);
     let (end, told) = bounded(0);
-    let methods: Vec<Arc<dyn SeedMethod>> = vec![Arc::new(Held(told))];
+    let methods: Vec<Arc<dyn SeedMethod>> = vec![Arc::new(Held { begun, told })];
     let engine = Engine::open(Store::new(dir), methods, Duration::from_secs(60)).unwrap();
+    engine.prepare(1, Method::Mysqldump, Side::Target).unwrap();
+    begins.recv().unwrap();
     (engine, end)
+}
+
+/// A disk that does not take the record: a pipe that nobody reads.
+fn slow_disk(dir: &std::path::Path) -> std::path::PathBuf {
+    let pipe = dir.join("seeds.json.new");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    pipe
+}
+
+fn read(pipe: &std::path::Path) -> String {
+    let mut record = String::new();
+    let mut reader = std::fs::File::open(pipe).unwrap();
+    reader.read_to_string(&mut record).unwrap();
+    record
 }
 
 /// A controller that was told Completed would see an Error after a kill -9 in that moment (P5).
@@ -48,11 +71,7 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
     let dir = std::env::temp_dir().join(format!("oa-engine-durable-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (engine, end) = engine(&dir);
-    engine.prepare(1, Method::Mysqldump, Side::Target).unwrap();
-    // A disk that does not take the record: a pipe that nobody reads.
-    let pipe = dir.join("seeds.json.new");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
+    let pipe = slow_disk(&dir);
     drop(end);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
@@ -62,13 +81,32 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
         assert_eq!(seed.status(Stage::Prepare), Some(Status::Running));
         std::thread::sleep(Duration::from_millis(10));
     }
-    let mut record = String::new();
-    let mut reader = std::fs::File::open(&pipe).unwrap();
-    reader.read_to_string(&mut record).unwrap();
+    let record = read(&pipe);
     assert!(record.contains("Completed"), "it was on its way: {record}");
     while engine.stage_state(1, Stage::Prepare).unwrap().status != Status::Completed {
         assert!(begin.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(10));
     }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Who has aborted is not told afterwards that it runs again, however long its tools and the disk take to end.
+#[test]
+fn an_aborted_stage_stays_aborted_while_its_end_is_written() {
+    let dir = std::env::temp_dir().join(format!("oa-engine-aborted-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (engine, end) = engine(&dir);
+    engine.abort(1).unwrap();
+    let ended = engine.lock().work.as_ref().unwrap().ended.clone();
+    let pipe = slow_disk(&dir);
+    drop(end);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(500) {
+        let view = engine.stage_state(1, Stage::Prepare).unwrap();
+        assert_eq!(view.status, Status::Error, "{}", view.details);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(read(&pipe).contains("Prepare ended: aborted by request"));
+    assert!(ended.recv_timeout(Duration::from_secs(20)).is_err());
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -163,8 +163,10 @@ impl Engine {
             if ours {
                 seed.tools.clear();
                 seed.set(ctx.stage, status, &text);
-                state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run));
                 completed = status == Status::Completed;
+                if completed {
+                    state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run)); // an Error a killed agent would not take back
+                }
             }
             match status {
                 Status::Error => log::error!("seed {} {}: {text}", ctx.seed_id, ctx.stage),

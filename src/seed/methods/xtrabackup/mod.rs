@@ -148,7 +148,7 @@ impl Xtrabackup {
         // How much the source has is known when it says hello; what is sure not to fit is refused at once.
         datadir::room(&facts, None, self.config.mysql.datadir_swap)?;
         let journals = self.journals();
-        let wiped = journals.read()?.is_some_and(|j| j.wiped);
+        let wiped = journals.data_gone();
         ctx.cancel().check()?;
         let staged = Staged::make(&facts, id, &journals, ctx.cancel())?;
         ctx.update(|seed| {

@@ -89,13 +89,16 @@ impl Xtrabackup {
                     ctx.seed_id(),
                     facts.datadir.display()
                 );
+                let before = ctx.seed()?.load;
                 ctx.update(|seed| seed.load = Load::Incomplete)?;
                 let host = Host::of_stage(&self.config, ctx);
-                let wiped = datadir::wipe(&self.journals(), facts, ctx.seed_id(), &host);
-                if wiped.is_err() && !self.journals().read()?.is_some_and(|j| j.wiped) {
-                    ctx.update(|seed| seed.load = Load::Untouched)?; // they were put back
+                let journals = self.journals();
+                if let Err(e) = datadir::wipe(&journals, facts, ctx.seed_id(), &host) {
+                    if !journals.data_gone() {
+                        ctx.update(|seed| seed.load = before)?;
+                    }
+                    return Err(e);
                 }
-                wiped?;
             }
         }
         let bytes = self.unpack(ctx, incoming, staged, tools)?;

@@ -48,8 +48,7 @@ impl Xtrabackup {
         let refused = match swapped {
             Ok(refused) => refused,
             Err(e) => {
-                let wiped = self.journals().read()?.is_some_and(|j| j.wiped);
-                if wiped {
+                if self.journals().data_gone() {
                     ctx.update(|seed| seed.load = Load::Incomplete)?;
                 }
                 return Err(e);

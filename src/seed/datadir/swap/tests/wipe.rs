@@ -85,6 +85,31 @@ fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
     assert!(!Staged::of(&rig.facts, SEED).old_dir().join("shop").exists());
 }
 
+/// What the seed's record is to say of the data (DESIGN 4.8).
+#[test]
+fn after_a_wipe_that_failed_it_is_known_whether_the_old_data_are_there() {
+    let (mut there, mut gone) = (0, 0);
+    for n in 1.. {
+        let rig = Rig::new();
+        let done = wipe(&rig.journals, &rig.facts, SEED, &rig.fake(Fault::Fail, n));
+        assert_eq!(rig.journals.data_gone(), rig.tree() != rig.before, "{n}");
+        if done.is_ok() {
+            break;
+        }
+        there += 1;
+    }
+    assert!(there > 10, "{there}");
+    // A deletion that cannot be finished: the journal stays in the middle of it.
+    let rig = Rig::new();
+    let mut journal = first(&rig.facts, SEED, None, &rig.fake(Fault::None, 0)).unwrap();
+    for phase in [Phase::Stopping, Phase::Out, Phase::Wiping, Phase::Wiped] {
+        journal.phase = phase;
+        rig.journals.write(&journal).unwrap();
+        gone += usize::from(rig.journals.data_gone());
+    }
+    assert_eq!(gone, 2);
+}
+
 #[test]
 fn a_journal_that_cannot_be_read_keeps_mysql_down_and_everything_where_it_is() {
     let rig = Rig::new();
@@ -100,6 +125,7 @@ fn a_journal_that_cannot_be_read_keeps_mysql_down_and_everything_where_it_is() {
             .unwrap()
             .contains("README")
     );
+    assert!(rig.journals.data_gone(), "for all that is known");
     let fake = rig.fake(Fault::None, 0);
     assert!(recover_at_start(&rig.journals, &fake).is_err());
     assert!(
