@@ -47,6 +47,7 @@ lint: rust
 
 bench: build
 	SERVER=$(SERVER) tests/performance/bench.sh
+	tests/performance/physical.sh
 	cargo bench --locked --bench stream
 
 clean:
