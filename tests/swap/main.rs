@@ -12,3 +12,4 @@ mod refused;
 mod rig;
 mod strangers;
 mod whole;
+mod wiped;

@@ -110,14 +110,22 @@ impl<K: Family> Rig<K> {
 
     /// Stages `copy`, a data directory.
     pub fn stage(&self, facts: &Facts, copy: &Path) -> Staged {
-        let staged = Staged::make(facts, SEED, &self.journals, &Cancel::default()).expect("staged");
+        let staged = self.stage_nothing(facts);
+        self.fill(&staged, copy);
+        staged
+    }
+
+    pub fn stage_nothing(&self, facts: &Facts) -> Staged {
+        Staged::make(facts, SEED, &self.journals, &Cancel::default()).expect("staged")
+    }
+
+    pub fn fill(&self, staged: &Staged, copy: &Path) {
         let done = Command::new("cp")
             .args(["-a", "--sparse=always"])
             .arg(copy.join("."))
             .arg(staged.new_dir())
             .status();
         assert!(done.expect("cp").success());
-        staged
     }
 
     pub fn host(&self) -> Hooked<'_> {
@@ -138,6 +146,11 @@ impl<K: Family> Rig<K> {
 
     /// Swaps, and is killed before the first step whose name begins with `step`.
     pub fn killed_at(&self, facts: &Facts, proven: &Proven, step: &str) {
+        self.killed_in(step, |host| self.swap(facts, proven, host).map(drop));
+    }
+
+    /// Does `work`, and is killed before the first step whose name begins with `step`.
+    pub fn killed_in(&self, step: &str, work: impl Fn(&Hooked) -> Result<()>) {
         let mut host = self.host();
         let step = step.to_string();
         host.hook = Box::new(move |at| {
@@ -146,7 +159,7 @@ impl<K: Family> Rig<K> {
             }
             Ok(())
         });
-        let run = catch_unwind(AssertUnwindSafe(|| self.swap(facts, proven, &host)));
+        let run = catch_unwind(AssertUnwindSafe(|| work(&host)));
         match run {
             Ok(done) => panic!("there is no such step: {done:?}"),
             Err(panic) => assert_eq!(panic.downcast_ref::<&str>(), Some(&"killed")),
