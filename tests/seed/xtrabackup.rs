@@ -166,3 +166,58 @@ fn a_source_that_is_a_replica() {
         situations::chain::<MariadbKind>(situations::MARIADB, replication, &lines);
     }
 }
+
+/// `mysql.keep-old-data`: when the old data go, and that those that are kept outlive the next seed.
+#[test]
+fn what_becomes_of_the_old_data() {
+    let source_db = Mariadb::start("127.0.0.1", "");
+    let target_db = Mariadb::start("127.0.0.2", "");
+    source_db.sql("CREATE DATABASE shop");
+    let port = free_port("127.0.0.2");
+    let source = Agent::start_with(&source_db, &changes(port));
+    let staging = target_db.datadir().join("#sql-orchestrator-agent");
+    let kept_first = staging.join("kept-1/precious/t.ibd");
+    for (seed, keep) in [(1, "forever"), (2, "until-cleanup"), (3, "no")] {
+        target_db.sql("CREATE DATABASE precious");
+        target_db.sql("CREATE TABLE precious.t (v INT) ENGINE=InnoDB");
+        let mut changes = changes(port);
+        let line = format!("keep-old-data = {keep:?}");
+        changes.lines.push(("mysql", line));
+        let target = Agent::start_with(&target_db, &changes);
+        let player = Player {
+            id: seed,
+            method: "Xtrabackup",
+            target: &target,
+            source: &source,
+            target_db: &target_db,
+            source_db: &source_db,
+        };
+        let old = staging.join(format!("{seed}/old/precious/t.ibd"));
+        player.prepare();
+        player.backup();
+        player.restore();
+        if keep == "no" {
+            wait_for("the old data go", Duration::from_secs(60), || {
+                (!old.exists()).then_some(())
+            });
+        } else {
+            assert!(old.exists(), "{keep}: until Cleanup");
+        }
+        player.cleanup();
+        wait_for(keep, Duration::from_secs(60), || {
+            (!old.exists()).then_some(())
+        });
+        let kept = staging.join(format!("kept-{seed}"));
+        assert_eq!(kept.exists(), keep == "forever", "{keep}");
+        assert!(kept_first.exists(), "{keep}");
+        assert!(target_db.sql("SHOW DATABASES LIKE 'precious'").is_empty());
+    }
+    // Neither lists them as a schema, nor does a server that starts again mind them.
+    target_db.down();
+    target_db.up();
+    let databases = target_db.sql("SHOW DATABASES").join(" ");
+    assert!(
+        databases.contains("shop") && !databases.contains("orchestrator"),
+        "{databases}"
+    );
+}
