@@ -304,7 +304,7 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
         Err(e) if is_timeout(&e) => return bare(connection, settings),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
             return Err(Error::transient(
-                "hello: the target closed the connection: its log says why",
+                "hello: the target closed the connection: its log says why (does it have socat-use-ssl = true, and this host not?)",
             ));
         }
         Err(e) => return Err(fail(&e)),

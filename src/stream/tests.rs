@@ -7,6 +7,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
+mod tls;
+
 fn settings() -> Settings {
     Settings {
         seed: 7,
@@ -459,127 +461,6 @@ fn a_listener_that_does_not_know_the_secret_gets_nothing() {
     assert!(e.contains("seed-secret is not the same"), "{e}");
     cancel.cancel("test");
     let _ = thread.join().unwrap();
-}
-
-/// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
-/// signed itself; `old.pem`, which has expired.
-struct Certificates(std::path::PathBuf);
-
-impl Certificates {
-    fn make(name: &str) -> Self {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-        let dir = std::env::temp_dir().join(format!("oa-tls-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let params = |host: &str| CertificateParams::new(vec![host.to_string()]).unwrap();
-        let bundle = |file: &str, certificate: &rcgen::Certificate, key: &KeyPair| {
-            std::fs::write(dir.join(file), certificate.pem() + &key.serialize_pem()).unwrap();
-        };
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = params("ca");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        bundle("ca.pem", &ca.self_signed(&ca_key).unwrap(), &ca_key);
-        let issuer = Issuer::new(ca, ca_key);
-        for (file, host) in [
-            ("a.pem", "127.0.0.1"),
-            ("b.pem", "elsewhere.test"),
-            ("old.pem", "127.0.0.1"),
-        ] {
-            let (mut leaf, key) = (params(host), KeyPair::generate().unwrap());
-            if file == "old.pem" {
-                leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
-            }
-            bundle(file, &leaf.signed_by(&key, &issuer).unwrap(), &key);
-        }
-        // As `openssl req -x509` makes it: an authority, which vouches for no host.
-        let (mut own, key) = (params("fleet"), KeyPair::generate().unwrap());
-        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        bundle("own.pem", &own.self_signed(&key).unwrap(), &key);
-        Self(dir)
-    }
-
-    fn settings(&self, cert: &str, ca: &str) -> Settings {
-        let path = |name: &str| self.0.join(name).display().to_string();
-        let tls = SocatTls {
-            use_ssl: true,
-            ssl_cert_file: path(cert),
-            ssl_ca_file: path(ca),
-            ssl_skip_verify: ca.is_empty(),
-        };
-        Settings { tls, ..settings() }
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
-#[test]
-fn tls_carries_it_for_those_who_are_known() {
-    let c = Certificates::make("good");
-    let bytes = data(3_000_000);
-    for (target, sender) in [
-        (c.settings("a.pem", "ca.pem"), c.settings("b.pem", "ca.pem")),
-        (
-            c.settings("own.pem", "own.pem"),
-            c.settings("own.pem", "own.pem"),
-        ),
-        (c.settings("b.pem", ""), c.settings("own.pem", "")),
-    ] {
-        let (got, result) = transfer("tls", &target, &sender, &bytes);
-        result.unwrap();
-        assert!(got == bytes);
-    }
-}
-
-#[test]
-fn tls_turns_the_unknown_away() {
-    let c = Certificates::make("bad");
-    let target = c.settings("a.pem", "ca.pem");
-    let (path, file) = scratch("tls-bad");
-    let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
-        let mut incoming = incoming.unwrap();
-        incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
-    });
-    let plain = settings();
-    for (what, sender) in [
-        ("self-signed", c.settings("own.pem", "ca.pem")),
-        ("expired", c.settings("old.pem", "ca.pem")),
-        ("trusts another", c.settings("b.pem", "own.pem")),
-        ("in clear", plain.clone()),
-    ] {
-        let e = connect(port, &sender, "")
-            .err()
-            .unwrap_or_else(|| panic!("{what} was let in"));
-        println!("{what}: {e}");
-    }
-    let mut out = connect(port, &c.settings("b.pem", "ca.pem"), "").unwrap();
-    let cancel = Cancel::default();
-    out.send(source(data(1000)), &cancel, |_| {}).unwrap();
-    out.finish(Ok(()), &cancel).unwrap();
-    thread.join().unwrap();
-    std::fs::remove_file(path).unwrap();
-    // A target that is not the one that was asked for.
-    let (port, cancel, thread) = receiving(c.settings("b.pem", "ca.pem"), |i| i.map(drop));
-    let e = connect(port, &c.settings("a.pem", "ca.pem"), "")
-        .err()
-        .unwrap();
-    assert!(e.to_string().contains("TLS: "), "{e}");
-    assert_eq!(e.kind(), Kind::Permanent);
-    cancel.cancel("test");
-    let _ = thread.join().unwrap();
-    for (cert, ca, setting) in [
-        ("none.pem", "ca.pem", "socat-ssl-cert-file"),
-        ("a.pem", "none.pem", "socat-ssl-ca-file"),
-    ] {
-        let e = Listener::bind(c.settings(cert, ca))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(e.contains(setting) && e.contains("none.pem"), "{e}");
-    }
 }
 
 #[test]

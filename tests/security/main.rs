@@ -8,4 +8,5 @@ mod wire;
 
 mod hostile;
 mod secrets;
+mod seed_port;
 mod witness;

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod agent;
+pub mod certificates;
 pub mod fake;
 pub mod mariadb;
 pub mod mysqld;

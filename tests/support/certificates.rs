@@ -1,0 +1,59 @@
+//! Certificates for tests, made anew each time.
+
+/// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
+/// signed itself; `old.pem`, which has expired.
+pub struct Certificates(pub std::path::PathBuf);
+
+impl Certificates {
+    pub fn make(name: &str) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let dir = std::env::temp_dir().join(format!("oa-tls-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("certificates");
+        let params =
+            |host: &str| CertificateParams::new(vec![host.to_string()]).expect("certificates");
+        let bundle = |file: &str, certificate: &rcgen::Certificate, key: &KeyPair| {
+            std::fs::write(dir.join(file), certificate.pem() + &key.serialize_pem())
+                .expect("certificates");
+        };
+        let ca_key = KeyPair::generate().expect("certificates");
+        let mut ca = params("ca");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        bundle(
+            "ca.pem",
+            &ca.self_signed(&ca_key).expect("certificates"),
+            &ca_key,
+        );
+        let issuer = Issuer::new(ca, ca_key);
+        for (file, host) in [
+            ("a.pem", "127.0.0.1"),
+            ("target.pem", "127.0.0.2"),
+            ("b.pem", "elsewhere.test"),
+            ("old.pem", "127.0.0.1"),
+        ] {
+            let (mut leaf, key) = (params(host), KeyPair::generate().expect("certificates"));
+            if file == "old.pem" {
+                leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            }
+            bundle(
+                file,
+                &leaf.signed_by(&key, &issuer).expect("certificates"),
+                &key,
+            );
+        }
+        // As `openssl req -x509` makes it: an authority, which vouches for no host.
+        let (mut own, key) = (params("fleet"), KeyPair::generate().expect("certificates"));
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        bundle(
+            "own.pem",
+            &own.self_signed(&key).expect("certificates"),
+            &key,
+        );
+        Self(dir)
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("certificates");
+    }
+}
