@@ -28,6 +28,7 @@ static: rust
 	@[ -d "$$(rustc --print target-libdir --target $(MUSL))" ] || rustup target add $(MUSL) || \
 		{ echo 'the Rust target $(MUSL) is missing and could not be added: rustup target add $(MUSL)' >&2; exit 1; }
 	@command -v musl-gcc >/dev/null || export CC_x86_64_unknown_linux_musl=gcc; \
+		export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS='-C link-arg=-Wl,-z,pack-relative-relocs'; \
 		set -x; cargo build --release --locked --target $(MUSL)
 	@ldd $(STATIC) 2>&1 | grep -Eq 'statically linked|not a dynamic executable' || { echo '$(STATIC) is not static' >&2; exit 1; }
 	@echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, statically linked"

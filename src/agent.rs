@@ -11,7 +11,7 @@ use crate::seed::engine::Engine;
 use crate::seed::methods::{self, Enabled};
 use crate::seed::record::Store;
 use crate::system::signal::{self, Order};
-use crate::{host, logging};
+use crate::{host, logging, tls};
 use std::fs::{DirBuilder, File};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
@@ -107,6 +107,8 @@ pub fn serve(file: &Path) -> Result<()> {
         heartbeats,
         started: loaded.values,
         logging: config.logging.clone(),
+        gate: &gate,
+        common: config.common.clone(),
     };
 
     loop {
@@ -118,7 +120,7 @@ pub fn serve(file: &Path) -> Result<()> {
     log::info!("stopping");
     stopping.cancel("the agent is stopping");
     engine.stop(STAGE_STOP);
-    drop(live.heartbeats);
+    drop(live);
     gate.close(GATE_STOP);
     log::info!("stopped");
     Ok(())
@@ -274,9 +276,16 @@ fn gate_settings(config: &Config) -> Result<gate::Settings> {
     Ok(gate::Settings {
         listen: vec![SocketAddr::new(address, c.port)],
         max_connections: c.max_connections,
+        max_per_address: c.max_connections_per_address,
+        free_strikes: c.max_failed_tokens,
         socket_dir: c.state_dir.clone(),
         allowed: c.allowed_clients.clone(),
-        limits: gate::Limits::default(),
+        tls: tls::Server::new(c)?,
+        limits: gate::Limits {
+            head: c.max_head_size,
+            body: c.max_body_size,
+            ..gate::Limits::default()
+        },
     })
 }
 
@@ -340,7 +349,7 @@ fn start_heartbeats(
         let at = (url.clone(), config.orchestrator.agents_port);
         let look = Arc::clone(api);
         let first = move || look.watch().first_look(Duration::from_secs(20));
-        let (client, intervals) = pace(&at, config);
+        let (client, intervals) = pace(&at, config)?;
         let heartbeat = Heartbeat::start(client, who.clone(), intervals, Arc::clone(pulse), first)
             .map_err(|e| Error::io("cannot start the heartbeat", &e))?;
         running.push(Beating {
@@ -352,13 +361,17 @@ fn start_heartbeats(
 }
 
 /// What of a heartbeat a reload changes. Its orchestrator stays.
-fn pace(at: &(String, u16), config: &Config) -> (Client, Intervals) {
+fn pace(at: &(String, u16), config: &Config) -> Result<(Client, Intervals)> {
     let c = &config.common;
     let intervals = Intervals {
         ping: c.poll_interval,
         register: c.resubmit_agent_interval,
     };
-    (Client::new(&at.0, at.1, c.http_timeout), intervals)
+    let tls = match at.0.starts_with("https:") {
+        true => Some(tls::outgoing(&tls::Files::of(c))?),
+        false => None,
+    };
+    Ok((Client::new(&at.0, at.1, c.http_timeout, tls), intervals))
 }
 
 /// A heartbeat, stopped when it is dropped.
@@ -371,8 +384,10 @@ struct Beating {
 impl Beating {
     fn change(&self, config: &Config) {
         if let Some(heartbeat) = &self.heartbeat {
-            let (client, intervals) = pace(&self.at, config);
-            heartbeat.change(client, intervals);
+            match pace(&self.at, config) {
+                Ok((client, intervals)) => heartbeat.change(client, intervals),
+                Err(e) => log::error!("SIGHUP: {e}; calls to {} go on as before", self.at.0),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The `status` command: what the agent on this host is doing, in a few lines or as JSON. Asks the agent over its own port,
 //! MySQL itself, and the record of seeds; changes nothing. Neither the token nor a password is ever printed.
 
-mod client;
+pub mod client;
 mod table;
 
 use crate::config::{self, Config, Secret};
@@ -297,7 +297,7 @@ fn of_record(seed: &Seed) -> SeedState {
 
 /// Fills in what the agent says: to everybody first, then to those who know the token.
 fn ask(config: &Config, recorded: Option<&Seed>, report: &mut Report) -> Result<()> {
-    let client = Client::new(config);
+    let client = Client::new(config)?;
     report.agent.address = client.at.clone();
     let (_, info) = client.get("/api/get-agent-info", None)?;
     let info: Value = serde_json::from_str(&info)

@@ -3,13 +3,15 @@
 
 use super::Beating;
 use crate::api::Api;
-use crate::config::{self, Logging, Values, is_reloaded};
+use crate::config::{self, Common, Logging, Values, is_reloaded};
+use crate::gate::Gate;
 use crate::logging::Log;
+use crate::tls;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a reload can change, and what it compares with.
-pub(super) struct Live {
+pub(super) struct Live<'a> {
     pub(super) file: PathBuf,
     pub(super) log: Log,
     pub(super) api: Arc<Api>,
@@ -18,12 +20,25 @@ pub(super) struct Live {
     pub(super) logging: Logging,
     /// All keys as they were at the start.
     pub(super) started: Values,
+    pub(super) gate: &'a Gate,
+    /// As it was at the start: it names the files of TLS, whose content may have changed.
+    pub(super) common: Common,
 }
 
-impl Live {
+impl Live<'_> {
+    /// Reads the files of TLS again. Those that cannot be used change nothing.
+    fn renew_certificate(&self) {
+        match tls::Server::new(&self.common) {
+            Ok(None) => {}
+            Ok(Some(tls)) => self.gate.renew(tls),
+            Err(e) => log::error!("SIGHUP: {e}; the certificate in use stays"),
+        }
+    }
+
     /// Reads the file. One that cannot be used changes nothing, but the log file is opened anew all the same.
     pub(super) fn reload(&mut self) {
         log::info!("SIGHUP: reading {} again", self.file.display());
+        self.renew_certificate();
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
             Err(e) => {

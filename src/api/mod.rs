@@ -18,7 +18,7 @@ use crate::seed::methods::SeedMethod;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-pub use auth::Token;
+pub use auth::{Basic, Token};
 pub use watch::Watch;
 
 /// All that the endpoints work with.
@@ -28,6 +28,7 @@ pub struct Api {
     commands: RwLock<BTreeMap<String, String>>,
     hostname: String,
     token: Token,
+    basic: Option<Basic>,
     engine: Engine,
     watch: Watch,
     pulse: Arc<Pulse>,
@@ -80,6 +81,7 @@ impl Api {
         );
         Self {
             commands: RwLock::new(parts.config.custom_commands.clone()),
+            basic: Basic::of(&parts.config.common),
             config: parts.config,
             hostname: parts.hostname,
             token: parts.token,
@@ -98,10 +100,18 @@ impl Api {
 
     /// Answers one request.
     pub fn answer(&self, request: &Request) -> Response {
+        if self.basic.as_ref().is_some_and(|b| !b.allows(request)) {
+            return reply::unauthorized();
+        }
         let Some(path) = path::decode(&request.path) else {
             return reply::not_found();
         };
         let segments = path::segments(&path);
+        // Without a valid certificate nothing is open but this very path (D24), and that only where it is meant to be.
+        let outside = request.door == Door::StatusOnly;
+        if outside && self.config.common.status_ou_verify {
+            return reply::text(401, "Invalid OU\n");
+        }
         if path == self.config.common.status_endpoint
             || path.strip_suffix('/') == Some(&self.config.common.status_endpoint)
         {
@@ -111,7 +121,7 @@ impl Api {
                 reply::not_found()
             };
         }
-        if request.door == Door::StatusOnly {
+        if outside {
             return reply::text(401, "Invalid OU\n");
         }
         let ["api", words @ ..] = segments.as_slice() else {
@@ -125,7 +135,7 @@ impl Api {
                 .token
                 .allows(&self.config.common.token_http_header, request)
         {
-            return reply::error("Invalid token");
+            return reply::invalid_token();
         }
         self.perform(endpoint, request)
             .unwrap_or_else(|e| reply::error(&e.to_string()))

@@ -1,6 +1,6 @@
 //! The forms of an answer (agent-api-v2 0.1, 0.2).
 
-use crate::gate::Response;
+use crate::gate::{Response, STRIKE};
 use serde::Serialize;
 
 /// 200 with JSON, escaped as Go escapes it.
@@ -44,6 +44,23 @@ fn envelope<'a>(code: &'a str, message: &'a str) -> Envelope<'a> {
 /// Plain text.
 pub fn text(status: u16, body: &str) -> Response {
     with(status, "text/plain; charset=UTF-8", body.to_string())
+}
+
+/// 401 as the Go agent asks for Basic credentials (0.1).
+pub fn unauthorized() -> Response {
+    let mut response = text(401, "Not Authorized\n");
+    let ask = "Basic realm=\"Authorization Required\"";
+    response
+        .headers
+        .push(("WWW-Authenticate".into(), ask.into()));
+    response
+}
+
+/// The answer to a wrong token; the gate lets clients wait that send several.
+pub fn invalid_token() -> Response {
+    let mut response = error("Invalid token");
+    response.headers.push((STRIKE.into(), "token".into()));
+    response
 }
 
 /// 404 as Go's HTTP library writes it.

@@ -7,6 +7,7 @@ mod methods;
 mod network;
 mod places;
 mod server;
+mod tls;
 
 use crate::config::{self, Config};
 use crate::process::Launcher;
@@ -140,6 +141,7 @@ pub fn check(file: &Path) -> Findings {
     places::check(&mut f, &config, &server);
     datadir::check(&mut f, &config, &server);
     network::check(&mut f, &config);
+    tls::check(&mut f, &config);
     commands::check(&mut f, &config, &launcher, server.answers);
     methods::check(&mut f, &config);
     f

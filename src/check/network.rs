@@ -3,6 +3,7 @@
 use super::{Findings, streams};
 use crate::config::Config;
 use crate::process::{Cancel, Launcher, Output, run_operator_command};
+use crate::status::client::Client;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -27,7 +28,8 @@ pub fn check(f: &mut Findings, config: &Config) {
     }
     host_name(f, &c.hostname);
     for url in &config.orchestrator.urls {
-        orchestrator(f, url, config.orchestrator.agents_port, c.http_timeout);
+        let base = crate::orchestrator::base(url, config.orchestrator.agents_port);
+        orchestrator(f, &base, c.http_timeout);
     }
 }
 
@@ -54,7 +56,7 @@ fn own_port(f: &mut Findings, at: SocketAddr, config: &Config) {
     const KEY: &str = "common.port";
     match free(at) {
         Ok(()) => f.ok(KEY, format!("{at} is free: no agent runs here")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => match running_agent(at) {
+        Err(e) if e.kind() == ErrorKind::AddrInUse => match running_agent(config) {
             Some(agent) if agent.mysql_port == config.mysql.port => f.ok(
                 KEY,
                 format!(
@@ -111,23 +113,11 @@ struct Info {
     mysql_port: u16,
 }
 
-fn running_agent(at: SocketAddr) -> Option<Info> {
-    let ip = match at.ip() {
-        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .max_redirects(0)
-        .proxy(None)
-        .build();
-    let url = format!(
-        "http://{}/api/get-agent-info",
-        SocketAddr::new(ip, at.port())
-    );
-    // Whatever else answers there, or does not, is no agent.
-    let mut answer = ureq::Agent::from(config).get(&url).call().ok()?;
-    serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+/// Whatever else answers there, or does not, is no agent.
+fn running_agent(config: &Config) -> Option<Info> {
+    let client = Client::new(config).ok()?;
+    let (_, body) = client.get("/api/get-agent-info", None).ok()?;
+    serde_json::from_str(&body).ok()
 }
 
 fn host_name(f: &mut Findings, set: &str) {
@@ -160,11 +150,10 @@ fn host_name(f: &mut Findings, set: &str) {
     }
 }
 
-fn orchestrator(f: &mut Findings, url: &str, port: u16, timeout: Duration) {
+fn orchestrator(f: &mut Findings, base: &str, timeout: Duration) {
     const KEY: &str = "orchestrator.url";
-    let host = host_of(url);
-    let name = format!("{host}:{port}");
-    match reach(host.trim_matches(['[', ']']), port, timeout.min(PATIENCE)) {
+    let name = authority(base);
+    match reach(name, timeout.min(PATIENCE)) {
         Ok(()) => f.ok(KEY, format!("{name} accepts connections")),
         Err(e) => f.warning(
             KEY,
@@ -174,18 +163,15 @@ fn orchestrator(f: &mut Findings, url: &str, port: u16, timeout: Duration) {
     }
 }
 
-/// The host in `scheme://user:password@host/path`.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or(rest);
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
+/// `host:port` in `scheme://host:port/path`.
+fn authority(base: &str) -> &str {
+    let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
 }
 
-fn reach(host: &str, port: u16, timeout: Duration) -> io::Result<()> {
+fn reach(at: &str, timeout: Duration) -> io::Result<()> {
     let mut last = io::Error::from(ErrorKind::NotFound);
-    for address in (host, port).to_socket_addrs()? {
+    for address in at.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(_) => return Ok(()),
             Err(e) => last = e,
@@ -203,11 +189,11 @@ mod tests {
     fn addresses_and_hosts() {
         assert_eq!(listen_ip("[::1]"), "::1".parse().ok());
         assert!(listen_ip("*").unwrap().is_unspecified() && listen_ip("db7").is_none());
-        assert_eq!(
-            host_of("http://u:secret@orc.example.com/x"),
-            "orc.example.com"
-        );
-        assert_eq!(host_of("http://[2001:db8::1]"), "[2001:db8::1]");
+        let of = |url| authority(&crate::orchestrator::base(url, 3001)).to_string();
+        assert_eq!(of("http://orc.example.com/x"), "orc.example.com:3001");
+        assert_eq!(of("https://orc.example.com:443/x"), "orc.example.com:443");
+        assert_eq!(of("http://[2001:db8::1]"), "[2001:db8::1]:3001");
+        assert_eq!(of("http://[2001:db8::1]:1"), "[2001:db8::1]:1");
     }
 
     #[test]
@@ -218,9 +204,9 @@ mod tests {
         let mut f = Findings::default();
         seed_port(&mut f, at, true);
         seed_port(&mut f, at, false);
-        reach("127.0.0.1", at.port(), PATIENCE).unwrap();
+        reach(&at.to_string(), PATIENCE).unwrap();
         drop(holder);
-        orchestrator(&mut f, "http://127.0.0.1", 1, PATIENCE);
+        orchestrator(&mut f, "http://127.0.0.1:1", PATIENCE);
         let levels: Vec<Level> = f.list.iter().map(|x| x.level).collect();
         assert_eq!(levels, [Level::Warning, Level::Ok, Level::Warning]);
     }

@@ -117,8 +117,11 @@ fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
     let settings = Settings {
         listen: vec![options.listen],
         max_connections: 64,
+        max_per_address: 64,
+        free_strikes: 0,
         socket_dir: std::env::temp_dir(),
         allowed: Vec::new(),
+        tls: None,
         limits: Limits::default(),
     };
     let desk = Arc::clone(desk);

@@ -61,6 +61,10 @@ fn common(r: &mut Reader) -> Result<Common> {
         status_bad_seconds: r.duration("status-bad-seconds", 300 * SECOND)?,
         state_dir: PathBuf::from(r.text("state-dir", "/var/lib/orchestrator-agent")?),
         max_connections: r.number("max-connections", 64, 1..=10_000)?,
+        max_connections_per_address: r.number("max-connections-per-address", 64, 1..=10_000)?,
+        max_failed_tokens: r.number("max-failed-tokens", 5, 0..=1000)?,
+        max_head_size: r.number("max-head-size", 16 << 10, 1024..=1 << 20)?,
+        max_body_size: r.number("max-body-size", 1 << 20, 1024..=1 << 30)?,
         allowed_clients: r.list("allowed-clients", &[])?,
         command_timeout: r.duration("command-timeout", 10 * MINUTE)?,
         seed_orphan_timeout: r.duration("seed-orphan-timeout", 3 * MINUTE)?,
@@ -289,7 +293,7 @@ fn urls(r: &mut Reader) -> Result<Vec<String>> {
     Ok(r.note("url", urls))
 }
 
-/// `http://host` or `https://host`, with the scheme put in front where there is none.
+/// `scheme://host[:port][/prefix]`, with the scheme put in front where there is none, and no slash at the end.
 fn address(given: &str) -> Result<String> {
     let bad = |why: &str| {
         Err(Error::permanent(format!(
@@ -297,8 +301,8 @@ fn address(given: &str) -> Result<String> {
         )))
     };
     let url = given.trim().trim_end_matches('/');
-    let (scheme, host) = match url.split_once("://") {
-        Some((scheme, host)) => (scheme.to_ascii_lowercase(), host),
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
         // The slashes of a bare "http://" are gone by now.
         None if url.ends_with(':') => return bad("the host is empty"),
         None => ("http".into(), url),
@@ -306,22 +310,34 @@ fn address(given: &str) -> Result<String> {
     if scheme != "http" && scheme != "https" {
         return bad("the scheme must be http or https");
     }
-    if host.is_empty() || host.starts_with([':', '/']) {
+    let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.is_empty() || authority.starts_with(':') {
         return bad("the host is empty");
     }
-    if host.contains(['/', '?', '#']) {
-        return bad("there must be no path behind the host");
+    if rest.contains(['?', '#', '@']) || !prefix.chars().all(|c| c.is_ascii_graphic()) {
+        return bad("there must be nothing but a path behind the host");
     }
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').unwrap_or(host),
-        None => host,
+    let (host, port) = match authority
+        .strip_prefix('[')
+        .and_then(|v6| v6.split_once(']'))
+    {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or("?"))),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
     };
-    if bare.len() == host.len() && host.contains(':') {
-        return bad("the port belongs into orchestrator.agents-port, and an IPv6 address into [ ]");
-    }
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
-    if !bare.chars().all(allowed) {
+    if !host.chars().all(allowed) {
         return bad("this is not a host name or address");
     }
-    Ok(format!("{scheme}://{host}"))
+    let is_port =
+        |p: &str| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok_and(|p| p > 0);
+    if port.is_some_and(|p| !is_port(p)) {
+        return bad(
+            "the port is not a number from 1 to 65535, and an IPv6 address belongs into [ ]",
+        );
+    }
+    Ok(format!("{scheme}://{rest}"))
 }

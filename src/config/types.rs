@@ -62,6 +62,13 @@ pub struct Common {
     pub status_bad_seconds: Duration,
     pub state_dir: PathBuf,
     pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    /// in a row, 0 = no delay
+    pub max_failed_tokens: u32,
+    /// bytes
+    pub max_head_size: usize,
+    /// bytes
+    pub max_body_size: usize,
     pub allowed_clients: Vec<String>,
     pub command_timeout: Duration,
     pub seed_orphan_timeout: Duration,
@@ -78,7 +85,8 @@ pub struct Common {
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Orchestrator {
-    /// At least one; each with its scheme (`http://` is put in front where none was given), no trailing slash.
+    /// At least one; each `scheme://host[:port][/prefix]` (`http://` is put in front where none was given), no trailing slash. A
+    /// port here goes before `agents-port`.
     pub urls: Vec<String>,
     pub agents_port: u16,
     pub protocol: Protocol,

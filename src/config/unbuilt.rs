@@ -6,23 +6,7 @@ use crate::error::Error;
 
 /// The error for the first such setting in use.
 pub fn unbuilt(config: &Config) -> Option<Error> {
-    let common = &config.common;
     let checks = [
-        (
-            common.use_ssl,
-            "common.use-ssl = true",
-            "common.use-ssl = false",
-        ),
-        (
-            common.use_mutual_tls,
-            "common.use-mutual-tls = true",
-            "common.use-mutual-tls = false",
-        ),
-        (
-            !common.http_auth_user.is_empty(),
-            "common.http-auth-user",
-            "common.http-auth-user = \"\"",
-        ),
         (
             config.lvm.socat.use_ssl,
             "lvm.socat-use-ssl = true",
@@ -32,15 +16,6 @@ pub fn unbuilt(config: &Config) -> Option<Error> {
             config.logging.format != LogFormat::Text,
             "logging.format other than \"text\"",
             "logging.format = \"text\"",
-        ),
-        (
-            config
-                .orchestrator
-                .urls
-                .iter()
-                .any(|u| u.starts_with("https://")),
-            "orchestrator.url with https",
-            "orchestrator.url = \"http://...\"",
         ),
         (
             config.orchestrator.protocol == Protocol::Classic,

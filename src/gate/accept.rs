@@ -172,13 +172,18 @@ fn welcome(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
         debug!("gate: {peer}: {e}"); // the client is gone already; its thread will see that
     }
     let socket = Arc::new(socket);
-    let Some(id) = shared
-        .registry
-        .enter(socket.clone(), shared.max_connections)
-    else {
+    let Some(id) = shared.registry.enter(
+        socket.clone(),
+        peer.ip(),
+        shared.max_connections,
+        shared.max_per_address,
+    ) else {
         FULL.warn(|| {
-            let cap = shared.max_connections;
-            format!("gate: {peer} turned away: all {cap} connections (max-connections in [common]) are at work")
+            let (cap, own) = (shared.max_connections, shared.max_per_address);
+            format!(
+                "gate: {peer} turned away: all {cap} connections (max-connections in [common]), or {own} of this address \
+                 (max-connections-per-address), are at work"
+            )
         });
         return true;
     };

@@ -1,11 +1,13 @@
 //! One client's connection, from its first byte to its end: reads a complete request, hands it to a door, passes the
 //! response back.
 
+use super::Shared;
+use super::deadline::Deadline;
 use super::doors::{self, Door};
 use super::guard::{self, Head, Refusal};
 use super::response::{ResponseHead, cut_short};
+use super::seldom::Seldom;
 use super::stream::Stream;
-use super::{Limits, Shared};
 use log::debug;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,9 +24,21 @@ const PART: usize = 1 << 20;
 /// How long, and for how many bytes, a refused client is still listened to, so that it gets to read the refusal.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
 
+/// How often a connection that is held back looks whether it was closed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+static NO_HANDSHAKE: Seldom = Seldom::new();
+static STRUCK: Seldom = Seldom::new();
+
 /// Serves an accepted connection until it ends. `id` is its place in the registry, which the caller gives back.
 pub(super) fn serve(socket: Arc<TcpStream>, peer: SocketAddr, id: u64, shared: &Shared) {
-    let (stream, door) = admit(&socket, &shared.limits);
+    let (stream, door) = match admit(&socket, shared) {
+        Ok(admitted) => admitted,
+        Err(e) => {
+            NO_HANDSHAKE.warn(|| format!("gate: {peer} turned away: TLS: {e}"));
+            return;
+        }
+    };
     let mut connection = Connection {
         stream,
         door,
@@ -34,14 +48,32 @@ pub(super) fn serve(socket: Arc<TcpStream>, peer: SocketAddr, id: u64, shared: &
         shared,
         buf: Vec::new(),
     };
-    if let Err(e) = connection.run() {
-        debug!("gate: {peer}: {e}");
+    match connection.run() {
+        Ok(()) => connection.stream.finish(),
+        Err(e) => debug!("gate: {peer}: {e}"),
     }
 }
 
-/// Decides how the client is spoken to and which door its requests go to; the TLS handshake's place.
-fn admit(socket: &Arc<TcpStream>, limits: &Limits) -> (Stream, Door) {
-    (Stream::plain(socket.clone(), limits.idle), Door::All)
+/// Decides how the client is spoken to and which door its requests go to: the TLS handshake, once for each connection.
+fn admit(socket: &Arc<TcpStream>, shared: &Shared) -> io::Result<(Stream, Door)> {
+    let limits = &shared.limits;
+    let Some(tls) = shared.tls() else {
+        return Ok((Stream::plain(socket.clone(), limits.idle), Door::All));
+    };
+    let first = Deadline::new(socket.clone(), limits.idle).peek()?;
+    if first.is_some_and(|b| b.is_ascii_uppercase()) {
+        // As the Go agent answers it.
+        Stream::plain(socket.clone(), limits.head_time).write_all(
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        )?;
+        return Err(io::Error::other("the client speaks HTTP in clear"));
+    }
+    let stream = Stream::tls(socket.clone(), tls.config.clone(), limits.head_time)?;
+    let door = match tls.is_valid(stream.certificates()) {
+        true => Door::All,
+        false => Door::StatusOnly,
+    };
+    Ok((stream, door))
 }
 
 struct Connection<'a> {
@@ -121,7 +153,8 @@ impl Connection<'_> {
         self.stream.within(self.shared.limits.transfer);
         if head.expects_continue && body.len() < length {
             let sent = self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            sent.map_err(|_| End::Quiet)?;
+            sent.and_then(|()| self.stream.flush())
+                .map_err(|_| End::Quiet)?;
         }
         while body.len() < length {
             let mut chunk = [0; CHUNK];
@@ -166,6 +199,9 @@ impl Connection<'_> {
             response.body,
             started.elapsed().as_millis()
         );
+        if response.strike {
+            self.wait_for_failure();
+        }
         let keep = head.keep_alive && !self.shared.registry.stopping();
         let line = match (keep, head.http10) {
             (false, _) => "Connection: close\r\n",
@@ -179,6 +215,24 @@ impl Connection<'_> {
             self.send_streamed(out, &response, &mut door)?;
         }
         Ok(keep)
+    }
+
+    /// Holds back the answer to a failed token; meanwhile the connection may give way at the cap.
+    fn wait_for_failure(&self) {
+        let strikes = &self.shared.strikes;
+        let delay = strikes.strike(self.peer.ip(), self.shared.free_strikes);
+        if delay.is_zero() {
+            return;
+        }
+        STRUCK.warn(|| {
+            let ip = self.peer.ip();
+            format!("gate: {ip} has sent several wrong tokens; answers to such are delayed (max-failed-tokens in [common])")
+        });
+        self.shared.registry.waiting(self.id);
+        let until = Instant::now() + delay;
+        while Instant::now() < until && self.shared.registry.is_live(self.id) {
+            std::thread::sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));
+        }
     }
 
     /// Takes the whole body from the door before the client gets the first byte: a slow client holds no worker.
@@ -238,6 +292,7 @@ impl Connection<'_> {
                 self.stream.within(self.shared.limits.transfer);
             }
             self.stream.write_all(piece)?;
+            self.stream.flush()?;
         }
         Ok(())
     }
@@ -258,6 +313,8 @@ impl Connection<'_> {
         );
         self.stream.within(LINGER.0);
         self.stream.write_all(response.as_bytes())?;
+        self.stream.flush()?;
+        self.stream.finish();
         self.socket.shutdown(Shutdown::Write)?;
         let mut rest = LINGER.1;
         let mut chunk = [0; CHUNK];

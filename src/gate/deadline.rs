@@ -24,6 +24,18 @@ impl Deadline {
         self.until = Instant::now() + limit;
     }
 
+    /// The first byte that is to be read, which stays where it is; `None` at the end.
+    pub(super) fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        loop {
+            self.socket.set_read_timeout(Some(self.remaining()?))?;
+            match self.socket.peek(&mut byte) {
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                done => return Ok((done? > 0).then_some(byte[0])),
+            }
+        }
+    }
+
     fn remaining(&self) -> io::Result<Duration> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// Answers requests. Called by several threads at a time; may panic, which costs only the request.
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
+/// A header of a response, with any value: the gate takes it out, and lets the client wait who has had several of them.
+pub const STRIKE: &str = "Gate-Strike";
+
 /// A complete request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {

@@ -21,16 +21,18 @@ mod response;
 mod seldom;
 mod socket_dir;
 mod stream;
+mod strikes;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use allow::AllowList;
 pub use doors::Door;
-pub use message::{Handler, Request, Response};
+pub use message::{Handler, Request, Response, STRIKE};
 
 use crate::error::{Error, Result};
 use crate::system::net;
+use crate::tls;
 use doors::Doors;
 use log::{error, warn};
 use registry::Registry;
@@ -39,9 +41,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use strikes::Strikes;
 
 /// What a gate is opened with.
 #[derive(Debug, Clone)]
@@ -50,10 +53,16 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Largest number of connections at a time (`max-connections`); fewer if RLIMIT_NOFILE does not allow so many.
     pub max_connections: usize,
+    /// Largest number of them from one address (`max-connections-per-address`).
+    pub max_per_address: usize,
+    /// Responses marked by [`STRIKE`] that an address gets in a row without delay; 0: all (`max-failed-tokens`).
+    pub free_strikes: u32,
     /// Existing directory in which the gate makes a directory of mode 0700 for its unix sockets (`state-dir`).
     pub socket_dir: PathBuf,
     /// Addresses and networks that may connect (`allowed-clients`); empty: everybody.
     pub allowed: Vec<String>,
+    /// HTTPS (`use-ssl`); `None`: HTTP in clear.
+    pub tls: Option<tls::Server>,
     /// Bounds of a request and a response.
     pub limits: Limits,
 }
@@ -67,7 +76,7 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a request body: 1 MiB.
     pub body: usize,
-    /// From the first byte of a head to its end: 10 s.
+    /// From the first byte of a head, or of a TLS handshake, to its end: 10 s.
     pub head_time: Duration,
     /// Without the first byte of a (next) request: 60 s.
     pub idle: Duration,
@@ -97,9 +106,22 @@ impl Default for Limits {
 struct Shared {
     limits: Limits,
     max_connections: usize,
+    max_per_address: usize,
+    free_strikes: u32,
+    strikes: Strikes,
     allowed: AllowList,
     registry: Registry,
     doors: Doors,
+    tls: RwLock<Option<Arc<tls::Server>>>,
+}
+
+impl Shared {
+    fn tls(&self) -> Option<Arc<tls::Server>> {
+        self.tls
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 /// An open gate. Dropping it closes it without grace.
@@ -134,13 +156,25 @@ impl Gate {
             .collect::<Result<Vec<_>>>()?;
         let dir = SocketDir::create(&settings.socket_dir)?;
         let buffer = settings.limits.response_buffer;
-        let doors = Doors::open(&[Door::All], dir, handler, is_slow, buffer)?;
+        let status_only = settings
+            .tls
+            .as_ref()
+            .is_some_and(|t| t.valid_units.is_some());
+        let doors: &[Door] = match status_only {
+            true => &[Door::All, Door::StatusOnly],
+            false => &[Door::All],
+        };
+        let doors = Doors::open(doors, dir, handler, is_slow, buffer)?;
         let shared = Arc::new(Shared {
             limits: settings.limits,
             max_connections: accept::cap(settings.max_connections, descriptors),
+            max_per_address: settings.max_per_address,
+            free_strikes: settings.free_strikes,
+            strikes: Strikes::default(),
             allowed,
             registry: Registry::default(),
             doors,
+            tls: RwLock::new(settings.tls.map(Arc::new)),
         });
         let (wake, woken) =
             UnixStream::pair().map_err(|e| Error::io("wake pipe of the gate", &e))?;
@@ -160,6 +194,15 @@ impl Gate {
     /// The addresses listened on, with the real port where 0 was asked for.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// New connections get this certificate; those that are open keep theirs.
+    pub fn renew(&self, tls: tls::Server) {
+        *self
+            .shared
+            .tls
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(tls));
     }
 
     /// Stops accepting, ends idle connections at once, lets requests in work finish for up to `grace`, and removes the

@@ -2,7 +2,7 @@
 
 use crate::system::net::wait_readable;
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ enum Phase {
 
 struct Entry {
     socket: Arc<TcpStream>,
+    address: IpAddr,
     phase: Phase,
     since: Instant,
 }
@@ -54,9 +55,24 @@ impl Registry {
 
     /// Takes a newcomer in and returns its id. At `cap` the connection that has waited longest for a complete request
     /// and has sent nothing that is still to be read gives way, or one whose client has stopped reading. If all are being worked on, most are done in a moment:
-    /// [`MOMENT`] is waited for that, then the answer is `None`.
-    pub(super) fn enter(&self, socket: Arc<TcpStream>, cap: usize) -> Option<u64> {
-        let full = |live: &mut Live| live.connections.len() >= cap.max(1) && !live.evict();
+    /// [`MOMENT`] is waited for that, then the answer is `None`. `per_address` is the cap on those of the newcomer's address,
+    /// among which one gives way then.
+    pub(super) fn enter(
+        &self,
+        socket: Arc<TcpStream>,
+        address: IpAddr,
+        cap: usize,
+        per_address: usize,
+    ) -> Option<u64> {
+        let full = |live: &mut Live| {
+            let same = live
+                .connections
+                .values()
+                .filter(|e| e.address == address)
+                .count();
+            (same >= per_address.max(1) && !live.evict(Some(address)))
+                || (live.connections.len() >= cap.max(1) && !live.evict(None))
+        };
         let (mut live, waited) = self
             .changed
             .wait_timeout_while(self.live(), MOMENT, full)
@@ -68,6 +84,7 @@ impl Registry {
         let id = live.last_id;
         let entry = Entry {
             socket,
+            address,
             phase: Phase::Waiting,
             since: Instant::now(),
         };
@@ -77,7 +94,13 @@ impl Registry {
 
     /// Closes the connection that would give way at the cap, if there is one.
     pub(super) fn evict(&self) -> bool {
-        self.live().evict()
+        self.live().evict(None)
+    }
+
+    /// False once the connection was closed from here, or the gate closes.
+    pub(super) fn is_live(&self, id: u64) -> bool {
+        let live = self.live();
+        !live.stopping && live.connections.contains_key(&id)
     }
 
     /// The connection waits for its next request. False: it must end, because the gate closes or it was evicted.
@@ -144,20 +167,21 @@ impl Registry {
 }
 
 impl Live {
-    fn evict(&mut self) -> bool {
-        let Some(entry) = self.victim().and_then(|id| self.connections.remove(&id)) else {
+    /// One of those `of` an address, or of all.
+    fn evict(&mut self, of: Option<IpAddr>) -> bool {
+        let Some(entry) = self.victim(of).and_then(|id| self.connections.remove(&id)) else {
             return false;
         };
         close(&entry.socket, Shutdown::Both);
         true
     }
 
-    fn victim(&self) -> Option<u64> {
+    fn victim(&self, of: Option<IpAddr>) -> Option<u64> {
         let oldest_first = |phase| {
             let mut found: Vec<(u64, &Entry)> = self
                 .connections
                 .iter()
-                .filter(|(_, e)| e.phase == phase)
+                .filter(|(_, e)| e.phase == phase && of.is_none_or(|of| e.address == of))
                 .map(|(id, e)| (*id, e))
                 .collect();
             found.sort_by_key(|(_, e)| e.since);
@@ -190,6 +214,8 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// The server's and the client's end of a connection.
     fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -206,13 +232,34 @@ mod tests {
         let (a, mut a_client) = pair(&listener);
         let (b, _b) = pair(&listener);
         let (c, _c) = pair(&listener);
-        let a = registry.enter(a, 2).unwrap();
-        let b = registry.enter(b, 2).unwrap();
+        let a = registry.enter(a, HERE, 2, 99).unwrap();
+        let b = registry.enter(b, HERE, 2, 99).unwrap();
         assert!(registry.waiting(b), "still the younger one");
-        let c = registry.enter(c, 2).unwrap();
+        let c = registry.enter(c, HERE, 2, 99).unwrap();
         assert!(!registry.working(a), "a was evicted and may not start work");
         assert!(registry.working(b) && registry.working(c));
         assert_eq!(a_client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_address_that_has_its_share_takes_no_place_of_others() {
+        let (registry, listener) = (Registry::default(), listener());
+        let there: IpAddr = "192.0.2.1".parse().unwrap();
+        let (a, _a) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let (c, _c) = pair(&listener);
+        let (d, _d) = pair(&listener);
+        let other = registry.enter(a, there, 9, 2).unwrap();
+        let first = registry.enter(b, HERE, 9, 2).unwrap();
+        let second = registry.enter(c.clone(), HERE, 9, 2).unwrap();
+        let third = registry.enter(d, HERE, 9, 2).unwrap();
+        assert!(
+            registry.is_live(other) && !registry.is_live(first),
+            "its own oldest gives way"
+        );
+        assert!(registry.working(second) && registry.working(third));
+        assert_eq!(registry.enter(c, HERE, 9, 2), None);
+        assert!(registry.is_live(other));
     }
 
     #[test]
@@ -222,13 +269,13 @@ mod tests {
         let (b, _b) = pair(&listener);
         let (c, mut c_client) = pair(&listener);
         let (d, _d) = pair(&listener);
-        let a = registry.enter(a, 2).unwrap();
-        let b = registry.enter(b, 2).unwrap();
+        let a = registry.enter(a, HERE, 2, 99).unwrap();
+        let b = registry.enter(b, HERE, 2, 99).unwrap();
         a_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-        let c = registry.enter(c, 2).unwrap();
+        let c = registry.enter(c, HERE, 2, 99).unwrap();
         assert!(!registry.working(b) && registry.waiting(a));
         c_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-        registry.enter(d, 2).unwrap();
+        registry.enter(d, HERE, 2, 99).unwrap();
         assert!(
             !registry.waiting(c) && registry.working(a),
             "both have: the older one, which is the one that waits longer"
@@ -240,20 +287,20 @@ mod tests {
         let (registry, listener) = (Registry::default(), listener());
         let (a, _a) = pair(&listener);
         let (b, _b) = pair(&listener);
-        let a = registry.enter(a, 1).unwrap();
+        let a = registry.enter(a, HERE, 1, 99).unwrap();
         assert!(registry.working(a));
         let start = Instant::now();
-        assert_eq!(registry.enter(b.clone(), 1), None);
+        assert_eq!(registry.enter(b.clone(), HERE, 1, 99), None);
         assert!(start.elapsed() >= MOMENT);
         assert!(registry.sending(a));
         assert_eq!(
-            registry.enter(b.clone(), 1),
+            registry.enter(b.clone(), HERE, 1, 99),
             None,
             "a response that flows is work"
         );
         thread::sleep(STALLED + Duration::from_millis(50));
         assert!(
-            registry.enter(b, 1).is_some(),
+            registry.enter(b, HERE, 1, 99).is_some(),
             "a client that does not read gives way"
         );
         assert!(!registry.sending(a));
@@ -264,14 +311,14 @@ mod tests {
         let (registry, listener) = (Registry::default(), listener());
         let (a, _a) = pair(&listener);
         let (b, _b) = pair(&listener);
-        let a = registry.enter(a, 1).unwrap();
+        let a = registry.enter(a, HERE, 1, 99).unwrap();
         assert!(registry.working(a));
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(MOMENT / 4);
                 assert!(registry.waiting(a));
             });
-            assert!(registry.enter(b, 1).is_some());
+            assert!(registry.enter(b, HERE, 1, 99).is_some());
         });
         assert!(!registry.working(a));
     }
@@ -281,8 +328,8 @@ mod tests {
         let (registry, listener) = (Registry::default(), listener());
         let (a, _a) = pair(&listener);
         let (b, mut b_client) = pair(&listener);
-        let idle = registry.enter(a.clone(), 9).unwrap();
-        let busy = registry.enter(b, 9).unwrap();
+        let idle = registry.enter(a.clone(), HERE, 9, 99).unwrap();
+        let busy = registry.enter(b, HERE, 9, 99).unwrap();
         assert!(registry.working(busy));
         let grace = Duration::from_millis(200);
         let started = Instant::now();

@@ -1,5 +1,6 @@
 //! The head of tiny_http's response, on its way back to the client.
 
+use super::STRIKE;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 
@@ -15,6 +16,8 @@ pub(super) struct ResponseHead {
     /// The bytes of the body that were read along with the head.
     pub(super) rest: Vec<u8>,
     pub(super) status: u16,
+    /// The handler has marked it by [`STRIKE`].
+    pub(super) strike: bool,
     /// Bytes of body that follow the head; 0 for HEAD, 204 and 304, whatever Content-Length says.
     pub(super) body: usize,
 }
@@ -50,6 +53,11 @@ impl ResponseHead {
                 "the worker's response has no length",
             ));
         };
+        let mut kept = String::with_capacity(text.len());
+        let marked = |line: &&str| line.split_once(':').is_some_and(|(name, _)| name == STRIKE);
+        kept.extend(text.split_inclusive("\r\n").filter(|line| !marked(line)));
+        let strike = kept.len() < text.len();
+        let head = kept.into_bytes();
         let body = if to_head || matches!(status, 204 | 304) {
             0
         } else {
@@ -59,6 +67,7 @@ impl ResponseHead {
             head,
             rest,
             status,
+            strike,
             body,
         })
     }
@@ -101,6 +110,17 @@ mod tests {
         assert_eq!(
             out,
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_mark_is_taken_out() {
+        let response = b"HTTP/1.1 500 No\r\nGate-Strike: token\r\nContent-Length: 2\r\n\r\nok";
+        let head = read(response, false).unwrap();
+        assert!(head.strike && head.status == 500);
+        assert_eq!(
+            head.with_line(""),
+            b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n"
         );
     }
 

@@ -1,6 +1,8 @@
-//! What a connection reads from and writes to, below HTTP and above the deadline: TLS is a variant here.
+//! What a connection reads from and writes to, below HTTP and above the deadline.
 
 use super::deadline::Deadline;
+use rustls::pki_types::CertificateDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::time::Duration;
 pub(super) enum Stream {
     /// HTTP without TLS.
     Plain(Deadline),
+    /// HTTPS.
+    Tls(Box<StreamOwned<ServerConnection, Deadline>>),
 }
 
 impl Stream {
@@ -18,10 +22,49 @@ impl Stream {
         Self::Plain(Deadline::new(socket, limit))
     }
 
+    /// A connection in TLS; the whole handshake must be done within `limit`.
+    ///
+    /// # Errors
+    /// As rustls tells it; the client has got an alert then.
+    pub(super) fn tls(
+        socket: Arc<TcpStream>,
+        config: Arc<ServerConfig>,
+        limit: Duration,
+    ) -> io::Result<Self> {
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, Deadline::new(socket, limit));
+        stream.conn.complete_io(&mut stream.sock)?;
+        match stream.conn.is_handshaking() {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(Self::Tls(Box::new(stream))),
+        }
+    }
+
+    /// The certificates that the client has shown and that were verified, its own first.
+    pub(super) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.conn.peer_certificates(),
+        }
+    }
+
     /// Everything that follows must be done `limit` from now.
     pub(super) fn within(&mut self, limit: Duration) {
         match self {
             Self::Plain(stream) => stream.within(limit),
+            Self::Tls(stream) => stream.sock.within(limit),
+        }
+    }
+
+    /// No bytes follow: in TLS that is said, so that nobody can cut a response short unseen.
+    pub(super) fn finish(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            while stream.conn.wants_write() {
+                if stream.conn.write_tls(&mut stream.sock).is_err() {
+                    return; // the client has gone, and does not miss it
+                }
+            }
         }
     }
 }
@@ -30,6 +73,7 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf),
         }
     }
 }
@@ -38,12 +82,14 @@ impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write(buf),
+            Self::Tls(stream) => stream.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
         }
     }
 }

@@ -27,8 +27,11 @@ impl Rig {
         let mut settings = Settings {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             max_connections: 64,
+            max_per_address: 10_000,
+            free_strikes: 0,
             socket_dir: dir.clone(),
             allowed: Vec::new(),
+            tls: None,
             limits: Limits::default(),
         };
         change(&mut settings);

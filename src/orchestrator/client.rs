@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::time::Duration;
+use ureq::tls::TlsConfig;
 
 /// What the agent says of itself (1.1).
 #[derive(Debug, Clone)]
@@ -16,6 +17,10 @@ pub struct Registration {
     /// Port of MySQL.
     pub mysql_port: u16,
 }
+
+/// A self-signed certificate of OpenSSL's making is an authority, which cannot be a server's (RFC 5280); rustls says so.
+const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate (CaUsedAsEndEntity: \
+     have it signed by an authority of your own), or set common.ssl-skip-verify = true";
 
 /// The body of the registration, keys in the order of 1.1.
 #[derive(Serialize)]
@@ -35,19 +40,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// For `url`:`agents_port`. The registration's answer comes only after orchestrator has called this agent back, so the
+    /// For `url`, at `agents_port` where it has no port of its own. The registration's answer comes only after orchestrator has called this agent back, so the
     /// whole call may take `timeout` for the connection and as long again, three times over, for the answer.
-    pub fn new(url: &str, agents_port: u16, timeout: Duration) -> Self {
+    pub fn new(url: &str, agents_port: u16, timeout: Duration, tls: Option<TlsConfig>) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(timeout))
             .timeout_global(Some(timeout * 3))
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent("orchestrator-agent")
+            .tls_config(tls.unwrap_or_default())
             .build();
         Self {
             agent: config.into(),
-            base: format!("{url}:{agents_port}"),
+            base: base(url, agents_port),
         }
     }
 
@@ -114,8 +120,13 @@ impl Client {
     ) -> Result<(u16, String)> {
         let fail = |e: ureq::Error| {
             Error::transient(format!(
-                "{}: {e}; check orchestrator.url and agents-port",
-                self.base
+                "{}: {e}; check {}",
+                self.base,
+                match &e {
+                    ureq::Error::Tls(_) | ureq::Error::Rustls(_) => UNTRUSTED,
+                    ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => UNTRUSTED,
+                    _ => "orchestrator.url and agents-port",
+                }
             ))
         };
         let mut answer = answer.map_err(fail)?;
@@ -126,6 +137,19 @@ impl Client {
             .read_to_string()
             .map_err(fail)?;
         Ok((answer.status().as_u16(), text))
+    }
+}
+
+/// `url` with `port` put in where it has none.
+pub fn base(url: &str, port: u16) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let behind_address = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    match behind_address.contains(':') {
+        true => url.to_string(),
+        false => format!("{scheme}://{authority}:{port}{prefix}"),
     }
 }
 

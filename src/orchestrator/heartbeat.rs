@@ -185,7 +185,7 @@ mod tests {
             ping: Duration::from_millis(1500),
             register: Duration::from_secs(3600),
         };
-        let client = Client::new("http://127.0.0.1", port, Duration::from_secs(2));
+        let client = Client::new("http://127.0.0.1", port, Duration::from_secs(2), None);
         let h = Heartbeat::start(client, who, every, Arc::clone(&pulse), || {}).unwrap();
         let (path, body) = asked.recv().unwrap();
         assert_eq!(path, "/api/register-agent"); // 1.1

@@ -3,7 +3,7 @@
 mod client;
 mod heartbeat;
 
-pub use client::{Client, Registration};
+pub use client::{Client, Registration, base};
 pub use heartbeat::{Heartbeat, Intervals};
 
 use std::sync::{Mutex, PoisonError};

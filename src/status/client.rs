@@ -1,21 +1,31 @@
 //! A client for the agent on this host.
 
 use super::PATIENCE;
+use crate::api::Basic;
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
+use crate::tls::{self, Files};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The agent's own port.
 pub struct Client {
     http: ureq::Agent,
+    /// `http` or `https`
+    scheme: &'static str,
+    basic: Option<Basic>,
     /// `address:port`, for messages.
     pub at: String,
 }
 
 impl Client {
-    /// For the address that the daemon listens on.
-    pub fn new(config: &Config) -> Self {
+    /// For the address that the daemon listens on. Over HTTPS its certificate is not verified, because that is made for the host's
+    /// name; the own one is shown, for `use-mutual-tls`.
+    ///
+    /// # Errors
+    /// If the files of TLS cannot be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let common = &config.common;
         let listen = config.common.listen_address.trim_matches(['[', ']']);
         let ip = match listen.parse::<IpAddr>() {
             Ok(ip) if !ip.is_unspecified() => ip,
@@ -26,17 +36,33 @@ impl Client {
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
             .max_redirects(0) // a redirection would carry the token elsewhere
-            .proxy(None)
-            .build();
-        Self {
-            http: http.into(),
-            at: SocketAddr::new(ip, config.common.port).to_string(),
-        }
+            .proxy(None);
+        let (scheme, http) = match common.use_ssl {
+            false => ("http", http),
+            true => {
+                let files = Files {
+                    skip_verify: true,
+                    ..Files::of(common)
+                };
+                ("https", http.tls_config(tls::outgoing(&files)?))
+            }
+        };
+        Ok(Self {
+            http: http.build().into(),
+            scheme,
+            basic: Basic::of(common),
+            at: SocketAddr::new(ip, common.port).to_string(),
+        })
     }
 
     /// Status and body, whatever they are.
     pub fn get(&self, path: &str, token: Option<&Secret>) -> Result<(u16, String)> {
-        let mut call = self.http.get(format!("http://{}{path}", self.at));
+        let mut call = self
+            .http
+            .get(format!("{}://{}{path}", self.scheme, self.at));
+        if let Some(basic) = &self.basic {
+            call = call.header("Authorization", basic.reveal());
+        }
         if let Some(token) = token {
             call = call.query("token", token.reveal());
         }

@@ -1,9 +1,14 @@
-//! TLS: one crypto provider (ring), PEM files, and the settings of seed streams.
+//! TLS: one crypto provider (ring), PEM files, and the settings of the gate, of calls to others and of seed streams.
 
+mod client;
+pub mod der;
 mod pem;
+mod server;
 mod verify;
 
+pub use client::{Files, outgoing};
 pub use pem::{Bundle, certificates};
+pub use server::Server;
 
 use crate::config::SocatTls;
 use crate::error::{Error, Result};
@@ -26,13 +31,17 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// The file with the system's authorities.
+fn system_roots() -> Option<&'static Path> {
+    SYSTEM_ROOTS.iter().map(Path::new).find(|p| p.is_file())
+}
+
 /// The file with the authorities: the setting, or the system's.
 fn authorities(tls: &SocatTls) -> Result<PathBuf> {
     if !tls.ssl_ca_file.is_empty() {
         return Ok(PathBuf::from(&tls.ssl_ca_file));
     }
-    let found = SYSTEM_ROOTS.iter().map(Path::new).find(|p| p.is_file());
-    found.map(Path::to_path_buf).ok_or_else(|| {
+    system_roots().map(Path::to_path_buf).ok_or_else(|| {
         Error::permanent(
             "socat-use-ssl = true, but there is nothing to verify the peer's certificate by: set socat-ssl-ca-file, or \
              socat-ssl-skip-verify = true",
@@ -58,7 +67,7 @@ pub fn stream_server(tls: &SocatTls) -> Result<Arc<ServerConfig>> {
         true => builder.with_no_client_auth(),
         false => {
             let known = certificates("socat-ssl-ca-file", &authorities(tls)?)?;
-            builder.with_client_cert_verifier(verify::clients(known)?)
+            builder.with_client_cert_verifier(verify::clients("socat-ssl-ca-file", known, true)?)
         }
     };
     let mut config = builder
@@ -87,7 +96,10 @@ pub fn stream_client(tls: &SocatTls) -> Result<Arc<ClientConfig>> {
         .map_err(|e| failed("TLS 1.3", &e))?;
     let verifier = match tls.ssl_skip_verify {
         true => verify::any_server(),
-        false => verify::servers(certificates("socat-ssl-ca-file", &authorities(tls)?)?)?,
+        false => verify::servers(
+            "socat-ssl-ca-file",
+            certificates("socat-ssl-ca-file", &authorities(tls)?)?,
+        )?,
     };
     let mut config = builder
         .dangerous()

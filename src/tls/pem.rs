@@ -20,14 +20,22 @@ impl Bundle {
     /// Permanent: what is missing in it.
     pub fn read(setting: &str, path: &Path) -> Result<Self> {
         let certificates = certificates(setting, path)?;
-        let key = PrivateKeyDer::from_pem_file(path).map_err(|e| {
-            Error::permanent(format!(
-                "{setting} = \"{}\" holds no private key ({e}): put certificate and key (without a pass phrase) into this one file",
-                path.display()
-            ))
-        })?;
+        let key = key(setting, path)?;
         Ok(Self { certificates, key })
     }
+}
+
+/// The first private key of a file.
+///
+/// # Errors
+/// Permanent: if it cannot be read or holds none.
+pub fn key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| {
+        Error::permanent(format!(
+            "{setting} = \"{}\" holds no private key ({e}): it must be there in PEM form and without a pass phrase",
+            path.display()
+        ))
+    })
 }
 
 /// All certificates of a file, at least one.

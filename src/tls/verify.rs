@@ -17,27 +17,37 @@ fn roots(known: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-fn unusable(e: impl std::fmt::Display) -> Error {
-    Error::permanent(format!("socat-ssl-ca-file: {e}"))
+fn unusable(setting: &str, e: impl std::fmt::Display) -> Error {
+    Error::permanent(format!("{setting}: {e}"))
 }
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
 
-/// For a listener.
-pub(super) fn clients(known: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>> {
-    let inner = WebPkiClientVerifier::builder_with_provider(roots(&known), provider())
-        .build()
-        .map_err(unusable)?;
+/// For a listener: a certificate that is given must verify; `needed`: one must be given.
+pub(super) fn clients(
+    setting: &str,
+    known: Vec<CertificateDer<'static>>,
+    needed: bool,
+) -> Result<Arc<dyn ClientCertVerifier>> {
+    let builder = WebPkiClientVerifier::builder_with_provider(roots(&known), provider());
+    let builder = match needed {
+        true => builder,
+        false => builder.allow_unauthenticated(),
+    };
+    let inner = builder.build().map_err(|e| unusable(setting, e))?;
     Ok(Arc::new(Clients { inner, known }))
 }
 
 /// For a sender.
-pub(super) fn servers(known: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>> {
+pub(super) fn servers(
+    setting: &str,
+    known: Vec<CertificateDer<'static>>,
+) -> Result<Arc<dyn ServerCertVerifier>> {
     let inner = WebPkiServerVerifier::builder_with_provider(roots(&known), provider())
         .build()
-        .map_err(unusable)?;
+        .map_err(|e| unusable(setting, e))?;
     Ok(Arc::new(Servers {
         inner: Some(inner),
         known,
@@ -52,6 +62,33 @@ pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
     })
 }
 
+/// What both verifiers have in common: signatures are left to the provider.
+macro_rules! signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+            verify_tls12_signature(message, cert, dss, &algorithms())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+            verify_tls13_signature(message, cert, dss, &algorithms())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            algorithms().supported_schemes()
+        }
+    };
+}
+
 #[derive(Debug)]
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
@@ -61,6 +98,10 @@ struct Clients {
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[] // a client sends what it has
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
     }
 
     fn verify_client_cert(
@@ -76,27 +117,7 @@ impl ClientCertVerifier for Clients {
         self.inner.verify_client_cert(leaf, chain, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &algorithms())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
+    signatures!();
 }
 
 #[derive(Debug)]
@@ -123,25 +144,5 @@ impl ServerCertVerifier for Servers {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &algorithms())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
+    signatures!();
 }

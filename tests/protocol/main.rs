@@ -2,11 +2,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod check;
 mod commands;
 mod data;
+mod https;
 mod lone;
 mod orchestrator;
+mod outgoing;
 mod registration;
 mod reload;
 mod routes;

@@ -210,12 +210,12 @@ fn missing_and_invalid_values() {
         ),
         (
             "orchestrator",
-            "url = \"http://o.test:3000\"",
-            ["orchestrator.url", "orchestrator.agents-port"],
+            "url = \"http://o.test:http\"",
+            ["orchestrator.url", "port is not a number"],
         ),
         (
             "orchestrator",
-            "url = \"http://o.test/x\"",
+            "url = \"http://o.test/x?y\"",
             ["orchestrator.url", "path"],
         ),
         (
@@ -262,24 +262,9 @@ fn settings_that_are_not_obeyed_stop_the_start() {
     for (lines, key) in [
         (
             &[
-                ("common", "use-ssl = true"),
-                ("common", "ssl-cert-file = \"/etc/c.pem\""),
-                ("common", "ssl-private-key-file = \"/etc/k.pem\""),
-            ][..],
-            "common.use-ssl",
-        ),
-        (
-            &[
-                ("common", "http-auth-user = \"u\""),
-                ("common", "http-auth-password = \"p-s3cret\""),
-            ],
-            "common.http-auth-user",
-        ),
-        (
-            &[
                 ("lvm", "socat-use-ssl = true"),
                 ("lvm", "socat-ssl-cert-file = \"/etc/c.pem\""),
-            ],
+            ][..],
             "lvm.socat-use-ssl",
         ),
         (&[("logging", "format = \"json\"")], "logging.format"),

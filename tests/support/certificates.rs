@@ -1,16 +1,27 @@
 //! Certificates for tests, made anew each time.
 
 /// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
-/// signed itself; `old.pem`, which has expired.
+/// signed itself; `old.pem`, which has expired; `soon.pem`, which does so in a few days. `dba.pem`, `both.pem` and `web.pem` are
+/// clients' with the OUs dba, web and dba, web.
 pub struct Certificates(pub std::path::PathBuf);
 
 impl Certificates {
     pub fn make(name: &str) -> Self {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        use rcgen::{
+            BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+        };
+        use std::time::Duration;
         let dir = std::env::temp_dir().join(format!("oa-tls-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("certificates");
-        let params =
-            |host: &str| CertificateParams::new(vec![host.to_string()]).expect("certificates");
+        // OpenSSL takes a certificate whose issuer has its own name for a self-signed one.
+        let params = |host: &str| {
+            let mut params = CertificateParams::new(vec![host.to_string()]).expect("certificates");
+            params.distinguished_name = DistinguishedName::new();
+            params
+                .distinguished_name
+                .push(DnType::CommonName, format!("{name} {host}"));
+            params
+        };
         let bundle = |file: &str, certificate: &rcgen::Certificate, key: &KeyPair| {
             std::fs::write(dir.join(file), certificate.pem() + &key.serialize_pem())
                 .expect("certificates");
@@ -29,8 +40,29 @@ impl Certificates {
             ("target.pem", "127.0.0.2"),
             ("b.pem", "elsewhere.test"),
             ("old.pem", "127.0.0.1"),
+            ("soon.pem", "127.0.0.1"),
+            ("dba.pem", "client.test"),
+            ("both.pem", "client.test"),
+            ("web.pem", "client.test"),
         ] {
             let (mut leaf, key) = (params(host), KeyPair::generate().expect("certificates"));
+            let unit = |params: &mut CertificateParams, kind, unit: &str| {
+                params.distinguished_name.push(kind, unit);
+            };
+            match file {
+                "dba.pem" => unit(&mut leaf, DnType::OrganizationalUnitName, "dba"),
+                "both.pem" => {
+                    unit(&mut leaf, DnType::OrganizationalUnitName, "web");
+                    // One value a type: the other by the type's number.
+                    unit(&mut leaf, DnType::CustomDnType(vec![2, 5, 4, 11]), "dba");
+                }
+                "web.pem" => unit(&mut leaf, DnType::OrganizationalUnitName, "web"),
+                "soon.pem" => {
+                    leaf.not_after =
+                        (std::time::SystemTime::now() + Duration::from_secs(9 * 86_400)).into();
+                }
+                _ => {}
+            }
             if file == "old.pem" {
                 leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
             }

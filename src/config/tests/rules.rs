@@ -27,6 +27,11 @@ fn orchestrator_urls() {
         ("\"HTTP://192.0.2.1/\"", vec!["http://192.0.2.1"]),
         ("\"http://[2001:db8::1]\"", vec!["http://[2001:db8::1]"]),
         ("[\"a\", \"https://b/\"]", vec!["http://a", "https://b"]),
+        ("\"o:3000\"", vec!["http://o:3000"]),
+        (
+            "\"https://[::1]:443/orc/x/\"",
+            vec!["https://[::1]:443/orc/x"],
+        ),
     ] {
         assert_eq!(
             with("orchestrator", &format!("url = {given}"))
@@ -41,10 +46,15 @@ fn orchestrator_urls() {
         ("\"https:///\"", "host is empty"),
         ("\"http://:3000\"", "host is empty"),
         ("[\"a\", \"\"]", "host is empty"),
-        ("\"http://o:3000\"", "orchestrator.agents-port"),
-        ("\"http://o/web\"", "no path"),
+        ("\"http://o:x\"", "port is not a number"),
+        ("\"http://o:0\"", "port is not a number"),
+        ("\"http://o:+1\"", "port is not a number"),
+        ("\"http://2001:db8::1\"", "into [ ]"),
+        ("\"http://[::1]3000\"", "port is not a number"),
+        ("\"http://o/web?x\"", "nothing but a path"),
+        ("\"http://o/a b\"", "nothing but a path"),
         ("\"http://o p\"", "not a host name"),
-        ("\"http://user@o\"", "not a host name"),
+        ("\"http://user@o\"", "nothing but a path"),
     ] {
         let text = error("orchestrator", &format!("url = {given}"));
         assert!(text.starts_with("orchestrator.url = "), "{text}");
@@ -204,14 +214,7 @@ fn nothing_of_ours_inside_the_datadir() {
 
 #[test]
 fn settings_that_are_not_built_yet() {
-    let https = "use-ssl = true\nssl-cert-file = \"c\"\nssl-private-key-file = \"k\"";
     for (section, keys, key) in [
-        ("common", https, "common.use-ssl = true"),
-        (
-            "common",
-            "http-auth-user = \"u\"\nhttp-auth-password = \"p\"",
-            "common.http-auth-user",
-        ),
         (
             "lvm",
             "socat-use-ssl = true\nsocat-ssl-cert-file = \"f\"",

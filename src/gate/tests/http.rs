@@ -197,8 +197,11 @@ fn a_busy_port_is_an_error_that_names_port_and_setting() {
     let settings = Settings {
         listen: vec![rig.address],
         max_connections: 1,
+        max_per_address: 10_000,
+        free_strikes: 0,
         socket_dir: rig.dir.clone(),
         allowed: Vec::new(),
+        tls: None,
         limits: Limits::default(),
     };
     let Err(error) = Gate::open(settings, Arc::new(handler), |_| false) else {
