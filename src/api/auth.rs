@@ -87,8 +87,12 @@ impl Basic {
             return None;
         }
         let password = common.http_auth_password.reveal();
-        let pair = format!("{}:{password}", common.http_auth_user);
-        Some(Self(format!("Basic {}", STANDARD.encode(pair))))
+        Some(Self::new(&format!("{}:{password}", common.http_auth_user)))
+    }
+
+    /// From `user:password`.
+    pub fn new(pair: &str) -> Self {
+        Self(format!("Basic {}", STANDARD.encode(pair)))
     }
 
     /// The value of the header `Authorization`.

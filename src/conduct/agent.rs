@@ -1,6 +1,7 @@
 //! One agent as the conductor sees it: the calls of agent-api-v2 section 2, with the token and with errors in words.
 
-use super::options::{HostPort, secret};
+use super::options::{HostPort, Way, secret};
+use crate::api::Basic;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::seed::{Method, Side, Stage};
@@ -60,23 +61,28 @@ pub struct Agent {
     pub at: HostPort,
     access: Access,
     http: ureq::Agent,
+    scheme: &'static str,
+    basic: Option<Basic>,
 }
 
 impl Agent {
-    /// A client; nothing is sent.
-    pub fn new(side: Side, at: HostPort, access: Access) -> Self {
+    /// A client, which speaks in this `way`; nothing is sent.
+    pub fn new(side: Side, at: HostPort, access: Access, way: &Way) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(60)))
             .http_status_as_error(false)
             .max_redirects(0) // a redirection would carry the token elsewhere
             .proxy(None) // agents are called directly, whatever the environment says
+            .tls_config(way.tls.clone().unwrap_or_default())
             .build();
         Self {
             side,
             at,
             access,
             http: config.into(),
+            scheme: if way.tls.is_some() { "https" } else { "http" },
+            basic: way.basic.clone(),
         }
     }
 
@@ -164,13 +170,18 @@ impl Agent {
     pub fn call(&self, path: &str) -> Result<String> {
         let token = self.token().map_err(|e| e.context(self.name()))?;
         let url = format!(
-            "http://{}/api/{path}?token={}",
+            "{}://{}/api/{path}?token={}",
+            self.scheme,
             authority(&self.at.host, self.port()),
             escape(token.reveal())
         );
         let fail =
             |e: &ureq::Error| Error::transient(scrub(&e.to_string(), &token)).context(self.name());
-        let mut response = self.http.get(&url).call().map_err(|e| fail(&e))?;
+        let mut call = self.http.get(&url);
+        if let Some(basic) = &self.basic {
+            call = call.header("Authorization", basic.reveal());
+        }
+        let mut response = call.call().map_err(|e| fail(&e))?;
         let status = response.status().as_u16();
         let body = response
             .body_mut()

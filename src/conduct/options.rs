@@ -1,14 +1,17 @@
 //! The command line of `seed`, and the files that it names. Passwords come from files only: an argument and an
 //! environment variable can be read by other users.
 
+use crate::api::Basic;
 use crate::config::{self, Secret};
 use crate::error::{Error, Result};
 use crate::seed::Method;
+use crate::tls;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use ureq::tls::TlsConfig;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +20,7 @@ mod usage;
 pub use usage::USAGE;
 
 /// Options that take a value.
-const VALUED: [&str; 16] = [
+const VALUED: [&str; 20] = [
     "source",
     "target",
     "method",
@@ -34,9 +37,20 @@ const VALUED: [&str; 16] = [
     "replication-password-file",
     "replication",
     "connect-to",
+    "ca-file",
+    "cert-file",
+    "key-file",
+    "http-auth-file",
 ];
 /// Options without a value.
-const FLAGS: [&str; 4] = ["dry-run", "force", "json", "no-connect"];
+const FLAGS: [&str; 6] = [
+    "dry-run",
+    "force",
+    "json",
+    "no-connect",
+    "https",
+    "skip-verify",
+];
 
 /// A host, and a port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +68,15 @@ pub struct Login {
     pub user: String,
     /// Password.
     pub password: Secret,
+}
+
+/// How agents are spoken to.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// `--https`
+    pub tls: Option<TlsConfig>,
+    /// `--http-auth-file`
+    pub basic: Option<Basic>,
 }
 
 /// From which coordinates replication starts.
@@ -82,6 +105,8 @@ pub struct Options {
     pub agent_wait: Duration,
     /// The source's and the target's token files.
     pub token_files: Option<(PathBuf, PathBuf)>,
+    /// How agents are spoken to.
+    pub way: Way,
     /// The account for both servers.
     pub mysql: Login,
     /// `--replication-user`; `None`: what the target has.
@@ -160,6 +185,14 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
             return Err(format!("--{user} and --{file} go together"));
         }
     }
+    if text("cert-file").is_some() != text("key-file").is_some() {
+        return Err("--cert-file and --key-file go together".into());
+    }
+    for option in ["ca-file", "cert-file", "skip-verify"] {
+        if given.contains_key(option) && !given.contains_key("https") {
+            return Err(format!("--{option} needs --https"));
+        }
+    }
     if text("mysql-user").is_none() && text("config").is_none() {
         return Err("--mysql-user and --mysql-password-file are missing (or --config)".into());
     }
@@ -170,6 +203,7 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         listen: listen(text("listen").unwrap_or(":3001"))?,
         agent_wait: duration("agent-wait", text("agent-wait").unwrap_or("90s"))?,
         token_files,
+        way: Way::default(),
         mysql: Login {
             user: String::new(),
             password: Secret::default(),
@@ -214,6 +248,24 @@ impl Options {
             }
             (None, None) => return Err(Error::permanent("--mysql-user is missing")),
         };
+        if given.contains_key("https") {
+            let file = |name: &str| given.get(name).map_or("", String::as_str);
+            self.way.tls = Some(tls::outgoing(&tls::Files {
+                authorities: ("--ca-file", file("ca-file")),
+                certificate: ("--cert-file", file("cert-file")),
+                key: ("--key-file", file("key-file")),
+                skip_verify: given.contains_key("skip-verify"),
+            })?);
+        }
+        if let Some(path) = given.get("http-auth-file") {
+            let pair = secret("http-auth-file", Path::new(path), &mut self.warnings)?;
+            if !pair.reveal().contains(':') {
+                return Err(Error::permanent(format!(
+                    "--http-auth-file {path}: it must hold USER:PASSWORD"
+                )));
+            }
+            self.way.basic = Some(Basic::new(pair.reveal()));
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use super::agent::{Access, Agent, Registration, Slot, shortened};
 use super::event::{Event, seconds};
-use super::options::{HostPort, Options};
+use super::options::{HostPort, Options, Way};
 use super::progress::Screen;
 use crate::config::Secret;
 use crate::error::{Error, Result};
@@ -38,6 +38,7 @@ struct Desk {
     strangers: Mutex<BTreeSet<String>>,
     changed: Sender<()>,
     screen: Arc<Screen>,
+    way: Way,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +73,7 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
                     option,
                     path: path.to_path_buf(),
                 },
+                &options.way,
             )
         };
         return Ok(Agents {
@@ -89,6 +91,7 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
         strangers: Mutex::default(),
         changed,
         screen: Arc::clone(screen),
+        way: options.way.clone(),
     });
     let gate = open(options, &desk)?;
     let listen: Vec<String> = gate.local_addrs().iter().map(ToString::to_string).collect();
@@ -104,7 +107,12 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
     desk.wait(&news, options.agent_wait, cancel)?;
     let [source, target] = &desk.wanted;
     let agent = |(side, at, slot): &(Side, HostPort, Slot)| {
-        Agent::new(*side, at.clone(), Access::Registered(Arc::clone(slot)))
+        Agent::new(
+            *side,
+            at.clone(),
+            Access::Registered(Arc::clone(slot)),
+            &options.way,
+        )
     };
     Ok(Agents {
         source: agent(source),
@@ -198,6 +206,7 @@ impl Desk {
             *side,
             at.clone(),
             Access::Registered(Arc::new(Mutex::new(Some(registration.clone())))),
+            &self.way,
         );
         candidate.data().map_err(|e| {
             self.screen.warn(&format!(

@@ -353,7 +353,7 @@ impl Rig {
             AgentKilledStopping | AgentKilledStarting => {
                 self.target.kill();
                 self.target.launch();
-                // A MariaDB that is told to stop while it starts may hang; the rig kills it after 30 s.
+                // A MariaDB that is told to stop while it starts may hang; the rig kills it after 20 s.
                 self.target.wait_ready_for(Duration::from_secs(180));
             }
             AbortedInRestore => {

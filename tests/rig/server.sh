@@ -17,11 +17,13 @@ pid() {
   p=$(cat "$dir/run/pid" 2>/dev/null) && grep -qzxF -- "--defaults-file=$dir/my.cnf" "/proc/$p/cmdline" 2>/dev/null && echo "$p"
 }
 # shellcheck disable=SC2154
-answers() { pid >/dev/null && "$bin/$admin" --no-defaults "${admin_options[@]}" -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
+answers() { pid >/dev/null && timeout 10 "$bin/$admin" --no-defaults "${admin_options[@]}" -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
 
-# Waits until the server answers, without limit: crash recovery may be long. False as soon as it has died.
+# Waits until the server answers; there is nothing to recover here that takes longer. False as soon as it has died.
 wait_ready() {
+  local until=$((SECONDS + 120))
   until answers; do
+    [ $SECONDS -lt $until ] || fail "the server in $dir does not answer: $(tail -n 8 "$dir/run/error.log")"
     # looked at twice: in the instant of an exec a process shows no command line
     pid >/dev/null || { sleep 0.2 && pid >/dev/null; } || fail "the server in $dir does not run: $(cat "$dir"/run/{error.log,stdout} 2>/dev/null | tail -n 8)"
     sleep 0.05
@@ -90,12 +92,13 @@ status) answers ;;
 stop)
   p=$(pid) || exit 0
   # again and again: a server that is just starting does not hear it
-  for ((n = 0; n < 30; n++)); do
+  until=$((SECONDS + 20))
+  while [ $SECONDS -lt $until ]; do
     kill "$p" 2>/dev/null || true
     if wait_gone 1; then break; fi
   done
   if pid >/dev/null; then
-    echo "$self: the server in $dir did not stop within 30 s: kill -9" >&2
+    echo "$self: the server in $dir did not stop within 20 s: kill -9" >&2
     kill -9 "$p"
     wait_gone 10
   fi

@@ -20,6 +20,7 @@ fn with_token(port: u16, token: &str) -> Agent {
         Side::Source,
         at(port),
         Access::Registered(Arc::new(Mutex::new(Some(r)))),
+        &Way::default(),
     )
 }
 
@@ -154,6 +155,7 @@ fn a_token_file_is_read_for_each_call() {
             option: "target-token-file",
             path: path.clone(),
         },
+        &Way::default(),
     );
     assert!(
         agent

@@ -83,6 +83,7 @@ impl Rig {
                     option: "target-token-file",
                     path: file.clone(),
                 },
+                &options::Way::default(),
             )
         };
         let agents = Agents {

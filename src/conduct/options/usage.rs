@@ -23,6 +23,11 @@ Agents: they register here, or their tokens are given.
   --agent-wait DURATION             how long to wait for both (90s)
   --source-token-file FILE          token of the source's agent (its token-hint-file); nothing is served then
   --target-token-file FILE          the same of the target's agent
+  --https                           the agents serve HTTPS (their use-ssl), with certificates that are verified
+  --ca-file FILE                    authorities beside the system's
+  --skip-verify                     believe any certificate; unsafe
+  --cert-file FILE, --key-file FILE shown to agents with use-mutual-tls
+  --http-auth-file FILE             USER:PASSWORD for agents with http-auth-user
 
 MySQL: one account for both servers. After the copy the target has the source's accounts.
   --mysql-user USER                 needs REPLICATION SLAVE ADMIN and SLAVE MONITOR (MySQL: REPLICATION_SLAVE_ADMIN and

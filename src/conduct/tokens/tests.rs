@@ -72,6 +72,7 @@ fn desk(source: HostPort, target: HostPort) -> (Arc<Desk>, Receiver<()>) {
             strangers: Mutex::default(),
             changed,
             screen: quiet(),
+            way: Way::default(),
         }),
         news,
     )

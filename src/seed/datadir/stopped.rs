@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a server that was started in mid-swap may take to find out that it cannot start.
 const REFUSAL: Duration = Duration::from_secs(20);
+/// How long a server that is just starting is let to before it is stopped.
+const START: Duration = Duration::from_secs(30);
 
 /// The lock, held while data are renamed: a server started meanwhile does not get it. `None` inside: there is no such file.
 pub struct Lock(#[allow(dead_code)] Option<File>);
@@ -46,6 +48,20 @@ pub fn is_in_use(facts: &Facts) -> Result<bool> {
         None => false,
     };
     Ok(locked || !servers_in(&facts.datadir).is_empty())
+}
+
+/// Waits a while for a server that is just starting: MariaDB 10.11 that is told to stop in that moment may hang for ever, and
+/// with it its service manager's stop command.
+///
+/// # Errors
+/// Cancelled.
+pub fn let_it_start(facts: &Facts, answers: &dyn Fn() -> bool, cancel: &Cancel) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < START && !servers_in(&facts.datadir).is_empty() && !answers() {
+        cancel.check()?;
+        cancel.sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Waits until no server has used the data directory for `quiet` without a break (a service manager may start a stopped

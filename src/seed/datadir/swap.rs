@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
     /// Stops MySQL and proves it, in either direction.
     pub fn stop_and_prove(&mut self) -> Result<()> {
         let facts = &self.journal.facts;
+        stopped::let_it_start(facts, &|| self.outside.answers().is_ok(), &self.cancel)?;
         if let Err(e) = self.outside.stop(&self.cancel) {
             if e.is_cancelled() || stopped::is_in_use(facts)? {
                 return Err(e);
