@@ -13,7 +13,7 @@ use crate::seed::record::Store;
 use crate::system::signal::{self, Order};
 use crate::{host, logging, tls};
 use std::fs::{DirBuilder, File};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -264,15 +264,7 @@ fn hostname(config: &Config) -> String {
 
 fn gate_settings(config: &Config) -> Result<gate::Settings> {
     let c = &config.common;
-    let address = match c.listen_address.trim_matches(['[', ']']) {
-        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        text => text.parse().map_err(|_| {
-            Error::permanent(format!(
-                "common.listen-address = \"{}\" is no IP address; leave it empty for all",
-                c.listen_address
-            ))
-        })?,
-    };
+    let address = c.listen_ip()?;
     Ok(gate::Settings {
         listen: vec![SocketAddr::new(address, c.port)],
         max_connections: c.max_connections,

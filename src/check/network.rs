@@ -6,7 +6,7 @@ use crate::process::{Cancel, Launcher, Output, run_operator_command};
 use crate::status::client::Client;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// For a connect and for the local agent's answer.
@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// All checks of the network.
 pub fn check(f: &mut Findings, config: &Config) {
     let c = &config.common;
-    match listen_ip(&c.listen_address) {
-        Some(ip) => {
+    match c.listen_ip() {
+        Ok(ip) => {
             own_port(f, SocketAddr::new(ip, c.port), config);
             seed_port(f, SocketAddr::new(ip, c.seed_port), streams(config));
         }
-        None => f.error(
+        Err(_) => f.error(
             "common.listen-address",
             format!("{:?} is no IP address", c.listen_address),
             "give an address of this host, or leave it empty for all",
@@ -30,14 +30,6 @@ pub fn check(f: &mut Findings, config: &Config) {
     for url in &config.orchestrator.urls {
         let base = crate::orchestrator::base(url, config.orchestrator.agents_port);
         orchestrator(f, &base, c.http_timeout);
-    }
-}
-
-/// The address to listen on, as the daemon reads it: empty and `*` are all addresses.
-fn listen_ip(text: &str) -> Option<IpAddr> {
-    match text.trim_matches(['[', ']']) {
-        "" | "*" => Some(Ipv6Addr::UNSPECIFIED.into()),
-        text => text.parse().ok(),
     }
 }
 
@@ -187,8 +179,6 @@ mod tests {
 
     #[test]
     fn addresses_and_hosts() {
-        assert_eq!(listen_ip("[::1]"), "::1".parse().ok());
-        assert!(listen_ip("*").unwrap().is_unspecified() && listen_ip("db7").is_none());
         let of = |url| authority(&crate::orchestrator::base(url, 3001)).to_string();
         assert_eq!(of("http://orc.example.com/x"), "orc.example.com:3001");
         assert_eq!(of("https://orc.example.com:443/x"), "orc.example.com:443");

@@ -1,7 +1,9 @@
 //! The typed configuration: one struct a section, one field a key. Field names are the keys with `_` for `-`.
 //! Every field's default and meaning stands in `conf/orchestrator-agent.conf`.
 
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +81,24 @@ pub struct Common {
     pub seed_rate_limit: u64,
     pub accept_raw_streams: bool,
     pub expose_token_in_agent_info: bool,
+}
+
+impl Common {
+    /// The address to listen on: all of them where `listen-address` is empty or `*`.
+    ///
+    /// # Errors
+    /// Permanent: if it is no IP address.
+    pub fn listen_ip(&self) -> Result<IpAddr> {
+        match self.listen_address.trim_matches(['[', ']']) {
+            "" | "*" => Ok(Ipv6Addr::UNSPECIFIED.into()),
+            text => text.parse().map_err(|_| {
+                Error::permanent(format!(
+                    "common.listen-address = \"{}\" is no IP address; leave it empty for all",
+                    self.listen_address
+                ))
+            }),
+        }
+    }
 }
 
 /// `[orchestrator]`

@@ -6,7 +6,7 @@ use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 use crate::tls::{self, Files};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The agent's own port.
 pub struct Client {
@@ -26,11 +26,9 @@ impl Client {
     /// If the files of TLS cannot be used.
     pub fn new(config: &Config) -> Result<Self> {
         let common = &config.common;
-        let listen = config.common.listen_address.trim_matches(['[', ']']);
-        let ip = match listen.parse::<IpAddr>() {
-            Ok(ip) if !ip.is_unspecified() => ip,
-            // All addresses, also where it is empty or *.
-            _ => Ipv4Addr::LOCALHOST.into(),
+        let ip = match common.listen_ip()? {
+            all if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            ip => ip,
         };
         let http = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))

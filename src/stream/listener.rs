@@ -9,7 +9,7 @@ use crate::process::Cancel;
 use crate::system::net::wait_readable;
 use crossbeam_channel::{Sender, unbounded};
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,19 +48,14 @@ impl Listener {
             crate::tls::stream_server(&settings.tls)?;
         }
         let port = settings.port;
-        let bound = match settings.listen_address.as_str() {
-            "" => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|e| {
-                // A host without IPv6.
-                match e.kind() {
-                    ErrorKind::AddrInUse | ErrorKind::PermissionDenied => Err(e),
-                    _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-                }
-            }),
-            address => address
-                .parse::<IpAddr>()
-                .map_err(io::Error::other)
-                .and_then(|ip| TcpListener::bind((ip, port))),
-        };
+        let bound = TcpListener::bind((settings.listen, port)).or_else(|e| {
+            let taken = matches!(e.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied);
+            // A host without IPv6.
+            match settings.listen.is_unspecified() && !taken {
+                true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+                false => Err(e),
+            }
+        });
         let fail = |e: io::Error| {
             let remedy = match e.kind() {
                 ErrorKind::AddrInUse => {
@@ -158,6 +153,9 @@ impl Listener {
         limit: Duration,
         found: &Sender<Result<Incoming>>,
     ) -> Result<TcpStream> {
+        if !self.settings.allowed.contains(peer.ip()) {
+            return Err(Error::permanent("not in common.allowed-clients"));
+        }
         let fail = |e: io::Error| Error::io("newcomer", &e);
         socket.set_nonblocking(false).map_err(fail)?;
         let handle = socket.try_clone().map_err(fail)?;

@@ -36,6 +36,9 @@ pub use listener::Listener;
 pub use outgoing::Outgoing;
 
 use crate::config::{Common, Compression, Secret, SocatTls};
+use crate::error::Result;
+use crate::gate::AllowList;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long either side may take to say its hello, TLS handshake included.
@@ -52,8 +55,10 @@ pub struct Settings {
     pub method: String,
     /// `common.seed-port`
     pub port: u16,
-    /// `common.listen-address`; empty: all.
-    pub listen_address: String,
+    /// `common.listen-address`, unspecified for all.
+    pub listen: IpAddr,
+    /// `common.allowed-clients`; empty: everybody.
+    pub allowed: AllowList,
     /// `common.seed-secret`; empty: none.
     pub secret: Secret,
     /// The method's socat settings.
@@ -72,18 +77,22 @@ pub struct Settings {
 
 impl Settings {
     /// From the configuration.
+    ///
+    /// # Errors
+    /// Permanent: addresses that are none.
     pub fn new(
         common: &Common,
         tls: &SocatTls,
         compression: Compression,
         seed: i64,
         method: &str,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             seed,
             method: method.into(),
             port: common.seed_port,
-            listen_address: common.listen_address.clone(),
+            listen: common.listen_ip()?,
+            allowed: AllowList::parse(&common.allowed_clients)?,
             secret: common.seed_secret.clone(),
             tls: tls.clone(),
             compression,
@@ -91,7 +100,7 @@ impl Settings {
             idle: common.seed_idle_timeout,
             rate_limit: common.seed_rate_limit,
             accept_raw: common.accept_raw_streams,
-        }
+        })
     }
 }
 

@@ -14,7 +14,8 @@ fn settings() -> Settings {
         seed: 7,
         method: "Xtrabackup".into(),
         port: 0,
-        listen_address: "127.0.0.1".into(),
+        listen: [127, 0, 0, 1].into(),
+        allowed: AllowList::default(),
         secret: Secret::default(),
         tls: SocatTls::default(),
         compression: Compression::None,
@@ -448,6 +449,19 @@ fn strangers_are_turned_away_and_the_true_one_completes() {
     assert!(std::fs::read(&path).unwrap() == bytes);
     std::fs::remove_file(path).unwrap();
     drop(silent);
+}
+
+#[test]
+fn who_is_not_allowed_gets_no_word() {
+    let target = Settings {
+        allowed: AllowList::parse(&["192.0.2.0/24".into()]).unwrap(),
+        ..settings()
+    };
+    let (port, cancel, thread) = receiving(target, |incoming| incoming.map(drop));
+    let e = connect(port, &settings(), "").err().unwrap();
+    assert_eq!(e.kind(), Kind::Transient, "{e}");
+    cancel.cancel("test");
+    assert!(thread.join().unwrap().is_err());
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn settings(mode: &str, port: &str) -> Result<Settings, Failure> {
         seed: 1,
         method: "Xtrabackup".into(),
         port: port.parse()?,
-        listen_address: "127.0.0.1".into(),
+        listen: [127, 0, 0, 1].into(),
+        allowed: Default::default(),
         secret: Secret::default(),
         tls,
         compression: match mode {

@@ -117,7 +117,7 @@ fn who_has_no_certificate_of_ours() {
             ("xtrabackup", format!("socat-ssl-ca-file = {:?}", file(ca))),
         ]
     };
-    let target = hosts.agent(&hosts.target_db, &tls("target.pem", "ca.pem"));
+    let target = hosts.agent(&hosts.target_db, &tls("a.pem", "ca.pem"));
     let source = hosts.agent(&hosts.source_db, &tls("b.pem", "ca.pem"));
     let strangers = [
         (

@@ -1,6 +1,7 @@
 //! Whole seeds by the `seed` command, without an orchestrator.
 
 use crate::support::agent::{Agent, Changes};
+use crate::support::certificates::Certificates;
 use crate::support::mariadb::MariadbKind;
 use crate::support::server::{AGENT_PASSWORD, Kind, REPL_PASSWORD, Server};
 use crate::support::writer::Writer;
@@ -179,6 +180,29 @@ fn whole(replication: &str, using_gtid: &str) {
             .exists(),
         "cleaned up"
     );
+}
+
+/// Agents that serve HTTPS and want Basic credentials.
+#[test]
+fn by_https() {
+    let files = Certificates::make("by-https");
+    let file = |name: &str| files.0.join(name).display().to_string();
+    let mut lines = vec![("common", "use-ssl = true".to_string())];
+    for key in ["ssl-cert-file", "ssl-private-key-file"] {
+        lines.push(("common", format!("{key} = {:?}", file("a.pem"))));
+    }
+    let pair = Pair::<MariadbKind>::start_with("", &lines);
+    pair.source_db.sql("CREATE DATABASE shop");
+    let out = pair.seed(&["--agent-wait", "3s"]);
+    assert_eq!(out.status.code(), Some(1), "in clear");
+    let out = pair.seed(&["--https", "--agent-wait", "3s"]);
+    assert_eq!(out.status.code(), Some(1), "nobody vouches for them");
+    let text =
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("invalid peer certificate"), "{text}");
+    let out = pair.seed(&["--https", "--ca-file", &file("ca.pem")]);
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(pair.target_db.sql("SHOW DATABASES LIKE 'shop'"), ["shop"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::server::{AGENT_PASSWORD, Database};
 use super::{Scratch, binary, free_port, path_with, wait_for};
+use orchestrator_agent::tls::Files;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -17,6 +18,7 @@ pub struct Agent {
     pub dir: PathBuf,
     path: String,
     program: PathBuf,
+    scheme: &'static str,
     http: ureq::Agent,
     _scratch: Scratch,
 }
@@ -30,6 +32,15 @@ pub struct Changes {
     pub agents_port: u16,
     /// Another build of the program.
     pub program: Option<PathBuf>,
+}
+
+/// The tests of certificates are elsewhere.
+fn anybody() -> ureq::tls::TlsConfig {
+    let files = Files {
+        skip_verify: true,
+        ..Files::default()
+    };
+    orchestrator_agent::tls::outgoing(&files).expect("TLS")
 }
 
 impl Agent {
@@ -53,11 +64,16 @@ impl Agent {
         if let Some(first) = &changes.path_first {
             path = format!("{}:{path}", first.display());
         }
+        let secure = changes.lines.iter().any(|l| l.1 == "use-ssl = true");
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false)
-            .build();
+            .http_status_as_error(false);
+        let config = match secure {
+            true => config.tls_config(anybody()).build(),
+            false => config.build(),
+        };
         let mut agent = Self {
+            scheme: if secure { "https" } else { "http" },
             child: None,
             address: db.host().into(),
             port,
@@ -112,7 +128,7 @@ impl Agent {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}:{}{path}", self.address, self.port)
+        format!("{}://{}:{}{path}", self.scheme, self.address, self.port)
     }
 
     /// The token as written to token-hint-file.

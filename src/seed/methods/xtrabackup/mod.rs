@@ -64,7 +64,7 @@ impl Xtrabackup {
         Journals::new(&self.config.common.state_dir)
     }
 
-    fn stream(&self, seed: i64) -> Settings {
+    fn stream(&self, seed: i64) -> Result<Settings> {
         let x = &self.config.xtrabackup;
         Settings::new(
             &self.config.common,
@@ -157,7 +157,7 @@ impl Xtrabackup {
                 seed.load = Load::Incomplete; // since an earlier seed
             }
         })?;
-        let listener = Listener::bind(self.stream(id))?;
+        let listener = Listener::bind(self.stream(id)?)?;
         let at = listener.address()?;
         let this = self.clone();
         Ok(Prepared {

@@ -67,7 +67,7 @@ impl Xtrabackup {
         };
         let notes = serde_json::to_string(&notes).map_err(|e| Error::permanent(e.to_string()))?;
         ctx.report(&format!("Running backup. Connecting to {}", peer.host));
-        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id), &notes, ctx.cancel())?;
+        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
 
         let mysql = &self.config.mysql;
         let local = Endpoint::local(mysql);
