@@ -355,32 +355,32 @@ fn a_silent_tool_is_no_dead_link_but_must_begin() {
 }
 
 #[test]
-fn a_cancellation_ends_both_ends_at_once() {
-    let (path, file) = scratch("cancel");
-    let end = Cancel::default();
-    let inner = end.clone();
-    let (port, _cancel, thread) = receiving(settings(), move |incoming| {
-        let mut incoming = incoming.unwrap();
-        incoming.receive(file, &inner, |_| {})
-    });
-    let cancel = Cancel::default();
-    let mut out = connect(port, &settings(), "").unwrap();
-    let (reader, _writer) = std::io::pipe().unwrap();
-    let begin = Instant::now();
-    let by = cancel.clone();
-    thread::spawn(move || {
-        thread::sleep(Duration::from_millis(100));
-        end.cancel("test");
-        by.cancel("test");
-    });
-    assert!(
-        out.send(reader, &cancel, |_| {})
-            .unwrap_err()
-            .is_cancelled()
-    );
-    assert!(thread.join().unwrap().unwrap_err().is_cancelled());
-    assert!(begin.elapsed() < Duration::from_secs(2));
-    std::fs::remove_file(path).unwrap();
+fn a_cancellation_of_either_end_ends_both_at_once() {
+    for of_sender in [true, false] {
+        let (path, file) = scratch("cancel");
+        let end = Cancel::default();
+        let inner = end.clone();
+        let (port, _cancel, thread) = receiving(settings(), move |incoming| {
+            let mut incoming = incoming.unwrap();
+            incoming.receive(file, &inner, |_| {})
+        });
+        let cancel = Cancel::default();
+        let mut out = connect(port, &settings(), "").unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let begin = Instant::now();
+        let by = if of_sender { cancel.clone() } else { end };
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            by.cancel("test");
+        });
+        let sent = out.send(reader, &cancel, |_| {}).unwrap_err();
+        drop(out);
+        let received = thread.join().unwrap().unwrap_err();
+        assert_eq!(sent.is_cancelled(), of_sender, "{sent}");
+        assert_eq!(received.is_cancelled(), !of_sender, "{received}");
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        std::fs::remove_file(path).unwrap();
+    }
     // While nobody has come, as well.
     let (_, cancel, thread) = receiving(settings(), |incoming| incoming.map(drop));
     cancel.cancel("test");
