@@ -2,6 +2,7 @@
 export RIG := $(CURDIR)/target/rig
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CARGO_TARGET_DIR := $(CURDIR)/target
+HOST = $(shell rustc -vV | sed -n 's|^host: ||p')
 MUSL := x86_64-unknown-linux-musl
 STATIC := $(CARGO_TARGET_DIR)/$(MUSL)/release/orchestrator-agent
 
@@ -12,6 +13,7 @@ help:
 	@echo '              make demo SERVER=mysql does it with MySQL 9.7 instead of MariaDB 10.11'
 	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
 	@echo 'make lint     rustfmt and clippy, warnings are errors'
+	@echo 'make fuzz     fuzz each parser of foreign bytes for five minutes (FUZZ_SECONDS); needs g++'
 	@echo 'make bench    the measurements, on MariaDB 10.11; make bench SERVER=mysql: on MySQL 9.7'
 	@echo 'make clean    remove target/, the scratch servers included'
 
@@ -51,7 +53,23 @@ bench: build
 	tests/performance/physical.sh
 	cargo bench --locked --bench stream
 
+# libFuzzer (crate libfuzzer-sys, built with g++) on stable Rust: these are the flags that cargo-fuzz gives, without a sanitizer.
+FUZZ_SECONDS := 300
+FUZZ_TARGETS := request certificate hello frames coordinates gtid config
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+fuzz: rust
+	@command -v c++ >/dev/null || { echo 'c++ is missing: apt-get install g++' >&2; exit 1; }
+	RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz --target $(HOST)
+	@set -e; for t in $(FUZZ_TARGETS); do \
+		mkdir -p target/fuzz/corpus/$$t; seeds=tests/fuzz/seeds/$$t; [ $$t != coordinates ] || seeds="tests/fixtures/coordinates tests/fixtures/coordinates/invalid"; \
+		[ $$t != config ] || seeds=conf; \
+		echo "fuzz $$t for $(FUZZ_SECONDS) s"; \
+		target/fuzz/$(HOST)/release/$$t -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 -verbosity=0 \
+			-artifact_prefix=target/fuzz/$$t- target/fuzz/corpus/$$t $$seeds; done
+	@echo 'fuzz: no finding'
+
 clean:
 	rm -rf target
 
-.PHONY: help rust build static demo test lint bench clean
+.PHONY: help rust build static demo test lint bench fuzz clean

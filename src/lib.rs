@@ -15,13 +15,15 @@
 //! | [`check`] | the `check-config` command: is this host ready for the agent? |
 //! | [`status`] | the `status` command: what the local daemon is doing |
 //! | [`process`] | running tools and operators' commands |
+//! | [`stream`] | the seed stream: a copy on its way from host to host |
+//! | [`tls`] | certificates, keys, and who is believed |
 //! | [`mysql`] | connection, server flavour and version, queries |
 //! | [`host`] | disk use, memory, names, processes |
 //! | [`system`] | the only unsafe and libc code |
 //! | [`error`], [`logging`] | used by all |
 //!
-//! Arrows point down only: {`api`, `conduct`, `check`, `status`} to `seed` to {`process`, `mysql`, `host`} to `system`; `gate`
-//! to `system`; `config` is read by all and knows nobody.
+//! Arrows point down only: {`api`, `conduct`, `check`, `status`} to `seed` to {`stream`, `process`, `mysql`, `host`} to `system`;
+//! {`gate`, `stream`, `orchestrator`} to `tls` and `system`; `config` is read by all and knows nobody.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod agent;

@@ -2,6 +2,7 @@
 //! The format is the Go agent's (agent-api-v2 section 5), so its files go on working; new keys are in DESIGN section 9.
 //! `conf/orchestrator-agent.conf` shows every key with its default.
 
+mod allow;
 mod build;
 pub(crate) mod duration;
 mod inside;
@@ -20,6 +21,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+pub use allow::AllowList;
 pub use inside::inside;
 pub use reloaded::{RELOADED, Values, is_reloaded};
 pub use types::*;

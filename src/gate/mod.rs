@@ -10,7 +10,6 @@
 //! or numerous, stops the daemon, grows its memory without bound, or delays other requests beyond a second.
 
 mod accept;
-mod allow;
 mod connection;
 mod deadline;
 mod doors;
@@ -26,10 +25,10 @@ mod strikes;
 mod tests;
 mod worker;
 
-pub use allow::AllowList;
 pub use doors::Door;
 pub use message::{Handler, Request, Response, STRIKE};
 
+use crate::config::AllowList;
 use crate::error::{Error, Result};
 use crate::system::net;
 use crate::tls;
@@ -122,6 +121,33 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// What the network may send, for `make fuzz`: a head that is taken must be one again when it is passed on.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let limits = Limits::default();
+    let Ok(Some(head)) = guard::parse(bytes, &mut 0, &limits) else {
+        return;
+    };
+    assert!(head.length <= bytes.len() && head.content_length <= limits.body);
+    let passed_on = head.forward();
+    // Two headers of the gate's own come to it.
+    let wider = Limits {
+        head: limits.head + 100,
+        headers: limits.headers + 2,
+        ..limits
+    };
+    let again = guard::parse(&passed_on, &mut 0, &wider);
+    let Ok(Some(again)) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(
+        (&again.method, &again.target, again.content_length),
+        (&head.method, &head.target, head.content_length)
+    );
+    assert_eq!(again.length, passed_on.len());
+    let _ = head.path_for_log();
 }
 
 /// An open gate. Dropping it closes it without grace.

@@ -35,9 +35,8 @@ pub use incoming::{Incoming, is_of_tool};
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 
-use crate::config::{Common, Compression, Secret, SocatTls};
+use crate::config::{AllowList, Common, Compression, Secret, SocatTls};
 use crate::error::Result;
-use crate::gate::AllowList;
 use std::net::IpAddr;
 use std::time::Duration;
 
