@@ -9,4 +9,5 @@ mod wire;
 mod hostile;
 mod secrets;
 mod seed_port;
+mod storm;
 mod witness;

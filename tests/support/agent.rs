@@ -34,13 +34,23 @@ pub struct Changes {
     pub program: Option<PathBuf>,
 }
 
-/// The tests of certificates are elsewhere.
-fn anybody() -> ureq::tls::TlsConfig {
+/// Over HTTPS it believes anybody: the tests of certificates are elsewhere.
+fn client(secure: bool, kept: usize) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(20)))
+        .http_status_as_error(false)
+        .max_idle_connections(kept);
     let files = Files {
         skip_verify: true,
         ..Files::default()
     };
-    orchestrator_agent::tls::outgoing(&files).expect("TLS")
+    match secure {
+        true => {
+            let tls = orchestrator_agent::tls::outgoing(&files).expect("TLS");
+            config.tls_config(tls).build().into()
+        }
+        false => config.build().into(),
+    }
 }
 
 impl Agent {
@@ -65,13 +75,6 @@ impl Agent {
             path = format!("{}:{path}", first.display());
         }
         let secure = changes.lines.iter().any(|l| l.1 == "use-ssl = true");
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false);
-        let config = match secure {
-            true => config.tls_config(anybody()).build(),
-            false => config.build(),
-        };
         let mut agent = Self {
             scheme: if secure { "https" } else { "http" },
             child: None,
@@ -81,7 +84,7 @@ impl Agent {
             dir,
             path,
             program: changes.program.clone().unwrap_or_else(|| binary().into()),
-            http: config.into(),
+            http: client(secure, 3),
             _scratch: scratch,
         };
         agent.launch();
@@ -139,12 +142,7 @@ impl Agent {
     /// From now on each call has a connection of its own: one that is kept is closed first when the gate is full, perhaps at
     /// the moment of the next call.
     pub fn keep_no_connection(&mut self) {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false)
-            .max_idle_connections(0)
-            .build();
-        self.http = config.into();
+        self.http = client(self.scheme == "https", 0);
     }
 
     /// GET without a token: status and body.
