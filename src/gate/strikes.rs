@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// After so long without a failure an address begins anew.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// The first delay; each further failure doubles it.
-const FIRST: Duration = Duration::from_millis(100);
-/// The longest delay.
-const LONGEST: Duration = Duration::from_secs(5);
+const FIRST: Duration = Duration::from_millis(50);
+/// The longest delay: within the second in which everybody is answered (P9).
+const LONGEST: Duration = Duration::from_millis(800);
 /// Addresses that are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -65,20 +65,17 @@ mod tests {
         let strikes = Strikes::default();
         let of = |address: &str| strikes.strike(address.parse().unwrap(), 3).as_millis();
         let all: Vec<u128> = (0..12).map(|_| of("192.0.2.1")).collect();
-        assert_eq!(
-            all,
-            [0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]
-        );
+        assert_eq!(all, [0, 0, 0, 50, 100, 200, 400, 800, 800, 800, 800, 800]);
         assert_eq!(
             of("::ffff:192.0.2.1"),
-            5000,
+            800,
             "as a dual-stack listener sees it"
         );
         assert_eq!(of("192.0.2.2"), 0);
         for n in 0..3 {
             assert_eq!(of(&format!("2001:db8::{n}")), 0);
         }
-        assert_eq!(of("2001:db8::9"), 100, "the same network");
+        assert_eq!(of("2001:db8::9"), 50, "the same network");
         assert_eq!(
             strikes.strike("192.0.2.1".parse().unwrap(), 0),
             Duration::ZERO

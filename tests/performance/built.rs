@@ -10,6 +10,7 @@ pub const MUSL: &str = "x86_64-unknown-linux-musl";
 #[derive(Clone)]
 pub struct Program {
     pub path: PathBuf,
+    #[allow(dead_code)] // not all tests ask
     pub is_static: bool,
 }
 

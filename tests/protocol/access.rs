@@ -75,7 +75,7 @@ fn answers_to_wrong_tokens_come_later_and_later_and_others_at_once() {
         let took = wrong();
         assert!(took < Duration::from_millis(90), "{n}: {took:?}");
     }
-    for least in [100, 200, 400] {
+    for least in [50, 100, 200] {
         let took = wrong();
         assert!(took >= Duration::from_millis(least), "{least}: {took:?}");
     }
@@ -94,7 +94,7 @@ fn answers_to_wrong_tokens_come_later_and_later_and_others_at_once() {
             .into_iter()
             .map(|g| g.join().expect("answered"))
             .max();
-        assert!(took >= Some(Duration::from_secs(5)), "{took:?}");
+        assert!(took >= Some(Duration::from_millis(800)), "{took:?}");
     });
     assert!(agent.log().contains("max-failed-tokens"), "{}", agent.log());
 }

@@ -1,4 +1,6 @@
 //! What nobody must see, and what nobody can break from outside.
+#[path = "../performance/built.rs"]
+mod built;
 #[path = "../protocol/lone.rs"]
 mod lone;
 #[path = "../support/mod.rs"]

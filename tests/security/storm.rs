@@ -1,6 +1,7 @@
 //! P9: all at once, for a bounded time, against an agent whose seed runs, and against one that serves HTTPS. A good client is
 //! answered within a second throughout; afterwards there is no descriptor, no thread and no memory more than before.
 
+use super::built;
 use super::lone::descriptors_and_threads;
 use crate::support::agent::{Agent, Changes};
 use crate::support::certificates::Certificates;
@@ -205,6 +206,7 @@ fn a_seed_goes_on_in_a_storm() {
         &target_db,
         &Changes {
             lines,
+            program: Some(built::program().path),
             ..Changes::default()
         },
     );
@@ -298,6 +300,7 @@ fn handshakes_that_never_end() {
         &db,
         &Changes {
             lines,
+            program: Some(built::program().path),
             ..Changes::default()
         },
     );
