@@ -10,6 +10,7 @@ mod by_command;
 mod by_command_mysql;
 mod by_http;
 mod by_http_mysql;
+mod clone;
 mod content;
 mod content_mysql;
 mod differences;

@@ -8,6 +8,7 @@ use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Flavour, Version, connect, control, failure, quote_text};
 use crate::process::{Cancel, Exit, Running, signal_group};
+use crate::seed::coordinates::{self, Coordinates};
 use crate::system::process::Signal;
 use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Row};
@@ -55,6 +56,47 @@ pub fn proof_start(
     account: &config::Mysql,
     outside: &dyn Surroundings,
 ) -> Result<Proven> {
+    start(
+        facts,
+        staged,
+        account,
+        outside,
+        &mut |_| Ok(()),
+        &["--performance-schema=OFF"],
+    )
+}
+
+/// The same of a copy that a server has made by CLONE: it says where it stands in its source's binary log only when a server with
+/// the clone plugin has started on it (MySQL 9.7; performance_schema.clone_status is the plugin's table).
+///
+/// # Errors
+/// The same; no coordinates.
+pub fn proof_start_of_clone(
+    facts: &Facts,
+    staged: &Staged,
+    account: &config::Mysql,
+    outside: &dyn Surroundings,
+) -> Result<(Proven, Coordinates)> {
+    let mut found = None;
+    let mut ask = |conn: &mut Conn| {
+        found = Some(clone_status(conn)?);
+        Ok(())
+    };
+    let more = ["--plugin-load-add=mysql_clone.so"];
+    let proven = start(facts, staged, account, outside, &mut ask, &more)?;
+    let found = found.ok_or_else(|| Error::permanent("internal: nobody was asked"))?;
+    Ok((proven, found))
+}
+
+/// `ask` is asked before anything is changed.
+fn start(
+    facts: &Facts,
+    staged: &Staged,
+    account: &config::Mysql,
+    outside: &dyn Surroundings,
+    ask: &mut dyn FnMut(&mut Conn) -> Result<()>,
+    more: &[&str],
+) -> Result<Proven> {
     staged.settle(facts)?;
     let work = staged.work_dir();
     tidy::remove_tree(&work)?;
@@ -65,12 +107,13 @@ pub fn proof_start(
     let mut command = outside.program(facts);
     command
         .args(arguments(facts, staged))
+        .args(more)
         .current_dir(&work)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let server = Running::start(&mut command, "the private server")?;
     outside.adopt(&server)?;
-    let notes = match use_it(facts, &work, account, &server, outside) {
+    let notes = match use_it(facts, &work, account, &server, outside, ask) {
         Ok(notes) => notes,
         Err(e) => {
             // A cancelled start may be in the middle of crash recovery: InnoDB takes no harm from SIGKILL.
@@ -102,7 +145,6 @@ fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
         "--innodb-buffer-pool-load-at-startup=OFF",
         "--innodb-buffer-pool-dump-at-shutdown=OFF",
         "--max-connections=10",
-        "--performance-schema=OFF",
     ]
     .map(String::from)
     .into();
@@ -143,6 +185,7 @@ fn use_it(
     account: &config::Mysql,
     server: &Running,
     outside: &dyn Surroundings,
+    ask: &mut dyn FnMut(&mut Conn) -> Result<()>,
 ) -> Result<String> {
     let place = File::open(work).map_err(|e| Error::io(work.display(), &e))?;
     let endpoint = Endpoint {
@@ -165,6 +208,7 @@ fn use_it(
     };
     outside.report("Preparing the copy for its new place");
     outside.cancel().check()?;
+    ask(&mut conn)?;
     let channels = forget_channels(&mut conn, facts)?;
     outside.cancel().check()?;
     let mut notes = Vec::new();
@@ -178,6 +222,18 @@ fn use_it(
         notes.push(format!("{n} events disabled"));
     }
     Ok(notes.join(", "))
+}
+
+/// Where a cloned copy stands in its source's binary log.
+fn clone_status(conn: &mut Conn) -> Result<Coordinates> {
+    let row: Option<(String, u64, String)> = conn
+        .query_first(
+            "SELECT BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status WHERE STATE = 'Completed'",
+        )
+        .map_err(|e| failure("the private server", "", &e))?;
+    let (file, position, gtid) =
+        row.ok_or_else(|| Error::permanent("the copy does not say that its CLONE was completed"))?;
+    coordinates::clone::parse(&file, position, &gtid)
 }
 
 /// A physical copy of a replica starts the source's channel by itself. How many there were.

@@ -154,7 +154,7 @@ impl Mysqldump {
 
     /// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
     /// from the target's own host.
-    fn check_account(&self, conn: &mut Conn) -> Result<()> {
+    pub(in crate::seed::methods) fn check_account(&self, conn: &mut Conn) -> Result<()> {
         let user = &self.config.mysql.user;
         let accounts = info::accounts(conn, user)?;
         let here = info::current_account_host(conn)?;

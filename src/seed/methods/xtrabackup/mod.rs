@@ -16,7 +16,7 @@ mod restore;
 mod send;
 pub mod tools;
 
-use super::{Prepared, SeedMethod};
+use super::{Prepared, SeedMethod, swap_in};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, info};
@@ -61,7 +61,7 @@ impl Xtrabackup {
     }
 
     fn journals(&self) -> Journals {
-        Journals::new(&self.config.common.state_dir)
+        swap_in::journals(&self.config)
     }
 
     fn stream(&self, seed: i64) -> Result<Settings> {
@@ -170,16 +170,6 @@ impl Xtrabackup {
             })),
         })
     }
-
-    /// The facts and the place of the staged copy, as Prepare has recorded them.
-    fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
-        let facts = seed.datadir.clone().map(|f| *f);
-        let facts = facts.ok_or_else(|| {
-            Error::permanent("the record knows no data directory of this seed: call prepare again")
-        })?;
-        let staged = Staged::of(&facts, seed.id);
-        Ok((facts, staged))
-    }
 }
 
 impl SeedMethod for Xtrabackup {
@@ -226,7 +216,7 @@ impl SeedMethod for Xtrabackup {
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
         if side == Side::Target {
             ctx.report("Running cleanup");
-            self.tidy(ctx)?;
+            swap_in::tidy(&self.config, ctx)?;
         }
         Ok("Stage completed".into())
     }

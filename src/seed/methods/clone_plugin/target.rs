@@ -1,0 +1,378 @@
+//! Backup and Restore on the target: CLONE into the staging directory and the swap, or CLONE in place and the restart.
+
+use super::ClonePlugin;
+use super::checks::{Donor, install};
+use super::run::{End, Outcome};
+use super::settings::{self, Guard, Wanted};
+use crate::config::DatadirSwap;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{Endpoint, Server, clone, connect, control, info};
+use crate::process::Cancel;
+use crate::seed::context::Context;
+use crate::seed::coordinates::{self, Coordinates};
+use crate::seed::datadir::{self, Facts, Host, Room, Staged};
+use crate::seed::methods::swap_in::{self, KEPT, STATEMENT};
+use crate::seed::methods::target_server::TargetServer;
+use crate::seed::record::{Cloning, Load, Seed};
+use mysql::Conn;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// For questions while MySQL restarts.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often it is asked then.
+const PAUSE: Duration = Duration::from_millis(300);
+
+impl ClonePlugin {
+    /// The whole stage. When it returns Ok the copy is whole: in the staging directory, or MySQL restarts with it. After an error
+    /// the target's data are as they were, or the record says that they are not.
+    pub(super) fn copy(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup. Checking the source");
+        let seed = ctx.seed()?;
+        let peer = seed
+            .peer
+            .clone()
+            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let donor = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let (facts, staged) = swap_in::staged(&seed)?;
+        let (this, to) = (self.clone(), donor.clone());
+        let known = ctx.interruptible(move || this.check_donor(&to))?;
+        if let Some(bytes) = known.bytes {
+            ctx.progress().expect(bytes);
+        }
+        let place = self.place(&facts, &staged, &known)?;
+        let mut wanted = settings::wanted(&self.config.clone_plugin);
+        wanted.push((
+            "clone_valid_donor_list",
+            format!("{}:{}", donor.host, donor.port),
+        ));
+        match place {
+            Some(place) => self.beside(ctx, &facts, &staged, (&donor, &place), &wanted),
+            None => self.in_place(ctx, &seed, (&donor, &known), &wanted),
+        }
+    }
+
+    /// Where the copy goes; `None`: in place.
+    fn place(&self, facts: &Facts, staged: &Staged, donor: &Donor) -> Result<Option<PathBuf>> {
+        let setting = self.config.mysql.datadir_swap;
+        let why = match datadir::room(facts, donor.bytes, setting)? {
+            Room::TwoCopies => match datadir::clone_place(facts, staged) {
+                Ok(place) => return Ok(Some(place)),
+                Err(e) if setting == DatadirSwap::Always => return Err(e),
+                Err(e) => e.to_string(),
+            },
+            Room::Wipe => "two copies do not fit, or mysql.datadir-swap = \"never\"".to_string(),
+        };
+        log::warn!("CLONE in place, which deletes the old data first: {why}");
+        Ok(None)
+    }
+
+    fn beside(
+        &self,
+        ctx: &Context,
+        facts: &Facts,
+        staged: &Staged,
+        (donor, place): (&Endpoint, &Path),
+        wanted: &Wanted,
+    ) -> Result<String> {
+        ctx.update(|s| {
+            s.cloning = Some(Cloning {
+                in_place: false,
+                is_down: false,
+            });
+        })?;
+        let cloned = self
+            .set(ctx, wanted, None)
+            .and_then(|()| self.run(ctx, donor, Some(place)).end);
+        let settled = self.settle(ctx);
+        let taken = cloned.and_then(|_| {
+            settled?;
+            ctx.report("Running backup. Staging the copy");
+            datadir::take_clone(facts, staged)
+        });
+        if let Err(e) = taken {
+            if ctx.seed()?.put_back.is_empty() {
+                let facts = facts.clone();
+                datadir::in_background(move || datadir::discard_clone(&facts));
+            }
+            return Err(e);
+        }
+        ctx.cancel().check()?;
+        let bytes = crate::host::disk::usage(&staged.new_dir()).unwrap_or(0);
+        ctx.progress().bytes(bytes);
+        ctx.update(|s| s.dump_bytes = bytes)?;
+        Ok(format!(
+            "Backup completed: {bytes} bytes cloned from {}",
+            donor.name()
+        ))
+    }
+
+    fn in_place(
+        &self,
+        ctx: &Context,
+        seed: &Seed,
+        (donor, known): (&Endpoint, &Donor),
+        wanted: &Wanted,
+    ) -> Result<String> {
+        let guard = Guard {
+            channels: known.replicates,
+            events: self.config.mysql.disable_events_on_target,
+        };
+        let cloning = |is_down| {
+            Some(Cloning {
+                in_place: true,
+                is_down,
+            })
+        };
+        let outcome = match self.set(ctx, wanted, Some(guard)) {
+            Ok(()) => {
+                ctx.report(
+                    "Running backup. Two copies do not fit: CLONE deletes the old data first",
+                );
+                ctx.update(|s| (s.cloning, s.load) = (cloning(false), Load::Incomplete))?;
+                self.run(ctx, donor, None)
+            }
+            Err(end) => Outcome {
+                end: Err(end),
+                began: false,
+            },
+        };
+        if !outcome.began {
+            let was = seed.load;
+            ctx.update(|s| (s.cloning, s.load) = (None, was))?;
+        }
+        match outcome.end {
+            Ok(end) => {
+                let is_down = end == End::Down;
+                let noted = ctx.update(|s| s.cloning = cloning(is_down));
+                if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
+                    self.not_left_down(is_down, ctx);
+                    return Err(e);
+                }
+                Ok(format!(
+                    "Backup completed: cloned from {}. MySQL {} with the copy",
+                    donor.name(),
+                    if is_down {
+                        "is down and is to be started"
+                    } else {
+                        "restarts"
+                    }
+                ))
+            }
+            Err(e) => {
+                if let Err(e) = self.settle(ctx) {
+                    log::error!("settings of MySQL are not put back yet: {e}");
+                }
+                Err(match outcome.began {
+                    true => Error::permanent(format!(
+                        "{e}; CLONE had deleted the old data of this server before"
+                    )),
+                    false => e,
+                })
+            }
+        }
+    }
+
+    /// An abort came when CLONE was through and MySQL had shut down: it is started, with the guards on.
+    fn not_left_down(&self, is_down: bool, ctx: &Context) {
+        let Ok((facts, _)) = ctx.seed().and_then(|s| swap_in::staged(&s)) else {
+            return;
+        };
+        let host = Host::at_start(&self.config);
+        if is_down && let Err(e) = datadir::start_and_wait(&host, &facts, &Cancel::default()) {
+            log::error!("{e}");
+        }
+    }
+
+    /// Records what must be put back, then sets what a CLONE wants.
+    pub(super) fn set(&self, ctx: &Context, wanted: &Wanted, guard: Option<Guard>) -> Result<()> {
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
+        control::binlog_off(&mut conn)?;
+        let server = Server::ask(&mut conn)?;
+        let mut present = settings::to_put_back(&mut conn, wanted)?;
+        if let Some(guard) = guard {
+            present.extend(guard.to_put_back(&mut conn, server)?);
+        }
+        owe(ctx, present)?;
+        ctx.cancel().check()?;
+        settings::set(&mut conn, wanted)?;
+        if let Some(guard) = guard {
+            guard.up(&mut conn, server)?;
+            // CLONE cannot delete the old data otherwise (1290).
+            writable(&mut conn)?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what is owed, now.
+    pub(super) fn settle(&self, ctx: &Context) -> Result<()> {
+        let seed = ctx.seed()?;
+        self.give_back(&seed)?;
+        ctx.update(|s| s.put_back.clear())
+    }
+
+    /// Ends a CLONE that still runs, keeps a copy in place quiet, and puts the settings back. May be repeated.
+    pub(super) fn give_back(&self, seed: &Seed) -> Result<()> {
+        if seed.put_back.is_empty() {
+            return Ok(());
+        }
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), LOOK)?;
+        if let Some(id) = seed.put_back.get(clone::RUNNING) {
+            clone::end(&mut conn, id.parse().unwrap_or(0))?;
+        }
+        if seed.cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
+            self.quieten(&mut conn)?;
+        }
+        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    }
+
+    /// Forgets the source's channels and disables its events. The guards have kept them from starting.
+    fn quieten(&self, conn: &mut Conn) -> Result<usize> {
+        let server = Server::ask(conn)?;
+        control::binlog_off(conn)?;
+        writable(conn)?;
+        control::execute(conn, &format!("STOP {}", server.replica()))?;
+        control::execute(conn, &format!("RESET {} ALL", server.replica()))?;
+        match self.config.mysql.disable_events_on_target {
+            true => control::disable_events(conn, server),
+            false => Ok(0),
+        }
+    }
+
+    /// The whole stage. May be called again after an error. When it returns Ok MySQL runs on the copy and is as it must be for its
+    /// replication to be connected.
+    pub(super) fn finish(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running restore");
+        let seed = ctx.seed()?;
+        let (facts, staged) = swap_in::staged(&seed)?;
+        match seed.cloning {
+            Some(Cloning {
+                in_place: false, ..
+            }) => {
+                let host = Host::of_stage(&self.config, ctx);
+                let (proven, coordinates) =
+                    datadir::proof_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
+                ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
+                swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
+            }
+            Some(Cloning { is_down, .. }) => self.restarted(ctx, &facts, is_down),
+            None => Err(Error::permanent(
+                "no whole copy was made: call prepare again",
+            )),
+        }
+    }
+
+    fn restarted(&self, ctx: &Context, facts: &Facts, is_down: bool) -> Result<String> {
+        ctx.report("Running restore. Waiting for MySQL to start");
+        let (mut conn, coordinates) = self.wait(ctx, facts, is_down)?;
+        ctx.cancel().check()?;
+        ctx.report("Running restore. Setting GTID state");
+        ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
+        let mut kept = BTreeMap::new();
+        for name in KEPT {
+            if let Some(value) = info::global(&mut conn, name)? {
+                kept.insert(name.to_string(), value);
+            }
+        }
+        owe(ctx, kept)?; // unless it is known already
+        let events = self.quieten(&mut conn)?;
+        swap_in::set_gtid_state(&mut conn, facts.server, &coordinates)?;
+        ctx.cancel().check()?;
+        self.settle(ctx)?;
+        ctx.update(|s| s.load = Load::Whole)?;
+        Ok(format!(
+            "Stage completed. MySQL was cloned in place, {events} events disabled"
+        ))
+    }
+
+    /// Waits until MySQL runs on the copy, as long as `clone_plugin.restart-timeout`. One that nobody restarts is started as soon as
+    /// it has gone; that may take as long as `mysql.boot-timeout`.
+    fn wait(&self, ctx: &Context, facts: &Facts, mut is_down: bool) -> Result<(Conn, Coordinates)> {
+        let limit = self.config.clone_plugin.restart_timeout;
+        let begin = Instant::now();
+        loop {
+            let last = match self.look_after_restart() {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => "it has not finished the CLONE".to_string(),
+                Err(e) if e.kind() == Kind::Permanent => return Err(e),
+                Err(e) => e.to_string(),
+            };
+            if is_down && !datadir::stopped::is_in_use(facts)? {
+                let host = Host::of_stage(&self.config, ctx);
+                if let Some(e) = datadir::start_and_wait(&host, facts, ctx.cancel())? {
+                    return Err(self.refused(&e));
+                }
+                is_down = false;
+            }
+            if !limit.is_zero() && begin.elapsed() > limit {
+                return Err(Error::transient(format!(
+                    "MySQL was not restarted with the copy within {}s (clone_plugin.restart-timeout): {last}; see its error log, start \
+                     it and call restore again",
+                    limit.as_secs()
+                )));
+            }
+            if !ctx.cancel().sleep(PAUSE) {
+                return Err(Error::cancelled());
+            }
+        }
+    }
+
+    /// A session with a server that runs on the copy, and where that stands; `None`: not yet.
+    fn look_after_restart(&self) -> Result<Option<(Conn, Coordinates)>> {
+        let endpoint = Endpoint::local(&self.config.mysql);
+        let mut conn = match connect(&endpoint, LOOK) {
+            Err(e) if e.to_string().contains("ERROR 1045 ") => return Err(self.refused(&e)),
+            // Such as 1053, server shutdown in progress.
+            Err(e) => return Err(Error::transient(e.to_string())),
+            Ok(_) => connect(&endpoint, STATEMENT).map_err(|e| Error::transient(e.to_string()))?,
+        };
+        let mut asked = clone::status(&mut conn);
+        if matches!(&asked, Err(e) if e.to_string().contains("ERROR 1146 ")) {
+            // The plugin was installed here and not loaded by the my.cnf of this host; the source's list of plugins has come.
+            control::binlog_off(&mut conn)?;
+            writable(&mut conn)?;
+            install(&mut conn)?;
+            asked = clone::status(&mut conn);
+        }
+        let status = asked.map_err(|e| Error::transient(e.to_string()))?;
+        match status.state.as_str() {
+            "Completed" if status.recovered => {
+                let found = coordinates::clone::parse(&status.file, status.position, &status.gtid)?;
+                Ok(Some((conn, found)))
+            }
+            "Failed" => Err(Error::permanent(format!(
+                "MySQL has restarted and says that the CLONE failed: {}",
+                status.message
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    fn refused(&self, e: &Error) -> Error {
+        Error::permanent(format!(
+            "MySQL runs on the copy, but the accounts are the source's now and mysql.user = \"{}\" cannot log in any more ({e}); create \
+             this account on the source for this host",
+            self.config.mysql.user
+        ))
+    }
+}
+
+/// Adds to what must be put back. What is there already is the true value.
+fn owe(ctx: &Context, present: BTreeMap<String, String>) -> Result<()> {
+    ctx.update(|s| {
+        for (name, value) in present {
+            s.put_back.entry(name).or_insert(value);
+        }
+    })
+}
+
+/// `super_read_only` and `read_only` off; the record knows what they were.
+fn writable(conn: &mut Conn) -> Result<()> {
+    for name in KEPT.into_iter().rev() {
+        if info::is_on(conn, name)? {
+            control::execute(conn, &format!("SET GLOBAL {name} = OFF"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Seeds by CLONE between MySQL 9.7 servers, in place and by way of the staging directory, through HTTP and by the `seed` command,
+//! while a writer inserts on the source.
+
+use crate::support::agent::{Agent, Changes};
+use crate::support::mysqld::Mysqld;
+use crate::support::player::Player;
+use crate::support::writer::Writer;
+use std::time::Duration;
+
+/// The source has the plugin by its my.cnf; on the target it is installed by the agent.
+const PLUGIN: &str = "plugin_load_add=mysql_clone.so\n";
+
+/// How room is made on the target.
+fn swap(setting: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("clone_plugin", "enabled = true".into()),
+        ("clone_plugin", "clone-max-network-bandwidth = 500".into()),
+        ("mysql", format!("datadir-swap = {setting:?}")),
+    ]
+}
+
+/// What CLONE needs besides the usual account.
+fn grant(db: &Mysqld) {
+    db.unlogged("GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%'");
+}
+
+fn fill(source: &Mysqld, target: &Mysqld) {
+    for statement in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.items (id INT NOT NULL, t VARCHAR(300)) ENGINE=InnoDB",
+        "INSERT INTO shop.items VALUES (0, SHA2(0, 512))",
+        "CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB",
+        "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
+    ] {
+        source.sql(statement);
+    }
+    for doubling in 0..12 {
+        source.sql(&format!(
+            "INSERT INTO shop.items SELECT id + {n}, SHA2(id + {n}, 512) FROM shop.items",
+            n = 1 << doubling
+        ));
+    }
+    target.sql("CREATE DATABASE precious");
+    target.sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 'mine' AS v");
+    target.sql("SET PERSIST max_connections = 77");
+    target.sql("SET GLOBAL clone_ddl_timeout = 17");
+    target.sql("SET GLOBAL super_read_only = ON");
+}
+
+/// From now on it is restarted when it asks for that.
+fn supervise(db: &Mysqld) {
+    std::fs::write(db.dir.join("supervised"), "").expect("mark");
+    db.down();
+    db.up();
+}
+
+/// The target is a replica of its own: the source's data and accounts, its own settings and identity, no event at work.
+fn assert_replica(source: &Mysqld, target: &Mysqld) {
+    for thread in ["Replica_IO_Running", "Replica_SQL_Running"] {
+        assert_eq!(target.replica_status(thread), "Yes");
+    }
+    assert_eq!(target.sql("SHOW REPLICA STATUS").len(), 1, "one channel");
+    assert_eq!(
+        target.sql("SELECT STATUS FROM information_schema.EVENTS"),
+        ["REPLICA_SIDE_DISABLED"]
+    );
+    let settings = "SELECT CONCAT_WS(' ', @@super_read_only, @@read_only, @@event_scheduler, @@max_connections, \
+                    @@clone_max_network_bandwidth, @@clone_valid_donor_list IS NULL)";
+    assert_eq!(target.value(settings), "1 1 ON 77 0 1", "as before");
+    assert_eq!(
+        target.sql("SELECT VARIABLE_NAME FROM performance_schema.persisted_variables"),
+        ["max_connections"]
+    );
+    for own in ["@@server_uuid", "@@server_id"] {
+        let of = |db: &Mysqld| db.value(&format!("SELECT {own}"));
+        assert_ne!(of(target), of(source));
+    }
+    let executed = target.value("SELECT @@gtid_executed");
+    assert!(
+        !executed.contains(&target.value("SELECT @@server_uuid")),
+        "errant: {executed}"
+    );
+    let rows = "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(t))) FROM shop.items";
+    assert_eq!(target.value(rows), source.value(rows));
+    assert!(target.sql("SHOW DATABASES LIKE 'precious'").is_empty());
+    for dir in [target.datadir(), target.dir.clone()] {
+        let left: Vec<_> = std::fs::read_dir(dir)
+            .expect("directory")
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| n.contains("orchestrator"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+struct Case {
+    gtid: bool,
+    swap: &'static str,
+    supervised: bool,
+}
+
+fn by_http(case: &Case) {
+    let source_db = Mysqld::start("127.0.0.1", PLUGIN);
+    let target_db = Mysqld::start("127.0.0.2", PLUGIN);
+    grant(&source_db);
+    grant(&target_db);
+    if case.supervised {
+        supervise(&target_db);
+    }
+    fill(&source_db, &target_db);
+    let changes = Changes {
+        lines: swap(case.swap),
+        ..Changes::default()
+    };
+    let source = Agent::start_with(&source_db, &changes);
+    let target = Agent::start_with(&target_db, &changes);
+    let writer = Writer::start(&source_db);
+    let player = Player {
+        id: 1,
+        method: "ClonePlugin",
+        target: &target,
+        source: &source,
+        target_db: &target_db,
+        source_db: &source_db,
+    };
+    player.prepare();
+    assert_eq!(target_db.value("SELECT @@clone_ddl_timeout"), "17");
+    player.backup();
+    player.start_restore();
+    let state = player.must_complete(&target, "Restore");
+    println!("{}", state["Details"]);
+    player.connect(case.gtid);
+    player.cleanup();
+    std::thread::sleep(Duration::from_secs(2));
+    writer.stop_and_prove(&target_db);
+    assert_replica(&source_db, &target_db);
+}
+
+#[test]
+fn by_http_in_place_and_position() {
+    by_http(&Case {
+        gtid: false,
+        swap: "never",
+        supervised: false,
+    });
+}
+
+#[test]
+fn by_http_supervised_and_gtid() {
+    by_http(&Case {
+        gtid: true,
+        swap: "never",
+        supervised: true,
+    });
+}
+
+#[test]
+fn by_http_staged_and_gtid() {
+    by_http(&Case {
+        gtid: true,
+        swap: "always",
+        supervised: false,
+    });
+}
