@@ -6,6 +6,7 @@ mod abort;
 mod bad_source;
 mod bad_target;
 mod bad_tools;
+mod clone;
 mod disk_full;
 mod killed;
 mod moments;

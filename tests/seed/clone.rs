@@ -1,9 +1,12 @@
 //! Seeds by CLONE between MySQL 9.7 servers, in place and by way of the staging directory, through HTTP and by the `seed` command,
 //! while a writer inserts on the source.
 
+use super::by_command;
 use crate::support::agent::{Agent, Changes};
-use crate::support::mysqld::Mysqld;
+use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::player::Player;
+use crate::support::server::REPL_PASSWORD;
+use crate::support::wait_for;
 use crate::support::writer::Writer;
 use std::time::Duration;
 
@@ -162,4 +165,125 @@ fn by_http_staged_and_gtid() {
         swap: "always",
         supervised: false,
     });
+}
+
+/// Lets `source` replicate from `up`, from which nothing is missing on it.
+fn replicate(source: &Mysqld, up: &Mysqld) {
+    for db in [source, up] {
+        db.sql("RESET BINARY LOGS AND GTIDS");
+    }
+    source.sql(&format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='{REPL_PASSWORD}', \
+         GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1",
+        up.host, up.port
+    ));
+    source.sql("START REPLICA");
+}
+
+/// `upstream`: the source is a replica of another server, to which the writer writes.
+fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool) {
+    let up = upstream.then(|| Mysqld::start("127.0.0.4", ""));
+    let pair = by_command::Pair::<MysqldKind>::start_with(PLUGIN, &swap(setting));
+    let (source, target) = (&pair.source_db, &pair.target_db);
+    for db in [source, target] {
+        grant(db);
+        db.unlogged("GRANT PERSIST_RO_VARIABLES_ADMIN ON *.* TO 'agent'@'%'");
+    }
+    if supervised {
+        supervise(target);
+    }
+    let uuid = up.as_ref().map(|up| up.value("SELECT @@server_uuid"));
+    if let Some(up) = &up {
+        replicate(source, up);
+    }
+    let writer = Writer::start(up.as_ref().unwrap_or(source));
+    wait_for("rows arrive at the source", Duration::from_secs(30), || {
+        let there = source.sql("SHOW TABLES FROM running LIKE 'numbers'");
+        (!there.is_empty()).then_some(())
+    });
+    fill(source, target);
+    let out = pair.seed(&["--method", "ClonePlugin", "--replication", replication]);
+    assert_eq!(out.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("CLONE from 127.0.0.1"), "{text}");
+    std::thread::sleep(Duration::from_secs(2));
+    writer.stop_and_prove(target);
+    assert_replica(source, target);
+    assert_eq!(
+        target.replica_status("Source_Port"),
+        source.port.to_string()
+    );
+    if let Some(uuid) = uuid {
+        assert!(target.value("SELECT @@gtid_executed").contains(&uuid));
+    }
+}
+
+/// DESIGN 4.4: the copy of a replica would start the source's channel by itself.
+#[test]
+fn by_command_in_place_and_gtid_from_a_replica() {
+    by_command("gtid", "never", false, true);
+}
+
+#[test]
+fn by_command_supervised_and_position() {
+    by_command("position", "never", true, false);
+}
+
+#[test]
+fn by_command_staged_and_position_from_a_replica() {
+    by_command("position", "auto", false, true);
+}
+
+/// A source that takes connections by TLS only: it is checked by its own agent, and CLONE verifies it.
+#[test]
+fn a_source_that_requires_tls() {
+    let source_db = Mysqld::start("127.0.0.1", "require_secure_transport=ON\n");
+    let target_db = Mysqld::start("127.0.0.2", "");
+    grant(&source_db);
+    grant(&target_db);
+    fill(&source_db, &target_db);
+    target_db.sql("SET GLOBAL super_read_only = OFF"); // the plugin is installed by the agent
+    let mut lines = swap("auto");
+    let socket = ("mysql", format!("socket = {:?}", source_db.socket()));
+    let source = Agent::start_with(
+        &source_db,
+        &Changes {
+            lines: [lines.clone(), vec![socket]].concat(),
+            ..Changes::default()
+        },
+    );
+    let ca = source_db.datadir().join("ca.pem");
+    lines.push(("clone_plugin", format!("clone-ssl-ca = {ca:?}")));
+    let changes = Changes {
+        lines,
+        ..Changes::default()
+    };
+    let target = Agent::start_with(&target_db, &changes);
+    let writer = Writer::start(&source_db);
+    let player = Player {
+        id: 1,
+        method: "ClonePlugin",
+        target: &target,
+        source: &source,
+        target_db: &target_db,
+        source_db: &source_db,
+    };
+    player.prepare();
+    player.backup();
+    player.restore();
+    player.connect(false);
+    for statement in [
+        "STOP REPLICA",
+        "CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1",
+        "START REPLICA",
+    ] {
+        target_db.sql(statement);
+    }
+    player.cleanup();
+    std::thread::sleep(Duration::from_secs(2));
+    writer.stop_and_prove(&target_db);
+    assert!(
+        target.log().contains("takes connections by TLS only"),
+        "it was not asked without TLS"
+    );
 }

@@ -32,6 +32,16 @@ impl Pair {
 impl<K: Kind> Pair<K> {
     /// The same with servers of either family.
     pub fn of(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::of_both(source_cnf, target_cnf, &Changes::default(), changes)
+    }
+
+    /// The same with changes for the source's agent too.
+    pub fn of_both(
+        source_cnf: &str,
+        target_cnf: &str,
+        of_source: &Changes,
+        of_target: &Changes,
+    ) -> Self {
         let (source_db, target_db) = std::thread::scope(|scope| {
             let source = scope.spawn(|| Server::start("127.0.0.1", source_cnf));
             let target = Server::start("127.0.0.2", target_cnf);
@@ -62,8 +72,8 @@ impl<K: Kind> Pair<K> {
         ] {
             target_db.sql(statement);
         }
-        let source = Agent::start(&source_db);
-        let target = Agent::start_with(&target_db, changes);
+        let source = Agent::start_with(&source_db, of_source);
+        let target = Agent::start_with(&target_db, of_target);
         Self {
             source,
             target,
