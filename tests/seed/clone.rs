@@ -46,7 +46,6 @@ fn fill(source: &Mysqld, target: &Mysqld) {
     target.sql("CREATE DATABASE precious");
     target.sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 'mine' AS v");
     target.sql("SET PERSIST max_connections = 77");
-    target.sql("SET GLOBAL clone_ddl_timeout = 17");
     target.sql("SET GLOBAL super_read_only = ON");
 }
 
@@ -101,11 +100,13 @@ struct Case {
     gtid: bool,
     swap: &'static str,
     supervised: bool,
+    /// More lines for the target's my.cnf.
+    target: &'static str,
 }
 
 fn by_http(case: &Case) {
     let source_db = Mysqld::start("127.0.0.1", PLUGIN);
-    let target_db = Mysqld::start("127.0.0.2", PLUGIN);
+    let target_db = Mysqld::start("127.0.0.2", case.target);
     grant(&source_db);
     grant(&target_db);
     if case.supervised {
@@ -128,7 +129,12 @@ fn by_http(case: &Case) {
         source_db: &source_db,
     };
     player.prepare();
-    assert_eq!(target_db.value("SELECT @@clone_ddl_timeout"), "17");
+    assert_eq!(
+        target_db.value("SELECT @@super_read_only"),
+        "1",
+        "as before"
+    );
+    target_db.sql("SET GLOBAL clone_ddl_timeout = 17");
     player.backup();
     player.start_restore();
     let state = player.must_complete(&target, "Restore");
@@ -138,6 +144,10 @@ fn by_http(case: &Case) {
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(&target_db);
     assert_replica(&source_db, &target_db);
+    if case.swap == "never" {
+        let timeout = target_db.value("SELECT @@clone_ddl_timeout");
+        assert_eq!(timeout, "17", "as it was before the restart");
+    }
 }
 
 #[test]
@@ -146,6 +156,7 @@ fn by_http_in_place_and_position() {
         gtid: false,
         swap: "never",
         supervised: false,
+        target: "", // the agent installs the plugin, again after the CLONE
     });
 }
 
@@ -155,6 +166,7 @@ fn by_http_supervised_and_gtid() {
         gtid: true,
         swap: "never",
         supervised: true,
+        target: PLUGIN,
     });
 }
 
@@ -164,6 +176,7 @@ fn by_http_staged_and_gtid() {
         gtid: true,
         swap: "always",
         supervised: false,
+        target: PLUGIN,
     });
 }
 
@@ -242,7 +255,6 @@ fn a_source_that_requires_tls() {
     grant(&source_db);
     grant(&target_db);
     fill(&source_db, &target_db);
-    target_db.sql("SET GLOBAL super_read_only = OFF"); // the plugin is installed by the agent
     let mut lines = swap("auto");
     let socket = ("mysql", format!("socket = {:?}", source_db.socket()));
     let source = Agent::start_with(

@@ -51,6 +51,14 @@ fn plugin(conn: &mut Conn) -> Result<String> {
     Ok(status.unwrap_or_default())
 }
 
+/// True if the plugin works.
+///
+/// # Errors
+/// If the query fails.
+pub fn is_active(conn: &mut Conn) -> Result<bool> {
+    Ok(plugin(conn)? == "ACTIVE")
+}
+
 /// Installs the plugin where it is missing. A server whose data were replaced by CLONE may have lost it: which plugins are
 /// installed is among the data.
 ///
@@ -201,16 +209,14 @@ impl ClonePlugin {
         )))
     }
 
-    /// Prepare of a source. Changes nothing but that the plugin is installed.
+    /// Prepare of a source. Changes nothing.
     pub(super) fn check_source(&self) -> Result<()> {
         let mut conn = patient(&Endpoint::local(&self.config.mysql))?;
         let server = Server::ask(&mut conn)?;
-        source(&mut conn, server, "this server")?;
-        control::binlog_off(&mut conn)?;
-        install(&mut conn)
+        source(&mut conn, server, "this server")
     }
 
-    /// Prepare of a target. Changes nothing but that the plugin is installed.
+    /// Prepare of a target. Changes nothing.
     pub(super) fn check_target(&self) -> Result<Facts> {
         let mysql = &self.config.mysql;
         let mut conn = patient(&Endpoint::local(mysql))
@@ -247,10 +253,7 @@ impl ClonePlugin {
         packets(&mut conn, "this server")?;
         let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
         privileges(&mut conn, server, &needed.into(), "this server")?;
-        let facts = datadir::inspect(&self.config, Side::Target)?;
-        control::binlog_off(&mut conn)?;
-        install(&mut conn)?;
-        Ok(facts)
+        datadir::inspect(&self.config, Side::Target)
     }
 
     /// Backup of a target: the first moment at which the source is known. One that takes TLS only (3159) is asked by its own agent

@@ -53,6 +53,7 @@ impl ClonePlugin {
         Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
         datadir::discard_clone(&facts)?;
         ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
+        self.install(ctx)?;
         let wanted = settings::wanted(&self.config.clone_plugin);
         let tried = self.set(ctx, &wanted, None);
         self.settle(ctx)?;
@@ -77,6 +78,7 @@ impl SeedMethod for ClonePlugin {
                 ctx.report("Running prepare");
                 let this = self.clone();
                 ctx.interruptible(move || this.check_source())?;
+                self.install(ctx)?;
                 Ok("Prepare completed".into())
             }
         }

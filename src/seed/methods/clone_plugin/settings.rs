@@ -72,6 +72,20 @@ pub fn set(conn: &mut Conn, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
+/// For the record: the settings that keep statements out of the server.
+///
+/// # Errors
+/// If a query fails.
+pub fn read_only(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    for name in KEPT {
+        if let Some(value) = info::global(conn, name)? {
+            out.insert(name.to_string(), value);
+        }
+    }
+    Ok(out)
+}
+
 fn present(conn: &mut Conn, name: &str) -> Result<String> {
     info::global(conn, name)?.ok_or_else(|| {
         Error::permanent(format!(
@@ -112,12 +126,10 @@ impl Guard {
     /// # Errors
     /// If a query fails.
     pub fn to_put_back(self, conn: &mut Conn, server: Server) -> Result<BTreeMap<String, String>> {
-        let mut out = BTreeMap::new();
-        for name in KEPT.into_iter().chain(["event_scheduler"]) {
-            let value = info::global(conn, name)?;
-            if let Some(value) = value.filter(|v| !v.eq_ignore_ascii_case("DISABLED")) {
-                out.insert(name.to_string(), value);
-            }
+        let mut out = read_only(conn)?;
+        let scheduler = info::global(conn, "event_scheduler")?;
+        if let Some(value) = scheduler.filter(|v| !v.eq_ignore_ascii_case("DISABLED")) {
+            out.insert("event_scheduler".into(), value);
         }
         for (name, _) in self.names(conn, server)? {
             out.extend([control::persisted_to_put_back(conn, name)?]);

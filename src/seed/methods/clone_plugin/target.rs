@@ -1,7 +1,7 @@
 //! Backup and Restore on the target: CLONE into the staging directory and the swap, or CLONE in place and the restart.
 
 use super::ClonePlugin;
-use super::checks::{Donor, install};
+use super::checks::{self, Donor};
 use super::run::{End, Outcome};
 use super::settings::{self, Guard, Wanted};
 use crate::config::DatadirSwap;
@@ -205,6 +205,19 @@ impl ClonePlugin {
         Ok(())
     }
 
+    /// Installs the plugin where it is missing, also in a server that takes no statements (1290).
+    pub(super) fn install(&self, ctx: &Context) -> Result<()> {
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
+        if checks::is_active(&mut conn)? {
+            return Ok(());
+        }
+        control::binlog_off(&mut conn)?;
+        owe(ctx, settings::read_only(&mut conn)?)?;
+        let installed = writable(&mut conn).and_then(|()| checks::install(&mut conn));
+        self.settle(ctx)?;
+        installed
+    }
+
     /// Puts back what is owed, now.
     pub(super) fn settle(&self, ctx: &Context) -> Result<()> {
         let seed = ctx.seed()?;
@@ -269,13 +282,7 @@ impl ClonePlugin {
         ctx.cancel().check()?;
         ctx.report("Running restore. Setting GTID state");
         ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
-        let mut kept = BTreeMap::new();
-        for name in KEPT {
-            if let Some(value) = info::global(&mut conn, name)? {
-                kept.insert(name.to_string(), value);
-            }
-        }
-        owe(ctx, kept)?; // unless it is known already
+        owe(ctx, settings::read_only(&mut conn)?)?; // unless it is known already
         let events = self.quieten(&mut conn)?;
         swap_in::set_gtid_state(&mut conn, facts.server, &coordinates)?;
         ctx.cancel().check()?;
@@ -332,7 +339,7 @@ impl ClonePlugin {
             // The plugin was installed here and not loaded by the my.cnf of this host; the source's list of plugins has come.
             control::binlog_off(&mut conn)?;
             writable(&mut conn)?;
-            install(&mut conn)?;
+            checks::install(&mut conn)?;
             asked = clone::status(&mut conn);
         }
         let status = asked.map_err(|e| Error::transient(e.to_string()))?;
