@@ -18,6 +18,7 @@ fn changes(setting: &str) -> Changes {
             ("clone_plugin", "clone-autotune-concurrency = false".into()),
             ("clone_plugin", "clone-max-concurrency = 1".into()),
             ("clone_plugin", "clone-max-data-bandwidth = 20".into()),
+            ("clone_plugin", "clone-max-network-bandwidth = 300".into()),
             ("mysql", format!("datadir-swap = {setting:?}")),
         ],
         ..Changes::default()
@@ -67,6 +68,8 @@ fn in_the_middle(pair: &Pair<MysqldKind>) {
             .is_some_and(|d| d.contains("FILE COPY"));
         (enough && told).then_some(())
     });
+    let bandwidth = "SELECT CONCAT_WS(' ', @@clone_max_data_bandwidth, @@clone_max_network_bandwidth, @@clone_autotune_concurrency)";
+    assert_eq!(pair.target_db.value(bandwidth), "20 300 0", "D10");
 }
 
 /// What is left of the CLONE of seed 1, which did not come to its end, and a second seed.
@@ -101,10 +104,39 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
     let place = pair.target_db.dir.join(".orchestrator-agent-clone-data");
     assert!(!place.exists(), "the rest of the copy has gone");
     second.backup();
+    if setting != "never" {
+        aborted_restores(pair, &second);
+    }
     second.restore();
     second.cleanup();
     pair.assert_seeded();
     assert_eq!(settings(&pair.target_db), before, "as before");
+}
+
+/// Restore may be called again after an abort, also of the private server that ends the CLONE's own recovery.
+fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
+    for moments in [
+        &["Starting a private server"][..],
+        &[
+            "Preparing the copy",
+            "Swapping",
+            "Stopping MySQL",
+            "Moving the",
+        ],
+    ] {
+        seed.start_restore();
+        wait_for(moments[0], Duration::from_secs(60), || {
+            let (status, details) = pair.state(seed.id, "Restore");
+            assert_eq!(status, "Running", "{details}");
+            moments.iter().any(|m| details.contains(m)).then_some(())
+        });
+        let (status, _) = pair
+            .target
+            .call(&format!("/api/abort-seed-stage/{}/Restore", seed.id));
+        assert_eq!(status, 200);
+        pair.must_fail(seed.id, "Restore");
+    }
+    pair.assert_untouched();
 }
 
 fn aborted(setting: &str) {

@@ -5,7 +5,7 @@ use super::by_command;
 use crate::support::agent::{Agent, Changes};
 use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::player::Player;
-use crate::support::server::REPL_PASSWORD;
+use crate::support::server::{AGENT_PASSWORD, REPL_PASSWORD};
 use crate::support::wait_for;
 use crate::support::writer::Writer;
 use std::time::Duration;
@@ -144,6 +144,19 @@ fn by_http(case: &Case) {
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(&target_db);
     assert_replica(&source_db, &target_db);
+    let mut files = vec![
+        target.dir.join("stdout"),
+        target.dir.join("state/seeds.json"),
+    ];
+    if case.target.contains("general_log") {
+        files.push(target_db.datadir().join("general.log"));
+    }
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("CLONE") || text.contains("ClonePlugin"));
+        assert!(!text.contains(AGENT_PASSWORD), "D34: {}", file.display());
+    }
     if case.swap == "never" {
         let timeout = target_db.value("SELECT @@clone_ddl_timeout");
         assert_eq!(timeout, "17", "as it was before the restart");
@@ -166,7 +179,7 @@ fn by_http_supervised_and_gtid() {
         gtid: true,
         swap: "never",
         supervised: true,
-        target: PLUGIN,
+        target: "plugin_load_add=mysql_clone.so\ngeneral_log=ON\ngeneral_log_file=general.log\n",
     });
 }
 

@@ -15,13 +15,15 @@ mod target;
 
 use super::mysqldump::Mysqldump;
 use super::{Prepared, SeedMethod, swap_in};
-use crate::config::Config;
+use crate::config::{Config, DatadirSwap};
 use crate::error::Result;
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Staged};
 use crate::seed::record::Seed;
 use crate::seed::vocabulary::{Method, Side};
 use std::sync::Arc;
+
+pub use rules::fits;
 
 /// The method; cheap to clone.
 #[derive(Clone)]
@@ -50,7 +52,10 @@ impl ClonePlugin {
         })?;
         ctx.update(|s| s.put_back.clear())?;
         let journals = swap_in::journals(&self.config);
-        Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
+        let staged = Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
+        if self.config.mysql.datadir_swap == DatadirSwap::Always {
+            datadir::clone_place(&facts, &staged)?;
+        }
         datadir::discard_clone(&facts)?;
         ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
         self.install(ctx)?;

@@ -24,6 +24,14 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often it is asked then.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// Where the copy goes.
+enum Place {
+    /// Here, and from here into the staging directory.
+    Beside(PathBuf),
+    /// Into the running server, and why.
+    In(String),
+}
+
 impl ClonePlugin {
     /// The whole stage. When it returns Ok the copy is whole: in the staging directory, or MySQL restarts with it. After an error
     /// the target's data are as they were, or the record says that they are not.
@@ -41,31 +49,35 @@ impl ClonePlugin {
         if let Some(bytes) = known.bytes {
             ctx.progress().expect(bytes);
         }
-        let place = self.place(&facts, &staged, &known)?;
         let mut wanted = settings::wanted(&self.config.clone_plugin);
         wanted.push((
             "clone_valid_donor_list",
             format!("{}:{}", donor.host, donor.port),
         ));
-        match place {
-            Some(place) => self.beside(ctx, &facts, &staged, (&donor, &place), &wanted),
-            None => self.in_place(ctx, &seed, (&donor, &known), &wanted),
+        match self.place(&facts, &staged, &known)? {
+            Place::Beside(place) => self.beside(ctx, &facts, &staged, (&donor, &place), &wanted),
+            Place::In(why) => {
+                log::warn!(
+                    "seed {}: CLONE in place, which deletes the old data first: {why}",
+                    seed.id
+                );
+                self.in_place(ctx, &seed, (&donor, &known), &wanted)
+            }
         }
     }
 
-    /// Where the copy goes; `None`: in place.
-    fn place(&self, facts: &Facts, staged: &Staged, donor: &Donor) -> Result<Option<PathBuf>> {
+    fn place(&self, facts: &Facts, staged: &Staged, donor: &Donor) -> Result<Place> {
         let setting = self.config.mysql.datadir_swap;
         let why = match datadir::room(facts, donor.bytes, setting)? {
             Room::TwoCopies => match datadir::clone_place(facts, staged) {
-                Ok(place) => return Ok(Some(place)),
+                Ok(place) => return Ok(Place::Beside(place)),
                 Err(e) if setting == DatadirSwap::Always => return Err(e),
                 Err(e) => e.to_string(),
             },
-            Room::Wipe => "two copies do not fit, or mysql.datadir-swap = \"never\"".to_string(),
+            Room::Wipe if setting == DatadirSwap::Never => "mysql.datadir-swap = \"never\"".into(),
+            Room::Wipe => "two copies do not fit on the file system of the data directory".into(),
         };
-        log::warn!("CLONE in place, which deletes the old data first: {why}");
-        Ok(None)
+        Ok(Place::In(why))
     }
 
     fn beside(
