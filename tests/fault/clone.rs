@@ -98,11 +98,13 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
             pair.assert_untouched();
         }
     }
+    let place = pair.target_db.dir.join(".orchestrator-agent-clone-data");
+    wait_for("the rest of the copy goes", Duration::from_secs(30), || {
+        (!place.exists()).then_some(())
+    });
     pair.source_db.sql("DROP TABLE shop.large");
     let second = clone(pair, 2);
     second.prepare();
-    let place = pair.target_db.dir.join(".orchestrator-agent-clone-data");
-    assert!(!place.exists(), "the rest of the copy has gone");
     second.backup();
     if setting != "never" {
         aborted_restores(pair, &second);
