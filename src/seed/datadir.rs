@@ -9,7 +9,7 @@
 //! | | [`room`] | two copies, the wipe, or a refusal (`mysql.datadir-swap`) |
 //! | | [`Staged::make`] | an empty staging directory; [`wipe`] first where two copies do not fit |
 //! | Backup | [`Staged::new_dir`] | what is received goes here; [`Staged::disk_used`] while it does |
-//! | | [`clone_place`], [`take_clone`] | the same for a copy that MySQL writes by CLONE |
+//! | | [`Helper`] | a private server that makes the copy by CLONE |
 //! | Restore | [`Facts::accepts`] | where the source's facts are known |
 //! | | [`proof_start`] | a private server on the copy; gives the [`Proven`] that [`swap`] wants |
 //! | | [`swap`] | stop, swap, start; back again after any failure |
@@ -25,8 +25,8 @@
 //! - [`stopped`]: MySQL is *proven* to be gone, and its lock is held meanwhile.
 //! - [`origin`]: what comes from where, in one table with reasons.
 
-mod cloned;
 mod facts;
+mod helper;
 mod inspect;
 pub mod journal;
 pub mod origin;
@@ -41,8 +41,8 @@ mod sweep;
 mod tidy;
 mod undo;
 
-pub use cloned::{clone_place, discard_clone, take_clone};
 pub use facts::{Facts, Outside, Variables};
+pub use helper::Helper;
 pub use inspect::{datadir_of_settings, examine, inspect, last_seen, staging_root, staging_roots};
 pub use journal::{Journal, Journals, Phase};
 pub use proof::{Proven, proof_start, proof_start_of_clone};

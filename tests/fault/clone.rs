@@ -5,7 +5,7 @@ use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::AGENT_PASSWORD;
-use crate::support::wait_for;
+use crate::support::{processes_with, wait_for};
 use std::time::Duration;
 
 const PLUGIN: &str = "plugin_load_add=mysql_clone.so\n";
@@ -52,7 +52,7 @@ fn settings(db: &Mysqld) -> Vec<String> {
 }
 
 /// A CLONE of more than 2 GB that is in the middle of its files.
-fn in_the_middle(pair: &Pair<MysqldKind>) {
+fn in_the_middle(pair: &Pair<MysqldKind>, setting: &str) {
     pair.source_db
         .sql("CREATE TABLE shop.large (id INT PRIMARY KEY) AUTOEXTEND_SIZE = 2G");
     let seed = clone(pair, 1);
@@ -69,11 +69,19 @@ fn in_the_middle(pair: &Pair<MysqldKind>) {
         (enough && told).then_some(())
     });
     let bandwidth = "SELECT CONCAT_WS(' ', @@clone_max_data_bandwidth, @@clone_max_network_bandwidth, @@clone_autotune_concurrency)";
-    assert_eq!(pair.target_db.value(bandwidth), "20 300 0", "D10");
+    if setting == "never" {
+        assert_eq!(pair.target_db.value(bandwidth), "20 300 0", "D10");
+    }
 }
 
 /// What is left of the CLONE of seed 1, which did not come to its end, and a second seed.
 fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
+    let staging = pair.target_db.datadir().join(".orchestrator-agent");
+    wait_for("the private server ends", Duration::from_secs(10), || {
+        processes_with(&staging.display().to_string())
+            .is_empty()
+            .then_some(())
+    });
     pair.assert_nothing_left();
     assert_eq!(settings(&pair.target_db), before, "as before");
     let state = pair.target.json("/api/seed-stage-state/1/Backup");
@@ -98,10 +106,6 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
             pair.assert_untouched();
         }
     }
-    let place = pair.target_db.dir.join(".orchestrator-agent-clone-data");
-    wait_for("the rest of the copy goes", Duration::from_secs(30), || {
-        (!place.exists()).then_some(())
-    });
     pair.source_db.sql("DROP TABLE shop.large");
     let second = clone(pair, 2);
     second.prepare();
@@ -144,7 +148,7 @@ fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
 fn aborted(setting: &str) {
     let pair = pair(PLUGIN, setting);
     let before = settings(&pair.target_db);
-    in_the_middle(&pair);
+    in_the_middle(&pair, setting);
     let (status, body) = pair.target.call("/api/abort-seed-stage/1/Backup");
     assert_eq!((status, body.as_str()), (200, "killed"));
     afterwards(&pair, setting, &before);
@@ -156,15 +160,15 @@ fn aborted_in_place() {
 }
 
 #[test]
-fn aborted_beside() {
+fn aborted_staged() {
     aborted("auto");
 }
 
-/// kill -9 of the target's agent: its CLONE runs on in the server, until the next agent ends it.
+/// kill -9 of the target's agent: its CLONE runs on, until the next agent ends it.
 fn killed(setting: &str) {
     let mut pair = pair(PLUGIN, setting);
     let before = settings(&pair.target_db);
-    in_the_middle(&pair);
+    in_the_middle(&pair, setting);
     pair.target.kill();
     assert!(!pair.source_db.connections_of("agent").is_empty());
     pair.target.launch();
@@ -186,7 +190,7 @@ fn agent_killed_in_place() {
 }
 
 #[test]
-fn agent_killed_beside() {
+fn agent_killed_staged() {
     killed("auto");
 }
 

@@ -22,6 +22,9 @@ use std::time::Duration;
 /// For each statement to the private server: RESET REPLICA ALL deletes relay logs.
 const STATEMENT: Duration = Duration::from_secs(600);
 
+/// What is said of a copy on which no server starts.
+const NO_START: &str = "the copy does not start";
+
 /// A copy that has been seen to start, to let the agent in, and to stop in good order. Only this can be swapped in.
 #[derive(Debug)]
 pub struct Proven {
@@ -106,7 +109,7 @@ fn start(
     outside.at("proof start")?;
     let mut command = outside.program(facts);
     command
-        .args(arguments(facts, staged))
+        .args(arguments(facts, &staged.new_dir(), &work))
         .args(more)
         .current_dir(&work)
         .stdin(Stdio::null())
@@ -122,7 +125,7 @@ fn start(
         }
     };
     let exit = shut_down(server, outside.cancel())?;
-    exit.check().map_err(|e| with_log(&work, &e))?;
+    exit.check().map_err(|e| with_log(&work, NO_START, &e))?;
     tidy::remove_tree(&work)?;
     super::journal::sync_dir(&staged.new_dir())?;
     Ok(Proven {
@@ -131,10 +134,10 @@ fn start(
     })
 }
 
-fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
+/// Of a private server on `data`; its socket is `work/sock` beside that.
+pub(super) fn arguments(facts: &Facts, data: &Path, work: &Path) -> Vec<String> {
     let maria = facts.server.flavour == Flavour::MariaDb;
     let from = |a, b, c| !maria && facts.server.version >= Version(a, b, c);
-    let work = staged.work_dir();
     let mut all: Vec<String> = [
         "--no-defaults",
         "--socket=../work/sock", // relative to the data directory: the path of a socket is at most 107 bytes long
@@ -168,7 +171,7 @@ fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
     if facts.uid == 0 {
         all.push("--user=root".into()); // refused otherwise
     }
-    all.push(format!("--datadir={}", staged.new_dir().display()));
+    all.push(format!("--datadir={}", data.display()));
     all.push(format!("--tmpdir={}", work.join("tmp").display()));
     all.push(format!("--pid-file={}", work.join("pid").display()));
     all.push(format!("--log-error={}", work.join("error.log").display()));
@@ -200,7 +203,7 @@ fn use_it(
         }
         select! {
             recv(server.exited()) -> _ => {
-                return Err(with_log(work, &Error::permanent("the private server ended before it answered")));
+                return Err(with_log(work, NO_START, &Error::permanent("the private server ended before it answered")));
             }
             recv(outside.cancel().signal()) -> _ => return Err(Error::cancelled()),
             default(Duration::from_millis(100)) => {}
@@ -266,7 +269,7 @@ fn refused(account: &config::Mysql, e: &Error) -> Error {
 }
 
 /// SIGTERM, and as long as it takes: a server that writes its pages must not be killed. Cancelled, it is.
-fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
+pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
     let group = i32::try_from(server.group()).map_err(|e| Error::permanent(e.to_string()))?;
     signal_group(group, Signal::Term).map_err(|e| Error::io("the private server", &e))?;
     select! {
@@ -279,13 +282,13 @@ fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
 }
 
 /// With the last errors of its log.
-fn with_log(work: &Path, e: &Error) -> Error {
+pub(super) fn with_log(work: &Path, what: &str, e: &Error) -> Error {
     let log = std::fs::read(work.join("error.log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let errors: Vec<&str> = log.lines().filter(|l| l.contains("[ERROR]")).collect();
     let last = errors.len().saturating_sub(5);
     Error::permanent(format!(
-        "the copy does not start: {e}; its error log: {}",
+        "{what}: {e}; its error log: {}",
         match errors.is_empty() {
             true => log.lines().last().unwrap_or("empty").to_string(),
             false => errors[last..].join(" / "),

@@ -29,6 +29,8 @@ pub struct Donor {
     pub bytes: Option<u64>,
     /// It has replication channels, or could not be asked.
     pub replicates: bool,
+    /// Libraries of the target's plugins: whoever clones must have the source's, which are among these.
+    pub libraries: Vec<String>,
 }
 
 fn fail(e: &mysql::Error) -> Error {
@@ -172,6 +174,14 @@ fn plugins(conn: &mut Conn) -> Result<BTreeSet<String>> {
     Ok(names.into_iter().collect())
 }
 
+/// Libraries of the plugins that work on a server.
+fn libraries(conn: &mut Conn) -> Result<Vec<String>> {
+    conn.query(
+        "SELECT DISTINCT PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL",
+    )
+    .map_err(|e| fail(&e))
+}
+
 /// Bytes of the InnoDB files that will be copied.
 fn bytes(conn: &mut Conn) -> Result<u64> {
     let tables: Option<Option<u64>> = conn
@@ -276,6 +286,7 @@ impl ClonePlugin {
                 return Ok(Donor {
                     bytes: None,
                     replicates: true,
+                    libraries: libraries(&mut own)?,
                 });
             }
             Err(e) => return Err(e.context(&who)),
@@ -305,6 +316,7 @@ impl ClonePlugin {
         Ok(Donor {
             bytes: Some(bytes(&mut conn)?),
             replicates: replicates(&mut conn, server)?,
+            libraries: libraries(&mut own)?,
         })
     }
 

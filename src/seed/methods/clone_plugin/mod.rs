@@ -1,4 +1,5 @@
-//! The ClonePlugin method: the target's own server copies the source by CLONE (MySQL 8.0.17 and later).
+//! The ClonePlugin method: MySQL of the target copies the source by CLONE (8.0.17 and later). With room for two copies a private server
+//! does, into the staging directory; else the target's own, in place.
 //!
 //! | stage | source | target |
 //! |---|---|---|
@@ -16,10 +17,10 @@ mod target;
 
 use super::mysqldump::Mysqldump;
 use super::{Prepared, SeedMethod, swap_in};
-use crate::config::{Config, DatadirSwap};
+use crate::config::Config;
 use crate::error::Result;
 use crate::seed::context::Context;
-use crate::seed::datadir::{self, Staged};
+use crate::seed::datadir::Staged;
 use crate::seed::record::Seed;
 use crate::seed::vocabulary::{Method, Side};
 use std::sync::Arc;
@@ -53,11 +54,7 @@ impl ClonePlugin {
         })?;
         ctx.update(|s| s.put_back.clear())?;
         let journals = swap_in::journals(&self.config);
-        let staged = Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
-        if self.config.mysql.datadir_swap == DatadirSwap::Always {
-            datadir::clone_place(&facts, &staged)?;
-        }
-        datadir::discard_clone(&facts)?;
+        Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
         ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
         self.install(ctx)?;
         let wanted = settings::wanted(&self.config.clone_plugin);

@@ -69,13 +69,19 @@ pub fn statement(donor: &Endpoint, place: Option<&Path>, tls: bool) -> String {
 impl ClonePlugin {
     /// Runs the CLONE to its end, or ends it when the stage is cancelled: then nothing of it runs on either server any more, or
     /// the record says so. The settings are set.
-    pub(super) fn run(&self, ctx: &Context, donor: &Endpoint, place: Option<&Path>) -> Outcome {
+    /// `on`: the server that makes the copy; without a `place` that is the local one, which it replaces.
+    pub(super) fn run(
+        &self,
+        ctx: &Context,
+        on: &Endpoint,
+        donor: &Endpoint,
+        place: Option<&Path>,
+    ) -> Outcome {
         let before = |e: Error| Outcome {
             end: Err(e),
             began: false,
         };
-        let local = Endpoint::local(&self.config.mysql);
-        let mut conn = match connect(&local, NO_DEADLINE) {
+        let mut conn = match connect(on, NO_DEADLINE) {
             Ok(conn) => conn,
             Err(e) => return before(e),
         };
@@ -86,7 +92,9 @@ impl ClonePlugin {
             .any(|f| !f.is_empty());
         let text = statement(donor, place, tls);
         let noted = ctx.update(|s| {
-            s.put_back.insert(clone::RUNNING.into(), id.to_string());
+            if place.is_none() {
+                s.put_back.insert(clone::RUNNING.into(), id.to_string());
+            }
         });
         if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
             return before(e);
@@ -99,7 +107,7 @@ impl ClonePlugin {
             return before(Error::io("cannot start a thread", &e));
         }
         let mut watch = Watch {
-            local,
+            on: on.clone(),
             id,
             from: donor.name(),
             conn: None,
@@ -189,7 +197,7 @@ impl ClonePlugin {
 
 /// Looks at a CLONE from aside.
 struct Watch {
-    local: Endpoint,
+    on: Endpoint,
     id: u64,
     from: String,
     conn: Option<Conn>,
@@ -203,7 +211,7 @@ impl Watch {
     fn see(&mut self) {
         let conn = match self.conn.take() {
             Some(conn) => Ok(conn),
-            None => connect(&self.local, LOOK),
+            None => connect(&self.on, LOOK),
         };
         let asked = conn.and_then(|mut conn| {
             let found = clone::progress(&mut conn, self.id)?;
@@ -243,7 +251,7 @@ impl Watch {
     /// Ends it; its answer, `None` if there is none.
     fn end(&mut self, answer: &Receiver<Answer>) -> Option<Answer> {
         self.see(); // afterwards it may show less
-        let ended = connect(&self.local, LOOK).and_then(|mut conn| clone::end(&mut conn, self.id));
+        let ended = connect(&self.on, LOOK).and_then(|mut conn| clone::end(&mut conn, self.id));
         if let Err(e) = ended {
             log::warn!("{e}");
         }

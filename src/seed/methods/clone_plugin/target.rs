@@ -1,32 +1,23 @@
-//! Backup and Restore on the target: CLONE into the staging directory and the swap, or CLONE in place and the restart.
+//! Backup and Restore on the target: CLONE into the staging directory, by a private server, and the swap; or CLONE in place and the
+//! restart.
 
 use super::ClonePlugin;
 use super::checks::{self, Donor};
 use super::run::{End, Outcome};
 use super::settings::{self, Guard, Wanted};
-use crate::config::DatadirSwap;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Server, clone, connect, control, info};
 use crate::seed::context::Context;
-use crate::seed::datadir::{self, Facts, Host, Room, Staged};
+use crate::seed::datadir::{self, Facts, Helper, Host, Room, Staged};
 use crate::seed::methods::swap_in::{self, KEPT, STATEMENT};
 use crate::seed::methods::target_server::TargetServer;
 use crate::seed::record::{Cloning, Load, Seed};
 use mysql::Conn;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For questions and for the way back.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Where the copy goes.
-enum Place {
-    /// Here, and from here into the staging directory.
-    Beside(PathBuf),
-    /// Into the running server, and why.
-    In(String),
-}
 
 impl ClonePlugin {
     /// The whole stage. When it returns Ok the copy is whole: in the staging directory, or MySQL restarts with it. After an error
@@ -50,38 +41,25 @@ impl ClonePlugin {
             "clone_valid_donor_list",
             format!("{}:{}", donor.host, donor.port),
         ));
-        match self.place(&facts, &staged, &known)? {
-            Place::Beside(place) => self.beside(ctx, &facts, &staged, (&donor, &place), &wanted),
-            Place::In(why) => {
+        match datadir::room(&facts, known.bytes, self.config.mysql.datadir_swap)? {
+            Room::TwoCopies => self.staged(ctx, (&facts, &staged), (&donor, &known), &wanted),
+            Room::Wipe => {
                 log::warn!(
-                    "seed {}: CLONE in place, which deletes the old data first: {why}",
-                    seed.id
+                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
+                     data first",
+                    seed.id,
+                    facts.datadir.display()
                 );
                 self.in_place(ctx, &seed, (&donor, &known), &wanted)
             }
         }
     }
 
-    fn place(&self, facts: &Facts, staged: &Staged, donor: &Donor) -> Result<Place> {
-        let setting = self.config.mysql.datadir_swap;
-        let why = match datadir::room(facts, donor.bytes, setting)? {
-            Room::TwoCopies => match datadir::clone_place(facts, staged) {
-                Ok(place) => return Ok(Place::Beside(place)),
-                Err(e) if setting == DatadirSwap::Always => return Err(e),
-                Err(e) => e.to_string(),
-            },
-            Room::Wipe if setting == DatadirSwap::Never => "mysql.datadir-swap = \"never\"".into(),
-            Room::Wipe => "two copies do not fit on the file system of the data directory".into(),
-        };
-        Ok(Place::In(why))
-    }
-
-    fn beside(
+    fn staged(
         &self,
         ctx: &Context,
-        facts: &Facts,
-        staged: &Staged,
-        (donor, place): (&Endpoint, &Path),
+        (facts, staged): (&Facts, &Staged),
+        (donor, known): (&Endpoint, &Donor),
         wanted: &Wanted,
     ) -> Result<String> {
         ctx.update(|s| {
@@ -90,22 +68,20 @@ impl ClonePlugin {
                 is_down: false,
             });
         })?;
-        let cloned = self
-            .set(ctx, wanted, None)
-            .and_then(|()| self.run(ctx, donor, Some(place)).end);
-        let settled = self.settle(ctx);
-        let taken = cloned.and_then(|_| {
-            settled?;
-            ctx.report("Running backup. Staging the copy");
-            datadir::take_clone(facts, staged)
+        let host = Host::of_stage(&self.config, ctx);
+        let copied = Helper::start(facts, staged, &known.libraries, &host).and_then(|helper| {
+            let on = helper.endpoint();
+            let set = connect(on, STATEMENT).and_then(|mut conn| settings::set(&mut conn, wanted));
+            let new = staged.new_dir();
+            let copied = set.and_then(|()| self.run(ctx, on, donor, Some(&new)).end);
+            let stopped = helper.stop(ctx.cancel());
+            copied.and(stopped)
         });
-        if let Err(e) = taken {
-            if ctx.seed()?.put_back.is_empty() {
-                discard(facts, staged); // nobody writes to it any more
-            }
+        if let Err(e) = copied.and_then(|()| ctx.cancel().check()) {
+            let staged = staged.clone();
+            datadir::in_background(move || datadir::discard_new(&staged));
             return Err(e);
         }
-        ctx.cancel().check()?;
         let bytes = crate::host::disk::usage(&staged.new_dir()).unwrap_or(0);
         ctx.progress().bytes(bytes);
         ctx.update(|s| s.dump_bytes = bytes)?;
@@ -138,7 +114,7 @@ impl ClonePlugin {
                     "Running backup. Two copies do not fit: CLONE deletes the old data first",
                 );
                 ctx.update(|s| (s.cloning, s.load) = (cloning(false), Load::Incomplete))?;
-                self.run(ctx, donor, None)
+                self.run(ctx, &Endpoint::local(&self.config.mysql), donor, None)
             }
             Err(end) => Outcome {
                 end: Err(end),
@@ -229,15 +205,6 @@ impl ClonePlugin {
         let mut conn = connect(&Endpoint::local(&self.config.mysql), LOOK)?;
         if let Some(id) = seed.put_back.get(clone::RUNNING) {
             clone::end(&mut conn, id.parse().unwrap_or(0))?;
-            if let (
-                Some(Cloning {
-                    in_place: false, ..
-                }),
-                Ok((facts, staged)),
-            ) = (seed.cloning, swap_in::staged(seed))
-            {
-                discard(&facts, &staged);
-            }
         }
         if seed.cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
             if checks::is_active(&mut conn)? && clone::status(&mut conn)?.state == "In Progress" {
@@ -283,15 +250,6 @@ impl ClonePlugin {
             )),
         }
     }
-}
-
-/// Deletes a copy that is of no use, in the background; a new Prepare waits for that.
-fn discard(facts: &Facts, staged: &Staged) {
-    let (facts, staged) = (facts.clone(), staged.clone());
-    datadir::in_background(move || {
-        datadir::discard_clone(&facts)?;
-        datadir::discard_new(&staged)
-    });
 }
 
 /// Adds to what must be put back. What is there already is the true value.
