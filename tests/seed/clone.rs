@@ -228,7 +228,14 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
         (!there.is_empty()).then_some(())
     });
     fill(source, target);
-    let out = pair.seed(&["--method", "ClonePlugin", "--replication", replication]);
+    let dry = pair.seed(&["--dry-run"]);
+    let text = String::from_utf8_lossy(&dry.stdout);
+    assert!(
+        text.contains("Preflight: method ClonePlugin: usable"),
+        "{text}"
+    );
+    // By itself it is chosen before Mysqldump.
+    let out = pair.seed(&["--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("CLONE from 127.0.0.1"), "{text}");

@@ -121,7 +121,39 @@ fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
         )));
     }
     packets(conn, who)?;
+    tablespaces(conn, who)?;
     only_innodb(conn, who)
+}
+
+/// What a copy could not be read with, or would write outside the target's data directory.
+fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
+    let encrypted: Option<String> = conn
+        .query_first(
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
+        )
+        .map_err(|e| fail(&e))?;
+    if let Some(name) = encrypted {
+        return Err(Error::permanent(format!(
+            "the tablespace {name} on {who} is encrypted, and the keys of one host are not those of another: decrypt it \
+             (ENCRYPTION = 'N'), or use the method Mysqldump"
+        )));
+    }
+    let datadir = info::global(conn, "datadir")?.unwrap_or_default();
+    let files: Vec<String> = conn
+        .query("SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' AND ENGINE = 'InnoDB'")
+        .map_err(|e| fail(&e))?;
+    match files.iter().find(|f| is_elsewhere(f, &datadir)) {
+        None => Ok(()),
+        Some(file) => Err(Error::permanent(format!(
+            "the tablespace {file} on {who} is outside its data directory, and CLONE would write it to the same place here: move it back \
+             (ALTER TABLE without DATA DIRECTORY), or use the method Mysqldump"
+        ))),
+    }
+}
+
+/// As information_schema.FILES names files: relative to the data directory or with a full path.
+fn is_elsewhere(file: &str, datadir: &str) -> bool {
+    file.starts_with("../") || (file.starts_with('/') && !Path::new(file).starts_with(datadir))
 }
 
 fn replicates(conn: &mut Conn, server: Server) -> Result<bool> {
@@ -355,5 +387,20 @@ impl ClonePlugin {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_tablespaces_are_elsewhere() {
+        for inside in ["./shop/t.ibd", "ibdata1", "/var/lib/mysql/shop/t.ibd"] {
+            assert!(!is_elsewhere(inside, "/var/lib/mysql/"), "{inside}");
+        }
+        for outside in ["../t.ibd", "/fast/shop/t.ibd", "/var/lib/mysql-2/t.ibd"] {
+            assert!(is_elsewhere(outside, "/var/lib/mysql/"), "{outside}");
+        }
     }
 }
