@@ -3,6 +3,7 @@
 
 pub mod mysqldump;
 mod operators;
+pub mod preflight;
 pub mod target_server;
 pub mod xtrabackup;
 
