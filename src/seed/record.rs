@@ -81,6 +81,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// Global sql_mode that the source had.
+    #[serde(default)]
+    pub source_sql_mode: String,
     /// A physical seed's data directory, so that Restore works while MySQL is down.
     #[serde(default)]
     pub datadir: Option<Box<Facts>>,
@@ -106,6 +109,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
+            source_sql_mode: String::new(),
             datadir: None,
             load: Load::Untouched,
             put_back: BTreeMap::new(),

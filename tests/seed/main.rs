@@ -14,6 +14,7 @@ mod content;
 mod content_mysql;
 mod differences;
 mod json;
+mod mydumper;
 mod mysql56;
 mod secrets;
 mod situations;

@@ -1,6 +1,7 @@
 //! The five seed methods: what each does per stage and side, and nothing else. A method is plain, sequential code; the engine
 //! owns repetition, abort, the record and panics.
 
+pub mod mydumper;
 pub mod mysqldump;
 mod operators;
 pub mod preflight;
@@ -98,6 +99,9 @@ pub fn enabled(config: &Arc<Config>) -> Enabled {
     if config.xtrabackup.enabled {
         methods.push(Arc::new(xtrabackup::Xtrabackup::new(Arc::clone(config))));
     }
+    if config.mydumper.enabled {
+        methods.push(Arc::new(mydumper::Mydumper::new(Arc::clone(config))));
+    }
     let not_built = [
         (Method::LVM, config.lvm.enabled, "lvm"),
         (
@@ -105,7 +109,6 @@ pub fn enabled(config: &Arc<Config>) -> Enabled {
             config.clone_plugin.enabled,
             "clone_plugin",
         ),
-        (Method::Mydumper, config.mydumper.enabled, "mydumper"),
     ];
     for (method, wanted, section) in not_built {
         if wanted {

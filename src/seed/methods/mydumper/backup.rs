@@ -1,0 +1,158 @@
+//! Backup: mydumper writes the source into a directory; its coordinates are read at once.
+
+use super::Mydumper;
+use super::options::{self, Tool};
+use super::tool::size;
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
+use crate::seed::context::Context;
+use crate::seed::coordinates::{Coordinates, mydumper};
+use crate::seed::methods::preflight;
+use crate::seed::methods::target_server::QUESTIONS;
+use mysql::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A metadata file has a few lines for each table.
+const METADATA_LIMIT: u64 = 256 << 20;
+
+impl Mydumper {
+    /// The whole stage. When it returns Ok the dump is synced and its coordinates are recorded; else there is none.
+    pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup");
+        let result = self.pull(ctx);
+        if result.is_err()
+            && let Err(e) = self.remove_dump()
+        {
+            log::error!("the useless rest of a dump stays: {e}");
+        }
+        result
+    }
+
+    fn pull(&self, ctx: &Context) -> Result<String> {
+        let peer = ctx
+            .seed()?
+            .peer
+            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let (config, from) = (Arc::clone(&self.config), source.clone());
+        let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
+        let version = self.version(Tool::Mydumper)?;
+        options::check_server(version, facts.server)?;
+        let kept = self.options(Tool::Mydumper, version)?;
+        ctx.progress().expect(facts.bytes);
+
+        // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
+        let first = match options::reads_metadata(version) {
+            true => "",
+            false => "SET SESSION sql_mode = ''",
+        };
+        let credentials = self.credentials(&source, facts.server.flavour, first)?;
+        let directory = self.directory();
+        self.remove_dump()?;
+        let arguments = options::dump_arguments(
+            version,
+            facts.server,
+            credentials.path(),
+            &source,
+            &directory,
+            &kept,
+        );
+        ctx.report(&format!("Running backup of {}", source.name()));
+        let progress = Arc::clone(ctx.progress());
+        let heard = Arc::clone(ctx.progress());
+        self.run(
+            ctx,
+            Tool::Mydumper,
+            &arguments,
+            &source,
+            move |_| heard.touch(),
+            || progress.bytes(size(&directory).0),
+        )
+        .map_err(|e| match e.is_cancelled() {
+            true => e,
+            false => e.context(format!("dump of {}", source.name())),
+        })?;
+        sync(ctx, &directory)?;
+
+        let found = read_metadata(&directory)?;
+        let before = facts.schemas;
+        let of_source = ctx.interruptible(move || look_again(&source, found, before))?;
+        let (c, schemas) = of_source;
+        c.validate()?;
+        let (bytes, files) = size(&directory);
+        let text = format!(
+            "Dumped {bytes} bytes in {files} files. Coordinates {}:{}",
+            c.log_file, c.log_pos
+        );
+        ctx.update(|seed| {
+            seed.coordinates = Some(c);
+            seed.dump_bytes = bytes;
+            seed.source_schemas = schemas;
+            seed.source_sql_mode = facts.sql_mode;
+        })?;
+        Ok(text)
+    }
+}
+
+/// The coordinates with the GTID set that MariaDB itself has for file and position: versions of mydumper put other variables
+/// there. And the schemas, as one that was made meanwhile is in the dump as well.
+fn look_again(
+    source: &Endpoint,
+    mut found: Coordinates,
+    before: Vec<String>,
+) -> Result<(Coordinates, Vec<String>)> {
+    let mut conn = connect(source, QUESTIONS)?;
+    if crate::mysql::Server::ask(&mut conn)?.flavour == Flavour::MariaDb {
+        let question = format!(
+            "SELECT BINLOG_GTID_POS({}, {})",
+            quote_text(&found.log_file),
+            found.log_pos
+        );
+        let set: Option<Option<String>> = conn
+            .query_first(question)
+            .map_err(|e| failure(&source.name(), "", &e))?;
+        // NULL: that binary log is gone already, and replication will say so.
+        if let Some(set) = set.flatten() {
+            found.gtid_slave_pos = Some(set);
+        }
+    }
+    let schemas: BTreeSet<String> = before
+        .into_iter()
+        .chain(info::schema_names(&mut conn)?)
+        .collect();
+    Ok((found, schemas.into_iter().collect()))
+}
+
+/// Coordinates of the dump in `directory`.
+pub(super) fn read_metadata(directory: &Path) -> Result<Coordinates> {
+    let path = directory.join("metadata");
+    let fail = |e: &std::io::Error| Error::io(path.display(), e);
+    let length = std::fs::metadata(&path).map_err(|e| fail(&e))?.len();
+    if length > METADATA_LIMIT {
+        return Err(Error::permanent(format!(
+            "{} has {length} bytes: that is no metadata file of mydumper",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::read(&path).map_err(|e| fail(&e))?;
+    mydumper::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(path.display()))
+}
+
+/// All files are on the disk when this returns.
+fn sync(ctx: &Context, directory: &Path) -> Result<()> {
+    let fail = |path: &Path, e: &std::io::Error| Error::io(path.display(), e);
+    for entry in std::fs::read_dir(directory).map_err(|e| fail(directory, &e))? {
+        ctx.cancel().check()?;
+        let path = entry.map_err(|e| fail(directory, &e))?.path();
+        let synced = File::open(&path).and_then(|f| f.sync_all());
+        synced.map_err(|e| fail(&path, &e))?;
+    }
+    for directory in [Some(directory), directory.parent()].into_iter().flatten() {
+        let synced = File::open(directory).and_then(|d| d.sync_all());
+        synced.map_err(|e| fail(directory, &e))?;
+    }
+    Ok(())
+}
