@@ -81,7 +81,7 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
-    /// Global sql_mode that the source had.
+    /// The sql_mode of the source's routines, triggers and events, where the dump does not say it.
     #[serde(default)]
     pub source_sql_mode: String,
     /// A physical seed's data directory, so that Restore works while MySQL is down.

@@ -22,8 +22,6 @@ pub struct SourceFacts {
     pub schemas: Vec<String>,
     /// Bytes of all its tables, as information_schema estimates them.
     pub bytes: u64,
-    /// Its global sql_mode.
-    pub sql_mode: String,
 }
 
 /// The local server's family, or `None` while it cannot be asked.
@@ -186,7 +184,6 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<SourceFacts> {
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
-        sql_mode: info::global(&mut conn, "sql_mode")?.unwrap_or_default(),
     })
 }
 

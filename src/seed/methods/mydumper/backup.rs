@@ -1,7 +1,7 @@
 //! Backup: mydumper writes the source into a directory; its coordinates are read at once.
 
 use super::Mydumper;
-use super::options::{self, Tool};
+use super::options::{self, Tool, ToolVersion};
 use super::tool::size;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
@@ -42,6 +42,8 @@ impl Mydumper {
         let version = self.version(Tool::Mydumper)?;
         options::check_server(version, facts.server)?;
         let kept = self.options(Tool::Mydumper, version)?;
+        let from = source.clone();
+        let sql_mode = ctx.interruptible(move || check_content(version, &from))?;
         ctx.progress().expect(facts.bytes);
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
@@ -91,9 +93,57 @@ impl Mydumper {
             seed.coordinates = Some(c);
             seed.dump_bytes = bytes;
             seed.source_schemas = schemas;
-            seed.source_sql_mode = facts.sql_mode;
+            seed.source_sql_mode = sql_mode;
         })?;
         Ok(text)
+    }
+}
+
+/// That mydumper of this version can dump all that the source has. Returns the sql_mode under which all routines, triggers and
+/// events were made, if a dump of this version does not say it: what is made under another one may mean something else, or
+/// be refused in the middle of the load.
+fn check_content(version: ToolVersion, source: &Endpoint) -> Result<String> {
+    let mut conn = connect(source, QUESTIONS)?;
+    let flavour = crate::mysql::Server::ask(&mut conn)?.flavour;
+    let versioned: Option<String> = conn
+        .query_first(
+            "SELECT MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' \
+             HAVING COUNT(*) > 0",
+        )
+        .map_err(|e| failure(&source.name(), "", &e))?;
+    if let Some(table) = versioned {
+        return Err(Error::permanent(format!(
+            "source {} has tables WITH SYSTEM VERSIONING, such as {table}, and mydumper leaves their old rows out: use another \
+             seed method",
+            source.name()
+        )));
+    }
+    if options::reads_metadata(version) {
+        return Ok(String::new());
+    }
+    // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.
+    let events = match flavour {
+        Flavour::MariaDb => "SELECT db, name, sql_mode FROM mysql.event",
+        Flavour::MySql => {
+            "SELECT EVENT_SCHEMA, EVENT_NAME, SQL_MODE FROM information_schema.EVENTS"
+        }
+    };
+    let question = format!(
+        "SELECT m, MIN(CONCAT(s, '.', n)) FROM (SELECT ROUTINE_SCHEMA s, ROUTINE_NAME n, SQL_MODE m FROM information_schema.ROUTINES \
+         UNION ALL SELECT TRIGGER_SCHEMA, TRIGGER_NAME, SQL_MODE FROM information_schema.TRIGGERS UNION ALL {events}) o \
+         WHERE s NOT IN ('sys', 'mysql') GROUP BY m ORDER BY 2"
+    );
+    let modes: Vec<(String, String)> = conn
+        .query(question)
+        .map_err(|e| failure(&source.name(), "", &e))?;
+    match modes.as_slice() {
+        [] => Ok(String::new()),
+        [(mode, _)] => Ok(mode.clone()),
+        [(_, one), (_, other), ..] => Err(Error::permanent(format!(
+            "routines, triggers and events of source {} were made under different values of sql_mode, for example {one} and \
+             {other}, and mydumper {version} does not write them: use another seed method, or mydumper 0.14 or later",
+            source.name()
+        ))),
     }
 }
 

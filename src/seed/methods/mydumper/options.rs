@@ -32,6 +32,9 @@ const KNOWS_MYSQL_8_4: ToolVersion = v(0, 16, 3);
 /// From here the metadata file is of sections, and myloader reads it; it loads routines before the views that use them, and
 /// sets sql_mode by it.
 const READS_METADATA: ToolVersion = v(0, 14, 0);
+/// Up to there these forget the columns' names in a statement of one long row, in a table with generated columns (seen on
+/// 0.10.1).
+const FORGETS_COLUMNS: [ToolVersion; 2] = [v(0, 10, 0), READS_METADATA];
 /// In between, the metadata file has no coordinates without --source-data (mydumper issue 2076).
 const NO_COORDINATES: [ToolVersion; 2] = [v(0, 20, 1), ToolVersion([0, 20, 2, 5])];
 /// The first that can tell what it does in JSON.
@@ -405,6 +408,9 @@ pub fn dump_arguments(
     outputdir.push(directory);
     argv.extend(["--no-backup-locks".into(), outputdir, threads()]);
     argv.push(format!("--regex={}", regex(source)).into());
+    if (FORGETS_COLUMNS[0]..FORGETS_COLUMNS[1]).contains(&version) {
+        argv.push("--complete-insert".into());
+    }
     if (NO_COORDINATES[0]..NO_COORDINATES[1]).contains(&version) {
         argv.push("--source-data=0".into());
     }

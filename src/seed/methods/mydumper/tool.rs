@@ -124,8 +124,16 @@ impl Mydumper {
         if let Some(failure) = &said.failure {
             return Err(Error::permanent(format!("{}: {failure}", tool.name())));
         }
-        result?.check()
+        let mut exit = result?;
+        exit.stderr = last_words(&exit.stderr);
+        exit.check()
     }
+}
+
+/// Of a tool that dies without a word of the cause.
+fn last_words(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(3)..].join("\n")
 }
 
 /// Sessions through a unix socket have no port to be found by: those that were there before are not the tool's.
