@@ -40,6 +40,15 @@ pub enum Load {
     Whole,
 }
 
+/// Session variables that count when an object with a body is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeUnder {
+    /// Of routines, triggers and events.
+    pub sql_mode: String,
+    /// Of events; empty if there are none.
+    pub time_zone: String,
+}
+
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
@@ -81,9 +90,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
-    /// The sql_mode of the source's routines, triggers and events, where the dump does not say it.
+    /// What the source's objects were made under, where the dump does not say it.
     #[serde(default)]
-    pub source_sql_mode: String,
+    pub made_under: MadeUnder,
     /// A physical seed's data directory, so that Restore works while MySQL is down.
     #[serde(default)]
     pub datadir: Option<Box<Facts>>,
@@ -109,7 +118,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
-            source_sql_mode: String::new(),
+            made_under: MadeUnder::default(),
             datadir: None,
             load: Load::Untouched,
             put_back: BTreeMap::new(),

@@ -242,8 +242,8 @@ fn assert_same(wanted: &[String], found: &[String]) {
 
 #[test]
 fn everything_arrives_unchanged_by_mydumper() {
-    let mode = "sql_mode=STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION";
-    let pair = Pair::mydumper(mode, "", &Changes::default());
+    let cnf = "sql_mode=STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION\ndefault_time_zone=+00:00\n";
+    let pair = Pair::mydumper(cnf, "", &Changes::default());
     // What this version gets wrong is refused, by itself or by the agent, while the target is as it was.
     fill(&pair.source_db, &["we``ird", "pro``c"]);
     let text = pair.backup_fails(1);

@@ -9,6 +9,7 @@ use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::preflight;
 use crate::seed::methods::target_server::QUESTIONS;
+use crate::seed::record::MadeUnder;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -43,7 +44,7 @@ impl Mydumper {
         options::check_server(version, facts.server)?;
         let kept = self.options(Tool::Mydumper, version)?;
         let from = source.clone();
-        let sql_mode = ctx.interruptible(move || check_content(version, &from))?;
+        let made_under = ctx.interruptible(move || check_content(version, &from))?;
         ctx.progress().expect(facts.bytes);
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
@@ -93,16 +94,16 @@ impl Mydumper {
             seed.coordinates = Some(c);
             seed.dump_bytes = bytes;
             seed.source_schemas = schemas;
-            seed.source_sql_mode = sql_mode;
+            seed.made_under = made_under;
         })?;
         Ok(text)
     }
 }
 
-/// That mydumper of this version can dump all that the source has. Returns the sql_mode under which all routines, triggers and
-/// events were made, if a dump of this version does not say it: what is made under another one may mean something else, or
-/// be refused in the middle of the load.
-fn check_content(version: ToolVersion, source: &Endpoint) -> Result<String> {
+/// That mydumper of this version can dump all that the source has. Returns what its objects were made under, if a dump of
+/// this version does not say it: what is made under something else may mean something else, or be refused in the middle of
+/// the load.
+fn check_content(version: ToolVersion, source: &Endpoint) -> Result<MadeUnder> {
     let mut conn = connect(source, QUESTIONS)?;
     let flavour = crate::mysql::Server::ask(&mut conn)?.flavour;
     let versioned: Option<String> = conn
@@ -119,32 +120,42 @@ fn check_content(version: ToolVersion, source: &Endpoint) -> Result<String> {
         )));
     }
     if options::reads_metadata(version) {
-        return Ok(String::new());
+        return Ok(MadeUnder::default());
     }
     // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.
     let events = match flavour {
-        Flavour::MariaDb => "SELECT db, name, sql_mode FROM mysql.event",
+        Flavour::MariaDb => "SELECT db s, name n, sql_mode m, time_zone z FROM mysql.event",
         Flavour::MySql => {
-            "SELECT EVENT_SCHEMA, EVENT_NAME, SQL_MODE FROM information_schema.EVENTS"
+            "SELECT EVENT_SCHEMA s, EVENT_NAME n, SQL_MODE m, TIME_ZONE z FROM information_schema.EVENTS"
         }
     };
-    let question = format!(
-        "SELECT m, MIN(CONCAT(s, '.', n)) FROM (SELECT ROUTINE_SCHEMA s, ROUTINE_NAME n, SQL_MODE m FROM information_schema.ROUTINES \
-         UNION ALL SELECT TRIGGER_SCHEMA, TRIGGER_NAME, SQL_MODE FROM information_schema.TRIGGERS UNION ALL {events}) o \
-         WHERE s NOT IN ('sys', 'mysql') GROUP BY m ORDER BY 2"
+    let objects = format!(
+        "SELECT ROUTINE_SCHEMA s, ROUTINE_NAME n, SQL_MODE m FROM information_schema.ROUTINES UNION ALL \
+         SELECT TRIGGER_SCHEMA, TRIGGER_NAME, SQL_MODE FROM information_schema.TRIGGERS UNION ALL \
+         SELECT s, n, m FROM ({events}) e"
     );
-    let modes: Vec<(String, String)> = conn
-        .query(question)
-        .map_err(|e| failure(&source.name(), "", &e))?;
-    match modes.as_slice() {
-        [] => Ok(String::new()),
-        [(mode, _)] => Ok(mode.clone()),
-        [(_, one), (_, other), ..] => Err(Error::permanent(format!(
-            "routines, triggers and events of source {} were made under different values of sql_mode, for example {one} and \
-             {other}, and mydumper {version} does not write them: use another seed method, or mydumper 0.14 or later",
-            source.name()
-        ))),
-    }
+    let mut one = |name: &str, what: &str, value: &str, of: &str| -> Result<String> {
+        let question = format!(
+            "SELECT CONVERT({value} USING utf8), MIN(CONVERT(CONCAT(s, '.', n) USING utf8)) FROM ({of}) o \
+             WHERE s NOT IN ('sys', 'mysql') GROUP BY 1 ORDER BY 2"
+        );
+        let values: Vec<(String, String)> = conn
+            .query(question)
+            .map_err(|e| failure(&source.name(), "", &e))?;
+        match values.as_slice() {
+            [] => Ok(String::new()),
+            [(value, _)] => Ok(value.clone()),
+            [(_, first), (_, other), ..] => Err(Error::permanent(format!(
+                "{what} of source {} were made under different values of {name}, for example {first} and {other}, and mydumper \
+                 {version} does not write them: use another seed method, or mydumper 0.14 or later",
+                source.name()
+            ))),
+        }
+    };
+    Ok(MadeUnder {
+        sql_mode: one("sql_mode", "routines, triggers and events", "m", &objects)?,
+        time_zone: one("time_zone", "events", "z", events)?,
+    })
 }
 
 /// The coordinates with the GTID set that MariaDB itself has for file and position: versions of mydumper put other variables

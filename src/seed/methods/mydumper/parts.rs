@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct Part {
     /// What it reads.
     pub directory: PathBuf,
-    /// True: rows, with zeros in AUTO_INCREMENT columns and dates as they are. False: objects with a body, under their
-    /// sql_mode, which such a dump does not say.
+    /// True: rows, with zeros in AUTO_INCREMENT columns and dates as they are. False: objects with a body, under the
+    /// session variables that such a dump does not say.
     pub rows: bool,
 }
 

@@ -6,18 +6,18 @@ use super::parts::{Part, split};
 use super::tool::size;
 use super::{Mydumper, log};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, Version};
+use crate::mysql::{Endpoint, Flavour, Server, Version, quote_text};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::methods::target_server::TargetServer;
-use crate::seed::record;
+use crate::seed::record::{self, MadeUnder};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// What counts while rows are loaded. Zeros in AUTO_INCREMENT columns and in dates stay what they are; the global sql_mode is
 /// never touched (D11).
-const FOR_ROWS: &str = "NO_AUTO_VALUE_ON_ZERO";
+const FOR_ROWS: &str = "sql_mode = 'NO_AUTO_VALUE_ON_ZERO'";
 /// Modes that MySQL 8.0 does not have any more.
 const GONE: [&str; 11] = [
     "DB2",
@@ -68,7 +68,7 @@ impl Mydumper {
             parts,
             version,
             options: kept,
-            sql_mode: sql_mode(&seed.source_sql_mode, target.server),
+            objects: session(&seed.made_under, target.server),
             bytes,
         };
         let result = self.fill(ctx, &mut target, &load, &coordinates);
@@ -116,12 +116,12 @@ impl Mydumper {
 
     fn load_part(&self, ctx: &Context, server: Server, load: &Load, part: &Part) -> Result<()> {
         let local = Endpoint::local(&self.config.mysql);
-        let mode = match part.rows {
+        let more = match part.rows {
             true => FOR_ROWS,
-            false => &load.sql_mode,
+            false => &load.objects,
         };
         // Every version of myloader writes no binary log by itself; here it does not depend on that.
-        let first = format!("SET SESSION sql_log_bin = 0, sql_mode = '{mode}'");
+        let first = format!("SET SESSION sql_log_bin = 0, {more}");
         let credentials = self.credentials(&local, server.flavour, &first)?;
         let arguments = options::load_arguments(
             load.version,
@@ -154,8 +154,8 @@ struct Load {
     parts: Vec<Part>,
     version: ToolVersion,
     options: Vec<String>,
-    /// Under which objects with a body are made.
-    sql_mode: String,
+    /// What is set before objects with a body are made.
+    objects: String,
     /// Of the whole dump.
     bytes: u64,
 }
@@ -176,15 +176,22 @@ fn sizes(directory: &Path) -> BTreeMap<String, u64> {
     out
 }
 
-/// The source's sql_mode as far as the target has it.
-fn sql_mode(of_source: &str, target: Server) -> String {
+/// The assignments that make such a session, sql_mode as far as the target has it.
+fn session(of_source: &MadeUnder, target: Server) -> String {
     let gone = target.flavour == Flavour::MySql && target.version >= Version(8, 0, 0);
     let word = |m: &&str| m.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let modes = of_source.split(',').filter(word);
-    modes
+    let modes: Vec<&str> = of_source
+        .sql_mode
+        .split(',')
+        .filter(word)
         .filter(|m| !(gone && GONE.contains(m)))
-        .collect::<Vec<_>>()
-        .join(",")
+        .collect();
+    let mut out = format!("sql_mode = '{}'", modes.join(","));
+    let zone = &of_source.time_zone;
+    if !zone.is_empty() {
+        out.push_str(&format!(", time_zone = {}", quote_text(zone)));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -192,13 +199,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_that_the_target_lacks_are_left_out() {
+    fn objects_are_made_under_what_the_target_has() {
+        let of = |sql_mode: &str, time_zone: &str, target: &str| {
+            let made = MadeUnder {
+                sql_mode: sql_mode.into(),
+                time_zone: time_zone.into(),
+            };
+            session(&made, Server::parse(target, "").unwrap())
+        };
         let old = "STRICT_TRANS_TABLES,NO_AUTO_CREATE_USER,ANSI_QUOTES";
-        let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
-        assert_eq!(sql_mode(old, maria), old);
-        let new = Server::parse("8.0.36", "").unwrap();
-        assert_eq!(sql_mode(old, new), "STRICT_TRANS_TABLES,ANSI_QUOTES");
-        assert_eq!(sql_mode("A'; DROP,B", maria), "B");
-        assert_eq!(sql_mode("", maria), "");
+        assert_eq!(
+            of(old, "", "10.11.19-MariaDB"),
+            format!("sql_mode = '{old}'")
+        );
+        assert_eq!(
+            of(old, "Europe/Berlin", "8.0.36"),
+            "sql_mode = 'STRICT_TRANS_TABLES,ANSI_QUOTES', time_zone = 'Europe/Berlin'"
+        );
+        assert_eq!(of("A'; DROP,B", "", "5.7.44"), "sql_mode = 'B'");
+        assert_eq!(of("", "", "5.7.44"), "sql_mode = ''");
     }
 }
