@@ -9,6 +9,7 @@ mod bad_tools;
 mod disk_full;
 mod killed;
 mod moments;
+mod mydumper;
 mod physical;
 mod repeat;
 mod stopped;

@@ -52,13 +52,16 @@ impl Mydumper {
         parts::remove(&self.directory())
     }
 
-    /// The operator's options for a tool of this version; those that were dropped are in the log.
-    fn options(&self, tool: Tool, version: ToolVersion) -> Result<Vec<String>> {
-        let given = match tool {
+    fn given(&self, tool: Tool) -> &[String] {
+        match tool {
             Tool::Mydumper => &self.config.mydumper.mydumper_additional_opts,
             Tool::Myloader => &self.config.mydumper.myloader_additional_opts,
-        };
-        let (kept, dropped) = options::operators(tool, given);
+        }
+    }
+
+    /// The operator's options for a tool of this version; those that were dropped are in the log.
+    fn options(&self, tool: Tool, version: ToolVersion) -> Result<Vec<String>> {
+        let (kept, dropped) = options::operators(tool, self.given(tool));
         options::check(tool, version, &kept)?;
         for option in dropped {
             ::log::error!(
@@ -72,7 +75,8 @@ impl Mydumper {
     /// Both tools are here and take the operator's options.
     fn check_tools(&self) -> Result<()> {
         for tool in [Tool::Mydumper, Tool::Myloader] {
-            self.options(tool, self.version(tool)?)?;
+            let (kept, _) = options::operators(tool, self.given(tool));
+            options::check(tool, self.version(tool)?, &kept)?;
         }
         Ok(())
     }

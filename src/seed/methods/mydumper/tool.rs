@@ -14,9 +14,10 @@ use crossbeam_channel::{bounded, select};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often progress is looked for.
@@ -72,20 +73,32 @@ impl Mydumper {
         cmd.args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(Stdio::piped());
         let known = known_sessions(server)?;
         let said = Arc::new(Mutex::new(Log::default()));
         let stop = Cancel::default();
         let (heard, failed) = (Arc::clone(&said), stop.clone());
-        let hear = move |text: &str| {
+        let hear = Arc::new(Mutex::new(move |text: &str| {
             line(text);
-            let mut log = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut log = lock(&heard);
             log.take(tool.name(), text);
             if log.failures == 1 {
                 failed.cancel("it has failed"); // the others go on for hours otherwise (P6)
             }
-        };
-        let running = Running::start_heard(&mut cmd, tool.name(), hear)?;
+        }));
+        let told = Arc::clone(&hear);
+        let hear_stderr = move |text: &str| lock(&told)(text);
+        let mut running = Running::start_heard(&mut cmd, tool.name(), hear_stderr)?;
+        // What it does not like in its arguments it says there.
+        let (last, stdout_ends) = bounded::<()>(0);
+        if let Some(out) = running.take_stdout() {
+            std::thread::spawn(move || {
+                for text in BufReader::new(out).lines().map_while(std::io::Result::ok) {
+                    lock(&hear)(&text);
+                }
+                drop(last);
+            });
+        }
         ctx.adopt(&running)?;
         let ports: RefCell<Vec<u16>> = RefCell::default();
         let before_kill = |group: u32| {
@@ -114,13 +127,15 @@ impl Mydumper {
             drop(over);
             result
         });
+        // A process that has left the group may hold it open.
+        let _ = stdout_ends.recv_timeout(Duration::from_millis(500));
         if !matches!(&result, Ok(exit) if exit.status.success())
             && let Err(e) = end_sessions(server, &ports.take(), &known)
         {
             log::warn!("cannot end left-over connections on {}: {e}", server.name());
         }
         ctx.cancel().check()?;
-        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = lock(&said);
         if let Some(failure) = &said.failure {
             return Err(Error::permanent(format!("{}: {failure}", tool.name())));
         }
@@ -128,6 +143,10 @@ impl Mydumper {
         exit.stderr = last_words(&exit.stderr);
         exit.check()
     }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of a tool that dies without a word of the cause.
