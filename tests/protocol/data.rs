@@ -291,7 +291,6 @@ fn methods_that_are_not_built_are_left_out() {
         .with("lvm", "available-local-snapshot-hosts-command = 'true'")
         .with("lvm", "available-snapshot-hosts-command = 'true'")
         .with("lvm", "snapshot-volumes-filter = 'snap'")
-        .with("mydumper", "enabled = true")
         .with("clone_plugin", "enabled = true");
     let agent = agent.start();
     let data = agent.json("/api/get-agent-data");
@@ -302,11 +301,7 @@ fn methods_that_are_not_built_are_left_out() {
         .collect();
     assert_eq!(usable, ["Mysqldump"]);
     let log = agent.log();
-    for (method, section) in [
-        ("LVM", "lvm"),
-        ("Mydumper", "mydumper"),
-        ("ClonePlugin", "clone_plugin"),
-    ] {
+    for (method, section) in [("LVM", "lvm"), ("ClonePlugin", "clone_plugin")] {
         let why = data["UnavailableSeedMethods"][method]
             .as_str()
             .unwrap_or_else(|| panic!("{method}: {data}"));

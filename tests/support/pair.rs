@@ -31,11 +31,19 @@ impl Pair {
 
     /// The same, with seeds by Mydumper.
     pub fn mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::by_mydumper(source_cnf, target_cnf, changes)
+    }
+}
+
+impl<K: Kind> Pair<K> {
+    /// The same, with seeds by Mydumper.
+    pub fn by_mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
         let enabled = ("mydumper", "enabled = true".to_string());
         let mut of_target = changes.clone();
         of_target.lines.push(enabled.clone());
         let of_source = Changes {
             lines: vec![enabled],
+            path_first: changes.path_first.clone(),
             ..Changes::default()
         };
         Self {
@@ -43,9 +51,7 @@ impl Pair {
             ..Self::with(source_cnf, target_cnf, &of_source, &of_target)
         }
     }
-}
 
-impl<K: Kind> Pair<K> {
     /// The same with servers of either family.
     pub fn of(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
         Self::with(source_cnf, target_cnf, &Changes::default(), changes)
