@@ -12,7 +12,8 @@ use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::record::MadeUnder;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,6 +56,9 @@ impl Mydumper {
         let credentials = self.credentials(&source, facts.server.flavour, first)?;
         let directory = self.directory();
         self.remove_dump()?;
+        // For nobody else, whatever modes the tool gives; every version takes a directory that is empty.
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(|e| Error::io(directory.display(), &e))?;
         let arguments = options::dump_arguments(
             version,
             facts.server,
