@@ -292,7 +292,29 @@ pub fn incomplete(tool: Tool, options: &[String]) -> Option<&'static str> {
 
 /// The operator's options for a tool, and those that were dropped.
 pub fn operators(tool: Tool, options: &[String]) -> (Vec<String>, Vec<&'static str>) {
-    operators::operators(options, &tool.reserved())
+    let single: Vec<String> = options.iter().flat_map(|o| unbundled(tool, o)).collect();
+    operators::operators(&single, &tool.reserved())
+}
+
+/// `-RkE` is `-R -k -E`; the last of a bundle may have a value, in whatever way.
+fn unbundled(tool: Tool, item: &str) -> Vec<String> {
+    // Those without a value.
+    let flags = match tool {
+        Tool::Mydumper => "eNmdGERWkKDCa",
+        Tool::Myloader => "Ca",
+    };
+    let item = item.trim();
+    let mut letters = item.strip_prefix('-').unwrap_or_default().chars();
+    let first = letters.next().filter(|c| flags.contains(*c));
+    let more = letters.as_str();
+    match first {
+        Some(flag) if more.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            let mut out = vec![format!("-{flag}")];
+            out.extend(unbundled(tool, &format!("-{more}")));
+            out
+        }
+        _ => vec![item.to_string()],
+    }
 }
 
 /// That this version knows the operator's options, as far as it is known which versions do.

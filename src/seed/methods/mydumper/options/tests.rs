@@ -256,6 +256,25 @@ fn reserved_options_are_dropped() {
 }
 
 #[test]
+fn bundles_of_short_options_are_taken_apart() {
+    let (kept, dropped) = operators(
+        Tool::Mydumper,
+        &list(&["-RGdE", "-Kt8", "-EF64", "--events"]),
+    );
+    assert_eq!(
+        kept,
+        ["-R", "-G", "-E", "-K", "-t8", "-E", "-F64", "--events"]
+    );
+    assert_eq!(dropped, ["-d"]);
+    let (kept, _) = operators(Tool::Mydumper, &list(&["-Rk"]));
+    assert_eq!(incomplete(Tool::Mydumper, &kept), Some("-k"));
+    assert_eq!(
+        operators(Tool::Myloader, &list(&["-q 5", "-t8", "-"])).0,
+        ["-q", "5", "-t8", "-"]
+    );
+}
+
+#[test]
 fn what_makes_no_whole_copy_is_refused() {
     for (tool, items, found) in [
         (
