@@ -5,7 +5,8 @@ use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::pair::Pair;
 use crate::support::player::Player;
-use crate::support::{free_port, wait_for};
+use crate::support::{free_port, processes_with, wait_for};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Whatever comes from the tool, it has begun its work and is then stopped, so that it hears no SIGTERM.
@@ -219,4 +220,56 @@ fn what_cannot_be_is_named() {
     let text = pair.must_fail(3, "Backup");
     assert!(text.contains("Access denied"), "{text}");
     pair.assert_untouched();
+}
+
+/// The agent is killed in the middle of either tool and started again (P5).
+#[test]
+fn the_agent_is_killed() {
+    let mut pair = Pair::mydumper("", "", &Changes::default());
+    let restart = |pair: &mut Pair, id: i64, stage: &str| {
+        pair.target.kill();
+        pair.target.launch();
+        pair.target.wait_ready();
+        let (status, text) = pair.state(id, stage);
+        assert!(status == "Error" && text.contains("interrupted"), "{text}");
+        assert_eq!(pair.tools(), Vec::<String>::new());
+        pair.assert_nothing_left();
+        text
+    };
+    let hold = pair.held_dump(1);
+    let text = restart(&mut pair, 1, "Backup");
+    assert!(!text.contains("partial"), "{text}");
+    pair.assert_untouched();
+    drop(hold);
+    let hold = pair.held_load(2);
+    let text = restart(&mut pair, 2, "Restore");
+    assert!(text.contains("partial"), "{text}");
+    wait_for("settings are put back", Duration::from_secs(20), || {
+        (pair.target_db.value("SELECT @@event_scheduler") == "ON").then_some(())
+    });
+    drop(hold);
+    pair.must_seed(3);
+}
+
+/// A tool that dies by itself leaves sessions that wait for a lock.
+#[test]
+fn the_tool_is_killed() {
+    let pair = Pair::mydumper("", "", &Changes::default());
+    let hold = pair.held_load(1);
+    let needle = format!(
+        "--defaults-file={}",
+        pair.target.dir.join("state").display()
+    );
+    for (pid, _) in processes_with(&needle) {
+        let kill = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(kill.expect("kill").success());
+    }
+    let text = pair.must_fail(1, "Restore");
+    assert!(
+        text.contains("killed by signal 9") && text.contains("partial"),
+        "{text}"
+    );
+    pair.assert_nothing_left();
+    drop(hold);
+    pair.must_seed(2);
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, info};
 use mysql::Conn;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// For questions to a server with thousands of tables.
@@ -88,7 +89,11 @@ fn writes_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
 /// # Errors
 /// Names the setting and its value.
 pub fn writable(dir: &Path, setting: &str) -> Result<()> {
-    let probe = dir.join(format!(".orchestrator-agent-probe-{}", std::process::id()));
+    // Several threads may ask at once.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    let me = std::process::id();
+    let probe = dir.join(format!(".orchestrator-agent-probe-{me}-{n}"));
     let made = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

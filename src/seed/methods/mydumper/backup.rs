@@ -1,8 +1,9 @@
 //! Backup: mydumper writes the source into a directory; its coordinates are read at once.
 
 use super::Mydumper;
-use super::options::{self, Tool, ToolVersion};
+use super::options::{self, Tool};
 use super::tool::size;
+use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::seed::context::Context;
@@ -42,14 +43,14 @@ impl Mydumper {
         let (config, from) = (Arc::clone(&self.config), source.clone());
         let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
         let version = self.version(Tool::Mydumper)?;
-        options::check_server(version, facts.server)?;
+        version::check_server(version, facts.server)?;
         let kept = self.options(Tool::Mydumper, version)?;
         let from = source.clone();
         let made_under = ctx.interruptible(move || check_content(version, &from))?;
         ctx.progress().expect(facts.bytes);
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
-        let first = match options::reads_metadata(version) {
+        let first = match version::reads_metadata(version) {
             true => "",
             false => "SET SESSION sql_mode = ''",
         };
@@ -123,7 +124,7 @@ fn check_content(version: ToolVersion, source: &Endpoint) -> Result<MadeUnder> {
             source.name()
         )));
     }
-    if options::reads_metadata(version) {
+    if version::reads_metadata(version) {
         return Ok(MadeUnder::default());
     }
     // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.

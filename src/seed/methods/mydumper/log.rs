@@ -21,8 +21,12 @@ impl Log {
         let (bad, text) = match serde_json::from_str::<Value>(line.trim()) {
             Ok(Value::Object(event)) => {
                 let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-                let failed = word("status") == "failed"
-                    || event.get("fatal") == Some(&Value::Bool(true))
+                let flag = |key: &str| event.get(key) == Some(&Value::Bool(true));
+                let errors = event.get("errors").and_then(Value::as_u64).unwrap_or(0);
+                // What it tries again is told once more if that fails too.
+                let failed = (word("status") == "failed" && !flag("retryable"))
+                    || (word("event").ends_with("_completed") && errors > 0)
+                    || flag("fatal")
                     || ["critical", "error"]
                         .iter()
                         .any(|l| word("level").eq_ignore_ascii_case(l));
@@ -141,6 +145,10 @@ mod tests {
                 "Duplicate entry",
             ),
             (
+                r#"{"event":"restore_completed","status":"finished","errors":2,"exit_code":0}"#,
+                "restore_completed",
+            ),
+            (
                 r#"{"schema_version":1,"event":"process_error","status":"progress","fatal":true}"#,
                 "process_error",
             ),
@@ -161,6 +169,8 @@ mod tests {
             "** Message: 09:13:53.080: Thread 2 restoring `shop`.`CRITICAL` part 0",
             "** (mydumper:7): WARNING **: Using trx_consistency_only, binlog coordinates will not be accurate",
             r#"{"schema_version":1,"event":"restore_file","status":"finished","fatal":false,"level":"message"}"#,
+            r#"{"event":"restore_sql","status":"failed","retryable":true,"message":"Lock wait timeout exceeded"}"#,
+            r#"{"event":"dump_completed","status":"finished","errors":0,"exit_code":0}"#,
             "",
         ]);
         assert_eq!((log.failure, log.failures), (None, 0));

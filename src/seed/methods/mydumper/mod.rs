@@ -7,6 +7,7 @@ pub mod options;
 mod parts;
 mod restore;
 mod tool;
+pub mod version;
 
 use super::target_server::TargetServer;
 use super::{Prepared, SeedMethod, preflight};
@@ -16,9 +17,10 @@ use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::record::Seed;
 use crate::seed::vocabulary::{Method, Side};
-use options::{Tool, ToolVersion};
+use options::Tool;
 use std::path::PathBuf;
 use std::sync::Arc;
+use version::ToolVersion;
 
 /// The method with the configuration it works by.
 #[derive(Clone)]

@@ -1,9 +1,10 @@
 //! Restore: myloader loads the dump into the running server.
 
 use super::backup::read_metadata;
-use super::options::{self, Tool, ToolVersion};
+use super::options::{self, Tool};
 use super::parts::{Part, split};
 use super::tool::size;
+use super::version::{self, ToolVersion};
 use super::{Mydumper, log};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, quote_text};
@@ -55,7 +56,7 @@ impl Mydumper {
         let kept = self.options(Tool::Myloader, version)?;
         let mut target = TargetServer::open(&self.config.mysql)?;
         target.check_role()?;
-        let parts = match options::reads_metadata(version) {
+        let parts = match version::reads_metadata(version) {
             true => vec![Part {
                 directory,
                 rows: true,

@@ -2,9 +2,10 @@
 
 use super::Mydumper;
 use super::log::Log;
-use super::options::{Tool, ToolVersion};
+use super::options::Tool;
+use super::version::ToolVersion;
 use crate::error::{Error, Result};
-use crate::host::proc::group_tcp_ports;
+use crate::host::proc::{ProcessId, group_tcp_ports};
 use crate::mysql::{Endpoint, Flavour, connect, control};
 use crate::process::{Cancel, Credentials, Job, Login, Running, run};
 use crate::seed::context::Context;
@@ -100,6 +101,7 @@ impl Mydumper {
             });
         }
         ctx.adopt(&running)?;
+        let id = running.id();
         let ports: RefCell<Vec<u16>> = RefCell::default();
         let before_kill = |group: u32| {
             ports.replace(group_tcp_ports(group).into_iter().collect());
@@ -130,7 +132,7 @@ impl Mydumper {
         // A process that has left the group may hold it open.
         let _ = stdout_ends.recv_timeout(Duration::from_millis(500));
         if !matches!(&result, Ok(exit) if exit.status.success())
-            && let Err(e) = end_sessions(server, &ports.take(), &known)
+            && let Err(e) = end_sessions(server, &all_ports(ctx, id.as_ref(), ports.take()), &known)
         {
             log::warn!("cannot end left-over connections on {}: {e}", server.name());
         }
@@ -153,6 +155,14 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn last_words(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("\n")
+}
+
+/// With those that were seen earlier: of a tool that died by itself.
+fn all_ports(ctx: &Context, id: Option<&ProcessId>, mut ports: Vec<u16>) -> Vec<u16> {
+    let tools = ctx.seed().map(|s| s.tools).unwrap_or_default();
+    let seen = tools.iter().filter(|t| Some(&t.id) == id);
+    ports.extend(seen.flat_map(|t| &t.ports));
+    ports
 }
 
 /// Sessions through a unix socket have no port to be found by: those that were there before are not the tool's.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Secret;
+use crate::seed::methods::mydumper::version::{check_server, reads_metadata, v};
 
 const ACCOUNTS: &str = "db|tables_priv|columns_priv|procs_priv|proxies_priv|servers|func|plugin|time_zone.*|(table|column|index)_stats";
 
