@@ -94,8 +94,11 @@ impl Mydumper {
         let (last, stdout_ends) = bounded::<()>(0);
         if let Some(out) = running.take_stdout() {
             std::thread::spawn(move || {
-                for text in BufReader::new(out).lines().map_while(std::io::Result::ok) {
-                    lock(&hear)(&text);
+                for text in BufReader::new(out)
+                    .split(b'\n')
+                    .map_while(std::io::Result::ok)
+                {
+                    lock(&hear)(&String::from_utf8_lossy(&text));
                 }
                 drop(last);
             });
