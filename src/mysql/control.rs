@@ -6,7 +6,7 @@ use super::{
 use crate::error::Result;
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs a statement without a result.
 ///
@@ -297,6 +297,33 @@ pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
 /// If the process list cannot be read.
 pub fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
     kill(conn, user, |i, _| i == id)
+}
+
+/// Numbers of the connections of account `user`, this one left out.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn connections(conn: &mut Conn, user: &str) -> Result<BTreeSet<u64>> {
+    conn.query(format!(
+        "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
+        quote_text(user)
+    ))
+    .map(|ids: Vec<u64>| ids.into_iter().collect())
+    .map_err(|e| failure("this connection", "", &e))
+}
+
+/// Ends the connections of account `user` through the unix socket that are not among `known`. Returns how many were found.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn kill_socket_connections(
+    conn: &mut Conn,
+    user: &str,
+    known: &BTreeSet<u64>,
+) -> Result<usize> {
+    kill(conn, user, |id, host| {
+        host == "localhost" && !known.contains(&id)
+    })
 }
 
 fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Result<usize> {

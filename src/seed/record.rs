@@ -49,6 +49,15 @@ pub struct Cloning {
     pub is_down: bool,
 }
 
+/// Session variables that count when an object with a body is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeUnder {
+    /// Of routines, triggers and events.
+    pub sql_mode: String,
+    /// Of events; empty if there are none.
+    pub time_zone: String,
+}
+
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
@@ -90,6 +99,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// What the source's objects were made under, where the dump does not say it.
+    #[serde(default)]
+    pub made_under: MadeUnder,
     /// A physical seed's data directory, so that Restore works while MySQL is down.
     #[serde(default)]
     pub datadir: Option<Box<Facts>>,
@@ -118,6 +130,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
+            made_under: MadeUnder::default(),
             datadir: None,
             cloning: None,
             load: Load::Untouched,

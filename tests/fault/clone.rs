@@ -27,7 +27,7 @@ fn changes(setting: &str) -> Changes {
 
 fn pair(cnf: &str, setting: &str) -> Pair<MysqldKind> {
     let changes = changes(setting);
-    let pair = Pair::<MysqldKind>::of_both(cnf, cnf, &changes, &changes);
+    let pair = Pair::<MysqldKind>::with(cnf, cnf, &changes, &changes);
     for db in [&pair.source_db, &pair.target_db] {
         db.unlogged("GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%'");
     }

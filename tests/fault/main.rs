@@ -10,6 +10,7 @@ mod clone;
 mod disk_full;
 mod killed;
 mod moments;
+mod mydumper;
 mod physical;
 mod repeat;
 mod stopped;

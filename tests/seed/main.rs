@@ -15,6 +15,7 @@ mod content;
 mod content_mysql;
 mod differences;
 mod json;
+mod mydumper;
 mod mysql56;
 mod secrets;
 mod situations;

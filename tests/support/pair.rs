@@ -15,6 +15,7 @@ pub struct Pair<K: Kind = MariadbKind> {
     pub target: Agent,
     pub source_db: Server<K>,
     pub target_db: Server<K>,
+    method: &'static str,
 }
 
 impl Pair {
@@ -27,16 +28,37 @@ impl Pair {
     pub fn start_with(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
         Self::of(source_cnf, target_cnf, changes)
     }
+
+    /// The same, with seeds by Mydumper.
+    pub fn mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::by_mydumper(source_cnf, target_cnf, changes)
+    }
 }
 
 impl<K: Kind> Pair<K> {
+    /// The same, with seeds by Mydumper.
+    pub fn by_mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        let enabled = ("mydumper", "enabled = true".to_string());
+        let mut of_target = changes.clone();
+        of_target.lines.push(enabled.clone());
+        let of_source = Changes {
+            lines: vec![enabled],
+            path_first: changes.path_first.clone(),
+            ..Changes::default()
+        };
+        Self {
+            method: "Mydumper",
+            ..Self::with(source_cnf, target_cnf, &of_source, &of_target)
+        }
+    }
+
     /// The same with servers of either family.
     pub fn of(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
-        Self::of_both(source_cnf, target_cnf, &Changes::default(), changes)
+        Self::with(source_cnf, target_cnf, &Changes::default(), changes)
     }
 
     /// The same with changes for the source's agent too.
-    pub fn of_both(
+    pub fn with(
         source_cnf: &str,
         target_cnf: &str,
         of_source: &Changes,
@@ -79,13 +101,14 @@ impl<K: Kind> Pair<K> {
             target,
             source_db,
             target_db,
+            method: "Mysqldump",
         }
     }
 
     pub fn seed(&self, id: i64) -> Player<'_, K> {
         Player {
             id,
-            method: "Mysqldump",
+            method: self.method,
             target: &self.target,
             source: &self.source,
             target_db: &self.target_db,

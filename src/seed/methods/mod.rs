@@ -2,8 +2,10 @@
 //! owns repetition, abort, the record and panics.
 
 pub mod clone_plugin;
+pub mod mydumper;
 pub mod mysqldump;
 mod operators;
+pub mod preflight;
 mod swap_in;
 pub mod target_server;
 pub mod xtrabackup;
@@ -102,10 +104,10 @@ pub fn enabled(config: &Arc<Config>) -> Enabled {
     if config.clone_plugin.enabled {
         methods.push(Arc::new(clone_plugin::ClonePlugin::new(Arc::clone(config))));
     }
-    let not_built = [
-        (Method::LVM, config.lvm.enabled, "lvm"),
-        (Method::Mydumper, config.mydumper.enabled, "mydumper"),
-    ];
+    if config.mydumper.enabled {
+        methods.push(Arc::new(mydumper::Mydumper::new(Arc::clone(config))));
+    }
+    let not_built = [(Method::LVM, config.lvm.enabled, "lvm")];
     for (method, wanted, section) in not_built {
         if wanted {
             left_out.push((

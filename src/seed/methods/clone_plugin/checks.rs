@@ -4,6 +4,7 @@ use super::{ClonePlugin, rules};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Server, connect, control, failure, grants, info, quote_name};
 use crate::seed::datadir::{self, Facts};
+use crate::seed::methods::preflight;
 use crate::seed::vocabulary::Side;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -344,7 +345,7 @@ impl ClonePlugin {
                 missing.join(", ")
             )));
         }
-        self.accounts().check_account(&mut conn)?;
+        preflight::check_account(&self.config.mysql.user, &mut conn)?;
         Ok(Donor {
             bytes: Some(bytes(&mut conn)?),
             replicates: replicates(&mut conn, server)?,

@@ -15,7 +15,6 @@ mod run;
 mod settings;
 mod target;
 
-use super::mysqldump::Mysqldump;
 use super::{Prepared, SeedMethod, swap_in};
 use crate::config::Config;
 use crate::error::Result;
@@ -37,11 +36,6 @@ impl ClonePlugin {
     /// By the configuration.
     pub fn new(config: Arc<Config>) -> Self {
         Self { config }
-    }
-
-    /// Who checks the source's accounts, which a clone brings as a dump does.
-    fn accounts(&self) -> Mysqldump {
-        Mysqldump::new(Arc::clone(&self.config))
     }
 
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {

@@ -19,7 +19,7 @@ pub mod tools;
 use super::{Prepared, SeedMethod, swap_in};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::mysql::{Endpoint, connect, info};
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Journals, Staged};
@@ -84,13 +84,6 @@ impl Xtrabackup {
             );
         }
         kept
-    }
-
-    /// The local server's family, or `None` while it cannot be asked.
-    fn flavour(&self) -> Option<Flavour> {
-        let mut conn =
-            connect(&Endpoint::local(&self.config.mysql), Duration::from_secs(1)).ok()?;
-        Server::ask(&mut conn).ok().map(|s| s.flavour)
     }
 
     /// The server beside this agent; `None` if it is down.
@@ -179,18 +172,9 @@ impl SeedMethod for Xtrabackup {
 
     fn available(&self) -> Result<()> {
         self.check_settings(Side::Target)?;
-        let flavours = match self.flavour() {
-            Some(f) => vec![f],
-            None => vec![Flavour::MariaDb, Flavour::MySql],
-        };
-        let mut result = Ok(());
-        for f in flavours {
-            result = tools::find(&self.launcher, f).map(drop);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        super::preflight::tools_of_server(&self.config.mysql, |f| {
+            tools::find(&self.launcher, f).map(drop)
+        })
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
