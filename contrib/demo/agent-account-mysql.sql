@@ -21,3 +21,5 @@ ON *.* TO 'agent'@'%';
 -- GRANT BACKUP_ADMIN ON *.* TO 'agent'@'%';
 -- For copies by CLONE:
 -- GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%';
+-- For copies by CLONE in place of a source that is a replica itself:
+-- GRANT PERSIST_RO_VARIABLES_ADMIN ON *.* TO 'agent'@'%';

@@ -3,6 +3,7 @@
 use super::{Findings, streams};
 use crate::config::Config;
 use crate::seed::Method;
+use crate::seed::methods::mydumper::options::{Tool, operators};
 use crate::seed::methods::{enabled, mysqldump::options, xtrabackup};
 use std::sync::Arc;
 
@@ -36,6 +37,16 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
             config.xtrabackup.enabled,
             "xtrabackup.xtrabackup-addtional-opts",
             xtrabackup::options::kept(&config.xtrabackup.additional_opts).1,
+        ),
+        (
+            config.mydumper.enabled,
+            Tool::Mydumper.setting(),
+            operators(Tool::Mydumper, &config.mydumper.mydumper_additional_opts).1,
+        ),
+        (
+            config.mydumper.enabled,
+            Tool::Myloader.setting(),
+            operators(Tool::Myloader, &config.mydumper.myloader_additional_opts).1,
         ),
     ] {
         if on && !dropped.is_empty() {
@@ -98,6 +109,16 @@ mod tests {
         assert_eq!(reserved.level, Level::Warning);
         assert!(reserved.text.contains("--password") && !reserved.text.contains("geheim"));
         assert!(about(&f, "common.seed-secret").is_none());
+        let f = of(
+            "[mydumper]\nenabled = true\nmyloader-additional-opts = [\"-o\", \"--enable-binlog\"]\n",
+        );
+        let reserved = about(&f, "mydumper.myloader-additional-opts").unwrap();
+        assert!(
+            reserved.text.starts_with("-o, --enable-binlog: "),
+            "{}",
+            reserved.text
+        );
+        assert!(about(&f, "mydumper.mydumper-addtional-opts").is_none());
         let f = of(
             "[mysqldump]\nenabled = false\n[xtrabackup]\nenabled = true\nadditional-opts = [\"--socket /x\", \"--parallel=4\"]\n",
         );

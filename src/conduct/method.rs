@@ -6,7 +6,12 @@ use crate::host::human_bytes;
 use crate::seed::Method;
 
 /// Methods that this version conducts, fastest first: the order of `--method auto`.
-pub const CONDUCTED: [Method; 2] = [Method::Xtrabackup, Method::Mysqldump];
+pub const CONDUCTED: [Method; 4] = [
+    Method::Xtrabackup,
+    Method::ClonePlugin,
+    Method::Mydumper,
+    Method::Mysqldump,
+];
 
 /// All methods in the order in which a user thinks of them, fastest first (DESIGN 8).
 pub const ORDER: [Method; 5] = [

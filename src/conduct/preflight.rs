@@ -11,6 +11,7 @@ use super::tokens::Agents;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, info, quote_text};
 use crate::seed::Method;
+use crate::seed::methods::clone_plugin;
 
 mod mysql_only;
 
@@ -93,7 +94,8 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         }
         if let (Some(s), Some(t)) = (&data.0, &data.1) {
             let used = source_bytes(s, &mut source, &mut f);
-            plan.method = choose(options, s, t, used, &mut f).unwrap_or(plan.method);
+            let servers = (source.server, target.server);
+            plan.method = choose(options, (s, t), servers, used, &mut f).unwrap_or(plan.method);
         }
     }
     match f.problems {
@@ -106,8 +108,8 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
 /// The method to use. A dry run tells of each method why it cannot be used.
 fn choose(
     options: &Options,
-    source: &AgentData,
-    target: &AgentData,
+    (source, target): (&AgentData, &AgentData),
+    (source_server, target_server): (Server, Server),
     used: u64,
     f: &mut Findings,
 ) -> Option<Method> {
@@ -118,6 +120,11 @@ fn choose(
     };
     let obstacles = |m: Method| {
         let mut found = method::obstacles(m, source, target, used, replaced);
+        if m == Method::ClonePlugin
+            && let Err(e) = clone_plugin::fits(source_server, target_server)
+        {
+            found.push(e.to_string());
+        }
         if m.backup_to_datadir() && options.connect && options.replication.is_none() {
             found.push(
                 "it replaces the target's own replication account with all the rest: give --replication-user and \

@@ -259,6 +259,7 @@ fn clone_plugin(r: &mut Reader) -> Result<ClonePlugin> {
         ssl_ca: r.text("clone-ssl-ca", "")?,
         ssl_cert: r.text("clone-ssl-cert", "")?,
         ssl_key: r.text("clone-ssl-key", "")?,
+        restart_timeout: r.duration("restart-timeout", Duration::from_secs(15 * 60))?,
     })
 }
 

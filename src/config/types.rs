@@ -262,6 +262,8 @@ pub struct ClonePlugin {
     pub ssl_ca: String,
     pub ssl_cert: String,
     pub ssl_key: String,
+    /// Zero: no limit.
+    pub restart_timeout: Duration,
 }
 
 /// `[classic]`

@@ -127,7 +127,7 @@ fn is_header_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
-/// Only mysql.boot-timeout may be zero: no limit. A negative duration has not come this far.
+/// Only mysql.boot-timeout and clone_plugin.restart-timeout may be zero: no limit. A negative duration has not come this far.
 fn durations(c: &Config) -> Result<()> {
     let common = &c.common;
     for (key, value) in [

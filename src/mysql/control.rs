@@ -1,10 +1,12 @@
 //! Statements that change a server. Each writes nothing to the binary log: the caller's session has it off.
 
-use super::{Flavour, Server, Version, failure, info, quote_account, quote_name, quote_text};
+use super::{
+    Flavour, Server, Version, clone, failure, info, quote_account, quote_name, quote_text,
+};
 use crate::error::Result;
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs a statement without a result.
 ///
@@ -80,6 +82,44 @@ pub fn redo_log_on(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result
     }
 }
 
+/// In the record of what must be put back, what stands before the name of a variable whose persisted value was changed; its value
+/// there is empty if none was persisted.
+const PERSISTED: &str = "persisted ";
+
+/// What the record of settings to put back says of the persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later).
+///
+/// # Errors
+/// If the query fails.
+pub fn persisted_to_put_back(conn: &mut Conn, name: &str) -> Result<(String, String)> {
+    let value: Option<String> = conn
+        .exec_first(
+            "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = ?",
+            (name,),
+        )
+        .map_err(|e| failure("this connection", "", &e))?;
+    Ok((format!("{PERSISTED}{name}"), value.unwrap_or_default()))
+}
+
+/// Gives a variable a value that outlives a restart; an empty one: what the my.cnf says. May be repeated.
+///
+/// # Errors
+/// If the account may not (SYSTEM_VARIABLES_ADMIN, for some variables PERSIST_RO_VARIABLES_ADMIN).
+pub fn persist(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
+    let name = quote_name(name);
+    let statement = match value {
+        "" => format!("RESET PERSIST IF EXISTS {name}"),
+        value => {
+            // PERSIST_ONLY takes the second privilege for any variable.
+            let word = match name.starts_with("`skip_") {
+                true => "PERSIST_ONLY",
+                false => "PERSIST",
+            };
+            format!("SET {word} {name} = {value}")
+        }
+    };
+    execute(conn, &statement)
+}
+
 /// `ON` and `OFF` in the way that SHOW VARIABLES writes them.
 fn same_value(a: &str, b: &str) -> bool {
     let word = |v: &str| match v {
@@ -137,10 +177,26 @@ pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> 
 /// If the account may not.
 pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
     let mut first = redo_log_on(conn, values);
-    for (name, value) in values.iter().filter(|(name, _)| *name != REDO_LOG) {
+    for (name, value) in values {
+        if let Some(name) = name.strip_prefix(PERSISTED) {
+            let done = persist(conn, name, value); // sets the present value as well
+            first = first.and(done);
+        }
+    }
+    for (name, value) in values {
+        if name == REDO_LOG || name.starts_with(PERSISTED) {
+            continue;
+        }
+        if name == clone::RUNNING {
+            let done = clone::end(conn, value.parse().unwrap_or(0));
+            first = first.and(done);
+            continue;
+        }
         let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
         let literal = if number {
             value.clone()
+        } else if value.is_empty() && name.starts_with("clone_") {
+            "NULL".to_string() // no list of donors is not an empty one (3869)
         } else {
             quote_text(value)
         };
@@ -241,6 +297,33 @@ pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
 /// If the process list cannot be read.
 pub fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
     kill(conn, user, |i, _| i == id)
+}
+
+/// Numbers of the connections of account `user`, this one left out.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn connections(conn: &mut Conn, user: &str) -> Result<BTreeSet<u64>> {
+    conn.query(format!(
+        "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
+        quote_text(user)
+    ))
+    .map(|ids: Vec<u64>| ids.into_iter().collect())
+    .map_err(|e| failure("this connection", "", &e))
+}
+
+/// Ends the connections of account `user` through the unix socket that are not among `known`. Returns how many were found.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn kill_socket_connections(
+    conn: &mut Conn,
+    user: &str,
+    known: &BTreeSet<u64>,
+) -> Result<usize> {
+    kill(conn, user, |id, host| {
+        host == "localhost" && !known.contains(&id)
+    })
 }
 
 fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Result<usize> {

@@ -40,7 +40,20 @@ impl Credentials {
     /// # Errors
     /// Permanent if it cannot be written, or if `sudo-user` is another user and this process may not give it the file.
     pub fn create(dir: &Path, login: &Login, launcher: &Launcher) -> Result<Self> {
-        let text = option_file(login)?;
+        Self::create_saying(dir, login, launcher, "")
+    }
+
+    /// The same; each session begins with the statement `first`, if it is not empty.
+    ///
+    /// # Errors
+    /// As [`Credentials::create`].
+    pub fn create_saying(
+        dir: &Path,
+        login: &Login,
+        launcher: &Launcher,
+        first: &str,
+    ) -> Result<Self> {
+        let text = option_file(login, first)?;
         let dir = dir.join("tools");
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -119,7 +132,7 @@ fn user_number(name: &str) -> Result<u32> {
 
 /// The text of the option file. Values are quoted: the readers of MySQL and MariaDB strip quotes and know the escapes
 /// `\\ \" \n \r \t \b \s` inside a value (manual, "Using Option Files").
-fn option_file(login: &Login) -> Result<String> {
+fn option_file(login: &Login, first: &str) -> Result<String> {
     let quote = |what: &str, v: &str| -> Result<String> {
         if v.contains('\0') {
             return Err(Error::permanent(format!("{what} contains a NUL byte")));
@@ -155,6 +168,10 @@ fn option_file(login: &Login) -> Result<String> {
         ),
         None => String::new(),
     };
+    let first = match first {
+        "" => String::new(),
+        statement => format!("init-command={}\n", quote("init-command", statement)?),
+    };
     let user = quote("mysql.user", login.user)?;
     let password = quote("mysql.password", login.password)?;
     // What comes later counts.
@@ -172,7 +189,7 @@ fn option_file(login: &Login) -> Result<String> {
         ),
     };
     Ok(format!(
-        "{before}[client]\n{place}{key}{plugins}user={user}\npassword={password}\n{after}"
+        "{before}[client]\n{place}{key}{plugins}{first}user={user}\npassword={password}\n{after}"
     ))
 }
 
@@ -225,14 +242,17 @@ mod tests {
             plugin_dir: Some("/opt/my sql/plugin".into()),
             server: Some(("/etc/my 1.cnf".into(), "/data/my sql".into())),
         };
-        assert!(option_file(&login).unwrap().contains(
+        assert!(option_file(&login, "").unwrap().contains(
             "loose-protocol=socket\nsocket=\"/run/my sql.sock\"\nloose-get-server-public-key=1\nplugin-dir=\"/opt/my sql/plugin\"\n"
         ));
         assert!(
-            option_file(&Login {
-                password: "a\0b",
-                ..login
-            })
+            option_file(
+                &Login {
+                    password: "a\0b",
+                    ..login
+                },
+                ""
+            )
             .is_err()
         );
     }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How much of a tool's last words is kept, in bytes.
 const STDERR_TAIL: usize = 8 * 1024;
+/// How much of one line of them is heard, in bytes.
+const LINE: usize = 64 * 1024;
 /// How long a tool may take to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,18 @@ impl Running {
     /// # Errors
     /// Permanent if the program cannot be started, with the program's name.
     pub fn start(cmd: &mut Command, name: &str) -> Result<Self> {
+        Self::start_heard(cmd, name, |_| {})
+    }
+
+    /// The same; `hear` is told each line of its standard error as it comes, of a long one the first 64 KiB.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub fn start_heard(
+        cmd: &mut Command,
+        name: &str,
+        hear: impl FnMut(&str) + Send + 'static,
+    ) -> Result<Self> {
         let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
         let mut child =
             spawned.map_err(|e| Error::permanent(format!("cannot start {name}: {e}")))?;
@@ -72,7 +86,7 @@ impl Running {
         if let Some(pipe) = child.stderr.take() {
             let tail = Arc::clone(&stderr);
             std::thread::spawn(move || {
-                keep_tail(pipe, &tail);
+                keep_tail(pipe, &tail, hear);
                 drop(closed_tx);
             });
         }
@@ -239,16 +253,29 @@ impl Drop for Running {
     }
 }
 
-fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>) {
+fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnMut(&str)) {
     let mut buf = [0u8; 4096];
+    let mut line = Vec::new();
     while let Ok(n) = pipe.read(&mut buf) {
         if n == 0 {
-            return;
+            break;
         }
         let mut t = tail.lock().unwrap_or_else(PoisonError::into_inner);
         t.extend(&buf[..n]);
         let excess = t.len().saturating_sub(STDERR_TAIL);
         t.drain(..excess);
+        drop(t);
+        for byte in &buf[..n] {
+            if *byte == b'\n' {
+                hear(&String::from_utf8_lossy(&line));
+                line.clear();
+            } else if line.len() < LINE {
+                line.push(*byte);
+            }
+        }
+    }
+    if !line.is_empty() {
+        hear(&String::from_utf8_lossy(&line));
     }
 }
 
@@ -271,6 +298,27 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("last words\n") && exit.stderr.len() <= STDERR_TAIL);
+    }
+
+    #[test]
+    fn each_line_is_heard() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&lines);
+        let mut cmd = Command::new("sh");
+        cmd.args([
+            "-c",
+            "seq 5000 >&2; head -c 70000 /dev/zero | tr '\\0' x >&2; echo >&2; printf end >&2",
+        ]);
+        let hear = move |line: &str| heard.lock().unwrap().push(line.to_string());
+        let r = Running::start_heard(&mut cmd, "sh", hear).unwrap();
+        r.exited().recv().unwrap();
+        r.finish().unwrap().check().unwrap();
+        let lines = lines.lock().unwrap();
+        assert_eq!(
+            (lines.len(), lines[4999].as_str(), lines[5001].as_str()),
+            (5002, "5000", "end")
+        );
+        assert_eq!(lines[5000].len(), LINE);
     }
 
     #[test]

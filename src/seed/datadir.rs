@@ -9,6 +9,7 @@
 //! | | [`room`] | two copies, the wipe, or a refusal (`mysql.datadir-swap`) |
 //! | | [`Staged::make`] | an empty staging directory; [`wipe`] first where two copies do not fit |
 //! | Backup | [`Staged::new_dir`] | what is received goes here; [`Staged::disk_used`] while it does |
+//! | | [`Helper`] | a private server that makes the copy by CLONE |
 //! | Restore | [`Facts::accepts`] | where the source's facts are known |
 //! | | [`proof_start`] | a private server on the copy; gives the [`Proven`] that [`swap`] wants |
 //! | | [`swap`] | stop, swap, start; back again after any failure |
@@ -25,6 +26,7 @@
 //! - [`origin`]: what comes from where, in one table with reasons.
 
 mod facts;
+mod helper;
 mod inspect;
 pub mod journal;
 pub mod origin;
@@ -40,9 +42,10 @@ mod tidy;
 mod undo;
 
 pub use facts::{Facts, Outside, Variables};
+pub use helper::Helper;
 pub use inspect::{datadir_of_settings, examine, inspect, last_seen, staging_root, staging_roots};
 pub use journal::{Journal, Journals, Phase};
-pub use proof::{Proven, proof_start};
+pub use proof::{Proven, proof_start, proof_start_of_clone};
 pub use service::{Host, Surroundings, start_and_wait};
 pub use staging::{Room, Staged, room};
 pub use swap::{swap, wipe};

@@ -40,6 +40,24 @@ pub enum Load {
     Whole,
 }
 
+/// How a CLONE is made, for the stages after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cloning {
+    /// Into the running server; otherwise into the staging directory.
+    pub in_place: bool,
+    /// MySQL has shut down with the copy and nobody starts it (error 3707).
+    pub is_down: bool,
+}
+
+/// Session variables that count when an object with a body is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeUnder {
+    /// Of routines, triggers and events.
+    pub sql_mode: String,
+    /// Of events; empty if there are none.
+    pub time_zone: String,
+}
+
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
@@ -81,9 +99,15 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// What the source's objects were made under, where the dump does not say it.
+    #[serde(default)]
+    pub made_under: MadeUnder,
     /// A physical seed's data directory, so that Restore works while MySQL is down.
     #[serde(default)]
     pub datadir: Option<Box<Facts>>,
+    /// What a CLONE has begun.
+    #[serde(default)]
+    pub cloning: Option<Cloning>,
     /// State of the target's data.
     pub load: Load,
     /// Server settings that were changed for a load and must be put back.
@@ -106,7 +130,9 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
+            made_under: MadeUnder::default(),
             datadir: None,
+            cloning: None,
             load: Load::Untouched,
             put_back: BTreeMap::new(),
             tools: Vec::new(),
@@ -333,7 +359,7 @@ impl Store {
 /// What to add to the error's text of a stage when the target's data are partial: by this stage, or still by an earlier one.
 pub fn partial_note(load: Load, stage: Stage) -> &'static str {
     match (load, stage) {
-        (Load::Incomplete, Stage::Restore) => {
+        (Load::Incomplete, Stage::Backup | Stage::Restore) => {
             ". The data in MySQL are partial: make a new seed before anybody uses them"
         }
         (Load::Incomplete, _) => {

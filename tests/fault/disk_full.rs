@@ -8,7 +8,10 @@ use crate::support::wait_for;
 use std::time::Duration;
 
 fn pair() -> Pair {
-    let pair = Pair::start_with("", "", &Changes::default());
+    filled(Pair::start_with("", "", &Changes::default()))
+}
+
+fn filled(pair: Pair) -> Pair {
     pair.source_db
         .sql("CREATE TABLE shop.big ENGINE=InnoDB AS SELECT seq, SHA2(seq, 512) AS t FROM mysql.seq_1_to_150000");
     pair
@@ -60,5 +63,23 @@ fn in_the_middle_of_a_dump() {
     pair.assert_nothing_left();
     pair.assert_untouched();
     std::fs::remove_file(filler).expect("it was there");
+    pair.must_seed(2);
+}
+
+#[test]
+fn in_the_middle_of_a_dump_by_mydumper() {
+    let pair = filled(Pair::mydumper("", "", &Changes::default()));
+    let disk = Tmpfs::over(&pair.target.dir.join("backup"), 40);
+    let seed = pair.seed(1);
+    seed.prepare();
+    let filler = disk.fill(19 << 20);
+    seed.start_backup();
+    let told = pair.must_fail(1, "Backup");
+    assert!(told.contains("No space left on device"), "{told}");
+    pair.assert_nothing_left();
+    pair.assert_untouched();
+    std::fs::remove_file(filler).expect("it was there");
+    let left = crate::support::pair::files_in(&pair.target.dir.join("backup"));
+    assert!(left.is_empty(), "the rest of the dump is gone: {left:?}");
     pair.must_seed(2);
 }

@@ -80,8 +80,11 @@ start)
       "${as[@]}" test -r "$dir/my.cnf" -a -x "$bin/$server" || as+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
     fi
     rm -f "$dir/run/mysql.sock.lock" # of a killed MySQL: it names a pid that may be somebody else's by now
-    setsid "${as[@]}" "$bin/$server" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 &
-    echo $! >"$dir/run/pid"
+    run=("$bin/$server")
+    rm -f "$dir/run/pid" # a supervisor writes its own, again and again
+    if [ -e "$dir/supervised" ]; then run=("$(dirname "$0")/supervised.sh" "$dir/run/pid" "${run[@]}"); fi
+    setsid "${as[@]}" "${run[@]}" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 &
+    if [ ! -e "$dir/supervised" ]; then echo $! >"$dir/run/pid"; fi
     # until the chain of exec has come to the server
     for ((i = 0; i < 100; i++)); do if pid >/dev/null || ! kill -0 $! 2>/dev/null; then break; fi; sleep 0.02; done
   fi

@@ -17,7 +17,7 @@ pub struct Seen {
     pub tools: BTreeSet<String>,
     /// Option files that held the password, each with the modes of file and directory.
     pub option_files: BTreeSet<(PathBuf, u32, u32)>,
-    /// The dump with its mode.
+    /// The dump, a file or a directory, with its mode.
     pub dumps: BTreeSet<(PathBuf, u32)>,
     /// Other files that a stranger can read, or that hold a secret.
     pub bad_files: BTreeSet<String>,
@@ -114,6 +114,10 @@ fn files(dir: &Path, secrets: &[String], seen: &mut Seen) {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
+            if name == "orchestrator_agent_backup" {
+                seen.dumps
+                    .extend(mode(&path).map(|bits| (path.clone(), bits)));
+            }
             files(&path, secrets, seen);
             continue;
         }

@@ -1,7 +1,8 @@
 //! Seeds between MySQL 5.6 servers, with the clients of MySQL 9.7, which have not built in its way of login.
 
 use super::by_command::Pair;
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Changes};
+use crate::support::fake::Fakes;
 use crate::support::mysqld::{Mysql56, Mysql56Kind};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
@@ -43,16 +44,16 @@ fn assert_replica(source: &Mysql56, target: &Mysql56, auto_position: &str) {
     );
 }
 
-fn by_http(gtid: bool) {
+fn by_http(gtid: bool, method: &'static str, changes: &Changes) {
     let source_db = Mysql56::start("127.0.0.1", "");
     let target_db = Mysql56::start("127.0.0.2", "");
     fill(&source_db);
-    let source = Agent::start(&source_db);
-    let target = Agent::start(&target_db);
+    let source = Agent::start_with(&source_db, changes);
+    let target = Agent::start_with(&target_db, changes);
     let writer = Writer::start(&source_db);
     let player = Player {
         id: 1,
-        method: "Mysqldump",
+        method,
         target: &target,
         source: &source,
         target_db: &target_db,
@@ -70,12 +71,36 @@ fn by_http(gtid: bool) {
 
 #[test]
 fn by_http_and_position() {
-    by_http(false);
+    by_http(false, "Mysqldump", &Changes::default());
 }
 
 #[test]
 fn by_http_and_gtid() {
-    by_http(true);
+    by_http(true, "Mysqldump", &Changes::default());
+}
+
+/// The mydumper 0.10.1 of Debian 12, which knows this server.
+fn by_mydumper(gtid: bool) {
+    let fakes = Fakes::new();
+    for tool in ["mydumper", "myloader"] {
+        fakes.put(tool, "exec \"$REAL\" \"$@\"");
+    }
+    let changes = Changes {
+        lines: vec![("mydumper", "enabled = true".into())],
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    by_http(gtid, "Mydumper", &changes);
+}
+
+#[test]
+fn mydumper_by_http_and_position() {
+    by_mydumper(false);
+}
+
+#[test]
+fn mydumper_by_http_and_gtid() {
+    by_mydumper(true);
 }
 
 fn by_command(replication: &str, auto_position: &str) {

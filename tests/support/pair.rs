@@ -15,6 +15,7 @@ pub struct Pair<K: Kind = MariadbKind> {
     pub target: Agent,
     pub source_db: Server<K>,
     pub target_db: Server<K>,
+    method: &'static str,
 }
 
 impl Pair {
@@ -27,11 +28,42 @@ impl Pair {
     pub fn start_with(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
         Self::of(source_cnf, target_cnf, changes)
     }
+
+    /// The same, with seeds by Mydumper.
+    pub fn mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::by_mydumper(source_cnf, target_cnf, changes)
+    }
 }
 
 impl<K: Kind> Pair<K> {
+    /// The same, with seeds by Mydumper.
+    pub fn by_mydumper(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        let enabled = ("mydumper", "enabled = true".to_string());
+        let mut of_target = changes.clone();
+        of_target.lines.push(enabled.clone());
+        let of_source = Changes {
+            lines: vec![enabled],
+            path_first: changes.path_first.clone(),
+            ..Changes::default()
+        };
+        Self {
+            method: "Mydumper",
+            ..Self::with(source_cnf, target_cnf, &of_source, &of_target)
+        }
+    }
+
     /// The same with servers of either family.
     pub fn of(source_cnf: &str, target_cnf: &str, changes: &Changes) -> Self {
+        Self::with(source_cnf, target_cnf, &Changes::default(), changes)
+    }
+
+    /// The same with changes for the source's agent too.
+    pub fn with(
+        source_cnf: &str,
+        target_cnf: &str,
+        of_source: &Changes,
+        of_target: &Changes,
+    ) -> Self {
         let (source_db, target_db) = std::thread::scope(|scope| {
             let source = scope.spawn(|| Server::start("127.0.0.1", source_cnf));
             let target = Server::start("127.0.0.2", target_cnf);
@@ -62,20 +94,21 @@ impl<K: Kind> Pair<K> {
         ] {
             target_db.sql(statement);
         }
-        let source = Agent::start(&source_db);
-        let target = Agent::start_with(&target_db, changes);
+        let source = Agent::start_with(&source_db, of_source);
+        let target = Agent::start_with(&target_db, of_target);
         Self {
             source,
             target,
             source_db,
             target_db,
+            method: "Mysqldump",
         }
     }
 
     pub fn seed(&self, id: i64) -> Player<'_, K> {
         Player {
             id,
-            method: "Mysqldump",
+            method: self.method,
             target: &self.target,
             source: &self.source,
             target_db: &self.target_db,

@@ -46,6 +46,7 @@ fn defaults() {
         (4_194_304, 300)
     );
     assert_eq!(c.clone_plugin.max_concurrency, 16);
+    assert_eq!(c.clone_plugin.restart_timeout.as_secs(), 900);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Flavour, Version, connect, control, failure, quote_text};
 use crate::process::{Cancel, Exit, Running, signal_group};
+use crate::seed::coordinates::{self, Coordinates};
 use crate::system::process::Signal;
 use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Row};
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// For each statement to the private server: RESET REPLICA ALL deletes relay logs.
 const STATEMENT: Duration = Duration::from_secs(600);
+
+/// What is said of a copy on which no server starts.
+const NO_START: &str = "the copy does not start";
 
 /// A copy that has been seen to start, to let the agent in, and to stop in good order. Only this can be swapped in.
 #[derive(Debug)]
@@ -55,6 +59,47 @@ pub fn proof_start(
     account: &config::Mysql,
     outside: &dyn Surroundings,
 ) -> Result<Proven> {
+    start(
+        facts,
+        staged,
+        account,
+        outside,
+        &mut |_| Ok(()),
+        &["--performance-schema=OFF"],
+    )
+}
+
+/// The same of a copy that a server has made by CLONE: it says where it stands in its source's binary log only when a server with
+/// the clone plugin has started on it (MySQL 9.7; performance_schema.clone_status is the plugin's table).
+///
+/// # Errors
+/// The same; no coordinates.
+pub fn proof_start_of_clone(
+    facts: &Facts,
+    staged: &Staged,
+    account: &config::Mysql,
+    outside: &dyn Surroundings,
+) -> Result<(Proven, Coordinates)> {
+    let mut found = None;
+    let mut ask = |conn: &mut Conn| {
+        found = Some(clone_status(conn)?);
+        Ok(())
+    };
+    let more = ["--plugin-load-add=mysql_clone.so"];
+    let proven = start(facts, staged, account, outside, &mut ask, &more)?;
+    let found = found.ok_or_else(|| Error::permanent("internal: nobody was asked"))?;
+    Ok((proven, found))
+}
+
+/// `ask` is asked before anything is changed.
+fn start(
+    facts: &Facts,
+    staged: &Staged,
+    account: &config::Mysql,
+    outside: &dyn Surroundings,
+    ask: &mut dyn FnMut(&mut Conn) -> Result<()>,
+    more: &[&str],
+) -> Result<Proven> {
     staged.settle(facts)?;
     let work = staged.work_dir();
     tidy::remove_tree(&work)?;
@@ -64,13 +109,14 @@ pub fn proof_start(
     outside.at("proof start")?;
     let mut command = outside.program(facts);
     command
-        .args(arguments(facts, staged))
+        .args(arguments(facts, &staged.new_dir(), &work))
+        .args(more)
         .current_dir(&work)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let server = Running::start(&mut command, "the private server")?;
     outside.adopt(&server)?;
-    let notes = match use_it(facts, &work, account, &server, outside) {
+    let notes = match use_it(facts, &work, account, &server, outside, ask) {
         Ok(notes) => notes,
         Err(e) => {
             // A cancelled start may be in the middle of crash recovery: InnoDB takes no harm from SIGKILL.
@@ -79,7 +125,7 @@ pub fn proof_start(
         }
     };
     let exit = shut_down(server, outside.cancel())?;
-    exit.check().map_err(|e| with_log(&work, &e))?;
+    exit.check().map_err(|e| with_log(&work, NO_START, &e))?;
     tidy::remove_tree(&work)?;
     super::journal::sync_dir(&staged.new_dir())?;
     Ok(Proven {
@@ -88,10 +134,10 @@ pub fn proof_start(
     })
 }
 
-fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
+/// Of a private server on `data`; its socket is `work/sock` beside that.
+pub(super) fn arguments(facts: &Facts, data: &Path, work: &Path) -> Vec<String> {
     let maria = facts.server.flavour == Flavour::MariaDb;
     let from = |a, b, c| !maria && facts.server.version >= Version(a, b, c);
-    let work = staged.work_dir();
     let mut all: Vec<String> = [
         "--no-defaults",
         "--socket=../work/sock", // relative to the data directory: the path of a socket is at most 107 bytes long
@@ -102,7 +148,6 @@ fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
         "--innodb-buffer-pool-load-at-startup=OFF",
         "--innodb-buffer-pool-dump-at-shutdown=OFF",
         "--max-connections=10",
-        "--performance-schema=OFF",
     ]
     .map(String::from)
     .into();
@@ -126,7 +171,7 @@ fn arguments(facts: &Facts, staged: &Staged) -> Vec<String> {
     if facts.uid == 0 {
         all.push("--user=root".into()); // refused otherwise
     }
-    all.push(format!("--datadir={}", staged.new_dir().display()));
+    all.push(format!("--datadir={}", data.display()));
     all.push(format!("--tmpdir={}", work.join("tmp").display()));
     all.push(format!("--pid-file={}", work.join("pid").display()));
     all.push(format!("--log-error={}", work.join("error.log").display()));
@@ -143,6 +188,7 @@ fn use_it(
     account: &config::Mysql,
     server: &Running,
     outside: &dyn Surroundings,
+    ask: &mut dyn FnMut(&mut Conn) -> Result<()>,
 ) -> Result<String> {
     let place = File::open(work).map_err(|e| Error::io(work.display(), &e))?;
     let endpoint = Endpoint {
@@ -157,7 +203,7 @@ fn use_it(
         }
         select! {
             recv(server.exited()) -> _ => {
-                return Err(with_log(work, &Error::permanent("the private server ended before it answered")));
+                return Err(with_log(work, NO_START, &Error::permanent("the private server ended before it answered")));
             }
             recv(outside.cancel().signal()) -> _ => return Err(Error::cancelled()),
             default(Duration::from_millis(100)) => {}
@@ -165,6 +211,7 @@ fn use_it(
     };
     outside.report("Preparing the copy for its new place");
     outside.cancel().check()?;
+    ask(&mut conn)?;
     let channels = forget_channels(&mut conn, facts)?;
     outside.cancel().check()?;
     let mut notes = Vec::new();
@@ -178,6 +225,18 @@ fn use_it(
         notes.push(format!("{n} events disabled"));
     }
     Ok(notes.join(", "))
+}
+
+/// Where a cloned copy stands in its source's binary log.
+fn clone_status(conn: &mut Conn) -> Result<Coordinates> {
+    let row: Option<(String, u64, String)> = conn
+        .query_first(
+            "SELECT BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status WHERE STATE = 'Completed'",
+        )
+        .map_err(|e| failure("the private server", "", &e))?;
+    let (file, position, gtid) =
+        row.ok_or_else(|| Error::permanent("the copy does not say that its CLONE was completed"))?;
+    coordinates::clone::parse(&file, position, &gtid)
 }
 
 /// A physical copy of a replica starts the source's channel by itself. How many there were.
@@ -210,7 +269,7 @@ fn refused(account: &config::Mysql, e: &Error) -> Error {
 }
 
 /// SIGTERM, and as long as it takes: a server that writes its pages must not be killed. Cancelled, it is.
-fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
+pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
     let group = i32::try_from(server.group()).map_err(|e| Error::permanent(e.to_string()))?;
     signal_group(group, Signal::Term).map_err(|e| Error::io("the private server", &e))?;
     select! {
@@ -223,13 +282,13 @@ fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
 }
 
 /// With the last errors of its log.
-fn with_log(work: &Path, e: &Error) -> Error {
+pub(super) fn with_log(work: &Path, what: &str, e: &Error) -> Error {
     let log = std::fs::read(work.join("error.log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let errors: Vec<&str> = log.lines().filter(|l| l.contains("[ERROR]")).collect();
     let last = errors.len().saturating_sub(5);
     Error::permanent(format!(
-        "the copy does not start: {e}; its error log: {}",
+        "{what}: {e}; its error log: {}",
         match errors.is_empty() {
             true => log.lines().last().unwrap_or("empty").to_string(),
             false => errors[last..].join(" / "),

@@ -1,8 +1,12 @@
 //! The five seed methods: what each does per stage and side, and nothing else. A method is plain, sequential code; the engine
 //! owns repetition, abort, the record and panics.
 
+pub mod clone_plugin;
+pub mod mydumper;
 pub mod mysqldump;
 mod operators;
+pub mod preflight;
+mod swap_in;
 pub mod target_server;
 pub mod xtrabackup;
 
@@ -97,15 +101,13 @@ pub fn enabled(config: &Arc<Config>) -> Enabled {
     if config.xtrabackup.enabled {
         methods.push(Arc::new(xtrabackup::Xtrabackup::new(Arc::clone(config))));
     }
-    let not_built = [
-        (Method::LVM, config.lvm.enabled, "lvm"),
-        (
-            Method::ClonePlugin,
-            config.clone_plugin.enabled,
-            "clone_plugin",
-        ),
-        (Method::Mydumper, config.mydumper.enabled, "mydumper"),
-    ];
+    if config.clone_plugin.enabled {
+        methods.push(Arc::new(clone_plugin::ClonePlugin::new(Arc::clone(config))));
+    }
+    if config.mydumper.enabled {
+        methods.push(Arc::new(mydumper::Mydumper::new(Arc::clone(config))));
+    }
+    let not_built = [(Method::LVM, config.lvm.enabled, "lvm")];
     for (method, wanted, section) in not_built {
         if wanted {
             left_out.push((

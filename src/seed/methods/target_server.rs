@@ -225,6 +225,19 @@ impl TargetServer {
         Ok(notes)
     }
 
+    /// Gives a MySQL server the GTID set of a dump that does not set it itself, before [`TargetServer::complete`].
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn adopt_gtid_set(&mut self, set: &str) -> Result<()> {
+        if self.server.flavour == Flavour::MariaDb || set.is_empty() {
+            return Ok(());
+        }
+        self.reset_binlog()?;
+        let statement = format!("SET GLOBAL gtid_purged = {}", quote_text(set));
+        control::execute(&mut self.conn, &statement)
+    }
+
     /// That the executed set is the dump's, no more and no less. A dump without one says nothing.
     fn prove_gtid_set(&mut self, of_dump: &str) -> Result<()> {
         if of_dump.is_empty() {

@@ -7,6 +7,7 @@ use crate::mysql::{Endpoint, Flavour, Server, connect, info};
 use crate::process::{Credentials, Job, Login, Running, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
+use crate::seed::methods::preflight;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::sessions;
 use std::cell::RefCell;
@@ -42,8 +43,8 @@ impl Mysqldump {
             .peer
             .ok_or_else(|| Error::permanent("backup was called without a source"))?;
         let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
-        let (this, from) = (self.clone(), source.clone());
-        let facts = ctx.interruptible(move || this.check_source(&from))?;
+        let (config, from) = (Arc::clone(&self.config), source.clone());
+        let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
         ctx.progress().expect(facts.bytes);
 
         let program = self.launcher.find(facts.server.dump_tools())?;

@@ -3,22 +3,19 @@
 mod backup;
 mod load;
 pub mod options;
-mod preflight;
 mod restore;
 mod script;
 
 use super::target_server::TargetServer;
-use super::{Prepared, SeedMethod};
+use super::{Prepared, SeedMethod, preflight};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect};
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::record::Seed;
 use crate::seed::vocabulary::{Method, Side};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The method with the configuration it works by.
 #[derive(Clone)]
@@ -51,13 +48,6 @@ impl Mysqldump {
             _ => Ok(()),
         }
     }
-
-    /// The local server's family, or `None` while it cannot be asked.
-    fn flavour(&self) -> Option<Flavour> {
-        let mut conn =
-            connect(&Endpoint::local(&self.config.mysql), Duration::from_secs(1)).ok()?;
-        Server::ask(&mut conn).ok().map(|s| s.flavour)
-    }
 }
 
 impl SeedMethod for Mysqldump {
@@ -72,22 +62,10 @@ impl SeedMethod for Mysqldump {
             )));
         }
         preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;
-        let flavours = match self.flavour() {
-            Some(f) => vec![f],
-            None => vec![Flavour::MariaDb, Flavour::MySql],
-        };
-        let find = |f: Flavour| {
+        preflight::tools_of_server(&self.config.mysql, |f| {
             self.launcher.find(crate::mysql::dump_tools(f))?;
             self.launcher.find(crate::mysql::client_tools(f)).map(drop)
-        };
-        let mut result = Ok(());
-        for f in flavours {
-            result = find(f);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        })
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
@@ -100,7 +78,12 @@ impl SeedMethod for Mysqldump {
             Side::Target => {
                 ctx.report("Running prepare");
                 let this = self.clone();
-                ctx.interruptible(move || this.check_target())?;
+                ctx.interruptible(move || {
+                    preflight::target(&this.config, |server| {
+                        this.launcher.find(server.dump_tools())?;
+                        this.launcher.find(server.client_tools()).map(drop)
+                    })
+                })?;
                 self.remove_dump()?;
                 Ok("Stage completed".into())
             }

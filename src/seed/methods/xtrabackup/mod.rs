@@ -16,10 +16,10 @@ mod restore;
 mod send;
 pub mod tools;
 
-use super::{Prepared, SeedMethod};
+use super::{Prepared, SeedMethod, swap_in};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::mysql::{Endpoint, connect, info};
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Journals, Staged};
@@ -61,7 +61,7 @@ impl Xtrabackup {
     }
 
     fn journals(&self) -> Journals {
-        Journals::new(&self.config.common.state_dir)
+        swap_in::journals(&self.config)
     }
 
     fn stream(&self, seed: i64) -> Result<Settings> {
@@ -84,13 +84,6 @@ impl Xtrabackup {
             );
         }
         kept
-    }
-
-    /// The local server's family, or `None` while it cannot be asked.
-    fn flavour(&self) -> Option<Flavour> {
-        let mut conn =
-            connect(&Endpoint::local(&self.config.mysql), Duration::from_secs(1)).ok()?;
-        Server::ask(&mut conn).ok().map(|s| s.flavour)
     }
 
     /// The server beside this agent; `None` if it is down.
@@ -170,16 +163,6 @@ impl Xtrabackup {
             })),
         })
     }
-
-    /// The facts and the place of the staged copy, as Prepare has recorded them.
-    fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
-        let facts = seed.datadir.clone().map(|f| *f);
-        let facts = facts.ok_or_else(|| {
-            Error::permanent("the record knows no data directory of this seed: call prepare again")
-        })?;
-        let staged = Staged::of(&facts, seed.id);
-        Ok((facts, staged))
-    }
 }
 
 impl SeedMethod for Xtrabackup {
@@ -189,18 +172,9 @@ impl SeedMethod for Xtrabackup {
 
     fn available(&self) -> Result<()> {
         self.check_settings(Side::Target)?;
-        let flavours = match self.flavour() {
-            Some(f) => vec![f],
-            None => vec![Flavour::MariaDb, Flavour::MySql],
-        };
-        let mut result = Ok(());
-        for f in flavours {
-            result = tools::find(&self.launcher, f).map(drop);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        super::preflight::tools_of_server(&self.config.mysql, |f| {
+            tools::find(&self.launcher, f).map(drop)
+        })
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
@@ -226,7 +200,7 @@ impl SeedMethod for Xtrabackup {
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
         if side == Side::Target {
             ctx.report("Running cleanup");
-            self.tidy(ctx)?;
+            swap_in::tidy(&self.config, ctx)?;
         }
         Ok("Stage completed".into())
     }

@@ -1,0 +1,198 @@
+//! One run of mydumper or myloader, from start to the end of its sessions in the server.
+
+use super::Mydumper;
+use super::log::Log;
+use super::options::Tool;
+use super::version::ToolVersion;
+use crate::error::{Error, Result};
+use crate::host::proc::{ProcessId, group_tcp_ports};
+use crate::mysql::{Endpoint, Flavour, connect, control};
+use crate::process::{Cancel, Credentials, Job, Login, Running, run};
+use crate::seed::context::Context;
+use crate::seed::methods::target_server::until_none;
+use crate::seed::sessions;
+use crossbeam_channel::{bounded, select};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often progress is looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+impl Mydumper {
+    /// The version of a tool, by its own words.
+    pub(super) fn version(&self, tool: Tool) -> Result<ToolVersion> {
+        let program = self.launcher.find(&[tool.name()])?;
+        let out = self.launcher.command(&program).arg("--version").output();
+        let out = out.map_err(|e| Error::io(program.display(), &e))?;
+        // Some versions say it on standard error.
+        let text = [out.stdout, out.stderr].concat();
+        tool.version(&String::from_utf8_lossy(&text))
+            .map_err(|e| e.context(format!("{} --version", program.display())))
+    }
+
+    /// The file with the login to `server`; each session begins with `first`.
+    pub(super) fn credentials(
+        &self,
+        server: &Endpoint,
+        flavour: Flavour,
+        first: &str,
+    ) -> Result<Credentials> {
+        let login = Login {
+            host: &server.host,
+            port: server.port,
+            socket: &server.socket,
+            user: &server.user,
+            password: server.password.reveal(),
+            public_key: flavour == Flavour::MySql,
+            plugin_dir: None,
+            server: None,
+        };
+        let state_dir = &self.config.common.state_dir;
+        Credentials::create_saying(state_dir, &login, &self.launcher, first)
+    }
+
+    /// Runs a tool that is a client of `server`. `line` is told what it says, `tick` is called each second. When it returns
+    /// Ok the tool has ended with 0 and said nothing of a failure. In each case its sessions in the server have ended, also
+    /// those that wait for a lock: a server does not see that their client has gone.
+    pub(super) fn run(
+        &self,
+        ctx: &Context,
+        tool: Tool,
+        arguments: &[OsString],
+        server: &Endpoint,
+        mut line: impl FnMut(&str) + Send + 'static,
+        tick: impl Fn() + Sync,
+    ) -> Result<()> {
+        let program = self.launcher.find(&[tool.name()])?;
+        let mut cmd = self.launcher.command(&program);
+        cmd.args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let known = known_sessions(server)?;
+        let said = Arc::new(Mutex::new(Log::default()));
+        let stop = Cancel::default();
+        let (heard, failed) = (Arc::clone(&said), stop.clone());
+        let hear = Arc::new(Mutex::new(move |text: &str| {
+            line(text);
+            let mut log = lock(&heard);
+            log.take(tool.name(), text);
+            if log.failures == 1 {
+                failed.cancel("it has failed"); // the others go on for hours otherwise (P6)
+            }
+        }));
+        let told = Arc::clone(&hear);
+        let hear_stderr = move |text: &str| lock(&told)(text);
+        let mut running = Running::start_heard(&mut cmd, tool.name(), hear_stderr)?;
+        // What it does not like in its arguments it says there.
+        let (last, stdout_ends) = bounded::<()>(0);
+        if let Some(out) = running.take_stdout() {
+            std::thread::spawn(move || {
+                for text in BufReader::new(out)
+                    .split(b'\n')
+                    .map_while(std::io::Result::ok)
+                {
+                    lock(&hear)(&String::from_utf8_lossy(&text));
+                }
+                drop(last);
+            });
+        }
+        ctx.adopt(&running)?;
+        let id = running.id();
+        let ports: RefCell<Vec<u16>> = RefCell::default();
+        let before_kill = |group: u32| {
+            ports.replace(group_tcp_ports(group).into_iter().collect());
+        };
+        let job = Job {
+            cancel: &stop,
+            before_kill: &before_kill,
+        };
+        let result = std::thread::scope(|scope| {
+            let (over, finished) = bounded::<()>(0);
+            let (stop, tick) = (&stop, &tick);
+            scope.spawn(move || {
+                loop {
+                    select! {
+                        recv(finished) -> _ => return,
+                        recv(ctx.cancel().signal()) -> _ => {
+                            stop.cancel(&ctx.cancel().reason());
+                            return;
+                        }
+                        default(TICK) => tick(),
+                    }
+                }
+            });
+            let result = run(running, &job);
+            drop(over);
+            result
+        });
+        // A process that has left the group may hold it open.
+        let _ = stdout_ends.recv_timeout(Duration::from_millis(500));
+        if !matches!(&result, Ok(exit) if exit.status.success())
+            && let Err(e) = end_sessions(server, &all_ports(ctx, id.as_ref(), ports.take()), &known)
+        {
+            log::warn!("cannot end left-over connections on {}: {e}", server.name());
+        }
+        ctx.cancel().check()?;
+        let said = lock(&said);
+        if let Some(failure) = &said.failure {
+            return Err(Error::permanent(format!("{}: {failure}", tool.name())));
+        }
+        let mut exit = result?;
+        exit.stderr = last_words(&exit.stderr);
+        exit.check()
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of a tool that dies without a word of the cause.
+fn last_words(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(3)..].join("\n")
+}
+
+/// With those that were seen earlier: of a tool that died by itself.
+fn all_ports(ctx: &Context, id: Option<&ProcessId>, mut ports: Vec<u16>) -> Vec<u16> {
+    let tools = ctx.seed().map(|s| s.tools).unwrap_or_default();
+    let seen = tools.iter().filter(|t| Some(&t.id) == id);
+    ports.extend(seen.flat_map(|t| &t.ports));
+    ports
+}
+
+/// Sessions through a unix socket have no port to be found by: those that were there before are not the tool's.
+fn known_sessions(server: &Endpoint) -> Result<BTreeSet<u64>> {
+    if server.socket.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut conn = connect(server, Duration::from_secs(10))?;
+    control::connections(&mut conn, &server.user)
+}
+
+fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Result<()> {
+    if server.socket.is_empty() {
+        return match ports {
+            [] => Ok(()),
+            ports => sessions::end(server, ports),
+        };
+    }
+    let mut conn = connect(server, Duration::from_secs(3))?;
+    until_none(|| control::kill_socket_connections(&mut conn, &server.user, known))
+}
+
+/// Bytes of the files in a directory, and their number. Nothing if there is none yet.
+pub(super) fn size(directory: &Path) -> (u64, u64) {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    files
+        .filter_map(|f| f.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .fold((0, 0), |(bytes, n), m| (bytes + m.len(), n + 1))
+}

@@ -1,0 +1,172 @@
+//! What all physical methods do on the target once a whole copy is staged and proven: the swap, what follows it, and Cleanup.
+
+use crate::config::{Config, KeepOldData};
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, Server, connect, control, info, quote_text};
+use crate::seed::context::Context;
+use crate::seed::coordinates::Coordinates;
+use crate::seed::datadir::{self, Facts, Host, Journals, Proven, Staged};
+use crate::seed::record::{Load, Seed};
+use crate::seed::vocabulary::{Stage, Status};
+use mysql::Conn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For statements after the swap.
+pub const STATEMENT: Duration = Duration::from_secs(600);
+/// Settings that a restart of the server forgets, if they were set at run time.
+pub const KEPT: [&str; 2] = ["read_only", "super_read_only"];
+
+/// Where the journal of swaps is.
+pub fn journals(config: &Config) -> Journals {
+    Journals::new(&config.common.state_dir)
+}
+
+/// The facts and the place of the staged copy, as Prepare has recorded them.
+///
+/// # Errors
+/// Permanent: there was no Prepare.
+pub fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
+    let facts = seed.datadir.clone().map(|f| *f);
+    let facts = facts.ok_or_else(|| {
+        Error::permanent("the record knows no data directory of this seed: call prepare again")
+    })?;
+    let staged = Staged::of(&facts, seed.id);
+    Ok((facts, staged))
+}
+
+/// Puts the proven copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
+/// text is for Details. After an error the old data are as they were, or the record says that they are gone.
+///
+/// # Errors
+/// The first cause; a login that the new data refuse.
+pub fn swap_in(
+    config: &Arc<Config>,
+    ctx: &Context,
+    (facts, staged): (&Facts, &Staged),
+    proven: &Proven,
+    coordinates: &Coordinates,
+) -> Result<String> {
+    let was = ctx.seed()?.load;
+    let host = Host::of_stage(config, ctx);
+    let before = kept_settings(config);
+    ctx.report("Running restore. Swapping the data directory");
+    let down = Instant::now();
+    let swapped = datadir::swap(&journals(config), facts, proven, &host);
+    let refused = match swapped {
+        Ok(refused) => refused,
+        Err(e) => {
+            if journals(config).data_gone() {
+                ctx.update(|seed| seed.load = Load::Incomplete)?;
+            }
+            return Err(e);
+        }
+    };
+    let down = down.elapsed();
+    ctx.update(|seed| seed.load = Load::Whole)?;
+    if !refused.is_empty() {
+        return Err(Error::permanent(refused));
+    }
+    let mut conn = connect(&Endpoint::local(&config.mysql), STATEMENT)?;
+    set_gtid_state(&mut conn, facts.server, coordinates)?;
+    for (name, value) in &before {
+        let now = info::global(&mut conn, name)?;
+        if now.as_ref() != Some(value) {
+            let set = format!("SET GLOBAL {name} = {}", quote_text(value));
+            control::execute(&mut conn, &set)?;
+        }
+    }
+    if config.mysql.keep_old_data == KeepOldData::No {
+        discard_old(facts, staged);
+    }
+    let down = match was {
+        Load::Incomplete => "since the old data were deleted".to_string(),
+        _ => format!("for {:.1} s", down.as_secs_f32()),
+    };
+    Ok(format!(
+        "Stage completed. MySQL was down {down}. {}",
+        proven.notes
+    ))
+}
+
+/// What was set at run time; nothing where MySQL is down.
+fn kept_settings(config: &Config) -> Vec<(&'static str, String)> {
+    let asked =
+        connect(&Endpoint::local(&config.mysql), Duration::from_secs(5)).and_then(|mut conn| {
+            let mut found = Vec::new();
+            for name in KEPT {
+                if let Some(value) = info::global(&mut conn, name)? {
+                    found.push((name, value));
+                }
+            }
+            Ok(found)
+        });
+    asked.unwrap_or_else(|e| {
+        log::debug!("read_only of the target is not known: {e}");
+        Vec::new()
+    })
+}
+
+/// GTID state of a server that now runs on the copy (DESIGN 4a). Its binary logs are new.
+///
+/// # Errors
+/// If the server refuses.
+pub fn set_gtid_state(conn: &mut Conn, server: Server, coordinates: &Coordinates) -> Result<()> {
+    match server.flavour {
+        Flavour::MariaDb => {
+            // In this order: errors 1947 and 1948 otherwise.
+            if info::is_on(conn, "log_bin")? {
+                control::execute(conn, server.reset_binlog())?;
+            }
+            let position = coordinates.gtid_slave_pos.as_deref().unwrap_or("");
+            let set = format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position));
+            control::execute(conn, &set)
+        }
+        Flavour::MySql => {
+            control::execute(conn, server.reset_binlog())?;
+            if coordinates.gtid_executed.is_empty() {
+                return Ok(());
+            }
+            let executed = quote_text(&coordinates.gtid_executed);
+            control::execute(conn, &format!("SET GLOBAL gtid_purged = {executed}"))
+        }
+    }
+}
+
+/// Cleanup of the target: the old data by `mysql.keep-old-data`, and the staging directory. May be repeated.
+///
+/// # Errors
+/// What cannot be renamed, or recorded.
+pub fn tidy(config: &Config, ctx: &Context) -> Result<()> {
+    let seed = ctx.seed()?;
+    let Ok((facts, staged)) = staged(&seed) else {
+        return Ok(()); // nothing was made
+    };
+    if let Some(journal) = datadir::unfinished(&journals(config))? {
+        log::warn!("seed {}: {}", seed.id, journal.reason().unwrap_or_default());
+        return Ok(());
+    }
+    if swapped(&seed)
+        && config.mysql.keep_old_data == KeepOldData::Forever
+        && staged.old_dir().exists()
+    {
+        let kept = datadir::keep_old(&facts, &staged)?;
+        log::info!(
+            "seed {}: the old data are kept in {}",
+            seed.id,
+            kept.display()
+        );
+    }
+    datadir::sweep(&facts, &staged)
+}
+
+fn swapped(seed: &Seed) -> bool {
+    seed.load == Load::Whole && seed.status(Stage::Restore) == Some(Status::Completed)
+}
+
+fn discard_old(facts: &Facts, staged: &Staged) {
+    let (facts, staged) = (facts.clone(), staged.clone());
+    datadir::in_background(move || {
+        datadir::discard_old(&facts, &staged, &crate::process::Cancel::default())
+    });
+}
