@@ -46,6 +46,7 @@ pub(super) fn serve(socket: Arc<TcpStream>, peer: SocketAddr, id: u64, shared: &
         peer,
         id,
         shared,
+        gave_way: false,
         buf: Vec::new(),
     };
     match connection.run() {
@@ -83,6 +84,8 @@ struct Connection<'a> {
     peer: SocketAddr,
     id: u64,
     shared: &'a Shared,
+    /// It has no place in the registry any more, and may send its last response.
+    gave_way: bool,
     /// Bytes read from the client that belong to no request yet: at most a head, or pipelined requests.
     buf: Vec<u8>,
 }
@@ -202,7 +205,7 @@ impl Connection<'_> {
         if response.strike {
             self.wait_for_failure();
         }
-        let keep = head.keep_alive && !self.shared.registry.stopping();
+        let keep = head.keep_alive && !self.shared.registry.stopping() && !self.gave_way;
         let line = match (keep, head.http10) {
             (false, _) => "Connection: close\r\n",
             (true, true) => "Connection: keep-alive\r\n",
@@ -217,8 +220,8 @@ impl Connection<'_> {
         Ok(keep)
     }
 
-    /// Holds back the answer to a failed token; meanwhile the connection may give way at the cap.
-    fn wait_for_failure(&self) {
+    /// Holds back the answer to a failed token; at the cap it is sent sooner, and the connection ends with it.
+    fn wait_for_failure(&mut self) {
         let strikes = &self.shared.strikes;
         let delay = strikes.strike(self.peer.ip(), self.shared.free_strikes);
         if delay.is_zero() {
@@ -228,11 +231,12 @@ impl Connection<'_> {
             let ip = self.peer.ip();
             format!("gate: {ip} has sent several wrong tokens; answers to such are delayed (max-failed-tokens in [common])")
         });
-        self.shared.registry.waiting(self.id);
+        self.shared.registry.delayed(self.id);
         let until = Instant::now() + delay;
         while Instant::now() < until && self.shared.registry.is_live(self.id) {
             std::thread::sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));
         }
+        self.gave_way = !self.shared.registry.is_live(self.id);
     }
 
     /// Takes the whole body from the door before the client gets the first byte: a slow client holds no worker.
@@ -283,7 +287,7 @@ impl Connection<'_> {
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            if !self.shared.registry.sending(self.id) {
+            if !self.gave_way && !self.shared.registry.sending(self.id) {
                 return Err(io::Error::other(
                     "closed: the client did not read and others needed the place",
                 ));

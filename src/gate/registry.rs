@@ -21,6 +21,8 @@ enum Phase {
     Waiting,
     /// A handler has its request.
     Working,
+    /// The response is ready and held back.
+    Delayed,
     /// The response is on its way; `since` is the last time that bytes were taken.
     Sending,
 }
@@ -97,7 +99,7 @@ impl Registry {
         self.live().evict(None)
     }
 
-    /// False once the connection was closed from here, or the gate closes.
+    /// False once the connection has lost its place, or the gate closes.
     pub(super) fn is_live(&self, id: u64) -> bool {
         let live = self.live();
         !live.stopping && live.connections.contains_key(&id)
@@ -114,6 +116,11 @@ impl Registry {
         self.phase(id, Phase::Working)
     }
 
+    /// The response is held back. At the cap the connection gives its place away, and is not closed but left to send at once.
+    pub(super) fn delayed(&self, id: u64) -> bool {
+        self.phase(id, Phase::Delayed)
+    }
+
     /// Bytes of the response are sent, or have just been sent. False: the connection was evicted.
     pub(super) fn sending(&self, id: u64) -> bool {
         self.phase(id, Phase::Sending)
@@ -124,7 +131,7 @@ impl Registry {
             Some(entry) => {
                 entry.phase = phase;
                 entry.since = Instant::now();
-                if phase == Phase::Waiting {
+                if matches!(phase, Phase::Waiting | Phase::Delayed) {
                     self.changed.notify_all();
                 }
                 true
@@ -172,7 +179,9 @@ impl Live {
         let Some(entry) = self.victim(of).and_then(|id| self.connections.remove(&id)) else {
             return false;
         };
-        close(&entry.socket, Shutdown::Both);
+        if entry.phase != Phase::Delayed {
+            close(&entry.socket, Shutdown::Both);
+        }
         true
     }
 
@@ -194,9 +203,11 @@ impl Live {
         let unread = wait_readable(&fds, Some(Duration::ZERO)).unwrap_or_default();
         let silent = unread.iter().position(|unread| !unread).unwrap_or(0);
         let stalled = || oldest_first(Phase::Sending).into_iter().next();
+        let delayed = || oldest_first(Phase::Delayed).into_iter().next();
         waiting
             .get(silent)
             .copied()
+            .or_else(delayed)
             .or_else(|| stalled().filter(|(_, e)| e.since.elapsed() > STALLED))
             .map(|(id, _)| id)
     }
@@ -304,6 +315,20 @@ mod tests {
             "a client that does not read gives way"
         );
         assert!(!registry.sending(a));
+    }
+
+    #[test]
+    fn who_is_held_back_gives_its_place_away_and_is_answered() {
+        let (registry, listener) = (Registry::default(), listener());
+        let (a, mut a_client) = pair(&listener);
+        let (b, _b) = pair(&listener);
+        let answer = a.clone();
+        let a = registry.enter(a, HERE, 1, 99).unwrap();
+        assert!(registry.working(a) && registry.delayed(a) && registry.is_live(a));
+        assert!(registry.enter(b, HERE, 1, 99).is_some());
+        assert!(!registry.is_live(a));
+        (&*answer).write_all(b"x").unwrap();
+        assert_eq!(a_client.read(&mut [0]).unwrap(), 1, "the socket is open");
     }
 
     #[test]

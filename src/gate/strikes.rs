@@ -11,7 +11,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// The first delay; each further failure doubles it.
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest delay: within the second in which everybody is answered (P9).
-const LONGEST: Duration = Duration::from_millis(800);
+const LONGEST: Duration = Duration::from_millis(400);
 /// Addresses that are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -65,10 +65,10 @@ mod tests {
         let strikes = Strikes::default();
         let of = |address: &str| strikes.strike(address.parse().unwrap(), 3).as_millis();
         let all: Vec<u128> = (0..12).map(|_| of("192.0.2.1")).collect();
-        assert_eq!(all, [0, 0, 0, 50, 100, 200, 400, 800, 800, 800, 800, 800]);
+        assert_eq!(all, [0, 0, 0, 50, 100, 200, 400, 400, 400, 400, 400, 400]);
         assert_eq!(
             of("::ffff:192.0.2.1"),
-            800,
+            400,
             "as a dual-stack listener sees it"
         );
         assert_eq!(of("192.0.2.2"), 0);

@@ -2,6 +2,7 @@
 //! owns repetition, abort, the record and panics.
 
 pub mod clone_plugin;
+mod logical;
 pub mod mydumper;
 pub mod mysqldump;
 mod operators;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
-use crate::seed::methods::preflight;
+use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::record::MadeUnder;
 use mysql::prelude::Queryable;
@@ -25,29 +25,16 @@ impl Mydumper {
     /// The whole stage. When it returns Ok the dump is synced and its coordinates are recorded; else there is none.
     pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
-        let result = self.pull(ctx);
-        if result.is_err()
-            && let Err(e) = self.remove_dump()
-        {
-            log::error!("the useless rest of a dump stays: {e}");
-        }
-        result
+        logical::dump(|| self.pull(ctx), || self.remove_dump())
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let peer = ctx
-            .seed()?
-            .peer
-            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
-        let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
-        let (config, from) = (Arc::clone(&self.config), source.clone());
-        let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
+        let (source, facts) = logical::source(&self.config, ctx)?;
         let version = self.version(Tool::Mydumper)?;
         version::check_server(version, facts.server)?;
         let kept = self.options(Tool::Mydumper, version)?;
         let from = source.clone();
         let made_under = ctx.interruptible(move || check_content(version, &from))?;
-        ctx.progress().expect(facts.bytes);
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
         let first = match version::reads_metadata(version) {

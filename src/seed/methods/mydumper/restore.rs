@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, quote_text};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
+use crate::seed::methods::logical::{self, Loading};
 use crate::seed::methods::target_server::TargetServer;
-use crate::seed::record::{self, MadeUnder};
+use crate::seed::record::MadeUnder;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,49 +71,19 @@ impl Mydumper {
             version,
             options: kept,
             objects: session(&seed.made_under, target.server),
-            bytes,
         };
-        let result = self.fill(ctx, &mut target, &load, &coordinates);
-        let whole = result.is_ok();
-        let settled = ctx
-            .seed()
-            .and_then(|s| target.put_back_soon(&s, whole))
-            .and_then(|()| ctx.update(|s| s.put_back.clear()));
-        if let Err(e) = &settled {
-            ::log::error!("settings of MySQL are not put back yet: {e}");
-        }
-        let notes = result?;
-        settled?;
-        TargetServer::prove_login(&self.config.mysql)?;
-        Ok(notes)
-    }
-
-    fn fill(
-        &self,
-        ctx: &Context,
-        target: &mut TargetServer,
-        load: &Load,
-        coordinates: &Coordinates,
-    ) -> Result<String> {
-        target.interruptible(ctx, |t| t.begin(ctx))?;
-        ctx.report("Running restore. Loading the dump");
-        ctx.progress().expect(load.bytes);
-        for part in &load.parts {
-            self.load_part(ctx, target.server, load, part)?;
-        }
-        ctx.progress().bytes(load.bytes);
-        ctx.cancel().check()?;
-        ctx.report("Running restore. Setting accounts and GTID state");
-        let of_source = ctx.seed()?.source_schemas;
-        let mut notes = vec![format!("Stage completed: {} bytes loaded", load.bytes)];
-        notes.push(target.interruptible(ctx, |t| {
-            t.adopt_gtid_set(&coordinates.gtid_executed)?;
-            t.complete(ctx, coordinates)
-        })?);
-        ctx.update(|s| s.load = record::Load::Whole)?;
-        notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
-        notes.retain(|n| !n.is_empty());
-        Ok(notes.join(", "))
+        let what = Loading {
+            bytes,
+            coordinates: &coordinates,
+        };
+        logical::restore(&self.config, ctx, target, &what, |t| {
+            for part in &load.parts {
+                self.load_part(ctx, t.server, &load, part)?;
+            }
+            ctx.cancel().check()?;
+            t.interruptible(ctx, |t| t.adopt_gtid_set(&coordinates.gtid_executed))?;
+            Ok(String::new())
+        })
     }
 
     fn load_part(&self, ctx: &Context, server: Server, load: &Load, part: &Part) -> Result<()> {
@@ -157,8 +128,6 @@ struct Load {
     options: Vec<String>,
     /// What is set before objects with a body are made.
     objects: String,
-    /// Of the whole dump.
-    bytes: u64,
 }
 
 /// Sizes of the dump's files by name; of compressed ones also by the name that 0.10 says.

@@ -7,7 +7,7 @@ use crate::mysql::{Endpoint, Flavour, Server, connect, info};
 use crate::process::{Credentials, Job, Login, Running, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
-use crate::seed::methods::preflight;
+use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::sessions;
 use std::cell::RefCell;
@@ -28,24 +28,11 @@ impl Mysqldump {
     /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded; else there is no file.
     pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
-        let result = self.pull(ctx);
-        if result.is_err()
-            && let Err(e) = self.remove_dump()
-        {
-            log::error!("the useless rest of a dump stays: {e}");
-        }
-        result
+        logical::dump(|| self.pull(ctx), || self.remove_dump())
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let peer = ctx
-            .seed()?
-            .peer
-            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
-        let source = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
-        let (config, from) = (Arc::clone(&self.config), source.clone());
-        let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
-        ctx.progress().expect(facts.bytes);
+        let (source, facts) = logical::source(&self.config, ctx)?;
 
         let program = self.launcher.find(facts.server.dump_tools())?;
         let login = Login {

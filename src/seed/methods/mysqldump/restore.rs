@@ -5,10 +5,8 @@ use super::backup::read_header;
 use super::load::Load;
 use crate::error::{Error, Result};
 use crate::seed::context::Context;
-use crate::seed::coordinates::mysqldump::DumpHeader;
+use crate::seed::methods::logical::{self, Loading};
 use crate::seed::methods::target_server::TargetServer;
-use crate::seed::record;
-use std::path::Path;
 
 impl Mysqldump {
     /// The whole stage. Until the last check has passed nothing on the server is touched. When it returns Ok the data are
@@ -32,46 +30,16 @@ impl Mysqldump {
         target.check_role()?;
         ctx.cancel().check()?;
 
-        let result = self.fill(ctx, &mut target, &path, size, &header);
-        let whole = result.is_ok();
-        let settled = ctx
-            .seed()
-            .and_then(|s| target.put_back_soon(&s, whole))
-            .and_then(|()| ctx.update(|s| s.put_back.clear()));
-        if let Err(e) = &settled {
-            log::error!("settings of MySQL are not put back yet: {e}");
-        }
-        let notes = result?;
-        settled?;
-        TargetServer::prove_login(&self.config.mysql)?;
-        Ok(notes)
-    }
-
-    fn fill(
-        &self,
-        ctx: &Context,
-        target: &mut TargetServer,
-        path: &Path,
-        size: u64,
-        header: &DumpHeader,
-    ) -> Result<String> {
-        target.interruptible(ctx, |t| t.begin(ctx))?;
-        ctx.report("Running restore. Loading the dump");
-        ctx.progress().expect(size);
-        let beside = Load::new(ctx, &self.config, &self.launcher, target.server)?
-            .run(path, header.load_from)?;
-        ctx.progress().bytes(size);
-        ctx.cancel().check()?;
-        ctx.report("Running restore. Setting accounts and GTID state");
-        let of_source = ctx.seed()?.source_schemas;
-        let mut notes = vec![format!("Stage completed: {size} bytes loaded")];
-        if beside > 0 {
-            notes.push(format!("{beside} parts of large tables beside the rest"));
-        }
-        notes.push(target.interruptible(ctx, |t| t.complete(ctx, &header.coordinates))?);
-        ctx.update(|s| s.load = record::Load::Whole)?;
-        notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
-        notes.retain(|n| !n.is_empty());
-        Ok(notes.join(", "))
+        let what = Loading {
+            bytes: size,
+            coordinates: &header.coordinates,
+        };
+        logical::restore(&self.config, ctx, target, &what, |t| {
+            let load = Load::new(ctx, &self.config, &self.launcher, t.server)?;
+            Ok(match load.run(&path, header.load_from)? {
+                0 => String::new(),
+                beside => format!("{beside} parts of large tables beside the rest"),
+            })
+        })
     }
 }

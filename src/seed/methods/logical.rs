@@ -1,0 +1,104 @@
+//! What the two methods have in common that dump on the source and load into the target's running server: Mysqldump and Mydumper.
+
+use super::preflight::{self, SourceFacts};
+use super::target_server::TargetServer;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::mysql::Endpoint;
+use crate::seed::context::Context;
+use crate::seed::coordinates::Coordinates;
+use crate::seed::record::Load;
+use std::sync::Arc;
+
+/// Runs a Backup. Where it fails there is no dump, by `remove`.
+///
+/// # Errors
+/// The Backup's own.
+pub fn dump(
+    pull: impl FnOnce() -> Result<String>,
+    remove: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    let result = pull();
+    if result.is_err()
+        && let Err(e) = remove()
+    {
+        log::error!("the useless rest of a dump stays: {e}");
+    }
+    result
+}
+
+/// The source that Backup was called with, when all that can be known of it fits the target.
+///
+/// # Errors
+/// As [`preflight::source_of`]; cancelled.
+pub fn source(config: &Arc<Config>, ctx: &Context) -> Result<(Endpoint, SourceFacts)> {
+    let peer = ctx
+        .seed()?
+        .peer
+        .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+    let source = Endpoint::remote(&config.mysql, &peer.host, peer.mysql_port);
+    let (config, from) = (Arc::clone(config), source.clone());
+    let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
+    ctx.progress().expect(facts.bytes);
+    Ok((source, facts))
+}
+
+/// What a Restore loads.
+pub struct Loading<'a> {
+    /// Bytes of the dump.
+    pub bytes: u64,
+    /// The source's at the moment of the dump.
+    pub coordinates: &'a Coordinates,
+}
+
+/// A Restore from its first statement on: the server is made ready, `load` fills it, GTID state and accounts are set, and every
+/// setting is put back on every path. What `load` returns is told in the stage's Details.
+///
+/// # Errors
+/// The first cause; the record says whether data are partial.
+pub fn restore(
+    config: &Config,
+    ctx: &Context,
+    mut target: TargetServer,
+    what: &Loading,
+    load: impl FnOnce(&mut TargetServer) -> Result<String>,
+) -> Result<String> {
+    let result = fill(ctx, &mut target, what, load);
+    let whole = result.is_ok();
+    let settled = ctx
+        .seed()
+        .and_then(|s| target.put_back_soon(&s, whole))
+        .and_then(|()| ctx.update(|s| s.put_back.clear()));
+    if let Err(e) = &settled {
+        log::error!("settings of MySQL are not put back yet: {e}");
+    }
+    let notes = result?;
+    settled?;
+    TargetServer::prove_login(&config.mysql)?;
+    Ok(notes)
+}
+
+fn fill(
+    ctx: &Context,
+    target: &mut TargetServer,
+    what: &Loading,
+    load: impl FnOnce(&mut TargetServer) -> Result<String>,
+) -> Result<String> {
+    target.interruptible(ctx, |t| t.begin(ctx))?;
+    ctx.report("Running restore. Loading the dump");
+    ctx.progress().expect(what.bytes);
+    let told = load(target)?;
+    ctx.progress().bytes(what.bytes);
+    ctx.cancel().check()?;
+    ctx.report("Running restore. Setting accounts and GTID state");
+    let of_source = ctx.seed()?.source_schemas;
+    let mut notes = vec![
+        format!("Stage completed: {} bytes loaded", what.bytes),
+        told,
+    ];
+    notes.push(target.interruptible(ctx, |t| t.complete(ctx, what.coordinates))?);
+    ctx.update(|s| s.load = Load::Whole)?;
+    notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
+    notes.retain(|n| !n.is_empty());
+    Ok(notes.join(", "))
+}
