@@ -224,7 +224,7 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
     }
     let writer = Writer::start(up.as_ref().unwrap_or(source));
     wait_for("rows arrive at the source", Duration::from_secs(30), || {
-        let there = source.sql("SHOW TABLES FROM running LIKE 'numbers'");
+        let there = source.sql("SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'running' AND TABLE_NAME = 'numbers'");
         (!there.is_empty()).then_some(())
     });
     fill(source, target);
