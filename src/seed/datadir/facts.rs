@@ -175,6 +175,27 @@ impl Facts {
         Ok(facts)
     }
 
+    /// That `source` is another server, as far as that is known.
+    ///
+    /// # Errors
+    /// Permanent: the same server_uuid or server_id.
+    pub fn differs_from(&self, source: &Self) -> Result<()> {
+        if !self.server_uuid.is_empty() && self.server_uuid == source.server_uuid {
+            return Err(Error::permanent(format!(
+                "source and target have the same server_uuid = {}: it is the same server, or a copy of it; in the latter case remove \
+                 auto.cnf here and restart MySQL",
+                self.server_uuid
+            )));
+        }
+        if !self.server_id.is_empty() && self.server_id == source.server_id {
+            return Err(Error::permanent(format!(
+                "source and target have the same server_id = {}: give each its own in its my.cnf",
+                self.server_id
+            )));
+        }
+        Ok(())
+    }
+
     /// A MySQL server about which nothing is known.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {

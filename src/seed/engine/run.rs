@@ -165,7 +165,7 @@ impl Engine {
                 seed.set(ctx.stage, status, &text);
                 completed = status == Status::Completed;
                 if completed {
-                    state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run)); // an Error a killed agent would not take back
+                    state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run)); // a killed agent makes it an Error
                 }
             }
             match status {

@@ -1,6 +1,6 @@
 //! What all physical methods do on the target once a whole copy is staged and proven: the swap, what follows it, and Cleanup.
 
-use crate::config::{Config, KeepOldData};
+use crate::config::{self, Config, KeepOldData};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control, info, quote_text};
 use crate::seed::context::Context;
@@ -20,6 +20,24 @@ pub const KEPT: [&str; 2] = ["read_only", "super_read_only"];
 /// Where the journal of swaps is.
 pub fn journals(config: &Config) -> Journals {
     Journals::new(&config.common.state_dir)
+}
+
+/// That MySQL of a target can be stopped and started.
+///
+/// # Errors
+/// Permanent, with the setting.
+pub fn check_settings(mysql: &config::Mysql) -> Result<()> {
+    for (name, line) in [
+        ("service-stop-command", &mysql.service_stop_command),
+        ("service-start-command", &mysql.service_start_command),
+    ] {
+        if line.trim().is_empty() {
+            return Err(Error::permanent(format!(
+                "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The facts and the place of the staged copy, as Prepare has recorded them.

@@ -218,3 +218,28 @@ fn the_directory_of_a_temporary_tablespace_is_made() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_server_is_not_its_own_source() {
+    let id = |id: &str, uuid: &str| Facts {
+        server_id: id.into(),
+        server_uuid: uuid.into(),
+        ..maria(&[]).unwrap()
+    };
+    let differ = |own: &Facts, source: &Facts| own.differs_from(source);
+    assert!(differ(&id("1", "a"), &id("2", "b")).is_ok());
+    assert!(differ(&id("1", ""), &id("2", "")).is_ok());
+    assert!(differ(&id("", ""), &id("", "")).is_ok(), "nothing is known");
+    assert!(
+        differ(&id("1", "a"), &id("2", "a"))
+            .unwrap_err()
+            .to_string()
+            .contains("auto.cnf")
+    );
+    assert!(
+        differ(&id("1", ""), &id("1", ""))
+            .unwrap_err()
+            .to_string()
+            .contains("server_id = 1")
+    );
+}

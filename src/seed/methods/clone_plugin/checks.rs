@@ -4,7 +4,7 @@ use super::{ClonePlugin, rules};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Server, connect, control, failure, grants, info, quote_name};
 use crate::seed::datadir::{self, Facts};
-use crate::seed::methods::preflight;
+use crate::seed::methods::{preflight, swap_in};
 use crate::seed::vocabulary::Side;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -266,16 +266,7 @@ impl ClonePlugin {
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
         let server = Server::ask(&mut conn)?;
         rules::can_clone(server, "this server")?;
-        for (name, line) in [
-            ("service-stop-command", &mysql.service_stop_command),
-            ("service-start-command", &mysql.service_start_command),
-        ] {
-            if line.trim().is_empty() {
-                return Err(Error::permanent(format!(
-                    "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
-                )));
-            }
-        }
+        swap_in::check_settings(mysql)?;
         for (name, file) in [
             ("ca", &self.config.clone_plugin.ssl_ca),
             ("cert", &self.config.clone_plugin.ssl_cert),

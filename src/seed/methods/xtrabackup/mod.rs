@@ -19,16 +19,13 @@ pub mod tools;
 use super::{Prepared, SeedMethod, swap_in};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, connect, info};
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Journals, Staged};
 use crate::seed::record::{Load, Seed};
 use crate::seed::vocabulary::{Method, Side};
 use crate::stream::{Listener, Settings};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 use tools::Tools;
 
 /// The method; cheap to clone.
@@ -36,21 +33,6 @@ use tools::Tools;
 pub struct Xtrabackup {
     config: Arc<Config>,
     launcher: Launcher,
-}
-
-/// What a source says of itself before the first byte.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Notes {
-    facts: Facts,
-    identity: Identity,
-}
-
-/// Which server it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    server_id: String,
-    /// Empty on MariaDB.
-    server_uuid: String,
 }
 
 impl Xtrabackup {
@@ -86,21 +68,6 @@ impl Xtrabackup {
         kept
     }
 
-    /// The server beside this agent; `None` if it is down.
-    fn identity(&self) -> Result<Option<Identity>> {
-        let endpoint = Endpoint::local(&self.config.mysql);
-        let mut conn = match connect(&endpoint, Duration::from_secs(5)) {
-            Ok(conn) => conn,
-            Err(e) if e.kind() == crate::error::Kind::Transient => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let mut value = |name: &str| info::global(&mut conn, name).map(Option::unwrap_or_default);
-        Ok(Some(Identity {
-            server_id: value("server_id")?,
-            server_uuid: value("server_uuid")?,
-        }))
-    }
-
     /// Facts of the local data directory and tools that fit its server. Changes nothing.
     fn look(&self, side: Side) -> Result<(Facts, Tools)> {
         self.check_settings(side)?;
@@ -119,18 +86,10 @@ impl Xtrabackup {
                 "xtrabackup.xtrabackup-addtional-opts: with {option} a copy is not whole or has no right coordinates; remove it"
             )));
         }
-        let mysql = &self.config.mysql;
-        for (name, line) in [
-            ("service-stop-command", &mysql.service_stop_command),
-            ("service-start-command", &mysql.service_start_command),
-        ] {
-            if side == Side::Target && line.trim().is_empty() {
-                return Err(Error::permanent(format!(
-                    "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
-                )));
-            }
+        match side {
+            Side::Source => Ok(()),
+            Side::Target => swap_in::check_settings(&self.config.mysql),
         }
-        Ok(())
     }
 
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {

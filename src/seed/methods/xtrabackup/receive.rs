@@ -2,7 +2,7 @@
 //! when all of it is on the disk.
 
 use super::tools::{Tools, name};
-use super::{Identity, Notes, Xtrabackup, copy, options, tools};
+use super::{Xtrabackup, copy, options, tools};
 use crate::error::{Error, Result};
 use crate::process::{Job, Launcher, Running, run};
 use crate::seed::context::Context;
@@ -124,15 +124,11 @@ impl Xtrabackup {
             log::warn!("a bare stream: neither the source's version nor its size is known");
             return Ok(None);
         }
-        let notes: Notes = serde_json::from_slice(incoming.notes())
+        let source: Facts = serde_json::from_slice(incoming.notes())
             .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
-        facts.accepts(&notes.facts)?;
-        let own = self.identity()?.unwrap_or_else(|| Identity {
-            server_id: facts.server_id.clone(), // it is down: what was seen last
-            server_uuid: facts.server_uuid.clone(),
-        });
-        differ(&own, &notes.identity)?;
-        Ok(Some(notes.facts.bytes))
+        facts.accepts(&source)?;
+        facts.differs_from(&source)?;
+        Ok(Some(source.bytes))
     }
 
     fn unpack(
@@ -179,53 +175,8 @@ impl Xtrabackup {
     }
 }
 
-fn differ(own: &Identity, source: &Identity) -> Result<()> {
-    if !own.server_uuid.is_empty() && own.server_uuid == source.server_uuid {
-        return Err(Error::permanent(format!(
-            "source and target have the same server_uuid = {}: it is the same server, or a copy of it; in the latter case remove \
-             auto.cnf here and restart MySQL",
-            own.server_uuid
-        )));
-    }
-    if !own.server_id.is_empty() && own.server_id == source.server_id {
-        return Err(Error::permanent(format!(
-            "source and target have the same server_id = {}: give each its own in its my.cnf",
-            own.server_id
-        )));
-    }
-    Ok(())
-}
-
 /// Deletes what is of no use any more in the background.
 fn discard(staged: &Staged) {
     let staged = staged.clone();
     datadir::in_background(move || datadir::discard_new(&staged));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_not_its_own_source() {
-        let id = |id: &str, uuid: &str| Identity {
-            server_id: id.into(),
-            server_uuid: uuid.into(),
-        };
-        assert!(differ(&id("1", "a"), &id("2", "b")).is_ok());
-        assert!(differ(&id("1", ""), &id("2", "")).is_ok());
-        assert!(differ(&id("", ""), &id("", "")).is_ok(), "nothing is known");
-        assert!(
-            differ(&id("1", "a"), &id("2", "a"))
-                .unwrap_err()
-                .to_string()
-                .contains("auto.cnf")
-        );
-        assert!(
-            differ(&id("1", ""), &id("1", ""))
-                .unwrap_err()
-                .to_string()
-                .contains("server_id = 1")
-        );
-    }
 }

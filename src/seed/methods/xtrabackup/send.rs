@@ -1,6 +1,6 @@
 //! The source's Backup: the tool's stream to the target.
 
-use super::{Notes, Xtrabackup, options, tools};
+use super::{Xtrabackup, options, tools};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Server, connect, grants, info};
@@ -48,24 +48,17 @@ impl Xtrabackup {
             .peer
             .ok_or_else(|| Error::permanent("backup was called without a target"))?;
         let this = self.clone();
-        let (facts, tools, identity, is_replica) = ctx.interruptible(move || {
+        let (facts, tools, is_replica) = ctx.interruptible(move || {
             let (facts, tools) = this.look(Side::Source)?;
             let mut conn = connect(
                 &Endpoint::local(&this.config.mysql),
                 Duration::from_secs(10),
             )?;
             let role = info::role(&mut conn, facts.server)?;
-            let identity = this
-                .identity()?
-                .ok_or_else(|| Error::transient("MySQL of the source is down: start it"))?;
-            Ok((facts, tools, identity, role.source.is_some()))
+            Ok((facts, tools, role.source.is_some()))
         })?;
         ctx.progress().expect(facts.bytes);
-        let notes = Notes {
-            facts: facts.clone(),
-            identity,
-        };
-        let notes = serde_json::to_string(&notes).map_err(|e| Error::permanent(e.to_string()))?;
+        let notes = serde_json::to_string(&facts).map_err(|e| Error::permanent(e.to_string()))?;
         ctx.report(&format!("Running backup. Connecting to {}", peer.host));
         let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
 
