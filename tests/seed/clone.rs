@@ -238,7 +238,7 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
     let out = pair.seed(&["--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(text.contains("CLONE from 127.0.0.1"), "{text}");
+    assert!(text.contains("cloned from 127.0.0.1"), "{text}");
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(target);
     assert_replica(source, target);
