@@ -356,7 +356,7 @@ mod tests {
         let s = Sampled::start("test", move |_| {
             let n = count.fetch_add(1, Ordering::Relaxed) + 1;
             if n == 2 {
-                std::thread::sleep(Duration::from_millis(700));
+                std::thread::sleep(Duration::from_secs(3));
             }
             n
         });
@@ -373,7 +373,7 @@ mod tests {
             Some(1),
             "the last known"
         );
-        assert!(begin.elapsed() < Duration::from_millis(500));
-        assert!(s.get(Duration::ZERO, within(5000)).unwrap() >= 2);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(s.get(Duration::ZERO, within(20_000)).unwrap() >= 2);
     }
 }

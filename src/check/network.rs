@@ -6,7 +6,7 @@ use crate::process::{Cancel, Launcher, Output, run_operator_command};
 use crate::status::client::Client;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// For a connect and for the local agent's answer.
@@ -35,13 +35,7 @@ pub fn check(f: &mut Findings, config: &Config) {
 
 /// Ok if the port could be listened on now; it is free again afterwards.
 fn free(at: SocketAddr) -> io::Result<()> {
-    let bound = TcpListener::bind(at);
-    match bound {
-        Err(e) if at.ip() == Ipv6Addr::UNSPECIFIED && e.kind() != ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port())).map(drop)
-        }
-        other => other.map(drop),
-    }
+    crate::system::net::listen(at).map(drop)
 }
 
 fn own_port(f: &mut Findings, at: SocketAddr, config: &Config) {
@@ -188,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_port_that_a_stranger_holds_is_told_from_a_free_one() {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = holder.local_addr().unwrap();
         assert_eq!(free(at).unwrap_err().kind(), ErrorKind::AddrInUse);
         let mut f = Findings::default();

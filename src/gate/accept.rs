@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::system::net;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -32,22 +32,14 @@ static FULL: Seldom = Seldom::new();
 static ACCEPT_FAILED: Seldom = Seldom::new();
 static NO_THREAD: Seldom = Seldom::new();
 
-/// Listens on all addresses. `[::]` takes IPv4 too; on a host without IPv6 it becomes `0.0.0.0`.
+/// Listens on all addresses.
 ///
 /// # Errors
 /// Name address and port, the settings, and the remedy.
 pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let listener = bind(*address).map_err(|e| bind_error(*address, &e))?;
-        let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listened_port(&listener, *address)));
-        let any_v6 = address.ip() == Ipv6Addr::UNSPECIFIED;
-        listeners.push(listener);
-        // With this sysctl set [::] does not take IPv4.
-        let v6_only = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
-        if any_v6 && v6_only.is_ok_and(|v| v.trim() == "1") {
-            listeners.push(bind(any_v4).map_err(|e| bind_error(any_v4, &e))?);
-        }
+        listeners.extend(net::listen(*address).map_err(|e| bind_error(*address, &e))?);
     }
     Ok(listeners)
 }
@@ -64,26 +56,6 @@ pub(super) fn cap(wanted: usize, limit: usize) -> usize {
         );
     }
     wanted.clamp(1, most)
-}
-
-fn listened_port(listener: &TcpListener, asked: SocketAddr) -> u16 {
-    listener.local_addr().map_or(asked.port(), |a| a.port())
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    const EAFNOSUPPORT: i32 = 97;
-    let bound = TcpListener::bind(address).or_else(|e| {
-        let no_v6 =
-            e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(EAFNOSUPPORT);
-        if address.ip() == Ipv6Addr::UNSPECIFIED && no_v6 {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
-        } else {
-            Err(e)
-        }
-    })?;
-    // A client that is gone between poll and accept must not block the thread.
-    bound.set_nonblocking(true)?;
-    Ok(bound)
 }
 
 fn bind_error(address: SocketAddr, e: &io::Error) -> Error {

@@ -103,7 +103,7 @@ mod tests {
         assert!(!all.is_empty());
         let took = start.elapsed();
         assert!(
-            took >= Duration::from_millis(140) && took < Duration::from_millis(600),
+            took >= Duration::from_millis(140) && took < Duration::from_secs(5),
             "{took:?}"
         );
         drop((stream, server));

@@ -340,7 +340,7 @@ mod tests {
         assert!(registry.working(a));
         thread::scope(|scope| {
             scope.spawn(|| {
-                thread::sleep(MOMENT / 4);
+                thread::sleep(MOMENT / 20);
                 assert!(registry.waiting(a));
             });
             assert!(registry.enter(b, HERE, 1, 99).is_some());

@@ -143,9 +143,18 @@ pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
+
+    /// Waits until the group has so many processes.
+    pub(crate) fn until(id: &ProcessId, good: impl Fn(usize) -> bool) {
+        let begin = std::time::Instant::now();
+        while !good(id.group_alive().len()) {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(10));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
 
     #[test]
     fn a_group_is_known_by_number_start_and_boot() {
@@ -155,8 +164,7 @@ mod tests {
             .spawn()
             .unwrap();
         let id = ProcessId::of(c.id()).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        assert_eq!(id.group_alive().len(), 2);
+        until(&id, |n| n == 2);
         assert!(
             ProcessId {
                 start: id.start + 1,
@@ -175,11 +183,7 @@ mod tests {
         );
         c.kill().unwrap(); // the leader only
         c.wait().unwrap();
-        assert_eq!(
-            id.group_alive().len(),
-            1,
-            "the leader has gone, its child has not"
-        );
+        until(&id, |n| n == 1); // the leader has gone, its child has not
         crate::system::process::kill_group(
             i32::try_from(id.pid).unwrap(),
             crate::system::process::Signal::Kill,

@@ -182,7 +182,7 @@ mod tests {
         };
         assert!(!format!("{who:?}").contains("geheim"));
         let every = Intervals {
-            ping: Duration::from_millis(1500),
+            ping: Duration::from_secs(4),
             register: Duration::from_secs(3600),
         };
         let client = Client::new("http://127.0.0.1", port, Duration::from_secs(2), None);
@@ -199,11 +199,11 @@ mod tests {
             "a refusal is no success"
         ); // 8.18, D20
         assert_eq!(
-            asked.recv_timeout(Duration::from_secs(5)).unwrap().0,
+            asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
             "/api/register-agent"
         );
         assert_eq!(
-            asked.recv_timeout(Duration::from_secs(5)).unwrap().0,
+            asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
             "/api/agent-ping"
         );
         assert!(pulse.is_good(Duration::from_secs(60)));

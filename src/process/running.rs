@@ -282,6 +282,7 @@ fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnM
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::proc::tests::until;
 
     fn sh(script: &str) -> Running {
         Running::start(Command::new("sh").args(["-c", script]), "sh").unwrap()
@@ -326,11 +327,10 @@ mod tests {
         let r = sh(
             "trap '' TERM; (trap '' TERM; sleep 100) & echo ready >&2; while :; do sleep 1; done",
         );
-        std::thread::sleep(Duration::from_millis(200));
         let id = r.id().unwrap();
-        assert!(id.group_alive().len() >= 2);
+        until(&id, |n| n >= 3); // both, and the first sleep: the traps are set
         assert!(!r.end().unwrap().status.success());
-        assert!(id.group_alive().is_empty());
+        until(&id, |n| n == 0);
     }
 
     #[test]
@@ -339,8 +339,7 @@ mod tests {
         let id = r.id().unwrap();
         r.exited().recv().unwrap();
         r.finish().unwrap().check().unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(id.group_alive().is_empty());
+        until(&id, |n| n == 0);
     }
 
     #[test]
@@ -348,7 +347,7 @@ mod tests {
         let r = sh("sleep 100");
         let id = r.id().unwrap();
         drop(r);
-        assert!(id.group_alive().is_empty());
+        until(&id, |n| n == 0);
         let e = Running::start(&mut Command::new("/no/such/tool"), "tool");
         assert!(e.err().unwrap().to_string().contains("cannot start tool"));
     }

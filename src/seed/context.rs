@@ -223,11 +223,11 @@ mod tests {
     fn the_timestamp_stands_still_while_work_goes_on() {
         let p = Progress::default();
         for n in 1..4 {
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(Duration::from_millis(300));
             p.bytes(n);
         }
         let drift = p.timestamp().duration_since(p.started).unwrap();
-        assert!(drift < Duration::from_millis(25), "{drift:?}");
+        assert!(drift < Duration::from_millis(250), "{drift:?}");
         std::thread::sleep(Duration::from_millis(60));
         p.bytes(3); // no growth
         assert!(p.timestamp().duration_since(p.started).unwrap() >= Duration::from_millis(55));

@@ -6,10 +6,10 @@ use super::incoming::{Incoming, Kind};
 use super::{HELLO, Settings};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::system::net::wait_readable;
+use crate::system::net::{listen, wait_readable};
 use crossbeam_channel::{Sender, unbounded};
 use std::io::{self, ErrorKind, Read};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// The port, bound. Dropped, it is free again.
 pub struct Listener {
-    socket: TcpListener,
+    /// One, or two where the families do not share one.
+    sockets: Vec<TcpListener>,
     settings: Arc<Settings>,
 }
 
@@ -48,14 +49,6 @@ impl Listener {
             crate::tls::stream_server(&settings.tls)?;
         }
         let port = settings.port;
-        let bound = TcpListener::bind((settings.listen, port)).or_else(|e| {
-            let taken = matches!(e.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied);
-            // A host without IPv6.
-            match settings.listen.is_unspecified() && !taken {
-                true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-                false => Err(e),
-            }
-        });
         let fail = |e: io::Error| {
             let remedy = match e.kind() {
                 ErrorKind::AddrInUse => {
@@ -68,10 +61,9 @@ impl Listener {
             };
             Error::permanent(format!("cannot listen on seed port {port}: {e}; {remedy}"))
         };
-        let socket = bound.map_err(fail)?;
-        socket.set_nonblocking(true).map_err(fail)?;
+        let sockets = listen(SocketAddr::new(settings.listen, port)).map_err(fail)?;
         Ok(Self {
-            socket,
+            sockets,
             settings: Arc::new(settings),
         })
     }
@@ -81,7 +73,7 @@ impl Listener {
     /// # Errors
     /// The kernel's.
     pub fn address(&self) -> Result<SocketAddr> {
-        let address = self.socket.local_addr();
+        let address = self.sockets[0].local_addr();
         address.map_err(|e| Error::io("seed port", &e))
     }
 
@@ -121,23 +113,25 @@ impl Listener {
             let crowd = newcomers.len().saturating_sub(NEWCOMERS);
             end(&newcomers[..late_ones.max(crowd)], None);
             newcomers.drain(..late_ones.max(crowd));
-            match wait_readable(&[self.socket.as_fd()], Some(LOOK)) {
-                Ok(ready) if !ready[0] => continue,
-                Ok(_) => {}
+            let all: Vec<_> = self.sockets.iter().map(AsFd::as_fd).collect();
+            let ready = match wait_readable(&all, Some(LOOK)) {
+                Ok(ready) => ready,
                 Err(e) => break Err(Error::io("seed port", &e)),
-            }
-            match self.socket.accept() {
-                Ok((socket, peer)) => match self.greet(socket, peer, limit, &found) {
-                    Ok(socket) => newcomers.push(Newcomer {
-                        since: Instant::now(),
-                        socket,
-                    }),
-                    Err(e) => log::warn!("seed port: {peer}: {e}"),
-                },
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(e) => {
-                    log::debug!("seed port: {e}"); // the peer has gone, or descriptors are short for a moment
-                    cancel.sleep(LOOK);
+            };
+            for (listener, _) in self.sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
+                match listener.accept() {
+                    Ok((socket, peer)) => match self.greet(socket, peer, limit, &found) {
+                        Ok(socket) => newcomers.push(Newcomer {
+                            since: Instant::now(),
+                            socket,
+                        }),
+                        Err(e) => log::warn!("seed port: {peer}: {e}"),
+                    },
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                    Err(e) => {
+                        log::debug!("seed port: {e}"); // the peer has gone, or descriptors are short for a moment
+                        cancel.sleep(LOOK);
+                    }
                 }
             }
         };

@@ -314,7 +314,7 @@ fn a_dead_link_is_found_by_the_idle_timers() {
 #[test]
 fn a_silent_tool_is_no_dead_link_but_must_begin() {
     let both = Settings {
-        idle: Duration::from_millis(600),
+        idle: Duration::from_secs(3),
         ..settings()
     };
     let (path, file) = scratch("silent");
@@ -329,7 +329,7 @@ fn a_silent_tool_is_no_dead_link_but_must_begin() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     thread::spawn(move || {
         writer.write_all(b"a").unwrap();
-        thread::sleep(Duration::from_millis(1800)); // waits for a lock, say
+        thread::sleep(Duration::from_secs(7)); // waits for a lock, say
         writer.write_all(b"b").unwrap();
     });
     assert_eq!(out.send(reader, &cancel, |_| {}).unwrap(), 2);
@@ -378,7 +378,7 @@ fn a_cancellation_of_either_end_ends_both_at_once() {
         let received = thread.join().unwrap().unwrap_err();
         assert_eq!(sent.is_cancelled(), of_sender, "{sent}");
         assert_eq!(received.is_cancelled(), !of_sender, "{received}");
-        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(begin.elapsed() < Duration::from_secs(10));
         std::fs::remove_file(path).unwrap();
     }
     // While nobody has come, as well.

@@ -1,8 +1,8 @@
-//! Socket calls that std does not have: poll(2) on several descriptors, the limit of descriptors, and the timing of
-//! TCP keepalive.
+//! Socket calls that std does not have: poll(2) on several descriptors, the limit of descriptors, the timing of TCP
+//! keepalive, and to listen on all addresses of both families.
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -33,6 +33,36 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::R
             return Err(error);
         }
     }
+}
+
+/// Listens on `address`, without blocking accepts: a client that is gone between poll and accept must not hold a thread.
+/// `[::]` takes IPv4 too: it becomes `0.0.0.0` on a host without IPv6, and where the sysctl net.ipv6.bindv6only is 1
+/// there are two sockets, of the same port.
+///
+/// # Errors
+/// Those of bind(2).
+pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let v6_only = || std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+    let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let all_v4 = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
+    let listeners = match TcpListener::bind(address) {
+        Ok(v6) if all && v6_only().is_ok_and(|v| v.trim() == "1") => {
+            let v4 = all_v4(v6.local_addr()?.port())?;
+            vec![v6, v4]
+        }
+        Ok(one) => vec![one],
+        Err(e) if all && no_v6(&e) => vec![all_v4(address.port())?],
+        Err(e) => return Err(e),
+    };
+    for listener in &listeners {
+        listener.set_nonblocking(true)?;
+    }
+    Ok(listeners)
+}
+
+/// True if an address of IPv6 was refused because the host has none.
+fn no_v6(e: &io::Error) -> bool {
+    e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 /// How many descriptors this process may have open at a time: the soft RLIMIT_NOFILE.

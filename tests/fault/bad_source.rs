@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Details of the Error in which a stage of `agent` ends.
 fn fails(agent: &Agent, id: i64, stage: &str) -> String {
-    wait_for(&format!("{stage} fails"), Duration::from_secs(60), || {
+    wait_for(&format!("{stage} fails"), Duration::from_secs(120), || {
         let (status, text) = state_of(agent, id, stage);
         assert_ne!(status, "Completed", "{text}");
         (status == "Error").then_some(text)
@@ -62,7 +62,7 @@ fn that_does_not_answer() {
     let begin = Instant::now();
     let text = backup_from(&pair, 3, "127.0.0.1", port);
     assert!(
-        begin.elapsed() < Duration::from_secs(20),
+        begin.elapsed() < Duration::from_secs(45),
         "took {:?}",
         begin.elapsed()
     );

@@ -77,13 +77,17 @@ fn in_the_middle(pair: &Pair<MysqldKind>, setting: &str) {
 /// What is left of the CLONE of seed 1, which did not come to its end, and a second seed.
 fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
     let staging = pair.target_db.datadir().join(".orchestrator-agent");
-    wait_for("the private server ends", Duration::from_secs(10), || {
+    wait_for("the private server ends", Duration::from_secs(30), || {
         processes_with(&staging.display().to_string())
             .is_empty()
             .then_some(())
     });
     pair.assert_nothing_left();
-    assert_eq!(settings(&pair.target_db), before, "as before");
+    wait_for(
+        "the settings are as before",
+        Duration::from_secs(30),
+        || (settings(&pair.target_db) == before).then_some(()),
+    );
     let state = pair.target.json("/api/seed-stage-state/1/Backup");
     let details = state["Details"].as_str().expect("Details");
     assert_eq!(state["Status"], "Error", "{state}");
@@ -121,15 +125,18 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
 
 /// Restore may be called again after an abort, also of the private server that ends the CLONE's own recovery.
 fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
-    for moments in [
-        &["Starting a private server"][..],
+    for (n, moments) in [
+        &["Starting a private server", "Preparing the copy"][..],
         &[
             "Preparing the copy",
             "Swapping",
             "Stopping MySQL",
             "Moving the",
         ],
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         seed.start_restore();
         wait_for(moments[0], Duration::from_secs(60), || {
             let (status, details) = pair.state(seed.id, "Restore");
@@ -141,6 +148,11 @@ fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
             .call(&format!("/api/abort-seed-stage/{}/Restore", seed.id));
         assert_eq!(status, 200);
         pair.must_fail(seed.id, "Restore");
+        // What it may have to undo goes on after that.
+        wait_for("the stage has ended", Duration::from_secs(120), || {
+            let log = pair.target.log();
+            (log.matches("Restore ended: aborted").count() > n).then_some(())
+        });
     }
     pair.assert_untouched();
 }

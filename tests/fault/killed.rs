@@ -23,10 +23,10 @@ fn kill_tools(agent: &Agent) {
     let tools = processes_with(&needle);
     assert!(!tools.is_empty());
     for (pid, _) in tools {
-        let kill = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(kill.expect("kill").success());
+        // One may have ended with the other.
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
     }
-    wait_for("the tools end", Duration::from_secs(10), || {
+    wait_for("the tools end", Duration::from_secs(30), || {
         processes_with(&needle).is_empty().then_some(())
     });
 }
@@ -86,7 +86,7 @@ fn in_the_middle_of_a_dump_whose_bytes_flow() {
 
 /// The record knows the connection of the tool at work.
 fn wait_for_recorded_port(agent: &Agent) {
-    wait_for("a recorded port", Duration::from_secs(10), || {
+    wait_for("a recorded port", Duration::from_secs(30), || {
         let text = std::fs::read_to_string(agent.dir.join("state/seeds.json")).ok()?;
         let record: serde_json::Value = serde_json::from_str(&text).ok()?;
         let seed = record["seeds"].as_array()?.last()?.clone();
@@ -137,12 +137,12 @@ fn no_session_stays(with_tools: bool, hold: fn(&Pair<MysqldKind>) -> Conn, side:
     std::thread::sleep(Duration::from_secs(2));
     let left = waiting(&pair).expect("waits for ever");
     start_again(&mut pair.target);
-    wait_for("the session ends", Duration::from_secs(10), || {
+    wait_for("the session ends", Duration::from_secs(30), || {
         waiting(&pair).is_none().then_some(())
     });
     println!("ended: {left}");
     let record = pair.target.dir.join("state/seeds.json");
-    wait_for("it is forgotten", Duration::from_secs(10), || {
+    wait_for("it is forgotten", Duration::from_secs(30), || {
         let text = std::fs::read_to_string(&record).ok()?;
         let record: serde_json::Value = serde_json::from_str(&text).ok()?;
         record["sessions"].as_array()?.is_empty().then_some(())

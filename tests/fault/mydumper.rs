@@ -15,7 +15,8 @@ for a in "$@"; do case $a in --outputdir=*) d=${a#*=};; esac; done
 "$REAL" "$@" 2>"$0.log" & tool=$!
 until grep -qE 'restoring|dumping schema' "$0.log"; do sleep 0.01; done
 kill -STOP $tool
-echo stopped >"$0.stopped"
+until grep -qE '^State:.[TtZX]' /proc/$tool/status || [ ! -e /proc/$tool ]; do sleep 0.01; done
+grep -qE '^State:.[Tt]' /proc/$tool/status && echo stopped >"$0.stopped"
 wait $tool
 "#;
 
@@ -36,16 +37,21 @@ fn abort(pair: &Pair, id: i64, stage: &str) -> String {
         .target
         .call(&format!("/api/abort-seed-stage/{id}/{stage}"));
     assert_eq!(answer, (200, "killed".to_string()), "8.5");
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begin.elapsed()
-    );
+    // A second on a quiet machine; who waited for a deaf tool would take two.
+    let took = begin.elapsed();
+    assert!(took < Duration::from_millis(1900), "{took:?}");
     pair.assert_nothing_left();
     let (status, text) = pair.state(id, stage);
     assert_eq!(status, "Error");
     assert!(text.contains("abort"), "{text}");
     text
+}
+
+/// Something that a tool is at work on for a while.
+fn make_large(pair: &Pair) {
+    pair.source_db.sql(
+        "CREATE TABLE shop.large ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 512) AS t FROM mysql.seq_1_to_400000",
+    );
 }
 
 fn wait_stopped(fakes: &Fakes, tool: &str) {
@@ -60,6 +66,7 @@ fn abort_in_the_middle_of_the_dump() {
     let fakes = Fakes::new();
     fakes.put("mydumper", STOPPED);
     let pair = pair_with(&fakes, &[]);
+    make_large(&pair);
     let seed = pair.seed(1);
     seed.prepare();
     seed.start_backup();
@@ -72,6 +79,7 @@ fn abort_in_the_middle_of_the_dump() {
     assert!(!text.contains("partial"), "{text}");
     pair.assert_untouched();
     fakes.remove("mydumper");
+    pair.source_db.sql("DROP TABLE shop.large");
     pair.must_seed(2);
 }
 
@@ -91,6 +99,7 @@ fn abort_in_the_middle_of_the_load() {
     let fakes = Fakes::new();
     fakes.put("myloader", STOPPED);
     let pair = pair_with(&fakes, &[]);
+    make_large(&pair);
     let seed = pair.seed(1);
     seed.prepare();
     seed.backup();
@@ -106,13 +115,14 @@ fn abort_in_the_middle_of_the_load() {
         text.contains("partial") && text.contains("new seed"),
         "{text}"
     );
-    wait_for("settings are put back", Duration::from_secs(10), || {
+    wait_for("settings are put back", Duration::from_secs(30), || {
         (pair.target_db.value("SELECT @@event_scheduler") == "ON").then_some(())
     });
     // Half a load must not become somebody's source.
     let text = pair.target.error("/api/prepare/2/Mydumper/Source");
     assert!(text.contains("cannot be a source"), "{text}");
     fakes.remove("myloader");
+    pair.source_db.sql("DROP TABLE shop.large");
     pair.must_seed(2);
 }
 
@@ -261,8 +271,8 @@ fn the_tool_is_killed() {
         pair.target.dir.join("state").display()
     );
     for (pid, _) in processes_with(&needle) {
-        let kill = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(kill.expect("kill").success());
+        // One may have ended with the other.
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
     }
     let text = pair.must_fail(1, "Restore");
     assert!(

@@ -120,7 +120,7 @@ impl Rig {
                     format!(
                         "service-start-command = {:?}",
                         format!(
-                            "if test -e '{0}'; then rm '{0}'; echo it does not start >&2; exit 1; fi; {1}",
+                            "if test -e '{0}'; then rm '{0}'; echo it does not start >&2; exit 1; fi; sleep 0.5; {1}",
                             no_start.display(),
                             db.service("start")
                         )
@@ -424,7 +424,7 @@ impl Rig {
     fn assert_quiet(&self, row: &str) {
         wait_for(
             &format!("{row}: nothing runs"),
-            Duration::from_secs(15),
+            Duration::from_secs(30),
             || {
                 let datadir = self.target_db.datadir().display().to_string();
                 let tools = processes_with("mbstream")

@@ -82,7 +82,7 @@ fn a_seed_at_work_or_asked_for_keeps_its_host() {
 #[test]
 fn bytes_that_flow_are_a_sign_of_life() {
     let fakes = Fakes::new();
-    let slow = "\"$REAL\" \"$@\" | { for i in 1 2 3 4 5; do head -c 1100000; sleep 1; done; cat; }";
+    let slow = "\"$REAL\" \"$@\" | { for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do head -c 275000; sleep 0.25; done; cat; }";
     fakes.put("mariadb-dump", slow);
     let changes = Changes {
         path_first: Some(fakes.dir.clone()),

@@ -1,6 +1,7 @@
 //! Basic credentials (agent-api-v2 0.1), and who guesses tokens.
 
 use super::lone::Lone;
+use super::support::assert_prompt;
 use super::wire::TEXT;
 use std::time::{Duration, Instant};
 
@@ -61,35 +62,34 @@ fn basic_credentials_are_asked_for_everywhere() {
 
 #[test]
 fn answers_to_wrong_tokens_come_later_and_later_and_others_at_once() {
-    let mut agent = Lone::new();
-    agent.with("common", "max-failed-tokens = 3");
-    let agent = agent.start();
-    let wrong = || {
+    let start = || {
+        let mut agent = Lone::new();
+        agent.with("common", "max-failed-tokens = 3");
+        agent.start()
+    };
+    let wrong = |agent: &Lone| {
         let begin = Instant::now();
         let answer = agent.get("/api/get-agent-data?token=guess");
         assert_eq!(answer.message(), "Invalid token");
         assert_eq!(answer.header("Gate-Strike"), "", "it stays inside");
         begin.elapsed()
     };
-    for n in 0..3 {
-        let took = wrong();
-        assert!(took < Duration::from_millis(90), "{n}: {took:?}");
-    }
+    // A busy machine only adds to the time.
+    let at_once = |agent: &Lone| (0..3).all(|_| wrong(agent) < Duration::from_millis(50));
+    let agent = (0..10).map(|_| start()).find(at_once);
+    let agent = agent.expect("three are free");
     for least in [50, 100, 200] {
-        let took = wrong();
+        let took = wrong(&agent);
         assert!(took >= Duration::from_millis(least), "{least}: {took:?}");
     }
     std::thread::scope(|scope| {
-        let guessers: Vec<_> = (0..8).map(|_| scope.spawn(wrong)).collect();
-        for _ in 0..20 {
+        let guessers: Vec<_> = (0..8).map(|_| scope.spawn(|| wrong(&agent))).collect();
+        let others = (0..20).map(|_| {
             let begin = Instant::now();
             assert_eq!(agent.call("/api/get-agent-data").status, 200);
-            assert!(
-                begin.elapsed() < Duration::from_secs(1),
-                "{:?}",
-                begin.elapsed()
-            );
-        }
+            begin.elapsed()
+        });
+        assert_prompt(others.collect());
         let took = guessers
             .into_iter()
             .map(|g| g.join().expect("answered"))

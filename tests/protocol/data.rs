@@ -3,7 +3,7 @@
 use super::lone::Lone;
 use super::support::agent::{Agent, Changes};
 use super::support::mariadb::Mariadb;
-use super::support::{rig, wait_for};
+use super::support::{assert_prompt, rig, wait_for};
 use super::wire::keys;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -84,6 +84,7 @@ fn keys_types_and_values() {
         db.sql(statement);
     }
     let agent = Agent::start(&db);
+    agent.wait_looked(true);
     let (status, body) = agent.call("/api/get-agent-data");
     assert_eq!(status, 200, "{body}");
     assert_eq!(keys(&body), KEYS);
@@ -185,7 +186,7 @@ fn keys_types_and_values() {
     db.sql("INSERT INTO mixed.d SELECT seq FROM mysql.seq_1_to_200000");
     wait_for(
         "the size of the schema grows",
-        Duration::from_secs(5),
+        Duration::from_secs(30),
         || {
             let now = bytes(&agent.json("/api/get-agent-data")["MySQLDatabases"]["mixed"]["Size"]);
             (now > bytes(&databases["mixed"]["Size"]) + 1_000_000).then_some(())
@@ -203,17 +204,17 @@ fn disk_use_of_the_backup_directory_grows_and_falls() {
     assert!(empty < 1_000_000, "{empty}");
     std::fs::create_dir_all(backup.join("deep/er")).expect("directory");
     std::fs::write(backup.join("deep/er/file"), vec![1; 5_000_000]).expect("file");
-    wait_for("it grows", Duration::from_secs(5), || {
+    wait_for("it grows", Duration::from_secs(30), || {
         (5_000_000..5_200_000)
             .contains(&(used() - empty))
             .then_some(())
     });
     std::fs::write(backup.join("second"), vec![1; 3_000_000]).expect("file");
-    wait_for("it grows on", Duration::from_secs(5), || {
+    wait_for("it grows on", Duration::from_secs(30), || {
         (used() - empty >= 8_000_000).then_some(())
     });
     std::fs::remove_dir_all(backup.join("deep")).expect("removed");
-    wait_for("it falls", Duration::from_secs(5), || {
+    wait_for("it falls", Duration::from_secs(30), || {
         (used() - empty < 3_200_000).then_some(())
     });
 }
@@ -228,8 +229,9 @@ fn fast_and_stable_while_the_host_is_busy() {
     let stop = AtomicBool::new(false);
     let going = || !stop.load(Ordering::Relaxed);
     let backup = agent.dir.join("backup");
+    agent.wait_looked(true);
     let first = agent.json("/api/get-agent-data");
-    let slowest = std::thread::scope(|scope| {
+    let took = std::thread::scope(|scope| {
         scope.spawn(|| {
             while going() {
                 db.sql("INSERT INTO shop.t SELECT seq, REPEAT('x', 500) FROM mysql.seq_1_to_5000");
@@ -245,11 +247,11 @@ fn fast_and_stable_while_the_host_is_busy() {
                     .unwrap_or_default();
             }
         });
-        let mut slowest = Duration::ZERO;
+        let mut took = Vec::new();
         for _ in 0..50 {
             let begin = Instant::now();
             let (status, body) = agent.call("/api/get-agent-data");
-            slowest = slowest.max(begin.elapsed());
+            took.push(begin.elapsed());
             let data: Value = serde_json::from_str(&body).expect("JSON");
             assert_eq!(
                 (status, keys(&body)),
@@ -275,10 +277,11 @@ fn fast_and_stable_while_the_host_is_busy() {
             assert!(bytes(&data["BackupDirDiskFree"]) > 0);
         }
         stop.store(true, Ordering::Relaxed);
-        slowest
+        took
     });
+    let slowest = took.iter().max();
     println!("slowest of 50 get-agent-data on a busy host: {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_prompt(took);
 }
 
 /// Methods that are wanted and cannot be had are left out, with the reason, and the agent runs (D22).
@@ -387,6 +390,7 @@ fn a_host_whose_mysql_is_down() {
             ..Changes::default()
         },
     );
+    agent.wait_looked(false);
     let data = agent.json("/api/get-agent-data");
     assert_eq!(
         (&data["MySQLRunning"], &data["MySQLDatabases"]),

@@ -5,7 +5,7 @@ use super::lone::Lone;
 use super::orchestrator::Orchestrator;
 use super::support::certificates::Certificates;
 use super::support::registry::Registry;
-use super::support::{free_port, tool_path, wait_for};
+use super::support::{assert_prompt, free_port, tool_path, wait_for};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -152,7 +152,9 @@ fn several_orchestrators() {
         .with("common", "http-timeout = \"1s\"");
     let agent = agent.start();
     second.wait_registrations(1, SOON);
-    assert_eq!(agent.get("/api/status").status, 200, "any success counts");
+    wait_for("any success counts", SOON, || {
+        (agent.get("/api/status").status == 200).then_some(())
+    });
     let begin = Instant::now();
     first.start();
     first.wait_registrations(1, Duration::from_secs(40));
@@ -168,6 +170,6 @@ fn several_orchestrators() {
     tells(&agent, &format!("http://127.0.0.1:{silent_port}: "));
     let begin = Instant::now();
     assert_eq!(agent.call("/api/get-agent-data").status, 200);
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_prompt(vec![begin.elapsed()]);
     drop(silent);
 }

@@ -107,7 +107,7 @@ fn a_refusal_is_tried_again_soon() {
     });
     orchestrator.start();
     let agent = agent_for(&orchestrator, &["poll-interval = \"1h\""]);
-    let seen = orchestrator.wait_registrations(4, Duration::from_secs(20));
+    let seen = orchestrator.wait_registrations(4, Duration::from_secs(60));
     assert!(
         seen.iter().all(|s| s.body == seen[0].body),
         "the same token: {seen:?}"
@@ -117,7 +117,7 @@ fn a_refusal_is_tried_again_soon() {
         let expected = Duration::from_secs(seconds);
         assert!(
             *gap >= expected - Duration::from_millis(100)
-                && *gap < expected + Duration::from_secs(2),
+                && *gap < expected + Duration::from_secs(10),
             "{gaps:?}"
         );
     }
@@ -144,24 +144,26 @@ fn intervals() {
             "resubmit-agent-interval = \"2s\"",
         ],
     );
-    let registrations = orchestrator.wait_registrations(3, Duration::from_secs(15));
+    let registrations = orchestrator.wait_registrations(3, Duration::from_secs(60));
     for pair in registrations.windows(2) {
         let gap = pair[1].at - pair[0].at;
         assert!(
-            gap > Duration::from_millis(1800) && gap < Duration::from_millis(3500),
+            gap > Duration::from_millis(1800) && gap < Duration::from_secs(10),
             "{gap:?}"
         );
     }
     let pings = orchestrator.pings();
+    let span = registrations[2].at - registrations[0].at;
+    let most = span.as_secs_f64() * 2.0 + 3.0;
     assert!(
-        (6..=10).contains(&pings.len()),
-        "about two a second: {}",
+        pings.len() >= 6 && pings.len() as f64 <= most,
+        "about two a second: {} in {span:?}",
         pings.len()
     );
     for pair in pings.windows(2) {
         let gap = pair[1].at - pair[0].at;
         assert!(
-            gap > Duration::from_millis(400) && gap < Duration::from_millis(1800),
+            gap > Duration::from_millis(400) && gap < Duration::from_secs(5),
             "{gap:?}"
         );
     }
@@ -223,7 +225,7 @@ fn a_silent_orchestrator_holds_nothing_up() {
     let begin = Instant::now();
     agent.json("/api/get-agent-data");
     assert!(
-        begin.elapsed() < Duration::from_secs(2),
+        begin.elapsed() < Duration::from_secs(10),
         "{:?}",
         begin.elapsed()
     );
@@ -232,10 +234,10 @@ fn a_silent_orchestrator_holds_nothing_up() {
         .arg(agent.pid().to_string())
         .status()
         .expect("kill");
-    let status = wait_for("the agent ends", Duration::from_secs(10), || agent.alive());
+    let status = wait_for("the agent ends", Duration::from_secs(20), || agent.alive());
     assert_eq!(status.code(), Some(0));
     assert!(
-        begin.elapsed() < Duration::from_secs(3),
+        begin.elapsed() < Duration::from_secs(8),
         "{:?}",
         begin.elapsed()
     );

@@ -193,9 +193,7 @@ fn the_log_file_changes_its_name() {
 /// http-timeout counts for the next call: this orchestrator never answers.
 #[test]
 fn http_timeout() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = silent.local_addr().expect("address").port();
-    drop(silent);
+    let port = super::support::free_port("127.0.0.1");
     let mut agent = Lone::new();
     agent
         .with("orchestrator", format!("agents-port = {port}"))

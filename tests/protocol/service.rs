@@ -2,7 +2,7 @@
 
 use super::support::agent::{Agent, Changes};
 use super::support::mariadb::Mariadb;
-use super::support::wait_for;
+use super::support::{assert_prompt, wait_for};
 use serde_json::json;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn stop_start_and_error_log() {
     let db = Mariadb::start("127.0.0.1", "");
     db.sql("CREATE DATABASE shop");
     let agent = Agent::start(&db);
-    assert_eq!(agent.json("/api/get-agent-data")["MySQLRunning"], true);
+    agent.wait_looked(true);
 
     // The whole host's data, because orchestrator stores what it gets (2.3).
     let stopped = agent.json("/api/mysql-stop");
@@ -54,7 +54,7 @@ fn stop_start_and_error_log() {
 
     // Behind our back: the next look sees it.
     db.kill();
-    wait_for("a killed server is seen", Duration::from_secs(5), || {
+    wait_for("a killed server is seen", Duration::from_secs(30), || {
         (agent.json("/api/get-agent-data")["MySQLRunning"] == false).then_some(())
     });
     db.up();
@@ -117,14 +117,13 @@ fn a_failing_service_command_is_told() {
     );
     assert_eq!(db.value("SELECT 1"), "1");
     // A status command that hangs delays nobody (3.8.3).
-    let begin = std::time::Instant::now();
-    let data = agent.json("/api/get-agent-data");
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "{:?}",
+    let answers = (0..5).map(|_| {
+        let begin = std::time::Instant::now();
+        let data = agent.json("/api/get-agent-data");
+        assert_eq!(data["MySQLRunning"], false);
         begin.elapsed()
-    );
-    assert_eq!(data["MySQLRunning"], false);
+    });
+    assert_prompt(answers.collect());
 }
 
 /// The tail before MySQL was ever seen, and with a server that writes to stderr (D46).

@@ -361,7 +361,7 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
     let lock = std::fs::File::create(agent.dir.join("state/lock")).expect("lock");
     lock.try_lock().expect("free");
     agent.launch();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(100));
     assert!(agent.alive().is_none(), "{}", agent.log());
     lock.unlock().expect("unlocked");
     agent.wait_ready();

@@ -71,6 +71,7 @@ CONF
   if [ "$(id -u)" = 0 ]; then chown -R 64202:64202 "$dir"; fi
   ;;
 start)
+  exec 8>"$dir/run/start.lock" && flock 8 # two starters at once would overwrite each other's pid
   if ! pid >/dev/null; then
     as=()
     # shellcheck disable=SC2154
@@ -83,11 +84,12 @@ start)
     run=("$bin/$server")
     rm -f "$dir/run/pid" # a supervisor writes its own, again and again
     if [ -e "$dir/supervised" ]; then run=("$(dirname "$0")/supervised.sh" "$dir/run/pid" "${run[@]}"); fi
-    setsid "${as[@]}" "${run[@]}" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 &
+    setsid "${as[@]}" "${run[@]}" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 8>&- &
     if [ ! -e "$dir/supervised" ]; then echo $! >"$dir/run/pid"; fi
     # until the chain of exec has come to the server
     for ((i = 0; i < 100; i++)); do if pid >/dev/null || ! kill -0 $! 2>/dev/null; then break; fi; sleep 0.02; done
   fi
+  exec 8>&-
   wait_ready
   ;;
 wait) wait_ready ;;

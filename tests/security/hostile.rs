@@ -1,7 +1,7 @@
 //! P9: requests that abort, leak in or hold up an unguarded server (platform-notes section 2), against the real program.
 
 use super::lone::{Lone, descriptors_and_threads};
-use super::support::wait_for;
+use super::support::{assert_prompt, wait_for};
 use super::wire::raw;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,11 +22,7 @@ fn resident(pid: u32) -> u64 {
 fn good_request_is_quick(agent: &Lone) {
     let begin = Instant::now();
     assert_eq!(agent.get("/api/get-agent-info").status, 200);
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert_prompt(vec![begin.elapsed()]);
 }
 
 /// The guards of the agent's numbers: what there was at rest.
@@ -147,16 +143,13 @@ fn slow_requests_delay_nobody() {
             b"GET /api/get-agent-info HTTP/1.1\r\nHost: a\r\n\r\n",
         )); // keeps the connection, reads nothing
     }
-    for _ in 0..10 {
+    let times = (0..10).map(|_| {
         good_request_is_quick(&agent);
         let begin = Instant::now();
         agent.json("/api/get-agent-data");
-        assert!(
-            begin.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            begin.elapsed()
-        );
-    }
+        begin.elapsed()
+    });
+    assert_prompt(times.collect());
     // More connections than it holds, and pipelined requests that nobody reads.
     for _ in 0..200 {
         held.push(connect(b""));
@@ -194,7 +187,7 @@ fn a_dripping_head_is_cut() {
         .chain(std::iter::repeat(&b'y'));
     let mut got = Vec::new();
     loop {
-        assert!(begin.elapsed() < Duration::from_secs(16), "not cut");
+        assert!(begin.elapsed() < Duration::from_secs(40), "not cut");
         if slow.write_all(&[*head.next().expect("endless")]).is_err() {
             break;
         }

@@ -7,7 +7,7 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::certificates::Certificates;
 use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::player::Player;
-use crate::support::{project, wait_for};
+use crate::support::{assert_prompt, project, wait_for};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -168,17 +168,17 @@ impl Rest {
 
 /// Good requests until `over`; the longest time for one.
 fn good(agent: &Agent, over: &AtomicBool) -> (usize, Duration) {
-    let (mut n, mut longest) = (0, Duration::ZERO);
+    let mut times = Vec::new();
     while !over.load(Ordering::Relaxed) {
         let begin = Instant::now();
         let (status, body) = agent.call("/api/get-agent-data");
         assert_eq!(status, 200, "{body}");
-        longest = longest.max(begin.elapsed());
-        n += 1;
+        times.push(begin.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
-    (n, longest)
+    let (n, longest) = (times.len(), times.iter().max().copied());
+    assert_prompt(times);
+    (n, longest.unwrap_or_default())
 }
 
 /// Sets `over` however its thread ends.
@@ -272,7 +272,7 @@ fn a_seed_goes_on_in_a_storm() {
             player.cleanup();
             seeded += 1;
             assert!(
-                begin.elapsed() < Duration::from_secs(300),
+                begin.elapsed() < Duration::from_secs(900),
                 "too slow: {sent:?}"
             );
         }

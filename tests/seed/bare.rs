@@ -7,6 +7,7 @@ use crate::support::player::Player;
 use crate::support::server::{AGENT_PASSWORD, Database, Kind};
 use crate::support::{Scratch, free_port, wait_for};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -36,12 +37,20 @@ fn source() -> Mariadb {
 /// What a Go agent does on the source.
 fn send(db: &Mariadb, seed_port: u16) -> bool {
     let tools = tools();
+    // Not in the command line, unlike a Go agent's: other tests look for it there.
+    let account = Scratch::new("account");
+    let file = account.0.join("my.cnf");
+    let text = format!("[mariadb-backup]\nuser=agent\npassword={AGENT_PASSWORD}\n");
+    std::fs::write(&file, text).expect("option file");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&file, private).expect("mode");
     let line = format!(
-        "set -o pipefail; '{0}/mariadb-backup' --no-defaults --backup --stream=xbstream --target-dir=./ --datadir='{1}' --host=127.0.0.1 \
-         --port={2} --user=agent --password='{AGENT_PASSWORD}' 2>/dev/null | '{0}/socat' -u - TCP:127.0.0.2:{seed_port}",
+        "set -o pipefail; '{0}/mariadb-backup' --defaults-file='{3}' --backup --stream=xbstream --target-dir=./ --datadir='{1}' \
+         --host=127.0.0.1 --port={2} 2>/dev/null | '{0}/socat' -u - TCP:127.0.0.2:{seed_port}",
         tools.display(),
         db.datadir().display(),
-        db.port()
+        db.port(),
+        file.display()
     );
     let status = Command::new("bash").args(["-c", &line]).status();
     status.expect("bash").success()
@@ -133,13 +142,14 @@ fn what_we_send_is_taken_by_socat_where_it_is_allowed() {
         if raw {
             assert_eq!(sent["Status"], "Completed", "{sent}");
             assert!(details.contains("bare stream"), "{details}");
+            let all = [
+                "xtrabackup_info",
+                "xtrabackup_checkpoints",
+                "shop/items.ibd",
+            ];
             wait_for("all of it is there", Duration::from_secs(20), || {
-                dir.0.join("xtrabackup_info").exists().then_some(())
+                all.iter().all(|f| dir.0.join(f).exists()).then_some(())
             });
-            assert!(
-                dir.0.join("xtrabackup_checkpoints").exists()
-                    && dir.0.join("shop/items.ibd").exists()
-            );
         } else {
             assert_eq!(sent["Status"], "Error", "{sent}");
             assert!(details.contains("accept-raw-streams = true"), "{details}");

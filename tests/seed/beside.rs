@@ -8,6 +8,7 @@ use crate::support::pair::state_of;
 use crate::support::player::Player;
 use crate::support::server::{Kind, Server};
 use crate::support::wait_for;
+use mysql::prelude::Queryable;
 use std::time::Duration;
 
 /// Tables of about 12 MB in a dump each, with what may go wrong when rows, triggers and keys are not in the order of the dump.
@@ -185,8 +186,8 @@ fn a_part_that_fails_ends_the_others_and_an_abort_ends_all() {
     player.prepare();
     player.backup();
     player.start_restore();
-    let victim = two.sessions_that_load().swap_remove(0);
-    two.target_db.sql(&format!("KILL {victim}"));
+    let kill = |victim: String| two.target_db.root().query_drop(format!("KILL {victim}"));
+    while kill(two.sessions_that_load().swap_remove(0)).is_err() {} // it has ended meanwhile
     let state = player.poll(&two.target, "Restore");
     let text = state["Details"].as_str().expect("Details");
     assert_eq!(state["Status"], "Error");

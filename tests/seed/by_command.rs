@@ -195,7 +195,7 @@ fn by_https() {
     pair.source_db.sql("CREATE DATABASE shop");
     let out = pair.seed(&["--agent-wait", "3s"]);
     assert_eq!(out.status.code(), Some(1), "in clear");
-    let out = pair.seed(&["--https", "--agent-wait", "3s"]);
+    let out = pair.seed(&["--https", "--agent-wait", "15s"]);
     assert_eq!(out.status.code(), Some(1), "nobody vouches for them");
     let text =
         String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);

@@ -6,8 +6,8 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::player::Player;
 use crate::support::server::{AGENT_PASSWORD, REPL_PASSWORD};
-use crate::support::wait_for;
 use crate::support::writer::Writer;
+use crate::support::{nothing_left, wait_for};
 use std::time::Duration;
 
 /// The source has the plugin by its my.cnf; on the target it is installed by the agent.
@@ -86,13 +86,7 @@ fn assert_replica(source: &Mysqld, target: &Mysqld) {
     assert_eq!(target.value(rows), source.value(rows));
     assert!(target.sql("SHOW DATABASES LIKE 'precious'").is_empty());
     for dir in [target.datadir(), target.dir.clone()] {
-        let left: Vec<_> = std::fs::read_dir(dir)
-            .expect("directory")
-            .flatten()
-            .map(|e| e.file_name().to_string_lossy().into_owned())
-            .filter(|n| n.contains("orchestrator"))
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
+        nothing_left(&dir, |n| n.contains("orchestrator"));
     }
 }
 

@@ -87,7 +87,7 @@ fn data<K: Kind>(db: &Server<K>) {
     db.sql("CREATE DATABASE shop");
     db.sql("CREATE TABLE shop.filler (id INT PRIMARY KEY, t VARCHAR(300))");
     db.sql("INSERT INTO shop.filler VALUES (1, REPEAT('x', 128))");
-    for doubling in 0..16 {
+    for doubling in 0..17 {
         db.sql(&format!(
             "INSERT INTO shop.filler SELECT id + {}, SHA2(id, 512) FROM shop.filler",
             1 << doubling

@@ -7,6 +7,7 @@ use crate::support::mysqld::MysqldKind;
 use crate::support::server::{Kind, REPL_PASSWORD, Server};
 use crate::support::wait_for;
 use crate::support::writer::Writer;
+use mysql::prelude::Queryable;
 use std::process::Output;
 use std::time::Duration;
 
@@ -160,6 +161,13 @@ fn purged<K: Kind + Sync>(replication: &str) {
             1 << doubling
         ));
     }
+    // The load waits for this session.
+    pair.target_db.unlogged("CREATE DATABASE shop");
+    pair.target_db
+        .unlogged("CREATE TABLE shop.t (old_column INT) ENGINE=InnoDB");
+    let mut hold = pair.target_db.root();
+    hold.query_drop("BEGIN").expect("begin");
+    hold.query_drop("SELECT COUNT(*) FROM shop.t").expect("use");
     let out = std::thread::scope(|scope| {
         let seed = scope.spawn(|| pair.seed(&["--replication", replication]));
         wait_for("the dump is loaded", Duration::from_secs(60), || {
@@ -178,6 +186,7 @@ fn purged<K: Kind + Sync>(replication: &str) {
                 .sql(&format!("PURGE BINARY LOGS TO '{last}'"));
             (logs.len() == 1).then_some(())
         });
+        drop(hold);
         seed.join().expect("seed ends")
     });
     let printed = text(&out);

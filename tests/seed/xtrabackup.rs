@@ -5,7 +5,7 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
-use crate::support::{free_port, wait_for};
+use crate::support::{free_port, nothing_left, wait_for};
 use std::time::Duration;
 
 /// The method on, with a seed port that both agents have.
@@ -53,13 +53,9 @@ fn assert_replica(source: &Mariadb, target: &Mariadb) {
     assert_eq!(target.value(rows), source.value(rows));
     assert_eq!(target.value("SELECT COUNT(*) FROM shop.aria"), "1000");
     assert!(target.sql("SHOW DATABASES LIKE 'precious'").is_empty());
-    let left: Vec<_> = std::fs::read_dir(target.datadir())
-        .expect("datadir")
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| n.contains("orchestrator") || n.starts_with("xtrabackup"))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    nothing_left(&target.datadir(), |n| {
+        n.contains("orchestrator") || n.starts_with("xtrabackup")
+    });
 }
 
 fn by_http(gtid: bool) {

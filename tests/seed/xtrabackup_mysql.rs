@@ -4,11 +4,11 @@
 use super::xtrabackup::changes;
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
-use crate::support::free_port;
 use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::player::Player;
 use crate::support::server::REPL_PASSWORD;
 use crate::support::writer::Writer;
+use crate::support::{free_port, nothing_left};
 use std::time::Duration;
 
 const CNF: &str = "plugin_load_add=mysql_clone.so\n";
@@ -104,15 +104,9 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     assert!(new != uuid && new != source_db.value("SELECT @@server_uuid"));
     let executed = target_db.value("SELECT @@gtid_executed");
     assert!(!executed.contains(&new), "errant: {executed}");
-    let left: Vec<_> = std::fs::read_dir(target_db.datadir())
-        .expect("datadir")
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| {
-            n.contains("orchestrator") || n.starts_with("xtrabackup") || n.ends_with(".zst")
-        })
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    nothing_left(&target_db.datadir(), |n| {
+        n.contains("orchestrator") || n.starts_with("xtrabackup") || n.ends_with(".zst")
+    });
     assert_called(
         &std::fs::read_to_string(arguments).expect("arguments"),
         upstream.is_some(),

@@ -126,6 +126,18 @@ impl Agent {
         });
     }
 
+    /// Until each look has been had once: what is not known after 600 ms is answered as the last known.
+    pub fn wait_looked(&self, running: bool) {
+        wait_for("the first looks", Duration::from_secs(30), || {
+            let data = self.json("/api/get-agent-data");
+            let methods = |key| data[key].as_object().is_some_and(|m| !m.is_empty());
+            (data["MySQLRunning"] == running
+                && data["MySQLDatadirDiskUsed"].as_u64() > Some(0)
+                && (methods("AvailiableSeedMethods") || methods("UnavailableSeedMethods")))
+            .then_some(())
+        });
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("running").id()
     }

@@ -87,6 +87,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = project().join(format!("target/t/{name}-{}-{n}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir); // of an earlier process with the same number, which failed
         std::fs::create_dir_all(&dir).expect("scratch directory");
         Self(dir)
     }
@@ -126,6 +127,27 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
         assert!(begin.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// P9, "within a second", on a machine that other tests keep busy: all but one in a hundred (but one at least), and these
+/// within three.
+pub fn assert_prompt(mut took: Vec<Duration>) {
+    took.sort();
+    let (longest, few) = (took.last().copied(), (took.len() / 100).max(1));
+    let others = took.len().checked_sub(few + 1).map(|n| took[n]);
+    assert!(
+        others < Some(Duration::from_secs(1)) && longest < Some(Duration::from_secs(3)),
+        "P9: {longest:?}, {others:?}"
+    );
+}
+
+/// Waits until `dir` has no entry whose name is `ours`: the deletion goes on in the background.
+pub fn nothing_left(dir: &Path, ours: impl Fn(&str) -> bool) {
+    wait_for("nothing is left", Duration::from_secs(60), || {
+        let entries = std::fs::read_dir(dir).expect("directory").flatten();
+        let mut names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+        (!names.any(|n| ours(&n))).then_some(())
+    });
 }
 
 /// Processes whose command line contains `needle`.

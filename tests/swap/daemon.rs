@@ -51,6 +51,7 @@ fn staged_and_old_data_are_no_data_of_the_server() {
     std::fs::create_dir_all(db.datadir().join(".orchestrator-agent")).expect("of another family");
     std::fs::write(old.join("t.ibd"), vec![1; 300 << 20]).expect("old data");
     let agent = Agent::start_with(&db, &changes());
+    agent.wait_looked(true);
     let data = agent.json("/api/get-agent-data");
     let names: Vec<&String> = data["MySQLDatabases"]
         .as_object()

@@ -151,14 +151,14 @@ fn a_supervisor_that_restarts_it() {
         std::fs::write(&script, text).expect("script");
     };
     let command = format!("service-stop-command = \"sh '{}'\"", script.display());
-    rig.configure(&command, "command-timeout = \"4s\"");
+    rig.configure(&command, "command-timeout = \"15s\"");
     let facts = rig.inspect().expect("fit");
     let staged = rig.stage(&facts, &source.datadir());
     let proven = rig.prove(&facts, &staged);
 
     supervise(1000);
     let mut host = rig.host();
-    host.quiet = Duration::from_secs(3);
+    host.quiet = Duration::from_secs(10);
     let e = rig
         .swap(&facts, &proven, &host)
         .expect_err("it comes again and again");
@@ -169,7 +169,7 @@ fn a_supervisor_that_restarts_it() {
     );
     drop(host);
     std::fs::remove_file(&on).expect("flag"); // the supervisor gives up
-    wait_for("the supervisor ends", Duration::from_secs(60), || {
+    wait_for("the supervisor ends", Duration::from_secs(180), || {
         crate::support::processes_with(&round.display().to_string())
             .is_empty()
             .then_some(())
@@ -178,9 +178,9 @@ fn a_supervisor_that_restarts_it() {
     rig.assert_old();
 
     supervise(3);
-    rig.configure(&command, "command-timeout = \"60s\"");
+    rig.configure(&command, "command-timeout = \"180s\"");
     let mut host = rig.host();
-    host.quiet = Duration::from_secs(3);
+    host.quiet = Duration::from_secs(10);
     rig.swap(&facts, &proven, &host).expect("swapped");
     drop(host);
     rig.assert_new();

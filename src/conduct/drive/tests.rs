@@ -3,6 +3,7 @@ use crate::conduct::agent::Access;
 use crate::conduct::options;
 use crate::seed::Method;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -391,13 +392,17 @@ fn a_failed_cleanup_does_not_undo_a_success() {
 
 #[test]
 fn an_interruption_aborts_the_stage_at_work() {
-    let rig = Rig::new("interrupted", |side, path, before| match (side, path) {
-        // Running until it was aborted, which here is the third look.
-        ('T', "seed-stage-state/7/Backup") if before < 2 => Some(RUNNING),
+    static ABORTED: AtomicBool = AtomicBool::new(false);
+    let rig = Rig::new("interrupted", |side, path, _| match (side, path) {
+        ('T', "seed-stage-state/7/Backup") if !ABORTED.load(Ordering::Relaxed) => Some(RUNNING),
         ('T', "seed-stage-state/7/Backup") => Some((
             200,
             r#"{"SeedID":7,"Status":"Error","Details":"aborted by request"}"#,
         )),
+        ('T', path) if path.starts_with("abort-seed-stage") => {
+            ABORTED.store(true, Ordering::Relaxed);
+            None
+        }
         _ => None,
     });
     let cancel = Cancel::default();

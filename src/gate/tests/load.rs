@@ -40,9 +40,9 @@ fn when_all_are_at_work_the_newcomer_is_dropped() {
     let rig = Rig::new(|s| s.max_connections = 2);
     let mut working = [rig.client(), rig.client()];
     for client in &mut working {
-        client.send("GET /slow/500 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /slow/3000 HTTP/1.1\r\nHost: h\r\n\r\n");
     }
-    thread::sleep(millis(200));
+    thread::sleep(millis(500));
     assert!(rig.client().is_closed());
     for client in &mut working {
         assert_eq!(client.answer().body, "slept");
@@ -56,7 +56,7 @@ fn a_flood_of_idle_connections_does_not_keep_others_out() {
     let _idle: Vec<_> = (0..200).map(|_| rig.client()).collect();
     let start = Instant::now();
     assert_eq!(rig.client().get("/x").body, "ok");
-    assert!(start.elapsed() < millis(1000), "{:?}", start.elapsed());
+    assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -67,14 +67,14 @@ fn slow_requests_do_not_delay_quick_ones_and_have_no_deadline() {
     });
     let mut slow: Vec<_> = (0..8).map(|_| rig.client()).collect();
     for client in &mut slow {
-        client.send("GET /slow/1000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /slow/4000 HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     thread::sleep(millis(100));
     let start = Instant::now();
     for _ in 0..20 {
         assert_eq!(rig.client().get("/x").body, "ok");
     }
-    assert!(start.elapsed() < millis(600), "{:?}", start.elapsed());
+    assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
     for client in &mut slow {
         assert_eq!(client.answer().body, "slept");
     }
@@ -88,7 +88,7 @@ fn close_ends_idle_connections_at_once_and_lets_work_finish() {
         assert_eq!(client.get("/x").body, "ok");
     }
     let took = rig.close(Duration::from_secs(5));
-    assert!(took < millis(500), "{took:?}");
+    assert!(took < millis(3000), "{took:?}");
     assert!(idle.iter_mut().all(Client::is_closed));
     assert!(
         TcpStream::connect(rig.address).is_err(),
@@ -97,10 +97,10 @@ fn close_ends_idle_connections_at_once_and_lets_work_finish() {
 
     let mut rig = Rig::new(|_| {});
     let mut working = rig.client();
-    working.send("GET /slow/400 HTTP/1.1\r\nHost: h\r\n\r\n");
-    thread::sleep(millis(100));
+    working.send("GET /slow/2000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    thread::sleep(millis(500));
     let took = rig.close(Duration::from_secs(5));
-    assert!(took > millis(200) && took < millis(1500), "{took:?}");
+    assert!(took > millis(200) && took < millis(4500), "{took:?}");
     let answer = working.answer();
     assert_eq!(answer.body, "slept");
     assert!(
@@ -114,10 +114,10 @@ fn close_ends_idle_connections_at_once_and_lets_work_finish() {
 fn close_does_not_wait_longer_than_the_grace() {
     let mut rig = Rig::new(|_| {});
     let mut working = rig.client();
-    working.send("GET /slow/1500 HTTP/1.1\r\nHost: h\r\n\r\n");
-    thread::sleep(millis(100));
+    working.send("GET /slow/6000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    thread::sleep(millis(500));
     let took = rig.close(millis(200));
-    assert!(took >= millis(200) && took < millis(1000), "{took:?}");
+    assert!(took >= millis(200) && took < millis(4000), "{took:?}");
     assert!(working.is_closed());
 }
 
@@ -216,7 +216,7 @@ fn more_connections_than_descriptors_harm_nobody() {
         }
         let start = Instant::now();
         assert_eq!(Client::new(address).get("/x").body, "ok");
-        assert!(start.elapsed() < millis(1000), "{:?}", start.elapsed());
+        assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
     }
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
@@ -254,7 +254,7 @@ fn alone_descriptors_taken() {
         // What was under way in the meantime may have failed, but soon all is well again.
         let start = Instant::now();
         while rig.client().try_get("/x") != Some(200) {
-            assert!(start.elapsed() < millis(1000), "with {left} left");
+            assert!(start.elapsed() < millis(3000), "with {left} left");
         }
     }
 }
@@ -272,5 +272,5 @@ fn a_door_that_died_is_opened_anew() {
     }
     let start = Instant::now();
     assert_eq!(Client::new(gate.local_addrs()[0]).get("/x").body, "ok");
-    assert!(start.elapsed() < millis(1000));
+    assert!(start.elapsed() < millis(3000));
 }

@@ -86,26 +86,33 @@ pub fn recover_at_start(
 /// # Errors
 /// MySQL does not start or does not stay; the journal cannot be read.
 pub fn start_again(journals: &Journals, facts: &Facts, outside: &dyn Surroundings) -> Result<()> {
-    let cancel = Cancel::default();
-    let mut result = Ok(());
-    for _ in 0..STARTS {
-        if unfinished(journals)?.is_some() {
-            return Ok(()); // a new seed swaps, and has remembered that MySQL is to run
-        }
-        result = start_and_wait(outside, facts, &cancel).map(drop);
-        if result.is_err() {
-            break;
-        }
-        cancel.sleep(outside.quiet());
-        if outside.answers().is_ok() {
-            break;
-        }
-        result = Err(Error::transient("MySQL does not stay up"));
-    }
+    // A new seed swaps, and has remembered that MySQL is to run.
+    let wanted = || Ok(unfinished(journals)?.is_none());
+    let result = start_until_it_stays(outside, facts, wanted);
     if let Some(journal) = journals.read()?.filter(|j| j.phase == Phase::Back) {
         journals.remove(&journal)?;
     }
     result.map_err(|e| e.context("the old data are in place"))
+}
+
+/// Starts MySQL, as long as that is `wanted`, until it stays: the server that answers may be one that was told to stop.
+fn start_until_it_stays(
+    outside: &dyn Surroundings,
+    facts: &Facts,
+    wanted: impl Fn() -> Result<bool>,
+) -> Result<()> {
+    let cancel = Cancel::default();
+    for _ in 0..STARTS {
+        if !wanted()? {
+            return Ok(());
+        }
+        start_and_wait(outside, facts, &cancel)?;
+        cancel.sleep(outside.quiet());
+        if outside.answers().is_ok() {
+            return Ok(());
+        }
+    }
+    Err(Error::transient("MySQL does not stay up"))
 }
 
 /// Why MySQL must not be started through the agent now; `None` if it may.
@@ -140,6 +147,8 @@ impl Run<'_> {
     }
 
     fn undo_and_start(&mut self) -> Result<String> {
+        // The stop command may have ended before the server has.
+        let may_be_stopping = self.journal.phase == Phase::Stopping;
         self.undo()?;
         if let Some(reason) = self.journal.reason().filter(|_| self.journal.wiped) {
             return Ok(reason);
@@ -147,7 +156,11 @@ impl Run<'_> {
         if !self.journal.was_running {
             return Ok("the old data are in place and MySQL is down, as before".into());
         }
-        let started = start_and_wait(self.outside, &self.journal.facts, &self.cancel);
+        let (outside, facts) = (self.outside, &self.journal.facts);
+        let started = match may_be_stopping {
+            true => start_until_it_stays(outside, facts, || Ok(true)),
+            false => start_and_wait(outside, facts, &self.cancel).map(drop),
+        };
         self.journals.remove(&self.journal)?;
         started.map_err(|e| e.context("the old data are in place"))?;
         Ok("the old data are in place and MySQL runs on them".into())

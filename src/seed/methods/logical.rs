@@ -1,14 +1,51 @@
 //! What the two methods have in common that dump on the source and load into the target's running server: Mysqldump and Mydumper.
 
+use super::Prepared;
 use super::preflight::{self, SourceFacts};
 use super::target_server::TargetServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::Endpoint;
+use crate::mysql::{Endpoint, Server};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::Load;
+use crate::seed::vocabulary::Side;
 use std::sync::Arc;
+
+/// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` makes place for
+/// the dump. Nothing else is changed; may be called again.
+///
+/// # Errors
+/// As [`preflight::source`] and [`preflight::target`]; those of `tools` and `remove`; cancelled.
+pub fn prepare(
+    config: &Arc<Config>,
+    ctx: &Context,
+    side: Side,
+    tools: impl Fn(Server) -> Result<()> + Send + 'static,
+    remove: impl FnOnce() -> Result<()>,
+) -> Result<Prepared> {
+    let config = Arc::clone(config);
+    if side == Side::Source {
+        let checked = ctx.interruptible(move || preflight::source(&config.mysql));
+        return checked.map(Prepared::from);
+    }
+    ctx.report("Running prepare");
+    ctx.interruptible(move || preflight::target(&config, tools))?;
+    remove()?;
+    Ok("Stage completed".into())
+}
+
+/// A Cleanup: on the target the dump goes, by `remove`. May be called again.
+///
+/// # Errors
+/// Those of `remove`.
+pub fn cleanup(ctx: &Context, side: Side, remove: impl FnOnce() -> Result<()>) -> Result<String> {
+    if side == Side::Target {
+        ctx.report("Running cleanup");
+        remove()?;
+    }
+    Ok("Stage completed".into())
+}
 
 /// Runs a Backup. Where it fails there is no dump, by `remove`.
 ///

@@ -7,7 +7,7 @@ use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::datadir::{self, Facts, Host, Journals, Proven, Staged};
 use crate::seed::record::{Load, Seed};
-use crate::seed::vocabulary::{Stage, Status};
+use crate::seed::vocabulary::{Side, Stage, Status};
 use mysql::Conn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -151,11 +151,19 @@ pub fn set_gtid_state(conn: &mut Conn, server: Server, coordinates: &Coordinates
     }
 }
 
-/// Cleanup of the target: the old data by `mysql.keep-old-data`, and the staging directory. May be repeated.
+/// A Cleanup. On the target: the old data by `mysql.keep-old-data`, and the staging directory. May be repeated.
 ///
 /// # Errors
 /// What cannot be renamed, or recorded.
-pub fn tidy(config: &Config, ctx: &Context) -> Result<()> {
+pub fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<String> {
+    if side == Side::Target {
+        ctx.report("Running cleanup");
+        tidy(config, ctx)?;
+    }
+    Ok("Stage completed".into())
+}
+
+fn tidy(config: &Config, ctx: &Context) -> Result<()> {
     let seed = ctx.seed()?;
     let Ok((facts, staged)) = staged(&seed) else {
         return Ok(()); // nothing was made

@@ -34,6 +34,8 @@ struct Fake {
     /// A file that a stranger's server makes at each step.
     stray: Option<&'static str>,
     starts: bool,
+    /// The stop is given up, but has been heard: the server is gone after so many more answers.
+    ends_after: Mutex<Option<usize>>,
 }
 
 impl Surroundings for Fake {
@@ -45,6 +47,9 @@ impl Surroundings for Fake {
         Ok(())
     }
     fn stop(&self, _: &Cancel) -> Result<()> {
+        if self.ends_after.lock().unwrap().is_some() {
+            return Err(Error::cancelled());
+        }
         *self.running.lock().unwrap() = false;
         Ok(())
     }
@@ -76,6 +81,15 @@ impl Surroundings for Fake {
         Ok(())
     }
     fn answers(&self) -> Result<Option<Error>> {
+        let mut left = self.ends_after.lock().unwrap();
+        match *left {
+            Some(0) => {
+                *self.running.lock().unwrap() = false;
+                *left = None;
+            }
+            Some(n) => *left = Some(n - 1),
+            None => {}
+        }
         match *self.running.lock().unwrap() {
             true => Ok(None),
             false => Err(Error::transient("nobody answers")),
@@ -237,6 +251,7 @@ impl Rig {
             steps: Mutex::default(),
             stray: None,
             starts: true,
+            ends_after: Mutex::default(),
         }
     }
 
@@ -449,6 +464,21 @@ fn a_failure_or_a_cancellation_at_any_step_rolls_back() {
                 }
             }
         }
+    }
+}
+
+/// An abort ends the stop command, which has already told the server to end: for a moment it still answers.
+#[test]
+fn a_server_that_ends_late_is_started_again() {
+    for answers in 1..3 {
+        let rig = Rig::new();
+        let fake = rig.fake(Fault::None, 0);
+        *fake.ends_after.lock().unwrap() = Some(answers);
+        let e = rig.swap(&fake).unwrap_err().to_string();
+        assert!(e.contains("MySQL runs on them"), "{answers}: {e}");
+        let ended = fake.ends_after.lock().unwrap().is_none();
+        assert!(ended == (answers < 2), "it is asked twice, {answers}");
+        assert!(*fake.running.lock().unwrap(), "{answers}");
     }
 }
 

@@ -10,7 +10,7 @@ mod tool;
 pub mod version;
 
 use super::target_server::TargetServer;
-use super::{Prepared, SeedMethod, preflight};
+use super::{Prepared, SeedMethod, logical, preflight};
 use crate::config::Config;
 use crate::error::Result;
 use crate::process::Launcher;
@@ -95,20 +95,9 @@ impl SeedMethod for Mydumper {
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
-        match side {
-            Side::Source => {
-                let settings = self.config.mysql.clone();
-                let checked = ctx.interruptible(move || preflight::source(&settings));
-                checked.map(Prepared::from)
-            }
-            Side::Target => {
-                ctx.report("Running prepare");
-                let this = self.clone();
-                ctx.interruptible(move || preflight::target(&this.config, |_| this.check_tools()))?;
-                self.remove_dump()?;
-                Ok("Stage completed".into())
-            }
-        }
+        let this = self.clone();
+        let tools = move |_| this.check_tools();
+        logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
@@ -120,11 +109,7 @@ impl SeedMethod for Mydumper {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        if side == Side::Target {
-            ctx.report("Running cleanup");
-            self.remove_dump()?;
-        }
-        Ok("Stage completed".into())
+        logical::cleanup(ctx, side, || self.remove_dump())
     }
 
     fn put_back(&self, seed: &Seed) -> Result<()> {

@@ -7,9 +7,10 @@ mod restore;
 mod script;
 
 use super::target_server::TargetServer;
-use super::{Prepared, SeedMethod, preflight};
+use super::{Prepared, SeedMethod, logical, preflight};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mysql::Server;
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::record::Seed;
@@ -69,25 +70,12 @@ impl SeedMethod for Mysqldump {
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
-        match side {
-            Side::Source => {
-                let settings = self.config.mysql.clone();
-                let checked = ctx.interruptible(move || preflight::source(&settings));
-                checked.map(Prepared::from)
-            }
-            Side::Target => {
-                ctx.report("Running prepare");
-                let this = self.clone();
-                ctx.interruptible(move || {
-                    preflight::target(&this.config, |server| {
-                        this.launcher.find(server.dump_tools())?;
-                        this.launcher.find(server.client_tools()).map(drop)
-                    })
-                })?;
-                self.remove_dump()?;
-                Ok("Stage completed".into())
-            }
-        }
+        let this = self.clone();
+        let tools = move |server: Server| {
+            this.launcher.find(server.dump_tools())?;
+            this.launcher.find(server.client_tools()).map(drop)
+        };
+        logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
@@ -99,11 +87,7 @@ impl SeedMethod for Mysqldump {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        if side == Side::Target {
-            ctx.report("Running cleanup");
-            self.remove_dump()?;
-        }
-        Ok("Stage completed".into())
+        logical::cleanup(ctx, side, || self.remove_dump())
     }
 
     fn put_back(&self, seed: &Seed) -> Result<()> {

@@ -157,11 +157,7 @@ impl SeedMethod for Xtrabackup {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        if side == Side::Target {
-            ctx.report("Running cleanup");
-            swap_in::tidy(&self.config, ctx)?;
-        }
-        Ok("Stage completed".into())
+        swap_in::cleanup(&self.config, ctx, side)
     }
 
     fn put_back(&self, _seed: &Seed) -> Result<()> {
