@@ -5,6 +5,7 @@ use crate::api::Basic;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::seed::{Method, Side, Stage};
+use crate::tls::http_client;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,13 +75,12 @@ impl Agent {
             .http_status_as_error(false)
             .max_redirects(0) // a redirection would carry the token elsewhere
             .proxy(None) // agents are called directly, whatever the environment says
-            .tls_config(way.tls.clone().unwrap_or_default())
             .build();
         Self {
             side,
             at,
             access,
-            http: config.into(),
+            http: http_client(config, way.tls.clone()),
             scheme: if way.tls.is_some() { "https" } else { "http" },
             basic: way.basic.clone(),
         }

@@ -6,12 +6,13 @@ use crate::config::{self, Secret};
 use crate::error::{Error, Result};
 use crate::seed::Method;
 use crate::tls;
+use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use ureq::tls::TlsConfig;
 
 #[cfg(test)]
 mod tests;
@@ -74,7 +75,7 @@ pub struct Login {
 #[derive(Debug, Clone, Default)]
 pub struct Way {
     /// `--https`
-    pub tls: Option<TlsConfig>,
+    pub tls: Option<Arc<ClientConfig>>,
     /// `--http-auth-file`
     pub basic: Option<Basic>,
 }

@@ -1,9 +1,11 @@
 //! The two calls to one orchestrator.
 
 use crate::error::{Error, Result};
+use crate::tls::http_client;
+use rustls::ClientConfig;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
-use ureq::tls::TlsConfig;
 
 /// What the agent says of itself (1.1).
 #[derive(Debug, Clone)]
@@ -18,9 +20,8 @@ pub struct Registration {
     pub mysql_port: u16,
 }
 
-/// A self-signed certificate of OpenSSL's making is an authority, which cannot be a server's (RFC 5280); rustls says so.
-const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate (CaUsedAsEndEntity: \
-     have it signed by an authority of your own), or set common.ssl-skip-verify = true";
+const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate, or this itself, or \
+     set common.ssl-skip-verify = true";
 
 /// The body of the registration, keys in the order of 1.1.
 #[derive(Serialize)]
@@ -42,17 +43,21 @@ pub struct Client {
 impl Client {
     /// For `url`, at `agents_port` where it has no port of its own. The registration's answer comes only after orchestrator has called this agent back, so the
     /// whole call may take `timeout` for the connection and as long again, three times over, for the answer.
-    pub fn new(url: &str, agents_port: u16, timeout: Duration, tls: Option<TlsConfig>) -> Self {
+    pub fn new(
+        url: &str,
+        agents_port: u16,
+        timeout: Duration,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(timeout))
             .timeout_global(Some(timeout * 3))
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent("orchestrator-agent")
-            .tls_config(tls.unwrap_or_default())
             .build();
         Self {
-            agent: config.into(),
+            agent: http_client(config, tls),
             base: base(url, agents_port),
         }
     }
@@ -123,7 +128,6 @@ impl Client {
                 "{}: {e}; check {}",
                 self.base,
                 match &e {
-                    ureq::Error::Tls(_) | ureq::Error::Rustls(_) => UNTRUSTED,
                     ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => UNTRUSTED,
                     _ => "orchestrator.url and agents-port",
                 }

@@ -35,18 +35,18 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0) // a redirection would carry the token elsewhere
             .proxy(None);
-        let (scheme, http) = match common.use_ssl {
-            false => ("http", http),
+        let (scheme, tls) = match common.use_ssl {
+            false => ("http", None),
             true => {
                 let files = Files {
                     skip_verify: true,
                     ..Files::of(common)
                 };
-                ("https", http.tls_config(tls::outgoing(&files)?))
+                ("https", Some(tls::outgoing(&files)?))
             }
         };
         Ok(Self {
-            http: http.build().into(),
+            http: tls::http_client(http.build(), tls),
             scheme,
             basic: Basic::of(common),
             at: SocketAddr::new(ip, common.port).to_string(),

@@ -1,11 +1,12 @@
 //! TLS of calls to others: orchestrator, and the agents that the `seed` command calls.
 
-use super::{certificates, pem, provider, system_roots};
+use super::{certificates, failed, pem, provider, system_roots, verify};
 use crate::config::Common;
 use crate::error::{Error, Result};
-use rustls::pki_types::CertificateDer;
+use rustls::ClientConfig;
+use rustls::version::{TLS12, TLS13};
 use std::path::Path;
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use std::sync::Arc;
 
 /// Whom to believe, and what to show.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,18 +33,36 @@ impl<'a> Files<'a> {
     }
 }
 
-/// For an HTTP client. Files are read here.
+/// For [`super::http_client`]: TLS 1.2 and 1.3. Files are read here. A certificate that stands itself in the file of the
+/// authorities is believed too, for the names in it, as Go does: `openssl req -x509` makes one that is an authority.
 ///
 /// # Errors
 /// Permanent: a file that cannot be read, or that there is nothing to verify by, with the setting.
-pub fn outgoing(files: &Files) -> Result<TlsConfig> {
-    let builder = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(provider())
-        .disable_verification(files.skip_verify)
-        .client_cert(client_certificate(files)?);
-    if files.skip_verify {
-        return Ok(builder.build());
+pub fn outgoing(files: &Files) -> Result<Arc<ClientConfig>> {
+    let verifier = match files.skip_verify {
+        true => verify::any_server(),
+        false => verify::servers(files.authorities.0, known(files)?, verify::Names::Own)?,
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|e| failed("TLS", &e))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let ((of_certificate, certificate), (of_key, key)) = (files.certificate, files.key);
+    if certificate.is_empty() || key.is_empty() {
+        return Ok(Arc::new(builder.with_no_client_auth()));
     }
+    let chain = certificates(of_certificate, Path::new(certificate))?;
+    let private = pem::key(of_key, Path::new(key))?;
+    let config = builder.with_client_auth_cert(chain, private).map_err(|e| {
+        Error::permanent(format!(
+            "{of_certificate} = \"{certificate}\" and {of_key} = \"{key}\" do not fit together: {e}"
+        ))
+    })?;
+    Ok(Arc::new(config))
+}
+
+fn known(files: &Files) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
     let mut known = Vec::new();
     if let Some(file) = system_roots() {
         known.extend(certificates("authorities of the system", file)?);
@@ -57,27 +76,5 @@ pub fn outgoing(files: &Files) -> Result<TlsConfig> {
             "there is nothing to verify an https server by: this host has no package ca-certificates, and {setting} is empty"
         )));
     }
-    let roots = RootCerts::from(known.iter().map(certificate));
-    Ok(builder.root_certs(roots).build())
-}
-
-fn client_certificate(files: &Files) -> Result<Option<ClientCert>> {
-    let ((of_certificate, certificate_file), (of_key, key_file)) = (files.certificate, files.key);
-    if certificate_file.is_empty() || key_file.is_empty() {
-        return Ok(None);
-    }
-    let chain: Vec<_> = certificates(of_certificate, Path::new(certificate_file))?
-        .iter()
-        .map(certificate)
-        .collect();
-    pem::key(of_key, Path::new(key_file))?; // its words are better
-    let unusable =
-        |e: &dyn std::fmt::Display| Error::permanent(format!("{of_key} = \"{key_file}\": {e}"));
-    let text = std::fs::read(key_file).map_err(|e| unusable(&e))?;
-    let key = PrivateKey::from_pem(&text).map_err(|e| unusable(&e))?;
-    Ok(Some(ClientCert::new_with_certs(&chain, key)))
-}
-
-fn certificate(der: &CertificateDer<'_>) -> Certificate<'static> {
-    Certificate::from_der(der).to_owned()
+    Ok(known)
 }

@@ -2,11 +2,13 @@
 
 mod client;
 pub mod der;
+mod http;
 mod pem;
 mod server;
 mod verify;
 
 pub use client::{Files, outgoing};
+pub use http::http_client;
 pub use pem::{Bundle, certificates};
 pub use server::Server;
 
@@ -99,6 +101,7 @@ pub fn stream_client(tls: &SocatTls) -> Result<Arc<ClientConfig>> {
         false => verify::servers(
             "socat-ssl-ca-file",
             certificates("socat-ssl-ca-file", &authorities(tls)?)?,
+            verify::Names::Any,
         )?,
     };
     let mut config = builder

@@ -1,15 +1,33 @@
 //! Who is believed: certificates that an authority in the file has signed, and those that stand in the file themselves.
 
+use super::der::Certificate;
 use super::provider;
 use crate::error::{Error, Result};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// For which names a certificate is good that stands itself in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Any: fleets share one file.
+    Any,
+    /// Those that it holds.
+    Own,
+}
+
+/// True if `leaf` stands itself in the file and has not ended. OpenSSL makes self-signed certificates that are authorities too,
+/// which webpki takes for no one's own.
+fn listed(known: &[CertificateDer<'static>], leaf: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    known.iter().any(|k| k == leaf) && Certificate::parse(leaf).is_some_and(|c| now < c.not_after)
+}
 
 fn roots(known: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
@@ -40,10 +58,11 @@ pub(super) fn clients(
     Ok(Arc::new(Clients { inner, known }))
 }
 
-/// For a sender.
+/// For whom we connect to.
 pub(super) fn servers(
     setting: &str,
     known: Vec<CertificateDer<'static>>,
+    names: Names,
 ) -> Result<Arc<dyn ServerCertVerifier>> {
     let inner = WebPkiServerVerifier::builder_with_provider(roots(&known), provider())
         .build()
@@ -51,14 +70,16 @@ pub(super) fn servers(
     Ok(Arc::new(Servers {
         inner: Some(inner),
         known,
+        names,
     }))
 }
 
-/// For `socat-ssl-skip-verify = true`.
+/// For `ssl-skip-verify = true` and the like.
 pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
     Arc::new(Servers {
         inner: None,
         known: Vec::new(),
+        names: Names::Any,
     })
 }
 
@@ -110,8 +131,7 @@ impl ClientCertVerifier for Clients {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> std::result::Result<ClientCertVerified, rustls::Error> {
-        // OpenSSL makes self-signed certificates that are authorities too, which webpki takes for no one's own.
-        if self.known.iter().any(|k| k == leaf) {
+        if listed(&self.known, leaf, now) {
             return Ok(ClientCertVerified::assertion());
         }
         self.inner.verify_client_cert(leaf, chain, now)
@@ -125,6 +145,7 @@ struct Servers {
     /// `None`: anybody.
     inner: Option<Arc<WebPkiServerVerifier>>,
     known: Vec<CertificateDer<'static>>,
+    names: Names,
 }
 
 impl ServerCertVerifier for Servers {
@@ -136,12 +157,16 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        match &self.inner {
-            Some(inner) if !self.known.iter().any(|k| k == leaf) => {
-                inner.verify_server_cert(leaf, chain, name, ocsp, now)
-            }
-            _ => Ok(ServerCertVerified::assertion()),
+        let Some(inner) = &self.inner else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if !listed(&self.known, leaf, now) {
+            return inner.verify_server_cert(leaf, chain, name, ocsp, now);
         }
+        if self.names == Names::Own {
+            verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     signatures!();

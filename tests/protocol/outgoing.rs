@@ -90,6 +90,32 @@ fn https_to_an_authority_of_ones_own() {
     orchestrator.wait_registrations(2, SOON);
 }
 
+/// Go's verification takes a certificate that is its own authority; rustls alone does not.
+#[test]
+fn https_to_somebody_who_has_signed_himself() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    for (certificate, why) in [
+        ("own-here.pem", None),
+        ("own.pem", Some("not valid for name")), // nothing says that it is this host's
+        ("own-old.pem", Some("expired")),
+    ] {
+        let front = Front::start("self", certificate, false, orchestrator.port);
+        let before = orchestrator.registrations().len();
+        let agent = front.agent(&[("ssl-ca-file", certificate)]);
+        match why {
+            None => drop(orchestrator.wait_registrations(before + 1, SOON)),
+            Some(why) => {
+                tells(&agent, "invalid peer certificate");
+                tells(&agent, why);
+                assert_eq!(orchestrator.registrations().len(), before);
+            }
+        }
+        let stranger = front.agent(&[("ssl-ca-file", "ca.pem")]);
+        tells(&stranger, "invalid peer certificate");
+    }
+}
+
 #[test]
 fn https_to_somebody_who_demands_a_certificate() {
     let mut orchestrator = Orchestrator::welcoming();
@@ -145,10 +171,14 @@ fn several_orchestrators() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent_port = silent.local_addr().expect("its port").port();
     let mut agent = Lone::new();
-    let urls = [first.port, second.port, silent_port].map(|p| format!("\"http://127.0.0.1:{p}\""));
+    let mut urls = Vec::from(
+        [first.port, second.port, silent_port].map(|p| format!("\"http://127.0.0.1:{p}\"")),
+    );
+    urls.push(format!("\"https://127.0.0.1:{silent_port}\""));
     agent
         .with("orchestrator", format!("url = [{}]", urls.join(", ")))
         .with("common", "poll-interval = \"1s\"")
+        .with("common", "ssl-skip-verify = true")
         .with("common", "http-timeout = \"1s\"");
     let agent = agent.start();
     second.wait_registrations(1, SOON);
@@ -167,7 +197,12 @@ fn several_orchestrators() {
             (!orchestrator.pings().is_empty()).then_some(())
         });
     }
-    tells(&agent, &format!("http://127.0.0.1:{silent_port}: "));
+    for scheme in ["http", "https"] {
+        tells(
+            &agent,
+            &format!("{scheme}://127.0.0.1:{silent_port}: timeout"),
+        );
+    }
     let begin = Instant::now();
     assert_eq!(agent.call("/api/get-agent-data").status, 200);
     assert_prompt(vec![begin.elapsed()]);

@@ -2,7 +2,7 @@
 
 use super::server::{AGENT_PASSWORD, Database};
 use super::{Scratch, binary, free_port, path_with, wait_for};
-use orchestrator_agent::tls::Files;
+use orchestrator_agent::tls::{self, Files};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -44,13 +44,8 @@ fn client(secure: bool, kept: usize) -> ureq::Agent {
         skip_verify: true,
         ..Files::default()
     };
-    match secure {
-        true => {
-            let tls = orchestrator_agent::tls::outgoing(&files).expect("TLS");
-            config.tls_config(tls).build().into()
-        }
-        false => config.build().into(),
-    }
+    let tls = secure.then(|| tls::outgoing(&files).expect("TLS"));
+    tls::http_client(config.build(), tls)
 }
 
 impl Agent {

@@ -1,7 +1,8 @@
 //! Certificates for tests, made anew each time.
 
 /// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
-/// signed itself; `old.pem`, which has expired; `soon.pem`, which does so in a few days. `dba.pem`, `both.pem` and `web.pem` are
+/// signed itself and is an authority, as `openssl req -x509` makes it, and vouches for no host; `own-here.pem`, which does so for
+/// this one, and `own-old.pem`, but expired; `old.pem`, which has expired; `soon.pem`, which does so in a few days. `dba.pem`, `both.pem` and `web.pem` are
 /// clients' with the OUs dba, web and dba, web.
 pub struct Certificates(pub std::path::PathBuf);
 
@@ -76,14 +77,18 @@ impl Certificates {
                 &key,
             );
         }
-        // As `openssl req -x509` makes it: an authority, which vouches for no host.
-        let (mut own, key) = (params("fleet"), KeyPair::generate().expect("certificates"));
-        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        bundle(
-            "own.pem",
-            &own.self_signed(&key).expect("certificates"),
-            &key,
-        );
+        for (file, host) in [
+            ("own.pem", "fleet"),
+            ("own-here.pem", "127.0.0.1"),
+            ("own-old.pem", "127.0.0.1"),
+        ] {
+            let (mut own, key) = (params(host), KeyPair::generate().expect("certificates"));
+            own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            if file == "own-old.pem" {
+                own.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            }
+            bundle(file, &own.self_signed(&key).expect("certificates"), &key);
+        }
         Self(dir)
     }
 }

@@ -470,14 +470,17 @@ fn a_failure_or_a_cancellation_at_any_step_rolls_back() {
 /// An abort ends the stop command, which has already told the server to end: for a moment it still answers.
 #[test]
 fn a_server_that_ends_late_is_started_again() {
-    for answers in 1..3 {
+    for answers in 2..4 {
         let rig = Rig::new();
         let fake = rig.fake(Fault::None, 0);
         *fake.ends_after.lock().unwrap() = Some(answers);
         let e = rig.swap(&fake).unwrap_err().to_string();
         assert!(e.contains("MySQL runs on them"), "{answers}: {e}");
         let ended = fake.ends_after.lock().unwrap().is_none();
-        assert!(ended == (answers < 2), "it is asked twice, {answers}");
+        assert!(
+            ended == (answers < 3),
+            "asked before, after the start, and a moment later: {answers}"
+        );
         assert!(*fake.running.lock().unwrap(), "{answers}");
     }
 }
