@@ -172,6 +172,10 @@ impl Rig {
             self.filler = Some(self.disk.fill(45 << 20));
         }
         match cause {
+            // Two copies fit, and the rest is filled in no time.
+            DiskFull if self.room == Room::Auto => {
+                self.filler = Some(self.disk.fill(250 << 20));
+            }
             ToolFailsBefore => self
                 .on_source
                 .put("mariadb-backup", "echo broken >&2; exit 3"),

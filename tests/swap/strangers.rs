@@ -143,8 +143,9 @@ fn a_supervisor_that_restarts_it() {
     let supervise = |rounds: u32| {
         std::fs::write(&on, "").expect("flag");
         let text = format!(
-            "{stop}\nsetsid sh -c 'i=0; while [ -e \"$1\" ] && [ $i -lt {rounds} ]; do sleep 0.3; sh \"$2\"; i=$((i+1)); done' sh '{}' '{}' \
-             </dev/null >/dev/null 2>&1 &\n",
+            "{stop}\nif mkdir '{0}.once' 2>/dev/null; then\n\
+             setsid sh -c 'i=0; while [ -e \"$1\" ] && [ $i -lt {rounds} ]; do sleep 0.3; sh \"$2\"; i=$((i+1)); done' sh '{0}' '{1}' \
+             </dev/null >/dev/null 2>&1 &\nfi\n",
             on.display(),
             round.display()
         );
@@ -169,6 +170,7 @@ fn a_supervisor_that_restarts_it() {
     );
     drop(host);
     std::fs::remove_file(&on).expect("flag"); // the supervisor gives up
+    std::fs::remove_dir(on.with_extension("once")).expect("flag");
     wait_for("the supervisor ends", Duration::from_secs(180), || {
         crate::support::processes_with(&round.display().to_string())
             .is_empty()

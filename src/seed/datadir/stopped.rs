@@ -18,6 +18,9 @@ const REFUSAL: Duration = Duration::from_secs(20);
 /// How long a server that is just starting is let to before it is stopped.
 const START: Duration = Duration::from_secs(30);
 
+/// How often a server that was started since is stopped again.
+const AGAIN: u32 = 5;
+
 /// The lock, held while data are renamed: a server started meanwhile does not get it. `None` inside: there is no such file.
 pub struct Lock(#[allow(dead_code)] Option<File>);
 
@@ -64,19 +67,31 @@ pub fn let_it_start(facts: &Facts, answers: &dyn Fn() -> bool, cancel: &Cancel) 
     Ok(())
 }
 
-/// Waits until no server has used the data directory for `quiet` without a break (a service manager may start a stopped
-/// server again at once), then takes the lock.
+/// Stops the server and waits until none has used the data directory for `quiet` without a break (a service manager may start
+/// a stopped server again at once), then takes the lock. A server that comes after that is stopped too, some times: a start
+/// command that a killed agent has left behind may be at work.
 ///
 /// # Errors
-/// Transient after `patience`; cancelled.
-pub fn prove(facts: &Facts, quiet: Duration, patience: Duration, cancel: &Cancel) -> Result<Lock> {
+/// Those of `stop`; transient after `patience`; cancelled.
+pub fn prove(
+    facts: &Facts,
+    stop: &dyn Fn() -> Result<()>,
+    quiet: Duration,
+    patience: Duration,
+    cancel: &Cancel,
+) -> Result<Lock> {
     let path = facts.datadir.join(&facts.system_file);
+    stop()?;
     let begin = Instant::now();
-    let mut free_since = None;
+    let (mut free_since, mut again) = (None, 0);
     loop {
         cancel.check()?;
         if is_in_use(facts)? {
-            free_since = None;
+            if free_since.take().is_some() && again < AGAIN {
+                again += 1;
+                log::warn!("MySQL was started again: stopping it");
+                stop()?;
+            }
         } else if free_since.get_or_insert_with(Instant::now).elapsed() >= quiet {
             let Some(file) = open(&path)? else {
                 return Ok(Lock(None));

@@ -197,16 +197,18 @@ impl<'a> Run<'a> {
 
     /// Stops MySQL and proves it, in either direction.
     pub fn stop_and_prove(&mut self) -> Result<()> {
-        let facts = &self.journal.facts;
-        stopped::let_it_start(facts, &|| self.outside.answers().is_ok(), &self.cancel)?;
-        if let Err(e) = self.outside.stop(&self.cancel) {
-            if e.is_cancelled() || stopped::is_in_use(facts)? {
-                return Err(e);
+        let (outside, facts) = (self.outside, &self.journal.facts);
+        let stop = || {
+            stopped::let_it_start(facts, &|| outside.answers().is_ok(), &self.cancel)?;
+            match outside.stop(&self.cancel) {
+                Err(e) if e.is_cancelled() || stopped::is_in_use(facts)? => return Err(e),
+                Err(e) => log::warn!("{e}; no server uses {}", facts.datadir.display()),
+                Ok(()) => {}
             }
-            log::warn!("{e}; no server uses {}", facts.datadir.display());
-        }
-        let (quiet, patience) = (self.outside.quiet(), self.outside.patience());
-        self.lock = Some(stopped::prove(facts, quiet, patience, &self.cancel)?);
+            Ok(())
+        };
+        let (quiet, patience) = (outside.quiet(), outside.patience());
+        self.lock = Some(stopped::prove(facts, &stop, quiet, patience, &self.cancel)?);
         Ok(())
     }
 
