@@ -1,5 +1,6 @@
 //! The wipe, and what a lost or broken journal does.
 
+use super::rig::write;
 use super::*;
 
 #[test]
