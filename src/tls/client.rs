@@ -4,6 +4,7 @@ use super::{certificates, failed, pem, provider, system_roots, verify};
 use crate::config::Common;
 use crate::error::{Error, Result};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,16 +50,18 @@ pub fn outgoing(files: &Files) -> Result<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let ((of_certificate, certificate), (of_key, key)) = (files.certificate, files.key);
-    if certificate.is_empty() || key.is_empty() {
-        return Ok(Arc::new(builder.with_no_client_auth()));
-    }
-    let chain = certificates(of_certificate, Path::new(certificate))?;
-    let private = pem::key(of_key, Path::new(key))?;
-    let config = builder.with_client_auth_cert(chain, private).map_err(|e| {
-        Error::permanent(format!(
-            "{of_certificate} = \"{certificate}\" and {of_key} = \"{key}\" do not fit together: {e}"
-        ))
-    })?;
+    let mut config = if certificate.is_empty() || key.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let chain = certificates(of_certificate, Path::new(certificate))?;
+        let private = pem::key(of_key, Path::new(key))?;
+        builder.with_client_auth_cert(chain, private).map_err(|e| {
+            Error::permanent(format!(
+                "{of_certificate} = \"{certificate}\" and {of_key} = \"{key}\" do not fit together: {e}"
+            ))
+        })?
+    };
+    config.resumption = Resumption::disabled(); // each handshake is verified
     Ok(Arc::new(config))
 }
 

@@ -1,4 +1,5 @@
-//! The little of a certificate that is read here: the organizational units of its subject, and how long it is valid. A walk of
+//! The little of a certificate that is read here: the organizational units of its subject, how long it is valid, and whether it
+//! may sign others. A walk of
 //! the DER encoding (X.690, RFC 5280 4.1) that reads foreign bytes: whatever they are, it ends and does not panic.
 
 use std::time::{Duration, SystemTime};
@@ -7,6 +8,12 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const OCTETS: u8 = 0x04;
+/// 2.5.29.19, basicConstraints.
+const BASIC_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 0x13];
+/// BOOLEAN TRUE.
+const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
 /// 2.5.4.11, organizationalUnitName.
 const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
 
@@ -17,6 +24,8 @@ pub struct Certificate {
     pub organizational_units: Vec<String>,
     /// From then on it is not valid any more.
     pub not_after: SystemTime,
+    /// True if its basic constraints make it an authority; one of X.509 v1 or v2, which knows no such thing, is taken for one.
+    pub is_authority: bool,
 }
 
 impl Certificate {
@@ -24,8 +33,10 @@ impl Certificate {
     pub fn parse(der: &[u8]) -> Option<Self> {
         let mut certificate = Der(Der(der).value(SEQUENCE)?);
         let mut signed = Der(certificate.value(SEQUENCE)?);
+        let mut is_authority = true;
         if signed.0.first() == Some(&VERSION) {
-            signed.next()?;
+            let (_, version) = signed.next()?;
+            is_authority = version != [0x02, 0x01, 0x02]; // v3 says it itself
         }
         for _ in ["serial number", "algorithm", "issuer"] {
             signed.next()?;
@@ -33,9 +44,18 @@ impl Certificate {
         let mut validity = Der(signed.value(SEQUENCE)?);
         validity.next()?;
         let (tag, not_after) = validity.next()?;
+        let not_after = time(tag, not_after)?;
+        let organizational_units = units(Der(signed.value(SEQUENCE)?))?;
+        while !signed.0.is_empty() {
+            let (tag, value) = signed.next()?;
+            if tag == EXTENSIONS {
+                is_authority |= signs(Der(Der(value).value(SEQUENCE)?))?;
+            }
+        }
         Some(Self {
-            not_after: time(tag, not_after)?,
-            organizational_units: units(Der(signed.value(SEQUENCE)?))?,
+            organizational_units,
+            not_after,
+            is_authority,
         })
     }
 }
@@ -54,6 +74,22 @@ fn units(mut subject: Der) -> Option<Vec<String>> {
         }
     }
     Some(found)
+}
+
+/// Extensions are a sequence of (type, critical or nothing, value).
+fn signs(mut extensions: Der) -> Option<bool> {
+    while !extensions.0.is_empty() {
+        let mut extension = Der(extensions.value(SEQUENCE)?);
+        if extension.value(OID)? == BASIC_CONSTRAINTS {
+            let (mut tag, mut value) = extension.next()?;
+            if tag != OCTETS {
+                (tag, value) = extension.next()?;
+            }
+            let constraints = Der(value).value(SEQUENCE).filter(|_| tag == OCTETS)?;
+            return Some(constraints.starts_with(&TRUE));
+        }
+    }
+    Some(false)
 }
 
 /// A text in one of the forms that names have; `None` for others, which then match no setting.
@@ -146,6 +182,22 @@ impl<'a> Der<'a> {
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+
+    #[test]
+    fn authorities_say_so() {
+        use rcgen::{BasicConstraints, IsCa};
+        let of = |is_ca| {
+            let mut params = CertificateParams::new(vec!["db.test".to_string()]).unwrap();
+            params.is_ca = is_ca;
+            let key = KeyPair::generate().unwrap();
+            let made = params.self_signed(&key).unwrap();
+            Certificate::parse(made.der()).unwrap().is_authority
+        };
+        assert!(of(IsCa::Ca(BasicConstraints::Unconstrained)));
+        assert!(of(IsCa::Ca(BasicConstraints::Constrained(0))));
+        assert!(!of(IsCa::ExplicitNoCa));
+        assert!(!of(IsCa::NoCa));
+    }
 
     fn made(units: &[DnValue], year: i32) -> Vec<u8> {
         let mut params = CertificateParams::new(vec!["db.test".to_string()]).unwrap();

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use ureq::config::Config;
 use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
     TcpConnector, Transport, TransportAdapter,
@@ -35,17 +36,18 @@ impl<In: Transport> Connector<In> for Https {
         let Some(transport) = chained else {
             return Ok(None);
         };
-        let wanted = details.needs_tls() && !transport.is_tls();
-        let Some(config) = self.0.as_ref().filter(|_| wanted) else {
-            return Ok(Some(Either::A(transport))); // ureq refuses an https URL over it
-        };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        // Perhaps it is only the proxy that wants it.
+        let config = self.0.as_ref().ok_or(ureq::Error::TlsRequired)?;
         let host = details.uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(bare.to_string())
             .map_err(|e| io::Error::new(ErrorKind::InvalidInput, format!("{host}: {e}")))?;
         let mut conn = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
-        sock.set_timeout(details.timeout);
+        sock.set_timeout(left(details));
         conn.complete_io(&mut sock)?;
         let limits = details.config;
         Ok(Some(Either::B(Secure {
@@ -53,6 +55,17 @@ impl<In: Transport> Connector<In> for Https {
             stream: StreamOwned { conn, sock },
         })))
     }
+}
+
+/// What the connection has left of its time for the handshake.
+fn left(details: &ConnectionDetails) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (Duration::Exact(limit), Instant::Exact(begin), Instant::Exact(now)) =
+        (timeout.after, details.now, (details.current_time)())
+    {
+        timeout.after = Duration::Exact(limit.saturating_sub(now.saturating_duration_since(begin)));
+    }
+    timeout
 }
 
 /// A connection after its handshake.

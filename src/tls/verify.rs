@@ -9,7 +9,9 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
+};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,10 +31,17 @@ fn listed(known: &[CertificateDer<'static>], leaf: &CertificateDer<'_>, now: Uni
     known.iter().any(|k| k == leaf) && Certificate::parse(leaf).is_some_and(|c| now < c.not_after)
 }
 
-fn roots(known: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
+/// The authorities among `known`: webpki takes any certificate for one. Who is listed for himself must not sign for others.
+/// One that cannot be read here is left to webpki.
+fn roots(known: &[CertificateDer<'static>]) -> Option<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(known.iter().cloned());
-    Arc::new(roots)
+    let signs = |c: &&CertificateDer<'_>| Certificate::parse(c).is_none_or(|c| c.is_authority);
+    roots.add_parsable_certificates(known.iter().filter(signs).cloned());
+    (!roots.is_empty()).then(|| Arc::new(roots))
+}
+
+fn unknown() -> rustls::Error {
+    CertificateError::UnknownIssuer.into()
 }
 
 fn unusable(setting: &str, e: impl std::fmt::Display) -> Error {
@@ -49,13 +58,13 @@ pub(super) fn clients(
     known: Vec<CertificateDer<'static>>,
     needed: bool,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
-    let builder = WebPkiClientVerifier::builder_with_provider(roots(&known), provider());
-    let builder = match needed {
-        true => builder,
-        false => builder.allow_unauthenticated(),
-    };
-    let inner = builder.build().map_err(|e| unusable(setting, e))?;
-    Ok(Arc::new(Clients { inner, known }))
+    let build = |roots| WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+    let by_authority = roots(&known).map(build).transpose();
+    Ok(Arc::new(Clients {
+        by_authority: by_authority.map_err(|e| unusable(setting, e))?,
+        known,
+        needed,
+    }))
 }
 
 /// For whom we connect to.
@@ -64,11 +73,10 @@ pub(super) fn servers(
     known: Vec<CertificateDer<'static>>,
     names: Names,
 ) -> Result<Arc<dyn ServerCertVerifier>> {
-    let inner = WebPkiServerVerifier::builder_with_provider(roots(&known), provider())
-        .build()
-        .map_err(|e| unusable(setting, e))?;
+    let build = |roots| WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+    let by_authority = roots(&known).map(build).transpose();
     Ok(Arc::new(Servers {
-        inner: Some(inner),
+        by_authority: by_authority.map_err(|e| unusable(setting, e))?,
         known,
         names,
     }))
@@ -76,11 +84,7 @@ pub(super) fn servers(
 
 /// For `ssl-skip-verify = true` and the like.
 pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
-    Arc::new(Servers {
-        inner: None,
-        known: Vec::new(),
-        names: Names::Any,
-    })
+    Arc::new(AnyServer)
 }
 
 /// What both verifiers have in common: signatures are left to the provider.
@@ -112,8 +116,9 @@ macro_rules! signatures {
 
 #[derive(Debug)]
 struct Clients {
-    inner: Arc<dyn ClientCertVerifier>,
+    by_authority: Option<Arc<dyn ClientCertVerifier>>,
     known: Vec<CertificateDer<'static>>,
+    needed: bool,
 }
 
 impl ClientCertVerifier for Clients {
@@ -122,7 +127,7 @@ impl ClientCertVerifier for Clients {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        self.needed
     }
 
     fn verify_client_cert(
@@ -134,7 +139,8 @@ impl ClientCertVerifier for Clients {
         if listed(&self.known, leaf, now) {
             return Ok(ClientCertVerified::assertion());
         }
-        self.inner.verify_client_cert(leaf, chain, now)
+        let by_authority = self.by_authority.as_ref().ok_or_else(unknown)?;
+        by_authority.verify_client_cert(leaf, chain, now)
     }
 
     signatures!();
@@ -142,8 +148,7 @@ impl ClientCertVerifier for Clients {
 
 #[derive(Debug)]
 struct Servers {
-    /// `None`: anybody.
-    inner: Option<Arc<WebPkiServerVerifier>>,
+    by_authority: Option<Arc<WebPkiServerVerifier>>,
     known: Vec<CertificateDer<'static>>,
     names: Names,
 }
@@ -157,11 +162,9 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let Some(inner) = &self.inner else {
-            return Ok(ServerCertVerified::assertion());
-        };
         if !listed(&self.known, leaf, now) {
-            return inner.verify_server_cert(leaf, chain, name, ocsp, now);
+            let by_authority = self.by_authority.as_ref().ok_or_else(unknown)?;
+            return by_authority.verify_server_cert(leaf, chain, name, ocsp, now);
         }
         if self.names == Names::Own {
             verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
@@ -170,4 +173,47 @@ impl ServerCertVerifier for Servers {
     }
 
     signatures!();
+}
+
+/// Believes anybody, also with a certificate or a signature of a form that ring does not know: the signature of somebody who may
+/// be anybody proves nothing.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        use SignatureScheme as S;
+        let mut all = algorithms().supported_schemes();
+        all.extend([S::ECDSA_NISTP521_SHA512, S::ED448, S::RSA_PKCS1_SHA1]);
+        all
+    }
 }

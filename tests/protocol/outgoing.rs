@@ -21,7 +21,10 @@ struct Front {
 impl Front {
     /// Shows `certificate`; `demands` a verified one of the client.
     fn start(name: &str, certificate: &str, demands: bool, plain: u16) -> Self {
-        let files = Certificates::make(name);
+        Self::with(Certificates::make(name), certificate, demands, plain)
+    }
+
+    fn with(files: Certificates, certificate: &str, demands: bool, plain: u16) -> Self {
         let port = free_port("127.0.0.1");
         let file = |name: &str| files.0.join(name).display().to_string();
         let listen = format!(
@@ -114,6 +117,32 @@ fn https_to_somebody_who_has_signed_himself() {
         let stranger = front.agent(&[("ssl-ca-file", "ca.pem")]);
         tells(&stranger, "invalid peer certificate");
     }
+}
+
+/// `ssl-skip-verify` believes also what ring cannot read: X.509 v1, a key on P-521.
+#[test]
+fn https_to_anybody() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    let files = Certificates::make("anybody");
+    let made = Command::new("sh")
+        .current_dir(&files.0)
+        .args([
+            "-ec",
+            "openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-521 -subj /CN=old -keyout k.pem -out r.pem; \
+             openssl x509 -req -in r.pem -signkey k.pem -days 9 -out v1.pem; \
+             openssl x509 -in v1.pem -noout -text | grep 'Version: 1'; cat k.pem >>v1.pem",
+        ])
+        .output()
+        .expect("openssl");
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    let front = Front::with(files, "v1.pem", false, orchestrator.port);
+    let agent = front.agent(&[("ssl-ca-file", "ca.pem")]);
+    tells(&agent, "common.ssl-ca-file");
+    assert!(orchestrator.registrations().is_empty());
+    let _careless = front.agent(&[("ssl-skip-verify", "true")]);
+    orchestrator.wait_registrations(1, SOON);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 /// A directory with PEM bundles as socat wants them: `ca.pem`; `a.pem` and `b.pem`, which it has signed; `own.pem`, which has
 /// signed itself and is an authority, as `openssl req -x509` makes it, and vouches for no host; `own-here.pem`, which does so for
-/// this one, and `own-old.pem`, but expired; `old.pem`, which has expired; `soon.pem`, which does so in a few days. `dba.pem`, `both.pem` and `web.pem` are
+/// this one, and `own-old.pem`, but expired; `by-b.pem`, which b, no authority, has signed; `old.pem`, which has expired; `soon.pem`, which does so in a few days. `dba.pem`, `both.pem` and `web.pem` are
 /// clients' with the OUs dba, web and dba, web.
 pub struct Certificates(pub std::path::PathBuf);
 
@@ -76,6 +76,12 @@ impl Certificates {
                 &leaf.signed_by(&key, &issuer).expect("certificates"),
                 &key,
             );
+            if file == "b.pem" {
+                let (params, by) = (params("127.0.0.1"), Issuer::new(leaf, key));
+                let key = KeyPair::generate().expect("certificates");
+                let made = params.signed_by(&key, &by).expect("certificates");
+                bundle("by-b.pem", &made, &key);
+            }
         }
         for (file, host) in [
             ("own.pem", "fleet"),

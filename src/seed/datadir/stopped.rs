@@ -81,25 +81,34 @@ pub fn prove(
     cancel: &Cancel,
 ) -> Result<Lock> {
     let path = facts.datadir.join(&facts.system_file);
+    let mut stopped = servers_in(&facts.datadir);
     stop()?;
-    let begin = Instant::now();
-    let (mut free_since, mut again) = (None, 0);
+    let (mut begin, mut again) = (Instant::now(), 0);
+    let (mut free_since, mut was_free) = (None, false);
     loop {
         cancel.check()?;
         if is_in_use(facts)? {
-            if free_since.take().is_some() && again < AGAIN {
-                again += 1;
-                log::warn!("MySQL was started again: stopping it");
-                stop()?;
-            }
-        } else if free_since.get_or_insert_with(Instant::now).elapsed() >= quiet {
-            let Some(file) = open(&path)? else {
-                return Ok(Lock(None));
-            };
-            if file::try_lock(&file).map_err(|e| lock_error(&path, &e))? {
-                return Ok(Lock(Some(file)));
-            }
             free_since = None;
+            let there = servers_in(&facts.datadir);
+            let new = was_free || there.iter().any(|pid| !stopped.contains(pid));
+            if new && again < AGAIN {
+                log::warn!("MySQL was started again: stopping it");
+                (again, was_free, stopped) = (again + 1, false, there);
+                stop()?;
+                begin = Instant::now();
+                continue;
+            }
+        } else {
+            was_free = true;
+            if free_since.get_or_insert_with(Instant::now).elapsed() >= quiet {
+                let Some(file) = open(&path)? else {
+                    return Ok(Lock(None));
+                };
+                if file::try_lock(&file).map_err(|e| lock_error(&path, &e))? {
+                    return Ok(Lock(Some(file)));
+                }
+                free_since = None;
+            }
         }
         if begin.elapsed() > patience + quiet {
             return Err(Error::transient(format!(

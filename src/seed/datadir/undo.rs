@@ -11,9 +11,12 @@ use crate::error::{Error, Result};
 use crate::host::proc::servers_in;
 use crate::process::Cancel;
 use crate::seed::record::Load;
+use std::time::{Duration, Instant};
 
 /// How often MySQL is started again while it does not stay up: what had told it to stop may still be at work.
 const STARTS: u32 = 5;
+/// How often a server that may be ending is looked at.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What was found and done at the agent's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,28 +91,39 @@ pub fn recover_at_start(
 pub fn start_again(journals: &Journals, facts: &Facts, outside: &dyn Surroundings) -> Result<()> {
     // A new seed swaps, and has remembered that MySQL is to run.
     let wanted = || Ok(unfinished(journals)?.is_none());
-    let result = start_until_it_stays(outside, facts, wanted);
+    let result = match start_until_it_stays(outside, facts, wanted) {
+        Ok(false) => return Ok(()),
+        other => other.map(drop),
+    };
     if let Some(journal) = journals.read()?.filter(|j| j.phase == Phase::Back) {
         journals.remove(&journal)?;
     }
     result.map_err(|e| e.context("the old data are in place"))
 }
 
-/// Starts MySQL, as long as that is `wanted`, until it stays: the server that answers may be one that was told to stop.
+/// Starts MySQL, as long as that is `wanted`, until it stays: the server that is there may be one that was told to stop, and
+/// still answers, or takes its time to end. False if it is not wanted any more.
 fn start_until_it_stays(
     outside: &dyn Surroundings,
     facts: &Facts,
     wanted: impl Fn() -> Result<bool>,
-) -> Result<()> {
+) -> Result<bool> {
     let cancel = Cancel::default();
     for _ in 0..STARTS {
+        let begin = Instant::now();
+        while begin.elapsed() < outside.patience()
+            && stopped::is_in_use(facts)?
+            && outside.answers().is_err()
+        {
+            cancel.sleep(PAUSE);
+        }
         if !wanted()? {
-            return Ok(());
+            return Ok(false);
         }
         start_and_wait(outside, facts, &cancel)?;
         cancel.sleep(outside.quiet());
         if outside.answers().is_ok() {
-            return Ok(());
+            return Ok(true);
         }
     }
     Err(Error::transient("MySQL does not stay up"))
@@ -158,7 +172,7 @@ impl Run<'_> {
         }
         let (outside, facts) = (self.outside, &self.journal.facts);
         let started = match may_be_stopping {
-            true => start_until_it_stays(outside, facts, || Ok(true)),
+            true => start_until_it_stays(outside, facts, || Ok(true)).map(drop),
             false => start_and_wait(outside, facts, &self.cancel).map(drop),
         };
         self.journals.remove(&self.journal)?;

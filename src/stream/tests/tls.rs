@@ -62,6 +62,15 @@ fn tls_turns_the_unknown_away() {
     out.finish(Ok(()), &cancel).unwrap();
     thread.join().unwrap();
     std::fs::remove_file(path).unwrap();
+    // Who is listed for himself does not sign for others.
+    let (target, bytes) = (with(&c, "a.pem", "b.pem"), data(1000));
+    let (port, cancel, thread) = receiving(target.clone(), |i| i.map(drop));
+    assert!(connect(port, &with(&c, "by-b.pem", "ca.pem"), "").is_err());
+    cancel.cancel("test");
+    let _ = thread.join().unwrap();
+    let (got, result) = transfer("listed", &target, &with(&c, "b.pem", "ca.pem"), &bytes);
+    result.unwrap();
+    assert!(got == bytes);
     // A target that is not the one that was asked for.
     let (port, cancel, thread) = receiving(with(&c, "b.pem", "ca.pem"), |i| i.map(drop));
     let e = connect(port, &with(&c, "a.pem", "ca.pem"), "")
