@@ -3,30 +3,25 @@
 
 use super::backup::name_of;
 use super::options;
-use super::script::{Script, Step, scan};
+use super::script::{Step, scan};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control};
 use crate::process::{Cancel, Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::context::{Context, Progress};
 use crate::seed::methods::target_server::until_none;
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
-use std::collections::VecDeque;
+use crossbeam_channel::{Receiver, bounded, select, unbounded};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use text::{MARK, PROLOGUE, Pending, Rows, Text};
 
-/// Goes before everything else in each session: nothing of the load is written to the target's binary log, and the first line
-/// of output is the connection's number.
-const PROLOGUE: &str = "SET SESSION sql_log_bin = 0;\nSELECT CONNECTION_ID();\n";
-/// Put out by the main client when it has executed everything before the rows of a large table.
-const MARK: &str = "orchestrator-agent: rows";
+mod text;
+
 /// Rows of fewer bytes are not worth a client of their own.
 const LARGE: u64 = 8 << 20;
 /// More sessions than this wait for each other in the server.
@@ -37,6 +32,7 @@ pub struct Load<'a> {
     ctx: &'a Context,
     config: &'a Config,
     launcher: &'a Launcher,
+    flavour: Flavour,
     program: PathBuf,
     credentials: Credentials,
     /// Ends all clients: with the stage, or with the first of them that fails.
@@ -44,17 +40,6 @@ pub struct Load<'a> {
     fed: Arc<Mutex<u64>>,
     first: Mutex<Option<Error>>,
 }
-
-/// Rows that a client of their own is to load.
-struct Rows {
-    range: Range<u64>,
-    head: String,
-    /// Dropped when they are in, or given up.
-    _done: Sender<()>,
-}
-
-/// Rows that come next when the main client puts out [`MARK`].
-type Pending = Arc<Mutex<VecDeque<Rows>>>;
 
 impl<'a> Load<'a> {
     /// Writes the credentials for the clients, which live as long as the returned value.
@@ -83,6 +68,7 @@ impl<'a> Load<'a> {
             ctx,
             config,
             launcher,
+            flavour: server.flavour,
             program,
             credentials: Credentials::create(&config.common.state_dir, &login, launcher)?,
             stop: Cancel::default(),
@@ -117,6 +103,7 @@ impl<'a> Load<'a> {
             Arc::clone(&dump),
             Arc::clone(&pending),
             self.stop.clone(),
+            self.flavour,
         );
         let release = move |line: &str| {
             if line == MARK
@@ -178,19 +165,8 @@ impl<'a> Load<'a> {
             if self.stop.is_cancelled() {
                 continue;
             }
-            let head = Cursor::new(rows.head.clone().into_bytes());
-            let own = rows.head.len() as u64;
-            let part = Part {
-                file: Arc::clone(dump),
-                left: rows.range.clone(),
-            };
-            // The rows of a dump without autocommit are committed here.
-            let tail: &[u8] = b"COMMIT;\n";
-            self.keep(self.client(
-                head.chain(part).chain(tail),
-                own + tail.len() as u64,
-                |_| {},
-            ));
+            let (input, own) = rows.input(dump);
+            self.keep(self.client(input, own, |_| {}));
         }
     }
 
@@ -269,118 +245,6 @@ impl Read for Whole<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stop.check().map_err(io::Error::other)?;
         self.file.read(buf)
-    }
-}
-
-/// A part of a file.
-struct Part {
-    file: Arc<File>,
-    left: Range<u64>,
-}
-
-impl Read for Part {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left.end - self.left.start)
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
-        let n = self.file.read_at(&mut buf[..most], self.left.start)?;
-        if n == 0 && most > 0 {
-            return Err(io::Error::other("the dump has become shorter"));
-        }
-        self.left.start += n as u64;
-        Ok(n)
-    }
-}
-
-/// What the main client reads: the text, after what it has to wait for. In the place of rows that others load it puts out
-/// [`MARK`], because what it has read is not yet executed.
-struct Text {
-    file: Arc<File>,
-    steps: std::vec::IntoIter<Step>,
-    head: String,
-    pending: Pending,
-    stop: Cancel,
-    current: Option<Box<dyn Read + Send>>,
-    outstanding: Vec<Receiver<()>>,
-}
-
-impl Text {
-    fn new(script: &Script, file: Arc<File>, pending: Pending, stop: Cancel) -> Self {
-        Self {
-            file,
-            steps: script.steps.clone().into_iter(),
-            head: format!("{PROLOGUE}{}", script.session),
-            pending,
-            stop,
-            current: None,
-            outstanding: Vec::new(),
-        }
-    }
-
-    fn step(&mut self, step: Step) -> io::Result<()> {
-        match step {
-            Step::Text(left) => {
-                self.current = Some(Box::new(Part {
-                    file: Arc::clone(&self.file),
-                    left,
-                }))
-            }
-            Step::Rows { range, schema } => {
-                let (done, wait) = bounded(0);
-                let head = format!("{}{schema}\n", self.head);
-                self.outstanding.push(wait);
-                lock(&self.pending).push_back(Rows {
-                    range,
-                    head,
-                    _done: done,
-                });
-                self.current = Some(Box::new(Cursor::new(format!("SELECT '{MARK}';\n"))));
-            }
-            Step::Say(statement) => {
-                self.current = Some(Box::new(Cursor::new(format!("{statement}\n"))))
-            }
-            Step::Wait => self.wait_for_all()?,
-        }
-        Ok(())
-    }
-
-    fn wait_for_all(&mut self) -> io::Result<()> {
-        for rows in std::mem::take(&mut self.outstanding) {
-            self.wait(&rows)?;
-        }
-        Ok(())
-    }
-
-    fn wait(&self, rows: &Receiver<()>) -> io::Result<()> {
-        select! {
-            recv(rows) -> _ => {} // closed: they are in, or the load has failed
-            recv(self.stop.signal()) -> _ => {}
-        }
-        match self.stop.is_cancelled() {
-            true => Err(io::Error::other("the load was ended")),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Read for Text {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(part) = &mut self.current {
-                let n = part.read(buf)?;
-                if n > 0 || buf.is_empty() {
-                    return Ok(n);
-                }
-                self.current = None;
-            }
-            match self.steps.next() {
-                Some(step) => self.step(step)?,
-                None => {
-                    self.wait_for_all()?;
-                    return Ok(0);
-                }
-            }
-        }
     }
 }
 

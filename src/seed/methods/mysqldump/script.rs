@@ -24,6 +24,8 @@ pub enum Step {
         range: Range<u64>,
         /// The statement that selects their schema.
         schema: String,
+        /// Other sessions load rows of the same table at the same time.
+        shared: bool,
     },
     /// A statement that the dump does not have in this place, for the main session.
     Say(String),
@@ -250,12 +252,14 @@ impl Plan {
         let few = statements.len().div_ceil(64).max(1);
         let mut parts: Vec<u64> = statements.into_iter().step_by(few).collect();
         parts.push(unlock);
+        let shared = parts.len() > 1;
         let mut from = lock.1;
         for to in parts {
             let schema = self.schema.clone();
             self.steps.push(Step::Rows {
                 range: from..to,
                 schema,
+                shared,
             });
             from = to;
         }

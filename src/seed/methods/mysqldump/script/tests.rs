@@ -45,7 +45,7 @@ fn plan(dump: &str, large: u64) -> Vec<String> {
         }
         out.push(match step {
             Step::Text(r) => text(r),
-            Step::Rows { range, schema } => format!(
+            Step::Rows { range, schema, .. } => format!(
                 "ROWS {schema} {}",
                 text(range).split("ALUES").next().unwrap()
             ),
