@@ -124,7 +124,7 @@ impl Api {
         if self.engine.method_of(id) == Some(method) {
             return Ok(method);
         }
-        match self.watch.methods().get(&method) {
+        match self.watch.method(method) {
             Some(Ok(())) => Ok(method),
             Some(Err(why)) => Err(Error::permanent(format!(
                 "Seed method unavailiable on agent: {why}"

@@ -17,8 +17,10 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an answer waits for a fresh look.
-const PATIENCE: Duration = Duration::from_millis(600);
+/// How long an answer waits for a fresh look: it shall be there within a second on a busy host too (P9).
+const PATIENCE: Duration = Duration::from_millis(400);
+/// How long a call waits that is refused if nothing has changed.
+const BEFORE_A_REFUSAL: Duration = Duration::from_secs(3);
 /// A look younger than this is fresh.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -255,10 +257,17 @@ impl Watch {
         self.mysql.get(FRESH, until).unwrap_or_default()
     }
 
-    /// Usable methods, and why the others are not.
-    pub fn methods(&self) -> Methods {
-        let until = Instant::now() + PATIENCE;
-        self.methods.get(METHODS_FRESH, until).unwrap_or_default()
+    /// If `method` is usable, or why it is not; None if it is not enabled or was never looked at. What was seen before the call
+    /// is enough for a yes. A no is looked at again: its cause may have been mended since.
+    pub fn method(&self, method: Method) -> Option<Result<(), String>> {
+        let of = |age, patience| {
+            let seen = self.methods.get(age, Instant::now() + patience);
+            seen.and_then(|mut all| all.remove(&method))
+        };
+        match of(METHODS_FRESH, PATIENCE) {
+            Some(Err(_)) => of(Duration::ZERO, BEFORE_A_REFUSAL),
+            other => other,
+        }
     }
 }
 
