@@ -2,8 +2,6 @@
 export RIG := $(CURDIR)/target/rig
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CARGO_TARGET_DIR := $(CURDIR)/target
-# the tests mostly wait for servers
-export RUST_TEST_THREADS := $(shell expr $$(nproc) + 2)
 HOST = $(shell rustc -vV | sed -n 's|^host: ||p')
 MUSL := x86_64-unknown-linux-musl
 STATIC := $(CARGO_TARGET_DIR)/$(MUSL)/release/orchestrator-agent

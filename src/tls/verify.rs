@@ -87,16 +87,16 @@ pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
     Arc::new(AnyServer)
 }
 
-/// What both verifiers have in common: signatures are left to the provider.
+/// What all verifiers have in common: signatures are left to two functions in the manner of rustls's own.
 macro_rules! signatures {
-    () => {
+    ($tls12:path, $tls13:path, $schemes:path) => {
         fn verify_tls12_signature(
             &self,
             message: &[u8],
             cert: &CertificateDer<'_>,
             dss: &DigitallySignedStruct,
         ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-            verify_tls12_signature(message, cert, dss, &algorithms())
+            $tls12(message, cert, dss, &algorithms())
         }
 
         fn verify_tls13_signature(
@@ -105,13 +105,17 @@ macro_rules! signatures {
             cert: &CertificateDer<'_>,
             dss: &DigitallySignedStruct,
         ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-            verify_tls13_signature(message, cert, dss, &algorithms())
+            $tls13(message, cert, dss, &algorithms())
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            algorithms().supported_schemes()
+            $schemes()
         }
     };
+}
+
+fn rings_schemes() -> Vec<SignatureScheme> {
+    algorithms().supported_schemes()
 }
 
 #[derive(Debug)]
@@ -143,7 +147,11 @@ impl ClientCertVerifier for Clients {
         by_authority.verify_client_cert(leaf, chain, now)
     }
 
-    signatures!();
+    signatures!(
+        verify_tls12_signature,
+        verify_tls13_signature,
+        rings_schemes
+    );
 }
 
 #[derive(Debug)]
@@ -172,7 +180,11 @@ impl ServerCertVerifier for Servers {
         Ok(ServerCertVerified::assertion())
     }
 
-    signatures!();
+    signatures!(
+        verify_tls12_signature,
+        verify_tls13_signature,
+        rings_schemes
+    );
 }
 
 /// Believes anybody, also with a certificate or a signature of a form that ring does not know: the signature of somebody who may
@@ -192,28 +204,21 @@ impl ServerCertVerifier for AnyServer {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
+    signatures!(believed, believed, all_schemes);
+}
 
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
+fn believed(
+    _: &[u8],
+    _: &CertificateDer<'_>,
+    _: &DigitallySignedStruct,
+    _: &WebPkiSupportedAlgorithms,
+) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    Ok(HandshakeSignatureValid::assertion())
+}
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        use SignatureScheme as S;
-        let mut all = algorithms().supported_schemes();
-        all.extend([S::ECDSA_NISTP521_SHA512, S::ED448, S::RSA_PKCS1_SHA1]);
-        all
-    }
+fn all_schemes() -> Vec<SignatureScheme> {
+    use SignatureScheme as S;
+    let mut all = rings_schemes();
+    all.extend([S::ECDSA_NISTP521_SHA512, S::ED448, S::RSA_PKCS1_SHA1]);
+    all
 }

@@ -14,9 +14,8 @@ fn abort(pair: &Pair, id: i64, stage: &str) {
         .target
         .call(&format!("/api/abort-seed-stage/{id}/{stage}"));
     assert_eq!(answer, (200, "killed".to_string()), "8.5");
-    // A second on a quiet machine; who waited for a deaf tool would take two.
     let took = begin.elapsed();
-    assert!(took < Duration::from_millis(1900), "{took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn in_the_middle(pair: &Pair<MysqldKind>, setting: &str) {
 /// What is left of the CLONE of seed 1, which did not come to its end, and a second seed.
 fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
     let staging = pair.target_db.datadir().join(".orchestrator-agent");
-    wait_for("the private server ends", Duration::from_secs(30), || {
+    wait_for("the private server ends", Duration::from_secs(10), || {
         processes_with(&staging.display().to_string())
             .is_empty()
             .then_some(())

@@ -296,10 +296,7 @@ fn run<K: Kind>(
         "stopped"
     };
     assert!(error.is_empty() || error.contains(cause), "{what}: {error}");
-    // With a frozen MySQL it gives up by itself after a while.
-    let held = begin.elapsed() < Duration::from_secs(8)
-        || !matches!(moment, PreparingTarget | PreparingSource);
-    if let Some((_, stage)) = moment.at_work().filter(|_| !works_here && held) {
+    if let Some((_, stage)) = moment.at_work().filter(|_| !works_here) {
         let state = state_of(survivor, id, stage);
         assert_eq!(
             state.0, "Running",

@@ -428,7 +428,7 @@ impl Rig {
     fn assert_quiet(&self, row: &str) {
         wait_for(
             &format!("{row}: nothing runs"),
-            Duration::from_secs(30),
+            Duration::from_secs(15),
             || {
                 let datadir = self.target_db.datadir().display().to_string();
                 let tools = processes_with("mbstream")

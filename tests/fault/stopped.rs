@@ -37,7 +37,7 @@ fn assert_clean_end(pair: &mut Pair, limit: Duration) {
 fn sigterm_between_stages_and_within_them() {
     let mut pair = Pair::start();
     pair.seed(1).prepare();
-    assert_clean_end(&mut pair, Duration::from_secs(5));
+    assert_clean_end(&mut pair, Duration::from_secs(2));
     pair.target.launch();
     pair.target.wait_ready();
     assert_eq!(

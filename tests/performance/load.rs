@@ -8,7 +8,6 @@ use super::support::agent::{Agent, Changes};
 use super::support::mariadb::Mariadb;
 use super::support::player::Player;
 use super::support::{assert_prompt, wait_for};
-use mysql::prelude::Queryable;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -184,10 +183,7 @@ fn ten_thousand_requests_during_a_seed() {
     // The load waits for this session until most requests have been made.
     target_db.sql("CREATE DATABASE shop");
     target_db.sql("CREATE TABLE shop.c (old_column INT) ENGINE=InnoDB");
-    let mut held = target_db.root();
-    held.query_drop("BEGIN").expect("begin");
-    held.query_drop("SELECT COUNT(*) FROM shop.c").expect("use");
-    let mut hold = Some(held);
+    let mut hold = Some(target_db.hold("shop.c"));
     player.start_backup();
     std::thread::scope(|scope| {
         let seed = scope.spawn(|| {

@@ -67,7 +67,7 @@ impl Witness {
             seen.tools.len(),
             seen.option_files.len()
         );
-        assert!(rounds > 2, "too few looks: {rounds}");
+        assert!(rounds > 20, "too few looks: {rounds}");
         seen
     }
 }

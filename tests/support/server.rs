@@ -196,6 +196,15 @@ impl<K: Kind> Server<K> {
         .expect("root logs in")
     }
 
+    /// A session that uses `table`: who would drop or alter it waits until the session ends.
+    pub fn hold(&self, table: &str) -> Conn {
+        let mut hold = self.root();
+        hold.query_drop("BEGIN").expect("begin");
+        hold.query_drop(format!("SELECT COUNT(*) FROM {table}"))
+            .expect("use");
+        hold
+    }
+
     /// Runs one statement as root; the first column of each row.
     pub fn sql(&self, statement: &str) -> Vec<String> {
         let rows: Vec<Row> = self
