@@ -121,7 +121,7 @@ impl Agent {
         });
     }
 
-    /// Until each look has been had once: what is not known after 600 ms is answered as the last known.
+    /// Until each look has been had once: what is not known soon is answered as the last known.
     pub fn wait_looked(&self, running: bool) {
         wait_for("the first looks", Duration::from_secs(30), || {
             let data = self.json("/api/get-agent-data");
