@@ -129,14 +129,14 @@ pub fn end(conn: &mut Conn, id: u64) -> Result<()> {
     )))
 }
 
-/// How many sessions of `user` from this host a source serves with a CLONE.
+/// How many sessions of `user` from this host a source serves with a CLONE. With `kill` they are told to end.
 ///
 /// # Errors
 /// If the process list cannot be read.
-pub fn served(conn: &mut Conn, user: &str) -> Result<usize> {
-    let rows: Vec<(String, String)> = conn
+pub fn served(conn: &mut Conn, user: &str, kill: bool) -> Result<usize> {
+    let rows: Vec<(u64, String, String)> = conn
         .exec(
-            "SELECT SUBSTRING_INDEX(HOST, ':', 1), COMMAND FROM information_schema.PROCESSLIST WHERE USER = ?",
+            "SELECT ID, SUBSTRING_INDEX(HOST, ':', 1), COMMAND FROM information_schema.PROCESSLIST WHERE USER = ?",
             (user,),
         )
         .map_err(|e| fail(&e))?;
@@ -145,9 +145,16 @@ pub fn served(conn: &mut Conn, user: &str) -> Result<usize> {
             "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
         )
         .map_err(|e| fail(&e))?;
-    let ours = |(host, command): &&(String, String)| {
-        Some(host) == here.as_ref()
-            && matches!(command.to_ascii_lowercase().as_str(), "clone" | "killed")
-    };
-    Ok(rows.iter().filter(ours).count())
+    let mut found = 0;
+    for (id, host, command) in rows {
+        let command = command.to_ascii_lowercase();
+        if Some(host) != here || !matches!(command.as_str(), "clone" | "killed") {
+            continue;
+        }
+        found += 1;
+        if kill && let Err(e) = conn.query_drop(format!("KILL {id}")) {
+            log::debug!("KILL {id}: {e}"); // it may have gone since; whoever calls looks again
+        }
+    }
+    Ok(found)
 }

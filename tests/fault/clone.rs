@@ -6,6 +6,7 @@ use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::AGENT_PASSWORD;
 use crate::support::{processes_with, wait_for};
+use std::process::Command;
 use std::time::Duration;
 
 const PLUGIN: &str = "plugin_load_add=mysql_clone.so\n";
@@ -174,6 +175,26 @@ fn aborted_in_place() {
 #[test]
 fn aborted_staged() {
     aborted("auto");
+}
+
+/// The source keeps what it sends to a server that is suddenly gone, for five minutes, unless it is told not to.
+#[test]
+fn the_private_server_is_killed() {
+    let pair = pair(PLUGIN, "auto");
+    let before = settings(&pair.target_db);
+    in_the_middle(&pair, "auto");
+    let staging = pair.target_db.datadir().join(".orchestrator-agent");
+    let servers = processes_with(&staging.display().to_string());
+    assert!(!servers.is_empty());
+    for (pid, _) in servers {
+        Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .expect("kill");
+    }
+    let details = pair.must_fail(1, "Backup");
+    assert!(details.contains("CLONE from 127.0.0.1:"), "{details}");
+    afterwards(&pair, "auto", &before);
 }
 
 /// kill -9 of the target's agent: its CLONE runs on, until the next agent ends it.

@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TELL: Duration = Duration::from_secs(5);
 /// How long a statement that was ended may take to return.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+/// How long a source has to let go of a CLONE that is over by itself.
+const BY_ITSELF: Duration = Duration::from_secs(1);
 /// "Restart server failed (mysqld is not managed by supervisor process)": the data are whole and the server shuts down.
 const NOT_SUPERVISED: u16 = 3707;
 
@@ -140,7 +142,7 @@ impl ClonePlugin {
             }
         }
         if end.is_err() {
-            self.let_go(donor);
+            self.let_go(donor, watch.last.total > 0);
         }
         let end = match ctx.cancel().check() {
             Err(e) if end.is_err() => Err(e),
@@ -182,10 +184,17 @@ impl ClonePlugin {
         }
     }
 
-    /// Waits until the source serves no CLONE of this host any more.
-    fn let_go(&self, donor: &Endpoint) {
-        let gone = connect(donor, LOOK)
-            .and_then(|mut conn| until_none(|| clone::served(&mut conn, &donor.user)));
+    /// Sees to it that the source serves no CLONE of this host any more. One whose connection has broken is kept there for five
+    /// minutes in case it comes back (clone_donor_timeout_after_network_failure; seen on 9.7.4), and a source serves one at a
+    /// time: if it has `sent` something to us, the one it serves is ours and may be ended.
+    fn let_go(&self, donor: &Endpoint, sent: bool) {
+        let begin = Instant::now();
+        let gone = connect(donor, LOOK).and_then(|mut conn| {
+            until_none(|| {
+                let kill = sent && begin.elapsed() > BY_ITSELF;
+                clone::served(&mut conn, &donor.user, kill)
+            })
+        });
         if let Err(e) = gone {
             log::warn!(
                 "whether the source {} has let go of the CLONE is not known: {e}",
