@@ -156,6 +156,10 @@ impl Listener {
         let (settings, found) = (Arc::clone(&self.settings), found.clone());
         let hello = move || {
             let outcome = converse(&socket, &settings, limit).map_err(|e| e.context(peer));
+            if outcome.is_err() {
+                // At once: the handle that is kept would hold it open until its time is up.
+                let _ = socket.shutdown(Shutdown::Both); // gone already: fine
+            }
             let _ = found.send(outcome); // nobody waits any more: its connection is reset
         };
         let thread = std::thread::Builder::new()

@@ -66,6 +66,21 @@ fn strangers_are_turned_away_and_the_true_one_completes() {
     drop(silent);
 }
 
+/// Not when his time for the hello is up: a sender waits as long for the listener's.
+#[test]
+fn who_is_turned_away_is_cut_off_at_once() {
+    let (port, cancel, thread) = receiving(settings(), |incoming| assert!(incoming.is_err()));
+    let mut bare = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    bare.write_all(b"XBSTCK01xxxxxxxx").unwrap();
+    let limit = Duration::from_secs(3);
+    bare.set_read_timeout(Some(limit)).unwrap();
+    let begin = std::time::Instant::now();
+    let _ = std::io::Read::read_to_end(&mut bare, &mut Vec::new()); // a reset is an error
+    assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
+    cancel.cancel("over");
+    thread.join().unwrap();
+}
+
 #[test]
 fn who_is_not_allowed_gets_no_word() {
     let target = Settings {
