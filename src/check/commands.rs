@@ -2,7 +2,9 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::process::{Cancel, Credentials, Launcher, Login, has_grammar, run_operator_command};
+use crate::process::{
+    Cancel, Credentials, Launcher, Login, SessionInit, has_grammar, run_operator_command,
+};
 use std::time::Duration;
 
 /// For commands that ought to answer at once.
@@ -80,7 +82,7 @@ fn sudo(f: &mut Findings, launcher: &Launcher) {
         plugin_dir: None,
         server: None,
     };
-    match Credentials::create(&dir, &nobody, launcher) {
+    match Credentials::create(&dir, &nobody, launcher, &SessionInit::default()) {
         Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),
         Err(e) => f.error("common.sudo-user", e.to_string(), "see the error"),
     }

@@ -163,6 +163,10 @@ fn mysql(r: &mut Reader) -> Result<Mysql> {
 /// The README says `mysqldump-addtional-opts`, the Go agent's code reads `addtional-opts` (agent-api-v2 section 10).
 fn mysqldump(r: &mut Reader) -> Result<Mysqldump> {
     r.enter("mysqldump")?;
+    r.retired(
+        "load-threads",
+        "a dump is loaded by one client; to load with several threads, use the method Mydumper",
+    );
     Ok(Mysqldump {
         enabled: r.flag("enabled", true)?,
         additional_opts: r.list(
@@ -176,7 +180,6 @@ fn mysqldump(r: &mut Reader) -> Result<Mysqldump> {
                 "--hex-blob",
             ],
         )?,
-        load_threads: r.number("load-threads", 0, 0..=64)?,
     })
 }
 

@@ -102,6 +102,15 @@ impl Reader {
         std::mem::take(&mut self.warnings)
     }
 
+    /// A key that earlier versions had: accepted whatever its value, and named in a warning with what is true now.
+    pub(super) fn retired(&mut self, key: &str, now: &str) {
+        if self.keys.remove(key).is_some() {
+            let section = &self.section;
+            self.warnings
+                .push(format!("{section}.{key} is ignored: {now}"));
+        }
+    }
+
     /// The value of every key, given or not.
     pub(super) fn values(&mut self) -> Values {
         std::mem::take(&mut self.values)

@@ -190,8 +190,6 @@ pub enum KeepOldData {
 pub struct Mysqldump {
     pub enabled: bool,
     pub additional_opts: Vec<String>,
-    /// Sessions that load a dump at once; 0: one more than the processors, at most eight.
-    pub load_threads: usize,
 }
 
 /// `[mydumper]`

@@ -29,31 +29,46 @@ pub struct Login<'a> {
     pub server: Option<(String, PathBuf)>,
 }
 
+/// The assignments with which each session of a tool begins, before the tool's first statement. They are one SET statement,
+/// because the clients send no more than one (`init-command` of the option file): all of them take effect, or the session ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionInit(Vec<String>);
+
+impl SessionInit {
+    /// Appends an assignment, such as `sql_log_bin = 0` (SESSION is the default of SET) or `@name = expression`.
+    #[must_use]
+    pub fn assign(mut self, assignment: impl Into<String>) -> Self {
+        self.0.push(assignment.into());
+        self
+    }
+
+    /// The statement; empty if nothing is assigned.
+    pub fn statement(&self) -> String {
+        match self.0.is_empty() {
+            true => String::new(),
+            false => format!("SET {}", self.0.join(", ")),
+        }
+    }
+}
+
 /// The file; dropping it deletes it.
 pub struct Credentials {
     path: PathBuf,
 }
 
 impl Credentials {
-    /// Writes the option file into `dir`/tools (created with mode 0700), readable by the user that the tool runs as.
+    /// Writes the option file into `dir`/tools (created with mode 0700), readable by the user that the tool runs as. Each session
+    /// of the tool begins with `init`.
     ///
     /// # Errors
     /// Permanent if it cannot be written, or if `sudo-user` is another user and this process may not give it the file.
-    pub fn create(dir: &Path, login: &Login, launcher: &Launcher) -> Result<Self> {
-        Self::create_saying(dir, login, launcher, "")
-    }
-
-    /// The same; each session begins with the statement `first`, if it is not empty.
-    ///
-    /// # Errors
-    /// As [`Credentials::create`].
-    pub fn create_saying(
+    pub fn create(
         dir: &Path,
         login: &Login,
         launcher: &Launcher,
-        first: &str,
+        init: &SessionInit,
     ) -> Result<Self> {
-        let text = option_file(login, first)?;
+        let text = option_file(login, &init.statement())?;
         let dir = dir.join("tools");
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -211,7 +226,8 @@ mod tests {
             plugin_dir: None,
             server: None,
         };
-        let c = Credentials::create(&dir, &login, &Launcher::default()).unwrap();
+        let c = Credentials::create(&dir, &login, &Launcher::default(), &SessionInit::default())
+            .unwrap();
         assert_eq!(
             std::fs::metadata(c.path()).unwrap().permissions().mode() & 0o777,
             0o600
@@ -224,10 +240,21 @@ mod tests {
         let path = c.path().to_path_buf();
         drop(c);
         assert!(!path.exists());
-        std::mem::forget(Credentials::create(&dir, &login, &Launcher::default()).unwrap());
+        std::mem::forget(
+            Credentials::create(&dir, &login, &Launcher::default(), &SessionInit::default())
+                .unwrap(),
+        );
         Credentials::sweep(&dir);
         assert_eq!(std::fs::read_dir(dir.join("tools")).unwrap().count(), 0);
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_session_begins_with_one_statement() {
+        let init = SessionInit::default();
+        assert_eq!(init.statement(), "");
+        let init = init.assign("sql_log_bin = 0").assign("@x = 'a\"b'");
+        assert_eq!(init.statement(), "SET sql_log_bin = 0, @x = 'a\"b'");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod support;
 mod witness;
 
 mod bare;
-mod beside;
+
 mod by_command;
 mod by_command_mysql;
 mod by_http;
@@ -15,6 +15,7 @@ mod content;
 mod content_mysql;
 mod differences;
 mod json;
+mod large;
 mod mydumper;
 mod mysql56;
 mod secrets;

@@ -29,7 +29,7 @@ fn defaults() {
     assert_eq!(c.mysql.service_status_command, "systemctl check mysqld");
     assert_eq!(c.mysql.boot_timeout, Duration::ZERO);
     assert!(c.mysql.disable_events_on_target && !c.mysql.drop_extra_schemas);
-    assert!(!c.mysql.load_without_redo_log && c.mysqldump.load_threads == 0);
+    assert!(!c.mysql.load_without_redo_log);
     assert!(c.mysqldump.enabled && c.classic.close_on_danger);
     assert!(!c.mydumper.enabled && !c.xtrabackup.enabled && !c.lvm.enabled);
     assert_eq!(
@@ -416,4 +416,10 @@ fn syntax_errors_have_their_place() {
         "{text}"
     );
     assert!(!text.contains('\n'), "{text}");
+}
+
+#[test]
+fn a_retired_key_is_accepted_and_named() {
+    let text = warning("mysqldump", "load-threads = 4");
+    assert!(text.contains("mysqldump.load-threads is ignored"), "{text}");
 }

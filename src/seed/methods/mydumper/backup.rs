@@ -6,6 +6,7 @@ use super::tool::size;
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
+use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
@@ -38,10 +39,10 @@ impl Mydumper {
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
         let first = match version::reads_metadata(version) {
-            true => "",
-            false => "SET SESSION sql_mode = ''",
+            true => SessionInit::default(),
+            false => SessionInit::default().assign("sql_mode = ''"),
         };
-        let credentials = self.credentials(&source, facts.server.flavour, first)?;
+        let credentials = self.credentials(&source, facts.server.flavour, &first)?;
         let directory = self.directory();
         self.remove_dump()?;
         // For nobody else, whatever modes the tool gives; every version takes a directory that is empty.

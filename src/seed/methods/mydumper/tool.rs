@@ -7,7 +7,7 @@ use super::version::ToolVersion;
 use crate::error::{Error, Result};
 use crate::host::proc::{ProcessId, group_tcp_ports};
 use crate::mysql::{Endpoint, Flavour, connect, control};
-use crate::process::{Cancel, Credentials, Job, Login, Running, run};
+use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::context::Context;
 use crate::seed::methods::target_server::until_none;
 use crate::seed::sessions;
@@ -36,12 +36,12 @@ impl Mydumper {
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
-    /// The file with the login to `server`; each session begins with `first`.
+    /// The file with the login to `server`; each session begins with `init`.
     pub(super) fn credentials(
         &self,
         server: &Endpoint,
         flavour: Flavour,
-        first: &str,
+        init: &SessionInit,
     ) -> Result<Credentials> {
         let login = Login {
             host: &server.host,
@@ -54,7 +54,7 @@ impl Mydumper {
             server: None,
         };
         let state_dir = &self.config.common.state_dir;
-        Credentials::create_saying(state_dir, &login, &self.launcher, first)
+        Credentials::create(state_dir, &login, &self.launcher, init)
     }
 
     /// Runs a tool that is a client of `server`. `line` is told what it says, `tick` is called each second. When it returns

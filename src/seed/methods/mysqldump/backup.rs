@@ -4,7 +4,7 @@ use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
 use crate::mysql::{Endpoint, Flavour, Server, connect, info};
-use crate::process::{Credentials, Job, Login, Running, save_to};
+use crate::process::{Credentials, Job, Login, Running, SessionInit, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
 use crate::seed::methods::logical;
@@ -45,8 +45,12 @@ impl Mysqldump {
             plugin_dir: crate::mysql::old_logins(&program, facts.server),
             server: None,
         };
-        let credentials =
-            Credentials::create(&self.config.common.state_dir, &login, &self.launcher)?;
+        let credentials = Credentials::create(
+            &self.config.common.state_dir,
+            &login,
+            &self.launcher,
+            &SessionInit::default(),
+        )?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
         for option in dropped {
             log::error!(

@@ -4,7 +4,6 @@ mod backup;
 mod load;
 pub mod options;
 mod restore;
-mod script;
 
 use super::target_server::TargetServer;
 use super::{Prepared, SeedMethod, logical, preflight};

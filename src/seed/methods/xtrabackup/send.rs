@@ -4,7 +4,7 @@ use super::{Xtrabackup, options, tools};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Server, connect, grants, info};
-use crate::process::{Credentials, Job, Login, Running, run};
+use crate::process::{Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::context::Context;
 use crate::seed::vocabulary::{ENGINES, Method, Side};
 use crate::stream::Outgoing;
@@ -75,7 +75,12 @@ impl Xtrabackup {
             server: Some((mysql.defaults_file.clone(), facts.datadir.clone())),
         };
         let launcher = self.launcher.on_files_of(facts.uid);
-        let credentials = Credentials::create(&self.config.common.state_dir, &login, &launcher)?;
+        let credentials = Credentials::create(
+            &self.config.common.state_dir,
+            &login,
+            &launcher,
+            &SessionInit::default(),
+        )?;
         let mut command = launcher.command(&tools.backup);
         command
             .args(options::backup(

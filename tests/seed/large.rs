@@ -1,5 +1,4 @@
-//! Large tables, which are loaded beside the rest by clients of their own: the copy is the same, nothing is left behind when a
-//! part fails or all is aborted, and with one session nothing is beside.
+//! Large tables by Mysqldump: the copy is the same, nothing is left behind when the load fails or is aborted.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::MariadbKind;
@@ -64,10 +63,6 @@ struct Two<K: Kind> {
 }
 
 impl<K: Kind> Two<K> {
-    fn start(line: &str) -> Self {
-        Self::start_with(vec![("mysqldump", line.to_string())])
-    }
-
     fn start_with(lines: Vec<(&'static str, String)>) -> Self {
         // The server's time zone is not the dump's.
         let cnf = "default_time_zone = '+05:30'\ninnodb_buffer_pool_size = 128M\n";
@@ -131,15 +126,15 @@ impl<K: Kind> Two<K> {
         text
     }
 
-    /// Until at least two sessions load rows at once; their numbers.
-    fn sessions_that_load(&self) -> Vec<String> {
-        wait_for("two sessions load", Duration::from_secs(60), || {
+    /// Until the load inserts rows; the number of its session.
+    fn session_that_loads(&self) -> String {
+        wait_for("rows are loaded", Duration::from_secs(60), || {
             let (status, text) = state_of(&self.target, 1, "Restore");
             assert_eq!(status, "Running", "{text}");
-            let sessions = self.target_db.sql(
+            let id = self.target_db.value(
                 "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'agent' AND INFO LIKE 'INSERT INTO%'",
             );
-            (sessions.len() >= 2).then_some(sessions)
+            (!id.is_empty()).then_some(id)
         })
     }
 
@@ -159,35 +154,19 @@ impl<K: Kind> Two<K> {
 }
 
 #[test]
-fn the_copy_is_the_same_on_mariadb() {
-    let two = Two::<MariadbKind>::start("load-threads = 3");
-    let text = two.must_seed(1);
-    assert!(text.contains("parts of large tables beside"), "{text}");
-}
-
-#[test]
 fn the_copy_is_the_same_on_mysql() {
-    let two = Two::<MysqldKind>::start("load-threads = 3");
-    let text = two.must_seed(1);
-    assert!(text.contains("parts of large tables beside"), "{text}");
+    Two::<MysqldKind>::start_with(Vec::new()).must_seed(1);
 }
 
 #[test]
-fn one_session_loads_all_when_it_is_told_so() {
-    let two = Two::<MariadbKind>::start("load-threads = 1");
-    let text = two.must_seed(1);
-    assert!(!text.contains("beside"), "{text}");
-}
-
-#[test]
-fn a_part_that_fails_ends_the_others_and_an_abort_ends_all() {
-    let two = Two::<MariadbKind>::start("load-threads = 4");
+fn a_load_that_fails_or_is_aborted_leaves_nothing_and_can_be_repeated() {
+    let two = Two::<MariadbKind>::start_with(Vec::new());
     let player = two.player(1);
     player.prepare();
     player.backup();
     player.start_restore();
     let kill = |victim: String| two.target_db.root().query_drop(format!("KILL {victim}"));
-    while kill(two.sessions_that_load().swap_remove(0)).is_err() {} // it has ended meanwhile
+    while kill(two.session_that_loads()).is_err() {} // it has ended meanwhile
     let state = player.poll(&two.target, "Restore");
     let text = state["Details"].as_str().expect("Details");
     assert_eq!(state["Status"], "Error");
@@ -198,7 +177,7 @@ fn a_part_that_fails_ends_the_others_and_an_abort_ends_all() {
     two.assert_nothing_left();
 
     player.start_restore();
-    two.sessions_that_load();
+    two.session_that_loads();
     assert_eq!(
         two.target.call("/api/abort-seed-stage/1/Restore"),
         (200, "killed".to_string())
