@@ -98,16 +98,36 @@ pub fn servers_in(dir: &Path) -> Vec<u32> {
 /// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
 /// cannot be read is left out.
 pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
-    let members: Vec<u32> = pids()
+    tcp_ports(&members(pgid)).0
+}
+
+/// The same; `None` if a process of the group belongs to another user, so that its connections cannot be read.
+pub fn readable_tcp_ports(pgid: u32) -> Option<HashSet<u16>> {
+    let (ports, complete) = tcp_ports(&members(pgid));
+    complete.then_some(ports)
+}
+
+/// The local TCP ports on which this process holds connections.
+pub fn own_tcp_ports() -> HashSet<u16> {
+    tcp_ports(&[std::process::id()]).0
+}
+
+fn members(pgid: u32) -> Vec<u32> {
+    pids()
         .filter(|p| stat(*p).is_some_and(|s| s.group == pgid))
-        .collect();
+        .collect()
+}
+
+/// Ports, and false if a process could not be read for lack of permission.
+fn tcp_ports(members: &[u32]) -> (HashSet<u16>, bool) {
+    let mut complete = true;
     let mut sockets = HashSet::new();
-    for pid in &members {
-        for fd in std::fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+    for pid in members {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        if let Err(e) = &descriptors {
+            complete &= e.kind() != std::io::ErrorKind::PermissionDenied;
+        }
+        for fd in descriptors.into_iter().flatten().flatten() {
             let link = std::fs::read_link(fd.path()).unwrap_or_default();
             let name = link.to_string_lossy();
             if let Some(inode) = name
@@ -139,7 +159,7 @@ pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
             }
         }
     }
-    ports
+    (ports, complete)
 }
 
 #[cfg(test)]
@@ -218,6 +238,9 @@ pub(crate) mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let me = stat(std::process::id()).unwrap().group;
-        assert!(group_tcp_ports(me).contains(&stream.local_addr().unwrap().port()));
+        let port = stream.local_addr().unwrap().port();
+        assert!(group_tcp_ports(me).contains(&port));
+        assert!(own_tcp_ports().contains(&port));
+        assert!(readable_tcp_ports(me).is_some_and(|p| p.contains(&port)));
     }
 }

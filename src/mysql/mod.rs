@@ -4,12 +4,14 @@ pub mod clone;
 mod connect;
 pub mod control;
 pub mod grants;
+mod identity;
 pub mod info;
 mod plugins;
 mod replication;
 mod server;
 
 pub use connect::{Endpoint, answers, connect, failure};
+pub use identity::{Fingerprint, Identity, Session};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};

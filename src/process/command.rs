@@ -42,7 +42,7 @@ impl Output {
 fn build(line: &str, launcher: &Launcher) -> Command {
     let mut cmd;
     if launcher.sudo() && has_grammar(line) {
-        cmd = launcher.command(Path::new("/bin/sh"));
+        cmd = launcher.operators_command(Path::new("/bin/sh"));
     } else {
         cmd = Command::new("/bin/sh");
         cmd.env("PATH", super::launch::search_path());

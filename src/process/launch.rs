@@ -2,11 +2,22 @@
 
 use crate::config::Common;
 use crate::error::{Error, Result};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Directories looked into behind those of PATH (agent-api-v2 section 6).
 const MORE_DIRS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Variables of this process that its tools get as well. TZ: the zone of the times in a dump's comments and in logs. TMPDIR: where
+/// this host has room. LD_LIBRARY_PATH: a tool that is installed in a place of its own does not start without it. Everything else
+/// stays out, because it can lead a tool to another server, account or option file, or change what it writes: HOME (.my.cnf,
+/// .mylogin.cnf), MYSQL_* and MARIADB_* (MYSQL_HOST, MYSQL_TCP_PORT, MYSQL_UNIX_PORT, MYSQL_PWD, MYSQL_HOME, MYSQL_GROUP_SUFFIX,
+/// plugin directories; MySQL manual, "Environment Variables"), LANG and LC_*, LD_PRELOAD.
+const PASSED: [&str; 3] = ["TZ", "TMPDIR", "LD_LIBRARY_PATH"];
+/// Clients and servers of MySQL read the login path file behind each option file, `--defaults-file` included, unless this variable
+/// names one that does not exist (mysql_config_editor; there is no option for it before MySQL 8.2). Nothing can exist below a device.
+const LOGIN_FILE: (&str, &str) = ("MYSQL_TEST_LOGIN_FILE", "/dev/null/no-login-path");
 
 /// Builds commands as the configuration wants them run.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +55,24 @@ impl Launcher {
         }
     }
 
-    /// A command for `program`, with sudo in front where configured. `-n`: a password prompt is an error, not a hang.
+    /// A command for a tool of MySQL, with sudo in front where configured. Its environment is [`environment`]; sudo replaces that by
+    /// its own, with the HOME of the user that the tool runs as (env_reset in sudoers(5), the default), so there a login path file of
+    /// that user is read.
     pub fn command(&self, program: &Path) -> Command {
+        let mut cmd = self.prefixed(program);
+        set_environment(&mut cmd);
+        cmd
+    }
+
+    /// A command for a program of the operator's, which gets the environment of this process.
+    pub fn operators_command(&self, program: &Path) -> Command {
+        let mut cmd = self.prefixed(program);
+        cmd.env("PATH", search_path());
+        cmd
+    }
+
+    /// `-n`: a password prompt is an error, not a hang. The program follows sudo's own options, as rules in sudoers name it.
+    fn prefixed(&self, program: &Path) -> Command {
         let mut cmd;
         if self.sudo {
             cmd = Command::new("sudo");
@@ -57,7 +84,6 @@ impl Launcher {
         } else {
             cmd = Command::new(program);
         }
-        cmd.env("PATH", search_path());
         cmd
     }
 
@@ -80,6 +106,24 @@ impl Launcher {
             names.join(" or ")
         )))
     }
+}
+
+/// The environment of every tool and of every server that this program starts itself.
+fn environment() -> Vec<(&'static str, OsString)> {
+    let passed = PASSED
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let own = [
+        ("PATH", search_path().into()),
+        ("LC_ALL", "C".into()), // their messages are read
+        (LOGIN_FILE.0, LOGIN_FILE.1.into()),
+    ];
+    passed.chain(own).collect()
+}
+
+/// Gives `command` the environment of a tool and nothing else. For programs that [`Launcher::command`] does not start.
+pub fn set_environment(command: &mut Command) {
+    command.env_clear().envs(environment());
 }
 
 /// PATH of this process with the system's directories behind it.
@@ -119,6 +163,34 @@ mod tests {
         let me = crate::system::process::effective_uid();
         assert!(!l.on_files_of(me).sudo());
         assert_eq!(l.on_files_of(me + 1).sudo(), me != 0);
+    }
+
+    #[test]
+    fn a_tool_gets_its_own_environment_and_a_command_of_the_operator_ours() {
+        let names = |cmd: &Command| -> Vec<String> {
+            let set = cmd.get_envs().filter(|(_, v)| v.is_some());
+            set.map(|(n, _)| n.to_string_lossy().into_owned()).collect()
+        };
+        let tool = Launcher::default().command(Path::new("env"));
+        for name in ["PATH", "LC_ALL", "MYSQL_TEST_LOGIN_FILE"] {
+            assert!(names(&tool).iter().any(|n| n == name), "{name}");
+        }
+        let mut tool = tool;
+        let seen = tool.env("OA_TEST", "1").output().unwrap().stdout;
+        let seen = String::from_utf8(seen).unwrap();
+        let allowed = ["PATH=", "LC_ALL=C", "MYSQL_TEST_LOGIN_FILE=", "OA_TEST=1"];
+        for line in seen.lines() {
+            let passed = PASSED.iter().any(|p| line.starts_with(&format!("{p}=")));
+            assert!(
+                passed || allowed.iter().any(|a| line.starts_with(a)),
+                "{line}"
+            );
+        }
+        assert!(!Path::new(LOGIN_FILE.1).exists());
+        assert_eq!(
+            names(&Launcher::default().operators_command(Path::new("env"))),
+            ["PATH"]
+        );
     }
 
     #[test]

@@ -139,6 +139,11 @@ impl Running {
         &self.exited
     }
 
+    /// True if the tool itself ends within `wait`, or has ended.
+    pub fn has_ended(&self, wait: Duration) -> bool {
+        self.exited.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
+    }
+
     /// Takes the result of a tool that has ended, and ends what is left of its group.
     ///
     /// # Errors
@@ -169,7 +174,7 @@ impl Running {
     /// Ends the group; the leader stays a zombie until it is reaped, so the number is ours up to the last signal.
     fn stop(&mut self) {
         // Disconnected: its end was heard of before.
-        let lives = || self.exited.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout);
+        let lives = || !self.has_ended(GRACE);
         self.signal(Signal::Term);
         if lives() {
             self.signal(Signal::Kill);

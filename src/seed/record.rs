@@ -6,6 +6,7 @@ use super::datadir::Facts;
 use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
 use crate::error::{Error, Result};
+use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -102,6 +103,9 @@ pub struct Seed {
     /// What the source's objects were made under, where the dump does not say it.
     #[serde(default)]
     pub made_under: MadeUnder,
+    /// The target's server as a logical method's Prepare has seen it: Restore loads no other.
+    #[serde(default)]
+    pub target_server: Option<Fingerprint>,
     /// A physical seed's data directory, so that Restore works while MySQL is down.
     #[serde(default)]
     pub datadir: Option<Box<Facts>>,
@@ -129,6 +133,7 @@ impl Seed {
             peer: None,
             coordinates: None,
             dump_bytes: 0,
+            target_server: None,
             source_schemas: Vec::new(),
             made_under: MadeUnder::default(),
             datadir: None,

@@ -21,6 +21,7 @@ echo "$name $*" >>"$ARGUMENTS"
 packed() { find "$1" -name '*.zst'; }
 case $mode in
 --backup)
+  coproc "$MYSQL" --defaults-file="$defaults" -BN # a session from the beginning to the end, as xtrabackup has
   ask() { "$MYSQL" --defaults-file="$defaults" -BN -e "$1"; }
   copy=$(ask 'SELECT @@tmpdir')/copy.$$
   trap 'rm -rf "$copy"' EXIT

@@ -4,7 +4,7 @@ use super::facts::Variables;
 use crate::error::{Error, Result};
 use crate::host::proc::servers_in;
 use crate::mysql::{Flavour, Server};
-use crate::process::Launcher;
+use crate::process::{Launcher, set_environment};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -101,7 +101,9 @@ fn variables_in(help: &str) -> Variables {
 }
 
 fn output_of(program: &Path, args: &[&str]) -> Result<String> {
-    let out = Command::new(program)
+    let mut command = Command::new(program);
+    set_environment(&mut command);
+    let out = command
         .args(args)
         .stdin(std::process::Stdio::null())
         .output()

@@ -6,7 +6,7 @@ use super::stopped;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, answers};
-use crate::process::{Cancel, Launcher, Running, run_operator_command};
+use crate::process::{Cancel, Launcher, Running, run_operator_command, set_environment};
 use crate::seed::context::Context;
 use crossbeam_channel::{bounded, never, select};
 use std::os::unix::process::CommandExt;
@@ -144,6 +144,7 @@ impl Surroundings for Host<'_> {
 
     fn program(&self, facts: &Facts) -> Command {
         let mut command = Command::new(&facts.program);
+        set_environment(&mut command);
         if facts.uid != crate::system::process::effective_uid() {
             command.uid(facts.uid).gid(facts.gid); // std drops the other groups as well
         }

@@ -5,7 +5,7 @@ use super::preflight::{self, SourceFacts};
 use super::target_server::TargetServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Server};
+use crate::mysql::{Endpoint, Identity, Server};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::Load;
@@ -30,7 +30,8 @@ pub fn prepare(
         return checked.map(Prepared::from);
     }
     ctx.report("Running prepare");
-    ctx.interruptible(move || preflight::target(&config, tools))?;
+    let server = ctx.interruptible(move || preflight::target(&config, tools))?;
+    ctx.update(|s| s.target_server = Some(server))?;
     remove()?;
     Ok("Stage completed".into())
 }
@@ -64,20 +65,31 @@ pub fn dump(
     result
 }
 
-/// The source that Backup was called with, when all that can be known of it fits the target.
+/// The source that Backup was called with, when all that can be known of it fits the target; and what identifies it to the tools.
 ///
 /// # Errors
-/// As [`preflight::source_of`]; cancelled.
-pub fn source(config: &Arc<Config>, ctx: &Context) -> Result<(Endpoint, SourceFacts)> {
+/// As [`preflight::source_of`] and [`Identity::hold`]; cancelled.
+pub fn source(
+    config: &Arc<Config>,
+    ctx: &Context,
+) -> Result<(Endpoint, SourceFacts, Arc<Identity>)> {
     let peer = ctx
         .seed()?
         .peer
         .ok_or_else(|| Error::permanent("backup was called without a source"))?;
     let source = Endpoint::remote(&config.mysql, &peer.host, peer.mysql_port);
     let (config, from) = (Arc::clone(config), source.clone());
-    let facts = ctx.interruptible(move || preflight::source_of(&config, &from))?;
+    let (facts, identity) = ctx.interruptible(move || {
+        let (facts, mut conn) = preflight::source_of(&config, &from)?;
+        let held = Identity::hold(&from).and_then(|identity| {
+            identity.verify(&mut conn)?;
+            Ok(Arc::new(identity))
+        });
+        let identity = held.map_err(|e| e.context(format!("source {}", from.name())))?;
+        Ok((facts, identity))
+    })?;
     ctx.progress().expect(facts.bytes);
-    Ok((source, facts))
+    Ok((source, facts, identity))
 }
 
 /// What a Restore loads.

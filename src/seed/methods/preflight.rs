@@ -3,7 +3,7 @@
 use super::target_server::{QUESTIONS, TargetServer};
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, Version, connect, info};
+use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info};
 use mysql::Conn;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,11 +119,11 @@ fn loopback(pattern: &str) -> bool {
         || p.starts_with("127.0.0.")
 }
 
-/// Prepare of a target; `tools` finds those of its server.
+/// Prepare of a target; `tools` finds those of its server. Returns which server it is.
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<()> {
+pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<Fingerprint> {
     let dir = &config.common.backup_dir;
     writable(dir, "common.backup-dir")?;
     let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
@@ -135,14 +135,15 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<(
             dir.display()
         )));
     }
-    target.check_role()
+    target.check_role()?;
+    target.fingerprint()
 }
 
-/// Backup of a target: the first moment at which the source is known.
+/// Backup of a target: the first moment at which the source is known. Returns also the connection over which it was asked.
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source_of(config: &Config, source: &Endpoint) -> Result<SourceFacts> {
+pub fn source_of(config: &Config, source: &Endpoint) -> Result<(SourceFacts, Conn)> {
     let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
     target.check_role()?;
     let who = format!("source {}", source.name());
@@ -185,11 +186,12 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<SourceFacts> {
         Path::new(&datadir),
         target.own_bytes()?,
     )?;
-    Ok(SourceFacts {
+    let facts = SourceFacts {
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
-    })
+    };
+    Ok((facts, conn))
 }
 
 /// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login

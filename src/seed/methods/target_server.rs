@@ -4,7 +4,8 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::mysql::{
-    Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
+    Endpoint, Fingerprint, Flavour, Identity, Server, connect, control, failure, info, quote_name,
+    quote_text,
 };
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
@@ -14,6 +15,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For statements of our own: FLUSH PRIVILEGES and RESET MASTER may wait for locks, but not for ever.
@@ -62,6 +64,33 @@ impl TargetServer {
             settings: settings.clone(),
             began: String::new(),
         })
+    }
+
+    /// Which server it is.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub fn fingerprint(&mut self) -> Result<Fingerprint> {
+        Fingerprint::of(&mut self.conn)
+    }
+
+    /// What identifies this server to the tools of a load, when it is the one that Prepare has checked.
+    ///
+    /// # Errors
+    /// Permanent: it is another one. Those of [`Identity::hold`].
+    pub fn identity(&mut self, prepared: Option<&Fingerprint>) -> Result<Arc<Identity>> {
+        let endpoint = Endpoint::local(&self.settings);
+        let now = self.fingerprint()?;
+        if let Some(why) = prepared.and_then(|p| p.differs(&now)) {
+            return Err(Error::permanent(format!(
+                "MySQL at {} is another server than the one that Prepare checked ({why}), and nothing was changed there: check \
+                 that mysql.host, mysql.port and mysql.socket lead to one server only (host name, port forwarder), then call prepare again",
+                endpoint.name()
+            )));
+        }
+        let identity = Identity::hold(&endpoint)?;
+        identity.verify(&mut self.conn)?;
+        Ok(Arc::new(identity))
     }
 
     /// Refuses a server whose data must not be replaced (P1): one that replicates, has replicas, or belongs to a cluster.

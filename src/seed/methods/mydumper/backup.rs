@@ -30,7 +30,7 @@ impl Mydumper {
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, facts) = logical::source(&self.config, ctx)?;
+        let (source, facts, identity) = logical::source(&self.config, ctx)?;
         let version = self.version(Tool::Mydumper)?;
         version::check_server(version, facts.server)?;
         let kept = self.options(Tool::Mydumper, version)?;
@@ -42,6 +42,7 @@ impl Mydumper {
             true => SessionInit::default(),
             false => SessionInit::default().assign("sql_mode = ''"),
         };
+        let first = first.assign(identity.assignment());
         let credentials = self.credentials(&source, facts.server.flavour, &first)?;
         let directory = self.directory();
         self.remove_dump()?;
@@ -69,7 +70,9 @@ impl Mydumper {
         )
         .map_err(|e| match e.is_cancelled() {
             true => e,
-            false => e.context(format!("dump of {}", source.name())),
+            false => identity
+                .explain("mydumper", e)
+                .context(format!("dump of {}", source.name())),
         })?;
         sync(ctx, &directory)?;
 

@@ -7,7 +7,7 @@ use super::tool::size;
 use super::version::{self, ToolVersion};
 use super::{Mydumper, log};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, Version, quote_text};
+use crate::mysql::{Endpoint, Flavour, Identity, Server, Version, quote_text};
 use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
@@ -68,6 +68,7 @@ impl Mydumper {
         ctx.cancel().check()?;
 
         let load = Load {
+            identity: target.identity(seed.target_server.as_ref())?,
             parts,
             version,
             options: kept,
@@ -95,6 +96,7 @@ impl Mydumper {
         };
         // Every version of myloader writes no binary log by itself; here it does not depend on that.
         let first = SessionInit::default()
+            .assign(load.identity.assignment())
             .assign("sql_log_bin = 0")
             .assign(more);
         let credentials = self.credentials(&local, server.flavour, &first)?;
@@ -119,13 +121,17 @@ impl Mydumper {
         self.run(ctx, Tool::Myloader, &arguments, &local, line, || {})
             .map_err(|e| match e.is_cancelled() {
                 true => e,
-                false => e.context("loading the dump"),
+                false => load
+                    .identity
+                    .explain("myloader", e)
+                    .context("loading the dump"),
             })
     }
 }
 
 /// What is loaded, and how.
 struct Load {
+    identity: Arc<Identity>,
     parts: Vec<Part>,
     version: ToolVersion,
     options: Vec<String>,

@@ -72,7 +72,6 @@ impl Mydumper {
         let program = self.launcher.find(&[tool.name()])?;
         let mut cmd = self.launcher.command(&program);
         cmd.args(arguments)
-            .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let known = known_sessions(server)?;

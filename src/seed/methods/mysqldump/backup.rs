@@ -3,11 +3,12 @@
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
-use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
 use crate::process::{Credentials, Job, Login, Running, SessionInit, save_to};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
 use crate::seed::methods::logical;
+use crate::seed::methods::reached::Sessions;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::sessions;
 use std::cell::RefCell;
@@ -32,7 +33,7 @@ impl Mysqldump {
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, facts) = logical::source(&self.config, ctx)?;
+        let (source, facts, identity) = logical::source(&self.config, ctx)?;
 
         let program = self.launcher.find(facts.server.dump_tools())?;
         let login = Login {
@@ -45,12 +46,16 @@ impl Mysqldump {
             plugin_dir: crate::mysql::old_logins(&program, facts.server),
             server: None,
         };
-        let credentials = Credentials::create(
-            &self.config.common.state_dir,
-            &login,
-            &self.launcher,
-            &SessionInit::default(),
-        )?;
+        let tool_version = self.tool_version(&program)?;
+        let mut init = SessionInit::default();
+        let mut sessions = None;
+        if options::has_init_command(tool_version) {
+            init = init.assign(identity.assignment());
+        } else {
+            sessions = Some(Sessions::before(&identity)?);
+        }
+        let credentials =
+            Credentials::create(&self.config.common.state_dir, &login, &self.launcher, &init)?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
         for option in dropped {
             log::error!(
@@ -58,15 +63,13 @@ impl Mysqldump {
             );
         }
         let mut cmd = self.launcher.command(&program);
-        let tool_version = self.tool_version(&program)?;
         cmd.args(options::dump_arguments(
             credentials.path(),
             tool_version,
+            self.launcher.sudo(),
             &kept,
         ));
-        cmd.stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .env("LC_ALL", "C");
+        cmd.stdin(Stdio::null()).stdout(Stdio::piped());
 
         let path = self.dump_file();
         self.remove_dump()?;
@@ -79,14 +82,25 @@ impl Mysqldump {
         let out = file
             .try_clone()
             .map_err(|e| Error::io(path.display(), &e))?;
-        let tool = Running::start(&mut cmd, &name_of(&program))?;
+        let name = name_of(&program);
+        let tool = Running::start(&mut cmd, &name)?;
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup of {}", source.name()));
-        let bytes = self.receive(ctx, &source, tool, out)?;
+        if let Some(sessions) = sessions
+            && let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel())
+        {
+            let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
+            tool.end()?;
+            end_sessions(&source, &ports);
+            return Err(e);
+        }
+        let bytes = self
+            .receive(ctx, &source, tool, out)
+            .map_err(|e| identity.explain(&name, e))?;
         file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
         sync_dir(&self.config.common.backup_dir)?;
 
-        let schemas = self.schemas_after(ctx, &source, facts.schemas)?;
+        let schemas = self.schemas_after(ctx, &source, &identity, facts.schemas)?;
         let header = read_header(&path)?;
         check_dump(&header, &facts.server, bytes)?;
         let c = header.coordinates;
@@ -115,11 +129,13 @@ impl Mysqldump {
         &self,
         ctx: &Context,
         source: &Endpoint,
+        identity: &Arc<Identity>,
         before: Vec<String>,
     ) -> Result<Vec<String>> {
-        let source = source.clone();
+        let (source, identity) = (source.clone(), Arc::clone(identity));
         let after = ctx.interruptible(move || {
             let mut conn = connect(&source, QUESTIONS)?;
+            identity.verify(&mut conn)?;
             info::schema_names(&mut conn)
         })?;
         Ok(before
@@ -156,11 +172,8 @@ impl Mysqldump {
         };
         let result = save_to(tool, out, count, &job);
         let ports = ports.take();
-        if result.is_err()
-            && !ports.is_empty()
-            && let Err(e) = sessions::end(source, &ports)
-        {
-            log::warn!("cannot end left-over connections on the source: {e}");
+        if result.is_err() {
+            end_sessions(source, &ports);
         }
         let (exit, bytes) = result.map_err(|e| {
             if e.is_cancelled() {
@@ -181,6 +194,14 @@ impl Mysqldump {
             log::warn!("dump of {}: {}", source.name(), exit.stderr.trim());
         }
         Ok(bytes)
+    }
+}
+
+fn end_sessions(source: &Endpoint, ports: &[u16]) {
+    if !ports.is_empty()
+        && let Err(e) = sessions::end(source, ports)
+    {
+        log::warn!("cannot end left-over connections on the source: {e}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::backup::name_of;
 use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, control};
+use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
 use crate::process::{Credentials, Job, Launcher, Login, Running, SessionInit, feed_from};
 use crate::seed::context::Context;
 use crate::seed::methods::target_server::until_none;
@@ -25,11 +25,14 @@ pub struct Load<'a> {
     config: &'a Config,
     launcher: &'a Launcher,
     program: PathBuf,
+    tool: Server,
     credentials: Credentials,
+    identity: Arc<Identity>,
 }
 
 impl<'a> Load<'a> {
-    /// Writes the client's credentials, which exist as long as the returned value.
+    /// Writes the client's credentials, which exist as long as the returned value. The client refuses to load into another server
+    /// than that of `identity`.
     ///
     /// # Errors
     /// If the client program is missing or the credentials cannot be written.
@@ -38,6 +41,7 @@ impl<'a> Load<'a> {
         config: &'a Config,
         launcher: &'a Launcher,
         server: Server,
+        identity: Arc<Identity>,
     ) -> Result<Self> {
         let mysql = &config.mysql;
         let program = launcher.find(server.client_tools())?;
@@ -51,16 +55,38 @@ impl<'a> Load<'a> {
             plugin_dir: crate::mysql::old_logins(&program, server),
             server: None,
         };
+        let mut tool = server;
+        if launcher.sudo() {
+            let out = Launcher::default()
+                .command(&program)
+                .arg("--version")
+                .output();
+            let out = out.map_err(|e| Error::io(program.display(), &e))?;
+            tool = options::tool_version(&String::from_utf8_lossy(&out.stdout))
+                .map_err(|e| e.context(format!("{} --version", program.display())))?;
+        }
         // Nothing of the load is written to the target's binary log.
-        let init = SessionInit::default().assign("sql_log_bin = 0");
+        let init = SessionInit::default()
+            .assign(identity.assignment())
+            .assign("sql_log_bin = 0");
         let credentials = Credentials::create(&config.common.state_dir, &login, launcher, &init)?;
         Ok(Self {
             ctx,
             config,
             launcher,
             program,
+            tool,
             credentials,
+            identity,
         })
+    }
+
+    /// That the client reaches the server of `identity`. Executes nothing there.
+    ///
+    /// # Errors
+    /// As [`Load::run`].
+    pub fn check(&self) -> Result<()> {
+        self.execute(io::empty(), |_| {})
     }
 
     /// Loads the dump in `path` from its byte `from` on. When it returns Ok every statement has been executed and committed. May
@@ -72,12 +98,26 @@ impl<'a> Load<'a> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
+        let progress = Arc::clone(self.ctx.progress());
+        self.execute(dump, move |n| progress.bytes(n))
+    }
+
+    /// `count` is given the bytes of `input` so far.
+    fn execute(
+        &self,
+        input: impl Read + Send + 'static,
+        count: impl Fn(u64) + Send + 'static,
+    ) -> Result<()> {
         let mut cmd = self.launcher.command(&self.program);
-        cmd.args(options::client_arguments(self.credentials.path()));
-        cmd.stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .env("LC_ALL", "C");
-        let mut tool = Running::start(&mut cmd, &name_of(&self.program))?;
+        let sudo = self.launcher.sudo();
+        cmd.args(options::client_arguments(
+            self.credentials.path(),
+            self.tool,
+            sudo,
+        ));
+        cmd.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let name = name_of(&self.program);
+        let mut tool = Running::start(&mut cmd, &name)?;
         self.ctx.adopt(&tool)?;
         let connection = Arc::new(AtomicU64::new(0));
         if let Some(out) = tool.take_stdout() {
@@ -88,12 +128,11 @@ impl<'a> Load<'a> {
             cancel: self.ctx.cancel(),
             before_kill: &|_| {},
         };
-        let progress = Arc::clone(self.ctx.progress());
         let count = move |n: u64| {
-            progress.bytes(n.saturating_sub(PROLOGUE.len() as u64));
+            count(n.saturating_sub(PROLOGUE.len() as u64));
             Ok(())
         };
-        let result = feed_from(tool, Cursor::new(PROLOGUE).chain(dump), count, &job);
+        let result = feed_from(tool, Cursor::new(PROLOGUE).chain(input), count, &job);
         let failed = !matches!(&result, Ok((exit, _)) if exit.status.success());
         let id = connection.load(Ordering::Relaxed);
         if failed && id != 0 {
@@ -102,7 +141,8 @@ impl<'a> Load<'a> {
         }
         let (mut exit, _) = result?;
         exit.stderr = errors_only(&exit.stderr);
-        exit.check().map_err(|e| e.context("loading the dump"))
+        exit.check()
+            .map_err(|e| self.identity.explain(&name, e.context("loading the dump")))
     }
 }
 

@@ -89,16 +89,37 @@ pub fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     crate::seed::methods::operators::operators(options, &RESERVED)
 }
 
-/// `defaults` comes first, or the tool does not read it.
-pub fn dump_arguments(defaults: &Path, tool: Server, options: &[String]) -> Vec<OsString> {
+/// Whether mysqldump begins its session with the `init-command` of its option file. 9.7.4 does; mariadb-dump 10.11.19 does not know
+/// the option.
+pub fn has_init_command(tool: Server) -> bool {
+    tool.flavour == Flavour::MySql && tool.version >= Version(9, 7, 0)
+}
+
+/// What comes first, or the tools do not read it. Through `sudo` the tool does not get the environment that hides a login path file;
+/// clients of MySQL have an option for that: 8.4 has it, 8.0 has not.
+fn option_files(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
     let mut defaults_file = OsString::from("--defaults-file=");
     defaults_file.push(defaults);
-    let mut argv = vec![
-        defaults_file,
+    let mut argv = vec![defaults_file];
+    if sudo && tool.flavour == Flavour::MySql && tool.version >= Version(8, 4, 0) {
+        argv.push("--no-login-paths".into());
+    }
+    argv
+}
+
+/// The dump tool's arguments; `tool` is its own version.
+pub fn dump_arguments(
+    defaults: &Path,
+    tool: Server,
+    sudo: bool,
+    options: &[String],
+) -> Vec<OsString> {
+    let mut argv = option_files(defaults, tool, sudo);
+    argv.extend([
         tool.coordinates_option().into(),
         "--all-databases".into(),
         "--max-allowed-packet=1G".into(),
-    ];
+    ]);
     if tool.flavour == Flavour::MariaDb {
         argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
         if tool.version >= Version(10, 11, 0) {
@@ -122,11 +143,11 @@ pub fn tool_version(text: &str) -> Result<Server> {
 }
 
 /// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
-/// routines and triggers as they are, and a first line of output that is our connection's number.
-pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
-    let mut defaults_file = OsString::from("--defaults-file=");
-    defaults_file.push(defaults);
+/// routines and triggers as they are, a first line of output that is our connection's number, and no second session: it would lack
+/// what the dump has set in the first.
+pub fn client_arguments(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
     let more = [
+        "--skip-reconnect",
         // For the login: the name of the account may not be ASCII. The dump sets its own.
         "--default-character-set=utf8mb4",
         "--batch",
@@ -136,9 +157,9 @@ pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
         "--comments",
         "--max-allowed-packet=1G",
     ];
-    std::iter::once(defaults_file)
-        .chain(more.map(OsString::from))
-        .collect()
+    let mut argv = option_files(defaults, tool, sudo);
+    argv.extend(more.map(OsString::from));
+    argv
 }
 
 #[cfg(test)]
@@ -267,8 +288,10 @@ mod tests {
     #[test]
     fn argument_vectors() {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
+        let mysql = Server::parse("9.7.4", "").unwrap();
+        assert!(has_init_command(mysql) && !has_init_command(maria));
         let opts = ["--quick".to_string()];
-        let argv = dump_arguments(Path::new("/d/x.cnf"), maria, &opts);
+        let argv = dump_arguments(Path::new("/d/x.cnf"), maria, true, &opts);
         assert_eq!(
             argv,
             [
@@ -281,21 +304,27 @@ mod tests {
                 "--quick"
             ]
         );
-        let argv = dump_arguments(
-            Path::new("/d/x.cnf"),
-            Server::parse("9.7.4", "").unwrap(),
-            &opts,
-        );
+        let argv = dump_arguments(Path::new("/d/x.cnf"), mysql, true, &opts);
         assert_eq!(
             argv,
             [
                 "--defaults-file=/d/x.cnf",
+                "--no-login-paths",
                 "--source-data=2",
                 "--all-databases",
                 "--max-allowed-packet=1G",
                 "--quick"
             ]
         );
-        assert_eq!(client_arguments(Path::new("/c"))[0], "--defaults-file=/c");
+        let old = Server::parse("8.0.46", "").unwrap();
+        for (tool, sudo, second) in [
+            (mysql, true, "--no-login-paths"),
+            (mysql, false, "--skip-reconnect"),
+            (old, true, "--skip-reconnect"),
+            (maria, true, "--skip-reconnect"),
+        ] {
+            let argv = client_arguments(Path::new("/c"), tool, sudo);
+            assert_eq!(argv[..2], ["--defaults-file=/c", second], "{tool:?} {sudo}");
+        }
     }
 }

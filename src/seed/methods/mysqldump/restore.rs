@@ -34,8 +34,10 @@ impl Mysqldump {
             bytes: size,
             coordinates: &header.coordinates,
         };
-        logical::restore(&self.config, ctx, target, &what, |t| {
-            let load = Load::new(ctx, &self.config, &self.launcher, t.server)?;
+        let identity = target.identity(seed.target_server.as_ref())?;
+        let load = Load::new(ctx, &self.config, &self.launcher, target.server, identity)?;
+        load.check()?;
+        logical::restore(&self.config, ctx, target, &what, |_| {
             load.run(&path, header.load_from)?;
             Ok(String::new())
         })

@@ -144,7 +144,6 @@ impl Xtrabackup {
         command
             .args(options::unpack(&new, &self.options()))
             .current_dir(&new)
-            .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
         let mut tool = Running::start(&mut command, &name(&tools.unpack))?;

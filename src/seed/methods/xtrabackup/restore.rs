@@ -71,7 +71,6 @@ impl Xtrabackup {
         command
             .args(argv)
             .current_dir(dir)
-            .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let tool = Running::start(&mut command, &tools::name(program))?;

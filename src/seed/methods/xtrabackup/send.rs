@@ -3,9 +3,10 @@
 use super::{Xtrabackup, options, tools};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::info::Schema;
-use crate::mysql::{Endpoint, Server, connect, grants, info};
+use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
 use crate::process::{Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::context::Context;
+use crate::seed::methods::reached::Sessions;
 use crate::seed::vocabulary::{ENGINES, Method, Side};
 use crate::stream::Outgoing;
 use std::collections::BTreeMap;
@@ -48,14 +49,16 @@ impl Xtrabackup {
             .peer
             .ok_or_else(|| Error::permanent("backup was called without a target"))?;
         let this = self.clone();
-        let (facts, tools, is_replica) = ctx.interruptible(move || {
+        let (facts, tools, is_replica, identity) = ctx.interruptible(move || {
             let (facts, tools) = this.look(Side::Source)?;
             let mut conn = connect(
                 &Endpoint::local(&this.config.mysql),
                 Duration::from_secs(10),
             )?;
             let role = info::role(&mut conn, facts.server)?;
-            Ok((facts, tools, role.source.is_some()))
+            let identity = Identity::hold(&Endpoint::local(&this.config.mysql))?;
+            identity.verify(&mut conn)?;
+            Ok((facts, tools, role.source.is_some(), identity))
         })?;
         ctx.progress().expect(facts.bytes);
         let notes = serde_json::to_string(&facts).map_err(|e| Error::permanent(e.to_string()))?;
@@ -90,12 +93,20 @@ impl Xtrabackup {
                 &self.options(),
             ))
             .current_dir(&self.config.common.backup_dir)
-            .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut tool = Running::start(&mut command, &tools::name(&tools.backup))?;
+        let name = tools::name(&tools.backup);
+        let sessions = Sessions::before(&identity)?;
+        let mut tool = Running::start(&mut command, &name)?;
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
+        if let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel()) {
+            tool.end()?;
+            if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
+                log::debug!("seed {}: {answer}", seed.id);
+            }
+            return Err(e);
+        }
         let stdout = tool.take_stdout().ok_or_else(|| {
             Error::permanent("internal: the tool's standard output is not a pipe")
         })?;

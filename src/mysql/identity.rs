@@ -1,0 +1,405 @@
+//! That two connections lead to one server. Names and numbers do not tell: cloned machines have one server_uuid, a fleet has one port
+//! and one datadir, and a forwarder may choose another server for each connection. A user lock does: it exists in one server only.
+
+use super::{Endpoint, connect, failure, quote_text};
+use crate::error::{Error, Result};
+use ::mysql::Conn;
+use ::mysql::prelude::Queryable;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the server is asked to set `completion_type` to in a session that is on another server. It repeats the value in error 1231
+/// (MySQL 5.6 to 9.7, MariaDB 10.11), so this is found in what a tool writes.
+const MARKER: &str = "orchestrator-agent: not the expected server";
+/// For each answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often the connection is used: firewalls forget a connection that is idle, usually after some minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A connection to a server that holds a user lock with a random name, as long as this value exists.
+pub struct Identity {
+    server: String,
+    user: String,
+    id: u64,
+    condition: String,
+    conn: Arc<Mutex<Conn>>,
+    _ends: Sender<()>,
+}
+
+/// A session in the process list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Client host as the server sees it; `localhost` through the unix socket.
+    pub host: String,
+    /// Client port as the server sees it; `None` through the unix socket.
+    pub port: Option<u16>,
+}
+
+impl Session {
+    fn parse(host: &str) -> Self {
+        let parsed = host.rsplit_once(':').and_then(|(h, p)| {
+            let port = p.parse().ok()?;
+            Some((h.to_string(), port))
+        });
+        match parsed {
+            Some((host, port)) => Self {
+                host,
+                port: Some(port),
+            },
+            None => Self {
+                host: host.to_string(),
+                port: None,
+            },
+        }
+    }
+}
+
+impl Identity {
+    /// Connects to `to` and takes the lock. A server that supports none (MariaDB in a Galera cluster; Percona XtraDB Cluster with
+    /// pxc_strict_mode = ENFORCING) is known by this connection itself, see [`Identity::by_session`].
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn hold(to: &Endpoint) -> Result<Self> {
+        let mut conn = Self::open(to)?;
+        let random = crate::host::random_hex(16).map_err(|e| Error::io("/dev/urandom", &e))?;
+        let lock = quote_text(&format!("oa_{random}"));
+        let held = conn.query_first::<Option<u64>, _>(format!("SELECT GET_LOCK({lock}, 0)"));
+        let condition = match held {
+            Ok(Some(Some(1))) => {
+                format!("IS_USED_LOCK({lock}) <=> {}", connection_id(&mut conn)?)
+            }
+            Ok(_) => {
+                return Err(Error::transient(format!(
+                    "MySQL at {} did not give the agent a user lock (GET_LOCK)",
+                    to.name()
+                )));
+            }
+            Err(::mysql::Error::MySqlError(e)) => {
+                log::info!("MySQL at {} has no user locks: {}", to.name(), e.message);
+                by_session(&mut conn)?
+            }
+            Err(e) => return Err(failure(&to.name(), &to.user, &e)),
+        };
+        Self::keep(to, conn, condition)
+    }
+
+    /// Connects to `to`, to be known by what its process list says of this connection: number, account, client host and port.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn by_session(to: &Endpoint) -> Result<Self> {
+        let mut conn = Self::open(to)?;
+        let condition = by_session(&mut conn)?;
+        Self::keep(to, conn, condition)
+    }
+
+    fn open(to: &Endpoint) -> Result<Conn> {
+        let mut conn = connect(to, ANSWER)?;
+        conn.query_drop("SET SESSION wait_timeout = 31536000")
+            .map_err(|e| failure(&to.name(), &to.user, &e))?;
+        Ok(conn)
+    }
+
+    fn keep(to: &Endpoint, mut conn: Conn, condition: String) -> Result<Self> {
+        let id = connection_id(&mut conn)?;
+        let conn = Arc::new(Mutex::new(conn));
+        let (ends, ended) = bounded::<()>(0);
+        let kept = Arc::clone(&conn);
+        let body = move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(KEEP_ALIVE) {
+                if locked(&kept).query_drop("DO 1").is_err() {
+                    return; // [`Identity::check`] reports it
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("identity".into())
+            .stack_size(256 << 10)
+            .spawn(body)
+            .map_err(|e| Error::io("cannot start a thread", &e))?;
+        Ok(Self {
+            server: to.name(),
+            user: to.user.clone(),
+            id,
+            condition,
+            conn,
+            _ends: ends,
+        })
+    }
+
+    /// For messages: where the server is.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// An assignment for SET that changes nothing in a session of this server, and fails in a session of any other (error 1231).
+    /// It leaves `completion_type` at `NO_CHAIN`, without which COMMIT means another thing.
+    pub fn assignment(&self) -> String {
+        format!(
+            "completion_type = IF({}, 'NO_CHAIN', {})",
+            self.condition,
+            quote_text(MARKER)
+        )
+    }
+
+    /// That `other`, a connection of our own, is to the same server.
+    ///
+    /// # Errors
+    /// Permanent: it is not. Those of [`Identity::check`].
+    pub fn verify(&self, other: &mut Conn) -> Result<()> {
+        let holds: Option<Option<u64>> = other
+            .query_first(format!("SELECT {}", self.condition))
+            .map_err(|e| failure(&self.server, &self.user, &e))?;
+        if holds.flatten() == Some(1) {
+            return Ok(());
+        }
+        self.check()?;
+        Err(self.another("a second connection of the agent"))
+    }
+
+    /// That the connection is alive and holds the lock.
+    ///
+    /// # Errors
+    /// Transient: it was killed, or the server was restarted or cannot be reached.
+    pub fn check(&self) -> Result<()> {
+        let holds: std::result::Result<Option<Option<u64>>, _> =
+            locked(&self.conn).query_first(format!(
+                "SELECT {} AND CONNECTION_ID() = {}",
+                self.condition, self.id
+            ));
+        match holds {
+            Ok(Some(Some(1))) => Ok(()),
+            Ok(_) => Err(self.lost("it does not hold its user lock any more")),
+            Err(e) => Err(self.lost(&failure(&self.server, &self.user, &e).to_string())),
+        }
+    }
+
+    fn lost(&self, why: &str) -> Error {
+        Error::transient(format!(
+            "the agent's own connection to MySQL at {}, with which its tools compare theirs, has ended ({why}): MySQL was restarted, or \
+             the connection was killed; make the seed again when MySQL is left alone",
+            self.server
+        ))
+    }
+
+    fn another(&self, who: &str) -> Error {
+        Error::permanent(format!(
+            "{who} reached another server than MySQL at {}, and was ended before its first statement: check that this address leads to one \
+             server only (host name, port forwarder, load balancer, mysql.socket and mysql.port), and that no option of the tool names \
+             another one",
+            self.server
+        ))
+    }
+
+    /// The error of `tool` as it is to be shown: one that says that the tool has reached another server, by the server's own words in
+    /// the tool's output, becomes ours.
+    pub fn explain(&self, tool: &str, error: Error) -> Error {
+        if error.is_cancelled() || !error.to_string().contains(MARKER) {
+            return error;
+        }
+        match self.check() {
+            Ok(()) => self.another(tool),
+            Err(lost) => lost,
+        }
+    }
+
+    /// The error of a tool whose session is not in the process list of this server.
+    pub fn not_seen(&self, tool: &str) -> Error {
+        match self.check() {
+            Ok(()) => self.another(tool),
+            Err(lost) => lost,
+        }
+    }
+
+    /// The sessions of this account in the server, by connection number; without this one, which is returned apart.
+    ///
+    /// # Errors
+    /// Those of [`Identity::check`].
+    pub fn sessions(&self) -> Result<(Session, BTreeMap<u64, Session>)> {
+        let rows: Vec<(u64, String)> = locked(&self.conn)
+            .query(format!(
+                "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {}",
+                quote_text(&self.user)
+            ))
+            .map_err(|e| self.lost(&failure(&self.server, &self.user, &e).to_string()))?;
+        let mut all: BTreeMap<u64, Session> = rows
+            .into_iter()
+            .map(|(id, host)| (id, Session::parse(&host)))
+            .collect();
+        match all.remove(&self.id) {
+            Some(own) => Ok((own, all)),
+            None => Err(self.lost("it is not in the process list")),
+        }
+    }
+}
+
+fn connection_id(conn: &mut Conn) -> Result<u64> {
+    let id: Option<u64> = conn
+        .query_first("SELECT CONNECTION_ID()")
+        .map_err(|e| failure("this connection", "", &e))?;
+    id.ok_or_else(|| Error::transient("the server did not say the number of the connection"))
+}
+
+/// A condition that is true on the server of `conn` while `conn` lives.
+fn by_session(conn: &mut Conn) -> Result<String> {
+    type Row = (u64, String, String, String);
+    const PLACE: &str = "CONCAT_WS(' ', @@hostname, @@port, @@datadir, @@pid_file)";
+    let row: Option<Row> = conn
+        .query_first(format!(
+            "SELECT ID, USER, HOST, {PLACE} FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
+        ))
+        .map_err(|e| failure("this connection", "", &e))?;
+    let (id, user, host, place) =
+        row.ok_or_else(|| Error::transient("this connection is not in the process list"))?;
+    Ok(format!(
+        "((SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND USER = {} AND HOST = {}) = 1 AND {PLACE} = {})",
+        quote_text(&user),
+        quote_text(&host),
+        quote_text(&place)
+    ))
+}
+
+fn locked(conn: &Mutex<Conn>) -> MutexGuard<'_, Conn> {
+    conn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells a server from others, as far as it says it itself; kept in the record, because a lock does not outlive the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Fingerprint {
+    /// server_uuid; empty on MariaDB.
+    pub uuid: String,
+    /// hostname, port, datadir, pid_file and server_id, one a line.
+    pub place: String,
+    /// When it was started, in seconds of its own clock.
+    pub started: u64,
+    /// Its own clock when it was asked.
+    pub asked: u64,
+}
+
+/// Uptime and clock are rounded to seconds, each on its own.
+const ROUNDING: u64 = 2;
+
+impl Fingerprint {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub fn of(conn: &mut Conn) -> Result<Self> {
+        let fail = |e: &::mysql::Error| failure("this connection", "", e);
+        let place: Option<String> = conn
+            .query_first(
+                "SELECT CONCAT_WS('\\n', @@hostname, @@port, @@datadir, @@pid_file, @@server_id)",
+            )
+            .map_err(|e| fail(&e))?;
+        let uuid = super::info::global(conn, "server_uuid")?.unwrap_or_default();
+        let uptime: Option<(String, u64)> = conn
+            .query_first("SHOW GLOBAL STATUS LIKE 'Uptime'")
+            .map_err(|e| fail(&e))?;
+        let asked: Option<u64> = conn
+            .query_first("SELECT UNIX_TIMESTAMP()")
+            .map_err(|e| fail(&e))?;
+        let asked = asked.unwrap_or(0);
+        Ok(Self {
+            uuid,
+            place: place.unwrap_or_default(),
+            started: asked.saturating_sub(uptime.map_or(0, |u| u.1)),
+            asked,
+        })
+    }
+
+    /// True for the same run of the same server.
+    pub fn is_same_run(&self, other: &Self) -> bool {
+        self.uuid == other.uuid
+            && self.place == other.place
+            && self.started.abs_diff(other.started) <= ROUNDING
+    }
+
+    /// Why `later` is another server; `None` if it may be the same one, perhaps restarted meanwhile.
+    pub fn differs(&self, later: &Self) -> Option<String> {
+        if self.uuid != later.uuid {
+            return Some(format!(
+                "its server_uuid is {}, not {}",
+                later.uuid, self.uuid
+            ));
+        }
+        let names = ["hostname", "port", "datadir", "pid_file", "server_id"];
+        let values = self.place.lines().zip(later.place.lines());
+        for (name, (was, is)) in names.into_iter().zip(values) {
+            if was != is {
+                return Some(format!("its {name} is {is}, not {was}"));
+            }
+        }
+        let restarted = later.started + ROUNDING >= self.asked;
+        (!restarted && !self.is_same_run(later)).then(|| {
+            format!(
+                "it was started {} s {}",
+                self.started.abs_diff(later.started),
+                if later.started < self.started {
+                    "earlier"
+                } else {
+                    "later, before the server was looked at"
+                }
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_as_the_process_list_shows_them() {
+        let of = |text: &str| {
+            let s = Session::parse(text);
+            (s.host, s.port)
+        };
+        assert_eq!(of("localhost"), ("localhost".into(), None));
+        assert_eq!(of("10.0.0.7:40001"), ("10.0.0.7".into(), Some(40001)));
+        assert_eq!(of("::1:40001"), ("::1".into(), Some(40001)));
+        assert_eq!(of(""), (String::new(), None));
+    }
+
+    #[test]
+    fn another_server_is_known_by_what_it_says() {
+        let seen = Fingerprint {
+            uuid: "u".into(),
+            place: "h\n3306\n/d/\n/p\n7".into(),
+            started: 1000,
+            asked: 5000,
+        };
+        let later = |change: fn(&mut Fingerprint)| {
+            let mut other = Fingerprint {
+                asked: 9000,
+                ..seen.clone()
+            };
+            change(&mut other);
+            seen.differs(&other)
+        };
+        assert_eq!(later(|_| {}), None);
+        assert_eq!(later(|f| f.started = 1002), None, "rounded");
+        assert_eq!(later(|f| f.started = 6000), None, "restarted");
+        for (change, word) in [
+            (
+                (|f| f.uuid = "v".into()) as fn(&mut Fingerprint),
+                "server_uuid",
+            ),
+            (|f| f.place = "g\n3306\n/d/\n/p\n7".into(), "hostname"),
+            (|f| f.place = "h\n3306\n/e/\n/p\n7".into(), "datadir"),
+            (|f| f.place = "h\n3306\n/d/\n/p\n8".into(), "server_id"),
+            (|f| f.started = 900, "earlier"),
+            (|f| f.started = 3000, "later"),
+        ] {
+            let why = later(change).unwrap();
+            assert!(why.contains(word), "{why}");
+        }
+        let mut same = seen.clone();
+        same.started = 999;
+        assert!(seen.is_same_run(&same));
+        same.started = 6000;
+        assert!(!seen.is_same_run(&same));
+    }
+}
