@@ -6,10 +6,11 @@ pub mod control;
 pub mod grants;
 pub mod info;
 mod plugins;
+pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, failure};
+pub use connect::{Endpoint, answers, connect, connect_plain, failure};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};

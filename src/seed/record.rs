@@ -99,6 +99,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// Settings of the source that a load needs to have as they are there.
+    #[serde(default)]
+    pub source_variables: BTreeMap<String, String>,
     /// What the source's objects were made under, where the dump does not say it.
     #[serde(default)]
     pub made_under: MadeUnder,
@@ -130,6 +133,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             source_schemas: Vec::new(),
+            source_variables: BTreeMap::new(),
             made_under: MadeUnder::default(),
             datadir: None,
             cloning: None,

@@ -7,6 +7,7 @@ pub mod mydumper;
 pub mod mysqldump;
 mod operators;
 pub mod preflight;
+mod settings;
 mod swap_in;
 pub mod target_server;
 pub mod xtrabackup;

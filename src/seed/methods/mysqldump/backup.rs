@@ -35,6 +35,13 @@ impl Mysqldump {
         let (source, facts) = logical::source(&self.config, ctx)?;
 
         let program = self.launcher.find(facts.server.dump_tools())?;
+        // Its sessions get the profile, or the source must have the values.
+        let init = if self.takes_init_command(&program)? {
+            logical::dump_sessions(ctx, &source)?
+        } else {
+            logical::check_tool_without_init(ctx, &name_of(&program), &source)?;
+            SessionInit::default()
+        };
         let login = Login {
             host: &source.host,
             port: source.port,
@@ -45,12 +52,8 @@ impl Mysqldump {
             plugin_dir: crate::mysql::old_logins(&program, facts.server),
             server: None,
         };
-        let credentials = Credentials::create(
-            &self.config.common.state_dir,
-            &login,
-            &self.launcher,
-            &SessionInit::default(),
-        )?;
+        let credentials =
+            Credentials::create(&self.config.common.state_dir, &login, &self.launcher, &init)?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
         for option in dropped {
             log::error!(
@@ -108,6 +111,18 @@ impl Mysqldump {
         let out = out.map_err(|e| Error::io(program.display(), &e))?;
         options::tool_version(&String::from_utf8_lossy(&out.stdout))
             .map_err(|e| e.context(format!("{} --version", program.display())))
+    }
+
+    fn takes_init_command(&self, program: &Path) -> Result<bool> {
+        let out = self
+            .launcher
+            .command(program)
+            .args(["--no-defaults", "--help"])
+            .output();
+        let out = out.map_err(|e| Error::io(program.display(), &e))?;
+        Ok(options::takes_init_command(&String::from_utf8_lossy(
+            &out.stdout,
+        )))
     }
 
     /// A schema that was made while the dump ran is in it as well.

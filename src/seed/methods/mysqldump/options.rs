@@ -121,6 +121,12 @@ pub fn tool_version(text: &str) -> Result<Server> {
     Server::parse(word, "")
 }
 
+/// Whether the tool, of which this is the text of `--help`, has the option `--init-command`.
+pub fn takes_init_command(help: &str) -> bool {
+    help.lines()
+        .any(|l| l.trim_start().starts_with("--init-command"))
+}
+
 /// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
 /// routines and triggers as they are, and a first line of output that is our connection's number.
 pub fn client_arguments(defaults: &Path) -> Vec<OsString> {
@@ -216,6 +222,16 @@ mod tests {
             ]),
             None
         );
+    }
+
+    #[test]
+    fn help_of_the_tools() {
+        assert!(takes_init_command(
+            "  --quick\n  --init-command=name Single SQL Command to execute\n"
+        ));
+        assert!(!takes_init_command(
+            "  --max-statement-time=#\n see init-command\n"
+        ));
     }
 
     #[test]
