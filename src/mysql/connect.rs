@@ -52,13 +52,28 @@ impl Endpoint {
     }
 }
 
-/// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session
-/// has an empty sql_mode, so that our own statements mean the same everywhere.
+/// What our own statements need to mean the same on each server, whatever its global values are. All versions have these variables, and
+/// none of them needs a privilege. MySQL runs `/*!50708`, MariaDB `/*M!100101` (manuals, "Comments").
+const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion_type = 0, sql_select_limit = 18446744073709551615, \
+     max_join_size = 18446744073709551615, sql_big_selects = 1, sql_auto_is_null = 0, sql_safe_updates = 0, group_concat_max_len = 1048576, \
+     wait_timeout = 2147483, character_set_client = utf8mb4, character_set_results = utf8mb4, collation_connection = utf8mb4_general_ci \
+     /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
+
+/// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session begins
+/// with [`OWN_SESSION`] and may write.
 ///
 /// # Errors
 /// See [`failure`].
 pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     open(to, timeout).map_err(|e| failure(&to.name(), &to.user, &e))
+}
+
+/// The same, with the session as the server makes it for any client.
+///
+/// # Errors
+/// See [`failure`].
+pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
+    open_with(to, timeout, &[]).map_err(|e| failure(&to.name(), &to.user, &e))
 }
 
 /// Whether a server answers at all: Ok with the login's error if it answered with one, as a live server does to a wrong
@@ -75,6 +90,15 @@ pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
 }
 
 fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Error> {
+    let init = [OWN_SESSION, "SET SESSION TRANSACTION READ WRITE"];
+    open_with(to, timeout, &init)
+}
+
+fn open_with(
+    to: &Endpoint,
+    timeout: Duration,
+    init: &[&str],
+) -> std::result::Result<Conn, mysql::Error> {
     let mut b = OptsBuilder::new()
         .user(Some(&to.user))
         .pass(Some(to.password.reveal()))
@@ -82,7 +106,7 @@ fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Er
         .tcp_connect_timeout(Some(timeout.min(Duration::from_secs(10))))
         .read_timeout(Some(timeout))
         .write_timeout(Some(timeout))
-        .init(vec!["SET SESSION sql_mode = ''"]);
+        .init(init.to_vec());
     b = if to.socket.is_empty() {
         b.ip_or_hostname(Some(&to.host)).tcp_port(to.port)
     } else {

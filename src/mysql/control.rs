@@ -1,5 +1,6 @@
 //! Statements that change a server. Each writes nothing to the binary log: the caller's session has it off.
 
+use super::profile::{self, Want};
 use super::{
     Flavour, Server, Version, clone, failure, info, quote_account, quote_name, quote_text,
 };
@@ -31,25 +32,6 @@ pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
 pub fn binlog_off(conn: &mut Conn) -> Result<()> {
     execute(conn, "SET SESSION sql_log_bin = 0")
 }
-
-/// What a load needs the server to be, as (variable, value while loading). `None`: the dump itself changes it, and a load that
-/// is cut short would leave it so.
-const WHILE_LOADING: [(&str, Option<&str>); 8] = [
-    // Each statement of a load is a transaction; a server that dies in mid-load needs a new seed in any case, so the redo log
-    // need not be on the disk after each.
-    ("innodb_flush_log_at_trx_commit", Some("2")),
-    // A row may be longer in the dump than in the server, in hex twice as long, and must fit one statement.
-    ("max_allowed_packet", Some("1073741824")),
-    // The DROP before each routine must not take along the grants on it, which have been loaded before.
-    ("automatic_sp_privileges", Some("OFF")),
-    // MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419).
-    ("log_bin_trust_function_creators", Some("ON")),
-    ("innodb_stats_auto_recalc", None),
-    // No event may run: duplicate rows and errant GTIDs within milliseconds (DESIGN 4a).
-    ("event_scheduler", Some("OFF")),
-    ("super_read_only", Some("OFF")),
-    ("read_only", Some("OFF")),
-];
 
 /// In the record of what must be put back, the name of a redo log that was switched off. It is no variable.
 const REDO_LOG: &str = "innodb redo log";
@@ -120,31 +102,19 @@ pub fn persist(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
     execute(conn, &statement)
 }
 
-/// `ON` and `OFF` in the way that SHOW VARIABLES writes them.
-fn same_value(a: &str, b: &str) -> bool {
-    let word = |v: &str| match v {
-        "0" => "OFF".to_string(),
-        "1" => "ON".to_string(),
-        v => v.to_ascii_uppercase(),
-    };
-    word(a) == word(b)
-}
-
-/// The present values of those of [`WHILE_LOADING`] that will change. To be recorded before [`relax`] is called.
+/// The present values of those of [`profile::GLOBAL`] that a load changes. To be recorded before [`relax`] is called.
 ///
 /// # Errors
 /// If a query fails.
 pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
+    let present = profile::variables(conn, true)?;
     let mut out = BTreeMap::new();
-    for (name, wanted) in WHILE_LOADING {
-        let Some(present) = info::global(conn, name)? else {
+    for g in profile::GLOBAL {
+        let Some(value) = present.get(g.name) else {
             continue;
         };
-        // A scheduler that was disabled at the server's start neither runs events nor can be set.
-        let stays = present.eq_ignore_ascii_case("DISABLED")
-            || wanted.is_some_and(|w| same_value(w, &present));
-        if !stays {
-            out.insert(name.to_string(), present);
+        if g.load == Want::Keep || g.change(value).is_some() {
+            out.insert(g.name.to_string(), value.clone());
         }
     }
     Ok(out)
@@ -155,9 +125,9 @@ pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
 /// # Errors
 /// If the account may not.
 pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> {
-    for (name, value) in WHILE_LOADING {
-        if let Some(value) = value.filter(|_| present.contains_key(name)) {
-            execute(conn, &format!("SET GLOBAL {name} = {value}"))?;
+    for g in profile::GLOBAL {
+        if let Some(value) = present.get(g.name).and_then(|v| g.change(v)) {
+            execute(conn, &format!("SET GLOBAL {} = {value}", g.name))?;
         }
     }
     if present.contains_key(REDO_LOG) {

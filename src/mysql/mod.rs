@@ -7,10 +7,11 @@ pub mod grants;
 mod identity;
 pub mod info;
 mod plugins;
+pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, failure};
+pub use connect::{Endpoint, answers, connect, connect_plain, failure};
 pub use identity::{Fingerprint, Identity, Session};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};

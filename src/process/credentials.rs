@@ -42,6 +42,13 @@ impl SessionInit {
         self
     }
 
+    /// Puts an assignment before all others: the first one that fails is the one that the error names.
+    #[must_use]
+    pub fn first(mut self, assignment: impl Into<String>) -> Self {
+        self.0.insert(0, assignment.into());
+        self
+    }
+
     /// The statement; empty if nothing is assigned.
     pub fn statement(&self) -> String {
         match self.0.is_empty() {
@@ -253,7 +260,7 @@ mod tests {
     fn a_session_begins_with_one_statement() {
         let init = SessionInit::default();
         assert_eq!(init.statement(), "");
-        let init = init.assign("sql_log_bin = 0").assign("@x = 'a\"b'");
+        let init = init.assign("@x = 'a\"b'").first("sql_log_bin = 0");
         assert_eq!(init.statement(), "SET sql_log_bin = 0, @x = 'a\"b'");
     }
 

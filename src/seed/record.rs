@@ -100,6 +100,9 @@ pub struct Seed {
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
+    /// Settings of the source that a load needs to have as they are there.
+    #[serde(default)]
+    pub source_variables: BTreeMap<String, String>,
     /// What the source's objects were made under, where the dump does not say it.
     #[serde(default)]
     pub made_under: MadeUnder,
@@ -135,6 +138,7 @@ impl Seed {
             dump_bytes: 0,
             target_server: None,
             source_schemas: Vec::new(),
+            source_variables: BTreeMap::new(),
             made_under: MadeUnder::default(),
             datadir: None,
             cloning: None,

@@ -2,14 +2,18 @@
 
 use super::Prepared;
 use super::preflight::{self, SourceFacts};
+use super::settings;
 use super::target_server::TargetServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mysql::profile::Purpose;
 use crate::mysql::{Endpoint, Identity, Server};
+use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::Load;
 use crate::seed::vocabulary::Side;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` makes place for
@@ -89,7 +93,40 @@ pub fn source(
         Ok((facts, identity))
     })?;
     ctx.progress().expect(facts.bytes);
+    let variables = facts.variables.clone();
+    ctx.update(|seed| seed.source_variables = variables)?;
     Ok((source, facts, identity))
+}
+
+/// What each session of a dump tool at `source` begins with: the proof that it is there, and the settings of a dump.
+///
+/// # Errors
+/// If the source cannot be reached or refuses one; cancelled.
+pub fn dump_sessions(ctx: &Context, source: &Endpoint, identity: &Identity) -> Result<SessionInit> {
+    let source = source.clone();
+    let init = ctx
+        .interruptible(move || settings::session_init(&source, Purpose::Dump, &BTreeMap::new()))?;
+    Ok(init.first(identity.assignment()))
+}
+
+/// That `tool`, which takes no init command, makes a true dump of `source` with the settings that this has.
+///
+/// # Errors
+/// Permanent, with the settings; if the source cannot be reached; cancelled.
+pub fn check_tool_without_init(ctx: &Context, tool: &str, source: &Endpoint) -> Result<()> {
+    let (tool, source) = (tool.to_string(), source.clone());
+    ctx.interruptible(move || settings::check_tool_without_init(&tool, &source))
+}
+
+/// What each session of a tool that loads into the local server begins with: the proof that it is there, nothing of it is written to
+/// the binary log, and no setting of this server changes what the dump means.
+///
+/// # Errors
+/// If the server cannot be reached or refuses one.
+pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Result<SessionInit> {
+    let local = Endpoint::local(&config.mysql);
+    let init = settings::session_init(&local, Purpose::Load, &ctx.seed()?.source_variables)?;
+    Ok(init.first(identity.assignment()))
 }
 
 /// What a Restore loads.

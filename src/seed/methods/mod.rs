@@ -8,6 +8,7 @@ pub mod mysqldump;
 mod operators;
 pub mod preflight;
 mod reached;
+mod settings;
 mod swap_in;
 pub mod target_server;
 pub mod xtrabackup;

@@ -1,8 +1,10 @@
 //! What the logical methods check before anything is copied or touched (P1), as far as one host can know.
 
+use super::settings::{self, Variables};
 use super::target_server::{QUESTIONS, TargetServer};
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
+use crate::mysql::profile::{self, Purpose};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info};
 use mysql::Conn;
 use std::path::Path;
@@ -23,6 +25,8 @@ pub struct SourceFacts {
     pub schemas: Vec<String>,
     /// Bytes of all its tables, as information_schema estimates them.
     pub bytes: u64,
+    /// Its settings that a load must know.
+    pub variables: Variables,
 }
 
 /// The local server's family, or `None` while it cannot be asked.
@@ -49,10 +53,11 @@ pub fn tools_of_server(
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source(settings: &config::Mysql) -> Result<String> {
-    let mut conn = patient(&Endpoint::local(settings))?;
+pub fn source(local: &config::Mysql) -> Result<String> {
+    let mut conn = patient(&Endpoint::local(local))?;
     let server = Server::ask(&mut conn)?;
     writes_binlog(&mut conn, server, "this server")?;
+    settings::check("this server", &Endpoint::local(local), Purpose::Dump)?;
     Ok("Prepare completed".into())
 }
 
@@ -136,6 +141,8 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<F
         )));
     }
     target.check_role()?;
+    let local = Endpoint::local(&config.mysql);
+    settings::check("this server", &local, Purpose::Load)?;
     target.fingerprint()
 }
 
@@ -179,6 +186,13 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<(SourceFacts, Con
     target.check_tablespaces(&info::general_tablespaces(&mut conn, server)?)?;
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
     target.check_engines(&schemas)?;
+    let globals = settings::check(&who, source, Purpose::Dump)?;
+    settings::check_pair(
+        &Endpoint::local(&config.mysql),
+        &mut conn,
+        &globals,
+        &schemas.keys().cloned().collect(),
+    )?;
     let bytes = schemas.values().map(|s| s.size).sum();
     check_room(
         &config.common.backup_dir,
@@ -190,6 +204,7 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<(SourceFacts, Con
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
+        variables: profile::for_load(&globals),
     };
     Ok((facts, conn))
 }

@@ -1,8 +1,10 @@
 //! What every logical load does to the running server of a target (DESIGN 4a): its part is checked, it is made ready, and
 //! everything is put back on every path.
 
+use super::settings::{apply_load, session_init};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::mysql::profile::Purpose;
 use crate::mysql::{
     Endpoint, Fingerprint, Flavour, Identity, Server, connect, control, failure, info, quote_name,
     quote_text,
@@ -55,8 +57,6 @@ impl TargetServer {
     /// If it cannot be reached or refuses the account.
     pub fn open_for(settings: &config::Mysql, timeout: Duration) -> Result<Self> {
         let mut conn = connect(&Endpoint::local(settings), timeout)?;
-        // A load takes hours, during which this connection is idle.
-        control::execute(&mut conn, "SET SESSION wait_timeout = 2147483")?;
         let server = Server::ask(&mut conn)?;
         Ok(Self {
             conn,
@@ -193,7 +193,13 @@ impl TargetServer {
     /// # Errors
     /// If the server refuses, or the record cannot be written.
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
-        control::binlog_off(&mut self.conn)?;
+        apply_load(&mut self.conn, self.server, &ctx.seed()?.source_variables)?;
+        // A session as the tools' is tried before anything is changed.
+        session_init(
+            &Endpoint::local(&self.settings),
+            Purpose::Load,
+            &ctx.seed()?.source_variables,
+        )?;
         let mut present = control::to_put_back(&mut self.conn)?;
         if self.settings.load_without_redo_log && control::has_redo_log(&mut self.conn)? {
             present.extend([control::redo_log_to_put_back()]);

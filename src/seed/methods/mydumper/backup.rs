@@ -6,7 +6,6 @@ use super::tool::size;
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
-use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
@@ -38,11 +37,11 @@ impl Mydumper {
         let made_under = ctx.interruptible(move || check_content(version, &from))?;
 
         // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
+        let first = logical::dump_sessions(ctx, &source, &identity)?;
         let first = match version::reads_metadata(version) {
-            true => SessionInit::default(),
-            false => SessionInit::default().assign("sql_mode = ''"),
+            true => first,
+            false => first.assign("sql_mode = ''"),
         };
-        let first = first.assign(identity.assignment());
         let credentials = self.credentials(&source, facts.server.flavour, &first)?;
         let directory = self.directory();
         self.remove_dump()?;

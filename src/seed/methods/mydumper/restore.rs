@@ -8,7 +8,6 @@ use super::version::{self, ToolVersion};
 use super::{Mydumper, log};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Identity, Server, Version, quote_text};
-use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::methods::logical::{self, Loading};
@@ -95,10 +94,7 @@ impl Mydumper {
             false => &load.objects,
         };
         // Every version of myloader writes no binary log by itself; here it does not depend on that.
-        let first = SessionInit::default()
-            .assign(load.identity.assignment())
-            .assign("sql_log_bin = 0")
-            .assign(more);
+        let first = logical::load_sessions(&self.config, ctx, &load.identity)?.assign(more);
         let credentials = self.credentials(&local, server.flavour, &first)?;
         let arguments = options::load_arguments(
             load.version,

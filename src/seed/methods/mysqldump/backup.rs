@@ -36,6 +36,15 @@ impl Mysqldump {
         let (source, facts, identity) = logical::source(&self.config, ctx)?;
 
         let program = self.launcher.find(facts.server.dump_tools())?;
+        let tool_version = self.tool_version(&program)?;
+        // Its session begins with the profile and the proof of the server; or the source must have the values, and the session is
+        // found there.
+        let (init, sessions) = if self.takes_init_command(&program)? {
+            (logical::dump_sessions(ctx, &source, &identity)?, None)
+        } else {
+            logical::check_tool_without_init(ctx, &name_of(&program), &source)?;
+            (SessionInit::default(), Some(Sessions::before(&identity)?))
+        };
         let login = Login {
             host: &source.host,
             port: source.port,
@@ -46,14 +55,6 @@ impl Mysqldump {
             plugin_dir: crate::mysql::old_logins(&program, facts.server),
             server: None,
         };
-        let tool_version = self.tool_version(&program)?;
-        let mut init = SessionInit::default();
-        let mut sessions = None;
-        if options::has_init_command(tool_version) {
-            init = init.assign(identity.assignment());
-        } else {
-            sessions = Some(Sessions::before(&identity)?);
-        }
         let credentials =
             Credentials::create(&self.config.common.state_dir, &login, &self.launcher, &init)?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
@@ -122,6 +123,18 @@ impl Mysqldump {
         let out = out.map_err(|e| Error::io(program.display(), &e))?;
         options::tool_version(&String::from_utf8_lossy(&out.stdout))
             .map_err(|e| e.context(format!("{} --version", program.display())))
+    }
+
+    fn takes_init_command(&self, program: &Path) -> Result<bool> {
+        let out = self
+            .launcher
+            .command(program)
+            .args(["--no-defaults", "--help"])
+            .output();
+        let out = out.map_err(|e| Error::io(program.display(), &e))?;
+        Ok(options::takes_init_command(&String::from_utf8_lossy(
+            &out.stdout,
+        )))
     }
 
     /// A schema that was made while the dump ran is in it as well.

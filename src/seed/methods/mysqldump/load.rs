@@ -5,8 +5,9 @@ use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
-use crate::process::{Credentials, Job, Launcher, Login, Running, SessionInit, feed_from};
+use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::context::Context;
+use crate::seed::methods::logical;
 use crate::seed::methods::target_server::until_none;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -65,10 +66,7 @@ impl<'a> Load<'a> {
             tool = options::tool_version(&String::from_utf8_lossy(&out.stdout))
                 .map_err(|e| e.context(format!("{} --version", program.display())))?;
         }
-        // Nothing of the load is written to the target's binary log.
-        let init = SessionInit::default()
-            .assign(identity.assignment())
-            .assign("sql_log_bin = 0");
+        let init = logical::load_sessions(config, ctx, &identity)?;
         let credentials = Credentials::create(&config.common.state_dir, &login, launcher, &init)?;
         Ok(Self {
             ctx,

@@ -89,12 +89,6 @@ pub fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     crate::seed::methods::operators::operators(options, &RESERVED)
 }
 
-/// Whether mysqldump begins its session with the `init-command` of its option file. 9.7.4 does; mariadb-dump 10.11.19 does not know
-/// the option.
-pub fn has_init_command(tool: Server) -> bool {
-    tool.flavour == Flavour::MySql && tool.version >= Version(9, 7, 0)
-}
-
 /// What comes first, or the tools do not read it. Through `sudo` the tool does not get the environment that hides a login path file;
 /// clients of MySQL have an option for that: 8.4 has it, 8.0 has not.
 fn option_files(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
@@ -140,6 +134,12 @@ pub fn tool_version(text: &str) -> Result<Server> {
         .or_else(|| after(" Ver "));
     let word = version.unwrap_or("").split([',', ' ']).next().unwrap_or("");
     Server::parse(word, "")
+}
+
+/// Whether the tool, of which this is the text of `--help`, has the option `--init-command`.
+pub fn takes_init_command(help: &str) -> bool {
+    help.lines()
+        .any(|l| l.trim_start().starts_with("--init-command"))
 }
 
 /// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn help_of_the_tools() {
+        assert!(takes_init_command(
+            "  --quick\n  --init-command=name Single SQL Command to execute\n"
+        ));
+        assert!(!takes_init_command(
+            "  --max-statement-time=#\n see init-command\n"
+        ));
+    }
+
+    #[test]
     fn tools_tell_their_version() {
         for (text, version, maria) in [
             (
@@ -289,7 +299,6 @@ mod tests {
     fn argument_vectors() {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
-        assert!(has_init_command(mysql) && !has_init_command(maria));
         let opts = ["--quick".to_string()];
         let argv = dump_arguments(Path::new("/d/x.cnf"), maria, true, &opts);
         assert_eq!(

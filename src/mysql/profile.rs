@@ -1,0 +1,724 @@
+//! Load profile: what the sessions and globals of a server must be while a dump is written or loaded, so that its configuration does not change what the copy is.
+//!
+//! The variables are described in the manuals' chapters "Server System Variables" and "InnoDB Startup Options and System Variables" (dev.mysql.com/doc/refman) and in
+//! "Server System Variables", "InnoDB System Variables" and "System-Versioned Tables" (mariadb.com/docs/server); [`Row::since`] names the first version that has one.
+//! Effects were measured on MariaDB 10.11.19, MySQL 9.7.4 and MySQL 5.6.24. A row whose variable a server does not have is skipped, so one table serves all versions.
+//! Every session variable of a server that is not here is in the test `tests/seed/profile.rs` with the reason why it is harmless.
+
+use super::{Flavour, Server, Version, failure, grants, quote_text};
+use crate::error::{Error, Result};
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It loads a dump into a target.
+    Load,
+    /// It reads a source for a dump.
+    Dump,
+}
+
+/// The value that a variable must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Any.
+    Keep,
+    /// This one, as the literal of SET.
+    Is(&'static str),
+    /// This one, and it is set in each session: its value depends on the client's login, or must not depend on anything.
+    Always(&'static str),
+    /// This number or a larger one.
+    AtLeast(u64),
+    /// The global value of the source: rows of a dump are evaluated again with it (stored generated columns), or objects are made with it.
+    Source,
+}
+
+/// The privilege that setting a variable needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// None.
+    Nothing,
+    /// MySQL: a restricted session variable. MariaDB: none.
+    Restricted,
+    /// MySQL: a restricted session variable. MariaDB: SUPER.
+    Super,
+    /// MySQL: a restricted session variable. MariaDB: BINLOG ADMIN.
+    Binlog,
+    /// MySQL: TABLE_ENCRYPTION_ADMIN, while `table_encryption_privilege_check` is ON.
+    Encryption,
+}
+
+impl Needs {
+    /// The privilege's name in GRANT. MySQL before 8.0 and MariaDB before 10.5 have only SUPER.
+    pub fn privilege(self, server: Server) -> Option<&'static str> {
+        let old = match server.flavour {
+            Flavour::MySql => server.version < Version(8, 0, 14),
+            Flavour::MariaDb => server.version < Version(10, 5, 2),
+        };
+        match (server.flavour, self) {
+            (_, Self::Nothing) | (Flavour::MariaDb, Self::Restricted | Self::Encryption) => None,
+            _ if old => Some("SUPER"),
+            (Flavour::MySql, Self::Encryption) => Some("TABLE_ENCRYPTION_ADMIN"),
+            (Flavour::MySql, _) => Some("SESSION_VARIABLES_ADMIN"),
+            (Flavour::MariaDb, Self::Binlog) => Some("BINLOG ADMIN"),
+            (Flavour::MariaDb, Self::Super) => Some("SUPER"),
+        }
+    }
+}
+
+/// What happens if the variable has another value and cannot be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// The copy is wrong, or cannot be made at all.
+    Copy,
+    /// The seed may fail under load, and says so then.
+    Failure,
+}
+
+/// A session variable of the profile.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value in a session that loads.
+    pub load: Want,
+    /// Its value in a session that dumps.
+    pub dump: Want,
+    /// What it needs.
+    pub needs: Needs,
+    /// What another value does.
+    pub harm: Harm,
+    /// The first version that has it, and the last one where it is gone again. With [`Row::from`] the value needs a later one.
+    pub since: &'static str,
+    /// The first version of MariaDB that knows the value.
+    pub from: Option<Version>,
+    /// Why.
+    pub reason: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    load: Want,
+    dump: Want,
+    since: &'static str,
+    reason: &'static str,
+) -> Row {
+    Row {
+        name,
+        load,
+        dump,
+        needs: Needs::Nothing,
+        harm: Harm::Copy,
+        since,
+        from: None,
+        reason,
+    }
+}
+
+impl Row {
+    const fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    const fn failure(mut self) -> Self {
+        self.harm = Harm::Failure;
+        self
+    }
+
+    const fn from(mut self, version: Version) -> Self {
+        self.from = Some(version);
+        self
+    }
+
+    fn want(&self, purpose: Purpose) -> Want {
+        match purpose {
+            Purpose::Load => self.load,
+            Purpose::Dump => self.dump,
+        }
+    }
+}
+
+use Want::{Always, AtLeast, Is, Keep, Source};
+
+/// No limit, for variables of 64 bits.
+const ALL: &str = "18446744073709551615";
+
+/// The session variables. They are set in this order.
+pub const SESSION: &[Row] = &[
+    // Transactions, and what a session writes
+    row("autocommit", Is("1"), Is("1"), "all", "0: each SELECT opens a transaction, in which sql_log_bin cannot be set (1694), and DDL waits for its locks"),
+    row("sql_log_bin", Always("0"), Keep, "all", "a load must not be in the target's binary log: errant GTIDs, and its replicas would repeat it").needs(Needs::Binlog),
+    row("completion_type", Is("NO_CHAIN"), Is("NO_CHAIN"), "all", "RELEASE ends the session at each COMMIT, CHAIN opens the next transaction"),
+    row("tx_read_only", Is("0"), Is("0"), "MySQL 5.6.5 to 5.7, MariaDB 10.0 to 11.0", "ON refuses each statement of a load (1792)"),
+    row("transaction_read_only", Is("0"), Is("0"), "MySQL 5.7.20, MariaDB 11.1.1", "ON refuses each statement of a load (1792)"),
+    row("tx_isolation", Is("'REPEATABLE-READ'"), Is("'REPEATABLE-READ'"), "all before MySQL 8.0 and MariaDB 11.1", "a dump needs a snapshot; SERIALIZABLE locks what it reads"),
+    row("transaction_isolation", Is("'REPEATABLE-READ'"), Is("'REPEATABLE-READ'"), "MySQL 5.7.20, MariaDB 11.1.1", "a dump needs a snapshot; SERIALIZABLE locks what it reads"),
+    // Limits that cut results or end statements and sessions
+    row("sql_select_limit", Is(ALL), Is(ALL), "all", "a dump has only the first rows of each table, and of its columns: nothing reports it"),
+    row("max_join_size", Is(ALL), Is(ALL), "all", "with sql_big_selects = OFF a SELECT of more rows is refused (1104)"),
+    row("sql_big_selects", Is("1"), Is("1"), "all", "set after max_join_size, which resets it"),
+    row("max_execution_time", Is("0"), Is("0"), "MySQL 5.7.8", "a dump's SELECT is ended (3024)"),
+    row("max_statement_time", Is("0"), Is("0"), "MariaDB 10.1.1", "statements of dump and load are ended (1969)"),
+    row("wait_timeout", AtLeast(86_400), AtLeast(86_400), "all", "sessions that wait for others are ended (4031, 2006)").failure(),
+    row("net_read_timeout", AtLeast(3600), AtLeast(3600), "all", "a client whose disk is busy is cut off").failure(),
+    row("net_write_timeout", AtLeast(3600), AtLeast(3600), "all", "a client whose disk is busy is cut off").failure(),
+    row("idle_transaction_timeout", Is("0"), Is("0"), "MariaDB 10.3", "the session that holds a dump's snapshot is idle for hours").failure(),
+    row("idle_readonly_transaction_timeout", Is("0"), Is("0"), "MariaDB 10.3", "the session that holds a dump's snapshot is idle for hours").failure(),
+    row("idle_write_transaction_timeout", Is("0"), Is("0"), "MariaDB 10.3", "a load whose dump is read slowly").failure(),
+    row("lock_wait_timeout", AtLeast(86_400), Keep, "all", "a load waits for other clients of the target and is not ended by them (1205)").failure(),
+    row("innodb_lock_wait_timeout", AtLeast(50), Keep, "all", "the same, for rows").failure(),
+    row("max_session_mem_used", AtLeast(9_223_372_036_854_775_807), AtLeast(9_223_372_036_854_775_807), "MariaDB 10.1", "rows of one GiB are refused (1290)").failure(),
+    row("tmp_disk_table_size", Is(ALL), Is(ALL), "MariaDB 10.2.7", "views and INFORMATION_SCHEMA of large servers (1114)").failure(),
+    row("parser_max_mem_size", Is(ALL), Is(ALL), "MySQL 5.7.12", "an INSERT of a dump is refused (3170)").needs(Needs::Restricted).failure(),
+    row("connection_memory_limit", Is(ALL), Is(ALL), "MySQL 8.0.28", "the session is ended (4082)").needs(Needs::Restricted).failure(),
+    row("group_concat_max_len", AtLeast(1_048_576), AtLeast(1_048_576), "all", "lists of columns are cut"),
+    row("max_heap_table_size", Source, Keep, "all", "the limit of a MEMORY table is what it was made with: its rows do not fit (1114)"),
+    // What SELECT, SHOW CREATE and INFORMATION_SCHEMA return
+    row("character_set_client", Always("utf8mb4"), Always("utf8mb4"), "all", "a server with skip_character_set_client_handshake ignores the client's: names and rows become others"),
+    row("character_set_results", Always("utf8mb4"), Always("utf8mb4"), "all", "as character_set_client"),
+    row("collation_connection", Always("utf8mb4_general_ci"), Always("utf8mb4_general_ci"), "all", "as character_set_client; sets character_set_connection too"),
+    row("sql_mode", Keep, Is("''"), "all", "ANSI_QUOTES, PAD_CHAR_TO_FULL_LENGTH and others change what SHOW CREATE and SELECT print; for a load the methods set it"),
+    row("time_zone", Is("'+00:00'"), Is("'+00:00'"), "all", "TIMESTAMP values and defaults are printed in it, and read in it: without --tz-utc in two different ones"),
+    row("sql_auto_is_null", Is("0"), Is("0"), "all", "`WHERE id IS NULL` returns another row"),
+    row("sql_safe_updates", Is("0"), Is("0"), "all", "UPDATE and DELETE without a key are refused (1175)"),
+    row("sql_quote_show_create", Keep, Is("1"), "all", "SHOW CREATE prints names that are no identifiers without quotes"),
+    row("show_gipk_in_create_table_and_information_schema", Keep, Is("1"), "MySQL 8.0.30", "OFF: generated invisible primary keys are not in the dump, and the target numbers rows otherwise"),
+    row("show_create_table_skip_secondary_engine", Keep, Is("0"), "MySQL 8.0.18", "ON leaves SECONDARY_ENGINE out of the dump"),
+    row("show_create_table_verbosity", Keep, Is("0"), "MySQL 5.7.22", "ON writes a ROW_FORMAT that the source's table does not name"),
+    row("show_old_temporals", Keep, Is("0"), "MySQL 5.6.24 to 8.3", "ON writes comments into column types"),
+    row("explain_format", Keep, Is("TRADITIONAL"), "MySQL 8.0.32", "mydumper 1.0 reads EXPLAIN by column and crashes on a tree"),
+    row("use_secondary_engine", Keep, Is("OFF"), "MySQL 8.0.13", "rows are read from another engine, with its rounding and without the snapshot"),
+    row("system_versioning_asof", Keep, Is("DEFAULT"), "MariaDB 10.3.4", "SELECT returns rows of another time"),
+    // What CREATE and INSERT make of a dump
+    row("foreign_key_checks", Is("0"), Keep, "all", "tables are loaded in any order; with 0 restrict_fk_on_non_standard_key is not applied either"),
+    row("check_constraint_checks", Is("0"), Keep, "MariaDB 10.2.1", "rows that were inserted without checks are refused (4025)"),
+    row("explicit_defaults_for_timestamp", Is("1"), Keep, "MySQL 5.6.6 (read-only before 8.0), MariaDB 10.1.8 (read-only before 10.5.18, 10.6.11)", "OFF: TIMESTAMP NOT NULL gains DEFAULT and ON UPDATE; a dump prints those that the source has").needs(Needs::Restricted),
+    row("sql_generate_invisible_primary_key", Is("0"), Keep, "MySQL 8.0.30", "a table without a primary key gains a column").needs(Needs::Restricted),
+    row("sql_require_primary_key", Is("0"), Keep, "MySQL 8.0.13", "a table without a primary key is refused (3750)").needs(Needs::Restricted),
+    row("enforce_storage_engine", Is("NULL"), Keep, "MariaDB 10.1.4", "each table becomes one of this engine").needs(Needs::Super),
+    row("innodb_strict_mode", Is("0"), Keep, "all", "a wide table, or one with options for another row format, that was made with OFF is refused (1118, 1031)").needs(Needs::Restricted),
+    row("default_table_encryption", Is("0"), Keep, "MySQL 8.0.16", "a schema without encryption is refused (3827) or becomes another").needs(Needs::Encryption),
+    row("innodb_compression_default", Is("0"), Keep, "MariaDB 10.1.3", "each table becomes PAGE_COMPRESSED"),
+    row("innodb_default_encryption_key_id", Source, Keep, "MariaDB 10.1.4", "the key of tables that name none"),
+    row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation become others"),
+    row("character_set_collations", Is("''"), Keep, "MariaDB 11.3", "columns that name a character set only get another collation"),
+    row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 5.3", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
+    row("standard_compliant_cte", Is("0"), Keep, "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
+    row("sql_if_exists", Is("0"), Keep, "MariaDB 10.5.2", "ON hides that ALTER and DROP did nothing"),
+    row("alter_algorithm", Is("DEFAULT"), Keep, "MariaDB 10.3.7", "ALTER TABLE is refused where the algorithm cannot do it (1845, 1846)"),
+    row("div_precision_increment", Source, Keep, "all", "digits of a division in stored generated columns"),
+    row("lc_time_names", Source, Keep, "all", "names of months and days in stored generated columns"),
+    row("default_week_format", Source, Keep, "all", "WEEK() in stored generated columns"),
+    row("block_encryption_mode", Source, Keep, "MySQL 5.6.17", "AES_ENCRYPT() in stored generated columns"),
+    row("default_regex_flags", Source, Keep, "MariaDB 10.0.11", "REGEXP in constraints and generated columns"),
+    row("innodb_ft_enable_stopword", Source, Keep, "MySQL 5.6.4, MariaDB 10.0", "is a property of a FULLTEXT index from when it is made"),
+    row("innodb_ft_user_stopword_table", Is("NULL"), Keep, "MySQL 5.6.4, MariaDB 10.0", "is a property of a FULLTEXT index from when it is made, and names a table that is being loaded"),
+];
+
+/// A global variable without a session form that is changed while a dump is loaded, and put back after.
+#[derive(Debug, Clone, Copy)]
+pub struct Global {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value while loading. [`Want::Keep`]: the dump itself changes it, and a load that is cut short would leave it so.
+    pub load: Want,
+    /// MariaDB's privilege for it, where that is not SUPER.
+    pub maria: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+const fn global(name: &'static str, load: Want, reason: &'static str) -> Global {
+    Global {
+        name,
+        load,
+        maria: "SUPER",
+        reason,
+    }
+}
+
+/// They are set in this order: `super_read_only` implies `read_only`.
+pub const GLOBAL: &[Global] = &[
+    global(
+        "innodb_flush_log_at_trx_commit",
+        Is("2"),
+        "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case",
+    ),
+    global(
+        "max_allowed_packet",
+        Is("1073741824"),
+        "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement",
+    ),
+    global(
+        "automatic_sp_privileges",
+        Is("OFF"),
+        "the DROP before each routine must not revoke the grants on it, which have been loaded before",
+    ),
+    Global {
+        maria: "BINLOG ADMIN",
+        ..global(
+            "log_bin_trust_function_creators",
+            Is("ON"),
+            "MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419)",
+        )
+    },
+    global(
+        "innodb_stats_auto_recalc",
+        Keep,
+        "mysqldump switches it off for the tables of statistics",
+    ),
+    global(
+        "event_scheduler",
+        Is("OFF"),
+        "no event may run on half of the data: duplicate rows and errant GTIDs within milliseconds",
+    ),
+    global(
+        "innodb_force_primary_key",
+        Is("OFF"),
+        "MariaDB: a table without a primary key is refused (1173)",
+    ),
+    global(
+        "innodb_file_per_table",
+        Is("ON"),
+        "OFF: ROW_FORMAT=COMPRESSED, page compression and DATA DIRECTORY are ignored (innodb_strict_mode is OFF)",
+    ),
+    global(
+        "innodb_default_row_format",
+        Is("dynamic"),
+        "keys of more than 767 bytes are refused in the others (1071)",
+    ),
+    global(
+        "innodb_file_format",
+        Is("Barracuda"),
+        "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope",
+    ),
+    global(
+        "innodb_large_prefix",
+        Is("ON"),
+        "MySQL before 8.0, MariaDB before 10.3: long keys are cut",
+    ),
+    global(
+        "max_prepared_stmt_count",
+        AtLeast(100),
+        "statements in variables are prepared (1461)",
+    ),
+    global("super_read_only", Is("OFF"), "a load writes"),
+    Global {
+        maria: "READ_ONLY ADMIN",
+        ..global("read_only", Is("OFF"), "a load writes")
+    },
+];
+
+impl Global {
+    /// The literal to set if the variable, which shows `present`, must change.
+    pub fn change(&self, present: &str) -> Option<String> {
+        // A scheduler that was disabled at the server's start neither runs events nor can be set.
+        if present.eq_ignore_ascii_case("DISABLED") {
+            return None;
+        }
+        change(self.load, present, None)
+    }
+
+    fn privilege(&self, server: Server) -> &'static str {
+        match server.flavour {
+            Flavour::MySql if server.version >= Version(8, 0, 0) => "SYSTEM_VARIABLES_ADMIN",
+            Flavour::MariaDb if server.version >= Version(10, 5, 2) => self.maria,
+            _ => "SUPER",
+        }
+    }
+}
+
+/// A privilege that an account needs only where a variable has a certain value.
+struct Demand {
+    name: &'static str,
+    when: fn(&str) -> bool,
+    purposes: &'static [Purpose],
+    mysql: &'static str,
+    maria: &'static str,
+    reason: &'static str,
+}
+
+const DEMANDS: &[Demand] = &[
+    Demand {
+        name: "init_connect",
+        when: |v| !v.trim().is_empty(),
+        purposes: &[Purpose::Load, Purpose::Dump],
+        mysql: "CONNECTION_ADMIN",
+        maria: "CONNECTION ADMIN",
+        reason: "its statements would run in each session of the seed; it is never changed, and accounts with this privilege skip it",
+    },
+    Demand {
+        name: "table_encryption_privilege_check",
+        when: on,
+        purposes: &[Purpose::Load],
+        mysql: "TABLE_ENCRYPTION_ADMIN",
+        maria: "",
+        reason: "schemas and tables whose encryption is not default_table_encryption are refused without it",
+    },
+    Demand {
+        name: "skip_show_database",
+        when: on,
+        purposes: &[Purpose::Dump],
+        mysql: "SHOW DATABASES",
+        maria: "SHOW DATABASES",
+        reason: "the dump tools list the schemas by SHOW DATABASES",
+    },
+];
+
+fn on(value: &str) -> bool {
+    same(value, "ON")
+}
+
+/// `ON` and `OFF` as SHOW VARIABLES prints them, numbers as numbers, NULL as nothing, quotes away.
+fn same(a: &str, b: &str) -> bool {
+    let plain = |v: &str| {
+        let v = v.trim_matches('\'').to_ascii_uppercase();
+        match v.as_str() {
+            "1" => "ON".to_string(),
+            "0" => "OFF".to_string(),
+            "NULL" => String::new(),
+            _ => match v.parse::<f64>() {
+                Ok(0.0) => "OFF".to_string(),
+                Ok(n) if v.contains('.') => n.to_string(),
+                _ => v,
+            },
+        }
+    };
+    plain(a) == plain(b)
+}
+
+fn change(want: Want, present: &str, of_source: Option<&String>) -> Option<String> {
+    match want {
+        Keep => None,
+        Always(literal) => Some(literal.to_string()),
+        Is(literal) => (!same(literal, present)).then(|| literal.to_string()),
+        AtLeast(n) => match present.parse::<u64>() {
+            Ok(p) if p >= n => None,
+            _ => Some(n.to_string()),
+        },
+        Source => {
+            let value = of_source?;
+            let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+            (!same(value, present)).then(|| match number {
+                true => value.clone(),
+                false => quote_text(value),
+            })
+        }
+    }
+}
+
+/// An assignment of a session.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// Its row.
+    pub row: &'static Row,
+    /// What the session shows without it.
+    pub present: String,
+    /// The literal.
+    pub value: String,
+}
+
+impl Assignment {
+    /// `name = value`, for SET.
+    pub fn text(&self) -> String {
+        format!("{} = {}", self.row.name, self.value)
+    }
+}
+
+/// The variables of this session as it began, so of one that has set nothing; or, with `global`, those of the server.
+///
+/// # Errors
+/// If the query fails.
+pub fn variables(conn: &mut Conn, global: bool) -> Result<BTreeMap<String, String>> {
+    let scope = if global { "GLOBAL" } else { "SESSION" };
+    let rows: Vec<(String, Option<String>)> = conn
+        .query(format!("SHOW {scope} VARIABLES"))
+        .map_err(|e| failure("this connection", "", &e))?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()))
+        .collect())
+}
+
+/// Those of a source that a load wants to have as they are there, out of its globals.
+pub fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let wanted = SESSION.iter().filter(|r| r.load == Source);
+    wanted
+        .filter_map(|r| Some((r.name.to_string(), globals.get(r.name)?.clone())))
+        .collect()
+}
+
+/// What must be set in a session whose variables are `present`: only what differs. `of_source` are the values by [`for_load`].
+pub fn assignments(
+    server: Server,
+    purpose: Purpose,
+    present: &BTreeMap<String, String>,
+    of_source: &BTreeMap<String, String>,
+) -> Vec<Assignment> {
+    let known = |r: &&Row| {
+        r.from
+            .is_none_or(|v| server.flavour == Flavour::MySql || server.version >= v)
+    };
+    SESSION
+        .iter()
+        .filter(known)
+        .filter_map(|row| {
+            let shown = present.get(row.name)?;
+            let value = change(row.want(purpose), shown, of_source.get(row.name))?;
+            Some(Assignment {
+                row,
+                present: shown.clone(),
+                value,
+            })
+        })
+        .collect()
+}
+
+/// What came of trying the assignments in a session.
+#[derive(Debug, Default)]
+pub struct Trial {
+    /// Those that the server takes.
+    pub taken: Vec<Assignment>,
+    /// Those of variables that it has as read-only ones.
+    pub fixed: Vec<Assignment>,
+    /// What prevents the others, with the remedy.
+    pub problems: Vec<String>,
+}
+
+/// Sets them in this session, one by one.
+///
+/// # Errors
+/// If the connection breaks.
+pub fn apply(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<Trial> {
+    let mut trial = Trial::default();
+    for assignment in list {
+        let Assignment { row, present, .. } = &assignment;
+        match conn.query_drop(format!("SET SESSION {}", assignment.text())) {
+            Ok(()) => trial.taken.push(assignment),
+            // Of this server read-only, or without a session value.
+            Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1238 | 1229 | 1621) => {
+                trial.fixed.push(assignment);
+            }
+            Err(mysql::Error::MySqlError(e)) => {
+                let remedy = match (e.code, row.needs.privilege(server)) {
+                    (1227, Some(privilege)) => {
+                        grant(conn, privilege).unwrap_or_else(|| format!("grant {privilege}"))
+                    }
+                    _ => format!("SET GLOBAL {}", assignment.text()),
+                };
+                trial.problems.push(format!(
+                    "{} is {} and must be {} in the sessions of the seed ({}), but ERROR {}: {}; remedy: {remedy}",
+                    row.name,
+                    shown(present),
+                    assignment.value,
+                    row.reason,
+                    e.code,
+                    e.message
+                ));
+            }
+            Err(e) => return Err(failure("this connection", "", &e)),
+        }
+    }
+    Ok(trial)
+}
+
+fn grant(conn: &mut Conn, privilege: &str) -> Option<String> {
+    let account = grants::rows(conn, "SELECT CURRENT_USER()").ok()?.concat();
+    let account = super::quote_account(&account);
+    Some(format!("GRANT {privilege} ON *.* TO {account}"))
+}
+
+/// A value for a message.
+pub fn shown(value: &str) -> &str {
+    if value.is_empty() { "''" } else { value }
+}
+
+/// What the account lacks because of the values that this server has: the privileges for the globals that a load changes, and those of [`DEMANDS`]. A line for each
+/// variable, with the GRANT statement.
+///
+/// # Errors
+/// If a query fails.
+pub fn lacking(
+    conn: &mut Conn,
+    server: Server,
+    purpose: Purpose,
+    globals: &BTreeMap<String, String>,
+) -> Result<Vec<String>> {
+    let mut needed: Vec<(&str, String, &str)> = Vec::new(); // variable, why, privilege
+    if purpose == Purpose::Load {
+        for g in GLOBAL {
+            if let Some(value) = globals.get(g.name).and_then(|v| g.change(v)) {
+                let why = format!("must be {value} during a load ({})", g.reason);
+                needed.push((g.name, why, g.privilege(server)));
+            }
+        }
+    }
+    for d in DEMANDS.iter().filter(|d| d.purposes.contains(&purpose)) {
+        if !globals.get(d.name).is_some_and(|v| (d.when)(v)) {
+            continue;
+        }
+        let old = server.flavour == Flavour::MySql && server.version < Version(8, 0, 0)
+            || server.flavour == Flavour::MariaDb && server.version < Version(10, 5, 2);
+        let privilege = match server.flavour {
+            _ if d.mysql == "SHOW DATABASES" => d.mysql,
+            _ if old => "SUPER",
+            Flavour::MySql => d.mysql,
+            Flavour::MariaDb => d.maria,
+        };
+        if !privilege.is_empty() {
+            needed.push((d.name, d.reason.to_string(), privilege));
+        }
+    }
+    if needed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (account, held) = grants::held(conn, server)?;
+    let lacks = |privilege: &str| {
+        let one = BTreeSet::from([privilege.to_string()]);
+        !grants::missing(server, &one, &held).is_empty()
+    };
+    needed.retain(|(_, _, privilege)| lacks(privilege));
+    Ok(needed
+        .into_iter()
+        .map(|(name, why, privilege)| {
+            let present = globals.get(name).map_or("", String::as_str);
+            format!(
+                "{name} is {} and {account} lacks {privilege}: {why}; remedy: GRANT {privilege} ON *.* TO {account}",
+                shown(present)
+            )
+        })
+        .collect())
+}
+
+/// One error out of several lines.
+///
+/// # Errors
+/// Permanent, unless there are no lines.
+pub fn refuse(who: &str, problems: Vec<String>) -> Result<()> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Error::permanent(format!(
+            "settings of {who} do not allow this seed: {}",
+            problems.join(". ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: &str) -> Server {
+        Server::parse(version, "").unwrap()
+    }
+
+    #[test]
+    fn values_compare_as_the_server_prints_them() {
+        for (a, b) in [
+            ("1", "ON"),
+            ("OFF", "0"),
+            ("0.000000", "0"),
+            ("NULL", ""),
+            ("'REPEATABLE-READ'", "REPEATABLE-READ"),
+            ("dynamic", "DYNAMIC"),
+            ("''", ""),
+        ] {
+            assert!(same(a, b), "{a} {b}");
+        }
+        assert!(!same("0.5", "0") && !same("18446744073709551615", "18446744073709551614"));
+    }
+
+    #[test]
+    fn only_what_differs_is_set_and_only_where_it_exists() {
+        let present: BTreeMap<String, String> = [
+            ("sql_select_limit", "10"),
+            ("autocommit", "ON"),
+            ("wait_timeout", "3"),
+            ("net_read_timeout", "99999"),
+            ("old_mode", ""),
+            ("lc_time_names", "de_DE"),
+            ("div_precision_increment", "4"),
+        ]
+        .map(|(n, v)| (n.to_string(), v.to_string()))
+        .into();
+        let source = BTreeMap::from([
+            ("lc_time_names".to_string(), "en_US".to_string()),
+            ("div_precision_increment".to_string(), "4".to_string()),
+        ]);
+        let texts = |version, purpose| -> Vec<String> {
+            assignments(server(version), purpose, &present, &source)
+                .iter()
+                .map(Assignment::text)
+                .collect()
+        };
+        assert_eq!(
+            texts("10.11.19-MariaDB", Purpose::Load),
+            [
+                "sql_select_limit = 18446744073709551615",
+                "wait_timeout = 86400",
+                "old_mode = 'UTF8_IS_UTF8MB3'",
+                "lc_time_names = 'en_US'",
+            ]
+        );
+        assert_eq!(
+            texts("10.5.12-MariaDB", Purpose::Dump),
+            [
+                "sql_select_limit = 18446744073709551615",
+                "wait_timeout = 86400"
+            ]
+        );
+        assert!(!texts("10.5.12-MariaDB", Purpose::Load).contains(&"old_mode".to_string()));
+    }
+
+    #[test]
+    fn each_variable_has_one_row_and_a_reason() {
+        let mut names = BTreeSet::new();
+        let rows = SESSION
+            .iter()
+            .map(|r| (r.name, r.reason))
+            .chain(GLOBAL.iter().map(|g| (g.name, g.reason)));
+        for (name, reason) in rows {
+            assert!(names.insert(name), "{name} twice");
+            assert!(reason.len() > 10, "{name}");
+        }
+        for r in SESSION {
+            assert!(
+                (r.load, r.dump) != (Keep, Keep) && !r.since.is_empty(),
+                "{}",
+                r.name
+            );
+        }
+    }
+
+    #[test]
+    fn privileges_by_version() {
+        for (version, needs, privilege) in [
+            ("9.7.4", Needs::Restricted, Some("SESSION_VARIABLES_ADMIN")),
+            ("9.7.4", Needs::Encryption, Some("TABLE_ENCRYPTION_ADMIN")),
+            ("5.6.24", Needs::Binlog, Some("SUPER")),
+            ("10.11.19-MariaDB", Needs::Binlog, Some("BINLOG ADMIN")),
+            ("10.11.19-MariaDB", Needs::Restricted, None),
+            ("10.4.8-MariaDB", Needs::Super, Some("SUPER")),
+        ] {
+            assert_eq!(needs.privilege(server(version)), privilege, "{version}");
+        }
+        assert_eq!(
+            GLOBAL[0].privilege(server("9.7.4")),
+            "SYSTEM_VARIABLES_ADMIN"
+        );
+        assert_eq!(GLOBAL[0].privilege(server("5.7.44")), "SUPER");
+        assert!(GLOBAL.iter().any(|g| g.name == "read_only"
+            && g.privilege(server("10.11.19-MariaDB")) == "READ_ONLY ADMIN"));
+    }
+
+    #[test]
+    fn a_scheduler_that_is_disabled_is_left_alone() {
+        let g = GLOBAL.iter().find(|g| g.name == "event_scheduler").unwrap();
+        assert_eq!(g.change("DISABLED"), None);
+        assert_eq!(g.change("OFF"), None);
+        assert_eq!(g.change("ON").as_deref(), Some("OFF"));
+    }
+}

@@ -1,0 +1,282 @@
+//! Settings of the two servers of a logical seed: those that change what a copy is are set in its sessions, and what cannot be set is refused before the target is touched.
+
+use crate::error::Result;
+use crate::mysql::profile::{self, Harm, Purpose, Trial};
+use crate::mysql::{Endpoint, Server, connect_plain, failure};
+use crate::process::SessionInit;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// For a login and each statement.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Variables by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// Variables that mariadb-dump sets itself in its session.
+const SET_BY_MARIADB_DUMP: [&str; 8] = [
+    "character_set_results",
+    "collation_connection", // it sends ASCII only, but for names
+    "max_statement_time",
+    "sql_mode",
+    "sql_quote_show_create",
+    "time_zone",
+    "transaction_isolation",
+    "tx_isolation",
+];
+
+/// A read-only setting of a target with which it cannot be loaded, whatever the source has.
+struct Unloadable {
+    name: &'static str,
+    when: fn(&str) -> bool,
+    remedy: &'static str,
+}
+
+const UNLOADABLE: &[Unloadable] = &[
+    Unloadable {
+        name: "innodb_read_only",
+        when: is_on,
+        remedy: "InnoDB takes no writes: remove it from its my.cnf and restart it",
+    },
+    Unloadable {
+        name: "innodb_force_recovery",
+        when: |v| v != "0",
+        remedy: "InnoDB takes no writes in recovery mode: remove it from its my.cnf and restart it",
+    },
+];
+
+fn is_on(value: &str) -> bool {
+    value == "1" || value.eq_ignore_ascii_case("ON")
+}
+
+/// What prevents a load into the server at `endpoint` or a dump of it: settings and missing privileges, each with its remedy. `of_source` are the source's values
+/// by [`profile::for_load`], if they are known yet.
+///
+/// # Errors
+/// If it cannot be reached or a query fails.
+pub fn problems(
+    endpoint: &Endpoint,
+    purpose: Purpose,
+    of_source: &Variables,
+) -> Result<(Vec<String>, Trial, Variables)> {
+    let mut conn = connect_plain(endpoint, TIMEOUT)?;
+    let server = Server::ask(&mut conn)?;
+    let present = profile::variables(&mut conn, false)?;
+    let globals = profile::variables(&mut conn, true)?;
+    let list = profile::assignments(server, purpose, &present, of_source);
+    let mut trial = profile::apply(&mut conn, server, list)?;
+    let mut problems = std::mem::take(&mut trial.problems);
+    problems.extend(profile::lacking(&mut conn, server, purpose, &globals)?);
+    if purpose == Purpose::Load {
+        for u in UNLOADABLE {
+            if let Some(value) = globals.get(u.name).filter(|v| (u.when)(v)) {
+                problems.push(format!("{} is {value}: {}", u.name, u.remedy));
+            }
+        }
+    }
+    Ok((problems, trial, globals))
+}
+
+/// That a server can be dumped or loaded with its settings and the account's privileges. Returns its global variables.
+///
+/// # Errors
+/// Permanent, with all that prevents it; as [`problems`].
+pub fn check(who: &str, endpoint: &Endpoint, purpose: Purpose) -> Result<Variables> {
+    let (problems, _, globals) = problems(endpoint, purpose, &Variables::new())?;
+    profile::refuse(who, problems)?;
+    Ok(globals)
+}
+
+/// That this target can take the objects of this source: what [`check`] cannot know before the source is known. `source` is a session of it, `of_source` are its global
+/// variables.
+///
+/// # Errors
+/// Permanent, with all that prevents it; if a query fails.
+pub fn check_pair(
+    target: &Endpoint,
+    source: &mut Conn,
+    of_source: &Variables,
+    schemas: &BTreeSet<String>,
+) -> Result<()> {
+    let (mut problems, trial, own) =
+        problems(target, Purpose::Load, &profile::for_load(of_source))?;
+    let value = |name: &str| own.get(name).map_or("", String::as_str);
+    for fixed in trial.fixed {
+        let name = fixed.row.name;
+        // It is read-only before MySQL 8.0, and harms only columns that were made with ON.
+        let column = match name {
+            "explicit_defaults_for_timestamp" => first(
+                source,
+                "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS WHERE DATA_TYPE = 'timestamp' \
+                 AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') LIMIT 1",
+            )?,
+            _ => String::new(),
+        };
+        if name == "explicit_defaults_for_timestamp" && column.is_empty() {
+            continue;
+        }
+        let where_ = match column.as_str() {
+            "" => String::new(),
+            column => format!(", such as {column} of the source"),
+        };
+        problems.push(format!(
+            "{name} is {} and read-only here, and must be {} for a load ({}{where_}): set it in the target's my.cnf and restart it",
+            profile::shown(&fixed.present),
+            fixed.value,
+            fixed.row.reason
+        ));
+    }
+    let disabled = listed(value("disabled_storage_engines"));
+    if !disabled.is_empty() {
+        // Before MySQL 8.0 a dump creates the tables of the server's own schema too.
+        let engines = "SELECT ENGINE, MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND \
+                       TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'sys') AND (TABLE_SCHEMA <> 'mysql' OR VERSION() LIKE '5.%') GROUP BY ENGINE";
+        let rows: Vec<(String, String)> = source
+            .query(engines)
+            .map_err(|e| failure("the source", "", &e))?;
+        for (engine, table) in rows {
+            if disabled.contains(&engine.to_ascii_lowercase()) {
+                problems.push(format!(
+                    "disabled_storage_engines = {} forbids {engine}, and table {table} of the source would become one of another engine: remove {engine} from it in \
+                     the target's my.cnf and restart it, or convert the source's tables",
+                    value("disabled_storage_engines")
+                ));
+            }
+        }
+    }
+    let page = |v: &str| v.parse::<u64>().unwrap_or(0);
+    let (here, there) = (
+        value("innodb_page_size"),
+        of_source.get("innodb_page_size").map_or("", String::as_str),
+    );
+    if page(here) != 0 && page(here) < page(there) {
+        problems.push(format!(
+            "innodb_page_size is {here}, and {there} on the source: its rows and keys may not fit; initialise the target with innodb_page_size = {there}"
+        ));
+    }
+    let ignored = listed(value("ignore_db_dirs"));
+    for schema in schemas
+        .iter()
+        .filter(|s| ignored.contains(&s.to_ascii_lowercase()))
+    {
+        problems.push(format!(
+            "ignore_db_dirs = {} hides schema {schema} of the source: remove it from the target's my.cnf and restart it",
+            value("ignore_db_dirs")
+        ));
+    }
+    if is_on(value("innodb_read_only_compressed")) {
+        let table = first(
+            source,
+            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE ENGINE = 'InnoDB' AND ROW_FORMAT = 'Compressed' LIMIT 1",
+        )?;
+        if !table.is_empty() {
+            problems.push(format!(
+                "innodb_read_only_compressed is ON, and table {table} of the source is ROW_FORMAT=COMPRESSED: set it to OFF in the target's my.cnf and restart it"
+            ));
+        }
+    }
+    // The history of versioned tables is loaded by a session that sets the clock.
+    if !matches!(value("secure_timestamp"), "" | "NO" | "SUPER") {
+        let table = first(
+            source,
+            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' LIMIT 1",
+        )?;
+        if !table.is_empty() {
+            problems.push(format!(
+                "secure_timestamp is {}, and the history of table {table} of the source could not be loaded: set it to NO in the target's my.cnf and restart it",
+                value("secure_timestamp")
+            ));
+        }
+    }
+    profile::refuse("the target", problems)
+}
+
+fn first(conn: &mut Conn, query: &str) -> Result<String> {
+    conn.query_first(query)
+        .map(Option::unwrap_or_default)
+        .map_err(|e| failure("the source", "", &e))
+}
+
+/// Items of a list in lower case.
+fn listed(value: &str) -> BTreeSet<String> {
+    value
+        .split(',')
+        .map(|v| v.trim().to_ascii_lowercase())
+        .filter(|v| !v.is_empty())
+        .collect()
+}
+
+/// What each session of a tool begins with, which works at `endpoint` for `purpose`.
+///
+/// # Errors
+/// As [`problems`]; permanent if the server refuses one.
+pub fn session_init(
+    endpoint: &Endpoint,
+    purpose: Purpose,
+    of_source: &Variables,
+) -> Result<SessionInit> {
+    let (problems, trial, _) = problems(endpoint, purpose, of_source)?;
+    profile::refuse(&endpoint.name(), problems)?;
+    Ok(trial
+        .taken
+        .iter()
+        .fold(SessionInit::default(), |init, a| init.assign(a.text())))
+}
+
+/// That a dump tool which takes no init command (mariadb-dump) makes a true dump of the source all the same.
+///
+/// # Errors
+/// Permanent, with the variables that it would have to set; as [`problems`].
+pub fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<()> {
+    let (problems, trial, _) = problems(source, Purpose::Dump, &Variables::new())?;
+    profile::refuse("the source", problems)?;
+    let mut wrong = Vec::new();
+    for a in trial.taken {
+        let fits = a.present.eq_ignore_ascii_case(a.value.trim_matches('\''));
+        if fits || SET_BY_MARIADB_DUMP.contains(&a.row.name) {
+            continue;
+        }
+        match a.row.harm {
+            Harm::Failure => log::warn!(
+                "the source's {} is {}: {} ({tool} cannot set it)",
+                a.row.name,
+                profile::shown(&a.present),
+                a.row.reason
+            ),
+            Harm::Copy => wrong.push(format!(
+                "{} is {} on the source, which {tool} cannot change in its session: {}; SET GLOBAL {} there for the time of the dump, or use another method",
+                a.row.name,
+                profile::shown(&a.present),
+                a.row.reason,
+                a.text()
+            )),
+        }
+    }
+    profile::refuse("the source", wrong)
+}
+
+/// Sets the profile of a load in an open session of the target.
+///
+/// # Errors
+/// Permanent if the server refuses one; if a query fails.
+pub fn apply_load(conn: &mut Conn, server: Server, of_source: &Variables) -> Result<()> {
+    let present = profile::variables(conn, false)?;
+    let list = profile::assignments(server, Purpose::Load, &present, of_source);
+    let trial = profile::apply(conn, server, list)?;
+    profile::refuse("this server", trial.problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_the_server() {
+        assert_eq!(
+            listed("MyISAM, Archive,,"),
+            BTreeSet::from(["myisam".to_string(), "archive".to_string()])
+        );
+    }
+}
