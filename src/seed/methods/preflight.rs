@@ -1,9 +1,13 @@
 //! What the logical methods check before anything is copied or touched (P1), as far as one host can know.
 
+use super::contents::{self, Source};
+use super::logical;
 use super::target_server::{QUESTIONS, TargetServer};
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
+use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, info};
+use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +27,10 @@ pub struct SourceFacts {
     pub schemas: Vec<String>,
     /// Bytes of all its tables, as information_schema estimates them.
     pub bytes: u64,
+    /// Its definitions before the dump, and what the method does not copy exactly.
+    pub definitions: (Catalogue, Vec<String>),
+    /// Directories that the server lists as schemas: not a part of the dump.
+    pub directories: Vec<String>,
 }
 
 /// The local server's family, or `None` while it cannot be asked.
@@ -45,15 +53,19 @@ pub fn tools_of_server(
     }
 }
 
-/// That the local server can be a source.
+/// That the local server can be a source of a seed by `method`.
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source(settings: &config::Mysql) -> Result<String> {
-    let mut conn = patient(&Endpoint::local(settings))?;
+pub fn source(config: &Config, method: Method) -> Result<String> {
+    let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
     writes_binlog(&mut conn, server, "this server")?;
-    Ok("Prepare completed".into())
+    let contents = Source::ask(&mut conn, server)?;
+    let left_out = logical::left_out(config, method);
+    let inexact = contents::check(&contents, None, method, &left_out)?;
+    let text = ["Prepare completed".to_string()].into_iter().chain(inexact);
+    Ok(text.collect::<Vec<_>>().join(", "))
 }
 
 fn patient(endpoint: &Endpoint) -> Result<Conn> {
@@ -142,7 +154,7 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<(
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source_of(config: &Config, source: &Endpoint) -> Result<SourceFacts> {
+pub fn source_of(config: &Config, source: &Endpoint, method: Method) -> Result<SourceFacts> {
     let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
     target.check_role()?;
     let who = format!("source {}", source.name());
@@ -185,10 +197,17 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<SourceFacts> {
         Path::new(&datadir),
         target.own_bytes()?,
     )?;
+    let contents = Source::ask(&mut conn, server).map_err(reach)?;
+    let here = target.contents()?;
+    let left_out = logical::left_out(config, method);
+    let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
+    target.check_names(&contents.catalogue)?;
     Ok(SourceFacts {
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
+        definitions: (contents.catalogue, inexact),
+        directories: contents.directories,
     })
 }
 

@@ -72,6 +72,7 @@ impl Mydumper {
             false => e.context(format!("dump of {}", source.name())),
         })?;
         sync(ctx, &directory)?;
+        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
 
         let found = read_metadata(&directory)?;
         let before = facts.schemas;

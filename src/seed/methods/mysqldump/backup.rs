@@ -62,6 +62,7 @@ impl Mysqldump {
         cmd.args(options::dump_arguments(
             credentials.path(),
             tool_version,
+            &facts.directories,
             &kept,
         ));
         cmd.stdin(Stdio::null())
@@ -89,6 +90,7 @@ impl Mysqldump {
         let schemas = self.schemas_after(ctx, &source, facts.schemas)?;
         let header = read_header(&path)?;
         check_dump(&header, &facts.server, bytes)?;
+        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
         let c = header.coordinates;
         let text = format!(
             "Dumped {bytes} bytes. Coordinates {}:{}",

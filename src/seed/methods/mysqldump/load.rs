@@ -1,6 +1,7 @@
 //! The load itself: one client of the target's server executes the dump.
 
 use super::backup::name_of;
+use super::dates::with_all_dates;
 use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -72,6 +73,7 @@ impl<'a> Load<'a> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
+        let dump = with_all_dates(dump).map_err(fail)?;
         let mut cmd = self.launcher.command(&self.program);
         cmd.args(options::client_arguments(self.credentials.path()));
         cmd.stdin(Stdio::piped())
