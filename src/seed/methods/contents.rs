@@ -133,10 +133,9 @@ static ROWS: [Row; 10] = [
         what: "encrypted tables",
         find: |s, target| match target {
             Some(t) if !t.keys => tables(s, |create| {
-                let options = options_of(create);
-                options.contains("encryption='y'")
-                    || options.contains("encrypted`=yes")
-                    || options.contains("encrypted=yes")
+                // MariaDB prints the option as it was written: `encrypted`='yes', ENCRYPTED=YES.
+                let options = options_of(create).replace(['`', '\''], "");
+                options.contains("encryption=y") || options.contains("encrypted=yes")
             }),
             _ => Vec::new(),
         },
@@ -389,12 +388,13 @@ fn invalid_views(conn: &mut Conn, catalogue: &Catalogue) -> Result<Vec<String>> 
             quote_name(&object.schema),
             quote_name(&object.name)
         );
-        match conn.query_drop(query) {
+        // MySQL sends the error after the names of the columns.
+        match conn.query::<mysql::Row, _>(query) {
             Err(mysql::Error::MySqlError(e)) if e.code == 1356 => {
                 out.push(format!("{}.{}", object.schema, object.name));
             }
             // Dropped, or locked, meanwhile: the tool finds out.
-            Ok(()) | Err(mysql::Error::MySqlError(_)) => {}
+            Ok(_) | Err(mysql::Error::MySqlError(_)) => {}
             Err(e) => return Err(failure("this connection", "", &e)),
         }
     }

@@ -112,7 +112,7 @@ pub fn compare(kept: &Kept, target: &Catalogue, rules: &Rules) -> Differences {
     out
 }
 
-/// What differs first, in words without rows, bodies or passwords.
+/// What differs, in words without rows, bodies or passwords; first what is here, then what the source has.
 fn difference(
     kind: Kind,
     wanted: &Definition,
@@ -125,6 +125,9 @@ fn difference(
     if kind == Kind::Account {
         return rights(wanted, found, loosely);
     }
+    let mut what = Vec::new();
+    // How a body is printed depends on its sql_mode.
+    let same_mode = wanted.get("sql_mode") == found.get("sql_mode");
     for (property, wanted) in wanted {
         if kind == Kind::Schema && property == READ_ONLY {
             continue;
@@ -145,18 +148,22 @@ fn difference(
         if wanted == found {
             continue;
         }
-        return Some(match (kind, property.as_str()) {
-            (Kind::Table, "Create Table") => lines(&wanted, &found),
+        match (kind, property.as_str()) {
+            (Kind::Table, "Create Table") => what.push(lines(&wanted, &found)),
             (_, "statement" | "Create View" | "Create Procedure" | "Create Function")
-            | (_, "Create Package" | "Create Package Body") => body(&wanted, &found),
-            _ => format!(
-                "{property} is {} and not {} as on the source",
+            | (_, "Create Package" | "Create Package Body") => {
+                if same_mode {
+                    what.push(body(&wanted, &found));
+                }
+            }
+            _ => what.push(format!(
+                "{property} is {} and not {}",
                 shown(&found),
                 shown(&wanted)
-            ),
-        });
+            )),
+        }
     }
-    None
+    (!what.is_empty()).then(|| what.join(", "))
 }
 
 fn shown(value: &str) -> String {
@@ -173,15 +180,13 @@ fn shown(value: &str) -> String {
 
 /// The definer, or that the text differs: it may hold anything.
 fn body(wanted: &str, found: &str) -> String {
-    log::debug!("as on the source: {wanted}");
-    log::debug!("as here: {found}");
     let definer = |text: &str| {
         let (_, rest) = text.split_once("DEFINER=")?;
         rest.split_whitespace().next().map(str::to_string)
     };
     match (definer(wanted), definer(found)) {
         (Some(w), Some(f)) if w != f => {
-            format!("its definer is {f} and not {w} as on the source")
+            format!("its definer is {f} and not {w}")
         }
         _ => "its statement differs".into(),
     }
@@ -212,10 +217,10 @@ fn lines(wanted: &str, found: &str) -> String {
             return format!("constraint {}", name(line));
         }
         if lower.contains("partition") {
-            return "its partitions".into();
+            return "its partitioning".into();
         }
         if lower.starts_with(')') {
-            return "its options".into();
+            return "one of its options".into();
         }
         if lower.contains("key ") {
             return format!("index {}", name(line));
@@ -223,12 +228,9 @@ fn lines(wanted: &str, found: &str) -> String {
         "its definition".into()
     };
     match (missing.first(), more.first()) {
-        (Some(m), Some(f)) if part(m) == part(f) && m.starts_with('`') => format!(
-            "{} is ({}) and not ({}) as on the source",
-            part(m),
-            shown(f),
-            shown(m)
-        ),
+        (Some(m), Some(f)) if part(m) == part(f) && m.starts_with('`') => {
+            format!("{} is ({}) and not ({})", part(m), shown(f), shown(m))
+        }
         (Some(m), Some(f)) if part(m) == part(f) => format!("{} differs", part(m)),
         (Some(m), _) => format!("{} is missing", part(m)),
         (None, Some(f)) => format!("{} is not on the source", part(f)),

@@ -5,6 +5,9 @@
 /// 10.6), collations and character sets that are the default, comments with a version, and defaults of temporal columns.
 pub fn table(text: &str, loosely: bool) -> String {
     let mut out = without_counter(text);
+    for line in &mut out {
+        without_implied(line);
+    }
     if loosely {
         for line in &mut out {
             *line = loose(line);
@@ -32,6 +35,22 @@ fn without_counter(text: &str) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A column's character set where its collation follows, which says it too: MySQL prints it only where the column was made with a
+/// collation of its own, which a column is that had its table's.
+fn without_implied(line: &mut String) {
+    let (set, collate) = (" CHARACTER SET ", " COLLATE ");
+    let end = line.find('\'').unwrap_or(line.len());
+    let Some(at) = line[..end].find(set).filter(|_| line.starts_with("  `")) else {
+        return;
+    };
+    let name = at + set.len();
+    let name_end = line[name..].find(' ').map_or(line.len(), |n| name + n);
+    let collation = line[name_end..].strip_prefix(collate).unwrap_or_default();
+    if collation.starts_with(&format!("{}_", &line[name..name_end])) {
+        line.replace_range(at..name_end, "");
+    }
 }
 
 fn loose(line: &str) -> String {
@@ -85,6 +104,28 @@ mod tests {
         assert_eq!(found, text.replace(" AUTO_INCREMENT=102", ""));
         let plain = "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT='x AUTO_INCREMENT=5'";
         assert_eq!(table(plain, false), plain);
+    }
+
+    #[test]
+    fn a_character_set_that_the_collation_says_too() {
+        let of = |column: &str| {
+            table(
+                &format!("CREATE TABLE `t` (\n  `a` {column}\n) ENGINE=InnoDB"),
+                false,
+            )
+        };
+        let short = of("varchar(9) COLLATE latin1_bin DEFAULT NULL");
+        assert_eq!(
+            of("varchar(9) CHARACTER SET latin1 COLLATE latin1_bin DEFAULT NULL"),
+            short
+        );
+        assert_ne!(of("varchar(9) CHARACTER SET latin1 DEFAULT NULL"), short);
+        assert_ne!(
+            of("varchar(9) CHARACTER SET latin2 COLLATE latin2_bin DEFAULT NULL"),
+            short
+        );
+        let said = "varchar(9) COMMENT ' CHARACTER SET latin1 COLLATE latin1_bin'";
+        assert_ne!(of(said), of("varchar(9) COMMENT ' COLLATE latin1_bin'"));
     }
 
     #[test]
