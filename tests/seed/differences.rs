@@ -154,7 +154,7 @@ fn an_error_in_the_load_shows_no_rows() {
     seed.start_restore();
     let text = pair.must_fail(1, "Restore");
     assert!(
-        text.contains("ERROR 1100") && text.contains("partial"),
+        text.contains("ERROR 1146") && text.contains("partial"),
         "{text}"
     );
     assert!(

@@ -13,6 +13,8 @@ mod by_http_mysql;
 mod clone;
 mod content;
 mod content_mysql;
+mod contents;
+mod definitions;
 mod differences;
 mod json;
 mod large;

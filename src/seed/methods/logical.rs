@@ -1,19 +1,22 @@
 //! What the two methods have in common that dump on the source and load into the target's running server: Mysqldump and Mydumper.
 
 use super::Prepared;
+use super::definitions;
+use super::mysqldump::options::ignored_tables;
 use super::preflight::{self, SourceFacts};
 use super::settings;
 use super::target_server::TargetServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::Purpose;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::Load;
-use crate::seed::vocabulary::Side;
-use std::collections::BTreeMap;
+use crate::seed::vocabulary::{Method, Side};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` makes place for
@@ -30,12 +33,15 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let config = Arc::clone(config);
     if side == Side::Source {
-        let checked = ctx.interruptible(move || preflight::source(&config.mysql));
+        let method = ctx.seed()?.method;
+        let checked = ctx.interruptible(move || preflight::source(&config, method));
         return checked.map(Prepared::from);
     }
     ctx.report("Running prepare");
-    let server = ctx.interruptible(move || preflight::target(&config, tools))?;
+    let settings = Arc::clone(&config);
+    let server = ctx.interruptible(move || preflight::target(&settings, tools))?;
     ctx.update(|s| s.target_server = Some(server))?;
+    definitions::remove(&config)?;
     remove()?;
     Ok("Stage completed".into())
 }
@@ -44,9 +50,15 @@ pub fn prepare(
 ///
 /// # Errors
 /// Those of `remove`.
-pub fn cleanup(ctx: &Context, side: Side, remove: impl FnOnce() -> Result<()>) -> Result<String> {
+pub fn cleanup(
+    config: &Config,
+    ctx: &Context,
+    side: Side,
+    remove: impl FnOnce() -> Result<()>,
+) -> Result<String> {
     if side == Side::Target {
         ctx.report("Running cleanup");
+        definitions::remove(config)?;
         remove()?;
     }
     Ok("Stage completed".into())
@@ -69,6 +81,14 @@ pub fn dump(
     result
 }
 
+/// Tables that the operator's options leave out of a dump, as `schema.table`.
+pub fn left_out(config: &Config, method: Method) -> BTreeSet<String> {
+    if method == Method::Mysqldump {
+        return ignored_tables(&config.mysqldump.additional_opts);
+    }
+    BTreeSet::new()
+}
+
 /// The source that Backup was called with, when all that can be known of it fits the target; and what identifies it to the tools.
 ///
 /// # Errors
@@ -77,14 +97,14 @@ pub fn source(
     config: &Arc<Config>,
     ctx: &Context,
 ) -> Result<(Endpoint, SourceFacts, Arc<Identity>)> {
-    let peer = ctx
-        .seed()?
+    let seed = ctx.seed()?;
+    let peer = seed
         .peer
         .ok_or_else(|| Error::permanent("backup was called without a source"))?;
     let source = Endpoint::remote(&config.mysql, &peer.host, peer.mysql_port);
     let (config, from) = (Arc::clone(config), source.clone());
     let (facts, identity) = ctx.interruptible(move || {
-        let (facts, mut conn) = preflight::source_of(&config, &from)?;
+        let (facts, mut conn) = preflight::source_of(&config, &from, seed.method)?;
         let held = Identity::hold(&from).and_then(|identity| {
             identity.verify(&mut conn)?;
             Ok(Arc::new(identity))
@@ -129,6 +149,20 @@ pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Res
     Ok(init.first(identity.assignment()))
 }
 
+/// Ends a Backup: the source's definitions are read once more and kept with the dump.
+///
+/// # Errors
+/// As [`definitions::keep`].
+pub fn dumped(
+    config: &Config,
+    ctx: &Context,
+    source: &Endpoint,
+    before: (Catalogue, Vec<String>),
+) -> Result<()> {
+    ctx.report("Running backup. Reading the source's definitions");
+    definitions::keep(config, ctx, source, before)
+}
+
 /// What a Restore loads.
 pub struct Loading<'a> {
     /// Bytes of the dump.
@@ -149,7 +183,7 @@ pub fn restore(
     what: &Loading,
     load: impl FnOnce(&mut TargetServer) -> Result<String>,
 ) -> Result<String> {
-    let result = fill(ctx, &mut target, what, load);
+    let result = fill(config, ctx, &mut target, what, load);
     let whole = result.is_ok();
     let settled = ctx
         .seed()
@@ -165,24 +199,32 @@ pub fn restore(
 }
 
 fn fill(
+    config: &Config,
     ctx: &Context,
     target: &mut TargetServer,
     what: &Loading,
     load: impl FnOnce(&mut TargetServer) -> Result<String>,
 ) -> Result<String> {
+    let kept = Arc::new(definitions::kept(config, ctx.seed_id())?);
     target.interruptible(ctx, |t| t.begin(ctx))?;
+    target.interruptible(ctx, |t| t.ready(&kept))?;
     ctx.report("Running restore. Loading the dump");
     ctx.progress().expect(what.bytes);
     let told = load(target)?;
     ctx.progress().bytes(what.bytes);
     ctx.cancel().check()?;
+    ctx.report("Running restore. Comparing definitions");
+    let left_out = left_out(config, ctx.seed()?.method);
+    let compared = definitions::check(config, ctx, &kept, left_out)?;
     ctx.report("Running restore. Setting accounts and GTID state");
     let of_source = ctx.seed()?.source_schemas;
     let mut notes = vec![
         format!("Stage completed: {} bytes loaded", what.bytes),
         told,
+        compared,
     ];
     notes.push(target.interruptible(ctx, |t| t.complete(ctx, what.coordinates))?);
+    target.interruptible(ctx, |t| t.read_only_schemas(&kept))?;
     ctx.update(|s| s.load = Load::Whole)?;
     notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
     notes.retain(|n| !n.is_empty());

@@ -2,6 +2,8 @@
 //! owns repetition, abort, the record and panics.
 
 pub mod clone_plugin;
+pub mod contents;
+pub mod definitions;
 mod logical;
 pub mod mydumper;
 pub mod mysqldump;

@@ -1,11 +1,15 @@
 //! What the logical methods check before anything is copied or touched (P1), as far as one host can know.
 
+use super::contents::{self, Source};
+use super::logical;
 use super::settings::{self, Variables};
 use super::target_server::{QUESTIONS, TargetServer};
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
+use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info};
+use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +31,10 @@ pub struct SourceFacts {
     pub bytes: u64,
     /// Its settings that a load must know.
     pub variables: Variables,
+    /// Its definitions before the dump, and what the method does not copy exactly.
+    pub definitions: (Catalogue, Vec<String>),
+    /// Directories that the server lists as schemas: not a part of the dump.
+    pub directories: Vec<String>,
 }
 
 /// The local server's family, or `None` while it cannot be asked.
@@ -49,16 +57,24 @@ pub fn tools_of_server(
     }
 }
 
-/// That the local server can be a source.
+/// That the local server can be a source of a seed by `method`.
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source(local: &config::Mysql) -> Result<String> {
-    let mut conn = patient(&Endpoint::local(local))?;
+pub fn source(config: &Config, method: Method) -> Result<String> {
+    let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
     writes_binlog(&mut conn, server, "this server")?;
-    settings::check("this server", &Endpoint::local(local), Purpose::Dump)?;
-    Ok("Prepare completed".into())
+    settings::check(
+        "this server",
+        &Endpoint::local(&config.mysql),
+        Purpose::Dump,
+    )?;
+    let contents = Source::ask(&mut conn, server)?;
+    let left_out = logical::left_out(config, method);
+    let inexact = contents::check(&contents, None, method, &left_out)?;
+    let text = ["Prepare completed".to_string()].into_iter().chain(inexact);
+    Ok(text.collect::<Vec<_>>().join(", "))
 }
 
 fn patient(endpoint: &Endpoint) -> Result<Conn> {
@@ -150,7 +166,11 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<F
 ///
 /// # Errors
 /// What is not as it must be, with the remedy.
-pub fn source_of(config: &Config, source: &Endpoint) -> Result<(SourceFacts, Conn)> {
+pub fn source_of(
+    config: &Config,
+    source: &Endpoint,
+    method: Method,
+) -> Result<(SourceFacts, Conn)> {
     let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
     target.check_role()?;
     let who = format!("source {}", source.name());
@@ -200,11 +220,18 @@ pub fn source_of(config: &Config, source: &Endpoint) -> Result<(SourceFacts, Con
         Path::new(&datadir),
         target.own_bytes()?,
     )?;
+    let contents = Source::ask(&mut conn, server).map_err(reach)?;
+    let here = target.contents()?;
+    let left_out = logical::left_out(config, method);
+    let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
+    target.check_names(&contents.catalogue)?;
     let facts = SourceFacts {
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
         variables: profile::for_load(&globals),
+        definitions: (contents.catalogue, inexact),
+        directories: contents.directories,
     };
     Ok((facts, conn))
 }

@@ -2,13 +2,16 @@
 
 use crate::config::{self, Config, KeepOldData};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, control, info, quote_text};
+use crate::mysql::{
+    Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
+};
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::datadir::{self, Facts, Host, Journals, Proven, Staged};
 use crate::seed::record::{Load, Seed};
 use crate::seed::vocabulary::{Side, Stage, Status};
 use mysql::Conn;
+use mysql::prelude::Queryable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +89,7 @@ pub fn swap_in(
         return Err(Error::permanent(refused));
     }
     let mut conn = connect(&Endpoint::local(&config.mysql), STATEMENT)?;
+    let emptied = open_memory_tables(&mut conn)?;
     set_gtid_state(&mut conn, facts.server, coordinates)?;
     for (name, value) in &before {
         let now = info::global(&mut conn, name)?;
@@ -102,9 +106,40 @@ pub fn swap_in(
         _ => format!("for {:.1} s", down.as_secs_f32()),
     };
     Ok(format!(
-        "Stage completed. MySQL was down {down}. {}",
-        proven.notes
+        "Stage completed. MySQL was down {down}. {}{}",
+        proven.notes,
+        empty_tables(&emptied)
     ))
+}
+
+/// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
+/// own: that happens here, without the log. Returns the tables, as `schema.table`.
+fn open_memory_tables(conn: &mut Conn) -> Result<Vec<String>> {
+    control::binlog_off(conn)?;
+    let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
+    let tables: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({system})"
+        ))
+        .map_err(|e| failure("this connection", "", &e))?;
+    let mut out = Vec::new();
+    for (schema, table) in tables {
+        let name = format!("{}.{}", quote_name(&schema), quote_name(&table));
+        control::execute(conn, &format!("SELECT 1 FROM {name} LIMIT 0"))?;
+        out.push(format!("{schema}.{table}"));
+    }
+    Ok(out)
+}
+
+fn empty_tables(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        " MEMORY tables are empty, as after a restart: {}{}",
+        names[..names.len().min(10)].join(", "),
+        if names.len() > 10 { " ..." } else { "" }
+    )
 }
 
 /// What was set at run time; nothing where MySQL is down.

@@ -1,9 +1,12 @@
 //! What every logical load does to the running server of a target (DESIGN 4a): its part is checked, it is made ready, and
 //! everything is put back on every path.
 
+use super::contents;
+use super::definitions::{self, Kept};
 use super::settings::{apply_load, session_init};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::Purpose;
 use crate::mysql::{
     Endpoint, Fingerprint, Flavour, Identity, Server, connect, control, failure, info, quote_name,
@@ -164,6 +167,46 @@ impl TargetServer {
              their tables out of them",
             missing.join(", ")
         )))
+    }
+
+    /// What decides what it can take.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub fn contents(&mut self) -> Result<contents::Target> {
+        contents::Target::ask(&mut self.conn, self.server)
+    }
+
+    /// As [`definitions::check_names`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_names(&mut self, of_source: &Catalogue) -> Result<()> {
+        definitions::check_names(&mut self.conn, self.server, of_source)
+    }
+
+    /// As [`definitions::ready`], to be called after [`TargetServer::begin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready(&mut self, kept: &Kept) -> Result<()> {
+        definitions::ready(&mut self.conn, self.server, kept)
+    }
+
+    /// As [`definitions::read_only`], the last of a load.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_only_schemas(&mut self, kept: &Kept) -> Result<()> {
+        definitions::read_only(&mut self.conn, kept)
+    }
+
+    /// Puts the accounts in force that have been loaded.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn flush_privileges(&mut self) -> Result<()> {
+        control::execute(&mut self.conn, "FLUSH PRIVILEGES")
     }
 
     /// Bytes of its own tables.

@@ -74,6 +74,7 @@ impl Mydumper {
                 .context(format!("dump of {}", source.name())),
         })?;
         sync(ctx, &directory)?;
+        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
 
         let found = read_metadata(&directory)?;
         let before = facts.schemas;

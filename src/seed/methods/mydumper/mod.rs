@@ -109,7 +109,7 @@ impl SeedMethod for Mydumper {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        logical::cleanup(ctx, side, || self.remove_dump())
+        logical::cleanup(&self.config, ctx, side, || self.remove_dump())
     }
 
     fn put_back(&self, seed: &Seed) -> Result<()> {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// What counts while rows are loaded. Zeros in AUTO_INCREMENT columns and in dates stay what they are; the global sql_mode is
 /// never touched (D11).
-const FOR_ROWS: &str = "sql_mode = 'NO_AUTO_VALUE_ON_ZERO'";
+const FOR_ROWS: &str = "sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 /// Modes that MySQL 8.0 does not have any more.
 const GONE: [&str; 11] = [
     "DB2",
@@ -80,6 +80,10 @@ impl Mydumper {
         logical::restore(&self.config, ctx, target, &what, |t| {
             for part in &load.parts {
                 self.load_part(ctx, t.server, &load, part)?;
+                if part.rows {
+                    // Views over views need their definers (1449).
+                    t.interruptible(ctx, TargetServer::flush_privileges)?;
+                }
             }
             ctx.cancel().check()?;
             t.interruptible(ctx, |t| t.adopt_gtid_set(&coordinates.gtid_executed))?;

@@ -68,6 +68,7 @@ impl Mysqldump {
             credentials.path(),
             tool_version,
             self.launcher.sudo(),
+            &facts.directories,
             &kept,
         ));
         cmd.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -104,6 +105,7 @@ impl Mysqldump {
         let schemas = self.schemas_after(ctx, &source, &identity, facts.schemas)?;
         let header = read_header(&path)?;
         check_dump(&header, &facts.server, bytes)?;
+        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
         let c = header.coordinates;
         let text = format!(
             "Dumped {bytes} bytes. Coordinates {}:{}",

@@ -1,6 +1,7 @@
 //! The load itself: one client of the target's server executes the dump.
 
 use super::backup::name_of;
+use super::dates::with_all_dates;
 use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -96,6 +97,7 @@ impl<'a> Load<'a> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
+        let dump = with_all_dates(dump).map_err(fail)?;
         let progress = Arc::clone(self.ctx.progress());
         self.execute(dump, move |n| progress.bytes(n))
     }

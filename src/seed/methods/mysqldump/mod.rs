@@ -1,6 +1,7 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
+mod dates;
 mod load;
 pub mod options;
 mod restore;
@@ -86,7 +87,7 @@ impl SeedMethod for Mysqldump {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        logical::cleanup(ctx, side, || self.remove_dump())
+        logical::cleanup(&self.config, ctx, side, || self.remove_dump())
     }
 
     fn put_back(&self, seed: &Seed) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -36,9 +37,13 @@ const RESERVED: [&str; 27] = [
     "--dump-replica",
 ];
 
+/// What a complete copy needs, whatever the operator's options are. The last: views over views with definers that only the source has
+/// can be loaded only when the accounts are in force (1449); the dump has all views after all tables, accounts among them.
+const ALWAYS: [&str; 4] = ["--routines", "--events", "--triggers", "--flush-privileges"];
+
 /// Options that leave a part of the source out, or write what cannot be loaded. A seed must be whole: the target's own accounts
 /// would be replaced by nothing, and replication would fail on the first row that is missing.
-const INCOMPLETE: [&str; 16] = [
+const INCOMPLETE: [&str; 20] = [
     "--where",
     "-w",
     "--no-data",
@@ -55,6 +60,10 @@ const INCOMPLETE: [&str; 16] = [
     "--skip-comments",
     "--compact",
     "--system",
+    "--skip-routines",
+    "--skip-events",
+    "--skip-triggers",
+    "--ignore-views",
 ];
 
 /// The first option with which a dump would not be a whole copy. `--ignore-table` is the operator's own risk, but not for
@@ -84,6 +93,24 @@ pub fn incomplete(options: &[String]) -> Option<String> {
     None
 }
 
+/// The tables of `--ignore-table`, as `schema.table`.
+pub fn ignored_tables(options: &[String]) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    let mut previous = false;
+    for item in options.iter().map(|o| o.trim()) {
+        let mut parts = item.splitn(2, |c: char| c == '=' || c.is_whitespace());
+        let name = parts.next().unwrap_or_default().replace('_', "-");
+        let value = parts.next().map(str::trim);
+        match value {
+            _ if previous => out.extend([item.to_string()]),
+            Some(table) if name == "--ignore-table" => out.extend([table.to_string()]),
+            _ => {}
+        }
+        previous = name == "--ignore-table" && value.is_none();
+    }
+    out
+}
+
 /// The operator's options for the dump tool, and those that were dropped.
 pub fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     crate::seed::methods::operators::operators(options, &RESERVED)
@@ -101,11 +128,12 @@ fn option_files(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
     argv
 }
 
-/// The dump tool's arguments; `tool` is its own version.
+/// The dump tool's arguments; `tool` is its own version, `left_out` are directories that the server lists as schemas.
 pub fn dump_arguments(
     defaults: &Path,
     tool: Server,
     sudo: bool,
+    left_out: &[String],
     options: &[String],
 ) -> Vec<OsString> {
     let mut argv = option_files(defaults, tool, sudo);
@@ -119,8 +147,15 @@ pub fn dump_arguments(
         if tool.version >= Version(10, 11, 0) {
             argv.push("--dump-history".into()); // or tables WITH SYSTEM VERSIONING lose their old rows
         }
+        let ignore = |name: &String| OsString::from(format!("--ignore-database={name}"));
+        argv.extend(left_out.iter().map(ignore));
     }
     argv.extend(options.iter().map(OsString::from));
+    argv.extend(ALWAYS.map(OsString::from));
+    if tool.flavour == Flavour::MariaDb {
+        // LOCK TABLES around the rows of a table would lock out the sequences in its defaults (1100).
+        argv.push("--skip-add-locks".into());
+    }
     argv
 }
 
@@ -300,7 +335,13 @@ mod tests {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
         let opts = ["--quick".to_string()];
-        let argv = dump_arguments(Path::new("/d/x.cnf"), maria, true, &opts);
+        let argv = dump_arguments(
+            Path::new("/d/x.cnf"),
+            maria,
+            true,
+            &["#mysql50#lost+found".to_string()],
+            &opts,
+        );
         assert_eq!(
             argv,
             [
@@ -310,10 +351,16 @@ mod tests {
                 "--max-allowed-packet=1G",
                 "--gtid",
                 "--dump-history",
-                "--quick"
+                "--ignore-database=#mysql50#lost+found",
+                "--quick",
+                "--routines",
+                "--events",
+                "--triggers",
+                "--flush-privileges",
+                "--skip-add-locks"
             ]
         );
-        let argv = dump_arguments(Path::new("/d/x.cnf"), mysql, true, &opts);
+        let argv = dump_arguments(Path::new("/d/x.cnf"), mysql, true, &[], &opts);
         assert_eq!(
             argv,
             [
@@ -322,7 +369,11 @@ mod tests {
                 "--source-data=2",
                 "--all-databases",
                 "--max-allowed-packet=1G",
-                "--quick"
+                "--quick",
+                "--routines",
+                "--events",
+                "--triggers",
+                "--flush-privileges"
             ]
         );
         let old = Server::parse("8.0.46", "").unwrap();

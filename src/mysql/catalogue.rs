@@ -1,0 +1,516 @@
+//! What a server's dictionary says of its schemas, their objects and the accounts, in a form in which two servers can be compared.
+
+use super::{Flavour, Server, Version, failure, info, quote_name, quote_text};
+use crate::error::Result;
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// How many SHOW CREATE statements are sent to the server at once.
+const BATCH: usize = 64;
+/// The property that stands for all others of an object whose definition the server did not show; its value is the error.
+pub const UNREADABLE: &str = "error";
+/// Tables of schema mysql with the rights of accounts: the columns with the account's user and host, and those that, with them, make
+/// a row unique.
+const RIGHTS: [(&str, [&str; 2], &[&str]); 11] = [
+    ("global_priv", ["User", "Host"], &[]),
+    ("user", ["User", "Host"], &[]),
+    ("db", ["User", "Host"], &["Db"]),
+    ("tables_priv", ["User", "Host"], &["Db", "Table_name"]),
+    (
+        "columns_priv",
+        ["User", "Host"],
+        &["Db", "Table_name", "Column_name"],
+    ),
+    (
+        "procs_priv",
+        ["User", "Host"],
+        &["Db", "Routine_type", "Routine_name"],
+    ),
+    (
+        "proxies_priv",
+        ["User", "Host"],
+        &["Proxied_user", "Proxied_host"],
+    ),
+    ("roles_mapping", ["User", "Host"], &["Role"]),
+    (
+        "role_edges",
+        ["TO_USER", "TO_HOST"],
+        &["FROM_USER", "FROM_HOST"],
+    ),
+    ("global_grants", ["USER", "HOST"], &["PRIV"]),
+    (
+        "default_roles",
+        ["USER", "HOST"],
+        &["DEFAULT_ROLE_USER", "DEFAULT_ROLE_HOST"],
+    ),
+];
+
+/// The kinds of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// CREATE DATABASE
+    Schema,
+    /// A base table.
+    Table,
+    /// MariaDB's.
+    Sequence,
+    /// A view.
+    View,
+    /// A stored function.
+    Function,
+    /// A stored procedure.
+    Procedure,
+    /// MariaDB's, of sql_mode ORACLE.
+    Package,
+    /// Its body.
+    PackageBody,
+    /// A trigger.
+    Trigger,
+    /// An event.
+    Event,
+    /// An account or role with its rights.
+    Account,
+}
+
+impl Kind {
+    /// The word in SHOW CREATE.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Schema => "DATABASE",
+            Self::Table => "TABLE",
+            Self::Sequence => "SEQUENCE",
+            Self::View => "VIEW",
+            Self::Function => "FUNCTION",
+            Self::Procedure => "PROCEDURE",
+            Self::Package => "PACKAGE",
+            Self::PackageBody => "PACKAGE BODY",
+            Self::Trigger => "TRIGGER",
+            Self::Event => "EVENT",
+            Self::Account => "USER",
+        }
+    }
+
+    fn of_table(table_type: &str) -> Option<Self> {
+        match table_type {
+            "BASE TABLE" | "SYSTEM VERSIONED" => Some(Self::Table),
+            "SEQUENCE" => Some(Self::Sequence),
+            "VIEW" => Some(Self::View),
+            _ => None,
+        }
+    }
+
+    fn of_routine(routine_type: &str) -> Option<Self> {
+        match routine_type {
+            "FUNCTION" => Some(Self::Function),
+            "PROCEDURE" => Some(Self::Procedure),
+            "PACKAGE" => Some(Self::Package),
+            "PACKAGE BODY" => Some(Self::PackageBody),
+            _ => None,
+        }
+    }
+}
+
+/// One object of a server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Object {
+    /// What it is.
+    pub kind: Kind,
+    /// Its schema; empty for accounts.
+    pub schema: String,
+    /// Its name; empty for schemas.
+    pub name: String,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, schema, name } = self;
+        match kind {
+            Kind::Schema => write!(f, "schema {schema}"),
+            Kind::Account => write!(f, "account {name}"),
+            kind => write!(f, "{} {schema}.{name}", kind.word().to_ascii_lowercase()),
+        }
+    }
+}
+
+/// The properties of an object by the server's own names for them, such as `Create Table` or `sql_mode`.
+pub type Definition = BTreeMap<String, String>;
+
+/// All objects of a server, its own schemas left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// What it is.
+    pub server: Server,
+    /// The objects.
+    #[serde(with = "pairs")]
+    pub objects: BTreeMap<Object, Definition>,
+}
+
+/// Keys of JSON objects are strings: a map with other keys is written as a list of pairs.
+mod pairs {
+    use super::{Definition, Object};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeMap;
+
+    pub fn serialize<S: Serializer>(
+        map: &BTreeMap<Object, Definition>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<BTreeMap<Object, Definition>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}
+
+/// Reads the catalogue. A statement that has to wait for the metadata lock of another session gives up after a second; its object is
+/// then [`UNREADABLE`], as is one that cannot be shown for another reason. Objects that are dropped meanwhile are left out.
+///
+/// # Errors
+/// If a list cannot be read.
+pub fn read(conn: &mut Conn, server: Server) -> Result<Catalogue> {
+    read_of(conn, server, 1, |_| true)
+}
+
+/// The same of schemas that `wanted` chooses, waiting `wait` seconds for each lock.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_of(
+    conn: &mut Conn,
+    server: Server,
+    wait: u32,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Catalogue> {
+    begin(conn, server, wait)?;
+    let mut reader = Reader {
+        conn,
+        server,
+        objects: BTreeMap::new(),
+    };
+    reader.schemas(&wanted)?;
+    let own = |schema: &str| !info::SYSTEM_SCHEMAS.contains(&schema) && wanted(schema);
+    reader.shown(&own)?;
+    reader.triggers(&own)?;
+    reader.events(&own)?;
+    reader.accounts()?;
+    Ok(Catalogue {
+        server,
+        objects: reader.objects,
+    })
+}
+
+/// The session settings that change what SHOW CREATE prints.
+fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
+    let wait = format!("lock_wait_timeout = {wait}");
+    let mut set = vec![
+        wait.as_str(),
+        "sql_quote_show_create = 1",
+        "time_zone = '+00:00'",
+        "sql_mode = ''",
+    ];
+    let mysql = |v| server.flavour == Flavour::MySql && server.version >= v;
+    if mysql(Version(8, 0, 30)) {
+        set.push("show_gipk_in_create_table_and_information_schema = ON");
+    }
+    super::control::execute(conn, &format!("SET SESSION {}", set.join(", SESSION ")))
+}
+
+struct Reader<'c> {
+    conn: &'c mut Conn,
+    server: Server,
+    objects: BTreeMap<Object, Definition>,
+}
+
+fn fail(e: &mysql::Error) -> crate::error::Error {
+    failure("this connection", "", e)
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::NULL) => String::new(),
+        Some(Value::Bytes(b)) => String::from_utf8_lossy(b).into_owned(),
+        Some(other) => other.as_sql(true).trim_matches('\'').to_string(),
+    }
+}
+
+/// All columns by name, `without` those.
+fn properties(row: &Row, without: &[&str]) -> Definition {
+    let columns = row.columns_ref().iter().enumerate();
+    columns
+        .map(|(n, c)| (c.name_str().into_owned(), text(row.as_ref(n))))
+        .filter(|(name, _)| !without.iter().any(|w| w.eq_ignore_ascii_case(name)))
+        .collect()
+}
+
+impl Reader<'_> {
+    fn rows(&mut self, query: &str) -> Result<Vec<Row>> {
+        self.conn.query(query).map_err(|e| fail(&e))
+    }
+
+    fn strings(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
+        let rows = self.rows(query)?;
+        let row = |r: &Row| (0..r.len()).map(|n| text(r.as_ref(n))).collect();
+        Ok(rows.iter().map(row).collect())
+    }
+
+    fn add(&mut self, kind: Kind, schema: &str, name: &str, definition: Definition) {
+        let object = Object {
+            kind,
+            schema: schema.into(),
+            name: name.into(),
+        };
+        self.objects.insert(object, definition);
+    }
+
+    fn has(&self, flavour: Flavour, version: Version) -> bool {
+        self.server.flavour == flavour && self.server.version >= version
+    }
+
+    fn schemas(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+        let mut columns = "s.DEFAULT_CHARACTER_SET_NAME AS `character set`, s.DEFAULT_COLLATION_NAME AS `collation`".to_string();
+        let mut from = "information_schema.SCHEMATA s".to_string();
+        if self.has(Flavour::MariaDb, Version(10, 5, 0)) {
+            columns.push_str(", s.SCHEMA_COMMENT AS `comment`");
+        }
+        if self.has(Flavour::MySql, Version(8, 0, 16)) {
+            columns.push_str(", s.DEFAULT_ENCRYPTION AS `default encryption`");
+        }
+        if self.has(Flavour::MySql, Version(8, 0, 22)) {
+            columns.push_str(", IF(x.OPTIONS LIKE '%READ ONLY=1%', 'YES', 'NO') AS `read only`");
+            from.push_str(" LEFT JOIN information_schema.SCHEMATA_EXTENSIONS x ON x.SCHEMA_NAME = s.SCHEMA_NAME");
+        }
+        let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
+        let query = format!(
+            "SELECT s.SCHEMA_NAME AS `name`, {columns} FROM {from} WHERE s.SCHEMA_NAME NOT IN ({system}) \
+             AND LEFT(s.SCHEMA_NAME, 9) <> '#mysql50#'"
+        );
+        for row in self.rows(&query)? {
+            let name = text(row.as_ref(0));
+            if wanted(&name) {
+                self.add(Kind::Schema, &name, "", properties(&row, &["name"]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that has a SHOW CREATE which says all of it.
+    fn shown(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+        let tables = self.strings(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, 9) <> '#mysql50#'",
+        )?;
+        let routines = self.strings(
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES",
+        )?;
+        let tables = tables.iter().map(|r| (r, Kind::of_table(&r[2])));
+        let routines = routines.iter().map(|r| (r, Kind::of_routine(&r[2])));
+        let mut list = Vec::new();
+        for (row, kind) in tables.chain(routines) {
+            if let Some(kind) = kind.filter(|_| wanted(&row[0])) {
+                let name = format!("{}.{}", quote_name(&row[0]), quote_name(&row[1]));
+                let show = format!("SHOW CREATE {} {name}", kind.word());
+                list.push((kind, &row[0], &row[1], show));
+                if kind == Kind::Sequence {
+                    let show = format!("SELECT next_not_cached_value AS `next value` FROM {name}");
+                    list.push((kind, &row[0], &row[1], show));
+                }
+            }
+        }
+        let statements: Vec<&str> = list.iter().map(|l| l.3.as_str()).collect();
+        let answers = self.in_batches(&statements)?;
+        for ((kind, schema, name, _), answer) in list.into_iter().zip(answers) {
+            let object = Object {
+                kind,
+                schema: schema.clone(),
+                name: name.clone(),
+            };
+            match answer {
+                // It has been dropped (1051, 1146, 1049, 1305, 4091).
+                Err((1049 | 1051 | 1146 | 1305 | 4091, _)) if !self.exists(&object)? => {}
+                Err((number, text)) => {
+                    let error = BTreeMap::from([(UNREADABLE.into(), format!("{number}: {text}"))]);
+                    self.objects.insert(object, error);
+                }
+                // NULL: the account may not see it.
+                Ok(of)
+                    if of
+                        .iter()
+                        .any(|(k, v)| k.starts_with("Create ") && v.is_empty()) =>
+                {
+                    let error = BTreeMap::from([(UNREADABLE.into(), "no privilege".to_string())]);
+                    self.objects.insert(object, error);
+                }
+                Ok(definition) => self.objects.entry(object).or_default().extend(definition),
+            }
+        }
+        Ok(())
+    }
+
+    /// A view that is invalid gives the error of a table that is not there.
+    fn exists(&mut self, object: &Object) -> Result<bool> {
+        if object.kind != Kind::View {
+            return Ok(false);
+        }
+        let query = format!(
+            "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            quote_text(&object.schema),
+            quote_text(&object.name)
+        );
+        Ok(!self.rows(&query)?.is_empty())
+    }
+
+    /// The first row of each statement's result, or its error. The statements have no other results.
+    fn in_batches(
+        &mut self,
+        statements: &[&str],
+    ) -> Result<Vec<std::result::Result<Definition, (u16, String)>>> {
+        let mut out = Vec::with_capacity(statements.len());
+        while out.len() < statements.len() {
+            let rest = &statements[out.len()..];
+            let batch = rest[..rest.len().min(BATCH)].join(";");
+            let before = out.len();
+            let mut answer = match self.conn.query_iter(batch) {
+                Ok(answer) => answer,
+                Err(mysql::Error::MySqlError(e)) => {
+                    out.push(Err((e.code, e.message)));
+                    continue;
+                }
+                Err(e) => return Err(fail(&e)),
+            };
+            while let Some(set) = answer.iter() {
+                let mut first = None;
+                for row in set {
+                    match row {
+                        Ok(row) => {
+                            let first_column = row
+                                .columns_ref()
+                                .first()
+                                .map(|c| c.name_str().into_owned())
+                                .filter(|c| c != "next value");
+                            let without = [first_column.as_deref().unwrap_or_default(), "Created"];
+                            first.get_or_insert(Ok(properties(&row, &without)));
+                        }
+                        Err(mysql::Error::MySqlError(e)) => {
+                            first = Some(Err((e.code, e.message)));
+                        }
+                        Err(e) => return Err(fail(&e)),
+                    }
+                }
+                out.extend(first);
+            }
+            if out.len() == before {
+                out.push(Err((0, "the server shows nothing".into())));
+            }
+        }
+        Ok(out)
+    }
+
+    fn triggers(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+        let rows = self.rows(
+            "SELECT TRIGGER_SCHEMA AS s, TRIGGER_NAME AS n, EVENT_OBJECT_TABLE AS `table`, ACTION_TIMING AS `timing`, \
+             EVENT_MANIPULATION AS `event`, ACTION_ORDER AS o, ACTION_STATEMENT AS `statement`, SQL_MODE AS `sql_mode`, \
+             DEFINER AS `definer`, CHARACTER_SET_CLIENT AS `character_set_client`, \
+             COLLATION_CONNECTION AS `collation_connection`, DATABASE_COLLATION AS `Database Collation` \
+             FROM information_schema.TRIGGERS",
+        )?;
+        let mut found: Vec<(String, String, u64, Definition)> = Vec::new();
+        for row in &rows {
+            let schema = text(row.as_ref(0));
+            if wanted(&schema) {
+                let order = text(row.as_ref(5)).parse().unwrap_or(0);
+                let of = properties(row, &["s", "n", "o"]);
+                found.push((schema, text(row.as_ref(1)), order, of));
+            }
+        }
+        // Numbers have gaps where a trigger was dropped: what counts is how many come before.
+        let mut places: BTreeMap<[String; 4], BTreeSet<u64>> = BTreeMap::new();
+        let place = |schema: &str, of: &Definition| {
+            let part = |name: &str| of.get(name).cloned().unwrap_or_default();
+            [schema.into(), part("table"), part("timing"), part("event")]
+        };
+        for (schema, _, order, of) in &found {
+            places.entry(place(schema, of)).or_default().insert(*order);
+        }
+        for (schema, name, order, mut of) in found {
+            let before = places.get(&place(&schema, &of));
+            let rank = before.map_or(0, |b| b.range(..order).count());
+            of.insert("order".into(), (rank + 1).to_string());
+            self.add(Kind::Trigger, &schema, &name, of);
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+        let query = match self.server.flavour {
+            // information_schema.EVENTS is error 1577 where the scheduler is disabled.
+            Flavour::MariaDb => {
+                "SELECT db AS s, name AS n, definer, body_utf8 AS `statement`, execute_at AS `at`, interval_value, \
+                 interval_field, starts, ends, status, on_completion, sql_mode, comment, time_zone, character_set_client, \
+                 collation_connection, db_collation AS `Database Collation` FROM mysql.event"
+            }
+            Flavour::MySql => {
+                "SELECT EVENT_SCHEMA AS s, EVENT_NAME AS n, DEFINER AS `definer`, EVENT_DEFINITION AS `statement`, \
+                 EXECUTE_AT AS `at`, INTERVAL_VALUE AS `interval_value`, INTERVAL_FIELD AS `interval_field`, \
+                 STARTS AS `starts`, ENDS AS `ends`, STATUS AS `status`, ON_COMPLETION AS `on_completion`, \
+                 SQL_MODE AS `sql_mode`, EVENT_COMMENT AS `comment`, TIME_ZONE AS `time_zone`, \
+                 CHARACTER_SET_CLIENT AS `character_set_client`, COLLATION_CONNECTION AS `collation_connection`, \
+                 DATABASE_COLLATION AS `Database Collation` FROM information_schema.EVENTS"
+            }
+        };
+        for row in self.rows(query)? {
+            let (schema, name) = (text(row.as_ref(0)), text(row.as_ref(1)));
+            if wanted(&schema) {
+                self.add(Kind::Event, &schema, &name, properties(&row, &["s", "n"]));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables with the rights, because SHOW GRANTS tells what is in force, not what a load has written.
+    fn accounts(&mut self) -> Result<()> {
+        let there = self.strings(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE <> 'VIEW'",
+        )?;
+        let there: BTreeSet<String> = there.into_iter().flatten().collect();
+        let mut found: BTreeMap<String, Definition> = BTreeMap::new();
+        for (table, account, key) in &RIGHTS {
+            if !there.contains(*table) {
+                continue;
+            }
+            for row in self.rows(&format!("SELECT * FROM mysql.{table}"))? {
+                let all = properties(&row, &["Timestamp"]);
+                let get = |name: &str| {
+                    let column = all.iter().find(|(k, _)| k.eq_ignore_ascii_case(name));
+                    column.map(|(_, v)| v.as_str()).unwrap_or_default()
+                };
+                let [user, host] = account.map(get);
+                let mut right = format!("mysql.{table}");
+                for part in *key {
+                    right.push(' ');
+                    right.push_str(get(part));
+                }
+                let own = |name: &str| {
+                    account
+                        .iter()
+                        .chain(*key)
+                        .any(|k| k.eq_ignore_ascii_case(name))
+                };
+                let columns = all.iter().filter(|(name, _)| !own(name));
+                let columns: Vec<String> = columns.map(|(k, v)| format!("{k}\t{v}")).collect();
+                found
+                    .entry(format!("{user}@{host}"))
+                    .or_default()
+                    .insert(right, columns.join("\n"));
+            }
+        }
+        for (name, rights) in found {
+            self.add(Kind::Account, "", &name, rights);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,406 @@
+//! What a dump does not carry, or a target cannot take: copied right all the same, or refused by name before the target is touched.
+
+use crate::support::Scratch;
+use crate::support::agent::Changes;
+use crate::support::mariadb::MariadbKind;
+use crate::support::mysqld::MysqldKind;
+use crate::support::pair::Pair;
+use crate::support::player::Player;
+use crate::support::server::{Kind, Server};
+use mysql::prelude::Queryable;
+
+fn run<K: Kind>(db: &Server<K>, statements: &[&str]) {
+    let mut conn = db.root();
+    for statement in statements {
+        conn.query_drop(*statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+}
+
+/// On the source, for both families.
+const SOURCE: &[&str] = &[
+    // Another schema of the same name is on the target.
+    "CREATE DATABASE opts CHARACTER SET latin1 COLLATE latin1_bin",
+    "CREATE TABLE opts.t (w VARCHAR(20)) ENGINE=InnoDB",
+    // Other kinds of objects, triggers and constraints of these names are on the target.
+    "CREATE DATABASE way",
+    "CREATE TABLE way.a_table (id INT PRIMARY KEY) ENGINE=InnoDB",
+    "INSERT INTO way.a_table VALUES (1)",
+    "CREATE VIEW way.a_view AS SELECT id FROM way.a_table",
+    "CREATE TRIGGER way.tr BEFORE INSERT ON way.a_table FOR EACH ROW SET NEW.id = NEW.id + 1",
+    "CREATE TABLE way.child (a INT, CONSTRAINT ref FOREIGN KEY (a) REFERENCES way.a_table (id)) ENGINE=InnoDB",
+    "CREATE TABLE way.old_child (a INT) ENGINE=InnoDB",
+    // A view over a view whose definer only the source has.
+    "CREATE USER teller@localhost",
+    "GRANT SELECT ON *.* TO teller@localhost",
+    "CREATE DATABASE views",
+    "CREATE TABLE views.t (id INT PRIMARY KEY) ENGINE=InnoDB",
+    "CREATE DEFINER=teller@localhost VIEW views.z AS SELECT id FROM views.t",
+    "CREATE DEFINER=teller@localhost VIEW views.a AS SELECT id FROM views.z",
+    // Dates that only one mode lets in, in rows and as a default.
+    "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'",
+    "CREATE TABLE way.dates (id INT PRIMARY KEY, d DATE DEFAULT '2021-02-30', t DATETIME) ENGINE=InnoDB",
+    "INSERT INTO way.dates VALUES (1, '2021-02-31', '2022-04-31 12:00:00'), (2, '0000-00-00', NULL), (3, '2020-00-10', '2021-02-29')",
+    "SET SESSION sql_mode = DEFAULT",
+    "CREATE TABLE way.floats (id INT PRIMARY KEY, f FLOAT, `g``h` FLOAT(7,4), d DOUBLE) ENGINE=InnoDB",
+    "INSERT INTO way.floats VALUES (1, 1.5, 2.25, 1e100)",
+    "CREATE PROCEDURE way.p() SELECT 1",
+];
+
+const TARGET: &[&str] = &[
+    "CREATE DATABASE opts CHARACTER SET utf8mb4",
+    "CREATE DATABASE way",
+    "CREATE TABLE way.other (id INT PRIMARY KEY) ENGINE=InnoDB",
+    "CREATE VIEW way.a_table AS SELECT id FROM way.other",
+    "CREATE TABLE way.a_view (id INT) ENGINE=InnoDB",
+    "CREATE TRIGGER way.tr BEFORE INSERT ON way.other FOR EACH ROW SET NEW.id = 7",
+    "CREATE TABLE way.old_child (a INT, CONSTRAINT ref FOREIGN KEY (a) REFERENCES way.other (id)) ENGINE=InnoDB",
+];
+
+/// A seed whose operator has left out the options for routines and events; the Details of Restore.
+fn seeds<K: Kind>(pair: &Pair<K>, id: i64) -> String {
+    let seed = pair.seed(id);
+    seed.prepare();
+    seed.backup();
+    seed.start_restore();
+    let state = seed.must_complete(&pair.target, "Restore");
+    seed.cleanup();
+    state["Details"].as_str().expect("Details").to_string()
+}
+
+fn bare() -> Changes {
+    let line = "mysqldump-addtional-opts = [\"--single-transaction\"]";
+    Changes {
+        lines: vec![("mysqldump", line.to_string())],
+        ..Changes::default()
+    }
+}
+
+const DATES: &str =
+    "SELECT GROUP_CONCAT(CONCAT_WS(' ', id, d, t) ORDER BY id SEPARATOR ';') FROM way.dates";
+const WANTED_DATES: &str =
+    "1 2021-02-31 2022-04-31 12:00:00;2 0000-00-00;3 2020-00-10 2021-02-29 00:00:00";
+
+fn assert_copied<K: Kind>(pair: &Pair<K>, text: &str) {
+    let db = &pair.target_db;
+    for (query, wanted) in [
+        (
+            "SELECT CONCAT(DEFAULT_CHARACTER_SET_NAME, ' ', DEFAULT_COLLATION_NAME) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'opts'",
+            "latin1 latin1_bin",
+        ),
+        ("SELECT COUNT(*) FROM way.a_view", "1"),
+        (
+            "SELECT EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS WHERE TRIGGER_NAME = 'tr'",
+            "a_table",
+        ),
+        ("SELECT COUNT(*) FROM views.a", "0"),
+        (DATES, WANTED_DATES),
+        (
+            "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'way'",
+            "1",
+        ),
+        (
+            "SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'shop'",
+            "1",
+        ),
+    ] {
+        assert_eq!(db.value(query), wanted, "{query}");
+    }
+    assert_eq!(pair.source_db.value(DATES), WANTED_DATES);
+    assert!(
+        text.contains("FLOAT columns way.floats.f, way.floats.g`h: a dump holds six digits"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_a_dump_does_not_carry_on_mariadb() {
+    let pair = Pair::start_with("", "", &bare());
+    pair.source_db.sql("SET GLOBAL event_scheduler = OFF");
+    run(&pair.source_db, SOURCE);
+    run(
+        &pair.source_db,
+        &[
+            "ALTER DATABASE opts COMMENT 'it''s the source''s'",
+            "CREATE DATABASE zz",
+            "CREATE SEQUENCE zz.later START WITH 50",
+            "CREATE SEQUENCE way.numbers START WITH 7",
+            "CREATE TABLE way.numbered (id INT DEFAULT NEXTVAL(way.numbers), n INT DEFAULT NEXTVAL(zz.later), x INT) ENGINE=InnoDB",
+            "INSERT INTO way.numbered (x) VALUES (1), (2)",
+            "CREATE TABLE way.a_seq (id INT) ENGINE=InnoDB",
+            "CREATE SEQUENCE way.seq",
+        ],
+    );
+    run(&pair.target_db, TARGET);
+    run(
+        &pair.target_db,
+        &[
+            "ALTER DATABASE opts COMMENT 'of the target'",
+            "CREATE SEQUENCE way.a_seq",
+            "CREATE VIEW way.seq AS SELECT 1 AS one",
+            "CREATE TABLE way.numbers (id INT)",
+        ],
+    );
+    for name in ["lost+found", ".hidden"] {
+        std::fs::create_dir(pair.source_db.datadir().join(name)).expect("directory");
+    }
+    for id in [1, 2] {
+        let text = seeds(&pair, id);
+        assert_copied(&pair, &text);
+        for query in [
+            "SELECT GROUP_CONCAT(CONCAT_WS(' ', id, n, x) ORDER BY x) FROM way.numbered",
+            "SELECT next_not_cached_value FROM zz.later",
+            "SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'opts'",
+            "SELECT GROUP_CONCAT(CONCAT(TABLE_NAME, TABLE_TYPE) ORDER BY TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_NAME IN \
+             ('a_seq', 'seq', 'numbers')",
+        ] {
+            let wanted = pair.source_db.value(query);
+            assert!(!wanted.is_empty());
+            assert_eq!(pair.target_db.value(query), wanted, "{query}");
+        }
+    }
+}
+
+#[test]
+fn what_a_dump_does_not_carry_on_mysql() {
+    let pair = Pair::<MysqldKind>::of("event_scheduler=OFF\n", "", &bare());
+    run(&pair.source_db, SOURCE);
+    run(
+        &pair.source_db,
+        &[
+            "CREATE TABLE way.checked (a INT, CONSTRAINT positive CHECK (a > 0))",
+            "CREATE DATABASE closed",
+            "CREATE TABLE closed.t (a INT PRIMARY KEY)",
+            "INSERT INTO closed.t VALUES (1)",
+            "CREATE EVENT closed.e ON SCHEDULE EVERY 1 DAY DO SET @x = 1",
+            "ALTER DATABASE closed READ ONLY = 1",
+            "CREATE DATABASE opened",
+            "CREATE TABLE opened.t (a INT PRIMARY KEY)",
+        ],
+    );
+    run(&pair.target_db, TARGET);
+    run(
+        &pair.target_db,
+        &[
+            "CREATE TABLE way.t1 (a INT, CONSTRAINT other CHECK (a > 0))",
+            "CREATE DATABASE opened",
+            "CREATE TABLE opened.t (b INT)",
+            "ALTER DATABASE opened READ ONLY = 1",
+        ],
+    );
+    for id in [1, 2] {
+        let text = seeds(&pair, id);
+        assert_copied(&pair, &text);
+        let query = "SELECT GROUP_CONCAT(CONCAT(SCHEMA_NAME, IFNULL(OPTIONS, '')) ORDER BY SCHEMA_NAME) FROM \
+                     information_schema.SCHEMATA_EXTENSIONS WHERE SCHEMA_NAME IN ('closed', 'opened')";
+        assert_eq!(pair.target_db.value(query), "closedREAD ONLY=1,opened");
+        assert_eq!(pair.target_db.value("SELECT a FROM closed.t"), "1");
+    }
+}
+
+/// What is refused: statements on the source and on the target, the stage that refuses, words of its Details, statements that remove the
+/// cause again.
+struct Case {
+    source: &'static [&'static str],
+    target: &'static [&'static str],
+    stage: &'static str,
+    words: &'static [&'static str],
+    undo: &'static [&'static str],
+}
+
+const INVALID_VIEW: Case = Case {
+    source: &[
+        "CREATE TABLE shop.base (a INT)",
+        "CREATE VIEW shop.broken AS SELECT a FROM shop.base",
+        "DROP TABLE shop.base",
+    ],
+    target: &[],
+    stage: "Prepare",
+    words: &["invalid views shop.broken", "drop or repair it"],
+    undo: &["DROP VIEW shop.broken"],
+};
+const CONSTRAINT: Case = Case {
+    source: &[
+        "CREATE TABLE shop.child (a INT PRIMARY KEY, CONSTRAINT taken FOREIGN KEY (a) REFERENCES shop.held (id)) ENGINE=InnoDB",
+    ],
+    target: &[
+        "CREATE TABLE shop.parent (a INT PRIMARY KEY) ENGINE=InnoDB",
+        "CREATE TABLE shop.extra (a INT, CONSTRAINT taken FOREIGN KEY (a) REFERENCES shop.parent (a)) ENGINE=InnoDB",
+    ],
+    stage: "Backup",
+    words: &["table shop.extra", "constraint taken", "shop.child"],
+    undo: &["DROP TABLE shop.child"],
+};
+const LIBRARY: Case = Case {
+    source: &["INSERT INTO mysql.func VALUES ('mine', 0, 'mine.so', 'function')"],
+    target: &[],
+    stage: "Backup",
+    words: &["functions of shared libraries mine", "SONAME"],
+    undo: &["DELETE FROM mysql.func"],
+};
+
+fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
+    for case in cases {
+        run(&pair.source_db, case.source);
+        run(&pair.target_db, case.target);
+        let seed = pair.seed(1);
+        seed.start_prepare();
+        seed.must_complete(&pair.target, "Prepare");
+        let text = if case.stage == "Prepare" {
+            let state = seed.poll(&pair.source, "Prepare");
+            assert_eq!(state["Status"], "Error", "{:?}: {state}", case.source);
+            state["Details"].as_str().expect("Details").to_string()
+        } else {
+            seed.must_complete(&pair.source, "Prepare");
+            seed.start_backup();
+            pair.must_fail(1, "Backup")
+        };
+        for word in case.words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        pair.assert_untouched();
+        run(&pair.source_db, case.undo);
+    }
+    // Nothing that would be in its way is left.
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+}
+
+#[test]
+fn what_cannot_be_copied_is_refused_on_mariadb() {
+    let keys = Scratch::new("keys");
+    let (file, elsewhere) = (keys.0.join("keys"), keys.0.join("data"));
+    std::fs::write(&file, "1;770A8A65DA156D24EE2A093277530142\n").expect("key");
+    std::fs::create_dir(&elsewhere).expect("directory");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&elsewhere, mode).expect("mode");
+    let cnf = format!(
+        "plugin_load_add=file_key_management\nfile_key_management_filename={}\n",
+        file.display()
+    );
+    let pair = Pair::start_with(&cnf, "", &Changes::default());
+    let elsewhere: &'static str = format!(
+        "CREATE TABLE shop.elsewhere (a INT) ENGINE=InnoDB DATA DIRECTORY='{}'",
+        elsewhere.display()
+    )
+    .leak();
+    refused(
+        &pair,
+        &[
+            INVALID_VIEW,
+            CONSTRAINT,
+            LIBRARY,
+            Case {
+                source: &[
+                    "CREATE TABLE shop.precise (a INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED \
+                     GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) ENGINE=InnoDB WITH SYSTEM VERSIONING",
+                ],
+                target: &[],
+                stage: "Prepare",
+                words: &["transaction-precise", "shop.precise", "Xtrabackup"],
+                undo: &["DROP TABLE shop.precise"],
+            },
+            Case {
+                source: &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
+                target: &[],
+                stage: "Backup",
+                words: &["encrypted tables shop.locked", "ENCRYPTED=NO"],
+                undo: &["DROP TABLE shop.locked"],
+            },
+            Case {
+                source: Box::leak(Box::new([elsewhere])),
+                target: &[],
+                stage: "Backup",
+                words: &["DATA DIRECTORY", "shop.elsewhere", "FILE"],
+                undo: &["DROP TABLE shop.elsewhere"],
+            },
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_copied_is_refused_on_mysql() {
+    let pair = Pair::<MysqldKind>::of("", "", &Changes::default());
+    refused(
+        &pair,
+        &[
+            INVALID_VIEW,
+            CONSTRAINT,
+            LIBRARY,
+            Case {
+                source: &[
+                    "CREATE SPATIAL REFERENCE SYSTEM 990001 NAME 'mine' DEFINITION 'GEOGCS[\"x\",DATUM[\"y\",SPHEROID[\"z\",6378137,\
+                           298.257223563]],PRIMEM[\"Greenwich\",0],UNIT[\"degree\",0.017453292519943278],AXIS[\"Lat\",NORTH],\
+                           AXIS[\"Lon\",EAST]]'",
+                ],
+                target: &[],
+                stage: "Backup",
+                words: &[
+                    "spatial reference systems 990001",
+                    "CREATE SPATIAL REFERENCE SYSTEM",
+                ],
+                undo: &["DROP SPATIAL REFERENCE SYSTEM 990001"],
+            },
+            Case {
+                source: &["CREATE TABLE shop.checked (a INT, CONSTRAINT positive CHECK (a > 0))"],
+                target: &["CREATE TABLE shop.old_one (a INT, CONSTRAINT positive CHECK (a > 0))"],
+                stage: "Backup",
+                words: &["table shop.old_one", "constraint positive"],
+                undo: &["DROP TABLE shop.checked"],
+            },
+        ],
+    );
+}
+
+/// The first use of a MEMORY table after a start empties it: on a new replica that must not be a transaction of its own.
+#[test]
+fn memory_tables_by_a_physical_copy() {
+    let source_db = Server::<MariadbKind>::start("127.0.0.1", "gtid_strict_mode=ON\n");
+    let target_db = Server::<MariadbKind>::start("127.0.0.2", "gtid_strict_mode=ON\n");
+    run(
+        &source_db,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.`in``mind` (a INT PRIMARY KEY) ENGINE=MEMORY",
+            "INSERT INTO shop.`in``mind` VALUES (1)",
+            "CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE=InnoDB",
+        ],
+    );
+    let lines = vec![("xtrabackup", "enabled = true".to_string())];
+    let changes = Changes {
+        lines,
+        ..Changes::default()
+    };
+    let source = crate::support::agent::Agent::start_with(&source_db, &changes);
+    let target = crate::support::agent::Agent::start_with(&target_db, &changes);
+    let seed = Player {
+        id: 1,
+        method: "Xtrabackup",
+        target: &target,
+        source: &source,
+        target_db: &target_db,
+        source_db: &source_db,
+    };
+    seed.prepare();
+    seed.backup();
+    seed.start_restore();
+    let state = seed.must_complete(&target, "Restore");
+    let text = state["Details"].as_str().expect("Details");
+    assert!(text.contains("MEMORY tables are empty"), "{text}");
+    assert!(text.contains("shop.in`mind"), "{text}");
+    seed.connect(true);
+    assert_eq!(target_db.value("SELECT COUNT(*) FROM shop.`in``mind`"), "0");
+    assert_eq!(
+        target_db.value("SELECT @@gtid_binlog_pos"),
+        "",
+        "no transaction of its own"
+    );
+    source_db.sql("INSERT INTO shop.t VALUES (1)");
+    crate::support::wait_for(
+        "the row arrives",
+        std::time::Duration::from_secs(20),
+        || (target_db.value("SELECT COUNT(*) FROM shop.t") == "1").then_some(()),
+    );
+    assert_eq!(target_db.replica_status("Slave_SQL_Running"), "Yes");
+}

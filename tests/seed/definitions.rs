@@ -1,0 +1,231 @@
+//! A load that did not make what the source had: damage is done between the load and the comparison, by a client that does it after
+//! the true one has ended.
+
+use crate::support::agent::Changes;
+use crate::support::fake::Fakes;
+use crate::support::mariadb::MariadbKind;
+use crate::support::mysqld::MysqldKind;
+use crate::support::pair::Pair;
+use crate::support::server::Kind;
+
+/// What is in schema `made`, on both families.
+const OBJECTS: [&str; 14] = [
+    "CREATE DATABASE made CHARACTER SET latin1",
+    "CREATE TABLE made.t (id INT PRIMARY KEY AUTO_INCREMENT, n INT, s VARCHAR(20) DEFAULT 'x', KEY k (n)) ENGINE=InnoDB COMMENT='AUTO_INCREMENT=5'",
+    "INSERT INTO made.t (n) VALUES (1), (2)",
+    "CREATE TABLE made.u (id INT PRIMARY KEY, t INT, CONSTRAINT ref FOREIGN KEY (t) REFERENCES made.t (id)) ENGINE=InnoDB",
+    "CREATE TABLE made.parted (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY HASH (id) PARTITIONS 3",
+    "CREATE VIEW made.v AS SELECT id, n FROM made.t",
+    "CREATE VIEW made.a AS SELECT id FROM made.v",
+    "CREATE FUNCTION made.f(x INT) RETURNS INT DETERMINISTIC RETURN x + 1",
+    "CREATE PROCEDURE made.p() SELECT 1",
+    "CREATE TRIGGER made.first BEFORE INSERT ON made.t FOR EACH ROW SET NEW.s = 'a'",
+    "CREATE TRIGGER made.second BEFORE INSERT ON made.t FOR EACH ROW SET NEW.s = 'b'",
+    "CREATE EVENT made.e ON SCHEDULE EVERY 1 DAY DO SET @x = 1",
+    "CREATE USER someone IDENTIFIED BY 'x'",
+    "GRANT SELECT ON made.* TO someone",
+];
+
+/// Damage, and what is said of it; one item is done to one load. Rights are damaged where a load writes them.
+type Damage = (&'static str, &'static [&'static str]);
+
+const DAMAGES: [Damage; 3] = [
+    (
+        "ALTER TABLE made.t MODIFY n BIGINT; ALTER TABLE made.u DROP FOREIGN KEY ref; ALTER TABLE made.parted COALESCE PARTITION 1; \
+         CREATE OR REPLACE VIEW made.v AS SELECT id, n + 1 AS n FROM made.t; \
+         DROP FUNCTION made.f; SET sql_mode = 'ANSI_QUOTES'; CREATE FUNCTION made.f(x INT) RETURNS INT DETERMINISTIC RETURN x + 1; \
+         SET sql_mode = DEFAULT; DROP TRIGGER made.first; CREATE TRIGGER made.first BEFORE INSERT ON made.t FOR EACH ROW SET NEW.s = 'a'; \
+         ALTER EVENT made.e ON SCHEDULE EVERY 2 DAY; \
+         SET NAMES latin1; DROP PROCEDURE made.p; CREATE PROCEDURE made.p() SELECT 1; \
+         ALTER DATABASE made CHARACTER SET utf8mb4",
+        &[
+            "table made.t: column n is (",
+            "table made.u: constraint ref is missing",
+            "table made.parted: its partitioning differs",
+            "view made.v: its statement differs",
+            "function made.f: ",
+            "sql_mode is ANSI_QUOTES and not ",
+            "procedure made.p: character_set_client is latin1 and not ",
+            "trigger made.first: ",
+            "order is 2 and not 1",
+            "trigger made.second: order is 1 and not 2",
+            "event made.e: ",
+            "interval_value is 2 and not 1",
+            "schema made: character set is utf8mb4 and not latin1",
+        ],
+    ),
+    (
+        "ALTER TABLE made.t DROP KEY k; DROP TABLE made.parted; \
+         CREATE OR REPLACE DEFINER=someone@'%' VIEW made.v AS SELECT id, n FROM made.t; \
+         DROP PROCEDURE made.p; DROP TRIGGER made.first; DROP EVENT made.e; DELETE FROM mysql.db WHERE User = 'someone'",
+        &[
+            "table made.t: index k is missing",
+            "table made.parted: it is missing",
+            "view made.v: its definer is `someone`@`%` and not `root`@`localhost`",
+            "procedure made.p: it is missing",
+            "trigger made.first: it is missing",
+            "trigger made.second: order is 1 and not 2",
+            "event made.e: it is missing",
+            "account someone@%: the row of mysql.db made is missing",
+        ],
+    ),
+    (
+        "ALTER TABLE made.t ALTER s SET DEFAULT 'y'; ALTER TABLE made.u COMMENT = 'x'; DROP VIEW made.v; \
+         CREATE TRIGGER made.third AFTER DELETE ON made.t FOR EACH ROW SET @x = 1; ALTER TABLE made.parted ADD extra INT; \
+         UPDATE mysql.db SET Insert_priv = 'Y' WHERE User = 'someone'",
+        &[
+            "table made.t: column s is (",
+            "table made.u: one of its options differs",
+            "table made.parted: column extra is not on the source",
+            "view made.v: it is missing",
+            "trigger made.third: the source has no such trigger on table t",
+            "account someone@%: mysql.db made differs in column Insert_priv",
+        ],
+    ),
+];
+
+/// Each damage in a Restore of its own, of one dump: by a client that, after the true one has ended (in its last run), executes what is
+/// in the file `damage`, as root.
+fn damages_are_found<K: Kind>(
+    start: impl FnOnce(&Changes) -> Pair<K>,
+    client: &str,
+    tool: &str,
+    last_run: &str,
+) {
+    let fakes = Fakes::of::<K>();
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let pair = start(&changes);
+    for statement in OBJECTS {
+        pair.source_db.sql(statement);
+    }
+    pair.source_db.sql("SET GLOBAL event_scheduler = OFF");
+    let damage = fakes.dir.join("damage");
+    let client = K::rig().join(K::TOOLS).join(client);
+    fakes.put(
+        tool,
+        &format!(
+            "\"$REAL\" \"$@\" || exit\ncase \"$*\" in {last_run}) ;; *) exit 0;; esac\n\
+             [ ! -e '{0}' ] || '{1}' --no-defaults --default-character-set=utf8mb4 -uroot -S '{2}' <'{0}'",
+            damage.display(),
+            client.display(),
+            pair.target_db.socket(),
+        ),
+    );
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+    for (statements, words) in DAMAGES {
+        std::fs::write(&damage, format!("SET sql_log_bin = 0;\n{statements};\n")).expect("damage");
+        seed.start_restore();
+        let text = pair.must_fail(1, "Restore");
+        assert!(
+            text.contains(" objects are not as they were on the source: "),
+            "{text}"
+        );
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+    std::fs::remove_file(&damage).expect("damage");
+    seed.restore();
+    pair.assert_seeded();
+}
+
+#[test]
+fn damage_is_found_by_mysqldump_on_mariadb() {
+    damages_are_found::<MariadbKind>(|c| Pair::of("", "", c), "mariadb", "mariadb", "*");
+}
+
+#[test]
+fn damage_is_found_by_mysqldump_on_mysql() {
+    damages_are_found::<MysqldKind>(|c| Pair::of("", "", c), "mysql", "mysql", "*");
+}
+
+#[test]
+fn damage_is_found_by_mydumper() {
+    damages_are_found::<MariadbKind>(
+        |c| Pair::by_mydumper("", "", c),
+        "mariadb",
+        "myloader",
+        "*.parts/2*",
+    );
+}
+
+/// What changes while it is dumped is listed and fails nothing; so is what was made or dropped meanwhile.
+#[test]
+fn what_changes_during_the_dump_is_listed() {
+    let fakes = Fakes::new();
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let pair = Pair::start_with("", "", &changes);
+    for statement in OBJECTS {
+        pair.source_db.sql(statement);
+    }
+    let ddl = "ALTER TABLE made.t ADD later INT; DROP PROCEDURE made.p; CREATE TABLE made.new_one (a INT); \
+               ALTER DATABASE made CHARACTER SET utf8mb3; GRANT INSERT ON made.* TO someone";
+    fakes.put(
+        "mariadb-dump",
+        &format!(
+            "\"$REAL\" \"$@\" || exit\n'{}' --no-defaults -uroot -S '{}' -e '{ddl}'",
+            MariadbKind::rig()
+                .join(MariadbKind::TOOLS)
+                .join("mariadb")
+                .display(),
+            pair.source_db.socket(),
+        ),
+    );
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+    seed.start_restore();
+    let state = seed.must_complete(&pair.target, "Restore");
+    let text = state["Details"].as_str().expect("Details");
+    assert!(
+        text.contains("changed during the dump and were not compared"),
+        "{text}"
+    );
+    for name in [
+        "schema made",
+        "table made.t",
+        "table made.new_one",
+        "procedure made.p",
+        "account someone@%",
+    ] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    assert!(text.contains(" definitions compared"), "{text}");
+}
+
+/// Without what was kept, or with another seed's, nothing is touched.
+#[test]
+fn a_dump_without_its_definitions_is_not_loaded() {
+    let pair = Pair::start();
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+    let file = pair
+        .target
+        .dir
+        .join("backup/orchestrator_agent_backup.definitions");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&file)
+            .expect("kept with the dump")
+            .permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).expect("kept");
+    std::fs::write(&file, text.replacen("\"seed\":1", "\"seed\":2", 1)).expect("another's");
+    seed.start_restore();
+    let details = pair.must_fail(1, "Restore");
+    assert!(details.contains("they are those of seed 2"), "{details}");
+    pair.assert_untouched();
+    std::fs::write(&file, text).expect("its own");
+    seed.restore();
+    seed.cleanup();
+    assert!(!file.exists());
+}
