@@ -50,6 +50,18 @@ pub struct Cloning {
     pub is_down: bool,
 }
 
+/// How far `--prepare` of a staged copy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// The copy is as the tool on the source has sent it.
+    #[default]
+    No,
+    /// `--prepare` was started: it may have changed any file of the copy.
+    Begun,
+    /// It has completed. The tool's own files may be gone from the copy since, so that it cannot run again.
+    Completed,
+}
+
 /// Session variables that count when an object with a body is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeUnder {
@@ -115,6 +127,9 @@ pub struct Seed {
     /// What a CLONE has begun.
     #[serde(default)]
     pub cloning: Option<Cloning>,
+    /// What `--prepare` has done to the staged copy.
+    #[serde(default)]
+    pub applied: Applied,
     /// State of the target's data.
     pub load: Load,
     /// Server settings that were changed for a load and must be put back.
@@ -142,6 +157,7 @@ impl Seed {
             made_under: MadeUnder::default(),
             datadir: None,
             cloning: None,
+            applied: Applied::No,
             load: Load::Untouched,
             put_back: BTreeMap::new(),
             tools: Vec::new(),

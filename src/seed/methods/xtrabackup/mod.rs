@@ -12,6 +12,7 @@ mod copy;
 mod decompress;
 pub mod options;
 mod receive;
+mod redo;
 mod restore;
 mod send;
 pub mod tools;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// Options that this program sets itself (agent-api-v2 4.3), and those that would send the copy or the login elsewhere.
-const RESERVED: [&str; 30] = [
+const RESERVED: [&str; 31] = [
     "--host",
     "-h",
     "--user",
@@ -18,6 +18,7 @@ const RESERVED: [&str; 30] = [
     "-S",
     "--protocol",
     "--target-dir",
+    "--tmpdir",
     "--datadir",
     "--decompress",
     "--backup",
@@ -93,6 +94,7 @@ pub fn backup(defaults: &Path, scratch: &Path, is_replica: bool, kept: &[String]
         "--backup".into(),
         "--stream=xbstream".into(),
         set("--target-dir", scratch),
+        set("--tmpdir", scratch),
     ];
     if is_replica && !kept.iter().any(|o| o == "--slave-info") {
         argv.push("--slave-info".into());
@@ -116,13 +118,14 @@ pub fn unpack(dir: &Path, kept: &[String]) -> Vec<OsString> {
     ]
 }
 
-/// `--prepare`. `memory` in bytes, for the redo log's pages.
-pub fn prepare(dir: &Path, memory: u64, kept: &[String]) -> Vec<OsString> {
+/// `--prepare` of the copy in `dir`, with temporary files in `scratch`. `memory` in bytes, for the redo log's pages.
+pub fn prepare(dir: &Path, scratch: &Path, memory: u64, kept: &[String]) -> Vec<OsString> {
     let memory = value(kept, "--use-memory").map_or(memory.to_string(), str::to_string);
     vec![
         "--no-defaults".into(),
         "--prepare".into(),
         set("--target-dir", dir),
+        set("--tmpdir", scratch),
         format!("--use-memory={memory}").into(),
     ]
 }
@@ -185,19 +188,25 @@ mod tests {
         let own = list(&["--parallel=3", "--compress=lz4"]);
         assert_eq!(
             words(backup(Path::new("/c"), Path::new("/b"), true, &own)),
-            "--defaults-file=/c --backup --stream=xbstream --target-dir=/b --slave-info --parallel=3 --compress=lz4"
+            "--defaults-file=/c --backup --stream=xbstream --target-dir=/b --tmpdir=/b --slave-info --parallel=3 --compress=lz4"
         );
         assert_eq!(
             words(unpack(Path::new("/n"), &own)),
             "-x --parallel=3 -C /n"
         );
         assert_eq!(
-            words(prepare(Path::new("/n"), memory(1 << 30), &list(&[]))),
-            "--no-defaults --prepare --target-dir=/n --use-memory=536870912"
+            words(prepare(
+                Path::new("/n"),
+                Path::new("/w"),
+                memory(1 << 30),
+                &list(&[])
+            )),
+            "--no-defaults --prepare --target-dir=/n --tmpdir=/w --use-memory=536870912"
         );
         assert!(
             words(prepare(
                 Path::new("/n"),
+                Path::new("/w"),
                 memory(0),
                 &list(&["--use-memory", "2G"])
             ))

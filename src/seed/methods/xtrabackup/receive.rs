@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::process::{Job, Launcher, Running, run};
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Host, Room, Staged};
-use crate::seed::record::Load;
+use crate::seed::record::{Applied, Load};
 use crate::stream::{Incoming, Listener, is_of_tool};
 use crate::system::file::sync_file_system;
 use std::fs::File;
@@ -113,6 +113,7 @@ impl Xtrabackup {
         ctx.update(|seed| {
             seed.coordinates = Some(coordinates);
             seed.dump_bytes = bytes;
+            seed.applied = Applied::No;
         })?;
         Ok(bytes)
     }
