@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
 use crate::orchestrator::{Client, Heartbeat, Intervals, Pulse, Registration};
 use crate::process::{Cancel, Credentials};
+use crate::seed::applier::Applier;
 use crate::seed::datadir::{self, Journals, Recovered};
 use crate::seed::engine::Engine;
 use crate::seed::methods::{self, Enabled};
@@ -63,6 +64,7 @@ pub fn serve(file: &Path) -> Result<()> {
         config.common.seed_orphan_timeout,
     )?;
     let unstarted = recover(&config, &engine);
+    let applier = Arc::new(Applier::open(&config.common.state_dir, &config.mysql));
     let token = Token::generate()?;
     if !config.common.token_hint_file.is_empty()
         && let Err(e) = token.write_hint(&config.common.token_hint_file)
@@ -77,6 +79,7 @@ pub fn serve(file: &Path) -> Result<()> {
         hostname: hostname.clone(),
         token: token.clone(),
         engine: engine.clone(),
+        applier: Arc::clone(&applier),
         methods,
         left_out,
         pulse: Arc::clone(&pulse),
@@ -91,7 +94,12 @@ pub fn serve(file: &Path) -> Result<()> {
     for address in gate.local_addrs() {
         log::info!("listening on {address} as {hostname}");
     }
-    start_settling(engine.clone(), Arc::clone(&config), stopping.clone())?;
+    start_settling(
+        engine.clone(),
+        applier,
+        Arc::clone(&config),
+        stopping.clone(),
+    )?;
     datadir::resume(
         datadir::staging_roots(&config),
         datadir::last_seen(&config.common.state_dir),
@@ -283,7 +291,12 @@ fn gate_settings(config: &Config) -> Result<gate::Settings> {
 
 /// Sessions that a killed agent's tools have left in servers are ended, and settings of MySQL that an interrupted load changed
 /// are put back, as soon as MySQL answers.
-fn start_settling(engine: Engine, config: Arc<Config>, stopping: Cancel) -> Result<()> {
+fn start_settling(
+    engine: Engine,
+    applier: Arc<Applier>,
+    config: Arc<Config>,
+    stopping: Cancel,
+) -> Result<()> {
     let body = move || {
         let mut said_of_sessions = false;
         let mut said = false;
@@ -306,6 +319,9 @@ fn start_settling(engine: Engine, config: Arc<Config>, stopping: Cancel) -> Resu
                 }
             }
             said = !errors.is_empty();
+            if let Err(e) = applier.settle(engine.current().map(|s| s.id)) {
+                log::warn!("the applier of replication is not restored yet: {e}");
+            }
             if !stopping.sleep(SETTLE_PAUSE) {
                 return;
             }

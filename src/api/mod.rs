@@ -1,5 +1,6 @@
 //! The HTTP API of protocol v2: routing, authentication, replies. One file a group of endpoints.
 
+mod applier;
 mod auth;
 mod info;
 mod path;
@@ -13,6 +14,7 @@ use crate::gate::{Door, Request, Response};
 use crate::orchestrator::Pulse;
 use crate::process::{Cancel, Launcher};
 use crate::seed::Method;
+use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::methods::SeedMethod;
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ pub struct Api {
     token: Token,
     basic: Option<Basic>,
     engine: Engine,
+    applier: Arc<Applier>,
     watch: Watch,
     pulse: Arc<Pulse>,
     launcher: Launcher,
@@ -47,6 +50,8 @@ pub struct Parts {
     pub token: Token,
     /// The seed engine.
     pub engine: Engine,
+    /// The applier of the local replica.
+    pub applier: Arc<Applier>,
     /// Methods that are enabled and built.
     pub methods: Vec<Arc<dyn SeedMethod>>,
     /// Methods that are enabled and left out, with reasons.
@@ -86,6 +91,7 @@ impl Api {
             hostname: parts.hostname,
             token: parts.token,
             engine: parts.engine,
+            applier: parts.applier,
             watch,
             pulse: parts.pulse,
             launcher,
@@ -157,6 +163,8 @@ impl Api {
             Endpoint::Metadata(id, method) => self.metadata(id, method),
             Endpoint::StageState(id, stage) => self.stage_state(id, stage),
             Endpoint::Abort(id, stage) => self.abort(id, stage),
+            Endpoint::HoldApplier(id) => self.hold_applier(id),
+            Endpoint::ReleaseApplier(id) => self.release_applier(id),
             Endpoint::NotYet(what) => {
                 log::debug!("{} asked for", request.path);
                 Err(crate::error::Error::permanent(format!(
@@ -184,6 +192,8 @@ enum Endpoint<'a> {
     Metadata(&'a str, &'a str),
     StageState(&'a str, &'a str),
     Abort(&'a str, &'a str),
+    HoldApplier(&'a str),
+    ReleaseApplier(&'a str),
     NotYet(&'static str),
 }
 
@@ -205,6 +215,8 @@ impl<'a> Endpoint<'a> {
             ("GET", ["get-metadata", id, m]) => Self::Metadata(id, m),
             ("GET", ["seed-stage-state", id, stage]) => Self::StageState(id, stage),
             ("GET", ["abort-seed-stage", id, stage]) => Self::Abort(id, stage),
+            ("GET", ["hold-applier", id]) => Self::HoldApplier(id),
+            ("GET", ["release-applier", id]) => Self::ReleaseApplier(id),
             ("GET", ["mountlv" | "removelv" | "umount" | "create-snapshot"]) => Self::NotYet("LVM"),
             (
                 "GET",
@@ -237,7 +249,9 @@ pub fn is_slow(request: &Request) -> bool {
                 | "mysql-stop"
                 | "custom-commands"
                 | "post-seed-cmd"
-                | "mysql-error-log-tail",
+                | "mysql-error-log-tail"
+                | "hold-applier"
+                | "release-applier",
             ..
         ]
     )

@@ -1,13 +1,14 @@
 //! The stages of a seed in their order, and what is done when one fails (agent-api-v2 3.3).
 
 use super::agent::{Agent, Metadata, shortened};
-use super::event::{End, Event, Outcome, Target};
+use super::event::{End, Event, Outcome, Target, Verified};
 use super::options::Options;
 use super::preflight::Plan;
 use super::progress::{Screen, Watch};
 use super::replicate;
 use super::sql::Db;
 use super::tokens::Agents;
+use super::verify::{self, Report};
 use crate::error::{Error, Kind, Result};
 use crate::process::Cancel;
 use crate::seed::{Side, Stage, Status};
@@ -86,13 +87,13 @@ impl<'a> Drive<'a> {
     /// The whole seed. People have been told everything when it returns.
     pub fn run(mut self) -> Outcome {
         match self.stages() {
-            Ok(wrong) => {
+            Ok((wrong, report)) => {
                 let state = match self.options.connect {
                     true => Target::Replicating,
                     false => Target::Loaded,
                 };
                 if wrong.is_empty() {
-                    return self.outcome(End::Completed, 0, None, state);
+                    return self.verified(report, state);
                 }
                 wrong.iter().for_each(|w| self.screen.error(w));
                 let text =
@@ -104,8 +105,8 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Returns what the checks after it have found wrong.
-    fn stages(&mut self) -> Result<Vec<String>> {
+    /// Returns what the checks after it have found wrong, and what came of `--verify`, an error if it was interrupted.
+    fn stages(&mut self) -> Result<(Vec<String>, Option<Result<Report>>)> {
         let (id, method) = (self.options.seed_id, self.plan.method);
         let (source, target) = (&self.options.source.host, &self.options.target.host);
         self.screen.event(&Event::SeedStarted {
@@ -154,9 +155,51 @@ impl<'a> Drive<'a> {
 
         // From here on the seed has succeeded: what fails is worth a warning only.
         self.cleanup();
+        let report = self.verify(&wrong);
         self.hooks();
         self.summary(&metadata, &line);
-        Ok(wrong)
+        Ok((wrong, report))
+    }
+
+    fn verify(&self, wrong: &[String]) -> Option<Result<Report>> {
+        self.options.verify?;
+        if !wrong.is_empty() {
+            self.screen
+                .warn("the data are not compared (--verify): the checks have failed");
+            return None;
+        }
+        let target = &self.agents.target;
+        Some(verify::run(
+            self.options,
+            self.plan,
+            target,
+            self.screen,
+            self.cancel,
+        ))
+    }
+
+    /// The end of a seed in which all else went well.
+    fn verified(&self, report: Option<Result<Report>>, state: Target) -> Outcome {
+        let (status, code, error, verified) = match report {
+            None => (End::Completed, 0, None, None),
+            Some(Ok(r)) => {
+                let verified = Some(r.verdict);
+                match r.verdict {
+                    Verified::Equal => (End::Completed, 0, None, verified),
+                    Verified::Differs => (End::Differs, 4, Some(r.text), verified),
+                    Verified::NotCompared => (End::NotCompared, 5, Some(r.text), verified),
+                }
+            }
+            Some(Err(e)) => {
+                let text = format!("the seed is done, but its verification was interrupted ({e})");
+                self.screen.error(&text);
+                (End::Interrupted, 130, Some(text), None)
+            }
+        };
+        Outcome {
+            verified,
+            ..self.outcome(status, code, error, state)
+        }
     }
 
     /// True if the target's server serves its old data until the new ones are whole: its replication need not be given up.

@@ -93,6 +93,34 @@ pub enum Event<'a> {
         verdict: Verdict,
         text: &'a str,
     },
+    CompareStarted {
+        sample: bool,
+        max_time_seconds: f64,
+    },
+    ComparePoint {
+        round: u32,
+        point: &'a str,
+        source_locked_seconds: f64,
+        applier_stopped_seconds: f64,
+    },
+    CompareProgress {
+        table: &'a str,
+        tables_done: u64,
+        tables: u64,
+        bytes: u64,
+        total: u64,
+        elapsed_seconds: f64,
+    },
+    CompareCompleted {
+        verdict: Verified,
+        equal: u64,
+        differing: &'a [String],
+        not_compared: &'a [String],
+        left_out: &'a [String],
+        reasons: &'a [String],
+        text: &'a str,
+        elapsed_seconds: f64,
+    },
     Hook {
         side: Side,
         text: &'a str,
@@ -144,6 +172,18 @@ pub enum Verdict {
     Error,
 }
 
+/// What came of `--verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// All tables with transactions are equal.
+    Equal,
+    /// At least one differs.
+    Differs,
+    /// None differs, and at least one could not be compared.
+    NotCompared,
+}
+
 /// Why a seed is given up.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,6 +207,10 @@ pub enum End {
     Interrupted,
     /// The command line is wrong.
     WrongUsage,
+    /// Done, but the data differ (`--verify`).
+    Differs,
+    /// Done, but the data could not be compared (`--verify`).
+    NotCompared,
 }
 
 /// In what state the target is left.
@@ -204,6 +248,8 @@ pub struct Outcome {
     /// Seconds by stage.
     pub durations: BTreeMap<Stage, f64>,
     pub total_seconds: f64,
+    /// `None` without `--verify`, or if it did not come to it.
+    pub verified: Option<Verified>,
 }
 
 impl Outcome {
@@ -220,6 +266,7 @@ impl Outcome {
             bytes: None,
             durations: BTreeMap::new(),
             total_seconds: 0.0,
+            verified: None,
         }
     }
 }

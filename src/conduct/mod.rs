@@ -16,6 +16,7 @@ mod progress;
 mod replicate;
 mod sql;
 mod tokens;
+mod verify;
 
 pub use options::USAGE;
 

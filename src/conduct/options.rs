@@ -21,7 +21,7 @@ mod usage;
 pub use usage::USAGE;
 
 /// Options that take a value.
-const VALUED: [&str; 20] = [
+const VALUED: [&str; 21] = [
     "source",
     "target",
     "method",
@@ -42,6 +42,7 @@ const VALUED: [&str; 20] = [
     "cert-file",
     "key-file",
     "http-auth-file",
+    "verify-max-time",
 ];
 /// Options without a value.
 const FLAGS: [&str; 6] = [
@@ -78,6 +79,15 @@ pub struct Way {
     pub tls: Option<Arc<ClientConfig>>,
     /// `--http-auth-file`
     pub basic: Option<Basic>,
+}
+
+/// What `--verify` compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// All rows of all tables.
+    All,
+    /// All rows of small tables, some of others.
+    Sample,
 }
 
 /// From which coordinates replication starts.
@@ -118,6 +128,10 @@ pub struct Options {
     pub connect: bool,
     /// `--connect-to`
     pub connect_to: Option<HostPort>,
+    /// `--verify`
+    pub verify: Option<Verify>,
+    /// `--verify-max-time`
+    pub verify_max_time: Duration,
     /// `--force`
     pub force: bool,
     /// `--dry-run`
@@ -157,6 +171,29 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         return Err(
             "--connect-to needs GTID: a position is right on the copied server only".into(),
         );
+    }
+    let verify = match text("verify") {
+        None => None,
+        Some("") | Some("all") => Some(Verify::All),
+        Some("sample") => Some(Verify::Sample),
+        Some(other) => {
+            return Err(format!(
+                "--verify={other}: write --verify or --verify=sample"
+            ));
+        }
+    };
+    if verify.is_some() && given.contains_key("no-connect") {
+        return Err(
+            "--verify compares with a target that replicates: it cannot go with --no-connect"
+                .into(),
+        );
+    }
+    if verify.is_none() && given.contains_key("verify-max-time") {
+        return Err("--verify-max-time needs --verify".into());
+    }
+    let verify_max_time = duration("verify-max-time", text("verify-max-time").unwrap_or("1h"))?;
+    if verify_max_time < Duration::from_secs(1) {
+        return Err("--verify-max-time: at least 1s".into());
     }
     let token_files = match (text("source-token-file"), text("target-token-file")) {
         (Some(s), Some(t)) => Some((PathBuf::from(s), PathBuf::from(t))),
@@ -213,6 +250,8 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         mode,
         connect: !given.contains_key("no-connect"),
         connect_to,
+        verify,
+        verify_max_time,
         force: given.contains_key("force"),
         dry_run: given.contains_key("dry-run"),
         seed_id,
@@ -223,6 +262,11 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
 }
 
 impl Options {
+    /// True with `--verify=sample`.
+    pub fn sample(&self) -> bool {
+        self.verify == Some(Verify::Sample)
+    }
+
     fn read_files(&mut self, given: &BTreeMap<&'static str, String>) -> Result<()> {
         let mut login = |user: &str, file: &str| -> Result<Option<Login>> {
             let (Some(user), Some(path)) = (given.get(user), given.get(file)) else {
@@ -284,7 +328,10 @@ fn split(args: &[String]) -> std::result::Result<BTreeMap<&'static str, String>,
             None => (option, None),
         };
         let known = |names: &[&'static str]| names.iter().copied().find(|n| *n == name);
-        let (name, value) = if let Some(flag) = known(&FLAGS) {
+        let (name, value) = if name == "verify" {
+            // A value only after =: it may be left out.
+            ("verify", inline.unwrap_or_default())
+        } else if let Some(flag) = known(&FLAGS) {
             match inline {
                 None => (flag, String::new()),
                 Some(_) => return Err(format!("--{flag} takes no value")),

@@ -13,6 +13,7 @@ use crate::seed::coordinates::gtid::GtidSet;
 use std::time::{Duration, Instant};
 
 mod checks;
+pub use checks::own_in_binlog;
 #[cfg(test)]
 mod tests;
 

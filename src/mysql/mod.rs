@@ -1,5 +1,6 @@
 //! The MySQL or MariaDB server: connecting, what it is, and what it is asked.
 
+pub mod applier;
 pub mod catalogue;
 pub mod clone;
 mod connect;

@@ -3,6 +3,7 @@
 //! The life of a seed: [`engine`] takes a start call and writes [`record`]; a thread gets a [`context`] and runs the method
 //! of [`methods`]; [`coordinates`] are read out of what the tools wrote.
 
+pub mod applier;
 pub mod context;
 pub mod coordinates;
 pub mod datadir;

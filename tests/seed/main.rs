@@ -23,5 +23,6 @@ mod mysql56;
 mod secrets;
 mod situations;
 mod target_state;
+mod verify;
 mod xtrabackup;
 mod xtrabackup_mysql;

@@ -28,6 +28,7 @@ impl Drive<'_> {
             bytes: (self.bytes > 0).then_some(self.bytes),
             durations: self.times.iter().map(|(s, t)| (*s, seconds(*t))).collect(),
             total_seconds: seconds(self.begin.elapsed()),
+            verified: None,
         }
     }
 

@@ -81,7 +81,35 @@ fn next<'a>(
             verdict: Verdict::Ok,
             text: "",
         },
-        Some(Event::Verification { .. }) => Event::Hook { side, text },
+        Some(Event::Verification { .. }) => Event::CompareStarted {
+            sample: true,
+            max_time_seconds: 3600.0,
+        },
+        Some(Event::CompareStarted { .. }) => Event::ComparePoint {
+            round: 1,
+            point: "GTID 0-1-2",
+            source_locked_seconds: 0.0,
+            applier_stopped_seconds: 0.5,
+        },
+        Some(Event::ComparePoint { .. }) => Event::CompareProgress {
+            table: "a.b",
+            tables_done: 1,
+            tables: 2,
+            bytes: 3,
+            total: 4,
+            elapsed_seconds: 0.5,
+        },
+        Some(Event::CompareProgress { .. }) => Event::CompareCompleted {
+            verdict: Verified::Differs,
+            equal: 1,
+            differing: reasons,
+            not_compared: reasons,
+            left_out: reasons,
+            reasons,
+            text,
+            elapsed_seconds: 0.5,
+        },
+        Some(Event::CompareCompleted { .. }) => Event::Hook { side, text },
         Some(Event::Hook { .. }) => Event::Warning { text },
         Some(Event::Warning { .. }) => Event::Abort {
             stage,
@@ -164,9 +192,14 @@ fn words_are_documented() {
         End::DryRun,
         End::Failed,
         End::Interrupted,
-        End::WrongUsage
+        End::WrongUsage,
+        End::Differs,
+        End::NotCompared
     ];
     same("result", "status", ends);
+    let verdicts = words![Verified::Equal, Verified::Differs, Verified::NotCompared];
+    same("compare_completed", "verdict", verdicts.clone());
+    same("result", "verified", verdicts);
     let states = words![
         Target::Untouched,
         Target::ReplicationStopped,

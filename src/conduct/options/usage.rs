@@ -42,9 +42,16 @@ Replication:
   --connect-to HOST[:PORT]          replicate from this server, which must have the source's GTIDs
   --no-connect                      do not connect replication
 
+Verification:
+  --verify, --verify=sample         compare the data of source and target afterwards, while the source is written to: all
+                                    rows, or of tables above 64 MiB a part; see contrib/doc/seed-verify.md
+  --verify-max-time DURATION        how long a snapshot of both servers may be kept (1h); what is left then is compared
+                                    by another
+
 SIGINT or SIGTERM aborts the seed on both agents; a second one leaves at once. SIGHUP is ignored: a lost terminal does
 not end a seed.
 
 exit codes: 0 done; 1 failed before anything on the target was touched; 2 wrong command line; 3 failed later: the text
-says whether the target's data are partial and whether replication is connected; 130 interrupted. Any other: failure.
+says whether the target's data are partial and whether replication is connected; 4 done, but the data differ (--verify);
+5 done, but not all data could be compared (--verify); 130 interrupted. Any other: failure.
 ";

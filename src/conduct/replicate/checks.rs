@@ -128,7 +128,7 @@ impl Findings<'_> {
 }
 
 /// Those GTIDs (domain-server-sequence) of MariaDB's binary log that come from the server itself.
-fn own_in_binlog(state: &str, server_id: &str) -> String {
+pub fn own_in_binlog(state: &str, server_id: &str) -> String {
     let own = |gtid: &&str| gtid.split('-').nth(1) == Some(server_id);
     state
         .split(',')

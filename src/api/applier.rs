@@ -1,0 +1,42 @@
+//! Calls of our own for `seed --verify`: another program stops the applier of this host's replica for a while.
+
+use super::{Api, reply, seed};
+use crate::error::{Error, Result};
+use crate::gate::Response;
+use crate::seed::applier::LEASE;
+use crate::seed::{Side, Stage, Status};
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Held {
+    delay: u64,
+    lease_seconds: u64,
+}
+
+impl Api {
+    /// Records what the applier is like, or extends the lease. To be called again within `LeaseSeconds`.
+    pub(super) fn hold_applier(&self, id: &str) -> Result<Response> {
+        let id = seed::number(id)?;
+        self.engine.expect_current(id, "hold the applier")?;
+        let restored = self.engine.seed(id).is_some_and(|s| {
+            s.side == Side::Target && s.status(Stage::Restore) == Some(Status::Completed)
+        });
+        if !restored {
+            return Err(Error::permanent(format!(
+                "seed {id} has not restored this server: its applier is not held"
+            )));
+        }
+        let before = self.applier.hold(id)?;
+        Ok(reply::json(&Held {
+            delay: before.delay,
+            lease_seconds: LEASE.as_secs(),
+        }))
+    }
+
+    /// Restores the applier.
+    pub(super) fn release_applier(&self, id: &str) -> Result<Response> {
+        self.applier.release(seed::number(id)?)?;
+        Ok(reply::json(&true))
+    }
+}

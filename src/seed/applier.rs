@@ -1,0 +1,277 @@
+//! The applier of this host's replica while another program (`seed --verify`) stops it: what it was like is written down before,
+//! and is restored when that program says so, when it has not been heard of for [`LEASE`], or when the agent starts.
+//!
+//! The record is `applier.json` in `state-dir`. The other program sends the statements; this module only restores.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::mysql::applier::{Applier as State, applier};
+use crate::mysql::{Endpoint, Server, connect, control};
+use mysql::Conn;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long after the last call the applier is restored.
+pub const LEASE: Duration = Duration::from_secs(20);
+/// For each connect, statement and answer: STOP REPLICA waits for the transaction that is being applied.
+const TIMEOUT: Duration = Duration::from_secs(50);
+
+/// What the applier was like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The seed for which it is held.
+    pub seed: i64,
+    /// The thread that reads from the source ran.
+    pub io: bool,
+    /// The thread that applies ran.
+    pub sql: bool,
+    /// Its delay in seconds.
+    pub delay: u64,
+}
+
+struct Held {
+    before: Before,
+    /// Restored from then on.
+    until: Instant,
+}
+
+/// The applier of the local server.
+pub struct Applier {
+    dir: PathBuf,
+    mysql: config::Mysql,
+    held: Mutex<Option<Held>>,
+}
+
+impl Applier {
+    /// With what an earlier agent has written in `dir`, which is to be restored at once.
+    pub fn open(dir: &Path, mysql: &config::Mysql) -> Self {
+        let path = dir.join("applier.json");
+        let before = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| e.to_string()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.to_string()),
+        };
+        let before: Option<Before> = before.unwrap_or_else(|e| {
+            log::error!(
+                "{}: {e}; check that replication runs as it should (SHOW REPLICA STATUS)",
+                path.display()
+            );
+            None
+        });
+        Self {
+            dir: dir.to_path_buf(),
+            mysql: mysql.clone(),
+            held: Mutex::new(before.map(|before| Held {
+                before,
+                until: Instant::now(),
+            })),
+        }
+    }
+
+    /// Writes down what the applier is like, or extends the lease of the same seed. Nothing is changed in MySQL.
+    ///
+    /// # Errors
+    /// If there is no replication, it does not run, the account may not restore it, or the record cannot be written.
+    pub fn hold(&self, seed: i64) -> Result<Before> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(h) = held.as_mut().filter(|h| h.before.seed == seed) {
+            h.until = Instant::now() + LEASE;
+            return Ok(h.before.clone());
+        }
+        if held.is_some() {
+            return Err(Error::transient(
+                "the applier is held by another seed and will be restored soon",
+            ));
+        }
+        let (mut conn, server) = self.connect()?;
+        let now = applier(&mut conn, server)?
+            .ok_or_else(|| Error::permanent("this server has no replication channel"))?;
+        if !now.sql || !now.io {
+            return Err(Error::permanent(
+                "replication of this server does not run; start it (START REPLICA)",
+            ));
+        }
+        let (_, grants) = crate::mysql::grants::held(&mut conn, server)?;
+        let needed = [server.replica_privilege().to_string()].into();
+        if let [name, ..] = crate::mysql::grants::missing(server, &needed, &grants).as_slice() {
+            return Err(Error::permanent(format!(
+                "mysql.user = \"{}\" lacks {name} on this server and could not restart the applier; grant it",
+                self.mysql.user
+            )));
+        }
+        let before = Before {
+            seed,
+            io: now.io,
+            sql: now.sql,
+            delay: now.delay,
+        };
+        self.write(&before)?;
+        *held = Some(Held {
+            before: before.clone(),
+            until: Instant::now() + LEASE,
+        });
+        Ok(before)
+    }
+
+    /// Restores the applier now. Without a record there is nothing to do.
+    ///
+    /// # Errors
+    /// The server's; the record is kept and it is tried again later.
+    pub fn release(&self, seed: i64) -> Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_ref().filter(|h| h.before.seed == seed) {
+            Some(h) => self.restore(&h.before)?,
+            None => return Ok(()),
+        }
+        *held = None;
+        self.forget()
+    }
+
+    /// Restores it if the lease has ended. If a newer seed has begun since (`current`), its controller decides about the
+    /// replication of this server, and the record is dropped.
+    ///
+    /// # Errors
+    /// As [`Applier::release`].
+    pub fn settle(&self, current: Option<i64>) -> Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(h) = held.as_ref().filter(|h| Instant::now() >= h.until) else {
+            return Ok(());
+        };
+        if current == Some(h.before.seed) {
+            self.restore(&h.before)?;
+            log::warn!(
+                "seed {}: its verification has ended without a word; replication runs as before",
+                h.before.seed
+            );
+        } else {
+            log::warn!(
+                "seed {}: its verification has ended without a word, and a newer seed has begun; replication is left as it is",
+                h.before.seed
+            );
+        }
+        *held = None;
+        self.forget()
+    }
+
+    fn connect(&self) -> Result<(Conn, Server)> {
+        let mut conn = connect(&Endpoint::local(&self.mysql), TIMEOUT)?;
+        let server = Server::ask(&mut conn)?;
+        Ok((conn, server))
+    }
+
+    fn restore(&self, before: &Before) -> Result<()> {
+        let (mut conn, server) = self.connect()?;
+        let Some(now) = applier(&mut conn, server)? else {
+            log::warn!(
+                "seed {}: the replication channel is gone; nothing to restore",
+                before.seed
+            );
+            return Ok(());
+        };
+        for statement in statements(server, before, &now) {
+            control::execute(&mut conn, &statement)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, before: &Before) -> Result<()> {
+        let path = self.dir.join("applier.json");
+        let temp = self.dir.join("applier.json.new");
+        let fail = |e: &std::io::Error| Error::io(path.display(), e);
+        let text = serde_json::to_vec(before).map_err(|e| Error::permanent(e.to_string()))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(|e| fail(&e))?;
+        file.write_all(&text)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&temp, &path))
+            .and_then(|()| File::open(&self.dir)?.sync_all())
+            .map_err(|e| fail(&e))
+    }
+
+    fn forget(&self) -> Result<()> {
+        let path = self.dir.join("applier.json");
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(path.display(), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What makes the applier as it was: none if nothing has changed. A running thread may still have an end (UNTIL), which only
+/// stopping it takes away.
+fn statements(server: Server, before: &Before, now: &State) -> Vec<String> {
+    let unlimited = now.until.is_empty() || now.until == "None";
+    let delayed = now.delay != before.delay;
+    if !delayed && unlimited && now.sql == before.sql && now.io == before.io {
+        return Vec::new();
+    }
+    let mut list = vec![server.stop_applier(true)];
+    if delayed {
+        list.push(server.set_delay(before.delay));
+    }
+    if before.io {
+        list.push(server.start_reader());
+    }
+    if before.sql {
+        list.push(server.start_applier());
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_changed_is_restored() {
+        let before = Before {
+            seed: 7,
+            io: true,
+            sql: true,
+            delay: 9,
+        };
+        let state = |io, sql, delay, until: &str| State {
+            io,
+            sql,
+            delay,
+            until: until.into(),
+            ..State::default()
+        };
+        let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
+        let mysql = Server::parse("9.7.4", "").unwrap();
+        let as_before = state(true, true, 9, "None");
+        assert!(statements(maria, &before, &as_before).is_empty());
+        assert_eq!(
+            statements(maria, &before, &state(false, false, 9, "Gtid")),
+            [
+                "STOP SLAVE",
+                "START SLAVE IO_THREAD",
+                "START SLAVE SQL_THREAD"
+            ]
+        );
+        let until = state(true, true, 0, "SQL_AFTER_GTIDS");
+        assert_eq!(
+            statements(mysql, &before, &until),
+            [
+                "STOP REPLICA SQL_THREAD FOR CHANNEL ''",
+                "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 9 FOR CHANNEL ''",
+                "START REPLICA IO_THREAD FOR CHANNEL ''",
+                "START REPLICA SQL_THREAD FOR CHANNEL ''"
+            ]
+        );
+        let finished = state(true, true, 9, "SQL_AFTER_GTIDS");
+        assert_eq!(statements(mysql, &before, &finished).len(), 3);
+    }
+}

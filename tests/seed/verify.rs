@@ -1,0 +1,730 @@
+//! `seed --verify`: the data of source and target are compared while the source is written to.
+
+use super::by_command::Pair;
+use crate::support::mariadb::MariadbKind;
+use crate::support::mysqld::MysqldKind;
+use crate::support::schema::Schema;
+use crate::support::server::{Kind, Server};
+use crate::support::{binary, wait_for};
+use mysql::prelude::Queryable;
+use orchestrator_agent::host::rfc3339;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Inserts all the time into a table of the source and measures how long each waits.
+struct Ticks {
+    stop: Arc<AtomicBool>,
+    longest_ms: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticks {
+    fn start<K: Kind>(db: &Server<K>) -> Self {
+        db.sql("CREATE DATABASE IF NOT EXISTS running");
+        db.sql("CREATE TABLE running.numbers (n BIGINT NOT NULL, at TIMESTAMP(6) NOT NULL DEFAULT NOW(6)) ENGINE=InnoDB");
+        db.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2");
+        db.sql("SET GLOBAL sync_binlog = 0");
+        let mut conn = db.root();
+        let (stop, longest_ms) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (s, l) = (Arc::clone(&stop), Arc::clone(&longest_ms));
+        let thread = std::thread::spawn(move || {
+            let mut n = 0;
+            while !s.load(Ordering::Relaxed) {
+                n += 1;
+                let begin = Instant::now();
+                conn.query_drop(format!("INSERT INTO running.numbers (n) VALUES ({n})"))
+                    .expect("the writer writes");
+                let took = u64::try_from(begin.elapsed().as_millis()).expect("short");
+                l.fetch_max(took, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(8));
+            }
+        });
+        Self {
+            stop,
+            longest_ms,
+            thread: Some(thread),
+        }
+    }
+
+    fn reset(&self) {
+        self.longest_ms.store(0, Ordering::Relaxed);
+    }
+
+    fn assert_no_wait(&self, what: &str) {
+        let longest = self.longest_ms.load(Ordering::Relaxed);
+        println!("{what}: longest INSERT on the source {longest} ms");
+        assert!(longest <= 1000, "{what}: an INSERT waited {longest} ms");
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(status.expect("kill").success());
+}
+
+/// A `seed --json` under way.
+struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    schema: Schema,
+    seen: Vec<Value>,
+}
+
+impl Running {
+    fn start<K: Kind>(pair: &Pair<K>, more: &[&str]) -> Self {
+        let account = pair.account();
+        let tokens =
+            [&pair.source, &pair.target].map(|a| a.dir.join("token").display().to_string());
+        let mut words: Vec<&str> = account.iter().map(String::as_str).collect();
+        words.extend(["--json", "--force", "--source-token-file", &tokens[0]]);
+        words.extend(["--target-token-file", &tokens[1]]);
+        words.extend_from_slice(more);
+        let mut child = pair
+            .command(&words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("seed runs");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self {
+            child,
+            lines,
+            schema: Schema::load(),
+            seen: Vec::new(),
+        }
+    }
+
+    fn next(&mut self) -> Option<Value> {
+        let line = self.lines.next()?.expect("a line");
+        println!("{line}");
+        let v = self.schema.check(&line);
+        self.seen.push(v.clone());
+        Some(v)
+    }
+
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
+        loop {
+            let v = self.next().expect("the event comes before the end");
+            if wanted(&v) {
+                return;
+            }
+        }
+    }
+
+    /// Does `work` right after replication was connected and checked, before anything is compared.
+    fn before_verification(&mut self, work: impl FnOnce()) {
+        self.until(|v| v["event"] == "stage_completed" && v["stage"] == "ConnectSlave");
+        signal(&self.child, "-STOP");
+        work();
+        let now = rfc3339(SystemTime::now());
+        signal(&self.child, "-CONT");
+        self.until(|v| v["event"] == "compare_started");
+        let at = self.seen.last().expect("just seen")["time"].to_string();
+        assert!(at.trim_matches('"') >= now.as_str(), "{at} {now}");
+    }
+
+    /// Exit code, what came of the comparison, and the result.
+    fn end(mut self) -> (Option<i32>, Value, Value) {
+        while self.next().is_some() {}
+        let code = self.child.wait().expect("it ends").code();
+        let of = |event: &str| self.seen.iter().find(|v| v["event"] == event).cloned();
+        let result = of("result").expect("result");
+        assert_eq!(result["exit_code"].as_i64(), code.map(i64::from));
+        (code, of("compare_completed").unwrap_or_default(), result)
+    }
+}
+
+fn names(v: &Value) -> Vec<String> {
+    let list = v.as_array().expect("an array");
+    list.iter()
+        .map(|n| n.as_str().expect("a name").to_string())
+        .collect()
+}
+
+/// The tables of the cases, what fills them, and what damages them on the target; the last is what the reason must say.
+const CASES: [(&str, &str, &str, &str, &str); 24] = [
+    (
+        "changed",
+        "id INT PRIMARY KEY, v INT",
+        "(1, 1), (2, 2)",
+        "UPDATE dam.changed SET v = 3 WHERE id = 2",
+        "other values",
+    ),
+    (
+        "missing",
+        "id INT PRIMARY KEY, v INT",
+        "(1, 1), (2, 2)",
+        "DELETE FROM dam.missing WHERE id = 2",
+        "2 rows on the source, 1 on",
+    ),
+    (
+        "added",
+        "id INT PRIMARY KEY, v INT",
+        "(1, 1), (2, 2)",
+        "INSERT INTO dam.added VALUES (-7, 1)",
+        "2 rows on the source, 3 on",
+    ),
+    (
+        "float_bit",
+        "id INT PRIMARY KEY, v FLOAT",
+        "(1, 0.1)",
+        "UPDATE dam.float_bit SET v = 0.10000000894069672",
+        "other values",
+    ),
+    (
+        "double_bit",
+        "id INT PRIMARY KEY, v DOUBLE",
+        "(1, 0.1)",
+        "UPDATE dam.double_bit SET v = 0.10000000000000002",
+        "other values",
+    ),
+    (
+        "double_shown",
+        "id INT PRIMARY KEY, v DOUBLE(10,2)",
+        "(1, 0.25)",
+        "UPDATE dam.double_shown SET v = -0.25",
+        "other values",
+    ),
+    (
+        "letter_case",
+        "id INT PRIMARY KEY, v VARCHAR(20)",
+        "(1, 'Text')",
+        "UPDATE dam.letter_case SET v = 'text'",
+        "other values",
+    ),
+    (
+        "trailing",
+        "id INT PRIMARY KEY, v VARCHAR(20)",
+        "(1, 'a')",
+        "UPDATE dam.trailing SET v = 'a '",
+        "other values",
+    ),
+    (
+        "null_empty",
+        "id INT PRIMARY KEY, v VARCHAR(20)",
+        "(1, NULL)",
+        "UPDATE dam.null_empty SET v = ''",
+        "other values",
+    ),
+    (
+        "null_dash",
+        "id INT PRIMARY KEY, v TEXT",
+        "(1, NULL)",
+        "UPDATE dam.null_dash SET v = '-'",
+        "other values",
+    ),
+    (
+        "twice",
+        "v INT",
+        "(1), (2), (2)",
+        "INSERT INTO dam.twice VALUES (1), (1)",
+        "3 rows on the source, 5 on",
+    ),
+    (
+        "other_twice",
+        "v INT",
+        "(1), (2), (2)",
+        "UPDATE dam.other_twice SET v = IF(v = 1, 2, 1)",
+        "other values",
+    ),
+    (
+        "moved",
+        "id INT PRIMARY KEY, a VARCHAR(9), b VARCHAR(9)",
+        "(1, 'x,1:', 'y')",
+        "UPDATE dam.moved SET a = 'x', b = '1:,y'",
+        "other values",
+    ),
+    (
+        "blob_end",
+        "id INT PRIMARY KEY, v LONGBLOB",
+        "(1, REPEAT('x', 100000))",
+        "UPDATE dam.blob_end SET v = CONCAT(LEFT(v, 99999), 'y')",
+        "other values",
+    ),
+    (
+        "microsecond",
+        "id INT PRIMARY KEY, v DATETIME(6)",
+        "(1, '2024-01-02 03:04:05.123456')",
+        "UPDATE dam.microsecond SET v = '2024-01-02 03:04:05.123457'",
+        "other values",
+    ),
+    (
+        "stamp",
+        "id INT PRIMARY KEY, v TIMESTAMP NULL",
+        "(1, '2024-01-02 03:04:05')",
+        "UPDATE dam.stamp SET v = '2024-01-02 03:04:06'",
+        "other values",
+    ),
+    (
+        "bits",
+        "id INT PRIMARY KEY, v BIT(64)",
+        "(1, b'1')",
+        "UPDATE dam.bits SET v = b'1000000000000000000000000000000000000000000000000000000000000001'",
+        "other values",
+    ),
+    (
+        "one_of",
+        "id INT PRIMARY KEY, v ENUM('a', 'A', '')COLLATE utf8mb4_bin",
+        "(1, 'a')",
+        "UPDATE dam.one_of SET v = 'A'",
+        "other values",
+    ),
+    (
+        "digits",
+        "id INT PRIMARY KEY, v DECIMAL(65,30)",
+        "(1, 0.000000000000000000000000000001)",
+        "UPDATE dam.digits SET v = 0.000000000000000000000000000002",
+        "other values",
+    ),
+    (
+        "place",
+        "id INT PRIMARY KEY, v POINT",
+        "(1, ST_GeomFromText('POINT(1 2)'))",
+        "UPDATE dam.place SET v = ST_GeomFromText('POINT(1 2)', 3857)",
+        "other values",
+    ),
+    (
+        "form",
+        "id INT PRIMARY KEY, v JSON",
+        "(1, '{\"a\": 1}')",
+        "REPLACE INTO dam.form VALUES (1, '{\"a\": 1.0}')",
+        "other values",
+    ),
+    (
+        "accent",
+        "id INT PRIMARY KEY, v CHAR(9) CHARACTER SET latin1",
+        "(1, 'e')",
+        "UPDATE dam.accent SET v = CONVERT(X'E9' USING latin1)",
+        "other values",
+    ),
+    (
+        "altered",
+        "id INT PRIMARY KEY, v INT",
+        "(1, 1)",
+        "ALTER TABLE dam.altered MODIFY v BIGINT",
+        "definition: column v int on the source, v bigint",
+    ),
+    (
+        "dropped",
+        "id INT PRIMARY KEY, v INT",
+        "(1, 1)",
+        "DROP TABLE dam.dropped",
+        "missing on the target",
+    ),
+];
+
+fn fill<K: Kind>(db: &Server<K>) {
+    db.sql("CREATE DATABASE dam");
+    for (name, columns, rows, ..) in CASES {
+        db.sql(&format!(
+            "CREATE TABLE dam.{name} ({columns}) ENGINE=InnoDB"
+        ));
+        db.sql(&format!("INSERT INTO dam.{name} VALUES {rows}"));
+    }
+    db.sql("CREATE TABLE dam.old_engine (id INT PRIMARY KEY) ENGINE=MyISAM");
+    db.sql("CREATE VIEW dam.view AS SELECT 1 AS n");
+    db.sql(
+        "CREATE TABLE dam.zero (a FLOAT, b DOUBLE(8,1), c INT AS (1) VIRTUAL, d INT AS (2) STORED)",
+    );
+    db.sql("INSERT INTO dam.zero (a, b) VALUES (0e0, 0e0), (NULL, NULL)");
+}
+
+/// Each damage is found and named, and nothing else is.
+fn damages<K: Kind>(pair: &Pair<K>, special: &[(&str, &str)]) {
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        for (name, .., damage, _) in CASES {
+            println!("{name}");
+            pair.target_db.unlogged(damage);
+        }
+        for (_, damage) in special {
+            pair.target_db.unlogged(damage);
+        }
+    });
+    let (code, compared, result) = running.end();
+    assert_eq!(code, Some(4));
+    let mut wanted: Vec<String> = CASES
+        .iter()
+        .map(|c| format!("dam.{}", c.0))
+        .chain(special.iter().map(|s| s.0.to_string()))
+        .collect();
+    wanted.sort();
+    assert_eq!(names(&compared["differing"]), wanted);
+    assert_eq!(names(&compared["left_out"]), ["dam.old_engine"]);
+    assert_eq!(compared["not_compared"], json!([]));
+    let reasons = names(&compared["reasons"]);
+    for (name, .., reason) in CASES {
+        let of = |r: &&String| r.starts_with(&format!("dam.{name}: "));
+        let found = reasons.iter().find(of).expect(name);
+        assert!(found.contains(reason), "{found}");
+    }
+    let text = result["error"].as_str().expect("text");
+    assert!(
+        text.contains("DIFFER: dam.accent (")
+            && text.contains(&format!("and {} more", wanted.len() - 10)),
+        "{text}"
+    );
+    assert_eq!(
+        (
+            &result["status"],
+            &result["verified"],
+            &result["target_state"]
+        ),
+        (&json!("differs"), &json!("differs"), &json!("replicating"))
+    );
+}
+
+/// Nothing was damaged, and the applier is as it was. Returns the points.
+fn equal<K: Kind>(pair: &Pair<K>, more: &[&str], before: impl FnOnce()) -> Vec<Value> {
+    let mut running = Running::start(pair, &[&["--verify"], more].concat());
+    running.before_verification(before);
+    running.until(|v| v["event"] == "compare_completed");
+    let points = running
+        .seen
+        .iter()
+        .filter(|v| v["event"] == "compare_point");
+    let points = points.cloned().collect();
+    let (code, compared, result) = running.end();
+    assert_eq!(code, Some(0), "{compared}");
+    assert_eq!(
+        (
+            &compared["verdict"],
+            &compared["differing"],
+            &compared["not_compared"]
+        ),
+        (&json!("equal"), &json!([]), &json!([]))
+    );
+    assert_eq!(names(&compared["left_out"]), ["dam.old_engine"]);
+    assert!(compared["equal"].as_u64() > Some(CASES.len() as u64));
+    assert_eq!(result["verified"], "equal");
+    points
+}
+
+/// The target's own transaction: nothing can be said.
+fn own_transaction<K: Kind>(pair: &Pair<K>) {
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        pair.target_db.sql("CREATE DATABASE own");
+    });
+    let (code, compared, result) = running.end();
+    assert_eq!(code, Some(5));
+    assert_eq!(
+        (
+            &compared["verdict"],
+            &compared["differing"],
+            &result["status"]
+        ),
+        (&json!("not_compared"), &json!([]), &json!("not_compared"))
+    );
+    let text = result["error"].as_str().expect("text");
+    assert!(text.contains("transactions of its own"), "{text}");
+    pair.target_db.unlogged("DROP DATABASE own");
+}
+
+/// The conductor ends while the target's applier runs to the point, held up by a lock: everything is restored.
+fn ended<K: Kind>(
+    pair: &mut Pair<K>,
+    how: &str,
+    agent_too: bool,
+    delay: &[&str],
+    within: Duration,
+) {
+    let mut lock = pair.target_db.root();
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        delay.iter().for_each(|s| drop(pair.target_db.sql(s)));
+        lock.query_drop("LOCK TABLES running.numbers READ")
+            .expect("locked");
+    });
+    wait_for(
+        "the applier runs to the point",
+        Duration::from_secs(30),
+        || {
+            let until = pair.target_db.replica_status("Until_Condition");
+            (!["", "None"].contains(&until.as_str())).then_some(())
+        },
+    );
+    assert_eq!(pair.target_db.replica_status("SQL_Delay"), "0", "meanwhile");
+    signal(&running.child, how);
+    let begin = Instant::now();
+    if agent_too {
+        pair.target.kill();
+        pair.target.launch();
+    }
+    lock.query_drop("UNLOCK TABLES").expect("unlocked");
+    assert_restored(&pair.target_db, within);
+    println!(
+        "{how}: restored after {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
+    assert!(
+        !pair.target.dir.join("state/applier.json").exists(),
+        "the record is gone"
+    );
+    if how == "-INT" {
+        let (code, _, result) = running.end();
+        assert_eq!(code, Some(130));
+        assert_eq!(
+            (&result["status"], &result["target_state"]),
+            (&json!("interrupted"), &json!("replicating"))
+        );
+    } else {
+        running.child.wait().expect("killed");
+    }
+}
+
+fn assert_restored<K: Kind>(db: &Server<K>, within: Duration) {
+    wait_for("the applier is as before", within, || {
+        let mut columns = vec!["Slave_IO_Running", "Slave_SQL_Running"];
+        if K::REPLICA_STATUS.contains("REPLICA") {
+            columns = vec!["Replica_IO_Running", "Replica_SQL_Running"];
+        }
+        columns.extend(["Until_Condition", "SQL_Delay"]);
+        let now: Vec<String> = columns.iter().map(|c| db.replica_status(c)).collect();
+        (now[..2] == ["Yes", "Yes"] && ["", "None"].contains(&now[2].as_str()) && now[3] == "60")
+            .then_some(())
+    });
+}
+
+const MARIADB_DELAY: [&str; 4] = [
+    "STOP SLAVE",
+    "CHANGE MASTER TO MASTER_DELAY = 60",
+    "SET GLOBAL slave_parallel_threads = 4",
+    "START SLAVE",
+];
+const MYSQL_DELAY: [&str; 3] = [
+    "STOP REPLICA SQL_THREAD",
+    "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 60",
+    "START REPLICA SQL_THREAD",
+];
+
+#[test]
+fn mariadb() {
+    let mut pair = Pair::<MariadbKind>::start("");
+    let (source, target) = (&pair.source_db, &pair.target_db);
+    fill(source);
+    for statement in [
+        "CREATE TABLE dam.ids (u UUID, six INET6, hidden INT INVISIBLE DEFAULT 5)",
+        "INSERT INTO dam.ids (u, six, hidden) VALUES ('6e9f7c65-ea1e-11f1-a3da-02fc00000001', '::1', 7)",
+        "CREATE TABLE dam.history (id INT PRIMARY KEY, v INT) WITH SYSTEM VERSIONING",
+        "INSERT INTO dam.history VALUES (1, 1)",
+        "UPDATE dam.history SET v = 2",
+        "CREATE TABLE dam.periods (id INT PRIMARY KEY, since TIMESTAMP(6) GENERATED ALWAYS AS ROW START, \
+         till TIMESTAMP(6) GENERATED ALWAYS AS ROW END INVISIBLE, PERIOD FOR SYSTEM_TIME(since, till)) WITH SYSTEM VERSIONING",
+        "INSERT INTO dam.periods (id) VALUES (1)",
+        "UPDATE dam.periods SET id = 2",
+    ] {
+        source.sql(statement);
+    }
+    let ticks = Ticks::start(source);
+    ticks.reset();
+    // The versioned table goes on being written to.
+    let points = equal(&pair, &[], || {
+        MARIADB_DELAY.iter().for_each(|s| drop(target.sql(s)));
+        source.sql("UPDATE dam.history SET v = 3");
+    });
+    assert!(
+        points.iter().all(|p| p["source_locked_seconds"] == 0.0),
+        "{points:?}"
+    );
+    assert_restored(target, Duration::from_secs(1));
+    assert_eq!(target.value("SELECT @@slave_parallel_threads"), "4");
+    ticks.assert_no_wait("MariaDB by GTID");
+    equal(&pair, &["--replication", "position"], || {});
+    ticks.assert_no_wait("MariaDB by position");
+    damages(
+        &pair,
+        &[
+            ("dam.history", "DELETE HISTORY FROM dam.history"),
+            ("dam.ids", "UPDATE dam.ids SET hidden = 6"),
+            ("dam.periods", "UPDATE dam.periods SET id = 3"),
+        ],
+    );
+    own_transaction(&pair);
+    ended(
+        &mut pair,
+        "-KILL",
+        false,
+        &MARIADB_DELAY,
+        Duration::from_secs(35),
+    );
+}
+
+/// Tables that are summed by ranges of the key, and more than one snapshot.
+#[test]
+fn mariadb_large() {
+    let pair = Pair::<MariadbKind>::start("");
+    let (source, target) = (&pair.source_db, &pair.target_db);
+    fill(source);
+    source.sql("CREATE TABLE dam.large (id BIGINT PRIMARY KEY, v VARCHAR(1000) CHARACTER SET latin1) ENGINE=InnoDB");
+    source.sql(
+        "INSERT INTO dam.large SELECT seq * 1000 - 7, REPEAT(MD5(seq), 31) FROM dam.seq_1_to_65000",
+    );
+    source.sql("ANALYZE TABLE dam.large");
+    let _ticks = Ticks::start(source);
+    let mut running = Running::start(&pair, &["--verify=sample"]);
+    running.before_verification(|| {});
+    let (code, compared, _) = running.end();
+    assert_eq!((code, &compared["verdict"]), (Some(0), &json!("equal")));
+    let mut running = Running::start(&pair, &["--verify", "--verify-max-time", "1s"]);
+    running.before_verification(|| {
+        target.unlogged("UPDATE dam.large SET v = CONCAT(v, ' ') WHERE id = 64999993");
+    });
+    running.until(|v| v["event"] == "compare_completed");
+    let points = running
+        .seen
+        .iter()
+        .filter(|v| v["event"] == "compare_point");
+    let rounds = points.count();
+    let (code, compared, _) = running.end();
+    assert_eq!(code, Some(4));
+    assert!(rounds > 1, "the first snapshot was given up");
+    assert_eq!(names(&compared["differing"]), ["dam.large"]);
+    let reasons = names(&compared["reasons"]);
+    assert!(
+        reasons.iter().any(|r| r.contains("rows where id is ")),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn mysql() {
+    let mut pair = Pair::<MysqldKind>::start("");
+    let (source, target) = (&pair.source_db, &pair.target_db);
+    fill(source);
+    for statement in [
+        "CREATE TABLE dam.vectors (v VECTOR(3), hidden INT DEFAULT 5 INVISIBLE)",
+        "INSERT INTO dam.vectors (v, hidden) VALUES (STRING_TO_VECTOR('[1,2,3]'), 7)",
+    ] {
+        source.sql(statement);
+    }
+    let ticks = Ticks::start(source);
+    ticks.reset();
+    equal(&pair, &[], || {
+        MYSQL_DELAY.iter().for_each(|s| drop(target.sql(s)));
+    });
+    assert_restored(target, Duration::from_secs(1));
+    assert_eq!(target.value("SELECT @@replica_parallel_workers"), "4");
+    ticks.assert_no_wait("MySQL by GTID");
+    damages(
+        &pair,
+        &[
+            (
+                "dam.vectors",
+                "UPDATE dam.vectors SET v = STRING_TO_VECTOR('[1,2,4]')",
+            ),
+            ("dam.zero", "UPDATE dam.zero SET a = -0e0 WHERE a = 0"),
+        ],
+    );
+    own_transaction(&pair);
+    ended(
+        &mut pair,
+        "-INT",
+        false,
+        &MYSQL_DELAY,
+        Duration::from_secs(10),
+    );
+    ended(
+        &mut pair,
+        "-KILL",
+        true,
+        &MYSQL_DELAY,
+        Duration::from_secs(12),
+    );
+}
+
+/// Without GTIDs a read lock is needed, which must not make others wait behind a long statement.
+#[test]
+fn mysql_without_gtid() {
+    let pair = Pair::<MysqldKind>::start("gtid_mode=OFF\nenforce_gtid_consistency=OFF\n");
+    let source = &pair.source_db;
+    fill(source);
+    let ticks = Ticks::start(source);
+    ticks.reset();
+    let mut reader = source.root();
+    let mut long = None;
+    let points = equal(&pair, &[], || {
+        long = Some(std::thread::spawn(move || {
+            let begin = Instant::now();
+            reader
+                .query_drop("SELECT SLEEP(8) FROM running.numbers LIMIT 1")
+                .expect("a long statement");
+            begin.elapsed()
+        }));
+        wait_for("the statement runs", Duration::from_secs(10), || {
+            let running = source.sql(
+                "SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep' AND TIME >= 1",
+            );
+            (!running.is_empty()).then_some(())
+        });
+    });
+    let took = long.expect("started").join().expect("it ends");
+    assert!(
+        took >= Duration::from_secs(7),
+        "nothing has ended it: {took:?}"
+    );
+    let number = |field: &str| points[0][field].as_f64().expect("a number");
+    assert!(number("source_locked_seconds") > 0.0, "{points:?}");
+    assert!(number("applier_stopped_seconds") < 5.0, "{points:?}");
+    ticks.assert_no_wait("MySQL without GTID");
+    damages(&pair, &[]);
+    ticks.assert_no_wait("MySQL without GTID");
+}
+
+#[test]
+fn options_that_cannot_go_together() {
+    for (words, wanted) in [
+        (&["--verify", "--no-connect"][..], "--no-connect"),
+        (&["--verify=some"], "--verify=sample"),
+        (
+            &["--verify-max-time", "5m"],
+            "--verify-max-time needs --verify",
+        ),
+        (
+            &["--verify", "--verify-max-time", "5"],
+            "--verify-max-time 5",
+        ),
+        (&["--verify", "--verify-max-time", "10ms"], "at least 1s"),
+        (
+            &["--verify", "--connect-to", "c", "--replication", "position"],
+            "--connect-to needs GTID",
+        ),
+        (&["--verify", "--verify=sample"], "given twice"),
+    ] {
+        let out = Command::new(binary())
+            .args([
+                "seed",
+                "--source",
+                "a",
+                "--target",
+                "b",
+                "--mysql-user",
+                "u",
+            ])
+            .args(["--mysql-password-file", "/none"])
+            .args(words)
+            .output()
+            .expect("runs");
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{words:?}: {text}");
+        assert!(text.contains(wanted), "{words:?}: {text}");
+    }
+}
