@@ -44,13 +44,14 @@ const VALUED: [&str; 20] = [
     "http-auth-file",
 ];
 /// Options without a value.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "dry-run",
     "force",
     "json",
     "no-connect",
     "https",
     "skip-verify",
+    "replication-tls",
 ];
 
 /// A host, and a port if one was given.
@@ -116,6 +117,8 @@ pub struct Options {
     pub mode: Mode,
     /// False with `--no-connect`.
     pub connect: bool,
+    /// `--replication-tls`
+    pub replication_tls: bool,
     /// `--connect-to`
     pub connect_to: Option<HostPort>,
     /// `--force`
@@ -212,6 +215,7 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         replication: None,
         mode,
         connect: !given.contains_key("no-connect"),
+        replication_tls: given.contains_key("replication-tls"),
         connect_to,
         force: given.contains_key("force"),
         dry_run: given.contains_key("dry-run"),

@@ -1,18 +1,20 @@
 //! The MySQL or MariaDB server: connecting, what it is, and what it is asked.
 
 pub mod catalogue;
+pub mod channel;
 pub mod clone;
 mod connect;
 pub mod control;
 pub mod grants;
 mod identity;
 pub mod info;
+pub mod locks;
 mod plugins;
 pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, connect_plain, failure};
+pub use connect::{Endpoint, answers, connect, connect_plain, failure, timed_out};
 pub use identity::{Fingerprint, Identity, Session};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};
