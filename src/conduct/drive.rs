@@ -227,7 +227,8 @@ impl<'a> Drive<'a> {
             return Ok(());
         }
         if !self.plan.channels.is_empty() {
-            let keep = self.options.replication.is_none();
+            // A channel that is connected again keeps its filters, which only the server knows.
+            let keep = self.options.connect || self.options.replication.is_none();
             let mut target = self.target()?;
             self.reached = Reached::GivenUp;
             replicate::give_up(&mut target, &self.plan.channels, keep)?;

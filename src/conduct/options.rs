@@ -45,13 +45,14 @@ const VALUED: [&str; 21] = [
     "verify-max-time",
 ];
 /// Options without a value.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "dry-run",
     "force",
     "json",
     "no-connect",
     "https",
     "skip-verify",
+    "replication-tls",
 ];
 
 /// A host, and a port if one was given.
@@ -126,6 +127,8 @@ pub struct Options {
     pub mode: Mode,
     /// False with `--no-connect`.
     pub connect: bool,
+    /// `--replication-tls`
+    pub replication_tls: bool,
     /// `--connect-to`
     pub connect_to: Option<HostPort>,
     /// `--verify`
@@ -249,6 +252,7 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         replication: None,
         mode,
         connect: !given.contains_key("no-connect"),
+        replication_tls: given.contains_key("replication-tls"),
         connect_to,
         verify,
         verify_max_time,

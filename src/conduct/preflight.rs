@@ -9,11 +9,15 @@ use super::progress::Screen;
 use super::sql::{Channel, Db};
 use super::tokens::Agents;
 use crate::error::{Error, Result};
-use crate::mysql::{Flavour, Server, info, quote_text};
+use crate::mysql::channel::Setting;
+use crate::mysql::{Flavour, Server, info};
 use crate::seed::Method;
 use crate::seed::methods::clone_plugin;
 
+mod account;
+mod kept;
 mod mysql_only;
+mod probe;
 
 /// What the checks have found out, for the stages after them.
 pub struct Plan {
@@ -28,6 +32,10 @@ pub struct Plan {
     /// True if `--replication auto` means position: the source itself replicates and not by GTID (MariaDB), or gtid_mode is
     /// not ON on both (MySQL).
     pub without_gtid: bool,
+    /// Options of the target's default channel that its new source does not change.
+    pub settings: Vec<Setting>,
+    /// True if the target replicates by TLS whatever `settings` say.
+    pub tls: bool,
     /// The target's settings of [`READ_ONLY`] as they were; empty where the server has no such variable.
     pub read_only: [String; 2],
 }
@@ -76,7 +84,7 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         f.take(agents.target.mysql_port()),
     );
     let mut open = |side, host: &str, port: Option<u16>| {
-        port.and_then(|p| f.take(Db::open(side, host, p, &options.mysql)))
+        port.and_then(|p| f.take(Db::impatient(side, host, p, &options.mysql)))
     };
     let source = open("source", &options.source.host, ports.0);
     let target = open("target", &options.target.host, ports.1);
@@ -86,6 +94,8 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         target_port: ports.1.unwrap_or_default(),
         channels: Vec::new(),
         without_gtid: false,
+        settings: Vec::new(),
+        tls: options.replication_tls,
         read_only: Default::default(),
     };
     if let (Some(mut source), Some(mut target)) = (source, target) {
@@ -96,6 +106,9 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
             let used = source_bytes(s, &mut source, &mut f);
             let servers = (source.server, target.server);
             plan.method = choose(options, (s, t), servers, used, &mut f).unwrap_or(plan.method);
+        }
+        if f.problems == 0 {
+            probe::check(options, &mut target, &plan, &mut f);
         }
     }
     match f.problems {
@@ -214,6 +227,10 @@ fn servers(
     }
     source_part(o, source, plan, f)?;
     target_part(o, target, plan, f)?;
+    if o.connect {
+        kept::check(o, source, target, plan, f)?;
+        account::check(o, source, plan, f);
+    }
     engines(source, target, f)
 }
 
@@ -259,18 +276,6 @@ fn source_part(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findings) 
             source.server.replica_privilege()
         ));
     }
-    if let Some(login) = o.replication.as_ref().filter(|_| o.connect_to.is_none()) {
-        let user = quote_text(&login.user);
-        match source.column(&format!("SELECT Repl_slave_priv FROM mysql.user WHERE User = {user}")) {
-            Ok(found) if found.iter().any(|p| p == "Y") => {}
-            Ok(found) => f.problem(format!(
-                "--replication-user {}: the source has {}; create it with GRANT REPLICATION SLAVE ON *.*",
-                login.user,
-                if found.is_empty() { "no such account" } else { "it without REPLICATION SLAVE" }
-            )),
-            Err(e) => f.screen.warn(&format!("the replication account cannot be checked: {e}")),
-        }
-    }
     Ok(())
 }
 
@@ -278,7 +283,7 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
     for (kept, name) in plan.read_only.iter_mut().zip(READ_ONLY) {
         *kept = target.global(name)?;
     }
-    plan.channels = target.channels()?;
+    plan.channels = probe::others(o, target, f)?;
     // Without PROCESS the list of connections shows one's own only, and replicas would go unseen.
     if !target.may(&["PROCESS"])? {
         f.problem(format!(

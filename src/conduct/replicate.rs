@@ -13,6 +13,7 @@ use crate::seed::coordinates::gtid::GtidSet;
 use std::time::{Duration, Instant};
 
 mod checks;
+mod empty;
 pub use checks::own_in_binlog;
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,7 @@ pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
 }
 
 /// Gives up the target's replication for good, just before its data are overwritten: even a restart of its server in mid-load
-/// must not start it. With `keep_account` the default channel keeps its account and leads nowhere.
+/// must not start it. With `keep_account` the default channel keeps its account and its filters, and leads nowhere.
 ///
 /// # Errors
 /// The server's.
@@ -94,14 +95,22 @@ fn forget(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
     }
 }
 
-/// By `--replication`, and by what there is.
+/// By `--replication`, and by what there is. `empty`: the copy is from before the source's first GTID, so that a missing GTID
+/// position is the empty one.
 ///
 /// # Errors
 /// If GTID is asked for, or needed for `--connect-to`, and the copy has none.
-pub fn start_from(options: &Options, plan: &Plan, metadata: &Metadata) -> Result<From> {
+pub fn start_from(
+    options: &Options,
+    plan: &Plan,
+    metadata: &Metadata,
+    empty: bool,
+) -> Result<From> {
     let gtid = metadata.gtid();
     let position = From::Position(metadata.log_file.clone(), metadata.log_pos);
     let from = match (options.mode, gtid) {
+        (Mode::Gtid, None) if empty => From::Gtid(String::new()),
+        (Mode::Auto, None) if empty && !plan.without_gtid => From::Gtid(String::new()),
         (Mode::Gtid, None) => {
             return Err(Error::permanent(
                 "--replication gtid: the copy has no GTID position; use --replication position",
@@ -127,8 +136,14 @@ pub fn address(options: &Options, plan: &Plan) -> (String, u16) {
     }
 }
 
-/// The default channel's source, with the account if one is given.
-fn change_source(server: Server, options: &Options, to: &(String, u16), from: &From) -> Statement {
+/// The default channel's source, with the account if one is given, and with the options that the channel had.
+fn change_source(
+    server: Server,
+    options: &Options,
+    plan: &Plan,
+    to: &(String, u16),
+    from: &From,
+) -> Statement {
     let login = options.replication.as_ref();
     let text = server.change_source(&Source {
         host: &to.0,
@@ -138,6 +153,9 @@ fn change_source(server: Server, options: &Options, to: &(String, u16), from: &F
             From::Gtid(_) => Start::Gtid,
             From::Position(file, position) => Start::Position(file, *position),
         }),
+        settings: &plan.settings,
+        tls: plan.tls,
+        channel: "",
     });
     match login {
         Some(l) => Statement::with_secret(text, quote_text(l.password.reveal())),
@@ -156,7 +174,16 @@ pub fn connect(
     screen: &Screen,
     cancel: &Cancel,
 ) -> Result<Connected> {
-    let from = start_from(o, plan, metadata)?;
+    let empty = metadata.gtid().is_none() && o.mode != Mode::Position && {
+        let found = empty::before_first_gtid(o, plan, metadata);
+        found.unwrap_or_else(|e| {
+            screen.warn(&format!(
+                "whether the copy is from before the source's first GTID is not known: {e}"
+            ));
+            false
+        })
+    };
+    let from = start_from(o, plan, metadata, empty)?;
     let to = address(o, plan);
     let mut target = Db::open("target", &o.target.host, plan.target_port, &o.mysql)?;
     let present = target.channels()?;
@@ -167,18 +194,15 @@ pub fn connect(
         ));
     }
     pause(&mut target, &present)?;
-    let forgotten: Vec<Channel> = present
-        .into_iter()
-        .filter(|c| !(keep && c.name.is_empty()))
-        .collect();
-    give_up(&mut target, &forgotten, false)?;
+    give_up(&mut target, &present, true)?;
     if let From::Gtid(gtid) = &from {
         begin_at(&mut target, gtid)?;
     }
     let server = target.server;
-    target.run(&change_source(server, o, &to, &from))?;
+    target.run(&change_source(server, o, plan, &to, &from))?;
     target.run(&Statement::plain(server.start_replica("")))?;
     let how = match &from {
+        From::Gtid(gtid) if gtid.is_empty() => "an empty GTID set".to_string(),
         From::Gtid(gtid) => format!("GTID {gtid}"),
         From::Position(file, position) => format!("{file}:{position}"),
     };
@@ -271,7 +295,7 @@ fn running_line(c: &Channel) -> String {
 }
 
 /// The source does not have what the target asks it for; 13114 is what MySQL 8.0 and later make of 1236.
-const GONE: [u32; 2] = [1236, 13114];
+pub(super) const GONE: [u32; 2] = [1236, 13114];
 
 /// What the threads say if there is nothing to wait for any more: a thread that has stopped with an error, a refused login,
 /// or the end of the time.

@@ -3,19 +3,29 @@
 use super::options::Login;
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, info};
+use crate::mysql::channel::Columns;
+use crate::mysql::{Endpoint, Flavour, Server, connect, info, locks, timed_out};
 use crate::seed::coordinates::gtid::GtidSet;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For each connect, statement and answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Seconds for a lock where something is changed.
+const PATIENCE: u64 = 50;
+/// What took longer may have waited for a lock.
+const LONG: Duration = Duration::from_secs(2);
+/// ER_LOCK_WAIT_TIMEOUT
+const LOCK_WAIT: &str = "1205";
 
 /// A connection to the source or the target.
 pub struct Db {
     conn: Conn,
+    at: Endpoint,
     name: String,
+    /// Seconds that a statement waits for a lock.
+    patience: u64,
     /// What it is.
     pub server: Server,
 }
@@ -98,6 +108,19 @@ impl Db {
     /// # Errors
     /// With the server's name and the option to look at.
     pub fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
+        let mut this = Self::impatient(side, host, port, login)?;
+        this.run(&Statement::plain(format!(
+            "SET SESSION lock_wait_timeout = {PATIENCE}"
+        )))?;
+        this.patience = PATIENCE;
+        Ok(this)
+    }
+
+    /// The same for questions only: they wait no longer than a few seconds for a lock.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn impatient(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
         let (user, password) = (login.user.clone(), login.password.clone());
         let at = Endpoint {
             host: host.into(),
@@ -109,7 +132,13 @@ impl Db {
         let name = format!("{side}'s MySQL {}", at.name());
         let mut conn = connect(&at, TIMEOUT).map_err(|e| for_conductor(&name, &e))?;
         let server = Server::ask(&mut conn).map_err(|e| for_conductor(&name, &e))?;
-        Ok(Self { conn, name, server })
+        Ok(Self {
+            conn,
+            at,
+            name,
+            patience: locks::patience(TIMEOUT),
+            server,
+        })
     }
 
     /// Asks with one of the functions of [`info`].
@@ -117,7 +146,50 @@ impl Db {
     /// # Errors
     /// The server's.
     pub fn ask<T>(&mut self, question: impl FnOnce(&mut Conn, Server) -> Result<T>) -> Result<T> {
-        question(&mut self.conn, self.server).map_err(|e| for_conductor(&self.name, &e))
+        let begin = Instant::now();
+        let answer = question(&mut self.conn, self.server);
+        if begin.elapsed() < LONG {
+            return answer.map_err(|e| for_conductor(&self.name, &e));
+        }
+        let seconds = begin.elapsed().as_secs();
+        match answer {
+            Err(e) if e.kind() == Kind::Transient => Err(for_conductor(
+                &self.name,
+                &Error::transient(format!("{e}{}", self.blocked(seconds))),
+            )),
+            // MariaDB leaves out of information_schema.TABLES what it could not open.
+            Ok(_) if self.has_waited()? => Err(Error::transient(format!(
+                "{}: not all tables could be looked at{}",
+                self.name,
+                self.blocked(seconds)
+            ))),
+            other => other.map_err(|e| for_conductor(&self.name, &e)),
+        }
+    }
+
+    /// True if the last query has a warning that a lock was not to be had.
+    fn has_waited(&mut self) -> Result<bool> {
+        if self.conn.warnings() == 0 {
+            return Ok(false);
+        }
+        let warnings = self.rows("SHOW WARNINGS")?;
+        Ok(warnings
+            .iter()
+            .any(|w| w.get(1).is_some_and(|c| c == LOCK_WAIT)))
+    }
+
+    /// Whose lock a query seems to have waited for, asked of the server by a session of its own.
+    fn blocked(&self, seconds: u64) -> String {
+        let holders =
+            connect(&self.at, LONG).map(|mut conn| locks::holders(&mut conn, self.server));
+        let holders = holders.unwrap_or_default();
+        let which = match holders.as_str() {
+            "" => "SHOW PROCESSLIST there shows what it waits for",
+            holders => holders,
+        };
+        format!(
+            " (it did not answer within {seconds} s; a metadata lock may be in the way: {which})"
+        )
     }
 
     /// A global variable, empty if there is none of this name.
@@ -157,6 +229,21 @@ impl Db {
             .collect())
     }
 
+    /// All columns of a query; NULL as an empty text.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn rows(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
+        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
+        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
+        let text = |row: &Row, i| {
+            let value = row.get_opt::<Option<String>, _>(i);
+            value.and_then(|v| v.ok().flatten()).unwrap_or_default()
+        };
+        let all = |row: &Row| (0..row.len()).map(|i| text(row, i)).collect();
+        Ok(rows.iter().map(all).collect())
+    }
+
     /// All channels.
     ///
     /// # Errors
@@ -194,6 +281,53 @@ impl Db {
             .collect())
     }
 
+    /// What the server tells of its default channel: the replica status, and on MySQL performance_schema's tables of its
+    /// configuration; empty if it has none.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn channel_columns(&mut self) -> Result<Columns> {
+        let name = match self.server.flavour {
+            Flavour::MariaDb => "connection_name",
+            Flavour::MySql => "channel_name",
+        };
+        let mut out = Columns::new();
+        let mut queries = vec![self.server.replica_status().to_string()];
+        if self.server.has_channels() {
+            for table in ["connection", "applier"] {
+                queries.push(format!(
+                    "SELECT * FROM performance_schema.replication_{table}_configuration"
+                ));
+            }
+        }
+        if self.server.flavour == Flavour::MySql && !self.server.has_channels() {
+            queries.push(
+                "SELECT VARIABLE_VALUE AS slave_heartbeat_period FROM information_schema.GLOBAL_STATUS \
+                 WHERE VARIABLE_NAME = 'SLAVE_HEARTBEAT_PERIOD'"
+                    .into(),
+            );
+        }
+        for query in queries {
+            let rows: std::result::Result<Vec<Row>, _> = self.conn.query(&query);
+            let rows = rows.map_err(|e| self.failed(&Statement::plain(&query), &e))?;
+            let of_row = |row: &Row| -> Columns {
+                let columns = row.columns_ref().iter().enumerate();
+                columns
+                    .filter_map(|(i, column)| {
+                        let value = row.get_opt::<Option<String>, _>(i)?.ok()??;
+                        Some((column.name_str().to_lowercase(), value))
+                    })
+                    .collect()
+            };
+            let default = rows.iter().map(of_row).find(|c| {
+                let named = c.get(name);
+                named.is_none_or(String::is_empty)
+            });
+            out.extend(default.unwrap_or_default());
+        }
+        Ok(out)
+    }
+
     /// The transactions that a MySQL server has executed. Not by SHOW VARIABLES, which cuts long values.
     ///
     /// # Errors
@@ -222,12 +356,23 @@ impl Db {
 
     fn failed(&self, statement: &Statement, e: &mysql::Error) -> Error {
         match e {
-            mysql::Error::MySqlError(m) => Error::permanent(format!(
-                "{}: {statement:?}: ERROR {} ({}): {}",
+            mysql::Error::MySqlError(m) => {
+                let mut text = format!(
+                    "{}: {statement:?}: ERROR {} ({}): {}",
+                    self.name,
+                    m.code,
+                    m.state,
+                    statement.hide(&m.message)
+                );
+                if m.code.to_string() == LOCK_WAIT {
+                    text.push_str(&self.blocked(self.patience));
+                }
+                Error::permanent(text)
+            }
+            mysql::Error::IoError(e) if timed_out(e) => Error::transient(format!(
+                "{}: {statement:?}{}",
                 self.name,
-                m.code,
-                m.state,
-                statement.hide(&m.message)
+                self.blocked(TIMEOUT.as_secs())
             )),
             other => Error::transient(format!(
                 "{}: {statement:?}: {}",
@@ -239,7 +384,7 @@ impl Db {
 }
 
 /// `GRANT a, b ON *.* TO ...` holds one of the privileges.
-fn grants_one(grant: &str, privileges: &[&str]) -> bool {
+pub(super) fn grants_one(grant: &str, privileges: &[&str]) -> bool {
     let Some((list, _)) = grant
         .strip_prefix("GRANT ")
         .and_then(|g| g.split_once(" ON *.* TO "))

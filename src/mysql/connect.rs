@@ -1,9 +1,13 @@
 //! One way to connect, with deadlines on everything and errors that name the setting.
 
+use super::locks;
 use crate::config;
 use crate::error::{Error, Result};
 use mysql::{Conn, Opts, OptsBuilder};
 use std::time::Duration;
+
+/// ER_SECURE_TRANSPORT_REQUIRED: require_secure_transport is ON, and the connection is by TCP without TLS.
+const TLS_DEMANDED: u16 = 3159;
 
 /// Where a server is and who logs in.
 #[derive(Debug, Clone)]
@@ -60,7 +64,7 @@ const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion
      /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
 
 /// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session begins
-/// with [`OWN_SESSION`] and may write.
+/// with [`OWN_SESSION`], gives up waiting for a lock before that (see [`locks::patience`]), and may write.
 ///
 /// # Errors
 /// See [`failure`].
@@ -90,7 +94,11 @@ pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
 }
 
 fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Error> {
-    let init = [OWN_SESSION, "SET SESSION TRANSACTION READ WRITE"];
+    let patience = format!(
+        "SET SESSION lock_wait_timeout = {}",
+        locks::patience(timeout)
+    );
+    let init = [OWN_SESSION, &patience, "SET SESSION TRANSACTION READ WRITE"];
     open_with(to, timeout, &init)
 }
 
@@ -125,18 +133,37 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
                 m.code, m.state, m.message
             );
             match m.code {
+                // MariaDB 10.11 has no other error for a connection without TLS.
+                1045 if !server.starts_with('/') => Error::permanent(format!(
+                    "{text}; check mysql.user = \"{user}\", mysql.password and this account's grants, and that neither the account \
+                     (REQUIRE SSL) nor the server (require_secure_transport = ON) demands TLS, which this connection does not use"
+                )),
                 1044 | 1045 | 1142 | 1143 | 1227 | 1370 => Error::permanent(format!(
                     "{text}; check mysql.user = \"{user}\", mysql.password and this account's grants"
+                )),
+                TLS_DEMANDED => Error::permanent(format!(
+                    "{text}; the agent and `seed` connect without TLS: use mysql.socket for the local server, and set \
+                     require_secure_transport = OFF on a server that they reach by TCP, with REQUIRE SSL for the accounts that \
+                     must use TLS"
                 )),
                 1040 | 1205 | 1213 => Error::transient(text),
                 _ => Error::permanent(text),
             }
+        }
+        mysql::Error::IoError(e) if timed_out(e) => {
+            Error::transient(format!("MySQL at {server}: it did not answer in time"))
         }
         other => Error::transient(format!(
             "MySQL at {server}: {}; check that it runs and mysql.host, mysql.port, mysql.socket",
             plain(&other.to_string())
         )),
     }
+}
+
+/// True if a deadline of the connection has passed (`Resource temporarily unavailable` on Linux).
+pub fn timed_out(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(e.kind(), TimedOut | WouldBlock)
 }
 
 /// Without the driver's own wrapping, and in ASCII.

@@ -2,18 +2,20 @@
 
 pub mod applier;
 pub mod catalogue;
+pub mod channel;
 pub mod clone;
 mod connect;
 pub mod control;
 pub mod grants;
 mod identity;
 pub mod info;
+pub mod locks;
 mod plugins;
 pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, connect_plain, failure};
+pub use connect::{Endpoint, answers, connect, connect_plain, failure, timed_out};
 pub use identity::{Fingerprint, Identity, Session};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};

@@ -1,5 +1,6 @@
 //! The statements that a replica is told with, by flavour and version (tool-compatibility 2 and 6). MySQL's are right from 5.6 on.
 
+use super::channel::Setting;
 use super::{Flavour, Server, Version, quote_text};
 
 /// What [`Server::change_source`] sets; the rest stays as it is.
@@ -13,6 +14,12 @@ pub struct Source<'a> {
     pub login: Option<(&'a str, &'a str)>,
     /// Where to begin.
     pub start: Option<Start<'a>>,
+    /// Further options of the channel.
+    pub settings: &'a [Setting],
+    /// TLS whatever `settings` say.
+    pub tls: bool,
+    /// The channel's name; the default one's is empty.
+    pub channel: &'a str,
 }
 
 /// Where a replica begins to read.
@@ -33,6 +40,11 @@ impl Server {
     /// Starts a channel.
     pub fn start_replica(self, channel: &str) -> String {
         self.replica_statement("START", channel, "")
+    }
+
+    /// Starts the thread of a channel that receives, not the one that applies.
+    pub fn start_receiver(self, channel: &str) -> String {
+        self.replica_statement("START", channel, " IO_THREAD")
     }
 
     /// Forgets where a channel was and deletes its relay logs, but keeps its source and account.
@@ -58,14 +70,26 @@ impl Server {
         }
     }
 
-    /// Tells the default channel its source.
-    pub fn change_source(self, to: &Source) -> String {
-        let (verb, word) = if self.mysql_since(8, 0, 23) {
-            ("CHANGE REPLICATION SOURCE TO", "SOURCE")
+    /// `SOURCE` or `MASTER`, as the options of [`Server::change_source`] begin.
+    pub fn source_word(self) -> &'static str {
+        if self.mysql_since(8, 0, 23) {
+            "SOURCE"
         } else {
-            ("CHANGE MASTER TO", "MASTER")
-        };
+            "MASTER"
+        }
+    }
+
+    /// Changes a channel's source.
+    pub fn change_source(self, to: &Source) -> String {
+        let word = self.source_word();
         let maria = self.flavour == Flavour::MariaDb;
+        let verb = match (word, to.channel) {
+            ("SOURCE", _) => "CHANGE REPLICATION SOURCE TO".to_string(),
+            (_, name) if maria && !name.is_empty() => {
+                format!("CHANGE MASTER {} TO", quote_text(name))
+            }
+            _ => "CHANGE MASTER TO".to_string(),
+        };
         let mut text = format!("{verb} {word}_HOST={}", quote_text(to.host));
         if let Some(port) = to.port {
             text.push_str(&format!(", {word}_PORT={port}"));
@@ -77,7 +101,16 @@ impl Server {
                 quote_text(password)
             ));
         }
-        if self.mysql_since(8, 0, 4) {
+        let by_gtid = to.start == Some(Start::Gtid);
+        let kept = to.settings.iter();
+        for setting in kept.filter(|s| !(to.tls && s.name() == "SSL")) {
+            text.push_str(&format!(", {}", setting.assignment(self, by_gtid)));
+        }
+        if to.tls {
+            text.push_str(&format!(", {word}_SSL=1"));
+        }
+        let own_key = to.settings.iter().any(|s| s.name() == "PUBLIC_KEY_PATH");
+        if self.mysql_since(8, 0, 4) && !own_key {
             // caching_sha2_password needs it where the channel has no TLS.
             text.push_str(&format!(", GET_{word}_PUBLIC_KEY=1"));
         }
@@ -95,13 +128,13 @@ impl Server {
             (Some(Start::Position(..)), false) => format!(", {word}_AUTO_POSITION=0"),
         });
         if self.has_channels() {
-            text.push_str(" FOR CHANNEL ''");
+            text.push_str(&format!(" FOR CHANNEL {}", quote_text(to.channel)));
         }
         text
     }
 
     /// MySQL before 5.7.6 replicates from one source only.
-    fn has_channels(self) -> bool {
+    pub fn has_channels(self) -> bool {
         self.mysql_since(5, 7, 6)
     }
 
@@ -142,6 +175,7 @@ mod tests {
         assert_eq!(maria.stop_replica(""), "STOP SLAVE");
         assert_eq!(maria.start_replica("eu'1"), "START SLAVE 'eu''1'");
         assert_eq!(maria.reset_replica_all("eu"), "RESET SLAVE 'eu' ALL");
+        assert_eq!(maria.start_receiver("eu"), "START SLAVE 'eu' IO_THREAD");
         let oldest = s("5.6.24-log");
         assert_eq!(oldest.reset_replica_all(""), "RESET SLAVE ALL");
         let text = oldest.change_source(&Source {
@@ -168,6 +202,10 @@ mod tests {
                 s(new).stop_replica("e'u"),
                 "STOP REPLICA FOR CHANNEL 'e''u'"
             );
+            assert_eq!(
+                s(new).start_receiver("eu"),
+                "START REPLICA IO_THREAD FOR CHANNEL 'eu'"
+            );
             assert_eq!(s(new).reset_replica(""), "RESET REPLICA FOR CHANNEL ''");
             assert_eq!(
                 s(new).reset_replica_all(""),
@@ -183,6 +221,7 @@ mod tests {
             port: Some(3310),
             login: Some(("re'pl", r"a'b\")),
             start: Some(Start::Gtid),
+            ..Source::default()
         };
         let position = Source {
             host: "db1",
@@ -214,6 +253,35 @@ mod tests {
             assert_eq!(s(version).change_source(&to), gtid);
             assert_eq!(s(version).change_source(&position), by_position);
         }
+        let columns = [("sql_delay", "9"), ("source_ssl_allowed", "No")];
+        let own = |(k, v): (&str, &str)| (k.to_string(), v.to_string());
+        let kept = super::super::channel::settings(&columns.map(own).into());
+        for (tls, ssl) in [(false, 0), (true, 1)] {
+            let more = Source {
+                host: "h",
+                settings: &kept,
+                tls,
+                channel: "probe",
+                ..Source::default()
+            };
+            assert_eq!(
+                s("9.7.4").change_source(&more),
+                format!(
+                    "CHANGE REPLICATION SOURCE TO SOURCE_HOST='h', SOURCE_DELAY=9, SOURCE_SSL={ssl}, GET_SOURCE_PUBLIC_KEY=1 \
+                     FOR CHANNEL 'probe'"
+                )
+            );
+        }
+        let named = Source {
+            host: "h",
+            tls: true,
+            channel: "pr'obe",
+            ..Source::default()
+        };
+        assert_eq!(
+            s("10.11.6-MariaDB").change_source(&named),
+            "CHANGE MASTER 'pr''obe' TO MASTER_HOST='h', MASTER_SSL=1"
+        );
         let host_only = Source {
             host: "_",
             ..Source::default()

@@ -91,18 +91,25 @@ fn servers_without_gtid() {
     whole(WITHOUT_GTID, "auto", "0");
 }
 
-/// A wrong replication password is found out at the end; `--force` repairs it, also with the account that is there.
+/// A wrong replication password is found out at the end where the target could not try it; `--force` repairs it, also with the
+/// account that is there.
 #[test]
 fn wrong_password_and_force() {
     let pair = pair("");
-    pair.target_db.sql("SET GLOBAL super_read_only = ON");
     let wrong = pair.password_file("wrong");
     std::fs::write(&wrong, "wr0ng-s3cret").expect("password file");
     let account = ["--replication-user", "repl", "--replication-password-file"];
-    let out = pair.run(&[&account[..], &[&wrong]].concat());
+    let seed = || pair.run(&[&account[..], &[&wrong]].concat());
+    assert_eq!(seed().status.code(), Some(1), "tried by the target");
+    // The load brings the source's account, which may.
+    pair.target_db
+        .unlogged("REVOKE REPLICATION_SLAVE_ADMIN ON *.* FROM 'agent'@'%'");
+    pair.target_db.sql("SET GLOBAL super_read_only = ON");
+    let out = seed();
     assert_eq!(out.status.code(), Some(3));
     let printed = text(&out);
     for part in [
+        "as repl was not tried: --mysql-user agent lacks REPLICATION_SLAVE_ADMIN or RELOAD on the target",
         "ConnectSlave failed",
         "Last_IO_Error 1045",
         "data are whole, but its replication is not connected. Coordinates: binlog.",
@@ -130,7 +137,10 @@ fn transactions_of_its_own_are_found() {
     let out = std::thread::scope(|scope| {
         scope.spawn(|| {
             wait_for("replication", Duration::from_secs(60), || {
-                (pair.target_db.replica_status("Source_Host") == "127.0.0.1").then_some(())
+                let connected = pair.target_db.replica_status("Source_Host") == "127.0.0.1";
+                // The channel by which the target tries the account has none.
+                let by_gtid = pair.target_db.replica_status("Auto_Position") == "1";
+                (connected && by_gtid).then_some(())
             });
             pair.target_db.sql("CREATE DATABASE own");
         });

@@ -112,6 +112,8 @@ impl Rig {
             target_port: 1,
             channels: Vec::new(),
             without_gtid: false,
+            settings: Vec::new(),
+            tls: false,
             read_only: Default::default(),
         };
         let out = || Box::new(Sink(Arc::clone(&self.output)));

@@ -11,7 +11,8 @@ An option is written --name value or --name=value; an IPv6 address stands in bra
   --target HOST[:AGENTPORT]         host to overwrite
   --method auto|NAME                how to copy (auto: the fastest that both agents offer)
   --dry-run                         check everything, change nothing
-  --force                           take a target that is a replica already; its replication is stopped and replaced
+  --force                           take a target that is a replica already; its replication is stopped and replaced, but
+                                    delay, retries, TLS, compression and whatever else its channel has are kept
   --seed-id N                       number of the seed (seconds since 1970)
   --poll DURATION                   how often the agents are asked (1s)
   --json                            for programs: an object a line on standard output instead of all words, the last one
@@ -37,7 +38,8 @@ MySQL: one account for both servers. After the copy the target has the source's 
 
 Replication:
   --replication-user USER           account by which the target replicates (default: what the target has already)
-  --replication-password-file FILE  its password
+  --replication-password-file FILE  its password; the target tries both before anything is touched
+  --replication-tls                 by TLS; an account with REQUIRE SSL gets it without this
   --replication auto|gtid|position  coordinates to start from (auto: GTID where the source has them)
   --connect-to HOST[:PORT]          replicate from this server, which must have the source's GTIDs
   --no-connect                      do not connect replication

@@ -33,6 +33,8 @@ fn plan(without_gtid: bool) -> Plan {
         target_port: 3306,
         channels: Vec::new(),
         without_gtid,
+        settings: Vec::new(),
+        tls: false,
         read_only: ["ON".into(), String::new()],
     }
 }
@@ -60,7 +62,7 @@ fn where_replication_starts() {
         ("--connect-to db9", false, Some("0-1-22"), &gtid),
     ] {
         assert_eq!(
-            &start_from(&options(more), &plan(without), &metadata(has)).unwrap(),
+            &start_from(&options(more), &plan(without), &metadata(has), false).unwrap(),
             wanted,
             "{more} {without} {has:?}"
         );
@@ -68,16 +70,33 @@ fn where_replication_starts() {
     let mut mysql = metadata(Some(""));
     mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
     let set = From::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
-    assert_eq!(start_from(&options(""), &plan(false), &mysql).unwrap(), set);
     assert_eq!(
-        start_from(&options(""), &plan(true), &mysql).unwrap(),
+        start_from(&options(""), &plan(false), &mysql, false).unwrap(),
+        set
+    );
+    assert_eq!(
+        start_from(&options(""), &plan(true), &mysql, false).unwrap(),
         position
     );
     let refused = |more, has| {
-        start_from(&options(more), &plan(false), &metadata(has))
+        start_from(&options(more), &plan(false), &metadata(has), false)
             .unwrap_err()
             .to_string()
     };
+    let empty = From::Gtid(String::new());
+    for (more, without, wanted) in [
+        ("", false, &empty),
+        ("", true, &position),
+        ("--replication gtid", true, &empty),
+        ("--replication position", false, &position),
+        ("--connect-to db9", false, &empty),
+    ] {
+        assert_eq!(
+            &start_from(&options(more), &plan(without), &metadata(None), true).unwrap(),
+            wanted,
+            "{more} {without}"
+        );
+    }
     assert!(refused("--replication gtid", None).contains("--replication position"));
     assert!(refused("--connect-to db9", Some("")).contains("--connect-to needs GTID"));
 }
@@ -90,19 +109,19 @@ fn the_source_is_told_with_a_hidden_password() {
     let mysql = Server::parse("9.7.4", "").unwrap();
     let position = From::Position("b'in.1".into(), 4);
     assert_eq!(
-        change_source(maria, &o, &to, &position).reveal(),
+        change_source(maria, &o, &plan(false), &to, &position).reveal(),
         "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
     );
     o.replication = Some(Login {
         user: "re'pl".into(),
         password: Secret::new("a'b\\"),
     });
-    let s = change_source(maria, &o, &to, &From::Gtid("0-1-1".into()));
+    let s = change_source(maria, &o, &plan(false), &to, &From::Gtid("0-1-1".into()));
     let end = "MASTER_USE_GTID=slave_pos";
     let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
     assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
     assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
-    let s = change_source(mysql, &o, &to, &From::Gtid("set".into()));
+    let s = change_source(mysql, &o, &plan(false), &to, &From::Gtid("set".into()));
     assert_eq!(
         format!("{s:?}"),
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', SOURCE_PORT=3310, SOURCE_USER='re''pl', \

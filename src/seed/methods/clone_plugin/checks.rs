@@ -231,6 +231,8 @@ fn bytes(conn: &mut Conn) -> Result<u64> {
 impl ClonePlugin {
     /// Whether the plugin works here, or can be installed; for `available`, in a second.
     pub(super) fn look(&self) -> Result<()> {
+        let account = &self.config.mysql;
+        rules::login(&account.user, account.password.reveal())?;
         let endpoint = Endpoint::local(&self.config.mysql);
         let mut conn = connect(&endpoint, Duration::from_secs(1))?;
         rules::can_clone(Server::ask(&mut conn)?, "this server")?;
@@ -266,6 +268,7 @@ impl ClonePlugin {
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
         let server = Server::ask(&mut conn)?;
         rules::can_clone(server, "this server")?;
+        rules::login(&mysql.user, mysql.password.reveal())?;
         swap_in::check_settings(mysql)?;
         for (name, file) in [
             ("ca", &self.config.clone_plugin.ssl_ca),

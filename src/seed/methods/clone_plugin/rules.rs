@@ -39,9 +39,34 @@ pub fn fits(source: Server, target: Server) -> Result<()> {
     )))
 }
 
+/// That CLONE can log in to the source with the agent's account: its own client sends the password in utf8mb3, so that the
+/// source refuses one with other characters (1045; seen on 9.7.4).
+///
+/// # Errors
+/// Permanent, with the setting.
+pub fn login(user: &str, password: &str) -> Result<()> {
+    let longer = |text: &str| text.chars().any(|c| c.len_utf8() > 3);
+    if longer(user) || longer(password) {
+        return Err(Error::permanent(
+            "CLONE logs in to the source with the character set utf8mb3, and mysql.user or mysql.password has a character of 4 bytes in \
+             UTF-8, such as an emoji, which utf8mb3 does not have: give the account another password, or use the method Mysqldump \
+             or Xtrabackup",
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_that_clone_cannot_send() {
+        assert!(login("u", "p\u{e4}\u{20ac}").is_ok());
+        assert!(login("u\u{1f511}", "p").is_err());
+        let e = login("u", "p\u{1f511}").unwrap_err().to_string();
+        assert!(e.contains("utf8mb3") && !e.contains('\u{1f511}'), "{e}");
+    }
 
     #[test]
     fn the_rule_of_versions() {
