@@ -22,6 +22,7 @@ mod mydumper;
 mod mysql56;
 mod secrets;
 mod situations;
+mod source_locks;
 mod target_state;
 mod xtrabackup;
 mod xtrabackup_mysql;
