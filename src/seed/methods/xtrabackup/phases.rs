@@ -2,7 +2,7 @@
 //!
 //! While the tool holds these locks the source's writes wait, so that from the first of these lines on its output must be taken as
 //! fast as it comes. Lines that announce a lock which stops no write are not here: `LOCK INSTANCE FOR BACKUP` of xtrabackup 8.0 and
-//! later (DDL only, for the complete copy) and `BACKUP STAGE START` and `FLUSH` of MariaDB.
+//! later (DDL only, for the complete copy) and `BACKUP STAGE START` of MariaDB.
 
 use crate::mysql::{Flavour, Server, Version};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +56,9 @@ use Meaning::{Locks, Released, Staged};
 /// by Percona's source (storage/innobase/xtrabackup/src/backup_mysql.cc) and logs that users have published.
 const ROWS: &[Row] = &[
     row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE START", Staged),
-    // Writes to tables without transactions and DDL wait from here on.
+    // Writes to tables without transactions wait from here on, and they are all copied now; DDL from BLOCK_DDL on, commits from
+    // BLOCK_COMMIT on.
+    row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE FLUSH", Locks),
     row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_DDL", Locks),
     row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_COMMIT", Locks),
     // Without single stages: START to BLOCK_COMMIT in one step, after the copy of InnoDB.
@@ -219,7 +221,7 @@ mod tests {
                     "[00] 2026-11-27 04:45:54 All tables unlocked",
                     "[00] 2026-11-27 04:45:54 completed OK!",
                 ][..],
-                Some(5),
+                Some(3),
                 Some(9),
             ),
             (

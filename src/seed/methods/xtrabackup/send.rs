@@ -105,6 +105,7 @@ impl Xtrabackup {
         let name = tools::name(&tools.backup);
         let sessions = Sessions::before(&identity)?;
         let phases = Phases::of(tools.version);
+        let id = seed.id;
         let spool = Spool::new(self.config.common.backup_dir.clone());
         let (heard, released, group) = (phases.clone(), spool.clone(), Arc::new(AtomicU32::new(0)));
         let of_tool = Arc::clone(&group);
@@ -123,6 +124,7 @@ impl Xtrabackup {
         let hear = move |line: &str| match heard.hear(line) {
             Some(Step::Locks) => {
                 released.release();
+                log::info!("seed {id} Backup: the backup tool takes its locks on the source");
                 // A slow tool would hold its locks longer. Only root may do that.
                 set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
                 let _ = watch.send(Watch::start(&local, limit)); // the stage is over: fine
