@@ -51,6 +51,8 @@ lint: rust
 bench: build
 	SERVER=$(SERVER) tests/performance/bench.sh
 	tests/performance/physical.sh
+	SERVER=mariadb tests/performance/locks.sh
+	SERVER=mysql tests/performance/locks.sh
 	cargo bench --locked --bench stream
 
 # libFuzzer (crate libfuzzer-sys, built with g++) on stable Rust: these are the flags that cargo-fuzz gives, without a sanitizer.

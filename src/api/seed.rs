@@ -26,6 +26,9 @@ struct StageState<'a> {
     /// Our own addition, of a target only: what has become of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     target_data: Option<Load>,
+    /// Our own addition, of Backup only: how long the source's writes were held up at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_lock_milliseconds: Option<u64>,
 }
 
 /// Our own addition, which orchestrator drops; `Total` 0 = unknown.
@@ -227,6 +230,7 @@ impl Api {
             })
             .filter(|b| b.bytes + b.total > 0),
             target_data: view.target_data,
+            source_lock_milliseconds: view.source_lock_ms,
         }))
     }
 
@@ -253,6 +257,7 @@ impl Api {
                 details: s.details.clone(),
                 progress: None,
                 target_data: None,
+                source_lock_milliseconds: None,
             };
             (stage.number(), state)
         });

@@ -55,6 +55,8 @@ pub struct Drive<'a> {
     /// Stages that programs were told to have started, and not yet that they are over.
     open: Vec<(Stage, Side, Instant)>,
     bytes: u64,
+    /// How long the source's writes were held up at most.
+    source_lock: Option<Duration>,
     metadata: Option<Metadata>,
 }
 
@@ -80,6 +82,7 @@ impl<'a> Drive<'a> {
             times: Vec::new(),
             open: Vec::new(),
             bytes: 0,
+            source_lock: None,
             metadata: None,
         }
     }
@@ -362,6 +365,8 @@ impl<'a> Drive<'a> {
                     Status::Completed => {
                         let bytes = watch.bytes().max(bytes_in(&state.details));
                         self.bytes = self.bytes.max(bytes);
+                        let lock = state.source_lock_milliseconds.map(Duration::from_millis);
+                        self.source_lock = self.source_lock.max(lock);
                         self.over(stage, agent.side, &state.details, Ok(bytes));
                     }
                     Status::Error => {

@@ -245,6 +245,7 @@ pub struct Outcome {
     pub seed_id: Option<i64>,
     pub method: Option<Method>,
     pub bytes: Option<u64>,
+    pub source_lock_seconds: Option<f64>,
     /// Seconds by stage.
     pub durations: BTreeMap<Stage, f64>,
     pub total_seconds: f64,
@@ -264,6 +265,7 @@ impl Outcome {
             seed_id: None,
             method: None,
             bytes: None,
+            source_lock_seconds: None,
             durations: BTreeMap::new(),
             total_seconds: 0.0,
             verified: None,

@@ -71,6 +71,7 @@ fn common(r: &mut Reader) -> Result<Common> {
         seed_secret: r.secret("seed-secret")?,
         seed_first_byte_timeout: r.duration("seed-first-byte-timeout", MINUTE)?,
         seed_idle_timeout: r.duration("seed-idle-timeout", MINUTE)?,
+        source_lock_timeout: r.duration("source-lock-timeout", SECOND)?,
         seed_rate_limit: r.number("seed-rate-limit", 0, 0..=i64::MAX as u64)?,
         accept_raw_streams: r.flag("accept-raw-streams", false)?,
         expose_token_in_agent_info: r.flag("expose-token-in-agent-info", false)?,

@@ -77,6 +77,7 @@ pub struct Common {
     pub seed_secret: Secret,
     pub seed_first_byte_timeout: Duration,
     pub seed_idle_timeout: Duration,
+    pub source_lock_timeout: Duration,
     /// bytes per second, 0 = no limit
     pub seed_rate_limit: u64,
     pub accept_raw_streams: bool,

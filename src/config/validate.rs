@@ -139,6 +139,7 @@ fn durations(c: &Config) -> Result<()> {
         ("seed-orphan-timeout", common.seed_orphan_timeout),
         ("seed-first-byte-timeout", common.seed_first_byte_timeout),
         ("seed-idle-timeout", common.seed_idle_timeout),
+        ("source-lock-timeout", common.source_lock_timeout),
     ] {
         reject(
             value == Duration::ZERO,

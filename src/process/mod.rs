@@ -13,4 +13,4 @@ pub use command::{Output, has_grammar, run_operator_command};
 pub use credentials::{Credentials, Login, SessionInit};
 pub use launch::{Launcher, set_environment};
 pub use pipe::{Job, feed_from, run, save_to};
-pub use running::{Exit, Running, signal_group};
+pub use running::{Exit, Running, set_priority, signal_group};

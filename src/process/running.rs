@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::proc::ProcessId;
-use crate::system::process::{Signal, kill_group, wait_unreaped};
+use crate::system::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
 use std::io::Read;
@@ -118,6 +118,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Sets the priority of all its processes. What cannot be set is logged: with sudo they are another user's.
+    pub fn prioritise(&self, priority: Priority) {
+        set_priority(self.child.id(), priority);
+    }
+
     /// Its standard output, once.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
@@ -218,6 +223,16 @@ impl Running {
         if let Err(e) = signal_group(pgid, signal) {
             log::error!("cannot signal {} (group {pgid}): {e}", self.name);
         }
+    }
+}
+
+/// Sets the priority of a process group; what cannot be set is logged.
+pub fn set_priority(group: u32, priority: Priority) {
+    let set = i32::try_from(group)
+        .map_err(std::io::Error::other)
+        .and_then(|group| set_group_priority(group, priority));
+    if let Err(e) = set {
+        log::debug!("priority {priority:?} of process group {group}: {e}");
     }
 }
 

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod methods;
 pub mod record;
 pub mod sessions;
+pub mod source_lock;
 pub mod vocabulary;
 
 pub use vocabulary::{Method, Side, Stage, Status};

@@ -109,6 +109,9 @@ pub struct Seed {
     /// Bytes of the dump when Backup was done.
     #[serde(default)]
     pub dump_bytes: u64,
+    /// The longest time that the source's writes were held up by this copy, in milliseconds; `None` where it is not known.
+    #[serde(default)]
+    pub source_lock_ms: Option<u64>,
     /// Schemas that the source had.
     #[serde(default)]
     pub source_schemas: Vec<String>,
@@ -152,6 +155,7 @@ impl Seed {
             coordinates: None,
             dump_bytes: 0,
             target_server: None,
+            source_lock_ms: None,
             source_schemas: Vec::new(),
             source_variables: BTreeMap::new(),
             made_under: MadeUnder::default(),

@@ -30,10 +30,12 @@ pub mod hello;
 mod incoming;
 mod listener;
 mod outgoing;
+mod spool;
 
 pub use incoming::{Incoming, is_of_tool};
 pub use listener::Listener;
 pub use outgoing::Outgoing;
+pub use spool::Spool;
 
 use crate::config::{AllowList, Common, Compression, Secret, SocatTls};
 use crate::error::Result;

@@ -4,6 +4,7 @@ use super::connection::{Connection, is_timeout};
 use super::frame::{Encoder, End};
 use super::hello::{self, Answer, From, Greeting, MAGIC, Offer, VERSION};
 use super::incoming::no_first_byte;
+use super::spool::{Next, Spool};
 use super::{HELLO, PIPE, Settings};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
@@ -14,8 +15,6 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Bytes of the tool in a frame, at most.
-const CHUNK: usize = 256 << 10;
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a cancellation and the timers are looked at while the tool is silent.
@@ -69,73 +68,83 @@ impl Outgoing {
     ///
     /// # Errors
     /// Cancelled; the first cause, which may be the receiver's own words.
-    pub fn send<R: Read + AsFd>(
+    pub fn send<R: Read + AsFd + Send + 'static>(
         &mut self,
-        mut source: R,
+        source: R,
         cancel: &Cancel,
-        mut progress: impl FnMut(u64),
+        progress: impl FnMut(u64),
+    ) -> Result<u64> {
+        let spool = Spool::new(std::env::temp_dir());
+        self.send_through(&spool, source, || {}, cancel, progress)
+    }
+
+    /// The same through a queue that may be released meanwhile: from then on `source` is read as fast as it comes. `end_tool` is
+    /// called if there is no room for that.
+    ///
+    /// # Errors
+    /// Those of [`Outgoing::send`], and that there is no room.
+    pub fn send_through<R: Read + AsFd + Send + 'static>(
+        &mut self,
+        spool: &Spool,
+        source: R,
+        end_tool: impl FnOnce() + Send + 'static,
+        cancel: &Cancel,
+        progress: impl FnMut(u64),
     ) -> Result<u64> {
         // No pipe, or none of this size for this user: it goes on as it is.
         let _ = pipe::enlarge(source.as_fd(), PIPE);
         let set = self.connection.write_within(self.settings.idle);
         set.map_err(|e| Error::io("seed stream", &e))?;
+        spool.fill_from(source, end_tool)?;
+        let sent = self.drain(spool, cancel, progress);
+        spool.abandon();
+        sent
+    }
+
+    fn drain(
+        &mut self,
+        spool: &Spool,
+        cancel: &Cancel,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64> {
         let begin = Instant::now();
         let mut heard = Instant::now();
-        let mut buffer = vec![0; if self.is_raw() { 0 } else { CHUNK }];
         loop {
             cancel.check()?;
-            let polled = wait_readable(&[source.as_fd(), self.connection.fd()], Some(LOOK));
-            let ready = polled.map_err(|e| Error::io("seed stream", &e))?;
-            if ready[1] && !self.is_raw() {
-                return Err(self.cut_short(cancel, None));
-            }
-            if !ready[0] {
-                if self.sent.0 == 0 && self.begin.elapsed() >= self.settings.first_byte {
-                    return Err(no_first_byte("the tool", self.settings.first_byte));
+            if !self.is_raw() {
+                let polled = wait_readable(&[self.connection.fd()], Some(Duration::ZERO));
+                let ready = polled.map_err(|e| Error::io("seed stream", &e))?;
+                if ready[0] {
+                    return Err(self.cut_short(cancel, None));
                 }
-                if let Some(session) = &self.session
-                    && heard.elapsed() >= session.alive
-                {
-                    let told = session.encoder.alive(&mut self.connection);
-                    told.map_err(|e| self.cut_short(cancel, Some(&e)))?;
-                    heard = Instant::now();
-                }
-                continue;
             }
-            let n = match &mut self.session {
-                Some(session) => {
-                    let n = source
-                        .read(&mut buffer)
-                        .map_err(|e| Error::io("the tool's output", &e))?;
-                    if n > 0 {
-                        let sent = session.encoder.data(&mut self.connection, &buffer[..n]);
-                        sent.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+            let block = match spool.next(LOOK)? {
+                Next::Block(block) => block,
+                Next::End => return Ok(self.sent.0),
+                Next::Nothing => {
+                    if self.sent.0 == 0 && self.begin.elapsed() >= self.settings.first_byte {
+                        return Err(no_first_byte("the tool", self.settings.first_byte));
                     }
-                    n as u64
+                    if let Some(session) = &self.session
+                        && heard.elapsed() >= session.alive
+                    {
+                        let told = session.encoder.alive(&mut self.connection);
+                        told.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+                        heard = Instant::now();
+                    }
+                    continue;
                 }
-                None => self.send_raw(&mut source, cancel)?,
             };
-            if n == 0 {
-                return Ok(self.sent.0);
-            }
-            self.sent = (self.sent.0 + n, self.sent.1 + 1);
+            let sent = match &mut self.session {
+                Some(session) => session.encoder.data(&mut self.connection, &block),
+                None => self.connection.write_all(&block),
+            };
+            sent.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+            self.sent = (self.sent.0 + block.len() as u64, self.sent.1 + 1);
             heard = Instant::now();
             progress(self.sent.0);
             self.slow_down(begin, cancel);
         }
-    }
-
-    fn send_raw(&mut self, source: &mut impl Read, cancel: &Cancel) -> Result<u64> {
-        // With a limit, smaller pieces; without one the standard library knows splice(2) for a pipe and a socket.
-        let piece = match self.settings.rate_limit {
-            0 => 16 << 20,
-            limit => (limit / 10).clamp(4096, 16 << 20),
-        };
-        let copied = match self.connection.bare() {
-            Some(socket) => io::copy(&mut source.take(piece), socket),
-            None => io::copy(&mut source.take(piece), &mut self.connection),
-        };
-        copied.map_err(|e| self.cut_short(cancel, Some(&e)))
     }
 
     /// `seed-rate-limit`: as much time as the bytes so far should have taken.

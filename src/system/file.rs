@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.
@@ -43,6 +44,26 @@ fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A file in `dir` that has no name (O_TMPFILE), for this process alone (0600): it is gone when it is closed, also by SIGKILL. Where
+/// the file system has no such files it is made under a random name that is removed at once.
+///
+/// # Errors
+/// Those of open(2).
+pub fn nameless(dir: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o600);
+    let opened = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
+    match opened {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {}
+        other => return other,
+    }
+    let name = format!(".orchestrator-agent-{}", crate::host::random_hex(8)?);
+    let path = dir.join(name);
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Writes everything of the file system of `dir` to its disk (syncfs(2)).

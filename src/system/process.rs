@@ -74,6 +74,42 @@ pub fn idle_io() -> io::Result<()> {
     }
 }
 
+/// CPU and I/O priority of a process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// nice 10, and the lowest level of the best-effort I/O class (7): after everybody who wants the CPU or the disk, but not
+    /// starved by them.
+    Low,
+    /// nice 0, and the class that follows from it.
+    Normal,
+}
+
+/// Sets the priority of all threads of group `pgid` (setpriority(2), ioprio_set(2)).
+///
+/// # Errors
+/// EPERM for another user's processes, and without CAP_SYS_NICE for [`Priority::Normal`]. A `pgid` below 2 is refused.
+pub fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()> {
+    const WHO_GROUP: libc::c_int = 2; // IOPRIO_WHO_PGRP
+    let group = libc::id_t::try_from(pgid)
+        .ok()
+        .filter(|g| *g > 1)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    let (nice, io) = match priority {
+        Priority::Low => (10, 2 << 13 | 7), // class best-effort
+        Priority::Normal => (0, 0),         // class none
+    };
+    // SAFETY: both calls take integers and touch no memory of ours. No C library has a function for the second.
+    let failed = unsafe {
+        libc::setpriority(libc::PRIO_PGRP, group, nice) != 0
+            || libc::syscall(libc::SYS_ioprio_set, WHO_GROUP, pgid, io) != 0
+    };
+    if failed {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// The effective user number of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.

@@ -71,7 +71,7 @@ fn send(settings: Settings) -> Result<(), Failure> {
     }
     let cancel = Cancel::default();
     let mut out = Outgoing::connect("127.0.0.1", settings, "", &cancel)?;
-    out.send(std::io::stdin().lock(), &cancel, |_| {})?;
+    out.send(std::io::stdin(), &cancel, |_| {})?;
     out.finish(Ok(()), &cancel)?;
     Ok(())
 }

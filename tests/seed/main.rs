@@ -23,6 +23,7 @@ mod mysql56;
 mod replication;
 mod secrets;
 mod situations;
+mod source_locks;
 mod target_state;
 mod verify;
 mod xtrabackup;

@@ -278,6 +278,8 @@ fn configuration(
                 format!("state-dir = {:?}", dir.join("state")),
                 format!("token-hint-file = {:?}", dir.join("token")),
                 "http-timeout = \"2s\"".into(),
+                // Many tests hold a dump by a lock.
+                "source-lock-timeout = \"1h\"".into(),
             ],
         ),
         (

@@ -59,6 +59,9 @@ pub struct StageState {
     /// Our agents' own addition, of a target only.
     #[serde(default)]
     pub target_data: Option<Load>,
+    /// Our agents' own addition, of Backup only.
+    #[serde(default)]
+    pub source_lock_milliseconds: Option<u64>,
 }
 
 /// How much a stage has done.

@@ -26,6 +26,7 @@ impl Drive<'_> {
             seed_id: Some(self.options.seed_id),
             method: Some(self.plan.method),
             bytes: (self.bytes > 0).then_some(self.bytes),
+            source_lock_seconds: self.source_lock.map(seconds),
             durations: self.times.iter().map(|(s, t)| (*s, seconds(*t))).collect(),
             total_seconds: seconds(self.begin.elapsed()),
             verified: None,
@@ -82,6 +83,13 @@ impl Drive<'_> {
                 self.bytes,
                 human_bytes(self.bytes)
             ));
+        }
+        if let Some(lock) = self.source_lock {
+            let text = format!(
+                "Writes on the source were held up for {:.2} s at most",
+                lock.as_secs_f64()
+            );
+            self.screen.say(&text);
         }
         let times: Vec<String> = self
             .times

@@ -6,6 +6,7 @@ fn state(status: Status, details: &str, bytes: u64, total: u64) -> StageState {
         status,
         details: details.into(),
         target_data: None,
+        source_lock_milliseconds: None,
         progress: Some(Bytes { bytes, total }),
     }
 }

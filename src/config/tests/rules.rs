@@ -13,6 +13,7 @@ fn zero_intervals() {
         "seed-orphan-timeout",
         "seed-first-byte-timeout",
         "seed-idle-timeout",
+        "source-lock-timeout",
     ] {
         let text = error("common", &format!("{key} = \"0s\""));
         assert!(text.starts_with(&format!("common.{key} is zero")), "{text}");

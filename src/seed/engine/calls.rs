@@ -32,6 +32,8 @@ pub struct StageView {
     pub bytes: (u64, u64),
     /// What has become of the data of this host, if it is the target.
     pub target_data: Option<Load>,
+    /// [`Seed::source_lock_ms`], of Backup.
+    pub source_lock_ms: Option<u64>,
 }
 
 impl Engine {
@@ -299,6 +301,7 @@ impl Engine {
             },
             bytes: progress.map_or((0, 0), |p| p.get()),
             target_data: (seed.side == Side::Target).then_some(seed.load),
+            source_lock_ms: seed.source_lock_ms.filter(|_| stage == Stage::Backup),
         })
     }
 

@@ -11,6 +11,7 @@ use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::record::MadeUnder;
+use crate::seed::source_lock::Watch;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
@@ -59,17 +60,21 @@ impl Mydumper {
         ctx.report(&format!("Running backup of {}", source.name()));
         let progress = Arc::clone(ctx.progress());
         let heard = Arc::clone(ctx.progress());
-        self.run(
+        // Nothing is dumped before mydumper has its lock, but a second try is not made: it writes the directory first.
+        let watch = Watch::start(&source, self.config.common.source_lock_timeout);
+        let dumped = self.run(
             ctx,
             Tool::Mydumper,
             &arguments,
             &source,
             move |_| heard.touch(),
             || progress.bytes(size(&directory).0),
-        )
-        .map_err(|e| match e.is_cancelled() {
-            true => e,
-            false => identity
+        );
+        let seen = watch.stop();
+        dumped.map_err(|e| match &seen.given_up {
+            _ if e.is_cancelled() => e,
+            Some(why) => Error::permanent(why),
+            None => identity
                 .explain("mydumper", e)
                 .context(format!("dump of {}", source.name())),
         })?;
@@ -83,12 +88,13 @@ impl Mydumper {
         c.validate()?;
         let (bytes, files) = size(&directory);
         let text = format!(
-            "Dumped {bytes} bytes in {files} files. Coordinates {}:{}",
+            "Dumped {bytes} bytes in {files} files. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
         );
         ctx.update(|seed| {
             seed.coordinates = Some(c);
             seed.dump_bytes = bytes;
+            seed.source_lock_ms = Some(seen.milliseconds());
             seed.source_schemas = schemas;
             seed.made_under = made_under;
         })?;

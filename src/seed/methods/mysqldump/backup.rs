@@ -10,7 +10,7 @@ use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
 use crate::seed::methods::logical;
 use crate::seed::methods::reached::Sessions;
 use crate::seed::methods::target_server::QUESTIONS;
-use crate::seed::sessions;
+use crate::seed::{sessions, source_lock};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -74,32 +74,37 @@ impl Mysqldump {
         cmd.stdin(Stdio::null()).stdout(Stdio::piped());
 
         let path = self.dump_file();
-        self.remove_dump()?;
-        let create = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let file = create.map_err(|e| Error::io(path.display(), &e))?;
-        let out = file
-            .try_clone()
-            .map_err(|e| Error::io(path.display(), &e))?;
+        let cmd = RefCell::new(cmd);
         let name = name_of(&program);
-        let tool = Running::start(&mut cmd, &name)?;
-        ctx.adopt(&tool)?;
-        ctx.report(&format!("Running backup of {}", source.name()));
-        if let Some(sessions) = sessions
-            && let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel())
-        {
-            let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
-            tool.end()?;
-            end_sessions(&source, &ports);
-            return Err(e);
-        }
-        let bytes = self
-            .receive(ctx, &source, tool, out)
-            .map_err(|e| identity.explain(&name, e))?;
-        file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
+        let limit = self.config.common.source_lock_timeout;
+        let (bytes, seen) = source_lock::with_lock_first(ctx, &source, limit, || {
+            self.remove_dump()?;
+            let create = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path);
+            let file = create.map_err(|e| Error::io(path.display(), &e))?;
+            let out = file
+                .try_clone()
+                .map_err(|e| Error::io(path.display(), &e))?;
+            let tool = Running::start(&mut cmd.borrow_mut(), &name)?;
+            ctx.adopt(&tool)?;
+            ctx.report(&format!("Running backup of {}", source.name()));
+            if let Some(sessions) = &sessions
+                && let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel())
+            {
+                let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
+                tool.end()?;
+                end_sessions(&source, &ports);
+                return Err(e);
+            }
+            let bytes = self
+                .receive(ctx, &source, tool, out)
+                .map_err(|e| identity.explain(&name, e))?;
+            file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
+            Ok(bytes)
+        })?;
         sync_dir(&self.config.common.backup_dir)?;
 
         let schemas = self.schemas_after(ctx, &source, &identity, facts.schemas)?;
@@ -108,12 +113,13 @@ impl Mysqldump {
         logical::dumped(&self.config, ctx, &source, facts.definitions)?;
         let c = header.coordinates;
         let text = format!(
-            "Dumped {bytes} bytes. Coordinates {}:{}",
+            "Dumped {bytes} bytes. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
         );
         ctx.update(|seed| {
             seed.coordinates = Some(c);
             seed.dump_bytes = bytes;
+            seed.source_lock_ms = Some(seen.milliseconds());
             seed.source_schemas = schemas;
         })?;
         Ok(text)

@@ -11,6 +11,7 @@
 mod copy;
 mod decompress;
 pub mod options;
+mod phases;
 mod receive;
 mod redo;
 mod restore;

@@ -99,6 +99,13 @@ pub fn backup(defaults: &Path, scratch: &Path, is_replica: bool, kept: &[String]
     if is_replica && !kept.iter().any(|o| o == "--slave-info") {
         argv.push("--slave-info".into());
     }
+    // Sessions with LOCK TABLES (MariaDB) and long queries (Percona) are waited for, in seconds, before the tool asks for a lock.
+    if value(kept, "--ftwrl-wait-timeout").is_none()
+        && value(kept, "--startup-wait-timeout").is_none()
+    {
+        let limit = crate::seed::source_lock::LONG_QUERIES.as_secs();
+        argv.push(format!("--ftwrl-wait-timeout={limit}").into());
+    }
     if value(kept, "--parallel").is_none() {
         argv.push(format!("--parallel={}", crate::host::cpus().clamp(1, 4)).into());
     }
@@ -188,7 +195,7 @@ mod tests {
         let own = list(&["--parallel=3", "--compress=lz4"]);
         assert_eq!(
             words(backup(Path::new("/c"), Path::new("/b"), true, &own)),
-            "--defaults-file=/c --backup --stream=xbstream --target-dir=/b --tmpdir=/b --slave-info --parallel=3 --compress=lz4"
+            "--defaults-file=/c --backup --stream=xbstream --target-dir=/b --tmpdir=/b --slave-info --ftwrl-wait-timeout=300 --parallel=3 --compress=lz4"
         );
         assert_eq!(
             words(unpack(Path::new("/n"), &own)),

@@ -1,17 +1,24 @@
 //! The source's Backup: the tool's stream to the target.
 
+use super::phases::{Phases, Step};
 use super::{Xtrabackup, options, tools};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
-use crate::process::{Credentials, Job, Login, Running, SessionInit, run};
+use crate::process::{
+    Credentials, Job, Login, Running, SessionInit, run, set_priority, signal_group,
+};
 use crate::seed::context::Context;
 use crate::seed::methods::reached::Sessions;
+use crate::seed::source_lock::{Seen, Watch};
 use crate::seed::vocabulary::{ENGINES, Method, Side};
-use crate::stream::Outgoing;
+use crate::stream::{Outgoing, Spool};
+use crate::system::process::{Priority, Signal};
+use crossbeam_channel::{Receiver, bounded};
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 impl Xtrabackup {
@@ -97,7 +104,37 @@ impl Xtrabackup {
             .stdout(Stdio::piped());
         let name = tools::name(&tools.backup);
         let sessions = Sessions::before(&identity)?;
-        let mut tool = Running::start(&mut command, &name)?;
+        let phases = Phases::of(tools.version);
+        let id = seed.id;
+        let spool = Spool::new(self.config.common.backup_dir.clone());
+        let (heard, released, group) = (phases.clone(), spool.clone(), Arc::new(AtomicU32::new(0)));
+        let of_tool = Arc::clone(&group);
+        let (watch, watched) = bounded(1);
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let stop_watch = {
+            let (watched, seen) = (watched, Arc::clone(&seen));
+            move || {
+                if let Ok(watch) = Receiver::<Watch>::try_recv(&watched) {
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = watch.stop();
+                }
+            }
+        };
+        let unlocked = stop_watch.clone();
+        let limit = self.config.common.source_lock_timeout;
+        let hear = move |line: &str| match heard.hear(line) {
+            Some(Step::Locks) => {
+                released.release();
+                log::info!("seed {id} Backup: the backup tool takes its locks on the source");
+                // A slow tool would hold its locks longer. Only root may do that.
+                set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
+                let _ = watch.send(Watch::start(&local, limit)); // the stage is over: fine
+            }
+            Some(Step::Released) => unlocked(),
+            None => {}
+        };
+        let mut tool = Running::start_heard(&mut command, &name, hear)?;
+        group.store(tool.group(), Ordering::Release);
+        tool.prioritise(Priority::Low);
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
         if let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel()) {
@@ -111,10 +148,26 @@ impl Xtrabackup {
             Error::permanent("internal: the tool's standard output is not a pipe")
         })?;
         let progress = Arc::clone(ctx.progress());
-        let bytes = match out.send(stdout, ctx.cancel(), |n| progress.bytes(n)) {
+        let leader = tool.group();
+        let end_tool = move || {
+            let ended = i32::try_from(leader)
+                .map_err(std::io::Error::other)
+                .and_then(|g| signal_group(g, Signal::Kill));
+            if let Err(e) = ended {
+                log::error!("cannot end the backup tool: {e}");
+            }
+        };
+        let sent = out.send_through(&spool, stdout, end_tool, ctx.cancel(), |n| {
+            progress.bytes(n)
+        });
+        let bytes = match sent {
             Ok(bytes) => bytes,
             Err(e) => {
                 tool.end()?;
+                stop_watch();
+                if let Some(why) = &seen.lock().unwrap_or_else(PoisonError::into_inner).given_up {
+                    return Err(Error::permanent(why));
+                }
                 return Err(e);
             }
         };
@@ -122,9 +175,21 @@ impl Xtrabackup {
             cancel: ctx.cancel(),
             before_kill: &|_| {},
         };
-        let exit = run(tool, &job)?;
+        let exit = run(tool, &job);
+        stop_watch();
+        let exit = exit?;
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         drop(credentials);
-        if let Err(e) = tools::check(exit) {
+        let held = phases.held();
+        if let Some(held) = held {
+            let ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+            ctx.update(|seed| seed.source_lock_ms = Some(ms))?;
+        }
+        let checked = tools::check(exit).map_err(|e| match &seen.given_up {
+            Some(why) => Error::permanent(why),
+            None => e,
+        });
+        if let Err(e) = checked {
             // The target is told as well; its answer is this text again, and if there is none this is still the cause.
             if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
                 log::debug!("seed {}: {answer}", seed.id);
@@ -138,17 +203,43 @@ impl Xtrabackup {
         if out.is_raw() {
             out.finish(Ok(()), ctx.cancel())?;
             return Ok(format!(
-                "{bytes} bytes sent as a bare stream: nobody has said that they are whole"
+                "{bytes} bytes sent as a bare stream: nothing confirms that they are complete. {}",
+                told(held, &seen, &spool)
             ));
         }
         match out.finish(Ok(()), ctx.cancel()) {
             Ok(()) => Ok(format!(
-                "Sent {bytes} bytes, which are on the target's disk"
+                "Sent {bytes} bytes, which are on the target's disk. {}",
+                told(held, &seen, &spool)
             )),
             Err(e) if e.kind() == Kind::Transient => Err(e.context("all was sent")),
             Err(e) => Err(e),
         }
     }
+}
+
+/// How long the tool's last phase was, for Details.
+fn told(held: Option<Duration>, seen: &Seen, spool: &Spool) -> String {
+    let Some(held) = held else {
+        return "The tool has announced no lock on the source".into();
+    };
+    let mut text = format!(
+        "The tool held its locks on the source for {:.2} s",
+        held.as_secs_f64()
+    );
+    if !seen.longest.is_zero() {
+        text += &format!(
+            ", a write was seen waiting for {:.1} s",
+            seen.longest.as_secs_f64()
+        );
+    }
+    if spool.spilled() > 0 {
+        text += &format!(
+            ", {} of its output went through a file in backup-dir",
+            crate::host::human_bytes(spool.spilled())
+        );
+    }
+    text
 }
 
 /// Refuses tables of engines that the tools leave out (agent-api-v2 3.2). What a MEMORY table holds is in no file.

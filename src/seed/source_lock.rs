@@ -1,0 +1,419 @@
+//! Locks that a tool takes on the source, seen from a second session: who waits behind them, and for how long. A lock that must
+//! itself wait holds up everybody who comes after it; it is given up after `common.source-lock-timeout`.
+
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, Server, connect, control, failure};
+use crate::process::Cancel;
+use crate::seed::context::Context;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long queries are waited for before a lock is asked for, and how long a lock is asked for again and again.
+pub const LONG_QUERIES: Duration = Duration::from_secs(300);
+/// A query is waited for if it has run for so many seconds; a shorter one ends while the lock is tried again.
+const LONG: u64 = 10;
+/// Between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// For each query.
+const QUERY: Duration = Duration::from_secs(5);
+/// How often the source is polled, in the beginning and while anybody waits, and later.
+const NEAR: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_secs(1);
+/// How long the beginning is: tools take their locks at once.
+const BEGINNING: Duration = Duration::from_secs(10);
+
+/// Statements by which tools take locks, as the server shows them.
+const LOCKS: [&str; 5] = [
+    "FLUSH ",
+    "BACKUP STAGE ",
+    "LOCK INSTANCE FOR BACKUP",
+    "LOCK TABLES FOR BACKUP",
+    "LOCK BINLOG FOR BACKUP",
+];
+/// What the server shows of a session that waits for such a lock, or behind it (MariaDB 10.11, MySQL 5.6 to 9.7).
+const WAITS: [&str; 6] = [
+    "Waiting for backup lock",
+    "Waiting for global read lock",
+    "Waiting for commit lock",
+    "Waiting for table flush",
+    "Waiting for backup",
+    "Waiting for release of readlock",
+];
+
+/// A session of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Session {
+    id: u64,
+    user: String,
+    command: String,
+    seconds: u64,
+    state: String,
+    /// The beginning of its statement, which is never told to anybody: it may hold data.
+    statement: String,
+}
+
+impl Session {
+    fn waits(&self) -> bool {
+        WAITS.iter().any(|w| self.state.starts_with(w))
+    }
+
+    fn locks(&self, account: &str) -> bool {
+        let text = self.statement.trim_start().to_ascii_uppercase();
+        self.user == account && LOCKS.iter().any(|l| text.starts_with(l))
+    }
+
+    fn works(&self) -> bool {
+        matches!(self.command.as_str(), "Query" | "Execute") && !self.statement.is_empty()
+    }
+
+    /// `query 17 of user app, an UPDATE, which has run for 312 s`
+    fn name(&self) -> String {
+        let kind: String = self
+            .statement
+            .trim_start()
+            .chars()
+            .take_while(char::is_ascii_alphabetic)
+            .collect::<String>()
+            .to_ascii_uppercase();
+        format!(
+            "query {} of user {} ({kind}), which has run for {} s",
+            self.id, self.user, self.seconds
+        )
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The longest time in which a session was seen waiting behind the tool's lock.
+    pub longest: Duration,
+    /// Why the tool's lock was given up, and with it the tool.
+    pub given_up: Option<String>,
+}
+
+impl Seen {
+    /// For Details and the record: the longest wait in milliseconds, known to a tenth of a second.
+    pub fn milliseconds(&self) -> u64 {
+        u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.longest.is_zero() {
+            true => write!(
+                f,
+                "No write on the source was seen waiting for the tool's lock"
+            ),
+            false => write!(
+                f,
+                "A write on the source was seen waiting for the tool's lock for {:.1} s",
+                self.longest.as_secs_f64()
+            ),
+        }
+    }
+}
+
+/// Polls the source in a thread, as long as it lives.
+pub struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    stop: Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Watch {
+    /// From now on a lock of `server`'s account that has waited for `limit`, with others waiting behind it, is ended together with its
+    /// session.
+    pub fn start(server: &Endpoint, limit: Duration) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let (stop, stopped) = bounded::<()>(0);
+        let (server, found) = (server.clone(), Arc::clone(&seen));
+        let thread = std::thread::spawn(move || {
+            let begin = Instant::now();
+            let mut conn = None;
+            let (mut behind, mut waiting) = (None, None);
+            loop {
+                match look(&mut conn, &server) {
+                    Ok(sessions) => {
+                        step(&sessions, &server.user, &mut behind, &mut waiting);
+                        let mut seen = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        let time =
+                            |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
+                        seen.longest = seen.longest.max(time(behind));
+                        if time(waiting) >= limit && seen.given_up.is_none() {
+                            seen.given_up = Some(cause(&sessions, &server.user, limit));
+                            drop(seen);
+                            end_locks(&mut conn, &sessions, &server.user);
+                        }
+                    }
+                    Err(e) => {
+                        conn = None;
+                        log::debug!("locks on {}: {e}", server.name());
+                    }
+                }
+                let near = begin.elapsed() < BEGINNING || behind.is_some();
+                let pause = if near { NEAR } else { LATER };
+                if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Self { seen, stop, thread }
+    }
+
+    /// Ends it, when the tool has ended.
+    pub fn stop(self) -> Seen {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            log::error!("internal error: the thread that watches the source's locks panicked");
+        }
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+}
+
+fn look(conn: &mut Option<Conn>, server: &Endpoint) -> Result<Vec<Session>> {
+    let mut open = match conn.take() {
+        Some(conn) => conn,
+        None => connect(server, QUERY)?,
+    };
+    let found = sessions(&mut open)?;
+    *conn = Some(open);
+    Ok(found)
+}
+
+fn sessions(conn: &mut Conn) -> Result<Vec<Session>> {
+    let rows: Vec<Row> = conn
+        .query(
+            "SELECT ID, USER, COMMAND, TIME, STATE, LEFT(INFO, 64) FROM information_schema.PROCESSLIST \
+             WHERE COMMAND IN ('Query', 'Execute', 'Connect') AND ID <> CONNECTION_ID()",
+        )
+        .map_err(|e| failure("the source", "", &e))?;
+    Ok(rows.into_iter().map(session).collect())
+}
+
+fn session(row: Row) -> Session {
+    let text = |i: usize| {
+        let value: Option<Option<String>> = row.get(i);
+        value.flatten().unwrap_or_default()
+    };
+    let number = |i: usize| {
+        let value: Option<Option<i64>> = row.get(i);
+        value.flatten().and_then(|n| u64::try_from(n).ok())
+    };
+    Session {
+        id: number(0).unwrap_or(0),
+        user: text(1),
+        command: text(2),
+        seconds: number(3).unwrap_or(0),
+        state: text(4),
+        statement: text(5),
+    }
+}
+
+/// Since when others wait behind a lock, and since when a tool's lock waits with others behind it.
+fn step(
+    sessions: &[Session],
+    account: &str,
+    behind: &mut Option<Instant>,
+    waiting: &mut Option<Instant>,
+) {
+    let others = sessions.iter().any(|s| s.waits() && !s.locks(account));
+    let lock = sessions.iter().any(|s| s.waits() && s.locks(account));
+    let since = |what: bool, since: &mut Option<Instant>| {
+        *since = what.then(|| since.unwrap_or_else(Instant::now));
+    };
+    since(others, behind);
+    since(others && lock, waiting);
+}
+
+fn cause(sessions: &[Session], account: &str, limit: Duration) -> String {
+    let oldest = sessions
+        .iter()
+        .filter(|s| s.works() && !s.waits() && !s.locks(account))
+        .max_by_key(|s| s.seconds);
+    let who = oldest.map_or(
+        "a session that has locked tables (LOCK TABLES) or runs no statement now".to_string(),
+        Session::name,
+    );
+    format!(
+        "the tool's lock on the source had to wait for {:.1} s with writes waiting behind it, and was given up \
+         (common.source-lock-timeout); it waited for {who}",
+        limit.as_secs_f32()
+    )
+}
+
+fn end_locks(conn: &mut Option<Conn>, sessions: &[Session], account: &str) {
+    let Some(conn) = conn else { return };
+    for lock in sessions.iter().filter(|s| s.waits() && s.locks(account)) {
+        if let Err(e) = control::execute(conn, &format!("KILL {}", lock.id)) {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// Runs a tool that takes its lock before it reads anything. Long queries are waited for without a lock; a lock that is given up is
+/// tried again, with growing pauses, for [`LONG_QUERIES`] in all. What was seen of it is returned with the tool's result.
+///
+/// # Errors
+/// Cancelled; the lock was given up each time, with the query that it waited for; the tool's own.
+pub fn with_lock_first<T>(
+    ctx: &Context,
+    server: &Endpoint,
+    limit: Duration,
+    run: impl Fn() -> Result<T>,
+) -> Result<(T, Seen)> {
+    let deadline = Instant::now() + LONG_QUERIES;
+    let mut pause = Duration::from_secs(1);
+    loop {
+        wait_for_long_queries(server, deadline, ctx.cancel(), |query| {
+            ctx.report(&format!(
+                "Running backup. Waiting for {query} on the source"
+            ));
+        })?;
+        let watch = Watch::start(server, limit);
+        let result = run();
+        let seen = watch.stop();
+        let why = match (result, &seen.given_up) {
+            (Ok(done), _) => return Ok((done, seen)),
+            (Err(e), Some(why)) if !e.is_cancelled() => why,
+            (Err(e), _) => return Err(e),
+        };
+        if Instant::now() + pause > deadline {
+            return Err(Error::permanent(why));
+        }
+        ctx.report(&format!(
+            "Running backup. {why}; trying again in {} s",
+            pause.as_secs()
+        ));
+        if !ctx.cancel().sleep(pause) {
+            return Err(Error::cancelled());
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits, without any lock, until no query has run for long that a global read lock would have to wait for; at most until
+/// `deadline`: then the lock is tried all the same. `tell` is told what is waited for.
+///
+/// # Errors
+/// Cancelled; the source cannot be asked.
+fn wait_for_long_queries(
+    server: &Endpoint,
+    deadline: Instant,
+    cancel: &Cancel,
+    mut tell: impl FnMut(&str),
+) -> Result<()> {
+    let mut conn = connect(server, QUERY)?;
+    let kind = Server::ask(&mut conn)?;
+    let mut told = 0;
+    while Instant::now() < deadline {
+        let found = sessions(&mut conn)?;
+        let Some(long) = found.iter().find(|s| is_long(s, kind)) else {
+            return Ok(());
+        };
+        if told != long.id {
+            told = long.id;
+            tell(&long.name());
+        }
+        if !cancel.sleep(Duration::from_secs(1)) {
+            return Err(Error::cancelled());
+        }
+    }
+    Ok(())
+}
+
+/// MariaDB's read lock waits for no SELECT (measured with 10.11.19: `SELECT SLEEP(4)` beside FLUSH TABLES WITH READ LOCK).
+fn is_long(s: &Session, server: Server) -> bool {
+    let reads = ["SELECT", "SHOW", "WITH"];
+    let text = s.statement.trim_start().to_ascii_uppercase();
+    let harmless = server.flavour == Flavour::MariaDb && reads.iter().any(|r| text.starts_with(r));
+    let own = ["system user", "event_scheduler"].contains(&s.user.as_str());
+    s.works() && s.seconds >= LONG && !s.waits() && !harmless && !own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(id: u64, user: &str, seconds: u64, state: &str, statement: &str) -> Session {
+        Session {
+            id,
+            user: user.into(),
+            command: "Query".into(),
+            seconds,
+            state: state.into(),
+            statement: statement.into(),
+        }
+    }
+
+    #[test]
+    fn a_lock_is_given_up_only_if_others_wait_behind_it() {
+        let lock = of(
+            9,
+            "agent",
+            3,
+            "Waiting for backup lock",
+            "FLUSH TABLES WITH READ LOCK",
+        );
+        let app = of(
+            8,
+            "app",
+            2,
+            "Waiting for backup lock",
+            "insert into t values (1)",
+        );
+        let long = of(7, "app", 99, "updating", "update secret set card = 4711");
+        let metadata = of(
+            6,
+            "app",
+            2,
+            "Waiting for table metadata lock",
+            "alter table t",
+        );
+        // (sessions, others wait, the lock waits with others behind it)
+        for (sessions, others, both) in [
+            (vec![&long], false, false),
+            (vec![&long, &lock], false, false),
+            (vec![&long, &lock, &metadata], false, false),
+            (vec![&app], true, false),
+            (vec![&long, &lock, &app], true, true),
+        ] {
+            let sessions: Vec<Session> = sessions.into_iter().cloned().collect();
+            let (mut behind, mut waiting) = (None, None);
+            step(&sessions, "agent", &mut behind, &mut waiting);
+            assert_eq!((behind.is_some(), waiting.is_some()), (others, both));
+        }
+        let text = cause(&[long, lock.clone(), app], "agent", Duration::from_secs(1));
+        assert!(
+            text.contains("query 7 of user app (UPDATE), which has run for 99 s"),
+            "{text}"
+        );
+        assert!(!text.contains("card"), "{text}");
+        let text = cause(&[lock], "agent", Duration::from_secs(1));
+        assert!(text.contains("LOCK TABLES"), "{text}");
+    }
+
+    #[test]
+    fn long_queries_that_a_read_lock_waits_for() {
+        let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
+        let mysql = Server::parse("9.7.4", "").unwrap();
+        for (seconds, statement, server, long) in [
+            (9, "UPDATE t SET a = 1", maria, false),
+            (10, "UPDATE t SET a = 1", maria, true),
+            (10, "select 1", maria, false),
+            (10, "select 1", mysql, true),
+            (10, "", mysql, false),
+        ] {
+            let s = of(1, "app", seconds, "executing", statement);
+            assert_eq!(is_long(&s, server), long, "{statement}");
+        }
+        assert!(!is_long(
+            &of(1, "system user", 99, "", "UPDATE t SET a = 1"),
+            mysql
+        ));
+    }
+}
