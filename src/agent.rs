@@ -92,10 +92,7 @@ pub fn serve(file: &Path) -> Result<()> {
         log::info!("listening on {address} as {hostname}");
     }
     start_settling(engine.clone(), Arc::clone(&config), stopping.clone())?;
-    datadir::resume(
-        datadir::staging_roots(&config),
-        datadir::last_seen(&config.common.state_dir),
-    );
+    datadir::resume(datadir::staging_roots(&config), datadir::last_seen(&config));
     if let Some(recovered) = unstarted {
         start_mysql_again(Arc::clone(&config), engine.clone(), recovered)?;
     }

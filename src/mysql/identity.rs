@@ -38,7 +38,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn parse(host: &str) -> Self {
+    /// From the column HOST of the process list.
+    pub fn parse(host: &str) -> Self {
         let parsed = host.rsplit_once(':').and_then(|(h, p)| {
             let port = p.parse().ok()?;
             Some((h.to_string(), port))
@@ -53,6 +54,12 @@ impl Session {
                 port: None,
             },
         }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({}, connection {})", self.server, self.id)
     }
 }
 
@@ -234,6 +241,35 @@ impl Identity {
             None => Err(self.lost("it is not in the process list")),
         }
     }
+}
+
+/// That mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
+/// port does not answer or rejects the login there is nothing to compare.
+///
+/// # Errors
+/// Permanent: they are two servers'. As [`Identity::hold`].
+pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
+    if settings.socket.is_empty() {
+        return Ok(());
+    }
+    let by_port = Endpoint::remote(settings, &settings.host, settings.port);
+    let mut other = match connect(&by_port, ANSWER) {
+        Ok(conn) => conn,
+        Err(e) => {
+            log::debug!("mysql.port is not compared with mysql.socket: {e}");
+            return Ok(());
+        }
+    };
+    let identity = Identity::hold(&Endpoint::local(settings))?;
+    if identity.verify(&mut other).is_ok() {
+        return Ok(());
+    }
+    identity.check()?;
+    Err(Error::permanent(format!(
+        "mysql.socket = \"{}\" and mysql.host, mysql.port = {} lead to two servers: set both to the server of this agent",
+        settings.socket,
+        by_port.name()
+    )))
 }
 
 fn connection_id(conn: &mut Conn) -> Result<u64> {

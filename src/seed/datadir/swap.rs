@@ -78,6 +78,9 @@ fn first(
     last: Option<Journal>,
     outside: &dyn Surroundings,
 ) -> Result<Journal> {
+    if outside.answers().is_ok() {
+        outside.serves(facts)?;
+    }
     Ok(Journal {
         seed,
         phase: Phase::Stopping,
@@ -179,6 +182,7 @@ impl<'a> Run<'a> {
         self.lock = None;
         self.at("start MySQL")?;
         let login = start_and_wait(self.outside, &self.journal.facts, &self.cancel)?;
+        self.outside.serves(&self.journal.facts)?;
         self.enter_phase(Phase::Done)?;
         if let Err(e) = self.journals.remove(&self.journal) {
             log::warn!("{e}; it says Done, which hinders nobody");
