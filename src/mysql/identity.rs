@@ -244,7 +244,7 @@ impl Identity {
 }
 
 /// That mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
-/// port does not answer or rejects the login there is nothing to compare.
+/// port does not answer or rejects the login, it is compared with the server's own variable.
 ///
 /// # Errors
 /// Permanent: they are two servers'. As [`Identity::hold`].
@@ -253,18 +253,26 @@ pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
         return Ok(());
     }
     let by_port = Endpoint::remote(settings, &settings.host, settings.port);
-    let mut other = match connect(&by_port, ANSWER) {
-        Ok(conn) => conn,
+    let by_socket = Endpoint::local(settings);
+    let same = match connect(&by_port, ANSWER) {
+        Ok(mut other) => {
+            let identity = Identity::hold(&by_socket)?;
+            let same = identity.verify(&mut other).is_ok();
+            identity.check()?;
+            same
+        }
         Err(e) => {
-            log::debug!("mysql.port is not compared with mysql.socket: {e}");
-            return Ok(());
+            log::debug!("mysql.port is compared with the variable port only: {e}");
+            let mut conn = connect(&by_socket, ANSWER)?;
+            let found: Option<(u64, u64)> = conn
+                .query_first("SELECT @@port, @@skip_networking")
+                .map_err(|e| failure(&by_socket.name(), &by_socket.user, &e))?;
+            found.is_none_or(|(port, off)| off == 1 || port == u64::from(settings.port))
         }
     };
-    let identity = Identity::hold(&Endpoint::local(settings))?;
-    if identity.verify(&mut other).is_ok() {
+    if same {
         return Ok(());
     }
-    identity.check()?;
     Err(Error::permanent(format!(
         "mysql.socket = \"{}\" and mysql.host, mysql.port = {} lead to two servers: set both to the server of this agent",
         settings.socket,
