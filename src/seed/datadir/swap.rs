@@ -78,7 +78,8 @@ fn first(
     last: Option<Journal>,
     outside: &dyn Surroundings,
 ) -> Result<Journal> {
-    if outside.answers().is_ok() {
+    let answers = outside.answers().is_ok();
+    if answers {
         outside.serves(facts)?;
     }
     Ok(Journal {
@@ -86,7 +87,7 @@ fn first(
         phase: Phase::Stopping,
         facts: facts.clone(),
         was_running: last.is_some_and(|j| j.phase == Phase::Back)
-            || outside.answers().is_ok()
+            || answers
             || stopped::is_in_use(facts)?,
         wiped: false,
         outgoing: Vec::new(),
