@@ -1,7 +1,6 @@
 //! No tool works on another server than the one that the agent means: whatever its environment, option files and login paths say, and
 //! wherever a forwarder leads. The other server is the target's twin: same server_id, server_uuid, port and account.
 
-use crate::support::Scratch;
 use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::forwarder::Forwarder;
@@ -10,6 +9,7 @@ use crate::support::mysqld::{Mysql56Kind, MysqldKind};
 use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::{AGENT_PASSWORD, Kind, Server};
+use crate::support::{Scratch, free_port};
 use mysql::prelude::Queryable;
 use orchestrator_agent::config::Secret;
 use orchestrator_agent::mysql::{Endpoint, Identity, connect};
@@ -165,6 +165,8 @@ fn astray<K: Kind>(tools: &[&str], methods: &[&'static str], cnf: &str) {
     let mut lines: Vec<(&'static str, String)> = Vec::new();
     if methods.contains(&"Mydumper") {
         lines.push(("mydumper", "enabled = true".into()));
+        lines.push(("xtrabackup", "enabled = true".into()));
+        lines.push(("common", format!("seed-port = {}", free_port("127.0.0.2"))));
     }
     let place = |name: &str| home.0.join(name).display().to_string();
     let environment = vec![
@@ -210,6 +212,27 @@ fn astray<K: Kind>(tools: &[&str], methods: &[&'static str], cnf: &str) {
     };
 
     let mut id = 0;
+    if methods.contains(&"Mydumper") {
+        // mariadb-backup, which has no init command either, on the source.
+        id += 1;
+        let copy = Player {
+            method: "Xtrabackup",
+            ..pair.seed(id)
+        };
+        copy.prepare();
+        on();
+        copy.start_backup();
+        let state = copy.poll(&pair.source, "Backup");
+        let said = format!(
+            "mariadb-backup reached another server than MySQL at {}:{}",
+            source_db.host, source_db.port
+        );
+        assert_eq!(state["Status"], "Error", "{state}");
+        assert!(state.to_string().contains(&said), "{said}: {state}");
+        pair.must_fail(id, "Backup");
+        off();
+        unharmed();
+    }
     for method in methods.iter().copied() {
         let mut seed = || {
             id += 1;
@@ -269,7 +292,13 @@ fn astray<K: Kind>(tools: &[&str], methods: &[&'static str], cnf: &str) {
 #[test]
 fn tools_that_go_astray_mariadb() {
     astray::<MariadbKind>(
-        &["mariadb-dump", "mariadb", "mydumper", "myloader"],
+        &[
+            "mariadb-dump",
+            "mariadb",
+            "mydumper",
+            "myloader",
+            "mariadb-backup",
+        ],
         &["Mysqldump", "Mydumper"],
         "",
     );

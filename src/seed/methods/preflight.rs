@@ -8,9 +8,7 @@ use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
-use crate::mysql::{
-    Endpoint, Fingerprint, Flavour, Server, Version, connect, info, one_server,
-};
+use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info, one_server};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use std::path::Path;
