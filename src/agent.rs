@@ -100,10 +100,7 @@ pub fn serve(file: &Path) -> Result<()> {
         Arc::clone(&config),
         stopping.clone(),
     )?;
-    datadir::resume(
-        datadir::staging_roots(&config),
-        datadir::last_seen(&config.common.state_dir),
-    );
+    datadir::resume(datadir::staging_roots(&config), datadir::last_seen(&config));
     if let Some(recovered) = unstarted {
         start_mysql_again(Arc::clone(&config), engine.clone(), recovered)?;
     }

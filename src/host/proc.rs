@@ -81,18 +81,46 @@ fn pids() -> impl Iterator<Item = u32> {
 /// The database servers whose working directory is `dir`: mysqld and mariadbd go into their data directory before they open
 /// any file. Needs to be their user or root; what cannot be read is left out.
 pub fn servers_in(dir: &Path) -> Vec<u32> {
+    servers(dir).0
+}
+
+/// The same, and false if there are database servers whose working directory this process may not read.
+pub fn servers(dir: &Path) -> (Vec<u32>, bool) {
+    let mut complete = true;
     let Ok(place) = std::fs::metadata(dir) else {
-        return Vec::new();
+        return (Vec::new(), complete);
     };
     let there = |pid: &u32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let server = name.starts_with("mysqld") || name.starts_with("mariadbd");
-        server
-            && !name.contains("_safe")
-            && std::fs::metadata(format!("/proc/{pid}/cwd"))
-                .is_ok_and(|m| (m.dev(), m.ino()) == (place.dev(), place.ino()))
+        if !server || name.contains("_safe") {
+            return false;
+        }
+        match std::fs::metadata(format!("/proc/{pid}/cwd")) {
+            Ok(m) => (m.dev(), m.ino()) == (place.dev(), place.ino()),
+            Err(e) => {
+                complete &= e.kind() != std::io::ErrorKind::PermissionDenied;
+                false
+            }
+        }
     };
-    pids().filter(there).collect()
+    let found = pids().filter(there).collect();
+    (found, complete)
+}
+
+/// Whether process `pid` holds a TCP connection whose other end has port `peer`; `None` if that cannot be read. Also of a process in
+/// another network namespace.
+pub fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
+    let (sockets, complete) = sockets_of(&[pid]);
+    if !complete {
+        return None;
+    }
+    let connections = tcp_connections(pid);
+    Some(
+        connections
+            .iter()
+            .any(|c| c.remote == peer && sockets.contains(&c.inode)),
+    )
 }
 
 /// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
@@ -120,6 +148,18 @@ fn members(pgid: u32) -> Vec<u32> {
 
 /// Ports, and false if a process could not be read for lack of permission.
 fn tcp_ports(members: &[u32]) -> (HashSet<u16>, bool) {
+    let (sockets, complete) = sockets_of(members);
+    let mut ports = HashSet::new();
+    if let Some(pid) = members.first() {
+        let connections = tcp_connections(*pid);
+        let theirs = connections.iter().filter(|c| sockets.contains(&c.inode));
+        ports.extend(theirs.map(|c| c.local));
+    }
+    (ports, complete)
+}
+
+/// Inode numbers of the sockets that the processes hold, and false if one could not be read for lack of permission.
+fn sockets_of(members: &[u32]) -> (HashSet<String>, bool) {
     let mut complete = true;
     let mut sockets = HashSet::new();
     for pid in members {
@@ -138,28 +178,36 @@ fn tcp_ports(members: &[u32]) -> (HashSet<u16>, bool) {
             }
         }
     }
-    let mut ports = HashSet::new();
-    if let Some(pid) = members.first() {
-        for table in ["tcp", "tcp6"] {
-            let text =
-                std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-            for line in text.lines().skip(1) {
-                let f: Vec<&str> = line.split_whitespace().collect();
-                let (Some(local), Some(inode)) = (f.get(1), f.get(9)) else {
-                    continue;
-                };
-                if sockets.contains(*inode)
-                    && let Some(port) = local
-                        .rsplit(':')
-                        .next()
-                        .and_then(|p| u16::from_str_radix(p, 16).ok())
-                {
-                    ports.insert(port);
-                }
+    (sockets, complete)
+}
+
+struct TcpConnection {
+    local: u16,
+    remote: u16,
+    inode: String,
+}
+
+/// All TCP sockets in the network namespace of `pid`.
+fn tcp_connections(pid: u32) -> Vec<TcpConnection> {
+    let mut all = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let f: Vec<&str> = line.split_whitespace().collect();
+            let port = |n: usize| {
+                let port = f.get(n)?.rsplit(':').next()?;
+                u16::from_str_radix(port, 16).ok()
+            };
+            if let (Some(local), Some(remote), Some(inode)) = (port(1), port(2), f.get(9)) {
+                all.push(TcpConnection {
+                    local,
+                    remote,
+                    inode: (*inode).to_string(),
+                });
             }
         }
     }
-    (ports, complete)
+    all
 }
 
 #[cfg(test)]
@@ -241,6 +289,9 @@ pub(crate) mod tests {
         let port = stream.local_addr().unwrap().port();
         assert!(group_tcp_ports(me).contains(&port));
         assert!(own_tcp_ports().contains(&port));
+        assert_eq!(has_tcp_peer(std::process::id(), port), Some(false));
+        let _accepted = listener.accept().unwrap();
+        assert_eq!(has_tcp_peer(std::process::id(), port), Some(true));
         assert!(readable_tcp_ports(me).is_some_and(|p| p.contains(&port)));
     }
 }

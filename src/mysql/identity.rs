@@ -38,7 +38,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn parse(host: &str) -> Self {
+    /// From the column HOST of the process list.
+    pub fn parse(host: &str) -> Self {
         let parsed = host.rsplit_once(':').and_then(|(h, p)| {
             let port = p.parse().ok()?;
             Some((h.to_string(), port))
@@ -53,6 +54,12 @@ impl Session {
                 port: None,
             },
         }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({}, connection {})", self.server, self.id)
     }
 }
 
@@ -234,6 +241,43 @@ impl Identity {
             None => Err(self.lost("it is not in the process list")),
         }
     }
+}
+
+/// That mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
+/// port does not answer or rejects the login, it is compared with the server's own variable.
+///
+/// # Errors
+/// Permanent: they are two servers'. As [`Identity::hold`].
+pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
+    if settings.socket.is_empty() {
+        return Ok(());
+    }
+    let by_port = Endpoint::remote(settings, &settings.host, settings.port);
+    let by_socket = Endpoint::local(settings);
+    let same = match connect(&by_port, ANSWER) {
+        Ok(mut other) => {
+            let identity = Identity::hold(&by_socket)?;
+            let same = identity.verify(&mut other).is_ok();
+            identity.check()?;
+            same
+        }
+        Err(e) => {
+            log::debug!("mysql.port is compared with the variable port only: {e}");
+            let mut conn = connect(&by_socket, ANSWER)?;
+            let found: Option<(u64, u64)> = conn
+                .query_first("SELECT @@port, @@skip_networking")
+                .map_err(|e| failure(&by_socket.name(), &by_socket.user, &e))?;
+            found.is_none_or(|(port, off)| off == 1 || port == u64::from(settings.port))
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "mysql.socket = \"{}\" and mysql.host, mysql.port = {} lead to two servers: set both to the server of this agent",
+        settings.socket,
+        by_port.name()
+    )))
 }
 
 fn connection_id(conn: &mut Conn) -> Result<u64> {

@@ -16,7 +16,7 @@ mod replication;
 mod server;
 
 pub use connect::{Endpoint, answers, connect, connect_plain, failure, timed_out};
-pub use identity::{Fingerprint, Identity, Session};
+pub use identity::{Fingerprint, Identity, Session, one_server};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};

@@ -30,6 +30,7 @@ mod helper;
 mod inspect;
 pub mod journal;
 pub mod origin;
+mod owner;
 mod program;
 mod proof;
 mod refuse;

@@ -35,6 +35,33 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::R
     }
 }
 
+/// The process that listens on the other end of a unix socket (SO_PEERCRED of unix(7)).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn peer_process(socket: &std::os::unix::net::UnixStream) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = std::mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` is a live, writable place of `size` bytes, and the descriptor is open because it is borrowed.
+    let rc = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            std::ptr::from_mut(&mut peer).cast(),
+            &mut size,
+        )
+    };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u32::try_from(peer.pid).map_err(|_| io::Error::from(ErrorKind::NotFound))
+}
+
 /// Listens on `address`, without blocking accepts: a client that is gone between poll and accept must not hold a thread.
 /// `[::]` takes IPv4 too: it becomes `0.0.0.0` on a host without IPv6, and where the sysctl net.ipv6.bindv6only is 1
 /// there are two sockets, of the same port.
@@ -213,5 +240,15 @@ mod tests {
         let second = Duration::from_secs(1);
         set_keepalive(&socket, Duration::from_secs(60), second * 10, 6).unwrap();
         assert!(set_keepalive(&socket, second, second, 0).is_err());
+    }
+
+    #[test]
+    fn the_process_behind_a_unix_socket() {
+        let path = std::env::temp_dir().join(format!("oa-peer-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert_eq!(peer_process(&stream).unwrap(), std::process::id());
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -16,6 +16,7 @@ mod content_mysql;
 mod contents;
 mod definitions;
 mod differences;
+mod identity;
 mod json;
 mod large;
 mod mydumper;

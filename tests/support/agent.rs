@@ -18,6 +18,7 @@ pub struct Agent {
     pub dir: PathBuf,
     path: String,
     program: PathBuf,
+    environment: Vec<(&'static str, String)>,
     scheme: &'static str,
     http: ureq::Agent,
     _scratch: Scratch,
@@ -32,6 +33,8 @@ pub struct Changes {
     pub agents_port: u16,
     /// Another build of the program.
     pub program: Option<PathBuf>,
+    /// More environment variables.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Over HTTPS it believes anybody: the tests of certificates are elsewhere.
@@ -78,6 +81,7 @@ impl Agent {
             hostname,
             dir,
             path,
+            environment: changes.environment.clone(),
             program: changes.program.clone().unwrap_or_else(|| binary().into()),
             http: client(secure, 3),
             _scratch: scratch,
@@ -97,6 +101,7 @@ impl Agent {
         let child = Command::new(&self.program)
             .arg("--config")
             .arg(self.dir.join("agent.conf"))
+            .envs(self.environment.iter().map(|(n, v)| (n, v)))
             .env("PATH", &self.path)
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("stdout file"))

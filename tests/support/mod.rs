@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod certificates;
 pub mod fake;
+pub mod forwarder;
 pub mod mariadb;
 pub mod mysqld;
 pub mod orchestrator;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const NAME: &str = "#sql-orchestrator-agent";
 
-fn changes() -> Changes {
+pub fn changes() -> Changes {
     let line = |section, text: &str| (section, text.to_string());
     Changes {
         lines: vec![
@@ -22,7 +22,7 @@ fn changes() -> Changes {
     }
 }
 
-fn command(db: &Mariadb, word: &str, file: &Path) -> Value {
+pub fn command(db: &Mariadb, word: &str, file: &Path) -> Value {
     use crate::support::server::Database;
     let out = Command::new(binary())
         .args([word, "--json", "--config"])
@@ -35,7 +35,7 @@ fn command(db: &Mariadb, word: &str, file: &Path) -> Value {
 }
 
 /// The findings about `subject` as `level text -> remedy`.
-fn findings(document: &Value, subject: &str) -> String {
+pub fn findings(document: &Value, subject: &str) -> String {
     let all = document["Findings"].as_array().expect("Findings");
     let of = all.iter().filter(|f| f["Subject"] == subject);
     of.map(|f| format!("{} {} -> {}\n", f["Level"], f["Text"], f["Remedy"]))

@@ -7,6 +7,7 @@ mod support;
 
 mod daemon;
 mod killed;
+mod owner;
 mod places;
 mod refused;
 mod rig;

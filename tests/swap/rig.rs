@@ -271,6 +271,9 @@ impl Surroundings for Hooked<'_> {
     fn answers(&self) -> Result<Option<Error>> {
         self.host.answers()
     }
+    fn serves(&self, facts: &Facts) -> Result<()> {
+        self.host.serves(facts)
+    }
     fn program(&self, facts: &Facts) -> Command {
         self.host.program(facts)
     }

@@ -2,7 +2,7 @@
 //! data directory (error 3632; links are followed), which is where copies are staged; this one's is elsewhere.
 
 use super::facts::Facts;
-use super::proof::{arguments, shut_down, with_log};
+use super::proof::{arguments, shut_down, with_log, works_in};
 use super::service::Surroundings;
 use super::staging::{Staged, make_dir};
 use super::tidy;
@@ -74,7 +74,7 @@ impl Helper {
             .map(|l| format!("--plugin-load-add={l}"))
             .collect();
         let server = begin(&load)?;
-        match reach(&work, &server, outside.cancel()) {
+        match reach(&data, &work, &server, outside.cancel()) {
             Ok((endpoint, place)) => Ok(Self {
                 server,
                 endpoint,
@@ -111,7 +111,7 @@ fn failed(work: &Path, e: &Error) -> Error {
 }
 
 /// Waits until it answers.
-fn reach(work: &Path, server: &Running, cancel: &Cancel) -> Result<(Endpoint, File)> {
+fn reach(data: &Path, work: &Path, server: &Running, cancel: &Cancel) -> Result<(Endpoint, File)> {
     let place = File::open(work).map_err(|e| Error::io(work.display(), &e))?;
     let endpoint = Endpoint {
         host: String::new(),
@@ -121,7 +121,8 @@ fn reach(work: &Path, server: &Running, cancel: &Cancel) -> Result<(Endpoint, Fi
         password: Secret::new(""),
     };
     loop {
-        if connect(&endpoint, GREETING).is_ok() {
+        if let Ok(mut conn) = connect(&endpoint, GREETING) {
+            works_in(&mut conn, data)?;
             return Ok((endpoint, place));
         }
         select! {

@@ -2,6 +2,7 @@
 //! file system. Nothing here changes anything but the note of what was seen last.
 
 use super::facts::{Facts, Variables};
+use super::owner;
 use super::program::{find_program, help_of, version_of};
 use super::refuse::refuse_cluster;
 use super::stopped;
@@ -35,7 +36,7 @@ pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
         TargetServer::open_for(&config.mysql, QUESTIONS)?.check_role()?;
     }
     let facts = examine(config, side)?;
-    note(&config.common.state_dir, &facts)?;
+    note(config, &facts)?;
     Ok(facts)
 }
 
@@ -44,8 +45,14 @@ pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
 /// # Errors
 /// As [`inspect`].
 pub fn examine(config: &Config, side: Side) -> Result<Facts> {
-    let mut facts = match connect(&Endpoint::local(&config.mysql), QUESTIONS) {
-        Ok(mut conn) => ask_running(&mut conn, side)?,
+    let endpoint = Endpoint::local(&config.mysql);
+    let mut facts = match connect(&endpoint, QUESTIONS) {
+        Ok(mut conn) => {
+            crate::mysql::one_server(&config.mysql)?;
+            let facts = ask_running(&mut conn, side)?;
+            owner::check_running(&mut conn, &endpoint, &facts.datadir)?;
+            facts
+        }
         Err(e) if e.kind() == Kind::Transient => {
             let facts = ask_settings(config, side)?;
             // One that has just ended closes its files a little later than its socket.
@@ -71,14 +78,37 @@ pub fn examine(config: &Config, side: Side) -> Result<Facts> {
 }
 
 /// Keeps what was seen for the day when MySQL is down.
-fn note(state_dir: &Path, facts: &Facts) -> Result<()> {
-    super::journal::write_json(&state_dir.join(NOTE), facts)
+fn note(config: &Config, facts: &Facts) -> Result<()> {
+    let note = Note {
+        seen: owner::Seen::now(&facts.datadir, &config.mysql)?,
+        facts: facts.clone(),
+    };
+    super::journal::write_json(&config.common.state_dir.join(NOTE), &note)
 }
 
-/// The facts seen last on this host; `None` if there are none, or none that this version understands.
-pub fn last_seen(state_dir: &Path) -> Option<Facts> {
-    let text = std::fs::read(state_dir.join(NOTE)).ok()?;
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Note {
+    seen: owner::Seen,
+    facts: Facts,
+}
+
+fn read_note(config: &Config) -> Option<Note> {
+    let text = std::fs::read(config.common.state_dir.join(NOTE)).ok()?;
     serde_json::from_slice(&text).ok()
+}
+
+/// The facts seen last of the server of `[mysql]` on this host; `None` if there are none, or none that this version understands.
+pub fn last_seen(config: &Config) -> Option<Facts> {
+    let note = read_note(config)?;
+    let now = owner::Seen::now(&note.facts.datadir, &config.mysql).ok()?;
+    match note.seen.differs(&now) {
+        None => Some(note.facts),
+        Some(why) => {
+            let path = config.common.state_dir.join(NOTE);
+            log::warn!("{} is not used: {why}", path.display());
+            None
+        }
+    }
 }
 
 /// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
@@ -93,7 +123,7 @@ pub fn datadir_of_settings(program: &Path, defaults_file: &str) -> Result<PathBu
 
 /// Where staging directories of this host may be, without asking MySQL: by the note, and by the settings.
 pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
-    let last = last_seen(&config.common.state_dir);
+    let last = last_seen(config);
     let mut datadirs: Vec<PathBuf> = last.iter().map(|f| f.datadir.clone()).collect();
     datadirs.extend(resolve(&config.mysql.datadir));
     let inside = datadirs
@@ -156,10 +186,11 @@ fn ask_running(conn: &mut Conn, side: Side) -> Result<Facts> {
 /// What a server that is down would use, as its own program says it.
 fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
     let settings = &config.mysql;
-    let last = last_seen(&config.common.state_dir);
+    let last = last_seen(config);
     if settings.defaults_file.is_empty()
         && let Some(mut facts) = last.clone()
     {
+        agrees(&facts, settings)?;
         if !settings.datadir.is_empty() && resolve(&settings.datadir)? != facts.datadir {
             return Err(Error::permanent(format!(
                 "mysql.datadir = \"{}\", but MySQL was last seen in {}: start MySQL once, or set mysql.defaults-file to its my.cnf",
@@ -171,8 +202,10 @@ fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
         facts.server = version_of(&facts.program)?; // upgraded since, perhaps
         return Ok(facts);
     }
-    let program = match last {
-        Some(facts) if facts.program.is_file() => facts.program,
+    let last_datadir = last.map(|f| f.datadir);
+    // Where the program is may be right although the rest of a note is not.
+    let program = match read_note(config).map(|n| n.facts.program) {
+        Some(program) if program.is_file() => program,
         _ => Launcher::new(&config.common).find(&["mariadbd", "mysqld"])?,
     };
     let server = version_of(&program)?;
@@ -180,13 +213,47 @@ fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
     if side == Side::Target {
         refuse_cluster(&of)?;
     }
-    if !settings.datadir.is_empty() {
-        of.insert("datadir".into(), settings.datadir.clone());
+    let found = of.remove("datadir").unwrap_or_default();
+    let resolved = resolve(&found);
+    let place = resolved.as_deref().unwrap_or(Path::new("/"));
+    // A note of the server itself is as good as its address.
+    if !last_datadir.is_some_and(|d| resolved.as_ref().is_ok_and(|r| *r == d)) {
+        owner::check_settings(&of, place, settings)?;
     }
-    let datadir = resolve(of.get("datadir").map_or("", String::as_str)).map_err(|e| {
-        e.context("MySQL is down, and its data directory must be known: set mysql.datadir, or mysql.defaults-file")
+    let datadir = resolved.map_err(|e| {
+        e.context("MySQL is down, and its data directory must be known: start it once, or set mysql.defaults-file")
     })?;
+    if !settings.datadir.is_empty() && resolve(&settings.datadir)? != datadir {
+        return Err(Error::permanent(format!(
+            "MySQL is down, and mysql.datadir = \"{}\" is not the data directory that its option file names, {}: correct it, start MySQL \
+             once, or set mysql.defaults-file to the option file that this server is started with",
+            settings.datadir,
+            datadir.display()
+        )));
+    }
+    of.insert("datadir".into(), datadir.display().to_string());
     Facts::from_variables(&of, server, &datadir, &program)
+}
+
+/// That the option files in the default places, if they are those of this server, do not name another data directory than the one in
+/// which it was seen: the server that is started next would not use what was swapped in.
+fn agrees(seen: &Facts, settings: &config::Mysql) -> Result<()> {
+    let Ok(of) = help_of(&seen.program, "") else {
+        return Ok(()); // it does not read them, or it would not start
+    };
+    let named = of.get("datadir").map_or("", String::as_str);
+    if owner::check_settings(&of, &seen.datadir, settings).is_err() {
+        return Ok(());
+    }
+    match resolve(named) {
+        Ok(named) if named != seen.datadir => Err(Error::permanent(format!(
+            "MySQL is down; it was last seen in {}, and its option files now name {}: start it once, or set mysql.defaults-file to its \
+             option file",
+            seen.datadir.display(),
+            named.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn resolve(datadir: &str) -> Result<PathBuf> {

@@ -116,7 +116,14 @@ fn start(
         .stdout(Stdio::null());
     let server = Running::start(&mut command, "the private server")?;
     outside.adopt(&server)?;
-    let notes = match use_it(facts, &work, account, &server, outside, ask) {
+    let notes = match use_it(
+        facts,
+        (&staged.new_dir(), &work),
+        account,
+        &server,
+        outside,
+        ask,
+    ) {
         Ok(notes) => notes,
         Err(e) => {
             // A cancelled start may be in the middle of crash recovery: InnoDB takes no harm from SIGKILL.
@@ -184,7 +191,7 @@ pub(super) fn arguments(facts: &Facts, data: &Path, work: &Path) -> Vec<String> 
 /// All that is done while it runs.
 fn use_it(
     facts: &Facts,
-    work: &Path,
+    (data, work): (&Path, &Path),
     account: &config::Mysql,
     server: &Running,
     outside: &dyn Surroundings,
@@ -211,6 +218,7 @@ fn use_it(
     };
     outside.report("Preparing the copy for its new place");
     outside.cancel().check()?;
+    works_in(&mut conn, data)?;
     ask(&mut conn)?;
     let channels = forget_channels(&mut conn, facts)?;
     outside.cancel().check()?;
@@ -225,6 +233,22 @@ fn use_it(
         notes.push(format!("{n} events disabled"));
     }
     Ok(notes.join(", "))
+}
+
+/// That the private server is the one that was started on `data`.
+pub(super) fn works_in(conn: &mut Conn, data: &Path) -> Result<()> {
+    let said: Option<String> = conn
+        .query_first("SELECT @@datadir")
+        .map_err(|e| failure("the private server", "", &e))?;
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let said = said.unwrap_or_default();
+    if real(Path::new(&said)).is_some_and(|r| Some(r) == real(data)) {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "the server that answers on the private server's socket has the data directory {said}, not {}",
+        data.display()
+    )))
 }
 
 /// Where a cloned copy stands in its source's binary log.

@@ -2,10 +2,11 @@
 //! way to be told to end.
 
 use super::facts::Facts;
+use super::owner;
 use super::stopped;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, answers};
+use crate::mysql::{Endpoint, answers, connect};
 use crate::process::{Cancel, Launcher, Running, run_operator_command, set_environment};
 use crate::seed::context::Context;
 use crossbeam_channel::{bounded, never, select};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A service command without a deadline: crash recovery takes as long as it takes.
 const NO_DEADLINE: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// For each answer of a server that runs.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long nothing may be seen of a server whose start command has ended well.
 const NOT_SEEN: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,14 @@ pub trait Surroundings: Sync {
     /// # Errors
     /// Nobody answers.
     fn answers(&self) -> Result<Option<Error>>;
+
+    /// That the server that answers is the one that works in the data directory.
+    ///
+    /// # Errors
+    /// It is another one.
+    fn serves(&self, _facts: &Facts) -> Result<()> {
+        Ok(())
+    }
 
     /// The server's program as the owner of its data directory.
     fn program(&self, facts: &Facts) -> Command;
@@ -140,6 +151,19 @@ impl Surroundings for Host<'_> {
 
     fn answers(&self) -> Result<Option<Error>> {
         answers(&Endpoint::local(&self.config.mysql), Duration::from_secs(3))
+    }
+
+    fn serves(&self, facts: &Facts) -> Result<()> {
+        let endpoint = Endpoint::local(&self.config.mysql);
+        match connect(&endpoint, ANSWER) {
+            Ok(mut conn) => owner::check_datadir(&mut conn, &endpoint, &facts.datadir),
+            Err(_) if stopped::is_in_use(facts)? => Ok(()), // it answers, but rejects the login
+            Err(e) => Err(e.context(format!(
+                "no server works in {}, but one answers at {}",
+                facts.datadir.display(),
+                endpoint.name()
+            ))),
+        }
     }
 
     fn program(&self, facts: &Facts) -> Command {

@@ -78,12 +78,16 @@ fn first(
     last: Option<Journal>,
     outside: &dyn Surroundings,
 ) -> Result<Journal> {
+    let answers = outside.answers().is_ok();
+    if answers {
+        outside.serves(facts)?;
+    }
     Ok(Journal {
         seed,
         phase: Phase::Stopping,
         facts: facts.clone(),
         was_running: last.is_some_and(|j| j.phase == Phase::Back)
-            || outside.answers().is_ok()
+            || answers
             || stopped::is_in_use(facts)?,
         wiped: false,
         outgoing: Vec::new(),
@@ -179,6 +183,7 @@ impl<'a> Run<'a> {
         self.lock = None;
         self.at("start MySQL")?;
         let login = start_and_wait(self.outside, &self.journal.facts, &self.cancel)?;
+        self.outside.serves(&self.journal.facts)?;
         self.enter_phase(Phase::Done)?;
         if let Err(e) = self.journals.remove(&self.journal) {
             log::warn!("{e}; it says Done, which hinders nobody");

@@ -176,7 +176,9 @@ impl Run<'_> {
             false => start_and_wait(outside, facts, &self.cancel).map(drop),
         };
         self.journals.remove(&self.journal)?;
-        started.map_err(|e| e.context("the old data are in place"))?;
+        started
+            .and_then(|()| outside.serves(facts))
+            .map_err(|e| e.context("the old data are in place"))?;
         Ok("the old data are in place and MySQL runs on them".into())
     }
 

@@ -8,7 +8,7 @@ use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
-use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info};
+use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info, one_server};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use std::path::Path;
@@ -62,6 +62,7 @@ pub fn tools_of_server(
 /// # Errors
 /// What is not as it must be, with the remedy.
 pub fn source(config: &Config, method: Method) -> Result<String> {
+    one_server(&config.mysql)?;
     let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
     writes_binlog(&mut conn, server, "this server")?;
@@ -148,6 +149,7 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<F
     let dir = &config.common.backup_dir;
     writable(dir, "common.backup-dir")?;
     let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
+    one_server(&config.mysql)?;
     tools(target.server)?;
     let [datadir] = target.variables(["datadir"])?;
     if inside(dir, Path::new(&datadir)) {

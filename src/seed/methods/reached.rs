@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 /// How often the process list is read.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a tool that holds TCP connections may have none in the server: to log in, or to look up a name.
-const CONNECTED: Duration = Duration::from_secs(20);
+const CONNECTED: Duration = Duration::from_secs(10);
 /// How long a tool may take whose connections cannot be seen from here: through the unix socket, through sudo, or behind an address
 /// translation that changes ports.
-const UNSEEN: Duration = Duration::from_secs(60);
+const UNSEEN: Duration = Duration::from_secs(30);
 
 /// How long a session of such a tool must have been there: those that the agent opens itself meanwhile, to report the server's state,
 /// look the same through the unix socket and are over sooner.

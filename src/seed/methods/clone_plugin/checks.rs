@@ -2,7 +2,9 @@
 
 use super::{ClonePlugin, rules};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::{Endpoint, Server, connect, control, failure, grants, info, quote_name};
+use crate::mysql::{
+    Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
+};
 use crate::seed::datadir::{self, Facts};
 use crate::seed::methods::{preflight, swap_in};
 use crate::seed::vocabulary::Side;
@@ -10,6 +12,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For questions to a server with thousands of tables.
@@ -32,6 +35,22 @@ pub struct Donor {
     pub replicates: bool,
     /// Libraries of the target's plugins: whoever clones must have the source's, which are among these.
     pub libraries: Vec<String>,
+    /// What identifies it while CLONE runs; `None` if it could not be asked.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Donor {
+    /// That the source's address still leads to the server that was checked: CLONE says nothing of where it has read.
+    ///
+    /// # Errors
+    /// Permanent: it leads to another one. Transient: the server was restarted meanwhile, or cannot be reached.
+    pub fn is_still_at(&self, donor: &Endpoint) -> Result<()> {
+        let Some(identity) = &self.identity else {
+            return Ok(());
+        };
+        let mut conn = patient(donor)?;
+        identity.verify(&mut conn)
+    }
 }
 
 fn fail(e: &mysql::Error) -> Error {
@@ -314,10 +333,13 @@ impl ClonePlugin {
                     bytes: None,
                     replicates: true,
                     libraries: libraries(&mut own)?,
+                    identity: None,
                 });
             }
             Err(e) => return Err(e.context(&who)),
         };
+        let identity = Identity::hold(donor).map_err(|e| e.context(&who))?;
+        identity.verify(&mut conn).map_err(|e| e.context(&who))?;
         let server = Server::ask(&mut conn).map_err(|e| e.context(&who))?;
         rules::fits(server, target)?;
         self.compare(&mut conn, &mut own, &who)?;
@@ -344,6 +366,7 @@ impl ClonePlugin {
             bytes: Some(bytes(&mut conn)?),
             replicates: replicates(&mut conn, server)?,
             libraries: libraries(&mut own)?,
+            identity: Some(Arc::new(identity)),
         })
     }
 

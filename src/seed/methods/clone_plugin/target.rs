@@ -73,7 +73,10 @@ impl ClonePlugin {
             let on = helper.endpoint();
             let set = connect(on, STATEMENT).and_then(|mut conn| settings::set(&mut conn, wanted));
             let new = staged.new_dir();
-            let copied = set.and_then(|()| self.run(ctx, on, donor, Some(&new)).end);
+            let copied = set
+                .and_then(|()| known.is_still_at(donor))
+                .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
+                .and_then(|_| known.is_still_at(donor));
             let stopped = helper.stop(ctx.cancel());
             copied.and(stopped)
         });
@@ -108,13 +111,25 @@ impl ClonePlugin {
                 is_down,
             })
         };
-        let outcome = match self.set(ctx, wanted, Some(guard)) {
+        let set = self.set(ctx, wanted, Some(guard));
+        let outcome = match set.and_then(|()| known.is_still_at(donor)) {
             Ok(()) => {
                 ctx.report(
                     "Running backup. Two copies do not fit: CLONE deletes the old data first",
                 );
                 ctx.update(|s| (s.cloning, s.load) = (cloning(false), Load::Incomplete))?;
-                self.run(ctx, &Endpoint::local(&self.config.mysql), donor, None)
+                let on = Endpoint::local(&self.config.mysql);
+                let mut outcome = self.run(ctx, &on, donor, None);
+                if outcome.end.is_ok()
+                    && let Err(e) = known.is_still_at(donor)
+                {
+                    log::error!(
+                        "seed {}: the source may be another server than before: {e}",
+                        seed.id
+                    );
+                    outcome.end = Err(e);
+                }
+                outcome
             }
             Err(end) => Outcome {
                 end: Err(end),
