@@ -12,7 +12,7 @@ pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, connect_plain, failure};
+pub use connect::{Endpoint, READABLE, answers, connect, connect_plain, failure};
 pub use identity::{Fingerprint, Identity, Session};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};

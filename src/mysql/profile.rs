@@ -193,7 +193,8 @@ pub const SESSION: &[Row] = &[
     row("use_secondary_engine", Keep, Is("OFF"), "MySQL 8.0.13", "rows are read from another engine, with its rounding and without the snapshot"),
     row("system_versioning_asof", Keep, Is("DEFAULT"), "MariaDB 10.3.4", "SELECT returns rows of another time"),
     // What CREATE and INSERT make of a dump
-    row("foreign_key_checks", Is("0"), Keep, "all", "tables are loaded in any order; with 0 restrict_fk_on_non_standard_key is not applied either"),
+    row("foreign_key_checks", Is("0"), Keep, "all", "tables are loaded in any order"),
+    row("restrict_fk_on_non_standard_key", Is("0"), Keep, "MySQL 8.4", "a foreign key to a key that is not unique is refused (6125), and older servers have them").needs(Needs::Restricted),
     row("check_constraint_checks", Is("0"), Keep, "MariaDB 10.2.1", "rows that were inserted without checks are refused (4025)"),
     row("explicit_defaults_for_timestamp", Is("1"), Keep, "MySQL 5.6.6 (read-only before 8.0), MariaDB 10.1.8 (read-only before 10.5.18, 10.6.11)", "OFF: TIMESTAMP NOT NULL gains DEFAULT and ON UPDATE; a dump prints those that the source has").needs(Needs::Restricted),
     row("sql_generate_invisible_primary_key", Is("0"), Keep, "MySQL 8.0.30", "a table without a primary key gains a column").needs(Needs::Restricted),
@@ -206,7 +207,7 @@ pub const SESSION: &[Row] = &[
     row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation become others"),
     row("character_set_collations", Is("''"), Keep, "MariaDB 11.3", "columns that name a character set only get another collation"),
     row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 5.3", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
-    row("standard_compliant_cte", Is("0"), Keep, "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
+    row("standard_compliant_cte", Is("0"), Is("0"), "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
     row("sql_if_exists", Is("0"), Keep, "MariaDB 10.5.2", "ON hides that ALTER and DROP did nothing"),
     row("alter_algorithm", Is("DEFAULT"), Keep, "MariaDB 10.3.7", "ALTER TABLE is refused where the algorithm cannot do it (1845, 1846)"),
     row("div_precision_increment", Source, Keep, "all", "digits of a division in stored generated columns"),
@@ -502,6 +503,13 @@ pub fn apply(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<T
             Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1238 | 1229 | 1621) => {
                 trial.fixed.push(assignment);
             }
+            Err(mysql::Error::MySqlError(e)) if row.harm == Harm::Failure => log::warn!(
+                "{} is {} and cannot be set ({}): {}",
+                row.name,
+                shown(present),
+                e.message,
+                row.reason
+            ),
             Err(mysql::Error::MySqlError(e)) => {
                 let remedy = match (e.code, row.needs.privilege(server)) {
                     (1227, Some(privilege)) => {

@@ -20,6 +20,7 @@ mod json;
 mod large;
 mod mydumper;
 mod mysql56;
+mod profile;
 mod secrets;
 mod situations;
 mod target_state;
