@@ -147,6 +147,7 @@ use Want::{Always, AtLeast, Is, Keep, Source};
 const ALL: &str = "18446744073709551615";
 
 /// The session variables. They are set in this order.
+#[rustfmt::skip]
 pub const SESSION: &[Row] = &[
     // Transactions, and what a session writes
     row("autocommit", Is("1"), Is("1"), "all", "0: each SELECT opens a transaction, in which sql_log_bin cannot be set (1694), and DDL waits for its locks"),
@@ -206,7 +207,7 @@ pub const SESSION: &[Row] = &[
     row("innodb_default_encryption_key_id", Source, Keep, "MariaDB 10.1.4", "the key of tables that name none"),
     row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation become others"),
     row("character_set_collations", Is("''"), Keep, "MariaDB 11.3", "columns that name a character set only get another collation"),
-    row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 5.3", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
+    row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 10.0.7, the value 10.6.1", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
     row("standard_compliant_cte", Is("0"), Is("0"), "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
     row("sql_if_exists", Is("0"), Keep, "MariaDB 10.5.2", "ON hides that ALTER and DROP did nothing"),
     row("alter_algorithm", Is("DEFAULT"), Keep, "MariaDB 10.3.7", "ALTER TABLE is refused where the algorithm cannot do it (1845, 1846)"),
@@ -242,75 +243,22 @@ const fn global(name: &'static str, load: Want, reason: &'static str) -> Global 
 }
 
 /// They are set in this order: `super_read_only` implies `read_only`.
+#[rustfmt::skip]
 pub const GLOBAL: &[Global] = &[
-    global(
-        "innodb_flush_log_at_trx_commit",
-        Is("2"),
-        "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case",
-    ),
-    global(
-        "max_allowed_packet",
-        Is("1073741824"),
-        "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement",
-    ),
-    global(
-        "automatic_sp_privileges",
-        Is("OFF"),
-        "the DROP before each routine must not revoke the grants on it, which have been loaded before",
-    ),
-    Global {
-        maria: "BINLOG ADMIN",
-        ..global(
-            "log_bin_trust_function_creators",
-            Is("ON"),
-            "MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419)",
-        )
-    },
-    global(
-        "innodb_stats_auto_recalc",
-        Keep,
-        "mysqldump switches it off for the tables of statistics",
-    ),
-    global(
-        "event_scheduler",
-        Is("OFF"),
-        "no event may run on half of the data: duplicate rows and errant GTIDs within milliseconds",
-    ),
-    global(
-        "innodb_force_primary_key",
-        Is("OFF"),
-        "MariaDB: a table without a primary key is refused (1173)",
-    ),
-    global(
-        "innodb_file_per_table",
-        Is("ON"),
-        "OFF: ROW_FORMAT=COMPRESSED, page compression and DATA DIRECTORY are ignored (innodb_strict_mode is OFF)",
-    ),
-    global(
-        "innodb_default_row_format",
-        Is("dynamic"),
-        "keys of more than 767 bytes are refused in the others (1071)",
-    ),
-    global(
-        "innodb_file_format",
-        Is("Barracuda"),
-        "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope",
-    ),
-    global(
-        "innodb_large_prefix",
-        Is("ON"),
-        "MySQL before 8.0, MariaDB before 10.3: long keys are cut",
-    ),
-    global(
-        "max_prepared_stmt_count",
-        AtLeast(100),
-        "statements in variables are prepared (1461)",
-    ),
+    global("innodb_flush_log_at_trx_commit", Is("2"), "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case"),
+    global("max_allowed_packet", Is("1073741824"), "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement"),
+    global("automatic_sp_privileges", Is("OFF"), "the DROP before each routine must not revoke the grants on it, which have been loaded before"),
+    Global { maria: "BINLOG ADMIN",..global("log_bin_trust_function_creators", Is("ON"), "MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419)") },
+    global("innodb_stats_auto_recalc", Keep, "mysqldump switches it off for the tables of statistics"),
+    global("event_scheduler", Is("OFF"), "no event may run on half of the data: duplicate rows and errant GTIDs within milliseconds"),
+    global("innodb_force_primary_key", Is("OFF"), "MariaDB: a table without a primary key is refused (1173)"),
+    global("innodb_file_per_table", Is("ON"), "OFF: ROW_FORMAT=COMPRESSED, page compression and DATA DIRECTORY are ignored (innodb_strict_mode is OFF)"),
+    global("innodb_default_row_format", Is("dynamic"), "keys of more than 767 bytes are refused in the others (1071)"),
+    global("innodb_file_format", Is("Barracuda"), "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope"),
+    global("innodb_large_prefix", Is("ON"), "MySQL before 8.0, MariaDB before 10.3: long keys are cut"),
+    global("max_prepared_stmt_count", AtLeast(100), "statements in variables are prepared (1461)"),
     global("super_read_only", Is("OFF"), "a load writes"),
-    Global {
-        maria: "READ_ONLY ADMIN",
-        ..global("read_only", Is("OFF"), "a load writes")
-    },
+    Global { maria: "READ_ONLY ADMIN",..global("read_only", Is("OFF"), "a load writes") },
 ];
 
 impl Global {

@@ -28,6 +28,7 @@ const CHANGE_MARIADB_DUMP: [&str; 4] = [
 struct Unloadable {
     name: &'static str,
     when: fn(&str) -> bool,
+    reason: &'static str,
     remedy: &'static str,
 }
 
@@ -35,12 +36,14 @@ const UNLOADABLE: &[Unloadable] = &[
     Unloadable {
         name: "innodb_read_only",
         when: is_on,
-        remedy: "InnoDB takes no writes: remove it from its my.cnf and restart it",
+        reason: "InnoDB takes no writes",
+        remedy: "remove it from the server's my.cnf and restart it",
     },
     Unloadable {
         name: "innodb_force_recovery",
         when: |v| v != "0",
-        remedy: "InnoDB takes no writes in recovery mode: remove it from its my.cnf and restart it",
+        reason: "InnoDB takes no writes in recovery mode",
+        remedy: "remove it from the server's my.cnf and restart it",
     },
 ];
 
@@ -74,7 +77,10 @@ pub fn problems(
     if purpose == Purpose::Load {
         for u in UNLOADABLE {
             if let Some(value) = globals.get(u.name).filter(|v| (u.when)(v)) {
-                problems.push(format!("{} is {value}: {}", u.name, u.remedy));
+                problems.push(format!(
+                    "{} is {value}: {}; remedy: {}",
+                    u.name, u.reason, u.remedy
+                ));
             }
         }
     }
