@@ -206,6 +206,12 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_the_sample_accounts() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(MARIADB) && readme.contains(MYSQL));
+    }
+
+    #[test]
     fn sections_are_added_to_what_is_always_needed() {
         let count = |version, features: &[&str]| {
             let server = Server::parse(version, "").unwrap();

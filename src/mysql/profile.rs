@@ -650,6 +650,32 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_all_of_them() {
+        let page = include_str!("../../contrib/doc/load-profile.md");
+        for row in SESSION {
+            let line = page
+                .lines()
+                .find(|l| l.starts_with(&format!("| `{}` |", row.name)));
+            let line = line.unwrap_or_else(|| panic!("{} is missing", row.name));
+            assert!(
+                line.contains(row.reason) && line.contains(row.since),
+                "{line}"
+            );
+            for want in [row.load, row.dump] {
+                if let Want::Is(value) = want {
+                    assert!(
+                        value == ALL || line.contains(&format!("`{value}`")),
+                        "{line}"
+                    );
+                }
+            }
+        }
+        for g in GLOBAL {
+            assert!(page.contains(&format!("| `{}` |", g.name)), "{}", g.name);
+        }
+    }
+
+    #[test]
     fn privileges_by_version() {
         for (version, needs, privilege) in [
             ("9.7.4", Needs::Restricted, Some("SESSION_VARIABLES_ADMIN")),
