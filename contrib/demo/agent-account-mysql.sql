@@ -1,25 +1,24 @@
 -- The MySQL account of the agent (MySQL 8.4 and later): the same on source and target, because a seed copies the accounts too.
 CREATE USER 'agent'@'%' IDENTIFIED WITH caching_sha2_password BY 'change-me';
-GRANT
-  -- dump and load, the mysql schema included; EXECUTE and ALTER ROUTINE keep a load from adding grants on each routine
-  SELECT, INSERT, CREATE, DROP, ALTER, REFERENCES, TRIGGER, EVENT, LOCK TABLES, SHOW VIEW, CREATE VIEW,
-  CREATE ROUTINE, ALTER ROUTINE, EXECUTE, PROCESS, RELOAD,
-  -- coordinates, SHOW REPLICA STATUS; SHOW REPLICAS
-  REPLICATION CLIENT, REPLICATION SLAVE
-ON *.* TO 'agent'@'%';
-GRANT
-  -- sql_log_bin, gtid_purged and the settings during a load; gtid_purged with tagged GTIDs
-  SYSTEM_VARIABLES_ADMIN, TRANSACTION_GTID_TAG,
-  -- definers of other accounts: root's, those of accounts that the load brings, those that are gone
-  SET_ANY_DEFINER, SYSTEM_USER, ALLOW_NONEXISTENT_DEFINER,
-  -- CHANGE REPLICATION SOURCE, START REPLICA
-  REPLICATION_SLAVE_ADMIN
-ON *.* TO 'agent'@'%';
--- For load-without-redo-log = true:
+-- [always] reports and checks, coordinates, sql_log_bin, gtid_purged, CHANGE REPLICATION SOURCE, SHOW REPLICA STATUS, SHOW REPLICAS;
+-- events of other accounts, root's too, which are disabled on the target
+GRANT SELECT, EVENT, LOCK TABLES, PROCESS, RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO 'agent'@'%';
+GRANT SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN, SET_ANY_DEFINER, SYSTEM_USER ON *.* TO 'agent'@'%';
+-- [logical] Mysqldump and Mydumper: the load, the mysql schema included; EXECUTE and ALTER ROUTINE keep a load from adding grants on each routine
+GRANT INSERT, CREATE, DROP, ALTER, REFERENCES, TRIGGER, SHOW VIEW, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, EXECUTE ON *.* TO 'agent'@'%';
+-- gtid_purged with tagged GTIDs; definers that the load brings later, or that are gone
+GRANT TRANSACTION_GTID_TAG, ALLOW_NONEXISTENT_DEFINER ON *.* TO 'agent'@'%';
+-- [redo] load-without-redo-log = true
 -- GRANT INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%';
--- For copies by a backup tool (Xtrabackup):
+-- [xtrabackup] copies by a backup tool
 -- GRANT BACKUP_ADMIN ON *.* TO 'agent'@'%';
--- For copies by CLONE:
+-- [clone] copies by CLONE
 -- GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%';
--- For copies by CLONE in place of a source that is a replica itself:
+-- [clone_of_replica] copies by CLONE in place of a source that is a replica itself
 -- GRANT PERSIST_RO_VARIABLES_ADMIN ON *.* TO 'agent'@'%';
+-- [init_connect] servers with init_connect, which accounts with this privilege skip
+-- GRANT CONNECTION_ADMIN ON *.* TO 'agent'@'%';
+-- [encryption] a target of Mysqldump or Mydumper with table_encryption_privilege_check = ON
+-- GRANT TABLE_ENCRYPTION_ADMIN ON *.* TO 'agent'@'%';
+-- [skip_show_database] a source of Mysqldump or Mydumper with skip_show_database = ON
+-- GRANT SHOW DATABASES ON *.* TO 'agent'@'%';

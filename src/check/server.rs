@@ -4,8 +4,11 @@ use super::Findings;
 use crate::config::Config;
 use crate::error::Result;
 use crate::mysql::grants::{self, rows};
+use crate::mysql::profile::Purpose;
 use crate::mysql::{Endpoint, Server, connect, info, quote_account, quote_text};
+use crate::seed::methods::settings::problems;
 use mysql::Conn;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,13 +61,14 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
             endpoint.name()
         ),
     );
-    let mut more = Vec::new();
-    if config.xtrabackup.enabled || config.clone_plugin.enabled {
-        more.push("BACKUP_ADMIN");
-    }
-    if config.clone_plugin.enabled {
-        more.push("CLONE_ADMIN");
-    }
+    let logical = config.mysqldump.enabled || config.mydumper.enabled;
+    let features = [
+        ("logical", logical),
+        ("redo", logical && config.mysql.load_without_redo_log),
+        ("xtrabackup", config.xtrabackup.enabled),
+        ("clone", config.clone_plugin.enabled),
+    ];
+    let features: Vec<&str> = features.iter().filter(|f| f.1).map(|f| f.0).collect();
     let tell = |subject: &str, result: Result<()>, f: &mut Findings| {
         if let Err(e) = result {
             f.error(
@@ -74,8 +78,11 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
             );
         }
     };
-    let result = privileges(f, &mut conn, server, &more);
+    let result = privileges(f, &mut conn, server, &features);
     tell("mysql.user", result, f);
+    if logical {
+        tell("mysql", settings(f, &endpoint), f);
+    }
     let result = local_login(f, &mut conn, &config.mysql.user);
     tell("mysql.user", result, f);
     let result = variables(f, &mut conn, config, &mut facts);
@@ -87,9 +94,9 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
     facts
 }
 
-fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, more: &[&str]) -> Result<()> {
+fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&str]) -> Result<()> {
     let (account, held) = grants::held(conn, server)?;
-    let Some(needed) = grants::needed(server, more) else {
+    let Some(needed) = grants::needed(server, features) else {
         f.warning(
             "mysql.user",
             format!(
@@ -120,6 +127,25 @@ fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, more: &[&str]) 
             format!("partial revokes restrict {account}, so that a dump may lack schemas"),
             "see SHOW GRANTS, and give the revoked privileges back",
         );
+    }
+    Ok(())
+}
+
+/// Settings of the server, and privileges that they make necessary, with which a seed by Mysqldump or Mydumper is refused.
+fn settings(f: &mut Findings, endpoint: &Endpoint) -> Result<()> {
+    let mut found = false;
+    for (purpose, part) in [(Purpose::Dump, "source"), (Purpose::Load, "target")] {
+        let (problems, ..) = problems(endpoint, purpose, &BTreeMap::new())?;
+        for problem in problems {
+            found = true;
+            let (what, remedy) = problem
+                .split_once("; remedy: ")
+                .unwrap_or((&problem, "see Prepare's message"));
+            f.warning("mysql", format!("as the {part} of a seed: {what}"), remedy);
+        }
+    }
+    if !found {
+        f.ok("mysql", "its settings allow dumps and loads");
     }
     Ok(())
 }

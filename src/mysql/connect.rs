@@ -72,12 +72,23 @@ pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     open(to, timeout).map_err(|e| failure(&to.name(), &to.user, &e))
 }
 
-/// The same, with the session as the server makes it for any client.
+/// What a session must have set before it can read its variables at all, by name.
+pub const READABLE: [&str; 5] = [
+    "sql_select_limit",
+    "max_join_size",
+    "sql_big_selects",
+    "max_execution_time",
+    "max_statement_time",
+];
+const READABLE_SESSION: &str = "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615, sql_big_selects = 1 \
+     /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
+
+/// The same, with the session as the server makes it for any client, but for [`READABLE`].
 ///
 /// # Errors
 /// See [`failure`].
 pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
-    open_with(to, timeout, &[]).map_err(|e| failure(&to.name(), &to.user, &e))
+    open_with(to, timeout, &[READABLE_SESSION]).map_err(|e| failure(&to.name(), &to.user, &e))
 }
 
 /// Whether a server answers at all: Ok with the login's error if it answered with one, as a live server does to a wrong
@@ -147,6 +158,11 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
                      must use TLS"
                 )),
                 1040 | 1205 | 1213 => Error::transient(text),
+                // The session is ended when its first statement comes.
+                1184 if m.message.contains("init_connect") => Error::permanent(format!(
+                    "{text}; the server's init_connect fails for account \"{user}\", which skips it with the privilege CONNECTION_ADMIN (MariaDB: CONNECTION \
+                     ADMIN, in old versions of both: SUPER)"
+                )),
                 _ => Error::permanent(text),
             }
         }

@@ -1,5 +1,5 @@
-//! What the agent's MySQL account may do, against what it needs. The lists for all that the agent does are those of the sample
-//! accounts, which the seed tests run with.
+//! What the agent's MySQL account may do, against what it needs. The lists are the sections of the sample accounts, which the seed
+//! tests run with: what is always needed, and what each feature needs besides.
 
 use super::{Flavour, Server, Version, failure, quote_account};
 use crate::error::Result;
@@ -23,24 +23,40 @@ const OF_SUPER_MARIADB: [&str; 6] = [
 /// Those that MySQL's deprecated SUPER holds as well.
 const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN"];
 
-/// What the account needs on a server; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4). `more` is what
-/// the enabled methods need besides, on MySQL.
-pub fn needed(server: Server, more: &[&str]) -> Option<BTreeSet<String>> {
-    match server.flavour {
-        Flavour::MariaDb if server.version >= Version(10, 5, 0) => Some(sample_of(MARIADB)),
-        Flavour::MySql if server.version >= Version(8, 4, 0) => {
-            let mut list = sample_of(MYSQL);
-            list.extend(more.iter().map(|m| (*m).to_string()));
-            Some(list)
-        }
-        _ => None,
-    }
+/// What the account needs on a server for `features`, which are sections of the sample account; `None` where no list is known
+/// (MariaDB before 10.5, MySQL before 8.4).
+pub fn needed(server: Server, features: &[&str]) -> Option<BTreeSet<String>> {
+    let sample = match server.flavour {
+        Flavour::MariaDb if server.version >= Version(10, 5, 0) => MARIADB,
+        Flavour::MySql if server.version >= Version(8, 4, 0) => MYSQL,
+        _ => return None,
+    };
+    Some(of_sections(sample, |section| {
+        section == "always" || features.contains(&section)
+    }))
 }
 
-/// The privileges that a sample account gets.
-fn sample_of(sql: &str) -> BTreeSet<String> {
-    let lines = sql.lines().filter(|l| !l.trim_start().starts_with("--"));
-    let text = lines.collect::<Vec<_>>().join(" ");
+/// The privileges that the sections `wanted` of a sample account give. A section begins with a line `-- [name] text`; the statements
+/// of one that most accounts do not need are comments.
+fn of_sections(sql: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let mut section = "";
+    let mut text = String::new();
+    for line in sql.lines() {
+        let name = line.strip_prefix("-- [").and_then(|l| l.split_once(']'));
+        if let Some((name, _)) = name {
+            section = name;
+            continue;
+        }
+        let statement = match line.strip_prefix("-- ") {
+            Some(comment) if comment.starts_with("GRANT ") => comment,
+            Some(_) => "",
+            None => line,
+        };
+        if wanted(section) {
+            text.push_str(statement);
+            text.push(' ');
+        }
+    }
     text.split(';').flat_map(of_row).collect()
 }
 
@@ -164,17 +180,20 @@ fn usual(name: &str) -> &str {
 mod tests {
     use super::*;
 
+    /// Features whose grants the sample accounts of the tests have.
+    const USUAL: [&str; 3] = ["logical", "read_only", "init_connect"];
+
     fn lacks(version: &str, rows: &[&str]) -> Vec<String> {
         let server = Server::parse(version, "").unwrap();
         let rows: Vec<String> = rows.iter().map(|r| r.to_string()).collect();
-        missing(server, &needed(server, &[]).unwrap(), &rows)
+        missing(server, &needed(server, &USUAL).unwrap(), &rows)
     }
 
     #[test]
     fn the_lists_are_those_of_the_sample_accounts() {
         let nothing = "GRANT USAGE ON *.* TO `agent`@`%` IDENTIFIED BY PASSWORD '*A'";
         assert_eq!(lacks("10.11.19-MariaDB", &[nothing]).len(), 31);
-        assert_eq!(lacks("8.4.2", &[nothing]).len(), 24);
+        assert_eq!(lacks("8.4.2", &[nothing]).len(), 25);
         let two = [
             "GRANT SELECT, INSERT ON *.* TO `agent`@`%`",
             "GRANT TRANSACTION_GTID_TAG, SYSTEM_USER ON *.* TO `agent`@`%`",
@@ -182,8 +201,34 @@ mod tests {
         let left = lacks("8.4.2", &two);
         assert_eq!(
             (left.len(), left[0].as_str()),
-            (20, "ALLOW_NONEXISTENT_DEFINER")
+            (21, "ALLOW_NONEXISTENT_DEFINER")
         );
+    }
+
+    #[test]
+    fn the_readme_has_the_sample_accounts() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(MARIADB) && readme.contains(MYSQL));
+    }
+
+    #[test]
+    fn sections_are_added_to_what_is_always_needed() {
+        let count = |version, features: &[&str]| {
+            let server = Server::parse(version, "").unwrap();
+            needed(server, features).unwrap().len()
+        };
+        for (version, features, n) in [
+            ("10.11.19-MariaDB", &[][..], 11),
+            ("10.11.19-MariaDB", &["logical"], 29),
+            ("10.11.19-MariaDB", &["read_only", "init_connect"], 13),
+            ("10.11.19-MariaDB", &["skip_show_database"], 12),
+            ("9.7.4", &[], 11),
+            ("9.7.4", &["logical"], 24),
+            ("9.7.4", &["clone", "xtrabackup"], 13),
+            ("9.7.4", &["redo", "encryption", "clone_of_replica"], 14),
+        ] {
+            assert_eq!(count(version, features), n, "{version} {features:?}");
+        }
     }
 
     #[test]
@@ -206,12 +251,8 @@ mod tests {
     #[test]
     fn versions_without_a_list_and_physical_methods() {
         let of = |v, more: &[&str]| needed(Server::parse(v, "").unwrap(), more);
-        assert!(of("8.0.36", &[]).is_none() && of("10.4.8-MariaDB", &["X"]).is_none());
-        assert!(
-            of("9.7.4", &["CLONE_ADMIN"])
-                .unwrap()
-                .contains("CLONE_ADMIN")
-        );
+        assert!(of("8.0.36", &[]).is_none() && of("10.4.8-MariaDB", &["logical"]).is_none());
+        assert!(of("9.7.4", &["clone"]).unwrap().contains("CLONE_ADMIN"));
         assert!(!of("9.7.4", &[]).unwrap().contains("CLONE_ADMIN"));
     }
 
@@ -219,7 +260,7 @@ mod tests {
     fn the_sample_accounts_have_what_a_copy_needs() {
         for (version, more) in [
             ("10.11.19-MariaDB", &[][..]),
-            ("9.7.4", &["BACKUP_ADMIN"][..]),
+            ("9.7.4", &["xtrabackup"][..]),
         ] {
             let server = Server::parse(version, "").unwrap();
             let sample = needed(server, more).unwrap();
@@ -228,7 +269,7 @@ mod tests {
         }
         let old = Server::parse("5.6.24", "").unwrap();
         let sample = include_str!("../../contrib/demo/agent-account-mysql56.sql");
-        assert!(for_copy(old).is_subset(&sample_of(sample)));
+        assert!(for_copy(old).is_subset(&of_sections(sample, |s| s == "always")));
         let server = Server::parse("8.0.36", "").unwrap();
         let row = "GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, REPLICATION CLIENT, EVENT, SUPER ON *.* TO `a`@`%`";
         assert_eq!(

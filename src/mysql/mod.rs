@@ -15,7 +15,7 @@ pub mod profile;
 mod replication;
 mod server;
 
-pub use connect::{Endpoint, answers, connect, connect_plain, failure, timed_out};
+pub use connect::{Endpoint, READABLE, answers, connect, connect_plain, failure, timed_out};
 pub use identity::{Fingerprint, Identity, Session, one_server};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};

@@ -147,6 +147,7 @@ use Want::{Always, AtLeast, Is, Keep, Source};
 const ALL: &str = "18446744073709551615";
 
 /// The session variables. They are set in this order.
+#[rustfmt::skip]
 pub const SESSION: &[Row] = &[
     // Transactions, and what a session writes
     row("autocommit", Is("1"), Is("1"), "all", "0: each SELECT opens a transaction, in which sql_log_bin cannot be set (1694), and DDL waits for its locks"),
@@ -193,7 +194,8 @@ pub const SESSION: &[Row] = &[
     row("use_secondary_engine", Keep, Is("OFF"), "MySQL 8.0.13", "rows are read from another engine, with its rounding and without the snapshot"),
     row("system_versioning_asof", Keep, Is("DEFAULT"), "MariaDB 10.3.4", "SELECT returns rows of another time"),
     // What CREATE and INSERT make of a dump
-    row("foreign_key_checks", Is("0"), Keep, "all", "tables are loaded in any order; with 0 restrict_fk_on_non_standard_key is not applied either"),
+    row("foreign_key_checks", Is("0"), Keep, "all", "tables are loaded in any order"),
+    row("restrict_fk_on_non_standard_key", Is("0"), Keep, "MySQL 8.4", "a foreign key to a key that is not unique is refused (6125), and older servers have them").needs(Needs::Restricted),
     row("check_constraint_checks", Is("0"), Keep, "MariaDB 10.2.1", "rows that were inserted without checks are refused (4025)"),
     row("explicit_defaults_for_timestamp", Is("1"), Keep, "MySQL 5.6.6 (read-only before 8.0), MariaDB 10.1.8 (read-only before 10.5.18, 10.6.11)", "OFF: TIMESTAMP NOT NULL gains DEFAULT and ON UPDATE; a dump prints those that the source has").needs(Needs::Restricted),
     row("sql_generate_invisible_primary_key", Is("0"), Keep, "MySQL 8.0.30", "a table without a primary key gains a column").needs(Needs::Restricted),
@@ -205,8 +207,8 @@ pub const SESSION: &[Row] = &[
     row("innodb_default_encryption_key_id", Source, Keep, "MariaDB 10.1.4", "the key of tables that name none"),
     row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation become others"),
     row("character_set_collations", Is("''"), Keep, "MariaDB 11.3", "columns that name a character set only get another collation"),
-    row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 5.3", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
-    row("standard_compliant_cte", Is("0"), Keep, "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
+    row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 10.0.7, the value 10.6.1", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
+    row("standard_compliant_cte", Is("0"), Is("0"), "MariaDB 10.2.1", "a view that was made with OFF is refused (4008); OFF accepts all"),
     row("sql_if_exists", Is("0"), Keep, "MariaDB 10.5.2", "ON hides that ALTER and DROP did nothing"),
     row("alter_algorithm", Is("DEFAULT"), Keep, "MariaDB 10.3.7", "ALTER TABLE is refused where the algorithm cannot do it (1845, 1846)"),
     row("div_precision_increment", Source, Keep, "all", "digits of a division in stored generated columns"),
@@ -241,75 +243,22 @@ const fn global(name: &'static str, load: Want, reason: &'static str) -> Global 
 }
 
 /// They are set in this order: `super_read_only` implies `read_only`.
+#[rustfmt::skip]
 pub const GLOBAL: &[Global] = &[
-    global(
-        "innodb_flush_log_at_trx_commit",
-        Is("2"),
-        "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case",
-    ),
-    global(
-        "max_allowed_packet",
-        Is("1073741824"),
-        "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement",
-    ),
-    global(
-        "automatic_sp_privileges",
-        Is("OFF"),
-        "the DROP before each routine must not revoke the grants on it, which have been loaded before",
-    ),
-    Global {
-        maria: "BINLOG ADMIN",
-        ..global(
-            "log_bin_trust_function_creators",
-            Is("ON"),
-            "MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419)",
-        )
-    },
-    global(
-        "innodb_stats_auto_recalc",
-        Keep,
-        "mysqldump switches it off for the tables of statistics",
-    ),
-    global(
-        "event_scheduler",
-        Is("OFF"),
-        "no event may run on half of the data: duplicate rows and errant GTIDs within milliseconds",
-    ),
-    global(
-        "innodb_force_primary_key",
-        Is("OFF"),
-        "MariaDB: a table without a primary key is refused (1173)",
-    ),
-    global(
-        "innodb_file_per_table",
-        Is("ON"),
-        "OFF: ROW_FORMAT=COMPRESSED, page compression and DATA DIRECTORY are ignored (innodb_strict_mode is OFF)",
-    ),
-    global(
-        "innodb_default_row_format",
-        Is("dynamic"),
-        "keys of more than 767 bytes are refused in the others (1071)",
-    ),
-    global(
-        "innodb_file_format",
-        Is("Barracuda"),
-        "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope",
-    ),
-    global(
-        "innodb_large_prefix",
-        Is("ON"),
-        "MySQL before 8.0, MariaDB before 10.3: long keys are cut",
-    ),
-    global(
-        "max_prepared_stmt_count",
-        AtLeast(100),
-        "statements in variables are prepared (1461)",
-    ),
+    global("innodb_flush_log_at_trx_commit", Is("2"), "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case"),
+    global("max_allowed_packet", Is("1073741824"), "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement"),
+    global("automatic_sp_privileges", Is("OFF"), "the DROP before each routine must not revoke the grants on it, which have been loaded before"),
+    Global { maria: "BINLOG ADMIN",..global("log_bin_trust_function_creators", Is("ON"), "MySQL refuses functions and triggers of an account without SUPER otherwise, with the binary log off as well (1419)") },
+    global("innodb_stats_auto_recalc", Keep, "mysqldump switches it off for the tables of statistics"),
+    global("event_scheduler", Is("OFF"), "no event may run on half of the data: duplicate rows and errant GTIDs within milliseconds"),
+    global("innodb_force_primary_key", Is("OFF"), "MariaDB: a table without a primary key is refused (1173)"),
+    global("innodb_file_per_table", Is("ON"), "OFF: ROW_FORMAT=COMPRESSED, page compression and DATA DIRECTORY are ignored (innodb_strict_mode is OFF)"),
+    global("innodb_default_row_format", Is("dynamic"), "keys of more than 767 bytes are refused in the others (1071)"),
+    global("innodb_file_format", Is("Barracuda"), "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope"),
+    global("innodb_large_prefix", Is("ON"), "MySQL before 8.0, MariaDB before 10.3: long keys are cut"),
+    global("max_prepared_stmt_count", AtLeast(100), "statements in variables are prepared (1461)"),
     global("super_read_only", Is("OFF"), "a load writes"),
-    Global {
-        maria: "READ_ONLY ADMIN",
-        ..global("read_only", Is("OFF"), "a load writes")
-    },
+    Global { maria: "READ_ONLY ADMIN",..global("read_only", Is("OFF"), "a load writes") },
 ];
 
 impl Global {
@@ -502,6 +451,13 @@ pub fn apply(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<T
             Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1238 | 1229 | 1621) => {
                 trial.fixed.push(assignment);
             }
+            Err(mysql::Error::MySqlError(e)) if row.harm == Harm::Failure => log::warn!(
+                "{} is {} and cannot be set ({}): {}",
+                row.name,
+                shown(present),
+                e.message,
+                row.reason
+            ),
             Err(mysql::Error::MySqlError(e)) => {
                 let remedy = match (e.code, row.needs.privilege(server)) {
                     (1227, Some(privilege)) => {
@@ -690,6 +646,32 @@ mod tests {
                 "{}",
                 r.name
             );
+        }
+    }
+
+    #[test]
+    fn the_page_has_all_of_them() {
+        let page = include_str!("../../contrib/doc/load-profile.md");
+        for row in SESSION {
+            let line = page
+                .lines()
+                .find(|l| l.starts_with(&format!("| `{}` |", row.name)));
+            let line = line.unwrap_or_else(|| panic!("{} is missing", row.name));
+            assert!(
+                line.contains(row.reason) && line.contains(row.since),
+                "{line}"
+            );
+            for want in [row.load, row.dump] {
+                if let Want::Is(value) = want {
+                    assert!(
+                        value == ALL || line.contains(&format!("`{value}`")),
+                        "{line}"
+                    );
+                }
+            }
+        }
+        for g in GLOBAL {
+            assert!(page.contains(&format!("| `{}` |", g.name)), "{}", g.name);
         }
     }
 

@@ -80,6 +80,7 @@ fn of_a_dump_whose_bytes_flow() {
 #[test]
 fn of_a_load_that_waits_for_a_lock_in_the_target() {
     let pair = Pair::start();
+    let before = pair.target_db.set_hostile_globals();
     let hold = pair.held_load(1);
     assert_eq!(
         pair.target_db.value("SELECT @@event_scheduler"),
@@ -99,6 +100,7 @@ fn of_a_load_that_waits_for_a_lock_in_the_target() {
         Duration::from_secs(10),
         || (pair.target_db.value("SELECT @@event_scheduler") == "ON").then_some(()),
     );
+    pair.target_db.assert_globals(&before);
     assert_eq!(
         pair.enabled_events(),
         0,

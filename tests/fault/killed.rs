@@ -173,7 +173,15 @@ fn no_session_of_its_load_stays_in_the_target_when_the_tool_dies_as_well() {
 #[test]
 fn in_the_middle_of_a_load() {
     let mut pair = Pair::start_with("", "read_only=1", &Changes::default());
+    pair.target_db
+        .sql("SET GLOBAL innodb_force_primary_key = 1");
+    let before = pair.target_db.set_hostile_globals();
     let hold = pair.held_load(1);
+    assert_eq!(
+        pair.target_db
+            .value("SELECT CONCAT(@@innodb_force_primary_key, @@innodb_file_per_table)"),
+        "OFFON"
+    );
     assert_eq!(
         pair.target_db
             .value("SELECT CONCAT(@@event_scheduler, ' ', @@read_only)"),
@@ -194,10 +202,11 @@ fn in_the_middle_of_a_load() {
             == "ON ON")
             .then_some(())
     });
+    pair.target_db.assert_globals(&before);
     assert_eq!(pair.enabled_events(), 0);
     drop(hold);
     pair.must_seed(2);
-    assert_eq!(pair.target_db.value("SELECT @@read_only"), "1");
+    pair.target_db.assert_globals(&before);
     pair.assert_nothing_left();
 }
 

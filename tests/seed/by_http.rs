@@ -8,6 +8,9 @@ use crate::support::writer::Writer;
 fn mysqldump_seed(gtid: bool) {
     let source_db = Mariadb::start("127.0.0.1", "");
     let target_db = Mariadb::start("127.0.0.2", "");
+    for db in [&source_db, &target_db] {
+        db.revoke(&["read_only", "init_connect"]);
+    }
     source_db.sql("CREATE DATABASE shop");
     source_db.sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
     source_db.sql("CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))");

@@ -106,6 +106,9 @@ fn by_http(case: &Case) {
     if case.supervised {
         supervise(&target_db);
     }
+    for db in [&source_db, &target_db] {
+        db.revoke(&["logical"]);
+    }
     fill(&source_db, &target_db);
     let changes = Changes {
         lines: swap(case.swap),

@@ -21,6 +21,7 @@ mod json;
 mod large;
 mod mydumper;
 mod mysql56;
+mod profile;
 mod replication;
 mod secrets;
 mod situations;

@@ -62,6 +62,9 @@ fn by_http(gtid: bool) {
     let source_db = Mariadb::start("127.0.0.1", "");
     let target_db = Mariadb::start("127.0.0.2", "");
     fill(&source_db, &target_db);
+    for db in [&source_db, &target_db] {
+        db.revoke(&["logical", "init_connect"]);
+    }
     let port = free_port("127.0.0.2");
     let source = Agent::start_with(&source_db, &changes(port));
     let target = Agent::start_with(&target_db, &changes(port));

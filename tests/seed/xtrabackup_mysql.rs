@@ -48,6 +48,9 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
         source_db.sql("START REPLICA");
     }
     let target_db = Mysqld::start("127.0.0.2", CNF);
+    for db in [&source_db, &target_db] {
+        db.revoke(&["logical"]);
+    }
     fill(&source_db, &target_db);
     let uuid = target_db.value("SELECT @@server_uuid");
     let fakes = Fakes::of::<MysqldKind>();

@@ -270,6 +270,70 @@ impl<K: Kind> Server<K> {
         tables.into_iter().map(sum).collect()
     }
 
+    /// Takes back what sections of the sample account give: a feature that is not used must not need them.
+    pub fn revoke(&self, sections: &[&str]) {
+        let file = project().join("contrib/demo").join(K::ACCOUNT);
+        let text = std::fs::read_to_string(file).expect(K::ACCOUNT);
+        for section in text.split("\n-- [").skip(1) {
+            let (name, rest) = section.split_once(']').expect("a section has a name");
+            if !sections.contains(&name) {
+                continue;
+            }
+            let lines = rest.lines().skip(1).filter(|l| !l.starts_with("--"));
+            let statements = lines.collect::<Vec<_>>().join(" ");
+            for grant in statements.split(';').filter(|s| !s.trim().is_empty()) {
+                let revoke = grant.trim().replacen("GRANT", "REVOKE", 1);
+                self.unlogged(&revoke.replace(" TO 'agent'", " FROM 'agent'"));
+            }
+        }
+    }
+
+    /// Every global variable that no seed may leave changed, as `name = value`.
+    pub fn globals(&self) -> Vec<String> {
+        let volatile = |name: &str| {
+            [
+                "gtid_",
+                "innodb_buffer_pool_load",
+                "innodb_file_format_max",
+                "timestamp",
+            ]
+            .iter()
+            .any(|v| name.starts_with(v))
+        };
+        let mut conn = self.root();
+        conn.query_drop(
+            "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615, sql_big_selects = 1 \
+             /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */",
+        )
+        .expect("session");
+        let rows: Vec<(String, String)> = conn.query("SHOW GLOBAL VARIABLES").expect("globals");
+        let rows = rows.into_iter().filter(|(name, _)| !volatile(name));
+        rows.map(|(name, value)| format!("{name} = {value}"))
+            .collect()
+    }
+
+    /// That they are as [`Server::globals`] gave them `before`.
+    pub fn assert_globals(&self, before: &[String]) {
+        let now = self.globals();
+        let changed = now.iter().filter(|v| !before.contains(v));
+        assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "settings as before");
+        assert_eq!(now.len(), before.len());
+    }
+
+    /// Gives it global values that a load must change; those that it then has.
+    pub fn set_hostile_globals(&self) -> Vec<String> {
+        for setting in [
+            "innodb_file_per_table = 0",
+            "innodb_default_row_format = compact",
+            "max_prepared_stmt_count = 0",
+            "lock_wait_timeout = 1",
+            "autocommit = 0",
+        ] {
+            self.sql(&format!("SET GLOBAL {setting}"));
+        }
+        self.globals()
+    }
+
     /// Connections of an account, the asker's own left out.
     pub fn connections_of(&self, user: &str) -> Vec<String> {
         self.sql(&format!(

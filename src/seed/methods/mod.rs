@@ -10,7 +10,7 @@ pub mod mysqldump;
 mod operators;
 pub mod preflight;
 mod reached;
-mod settings;
+pub mod settings;
 mod swap_in;
 pub mod target_server;
 pub mod xtrabackup;

@@ -1,8 +1,8 @@
 //! Settings of the two servers of a logical seed: those that change what a copy is are set in its sessions, and what cannot be set is refused before the target is touched.
 
 use crate::error::Result;
-use crate::mysql::profile::{self, Harm, Purpose, Trial};
-use crate::mysql::{Endpoint, Server, connect_plain, failure};
+use crate::mysql::profile::{self, Assignment, Purpose, Trial};
+use crate::mysql::{Endpoint, READABLE, Server, connect_plain, failure};
 use crate::process::SessionInit;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -15,22 +15,20 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Variables by name.
 pub type Variables = BTreeMap<String, String>;
 
-/// Variables that mariadb-dump sets itself in its session.
-const SET_BY_MARIADB_DUMP: [&str; 8] = [
-    "character_set_results",
-    "collation_connection", // it sends ASCII only, but for names
-    "max_statement_time",
-    "sql_mode",
-    "sql_quote_show_create",
-    "time_zone",
-    "transaction_isolation",
-    "tx_isolation",
+/// Variables that change a dump of mariadb-dump, which takes no init command and does not set them itself (10.11.19: it sets max_statement_time, sql_mode, time_zone,
+/// sql_quote_show_create, character_set_results and the isolation level).
+const CHANGE_MARIADB_DUMP: [&str; 4] = [
+    "character_set_client",
+    "max_join_size",
+    "sql_select_limit",
+    "system_versioning_asof",
 ];
 
 /// A read-only setting of a target with which it cannot be loaded, whatever the source has.
 struct Unloadable {
     name: &'static str,
     when: fn(&str) -> bool,
+    reason: &'static str,
     remedy: &'static str,
 }
 
@@ -38,12 +36,14 @@ const UNLOADABLE: &[Unloadable] = &[
     Unloadable {
         name: "innodb_read_only",
         when: is_on,
-        remedy: "InnoDB takes no writes: remove it from its my.cnf and restart it",
+        reason: "InnoDB takes no writes",
+        remedy: "remove it from the server's my.cnf and restart it",
     },
     Unloadable {
         name: "innodb_force_recovery",
         when: |v| v != "0",
-        remedy: "InnoDB takes no writes in recovery mode: remove it from its my.cnf and restart it",
+        reason: "InnoDB takes no writes in recovery mode",
+        remedy: "remove it from the server's my.cnf and restart it",
     },
 ];
 
@@ -63,8 +63,13 @@ pub fn problems(
 ) -> Result<(Vec<String>, Trial, Variables)> {
     let mut conn = connect_plain(endpoint, TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
-    let present = profile::variables(&mut conn, false)?;
+    let mut present = profile::variables(&mut conn, false)?;
     let globals = profile::variables(&mut conn, true)?;
+    for name in READABLE {
+        if let Some(value) = globals.get(name) {
+            present.insert(name.to_string(), value.clone());
+        }
+    }
     let list = profile::assignments(server, purpose, &present, of_source);
     let mut trial = profile::apply(&mut conn, server, list)?;
     let mut problems = std::mem::take(&mut trial.problems);
@@ -72,7 +77,10 @@ pub fn problems(
     if purpose == Purpose::Load {
         for u in UNLOADABLE {
             if let Some(value) = globals.get(u.name).filter(|v| (u.when)(v)) {
-                problems.push(format!("{} is {value}: {}", u.name, u.remedy));
+                problems.push(format!(
+                    "{} is {value}: {}; remedy: {}",
+                    u.name, u.reason, u.remedy
+                ));
             }
         }
     }
@@ -232,29 +240,19 @@ pub fn session_init(
 pub fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<()> {
     let (problems, trial, _) = problems(source, Purpose::Dump, &Variables::new())?;
     profile::refuse("the source", problems)?;
-    let mut wrong = Vec::new();
-    for a in trial.taken {
-        let fits = a.present.eq_ignore_ascii_case(a.value.trim_matches('\''));
-        if fits || SET_BY_MARIADB_DUMP.contains(&a.row.name) {
-            continue;
-        }
-        match a.row.harm {
-            Harm::Failure => log::warn!(
-                "the source's {} is {}: {} ({tool} cannot set it)",
-                a.row.name,
-                profile::shown(&a.present),
-                a.row.reason
-            ),
-            Harm::Copy => wrong.push(format!(
-                "{} is {} on the source, which {tool} cannot change in its session: {}; SET GLOBAL {} there for the time of the dump, or use another method",
-                a.row.name,
-                profile::shown(&a.present),
-                a.row.reason,
-                a.text()
-            )),
-        }
-    }
-    profile::refuse("the source", wrong)
+    let wrong = |a: &&Assignment| {
+        CHANGE_MARIADB_DUMP.contains(&a.row.name) && !a.present.eq_ignore_ascii_case(&a.value)
+    };
+    let wrong = trial.taken.iter().filter(wrong).map(|a| {
+        format!(
+            "{} is {} on the source, which {tool} cannot change in its session: {}; SET GLOBAL {} there for the time of the dump, or use another method",
+            a.row.name,
+            profile::shown(&a.present),
+            a.row.reason,
+            a.text()
+        )
+    });
+    profile::refuse("the source", wrong.collect())
 }
 
 /// Sets the profile of a load in an open session of the target.
