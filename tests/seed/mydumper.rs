@@ -217,6 +217,8 @@ fn refusal<K: Kind>(pair: &Pair<K>, id: i64) -> String {
     let state = seed.poll(&pair.source, "Prepare");
     let details = state["Details"].as_str().expect("Details").to_string();
     if state["Status"] == "Error" {
+        pair.target
+            .call(&format!("/api/abort-seed-stage/{id}/Prepare"));
         pair.assert_untouched();
         return details;
     }
