@@ -188,12 +188,11 @@ fn mydumper(r: &mut Reader) -> Result<Mydumper> {
     r.enter("mydumper")?;
     Ok(Mydumper {
         enabled: r.flag("enabled", false)?,
-        mydumper_additional_opts: r.list(
-            "mydumper-addtional-opts|mydumper-additional-opts",
-            &["--routines", "--events", "--triggers"],
-        )?,
+        mydumper_additional_opts: r
+            .list("mydumper-addtional-opts|mydumper-additional-opts", &[])?,
         myloader_additional_opts: r
             .list("myloader-additional-opts|myloader-addtional-opts", &[])?,
+        any_version: r.flag("any-version", false)?,
     })
 }
 

@@ -200,6 +200,7 @@ pub struct Mydumper {
     pub enabled: bool,
     pub mydumper_additional_opts: Vec<String>,
     pub myloader_additional_opts: Vec<String>,
+    pub any_version: bool,
 }
 
 /// TLS settings of a seed stream, under the names that the Go agent gave socat's.

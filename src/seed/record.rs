@@ -62,15 +62,6 @@ pub enum Applied {
     Completed,
 }
 
-/// Session variables that count when an object with a body is made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MadeUnder {
-    /// Of routines, triggers and events.
-    pub sql_mode: String,
-    /// Of events; empty if there are none.
-    pub time_zone: String,
-}
-
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
@@ -118,9 +109,6 @@ pub struct Seed {
     /// Settings of the source that a load needs to have as they are there.
     #[serde(default)]
     pub source_variables: BTreeMap<String, String>,
-    /// What the source's objects were made under, where the dump does not say it.
-    #[serde(default)]
-    pub made_under: MadeUnder,
     /// The target's server as a logical method's Prepare has seen it: Restore loads no other.
     #[serde(default)]
     pub target_server: Option<Fingerprint>,
@@ -158,7 +146,6 @@ impl Seed {
             source_lock_ms: None,
             source_schemas: Vec::new(),
             source_variables: BTreeMap::new(),
-            made_under: MadeUnder::default(),
             datadir: None,
             cloning: None,
             applied: Applied::No,

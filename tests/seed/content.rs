@@ -244,42 +244,7 @@ fn assert_same(wanted: &[String], found: &[String]) {
 fn everything_arrives_unchanged_by_mydumper() {
     let cnf = "sql_mode=STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION\ndefault_time_zone=+00:00\n";
     let pair = Pair::mydumper(cnf, "", &Changes::default());
-    // What this version gets wrong is refused, by itself or by the agent, while the target is as it was.
-    fill(&pair.source_db, &["we``ird", "pro``c"]);
-    let text = pair.backup_fails(1);
-    assert!(text.contains("WITH SYSTEM VERSIONING"), "{text}");
-    pair.source_db.sql("DROP TABLE zoo.versioned");
-    let text = pair.backup_fails(2);
-    assert!(
-        text.contains("different values of sql_mode") && text.contains("zoo.ansi"),
-        "{text}"
-    );
-    for statement in [
-        "DROP DATABASE zoo",
-        "DROP DATABASE latin",
-        "DROP ROLE reporter",
-        "CREATE DATABASE `it's`",
-    ] {
-        pair.source_db.sql(statement);
-    }
-    let text = pair.backup_fails(3);
-    assert!(
-        text.contains("mydumper: ") && text.contains("it's"),
-        "{text}"
-    );
-    for account in [
-        "owner@localhost",
-        "app@'10.%'",
-        "'o''quote'@'%'",
-        "locked@localhost",
-    ] {
-        pair.source_db.sql(&format!("DROP USER {account}"));
-    }
-    pair.source_db.sql("DROP DATABASE `it's`");
-    everything(
-        &pair,
-        &["we``ird", "pro``c", "event`", "zoo.ansi", "zoo.versioned"],
-    );
+    everything(&pair, &["we``ird", "zoo.versioned"]);
 }
 
 #[test]

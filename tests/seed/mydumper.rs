@@ -7,8 +7,11 @@ use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::Pair;
 use crate::support::player::Player;
+use crate::support::server::Kind;
+use crate::support::wait_for;
 use crate::support::writer::Writer;
 use mysql::prelude::Queryable;
+use std::time::Duration;
 
 fn enabled() -> Changes {
     Changes {
@@ -119,9 +122,16 @@ fn mydumper_by_command_and_position() {
     by_command("position", "No");
 }
 
-/// mydumper 0.10 ends with 0 against MySQL 9.7 and writes no coordinates: said before anything is dumped or loaded.
+fn both_of_version(fakes: &Fakes, version: &str, script: &str) {
+    for tool in ["mydumper", "myloader"] {
+        fakes.put_of_version(tool, version, script);
+    }
+}
+
+/// mydumper 0.10 ends with 0 against MySQL 9.7 and writes no coordinates; newer versions leave out or change some contents. All of it
+/// is known before anything is dumped or loaded: the tool that says that it is 1.0.1 is never executed.
 #[test]
-fn mysql_that_is_too_new_for_the_tool() {
+fn refused_on_mysql() {
     let fakes = Fakes::new();
     for tool in ["mydumper", "myloader"] {
         fakes.put(tool, "exec \"$REAL\" \"$@\"");
@@ -136,11 +146,381 @@ fn mysql_that_is_too_new_for_the_tool() {
         text.contains("no binlog coordinates") && text.contains("install mydumper 0.16.3"),
         "{text}"
     );
+    both_of_version(&fakes, "v0.19.3-3", "exit 9");
+    let text = pair.backup_fails(2);
+    assert!(
+        text.contains("0.19.3-3 is not supported for MySQL"),
+        "{text}"
+    );
+    both_of_version(&fakes, "v1.0.1-3", "exit 9");
+    for (n, (create, named, remove)) in (3..).zip([
+        (
+            "SET SESSION sql_generate_invisible_primary_key = ON; CREATE TABLE shop.without_key (a INT)",
+            "shop.without_key.my_row_id",
+            "DROP TABLE shop.without_key",
+        ),
+        (
+            "CREATE TABLE shop.hidden (id INT PRIMARY KEY, secret INT INVISIBLE DEFAULT 7)",
+            "shop.hidden.secret",
+            "DROP TABLE shop.hidden",
+        ),
+        (
+            "CREATE TABLE shop.hidden (id INT PRIMARY KEY, at DATETIME DEFAULT CURRENT_TIMESTAMP INVISIBLE)",
+            "shop.hidden.at",
+            "DROP TABLE shop.hidden",
+        ),
+        ("CREATE DATABASE `caf\u{e9}`", "caf?", "DROP DATABASE `caf\u{e9}`"),
+        ("CREATE DATABASE `a``b`", "a`b", "DROP DATABASE `a``b`"),
+        (
+            "CREATE TABLE shop.`it's` (id INT PRIMARY KEY)",
+            "shop.it's",
+            "DROP TABLE shop.`it's`",
+        ),
+        (
+            "SET SESSION sql_mode = ''; CREATE TABLE shop.kinds (k ENUM('a', '')); INSERT INTO shop.kinds VALUES ('z')",
+            "shop.kinds",
+            "DROP TABLE shop.kinds",
+        ),
+    ]) {
+        let mut root = pair.source_db.root();
+        for statement in create.split("; ") {
+            root.query_drop(statement)
+                .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+        let text = refusal(&pair, n);
+        assert!(text.contains(named) && text.contains("use the seed method "), "{create}: {text}");
+        root.query_drop(remove).expect(remove);
+    }
+    // What these rules are not about: nothing is found, and the tool is executed.
+    for statement in [
+        "CREATE TABLE shop.`t.dot` (id INT PRIMARY KEY, `a``b` INT, v INT AS (id + 1) VIRTUAL INVISIBLE)",
+        "CREATE TABLE shop.`t-schema` (id INT PRIMARY KEY, e ENUM('a', ''))",
+        "INSERT INTO shop.`t-schema` VALUES (1, ''), (2, NULL)",
+    ] {
+        pair.source_db.sql(statement);
+    }
+    let text = pair.backup_fails(20);
+    assert!(text.contains("exit status 9"), "{text}");
     assert!(
         std::fs::read_dir(pair.target.dir.join("backup"))
             .expect("backup-dir")
             .next()
             .is_none()
+    );
+}
+
+/// A seed is refused, at Prepare of the source or at Backup: Details of the stage that refuses.
+fn refusal<K: Kind>(pair: &Pair<K>, id: i64) -> String {
+    let seed = pair.seed(id);
+    seed.start_prepare();
+    seed.must_complete(&pair.target, "Prepare");
+    let state = seed.poll(&pair.source, "Prepare");
+    let details = state["Details"].as_str().expect("Details").to_string();
+    if state["Status"] == "Error" {
+        pair.target
+            .call(&format!("/api/abort-seed-stage/{id}/Prepare"));
+        pair.assert_untouched();
+        return details;
+    }
+    seed.start_backup();
+    let details = pair.must_fail(id, "Backup");
+    pair.assert_untouched();
+    details
+}
+
+/// What 0.10.1 cannot copy is refused by name while the target is as it was.
+fn refused_on_mariadb(pair: &Pair) {
+    for (n, (create, named, remove)) in (1..).zip([
+        (
+            "CREATE TABLE shop.v (x INT) WITH SYSTEM VERSIONING",
+            "shop.v",
+            "DROP TABLE shop.v",
+        ),
+        (
+            "CREATE TABLE shop.u (id INT PRIMARY KEY, u UUID)",
+            "shop.u.u",
+            "DROP TABLE shop.u",
+        ),
+        (
+            "CREATE TABLE shop.u (id INT PRIMARY KEY, i INET6)",
+            "shop.u.i",
+            "DROP TABLE shop.u",
+        ),
+        (
+            "CREATE TABLE shop.u (id INT PRIMARY KEY, i INET4)",
+            "shop.u.i",
+            "DROP TABLE shop.u",
+        ),
+        (
+            "CREATE TABLE shop.h (id INT PRIMARY KEY, secret INT INVISIBLE DEFAULT 7)",
+            "shop.h.secret",
+            "DROP TABLE shop.h",
+        ),
+        (
+            "CREATE TABLE shop.`held-schema` (id INT PRIMARY KEY)",
+            "shop.held-schema",
+            "DROP TABLE shop.`held-schema`",
+        ),
+        (
+            "CREATE TABLE shop.`a.b` (id INT PRIMARY KEY)",
+            "shop.a.b",
+            "DROP TABLE shop.`a.b`",
+        ),
+        (
+            "CREATE TABLE shop.`a/b` (id INT PRIMARY KEY)",
+            "shop.a/b",
+            "DROP TABLE shop.`a/b`",
+        ),
+        (
+            "CREATE TABLE shop.`a``b` (id INT PRIMARY KEY)",
+            "shop.a`b",
+            "DROP TABLE shop.`a``b`",
+        ),
+        ("CREATE DATABASE `a.b`", "a.b", "DROP DATABASE `a.b`"),
+        ("CREATE DATABASE `it's`", "it's", "DROP DATABASE `it's`"),
+        (
+            "CREATE TABLE shop.c (id INT PRIMARY KEY, `a``b` INT)",
+            "shop.c.a`b",
+            "DROP TABLE shop.c",
+        ),
+        (
+            "CREATE TABLE shop.kinds ENGINE=InnoDB AS SELECT CAST(NULL AS INT) AS n WHERE FALSE; ALTER TABLE shop.kinds ADD k ENUM('a', ''); \
+             SET SESSION sql_mode = ''; INSERT INTO shop.kinds VALUES (1, 'z')",
+            "shop.kinds",
+            "DROP TABLE shop.kinds",
+        ),
+    ]) {
+        let mut root = pair.source_db.root();
+        for statement in create.split("; ") {
+            root.query_drop(statement)
+                .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+        let text = refusal(pair, n);
+        assert!(
+            text.contains(named) && text.contains("use the seed method "),
+            "{create}: {text}"
+        );
+        root.query_drop(remove).expect(remove);
+    }
+}
+
+/// Objects that were created under different settings, and rows that a load could change: both servers have the same afterwards.
+const SPECIAL: &[&str] = &[
+    "CREATE DATABASE other CHARACTER SET latin1 COLLATE latin1_german1_ci COMMENT 'of the source'",
+    // Sequences are created before the tables that need them, one of a later schema too.
+    "CREATE SEQUENCE shop.zz_sequence START WITH 5",
+    "CREATE SEQUENCE other.counter INCREMENT BY -3 MAXVALUE 100 START WITH 100 CYCLE",
+    "CREATE TABLE shop.a_key (id INT NOT NULL DEFAULT NEXTVAL(shop.zz_sequence) PRIMARY KEY, n INT DEFAULT NEXTVAL(other.counter), v INT)",
+    "INSERT INTO shop.a_key (v) VALUES (1), (2), (3)",
+    // Each routine has the sql_mode, the character sets and the schema's collation of its time.
+    "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES'",
+    "CREATE PROCEDURE other.ansi() SELECT 'x\\' || \"v\" FROM shop.\"a_key\"",
+    "SET SESSION sql_mode = 'ORACLE'",
+    "CREATE FUNCTION other.ora(a VARCHAR) RETURN VARCHAR AS BEGIN RETURN a || '!'; END",
+    "CREATE PACKAGE other.pack AS FUNCTION f RETURN INT; END",
+    "CREATE PACKAGE BODY other.pack AS FUNCTION f RETURN INT AS BEGIN RETURN 7; END; END",
+    "SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION', NAMES latin1 COLLATE latin1_general_cs",
+    "CREATE FUNCTION other.latin(a CHAR(9)) RETURNS CHAR(9) DETERMINISTIC RETURN CONCAT(a, 'caf\u{e9}')",
+    "CREATE VIEW other.latin_view AS SELECT 'caf\u{e9}' AS word, v FROM shop.a_key",
+    "SET SESSION sql_mode = DEFAULT, NAMES utf8mb4",
+    "ALTER DATABASE other COLLATE latin1_spanish_ci",
+    "CREATE FUNCTION other.`a $agent0$ b`() RETURNS INT DETERMINISTIC RETURN 1 /* $agent0$ ;; */",
+    // Triggers of one table and event keep their order.
+    "CREATE TABLE shop.log (n INT PRIMARY KEY AUTO_INCREMENT, w VARCHAR(9))",
+    "CREATE TRIGGER shop.z_first BEFORE UPDATE ON shop.a_key FOR EACH ROW INSERT INTO shop.log (w) VALUES ('first')",
+    "CREATE TRIGGER shop.a_second BEFORE UPDATE ON shop.a_key FOR EACH ROW INSERT INTO shop.log (w) VALUES ('second')",
+    "CREATE TRIGGER shop.m_between BEFORE UPDATE ON shop.a_key FOR EACH ROW PRECEDES a_second INSERT INTO shop.log (w) VALUES ('between')",
+    "SET SESSION time_zone = '+05:30'",
+    "CREATE EVENT other.later ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 00:00:00' DO SET @x = 1",
+    "SET SESSION time_zone = DEFAULT",
+    // A view over a view of an account that the target does not have.
+    "CREATE USER owner@localhost",
+    "GRANT SELECT, EXECUTE ON *.* TO owner@localhost",
+    "CREATE DEFINER=owner@localhost VIEW shop.z_base AS SELECT id, v FROM shop.a_key",
+    "CREATE DEFINER=owner@localhost VIEW shop.a_top AS SELECT id FROM shop.z_base WHERE other.latin('x') <> ''",
+    "GRANT EXECUTE ON FUNCTION other.latin TO owner@localhost",
+    // Rows that only a session without certain checks takes.
+    "CREATE TABLE shop.checked (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, p INT CHECK (p > 0), d DATE, t TIMESTAMP NULL)",
+    "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO', check_constraint_checks = 0",
+    "INSERT INTO shop.checked VALUES (0, -1, '2021-02-31', '0000-00-00 00:00:00'), (7, 1, '2024-00-00', '2024-03-31 02:30:00')",
+];
+
+/// SHOW CREATE of the objects of [`SPECIAL`], as bytes, and a few values.
+fn special(db: &Mariadb) -> Vec<String> {
+    let mut conn = db.root();
+    conn.query_drop("SET character_set_results = 'binary'")
+        .expect("bytes");
+    let mut out = Vec::new();
+    for query in [
+        "SHOW CREATE DATABASE other",
+        "SHOW CREATE SEQUENCE shop.zz_sequence",
+        "SHOW CREATE SEQUENCE other.counter",
+        "SELECT next_not_cached_value, cycle_count FROM other.counter",
+        "SHOW CREATE TABLE shop.a_key",
+        "SHOW CREATE PROCEDURE other.ansi",
+        "SHOW CREATE FUNCTION other.ora",
+        "SHOW CREATE PACKAGE other.pack",
+        "SHOW CREATE PACKAGE BODY other.pack",
+        "SHOW CREATE FUNCTION other.latin",
+        "SHOW CREATE FUNCTION other.`a $agent0$ b`",
+        "SHOW CREATE VIEW other.latin_view",
+        "SHOW CREATE VIEW shop.z_base",
+        "SHOW CREATE VIEW shop.a_top",
+        "SELECT TRIGGER_NAME, ACTION_ORDER, ACTION_STATEMENT, SQL_MODE FROM information_schema.TRIGGERS ORDER BY ACTION_ORDER",
+        "SELECT name, starts, time_zone, sql_mode FROM mysql.event WHERE name = 'later'",
+        "SELECT * FROM shop.a_key ORDER BY id",
+        "SELECT * FROM shop.a_top ORDER BY id",
+        "SELECT HEX(word), v FROM other.latin_view ORDER BY v",
+        "SELECT id, p, CAST(d AS CHAR), t FROM shop.checked ORDER BY id",
+        "SELECT User, Routine_name, Proc_priv FROM mysql.procs_priv ORDER BY 1, 2",
+    ] {
+        let rows: Vec<mysql::Row> = conn.query(query).unwrap_or_else(|e| panic!("{query}: {e}"));
+        assert!(!rows.is_empty(), "{query}");
+        out.extend(
+            rows.into_iter()
+                .map(|r| format!("{query}: {:?}", r.unwrap())),
+        );
+    }
+    out
+}
+
+#[test]
+fn refused_or_right() {
+    let pair = Pair::mydumper("", "", &Changes::default());
+    refused_on_mariadb(&pair);
+    pair.source_db
+        .sql("SET GLOBAL log_bin_trust_function_creators = ON");
+    let mut root = pair.source_db.root();
+    for statement in SPECIAL {
+        root.query_drop(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    pair.source_db.sql("SET GLOBAL event_scheduler = OFF");
+    // What is there already has other options, or is something else.
+    for statement in [
+        "CREATE DATABASE other CHARACTER SET utf8mb4 COMMENT 'of the target'",
+        "CREATE TABLE other.counter (id INT)",
+        "CREATE TABLE shop.a_top (id INT)",
+        "CREATE PROCEDURE other.ansi() SELECT 1",
+    ] {
+        pair.target_db.sql(statement);
+    }
+    pair.must_seed(50);
+    let (wanted, found) = (special(&pair.source_db), special(&pair.target_db));
+    for (wanted, found) in wanted.iter().zip(&found) {
+        assert_eq!(found, wanted);
+    }
+    assert_eq!(found.len(), wanted.len());
+    // A value that a column cannot take is an error, with the statement's own words: here the target's server has a smaller type.
+    pair.source_db
+        .sql("CREATE TABLE shop.zz (id INT PRIMARY KEY, n INT)");
+    pair.source_db.sql("INSERT INTO shop.zz VALUES (1, 70000)");
+    let seed = pair.seed(51);
+    seed.prepare();
+    seed.backup();
+    let schema = pair
+        .target
+        .dir
+        .join("backup/orchestrator_agent_backup/shop.zz-schema.sql");
+    let text = std::fs::read_to_string(&schema).expect("schema file");
+    let smaller = text.replace("`n` int(11)", "`n` dec(4) ");
+    assert_ne!(smaller, text);
+    std::fs::write(&schema, smaller).expect("schema file");
+    seed.start_restore();
+    let text = pair.must_fail(51, "Restore");
+    assert!(
+        text.contains("shop.zz") && text.contains("Out of range value for column 'n'"),
+        "{text}"
+    );
+}
+
+/// Objects that change while a dump is started, a version that was never tried, and a tool that dies.
+#[test]
+fn objects_versions_and_signals() {
+    let fakes = Fakes::new();
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let mut pair = Pair::mydumper("", "", &changes);
+    let (here, go) = (fakes.dir.join("here"), fakes.dir.join("go"));
+    fakes.put(
+        "mydumper",
+        &format!(
+            "touch '{}'; while [ ! -e '{}' ]; do sleep 0.02; done; exec \"$REAL\" \"$@\"",
+            here.display(),
+            go.display()
+        ),
+    );
+    pair.source_db.sql("CREATE PROCEDURE shop.p() SELECT 1");
+    for (n, (statement, named)) in (1..).zip([
+        (
+            "ALTER PROCEDURE shop.p COMMENT 'changed'",
+            "PROCEDURE shop.p",
+        ),
+        ("DROP PROCEDURE shop.p", "PROCEDURE shop.p"),
+        (
+            "CREATE VIEW shop.new AS SELECT 1 AS one",
+            "VIEW (columns) shop.new",
+        ),
+        ("ALTER DATABASE shop COMMENT 'changed'", "SCHEMA shop"),
+    ]) {
+        let seed = pair.seed(n);
+        seed.prepare();
+        seed.start_backup();
+        wait_for("the tool is started", Duration::from_secs(20), || {
+            here.exists().then_some(())
+        });
+        pair.source_db.sql(statement);
+        std::fs::write(&go, "").expect("go");
+        let text = pair.must_fail(n, "Backup");
+        assert!(
+            text.contains(named) && text.contains("while the dump was started"),
+            "{statement}: {text}"
+        );
+        pair.assert_untouched();
+        for file in [&here, &go] {
+            std::fs::remove_file(file).expect("file");
+        }
+    }
+    let line = r#"{"event":"process_notice","level":"INFO","message":"the last words"}"#;
+    fakes.put("mydumper", &format!("echo '{line}' >&2; kill -SEGV $$"));
+    let text = pair.backup_fails(10);
+    assert!(
+        text.contains("signal")
+            && text.contains("the last words")
+            && !text.contains("process_notice"),
+        "{text}"
+    );
+    both_of_version(&fakes, "v0.12.7-3", "exec \"$REAL\" \"$@\"");
+    let refused = |pair: &Pair| {
+        wait_for(
+            "the tool's version is seen",
+            Duration::from_secs(30),
+            || {
+                let data = pair.target.json("/api/get-agent-data");
+                let text = data["UnavailableSeedMethods"]["Mydumper"].to_string();
+                text.contains("0.12.7-3").then_some(text)
+            },
+        )
+    };
+    let text = refused(&pair);
+    assert!(
+        text.contains("mydumper 0.12.7-3 is not supported") && text.contains("any-version = true"),
+        "{text}"
+    );
+    let conf = pair.target.dir.join("agent.conf");
+    let text = std::fs::read_to_string(&conf).expect("configuration");
+    let text = text.replace("[mydumper]\n", "[mydumper]\nany-version = true\n");
+    std::fs::write(&conf, text).expect("configuration");
+    pair.target.terminate();
+    pair.target.launch();
+    pair.target.wait_ready();
+    pair.target.wait_looked(true);
+    let data = pair.target.json("/api/get-agent-data");
+    assert!(
+        data["AvailiableSeedMethods"]["Mydumper"].is_object(),
+        "{data}"
     );
 }
 

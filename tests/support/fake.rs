@@ -42,6 +42,16 @@ impl Fakes {
         self.write(tool, &text);
     }
 
+    /// Puts a tool in that reports another version, such as `mydumper 0.12.7-3`.
+    pub fn put_of_version(&self, tool: &str, version: &str, script: &str) {
+        let real = self.tools.join(tool);
+        let text = format!(
+            "#!/bin/sh\nREAL='{}'\ncase \"$*\" in --version) echo '{tool} {version}, built against MySQL 8.4.2'; exit;; esac\n{script}\n",
+            real.display()
+        );
+        self.write(tool, &text);
+    }
+
     /// Puts Percona's tools in, by the stand-in tests/rig/percona.sh, and a `zstd` that is gzip. The file with the arguments that
     /// they were called with.
     pub fn put_percona(&self) -> PathBuf {

@@ -16,10 +16,7 @@ fn equal_values_are_no_change_however_they_are_written() {
         ("logging", "level = \"info\""),
         ("lvm", "enabled = false"),
         ("orchestrator", "protocol = \"V2\""),
-        (
-            "mydumper",
-            "mydumper-additional-opts = [\"--routines\", \"--events\", \"--triggers\"]",
-        ),
+        ("mydumper", "mydumper-additional-opts = []"),
     ];
     assert_eq!(changed(&[], &defaults), [""; 0]);
 }

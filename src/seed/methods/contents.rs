@@ -82,7 +82,7 @@ fn logical(method: Method) -> bool {
 }
 
 /// The table.
-static ROWS: [Row; 10] = [
+static ROWS: [Row; 13] = [
     Row {
         what: "FLOAT columns",
         find: |s, _| columns(s, |_, declared| declared.starts_with("float")),
@@ -235,6 +235,70 @@ static ROWS: [Row; 10] = [
                 Outcome::Refused(
                     "mydumper stops at them; set ignore_db_dirs (MySQL: ignore_db_dir for each) in the source's my.cnf and \
                      restart it, or remove them",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "tables WITH SYSTEM VERSIONING",
+        find: |s, _| {
+            let versioned = |create: &str| options_of(create).contains(" with system versioning");
+            let columns = columns(s, |_, d| d.contains(" generated always as row start"));
+            let of_columns = columns
+                .iter()
+                .filter_map(|c| Some(c.rsplit_once('.')?.0.to_string()));
+            let mut all = tables(s, versioned);
+            all.extend(of_columns);
+            all.sort();
+            all.dedup();
+            all
+        },
+        outcome: |m| {
+            if m == Method::Mydumper {
+                Outcome::Refused(
+                    "mydumper leaves their old rows out; use the seed method Mysqldump or Xtrabackup",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "columns of the types UUID, INET6 and INET4",
+        find: |s, _| {
+            columns(s, |_, declared| {
+                let kind = declared.split([' ', '(']).next().unwrap_or_default();
+                matches!(kind, "uuid" | "inet6" | "inet4")
+            })
+        },
+        outcome: |m| {
+            if m == Method::Mydumper {
+                Outcome::Refused(
+                    "a dump by mydumper declares their text to be binary, and they would become NULL; use the seed method \
+                     Mysqldump or Xtrabackup",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "INVISIBLE columns",
+        find: |s, _| {
+            columns(s, |_, declared| {
+                let (declared, _) = declared.split_once(" comment '").unwrap_or((declared, ""));
+                declared.contains("invisible")
+                    && !declared.contains("generated always as")
+                    && !declared.contains(" as (")
+            })
+        },
+        outcome: |m| {
+            if m == Method::Mydumper {
+                Outcome::Refused(
+                    "mydumper leaves their values out, and those of generated invisible primary keys; use the seed method \
+                     Mysqldump or a physical one",
                 )
             } else {
                 Outcome::Exact

@@ -1,16 +1,15 @@
 //! Backup: mydumper writes the source into a directory; its coordinates are read at once.
 
-use super::Mydumper;
-use super::options::{self, Tool};
+use super::objects::{self, Second};
+use super::options::{self, Dump, Tool};
 use super::tool::size;
-use super::version::{self, ToolVersion};
+use super::{Mydumper, content, strict, version};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
-use crate::seed::record::MadeUnder;
 use crate::seed::source_lock::Watch;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
@@ -32,34 +31,40 @@ impl Mydumper {
     fn pull(&self, ctx: &Context) -> Result<String> {
         let (source, facts, identity) = logical::source(&self.config, ctx)?;
         let version = self.version(Tool::Mydumper)?;
-        version::check_server(version, facts.server)?;
+        version::check_server(version, facts.server, self.config.mydumper.any_version)?;
         let kept = self.options(Tool::Mydumper, version)?;
         let from = source.clone();
-        let made_under = ctx.interruptible(move || check_content(version, &from))?;
+        let (unknown_product, objects) = ctx.interruptible(move || {
+            let unknown_product = content::check(version, &from)?;
+            Ok((unknown_product, objects::read(&from)?))
+        })?;
 
-        // SHOW CREATE TABLE quotes by sql_mode, which versions before 0.14 do not know of.
         let first = logical::dump_sessions(ctx, &source, &identity)?;
-        let first = match version::reads_metadata(version) {
-            true => first,
-            false => first.assign("sql_mode = ''"),
-        };
-        let credentials = self.credentials(&source, facts.server.flavour, &first)?;
+        let credentials =
+            self.credentials(&source, facts.server, Tool::Mydumper, version, first)?;
         let directory = self.directory();
         self.remove_dump()?;
         // For nobody else, whatever modes the tool gives; every version takes a directory that is empty.
         let made = DirBuilder::new().mode(0o700).create(&directory);
         made.map_err(|e| Error::io(directory.display(), &e))?;
-        let arguments = options::dump_arguments(
+        let place = self.objects_directory();
+        let mut bytes = objects.write(&place)?;
+        let what = Dump {
             version,
-            facts.server,
-            credentials.path(),
-            &source,
-            &directory,
-            &kept,
-        );
-        ctx.report(&format!("Running backup of {}", source.name()));
+            source: facts.server,
+            unknown_product,
+            left_out: objects.left_out_file(&place),
+        };
+        let arguments =
+            options::dump_arguments(&what, credentials.path(), &source, &directory, &kept);
+        ctx.report(&format!(
+            "Running backup of {} with mydumper {version}",
+            source.name()
+        ));
         let progress = Arc::clone(ctx.progress());
         let heard = Arc::clone(ctx.progress());
+        let second = Second::new(&source);
+        let begun = second.clone();
         // Nothing is dumped before mydumper has its lock, but a second try is not made: it writes the directory first.
         let watch = Watch::start(&source, self.config.common.source_lock_timeout);
         let dumped = self.run(
@@ -67,7 +72,10 @@ impl Mydumper {
             Tool::Mydumper,
             &arguments,
             &source,
-            move |_| heard.touch(),
+            move |line| {
+                heard.touch();
+                begun.line(line);
+            },
             || progress.bytes(size(&directory).0),
         );
         let seen = watch.stop();
@@ -78,7 +86,12 @@ impl Mydumper {
                 .explain("mydumper", e)
                 .context(format!("dump of {}", source.name())),
         })?;
+        if version::sets_own_mode(version) {
+            strict::set_in_files(&directory)?;
+        }
         sync(ctx, &directory)?;
+        let again = ctx.interruptible(move || second.objects())?;
+        objects.check_same(&again, &source.name())?;
         logical::dumped(&self.config, ctx, &source, facts.definitions)?;
 
         let found = read_metadata(&directory)?;
@@ -86,7 +99,8 @@ impl Mydumper {
         let of_source = ctx.interruptible(move || look_again(&source, found, before))?;
         let (c, schemas) = of_source;
         c.validate()?;
-        let (bytes, files) = size(&directory);
+        let (of_dump, files) = size(&directory);
+        bytes += of_dump;
         let text = format!(
             "Dumped {bytes} bytes in {files} files. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
@@ -96,68 +110,9 @@ impl Mydumper {
             seed.dump_bytes = bytes;
             seed.source_lock_ms = Some(seen.milliseconds());
             seed.source_schemas = schemas;
-            seed.made_under = made_under;
         })?;
         Ok(text)
     }
-}
-
-/// That mydumper of this version can dump all that the source has. Returns what its objects were made under, if a dump of
-/// this version does not say it: what is made under something else may mean something else, or be refused in the middle of
-/// the load.
-fn check_content(version: ToolVersion, source: &Endpoint) -> Result<MadeUnder> {
-    let mut conn = connect(source, QUESTIONS)?;
-    let flavour = crate::mysql::Server::ask(&mut conn)?.flavour;
-    let versioned: Option<String> = conn
-        .query_first(
-            "SELECT MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' \
-             HAVING COUNT(*) > 0",
-        )
-        .map_err(|e| failure(&source.name(), "", &e))?;
-    if let Some(table) = versioned {
-        return Err(Error::permanent(format!(
-            "source {} has tables WITH SYSTEM VERSIONING, such as {table}, and mydumper leaves their old rows out: use another \
-             seed method",
-            source.name()
-        )));
-    }
-    if version::reads_metadata(version) {
-        return Ok(MadeUnder::default());
-    }
-    // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.
-    let events = match flavour {
-        Flavour::MariaDb => "SELECT db s, name n, sql_mode m, time_zone z FROM mysql.event",
-        Flavour::MySql => {
-            "SELECT EVENT_SCHEMA s, EVENT_NAME n, SQL_MODE m, TIME_ZONE z FROM information_schema.EVENTS"
-        }
-    };
-    let objects = format!(
-        "SELECT ROUTINE_SCHEMA s, ROUTINE_NAME n, SQL_MODE m FROM information_schema.ROUTINES UNION ALL \
-         SELECT TRIGGER_SCHEMA, TRIGGER_NAME, SQL_MODE FROM information_schema.TRIGGERS UNION ALL \
-         SELECT s, n, m FROM ({events}) e"
-    );
-    let mut one = |name: &str, what: &str, value: &str, of: &str| -> Result<String> {
-        let question = format!(
-            "SELECT CONVERT({value} USING utf8), MIN(CONVERT(CONCAT(s, '.', n) USING utf8)) FROM ({of}) o \
-             WHERE s NOT IN ('sys', 'mysql') GROUP BY 1 ORDER BY 2"
-        );
-        let values: Vec<(String, String)> = conn
-            .query(question)
-            .map_err(|e| failure(&source.name(), "", &e))?;
-        match values.as_slice() {
-            [] => Ok(String::new()),
-            [(value, _)] => Ok(value.clone()),
-            [(_, first), (_, other), ..] => Err(Error::permanent(format!(
-                "{what} of source {} were made under different values of {name}, for example {first} and {other}, and mydumper \
-                 {version} does not write them: use another seed method, or mydumper 0.14 or later",
-                source.name()
-            ))),
-        }
-    };
-    Ok(MadeUnder {
-        sql_mode: one("sql_mode", "routines, triggers and events", "m", &objects)?,
-        time_zone: one("time_zone", "events", "z", events)?,
-    })
 }
 
 /// The coordinates with the GTID set that MariaDB itself has for file and position: versions of mydumper put other variables

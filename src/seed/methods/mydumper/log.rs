@@ -1,64 +1,118 @@
 //! What mydumper and myloader say while they work. An exit status of 0 is not enough: mydumper goes on without locks, and
 //! myloader goes on after statements that failed.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A program's log so far.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// The first thing with which the dump or load is not what it must be.
-    pub failure: Option<String>,
-    /// How many there were.
-    pub failures: usize,
+    /// The first failure with a cause.
+    failure: Option<String>,
+    /// The first failure that another line explains.
+    unexplained: Option<String>,
+    /// Lines since then.
+    since: usize,
 }
 
-/// Warnings with which the coordinates are not the dump's (tool-compatibility 5, mydumper issue 1599).
-const FATAL_WARNINGS: [&str; 2] = ["no-locks mode", "might not be consistent"];
+/// Warnings with which the coordinates are not the dump's (mydumper issue 1599), or rows are not those of the dump.
+const FATAL_WARNINGS: [&str; 4] = [
+    "no-locks mode",
+    "might not be consistent",
+    // myloader 0.21.4 and later counts the warnings of each INSERT: a value was changed to fit its column.
+    "insert warnings found",
+    "Warnings found during INSERT",
+];
+
+/// Of `--machine-log-json`: the event of a message for people. A failed event of another kind, such as `restore_sql` with the message
+/// "restore retry failed", comes right before such a message, which says what failed.
+const FOR_PEOPLE: [&str; 2] = ["process_error", "process_warning"];
+/// How many lines after such an event its message is waited for.
+const PATIENCE: usize = 20;
 
 impl Log {
     /// Judges one line.
     pub fn take(&mut self, program: &str, line: &str) {
-        let (bad, text) = match serde_json::from_str::<Value>(line.trim()) {
-            Ok(Value::Object(event)) => {
-                let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-                let flag = |key: &str| event.get(key) == Some(&Value::Bool(true));
-                let errors = event.get("errors").and_then(Value::as_u64).unwrap_or(0);
-                // What it tries again is told once more if that fails too.
-                let failed = (word("status") == "failed" && !flag("retryable"))
-                    || (word("event").ends_with("_completed") && errors > 0)
-                    || flag("fatal")
-                    || ["critical", "error"]
-                        .iter()
-                        .any(|l| word("level").eq_ignore_ascii_case(l));
-                let text = match word("message") {
-                    "" => word("event").to_string(),
-                    message => message.to_string(),
-                };
-                (failed, text)
+        self.since += usize::from(self.unexplained.is_some());
+        let (bad, text, explained) = match event(line) {
+            Some(event) => {
+                let kind = event.get("event").and_then(Value::as_str);
+                let explained = kind.is_none_or(|k| FOR_PEOPLE.contains(&k));
+                (has_failed(&event), text_of(&event), explained)
             }
-            _ => {
+            None => {
                 let failed = ["CRITICAL **", "ERROR **", "[CRITICAL]", "[ERROR]"];
-                let text = said(line);
-                (
-                    failed.iter().any(|mark| line.contains(mark))
-                        || text.starts_with("option parsing failed"),
-                    text.to_string(),
-                )
+                let text = message(line);
+                let failed = failed.iter().any(|mark| line.contains(mark));
+                let failed = failed || text.starts_with("option parsing failed");
+                (failed, text, true)
             }
         };
         if bad || FATAL_WARNINGS.iter().any(|w| text.contains(w)) {
-            self.failures += 1;
-            if self.failure.is_none() {
-                self.failure = Some(text);
-            }
+            let slot = if explained {
+                &mut self.failure
+            } else {
+                &mut self.unexplained
+            };
+            slot.get_or_insert(text);
         } else if line.contains("WARNING") || line.contains("\"warning\"") {
             log::warn!("{program}: {text}");
         }
     }
+
+    /// Whether it is known that and why the dump or load is not what it must be.
+    pub fn is_failed(&self) -> bool {
+        self.failure.is_some() || self.since > PATIENCE
+    }
+
+    /// The first failure; it is one at any exit status.
+    pub fn cause(&self) -> Option<&str> {
+        self.failure.as_deref().or(self.unexplained.as_deref())
+    }
+}
+
+/// A line of `--machine-log-json`.
+fn event(line: &str) -> Option<Map<String, Value>> {
+    match serde_json::from_str(line.trim()) {
+        Ok(Value::Object(event)) => Some(event),
+        _ => None,
+    }
+}
+
+/// By its level, or by the number in the summary at the end. `"status":"failed"` alone does not tell: 1.0.1 writes it at level
+/// INFO of each server without TokuDB. Numbers are strings in some events, such as `"errors":"0"`.
+fn has_failed(event: &Map<String, Value>) -> bool {
+    let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+    let level = |l: &&str| word("level").eq_ignore_ascii_case(l);
+    let number = |key: &str| match event.get(key) {
+        Some(Value::Number(n)) => n.as_u64().unwrap_or(1),
+        Some(Value::String(s)) => s.parse().unwrap_or(1),
+        _ => 0,
+    };
+    let is_summary = word("event").ends_with("_completed");
+    ["critical", "error"].iter().any(level)
+        || (is_summary && (number("errors") > 0 || number("exit_code") > 0))
+}
+
+/// The first line of its message: a second one may be a statement.
+fn text_of(event: &Map<String, Value>) -> String {
+    let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = match word("message") {
+        "" => word("event"),
+        message => message,
+    };
+    text.lines().next().unwrap_or_default().trim().to_string()
+}
+
+/// A line as text for people, of either form.
+pub fn message(line: &str) -> String {
+    match event(line) {
+        Some(event) => text_of(&event),
+        None => without_prefix(line).to_string(),
+    }
 }
 
 /// The words of a line without what GLib puts before them: `** (myloader:7): CRITICAL **: 09:08:14.104: `.
-fn said(line: &str) -> &str {
+fn without_prefix(line: &str) -> &str {
     let text = line
         .split_once(" **: ")
         .or_else(|| line.split_once("] - "))
@@ -102,103 +156,4 @@ pub fn file_of(line: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn judge(lines: &[&str]) -> Log {
-        let mut log = Log::default();
-        for line in lines {
-            log.take("mydumper", line);
-        }
-        log
-    }
-
-    #[test]
-    fn failures_are_heard_at_exit_status_0() {
-        for (line, failure) in [
-            (
-                "** (myloader:25598): CRITICAL **: 09:08:14.911: Error restoring shop.v: FUNCTION shop.fn does not exist",
-                "Error restoring shop.v: FUNCTION shop.fn does not exist",
-            ),
-            (
-                "** (mydumper:7): ERROR **: 09:08:14.911: out of memory",
-                "out of memory",
-            ),
-            (
-                "2026-11-20 10:11:12 [ERROR] - Could not read data from shop.f: Lost connection",
-                "Could not read data from shop.f: Lost connection",
-            ),
-            (
-                "** (mydumper:7): WARNING **: 10:11:12.000: Executing in no-locks mode, snapshot might not be consistent",
-                "Executing in no-locks mode, snapshot might not be consistent",
-            ),
-            (
-                "** (mydumper:7): WARNING **: Executing in no-locks mode, snapshot will notbe consistent",
-                "Executing in no-locks mode, snapshot will notbe consistent",
-            ),
-            (
-                "option parsing failed: Unknown option --nonsense, try --help",
-                "option parsing failed: Unknown option --nonsense, try --help",
-            ),
-            (
-                r#"{"schema_version":1,"event":"restore_sql","status":"failed","fatal":false,"message":"Duplicate entry"}"#,
-                "Duplicate entry",
-            ),
-            (
-                r#"{"event":"restore_completed","status":"finished","errors":2,"exit_code":0}"#,
-                "restore_completed",
-            ),
-            (
-                r#"{"schema_version":1,"event":"process_error","status":"progress","fatal":true}"#,
-                "process_error",
-            ),
-        ] {
-            let log = judge(&[
-                "** Message: 09:13:52.096: Connected to a MySQL server",
-                line,
-                line,
-            ]);
-            assert_eq!(log.failure.as_deref(), Some(failure));
-            assert_eq!(log.failures, 2);
-        }
-    }
-
-    #[test]
-    fn other_lines_are_no_failures() {
-        let log = judge(&[
-            "** Message: 09:13:53.080: Thread 2 restoring `shop`.`CRITICAL` part 0",
-            "** (mydumper:7): WARNING **: Using trx_consistency_only, binlog coordinates will not be accurate",
-            r#"{"schema_version":1,"event":"restore_file","status":"finished","fatal":false,"level":"message"}"#,
-            r#"{"event":"restore_sql","status":"failed","retryable":true,"message":"Lock wait timeout exceeded"}"#,
-            r#"{"event":"dump_completed","status":"finished","errors":0,"exit_code":0}"#,
-            "",
-        ]);
-        assert_eq!((log.failure, log.failures), (None, 0));
-    }
-
-    #[test]
-    fn files_by_what_is_said_of_them() {
-        for (line, file) in [
-            (
-                "** Message: 09:13:53.080: Thread 2 restoring `shop`.`f` part 0",
-                Some("shop.f.sql"),
-            ),
-            (
-                "** Message: 09:13:53.080: Thread 2 restoring `my shop`.`f g` part 12",
-                Some("my shop.f g.00012.sql"),
-            ),
-            (
-                "** Message: Thread 1: restoring shop.f part 3 of 4 from shop.f.00003.sql.zst | Progress 1 of 2. Tables 3 of 9 completed",
-                Some("shop.f.00003.sql.zst"),
-            ),
-            (
-                r#"{"event":"restore_file","filename":"/b/shop.f.00000.sql","status":"started"}"#,
-                Some("shop.f.00000.sql"),
-            ),
-            ("** Message: Creating table `shop`.`f`", None),
-            (r#"{"event":"process_version"}"#, None),
-        ] {
-            assert_eq!(file_of(line).as_deref(), file, "{line}");
-        }
-    }
-}
+mod tests;

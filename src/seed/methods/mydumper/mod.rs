@@ -2,17 +2,20 @@
 //! it into its running server in the same way.
 
 mod backup;
+mod content;
 mod log;
+mod objects;
 pub mod options;
-mod parts;
 mod restore;
+mod strict;
 mod tool;
 pub mod version;
 
 use super::target_server::TargetServer;
 use super::{Prepared, SeedMethod, logical, preflight};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::mysql::Server;
 use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::record::Seed;
@@ -45,13 +48,21 @@ impl Mydumper {
         backup_dir.join("orchestrator_agent_backup")
     }
 
-    fn parts_directory(&self) -> PathBuf {
-        self.directory().with_extension("parts")
+    /// What the agent itself dumps.
+    fn objects_directory(&self) -> PathBuf {
+        self.directory().with_extension("objects")
     }
 
     fn remove_dump(&self) -> Result<()> {
-        parts::remove(&self.parts_directory())?;
-        parts::remove(&self.directory())
+        for directory in [self.objects_directory(), self.directory()] {
+            match std::fs::remove_dir_all(&directory) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(directory.display(), &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn given(&self, tool: Tool) -> &[String] {
@@ -74,11 +85,13 @@ impl Mydumper {
         Ok(kept)
     }
 
-    /// Both tools are here and take the operator's options.
+    /// Both tools are here, are of a version that has been tried, and take the operator's options.
     fn check_tools(&self) -> Result<()> {
         for tool in [Tool::Mydumper, Tool::Myloader] {
             let (kept, _) = options::operators(tool, self.given(tool));
-            options::check(tool, self.version(tool)?, &kept)?;
+            let version = self.version(tool)?;
+            version::supported(tool, version, self.config.mydumper.any_version)?;
+            options::check(tool, version, &kept)?;
         }
         Ok(())
     }
@@ -96,7 +109,10 @@ impl SeedMethod for Mydumper {
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
         let this = self.clone();
-        let tools = move |_| this.check_tools();
+        let tools = move |server: Server| {
+            this.check_tools()?;
+            this.launcher.find(server.client_tools()).map(drop)
+        };
         logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
     }
 

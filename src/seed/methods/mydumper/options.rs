@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version};
 use crate::seed::methods::operators;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The two programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Tool {
 
     fn reserved(self) -> Vec<&'static str> {
         let own: &[&'static str] = match self {
-            Self::Mydumper => &["-x", "--regex", "--clear", "--dirty", "--merge"],
+            Self::Mydumper => &OWN_DUMP,
             Self::Myloader => &[
                 "--drop-table",
                 "--purge-mode",
@@ -45,6 +45,7 @@ impl Tool {
                 "--set-gtid-purged",
                 "--drop-database",
                 "--disable-redo-log",
+                "--checksum",
             ],
         };
         RESERVED.iter().chain(own).copied().collect()
@@ -58,7 +59,29 @@ impl Tool {
     }
 }
 
-/// Options that this program sets itself, of both tools (agent-api-v2 4.2): who logs in where, what is read and written, and
+/// Options that ask for routines, triggers and events. The agent dumps them itself, always.
+const OBJECTS: [&str; 6] = ["--routines", "-R", "--triggers", "-G", "--events", "-E"];
+
+const OWN_DUMP: [&str; 16] = [
+    "-x",
+    "--regex",
+    "--clear",
+    "--dirty",
+    "--merge",
+    "--trx-tables",
+    "--no-trx-tables",
+    "--server-version",
+    "--no-views",
+    "-W",
+    OBJECTS[0],
+    OBJECTS[1],
+    OBJECTS[2],
+    OBJECTS[3],
+    OBJECTS[4],
+    OBJECTS[5],
+];
+
+/// Options that this program sets itself, of both tools: who logs in where, what is read and written, and
 /// how the log is told. `-o` and `-d` mean other things in the two; neither is the operator's.
 const RESERVED: [&str; 29] = [
     "--host",
@@ -94,7 +117,10 @@ const RESERVED: [&str; 29] = [
 
 /// Options that leave a part of the source out, give coordinates that are not the dump's, or do not leave a dump in the
 /// directory.
-const INCOMPLETE_DUMP: [&str; 27] = [
+const INCOMPLETE_DUMP: [&str; 28] = [
+    "--omit-from-file",
+    "-O",
+    "--views-as-tables",
     "--database",
     "-B",
     "--tables-list",
@@ -108,8 +134,6 @@ const INCOMPLETE_DUMP: [&str; 27] = [
     "--no-schemas",
     "-m",
     "--no-data",
-    "--no-views",
-    "-W",
     "--skip-constraints",
     "--skip-indexes",
     "--no-locks",
@@ -175,10 +199,12 @@ pub fn incomplete(tool: Tool, options: &[String]) -> Option<&'static str> {
     tool.incomplete().iter().find(found).copied()
 }
 
-/// The operator's options for a tool, and those that were dropped.
+/// The operator's options for a tool, and those that were dropped, without [`OBJECTS`]: what these ask for is done.
 pub fn operators(tool: Tool, options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     let single: Vec<String> = options.iter().flat_map(|o| unbundled(tool, o)).collect();
-    operators::operators(&single, &tool.reserved())
+    let (kept, mut dropped) = operators::operators(&single, &tool.reserved());
+    dropped.retain(|o| !OBJECTS.contains(o));
+    (kept, dropped)
 }
 
 /// `-RkE` is `-R -k -E`; the last of a bundle may have a value, in whatever way.
@@ -277,10 +303,22 @@ fn log(version: ToolVersion) -> Vec<OsString> {
     argv
 }
 
+/// What is dumped, and by what.
+pub struct Dump {
+    /// Of mydumper.
+    pub version: ToolVersion,
+    /// The source.
+    pub source: Server,
+    /// MySQL, but neither its version nor its version comment says so, such as Debian's `(Debian)`: mydumper 0.20.1 and later
+    /// would not know the statement for the coordinates.
+    pub unknown_product: bool,
+    /// The file with the names of tables to leave out.
+    pub left_out: Option<PathBuf>,
+}
+
 /// mydumper's arguments. The operator's options come last, so that their --threads counts.
 pub fn dump_arguments(
-    version: ToolVersion,
-    source: Server,
+    dump: &Dump,
     defaults: &Path,
     server: &Endpoint,
     directory: &Path,
@@ -289,8 +327,23 @@ pub fn dump_arguments(
     let mut argv = login(defaults, server);
     let mut outputdir = OsString::from("--outputdir=");
     outputdir.push(directory);
+    let Dump {
+        version, source, ..
+    } = *dump;
     argv.extend(["--no-backup-locks".into(), outputdir, threads()]);
     argv.push(format!("--regex={}", regex(source)).into());
+    argv.push("--no-views".into());
+    if let Some(file) = &dump.left_out {
+        let mut option = OsString::from("--omit-from-file=");
+        option.push(file);
+        argv.push(option);
+    }
+    if version::takes_all_for_transactional(version) {
+        argv.push("--trx-tables=0".into());
+        if dump.unknown_product {
+            argv.push(format!("--server-version=mysql-{}", source.version).into());
+        }
+    }
     if version::forgets_columns(version) {
         argv.push("--complete-insert".into());
     }
@@ -315,6 +368,12 @@ pub fn load_arguments(
     let mut from = OsString::from("--directory=");
     from.push(directory);
     argv.extend(["-o".into(), from, threads()]);
+    if version::has_session_section(version) {
+        // By default they are compared, and differ where the two servers do not.
+        argv.push("--checksum=skip".into());
+        // Tables of accounts that are dropped by several sessions at once are a deadlock (MySQL 9.7, error 1213).
+        argv.push("--max-threads-for-schema-creation=1".into());
+    }
     argv.extend(log(version));
     argv.extend(options.iter().map(OsString::from));
     argv

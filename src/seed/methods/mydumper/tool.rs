@@ -3,10 +3,11 @@
 use super::Mydumper;
 use super::log::Log;
 use super::options::Tool;
-use super::version::ToolVersion;
+use super::strict::{self, FOR_ROWS};
+use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::host::proc::{ProcessId, group_tcp_ports};
-use crate::mysql::{Endpoint, Flavour, connect, control};
+use crate::mysql::{Endpoint, Flavour, Server, connect, control};
 use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::context::Context;
 use crate::seed::methods::target_server::until_none;
@@ -15,7 +16,8 @@ use crossbeam_channel::{bounded, select};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,25 +38,34 @@ impl Mydumper {
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
-    /// The file with the login to `server`; each session begins with `init`.
+    /// The file with the login to `server`, a [`Server`] of this kind; each session begins with
+    /// `init` and what `tool` needs besides.
     pub(super) fn credentials(
         &self,
-        server: &Endpoint,
-        flavour: Flavour,
-        init: &SessionInit,
+        endpoint: &Endpoint,
+        server: Server,
+        tool: Tool,
+        version: ToolVersion,
+        init: SessionInit,
     ) -> Result<Credentials> {
         let login = Login {
-            host: &server.host,
-            port: server.port,
-            socket: &server.socket,
-            user: &server.user,
-            password: server.password.reveal(),
-            public_key: flavour == Flavour::MySql,
+            host: &endpoint.host,
+            port: endpoint.port,
+            socket: &endpoint.socket,
+            user: &endpoint.user,
+            password: endpoint.password.reveal(),
+            public_key: server.flavour == Flavour::MySql,
             plugin_dir: None,
             server: None,
         };
         let state_dir = &self.config.common.state_dir;
-        Credentials::create(state_dir, &login, &self.launcher, init)
+        let init = session(tool, init);
+        let credentials = Credentials::create(state_dir, &login, &self.launcher, &init)?;
+        let more = own_section(tool, version);
+        let file = OpenOptions::new().append(true).open(credentials.path());
+        let written = file.and_then(|mut f| f.write_all(more.as_bytes()));
+        written.map_err(|e| Error::io(credentials.path().display(), &e))?;
+        Ok(credentials)
     }
 
     /// Runs a tool that is a client of `server`. `line` is told what it says, `tick` is called each second. When it returns
@@ -82,7 +93,7 @@ impl Mydumper {
             line(text);
             let mut log = lock(&heard);
             log.take(tool.name(), text);
-            if log.failures == 1 {
+            if log.is_failed() {
                 failed.cancel("it has failed"); // the others go on for hours otherwise (P6)
             }
         }));
@@ -139,13 +150,32 @@ impl Mydumper {
             log::warn!("cannot end left-over connections on {}: {e}", server.name());
         }
         ctx.cancel().check()?;
-        let said = lock(&said);
-        if let Some(failure) = &said.failure {
+        if let Some(failure) = lock(&said).cause() {
             return Err(Error::permanent(format!("{}: {failure}", tool.name())));
         }
         let mut exit = result?;
-        exit.stderr = last_words(&exit.stderr);
+        exit.stderr = last_messages(&exit.stderr);
         exit.check()
+    }
+}
+
+fn session(tool: Tool, init: SessionInit) -> SessionInit {
+    match tool {
+        Tool::Mydumper => init,
+        Tool::Myloader => init
+            .assign(format!("sql_mode = '{FOR_ROWS}'"))
+            .assign(format!("{} = '{FOR_ROWS}'", strict::VARIABLE)),
+    }
+}
+
+/// The tools' own section of the option file. What mydumper has as sql_mode it also writes into the dump, and myloader sets it
+/// after the session's first statement.
+fn own_section(tool: Tool, version: ToolVersion) -> String {
+    match tool {
+        Tool::Mydumper if version::has_session_section(version) => {
+            format!("[mydumper_session_variables]\nSQL_MODE='{FOR_ROWS}'\n")
+        }
+        _ => String::new(),
     }
 }
 
@@ -153,9 +183,13 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Of a tool that dies without a word of the cause.
-fn last_words(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+/// The last messages of a tool that ends without a message of the cause, as text for people.
+fn last_messages(stderr: &str) -> String {
+    let lines: Vec<String> = stderr
+        .lines()
+        .map(super::log::message)
+        .filter(|l| !l.is_empty())
+        .collect();
     lines[lines.len().saturating_sub(3)..].join("\n")
 }
 

@@ -26,28 +26,31 @@ pub(super) const fn v(major: u32, minor: u32, patch: u32) -> ToolVersion {
 
 /// The first with the statement that MySQL 8.4 knows, SHOW BINARY LOG STATUS.
 const KNOWS_MYSQL_8_4: ToolVersion = v(0, 16, 3);
-/// From here the metadata file is of sections, and myloader reads it; it loads routines before the views that use them, and
-/// sets sql_mode by it.
-const READS_METADATA: ToolVersion = v(0, 14, 0);
-/// Up to there these forget the columns' names in a statement of one long row, in a table with generated columns (seen on
-/// 0.10.1).
-const FORGETS_COLUMNS: [ToolVersion; 2] = [v(0, 10, 0), READS_METADATA];
+/// These forget the columns' names in a statement of one long row, in a table with generated columns (seen on 0.10.1).
+const FORGETS_COLUMNS: [ToolVersion; 2] = [v(0, 10, 0), v(0, 14, 0)];
+/// The first that writes its sql_mode into the dump, and takes it from a section of the option file.
+const SESSION_SECTION: ToolVersion = v(0, 16, 7);
+/// The first that takes all tables for transactional ones unless told otherwise; it also has --server-version.
+const TRX_TABLES: ToolVersion = v(0, 20, 1);
 /// In between, the metadata file has no coordinates without --source-data (mydumper issue 2076).
 const NO_COORDINATES: [ToolVersion; 2] = [v(0, 20, 1), ToolVersion([0, 20, 2, 5])];
+/// In between, SHOW SLAVE STATUS is sent to MySQL of a distribution (seen on 0.19.3 with Debian's MySQL 9.7).
+const NOT_MYSQL: [ToolVersion; 2] = [v(0, 19, 0), v(0, 20, 0)];
 /// The first that can tell what it does in JSON.
 const TELLS_JSON: ToolVersion = v(0, 21, 4);
 
 impl Tool {
     /// Its version, by what `--version` prints: `mydumper 0.10.0, built against MySQL 10.11.14`,
-    /// `myloader v0.20.2-5, built against MySQL 8.4.2 with SSL support`.
+    /// `myloader v0.20.2-5, built against MySQL 8.4.2 with SSL support`, `mydumper0.14.5-3, built against MariaDB 10.11.19`.
     ///
     /// # Errors
     /// If there is no version in it.
     pub fn version(self, text: &str) -> Result<ToolVersion> {
-        let words = text
+        let (_, rest) = text.split_once(self.name()).unwrap_or_default();
+        let word = rest
             .split([' ', ',', '\n'])
-            .skip_while(|w| *w != self.name());
-        let word = words.skip(1).find(|w| !w.is_empty()).unwrap_or_default();
+            .find(|w| !w.is_empty())
+            .unwrap_or_default();
         let mut numbers = word
             .trim_start_matches('v')
             .split(['.', '-', '+', '~'])
@@ -85,13 +88,27 @@ pub struct Change {
 const FIRST: ToolVersion = v(0, 0, 0);
 const NEVER: ToolVersion = v(u32::MAX, 0, 0);
 
-static CHANGES: [Change; 5] = [
+static CHANGES: [Change; 7] = [
     Change {
         tool: Tool::Mydumper,
         option: "--sync-thread-lock-mode",
         since: v(0, 18, 1),
         until: NEVER,
         instead: "remove it, or use --lock-all-tables",
+    },
+    Change {
+        tool: Tool::Mydumper,
+        option: "--compress",
+        since: SESSION_SECTION,
+        until: NEVER,
+        instead: "remove it",
+    },
+    Change {
+        tool: Tool::Mydumper,
+        option: "-c",
+        since: SESSION_SECTION,
+        until: NEVER,
+        instead: "remove it",
     },
     Change {
         tool: Tool::Mydumper,
@@ -129,11 +146,18 @@ pub fn missing(tool: Tool, version: ToolVersion) -> impl Iterator<Item = &'stati
     CHANGES.iter().filter(lacks)
 }
 
-/// That this version of mydumper can read the coordinates of such a source.
+/// That this version of mydumper can read the coordinates of such a source; a version that fails on some of them only is taken if
+/// `any` may be used.
 ///
 /// # Errors
-/// Permanent: it would end well and write none.
-pub fn check_server(version: ToolVersion, source: Server) -> Result<()> {
+/// Permanent: it cannot.
+pub fn check_server(version: ToolVersion, source: Server, any: bool) -> Result<()> {
+    if !any && source.flavour == Flavour::MySql && (NOT_MYSQL[0]..NOT_MYSQL[1]).contains(&version) {
+        return Err(Error::permanent(format!(
+            "mydumper {version} is not supported for MySQL: to servers that it does not recognise it sends statements that MySQL 8.4 \
+             does not have; install mydumper 0.21.4 or later, or use another seed method"
+        )));
+    }
     let renamed = source.flavour == Flavour::MySql && source.version >= Version(8, 4, 0);
     if !renamed || version >= KNOWS_MYSQL_8_4 {
         return Ok(());
@@ -143,11 +167,6 @@ pub fn check_server(version: ToolVersion, source: Server) -> Result<()> {
          coordinates: install mydumper {KNOWS_MYSQL_8_4} or later, or use another seed method",
         source.version
     )))
-}
-
-/// Whether myloader of this version follows the metadata file; older ones need [`super::parts`].
-pub fn reads_metadata(version: ToolVersion) -> bool {
-    version >= READS_METADATA
 }
 
 /// Whether it must be told to write complete statements.
@@ -163,4 +182,59 @@ pub fn writes_coordinates_on_demand(version: ToolVersion) -> bool {
 /// Whether it can tell what it does in JSON.
 pub fn tells_json(version: ToolVersion) -> bool {
     version >= TELLS_JSON
+}
+
+/// Whether the option file's section `mydumper_session_variables` is its sql_mode and the dump's.
+pub fn has_session_section(version: ToolVersion) -> bool {
+    version >= SESSION_SECTION
+}
+
+/// Whether myloader sets a sql_mode that nothing but the dump's files can change.
+pub fn sets_own_mode(version: ToolVersion) -> bool {
+    version < SESSION_SECTION
+}
+
+/// Whether it must be told that some tables are not transactional. These versions can also be told the server's version.
+pub fn takes_all_for_transactional(version: ToolVersion) -> bool {
+    version >= TRX_TABLES
+}
+
+/// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12 and Ubuntu 22.04 and
+/// 24.04 have 0.10.1, which reports 0.10.0.
+const TRIED: [ToolVersion; 12] = [
+    v(0, 10, 0),
+    v(0, 10, 1),
+    v(0, 16, 7),
+    v(0, 16, 11),
+    v(0, 17, 1),
+    v(0, 18, 1),
+    v(0, 19, 3),
+    v(0, 20, 1),
+    v(0, 20, 2),
+    v(0, 21, 4),
+    v(1, 0, 0),
+    v(1, 0, 1),
+];
+
+/// That seeds were made with this version, or that `any` version may be used.
+///
+/// # Errors
+/// Permanent: it was not, with those that were.
+pub fn supported(tool: Tool, version: ToolVersion, any: bool) -> Result<()> {
+    let [major, minor, patch, _] = version.0;
+    if any || TRIED.contains(&v(major, minor, patch)) {
+        return Ok(());
+    }
+    let tried: Vec<String> = TRIED.iter().skip(1).map(ToString::to_string).collect();
+    Err(Error::permanent(format!(
+        "{} {version} is not supported: what it copies wrong is not known. Install one of {}, or set any-version = true in \
+         [mydumper] to use it all the same",
+        tool.name(),
+        tried.join(", ")
+    )))
+}
+
+/// Whether names of tables are names of files in its dump as they are, so that some are not told apart.
+pub fn uses_names_for_files(version: ToolVersion) -> bool {
+    version < SESSION_SECTION
 }

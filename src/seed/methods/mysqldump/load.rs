@@ -102,6 +102,15 @@ impl<'a> Load<'a> {
         self.execute(dump, move |n| progress.bytes(n))
     }
 
+    /// Executes a script that is no dump: its statements set what they need themselves.
+    ///
+    /// # Errors
+    /// As [`Load::run`].
+    pub fn run_script(&self, path: &Path) -> Result<()> {
+        let script = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
+        self.execute(script, |_| {})
+    }
+
     /// `count` is given the bytes of `input` so far.
     fn execute(
         &self,

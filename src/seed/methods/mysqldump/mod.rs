@@ -2,7 +2,7 @@
 
 mod backup;
 mod dates;
-mod load;
+pub(super) mod load;
 pub mod options;
 mod restore;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Secret;
-use crate::seed::methods::mydumper::version::{check_server, reads_metadata, v};
+use crate::seed::methods::mydumper::version::{check_server, supported, v};
 
 const ACCOUNTS: &str = "db|tables_priv|columns_priv|procs_priv|proxies_priv|servers|func|plugin|time_zone.*|(table|column|index)_stats";
 
@@ -43,19 +43,36 @@ fn the_arguments_of_each_series() {
         ("0.15.2-8", vec!["--verbose=3"]),
         ("0.16.7-5", vec!["--verbose=3"]),
         ("0.18.1-1", vec!["--verbose=3"]),
-        ("0.20.1-2", vec!["--source-data=0", "--verbose=3"]),
-        ("0.20.2-4", vec!["--source-data=0", "--verbose=3"]),
-        ("0.20.2-5", vec!["--verbose=3"]),
-        ("0.21.4-1", vec!["--verbose=3", "--machine-log-json"]),
-        ("1.0.3-1", vec!["--verbose=3", "--machine-log-json"]),
+        (
+            "0.20.1-2",
+            vec!["--trx-tables=0", "--source-data=0", "--verbose=3"],
+        ),
+        (
+            "0.20.2-4",
+            vec!["--trx-tables=0", "--source-data=0", "--verbose=3"],
+        ),
+        ("0.20.2-5", vec!["--trx-tables=0", "--verbose=3"]),
+        (
+            "0.21.4-1",
+            vec!["--trx-tables=0", "--verbose=3", "--machine-log-json"],
+        ),
+        (
+            "1.0.3-1",
+            vec!["--trx-tables=0", "--verbose=3", "--machine-log-json"],
+        ),
     ] {
+        let what = Dump {
+            version: version(of),
+            source: maria,
+            unknown_product: false,
+            left_out: None,
+        };
         let argv = text(dump_arguments(
-            version(of),
-            maria,
+            &what,
             Path::new("/s/x.cnf"),
             &endpoint("db1", ""),
             Path::new("/b/dump"),
-            &list(&["--routines", "--threads=3"]),
+            &list(&["--rows=5", "--threads=3"]),
         ));
         let threads = argv[6].strip_prefix("--threads=").unwrap();
         assert!(threads.parse::<u32>().unwrap() >= 2, "{threads}");
@@ -71,11 +88,12 @@ fn the_arguments_of_each_series() {
             "--outputdir=/b/dump",
             &threads,
             &regex,
+            "--no-views",
         ];
         wanted.extend(more.iter().filter(|m| !m.contains("json")));
         let json = more.contains(&"--machine-log-json");
         wanted.extend(json.then_some("--machine-log-json"));
-        wanted.extend(["--routines", "--threads=3"]);
+        wanted.extend(["--rows=5", "--threads=3"]);
         assert_eq!(argv, wanted, "mydumper {of}");
 
         let argv = text(load_arguments(
@@ -93,8 +111,11 @@ fn the_arguments_of_each_series() {
             "-o", // takes a value from 0.20.1 on, so that an option must follow
             "--directory=/b/dump",
             &threads,
-            "--verbose=3",
         ];
+        if version(of) >= v(0, 16, 7) {
+            wanted.extend(["--checksum=skip", "--max-threads-for-schema-creation=1"]);
+        }
+        wanted.push("--verbose=3");
         wanted.extend(json.then_some("--machine-log-json"));
         wanted.extend(["--queries-per-transaction", "100"]);
         assert_eq!(argv, wanted, "myloader {of}");
@@ -102,12 +123,30 @@ fn the_arguments_of_each_series() {
             argv.iter()
                 .all(|a| !a.contains("overwrite-tables") && !a.contains("password"))
         );
-        assert_eq!(
-            reads_metadata(version(of)),
-            version(of) >= v(0, 14, 0),
-            "{of}"
-        );
     }
+    // Sequences are the agent's own; MySQL of Debian is told what it is.
+    let what = Dump {
+        version: version("1.0.1"),
+        source: Server::parse("9.7.4", "(Debian)").unwrap(),
+        unknown_product: true,
+        left_out: Some("/b/left-out".into()),
+    };
+    let argv = text(dump_arguments(
+        &what,
+        Path::new("/s/x.cnf"),
+        &endpoint("db1", ""),
+        Path::new("/b/dump"),
+        &[],
+    ));
+    assert_eq!(
+        argv[8..12],
+        [
+            "--no-views",
+            "--omit-from-file=/b/left-out",
+            "--trx-tables=0",
+            "--server-version=mysql-9.7.4"
+        ]
+    );
     let argv = text(load_arguments(
         version("1.0.1"),
         Path::new("/s/x.cnf"),
@@ -224,7 +263,7 @@ fn reserved_options_are_dropped() {
         "-t 8",
     ]);
     let (kept, dropped) = operators(Tool::Mydumper, &given);
-    assert_eq!(kept, ["--routines", "--rows=1000", "-t", "8"]);
+    assert_eq!(kept, ["--rows=1000", "-t", "8"]);
     assert_eq!(
         dropped,
         [
@@ -262,10 +301,8 @@ fn bundles_of_short_options_are_taken_apart() {
         Tool::Mydumper,
         &list(&["-RGdE", "-Kt8", "-EF64", "--events"]),
     );
-    assert_eq!(
-        kept,
-        ["-R", "-G", "-E", "-K", "-t8", "-E", "-F64", "--events"]
-    );
+    assert_eq!(kept, ["-K", "-t8", "-F64"]);
+    // The agent dumps routines, triggers and events itself.
     assert_eq!(dropped, ["-d"]);
     let (kept, _) = operators(Tool::Mydumper, &list(&["-Rk"]));
     assert_eq!(incomplete(Tool::Mydumper, &kept), Some("-k"));
@@ -297,6 +334,17 @@ fn what_makes_no_whole_copy_is_refused() {
             "--sync-thread-lock-mode=SAFE_NO_LOCK",
         ),
         (Tool::Mydumper, vec!["--stream"], "--stream"),
+        (
+            Tool::Mydumper,
+            vec!["--omit-from-file=/etc/skipped"],
+            "--omit-from-file",
+        ),
+        (Tool::Mydumper, vec!["-O", "/etc/skipped"], "-O"),
+        (
+            Tool::Mydumper,
+            vec!["--views-as-tables"],
+            "--views-as-tables",
+        ),
         (Tool::Myloader, vec!["--source-db", "shop"], "--source-db"),
         (Tool::Myloader, vec!["--skip-post"], "--skip-post"),
     ] {
@@ -310,21 +358,9 @@ fn what_makes_no_whole_copy_is_refused() {
         );
     }
     for (tool, items) in [
-        (
-            Tool::Mydumper,
-            vec![
-                "--routines",
-                "--events",
-                "--triggers",
-                "--compress",
-                "--rows=5",
-            ],
-        ),
+        (Tool::Mydumper, vec!["--compress", "--rows=5"]),
         (Tool::Mydumper, vec!["--sync-thread-lock-mode", "GTID"]),
-        (
-            Tool::Mydumper,
-            vec!["--omit-from-file=/etc/skipped", "--build-empty-files"],
-        ),
+        (Tool::Mydumper, vec!["--build-empty-files"]),
         (
             Tool::Myloader,
             vec!["--queries-per-transaction=5", "--max-threads-per-table=2"],
@@ -338,6 +374,7 @@ fn what_makes_no_whole_copy_is_refused() {
 #[test]
 fn a_server_that_is_too_new_is_refused() {
     let server = |text: &str| Server::parse(text, "").unwrap();
+    check_server(version("0.19.3"), server("9.7.4"), true).unwrap();
     for (of, source, good) in [
         ("0.10.0", "9.7.4", false),
         ("0.16.2", "8.4.0", false),
@@ -345,14 +382,17 @@ fn a_server_that_is_too_new_is_refused() {
         ("0.10.0", "8.0.36", true),
         ("0.10.0", "11.8.2-MariaDB", true),
         ("1.0.1", "26.7.0", true),
+        ("0.19.3", "9.7.4", false),
+        ("0.19.3", "11.8.2-MariaDB", true),
         ("0.9.1", "26.7.0", false),
     ] {
-        let result = check_server(version(of), server(source));
+        let result = check_server(version(of), server(source), false);
         assert_eq!(result.is_ok(), good, "{of} {source}");
         if let Err(e) = result {
             let e = e.to_string();
             assert!(
-                e.contains("no binlog coordinates") && e.contains("0.16.3"),
+                (e.contains("no binlog coordinates") && e.contains("0.16.3"))
+                    || (of == "0.19.3" && e.contains("not supported for MySQL")),
                 "{e}"
             );
         }
@@ -383,10 +423,45 @@ fn tools_tell_their_version() {
             "1.0.1-3",
         ),
         (Tool::Myloader, "myloader v1.0, built", "1.0.0"),
+        (
+            Tool::Mydumper,
+            "mydumper0.14.5-3, built against MariaDB 10.11.19 with SSL support with GZIP",
+            "0.14.5-3",
+        ),
     ] {
         assert_eq!(tool.version(said).unwrap().to_string(), found);
     }
     assert!(version("0.20.2-4") < version("0.20.2-5") && version("0.9.5") < version("0.10.0"));
     let e = Tool::Mydumper.version("what?").unwrap_err().to_string();
     assert!(e.contains("cannot read the version of mydumper"), "{e}");
+}
+
+/// Those with which seeds were made: with others it is not known what they copy wrong.
+#[test]
+fn other_versions_are_refused_by_name() {
+    for (of, good) in [
+        ("0.10.0", true),
+        ("0.10.1", true),
+        ("0.10.5", false),
+        ("0.9.5", false),
+        ("0.14.5-3", false),
+        ("0.16.11-2", true),
+        ("0.21.4-1", true),
+        ("1.0.1-3", true),
+        ("1.0.3-1", false),
+        ("2.0.0", false),
+    ] {
+        let result = supported(Tool::Myloader, version(of), false);
+        assert_eq!(result.is_ok(), good, "{of}");
+        if let Err(e) = result {
+            let e = e.to_string();
+            assert!(
+                e.contains(&format!("myloader {of} is not supported"))
+                    && e.contains("1.0.1")
+                    && e.contains("any-version = true"),
+                "{e}"
+            );
+        }
+        supported(Tool::Mydumper, version(of), true).unwrap();
+    }
 }

@@ -1,0 +1,173 @@
+//! What some versions of mydumper cannot copy, and what only a search of the rows shows: found on the source before anything is
+//! dumped, and refused by name. What no version copies is in [`crate::seed::methods::contents`].
+
+use super::version::{self, ToolVersion};
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, Flavour, Server, connect, failure, quote_name};
+use crate::seed::methods::target_server::QUESTIONS;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// For the search of one table.
+const SEARCH: Duration = Duration::from_secs(6 * 3600);
+
+/// Where a rule counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    MySql,
+    Both,
+}
+
+/// Something that a source may have and mydumper copies wrong.
+struct Rule {
+    on: On,
+    /// Which versions do so.
+    by: fn(ToolVersion) -> bool,
+    /// Such as `columns with a backtick in their names`.
+    what: &'static str,
+    /// What would become of it.
+    outcome: &'static str,
+    /// The names of such objects, the first one or all.
+    query: &'static str,
+}
+
+fn any(_: ToolVersion) -> bool {
+    true
+}
+
+const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
+
+static RULES: [Rule; 4] = [
+    Rule {
+        on: On::Both,
+        by: any,
+        what: "schemas with a quote or a backtick in their names, or tables with a quote in their names",
+        outcome: "does not quote these",
+        query: "SELECT n FROM (SELECT SCHEMA_NAME n, SCHEMA_NAME p FROM information_schema.SCHEMATA UNION ALL \
+                SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), REPLACE(TABLE_NAME, '`', '') FROM information_schema.TABLES \
+                WHERE TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN @own) o WHERE p LIKE '%''%' OR p LIKE '%`%'",
+    },
+    Rule {
+        on: On::MySql,
+        by: any,
+        what: "schemas whose names are not ASCII",
+        outcome: "cannot select these",
+        query: "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME <> CONVERT(SCHEMA_NAME USING ascii)",
+    },
+    Rule {
+        on: On::Both,
+        by: version::uses_names_for_files,
+        what: "names with a dot, a slash or a backtick, or with -schema in them",
+        outcome: "uses names of tables for names of files",
+        query: "SELECT n FROM (SELECT SCHEMA_NAME n, SCHEMA_NAME p FROM information_schema.SCHEMATA UNION ALL \
+                SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), TABLE_NAME FROM information_schema.TABLES \
+                WHERE TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN @own) o \
+                WHERE p LIKE '%.%' OR p LIKE '%/%' OR p LIKE '%`%' OR p LIKE '%-schema%'",
+    },
+    Rule {
+        on: On::Both,
+        by: version::uses_names_for_files,
+        what: "columns with a backtick in their names",
+        outcome: "does not quote it",
+        query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
+                WHERE COLUMN_NAME LIKE '%`%' AND TABLE_SCHEMA NOT IN @own",
+    },
+];
+
+/// That mydumper of this version can dump all that the source has. Returns whether mydumper would not recognise the source as
+/// MySQL.
+///
+/// # Errors
+/// Permanent: it cannot, with what it is and what to use instead. If a query fails.
+pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
+    let mut conn = connect(source, QUESTIONS)?;
+    let server = Server::ask(&mut conn)?;
+    for rule in &RULES {
+        let counts = match rule.on {
+            On::MySql => server.flavour == Flavour::MySql,
+            On::Both => true,
+        };
+        if !counts || !(rule.by)(version) {
+            continue;
+        }
+        let found = names(&mut conn, rule, source)?;
+        if let Some(first) = found.first() {
+            return Err(Error::permanent(format!(
+                "source {} has {}, such as {first} ({} in all), and mydumper {version} {}: use the seed method Mysqldump or {}",
+                source.name(),
+                rule.what,
+                found.len(),
+                rule.outcome,
+                physical(server.flavour)
+            )));
+        }
+    }
+    refuse_enum_errors(source, server.flavour)?;
+    unknown_product(&mut conn, server, source)
+}
+
+/// The methods that copy files.
+fn physical(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MariaDb => "Xtrabackup",
+        Flavour::MySql => "Xtrabackup or ClonePlugin",
+    }
+}
+
+fn names(conn: &mut Conn, rule: &Rule, source: &Endpoint) -> Result<Vec<String>> {
+    let query = rule.query.replace("@own", OWN);
+    conn.query(query)
+        .map_err(|e| failure(&source.name(), "", &e))
+}
+
+/// A value that no member of its ENUM is (`''` with the number 0, from a session without strict mode) is the same text in a dump as
+/// the member `''`. While rows are loaded it is an error, as other values that a column cannot take: so the tables that may have such
+/// values are searched, and the search takes as long as it takes to read them.
+fn refuse_enum_errors(source: &Endpoint, flavour: Flavour) -> Result<()> {
+    let fail = |e: &mysql::Error| failure(&source.name(), "", e);
+    let mut conn = connect(source, SEARCH)?;
+    let columns: Vec<(String, String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS JOIN information_schema.TABLES \
+             USING (TABLE_SCHEMA, TABLE_NAME) WHERE DATA_TYPE = 'enum' AND TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN {OWN}"
+        ))
+        .map_err(|e| fail(&e))?;
+    let mut tables: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for (schema, table, column) in columns {
+        let condition = format!("{} = 0", quote_name(&column));
+        tables.entry((schema, table)).or_default().push(condition);
+    }
+    for ((schema, table), conditions) in tables {
+        let found: Option<u8> = conn
+            .query_first(format!(
+                "SELECT 1 FROM {}.{} WHERE {} LIMIT 1",
+                quote_name(&schema),
+                quote_name(&table),
+                conditions.join(" OR ")
+            ))
+            .map_err(|e| fail(&e))?;
+        if found.is_some() {
+            return Err(Error::permanent(format!(
+                "table {schema}.{table} on source {} has ENUM values that are no member of their ENUM (number 0), which a dump does \
+                 not tell from the member '': correct these rows, or use the seed method {}",
+                source.name(),
+                physical(flavour)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// mydumper takes the product from version and version comment.
+fn unknown_product(conn: &mut Conn, server: Server, source: &Endpoint) -> Result<bool> {
+    let names: Option<String> = conn
+        .query_first("SELECT LOWER(CONCAT(@@version, ' ', @@version_comment))")
+        .map_err(|e| failure(&source.name(), "", &e))?;
+    let names = names.unwrap_or_default();
+    Ok(server.flavour == Flavour::MySql
+        && !["mysql", "percona", "source"]
+            .iter()
+            .any(|p| names.contains(p)))
+}
