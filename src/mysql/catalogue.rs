@@ -1,5 +1,6 @@
 //! What a server's dictionary says of its schemas, their objects and the accounts, in a form in which two servers can be compared.
 
+use super::profile::{self, Purpose};
 use super::{Flavour, Server, Version, failure, info, quote_name, quote_text};
 use crate::error::Result;
 use mysql::prelude::Queryable;
@@ -205,20 +206,13 @@ pub fn read_of(
     })
 }
 
-/// The session settings that change what SHOW CREATE prints.
+/// The session's settings are those of a dump: they change what SHOW CREATE prints.
 fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
-    let wait = format!("lock_wait_timeout = {wait}");
-    let mut set = vec![
-        wait.as_str(),
-        "sql_quote_show_create = 1",
-        "time_zone = '+00:00'",
-        "sql_mode = ''",
-    ];
-    let mysql = |v| server.flavour == Flavour::MySql && server.version >= v;
-    if mysql(Version(8, 0, 30)) {
-        set.push("show_gipk_in_create_table_and_information_schema = ON");
-    }
-    super::control::execute(conn, &format!("SET SESSION {}", set.join(", SESSION ")))
+    let present = profile::variables(conn, false)?;
+    let list = profile::assignments(server, Purpose::Dump, &present, &BTreeMap::new());
+    let trial = profile::apply(conn, server, list)?;
+    profile::refuse("this server", trial.problems)?;
+    super::control::execute(conn, &format!("SET SESSION lock_wait_timeout = {wait}"))
 }
 
 struct Reader<'c> {

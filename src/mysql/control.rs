@@ -102,18 +102,21 @@ pub fn persist(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
     execute(conn, &statement)
 }
 
-/// The present values of those of [`profile::GLOBAL`] that a load changes. To be recorded before [`relax`] is called.
+/// The present values of those of [`profile::GLOBAL`] that a load changes, with a source whose values are `of_source`. To be recorded before [`relax`] is called.
 ///
 /// # Errors
 /// If a query fails.
-pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
+pub fn to_put_back(
+    conn: &mut Conn,
+    of_source: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
     let present = profile::variables(conn, true)?;
     let mut out = BTreeMap::new();
     for g in profile::GLOBAL {
         let Some(value) = present.get(g.name) else {
             continue;
         };
-        if g.load == Want::Keep || g.change(value).is_some() {
+        if g.load == Want::Keep || g.change(value, of_source).is_some() {
             out.insert(g.name.to_string(), value.clone());
         }
     }
@@ -124,9 +127,13 @@ pub fn to_put_back(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// If the account may not.
-pub fn relax(conn: &mut Conn, present: &BTreeMap<String, String>) -> Result<()> {
+pub fn relax(
+    conn: &mut Conn,
+    present: &BTreeMap<String, String>,
+    of_source: &BTreeMap<String, String>,
+) -> Result<()> {
     for g in profile::GLOBAL {
-        if let Some(value) = present.get(g.name).and_then(|v| g.change(v)) {
+        if let Some(value) = present.get(g.name).and_then(|v| g.change(v, of_source)) {
             execute(conn, &format!("SET GLOBAL {} = {value}", g.name))?;
         }
     }

@@ -220,7 +220,7 @@ pub const SESSION: &[Row] = &[
     row("innodb_ft_user_stopword_table", Is("NULL"), Keep, "MySQL 5.6.4, MariaDB 10.0", "is a property of a FULLTEXT index from when it is made, and names a table that is being loaded"),
 ];
 
-/// A global variable without a session form that is changed while a dump is loaded, and put back after.
+/// A global variable that is changed while a dump is loaded, and put back after.
 #[derive(Debug, Clone, Copy)]
 pub struct Global {
     /// Its name.
@@ -256,19 +256,20 @@ pub const GLOBAL: &[Global] = &[
     global("innodb_default_row_format", Is("dynamic"), "keys of more than 767 bytes are refused in the others (1071)"),
     global("innodb_file_format", Is("Barracuda"), "MySQL before 8.0, MariaDB before 10.3: DYNAMIC and COMPRESSED become COMPACT in Antelope"),
     global("innodb_large_prefix", Is("ON"), "MySQL before 8.0, MariaDB before 10.3: long keys are cut"),
+    global("div_precision_increment", Source, "digits of a division are those of the session that opens a table first, which may be any"),
     global("max_prepared_stmt_count", AtLeast(100), "statements in variables are prepared (1461)"),
     global("super_read_only", Is("OFF"), "a load writes"),
     Global { maria: "READ_ONLY ADMIN",..global("read_only", Is("OFF"), "a load writes") },
 ];
 
 impl Global {
-    /// The literal to set if the variable, which shows `present`, must change.
-    pub fn change(&self, present: &str) -> Option<String> {
+    /// The literal to set if the variable, which shows `present`, must change. `of_source` are the source's values by [`for_load`].
+    pub fn change(&self, present: &str, of_source: &BTreeMap<String, String>) -> Option<String> {
         // A scheduler that was disabled at the server's start neither runs events nor can be set.
         if present.eq_ignore_ascii_case("DISABLED") {
             return None;
         }
-        change(self.load, present, None)
+        change(self.load, present, of_source.get(self.name))
     }
 
     fn privilege(&self, server: Server) -> &'static str {
@@ -506,7 +507,10 @@ pub fn lacking(
     let mut needed: Vec<(&str, String, &str)> = Vec::new(); // variable, why, privilege
     if purpose == Purpose::Load {
         for g in GLOBAL {
-            if let Some(value) = globals.get(g.name).and_then(|v| g.change(v)) {
+            if let Some(value) = globals
+                .get(g.name)
+                .and_then(|v| g.change(v, &BTreeMap::new()))
+            {
                 let why = format!("must be {value} during a load ({})", g.reason);
                 needed.push((g.name, why, g.privilege(server)));
             }
@@ -632,12 +636,10 @@ mod tests {
     #[test]
     fn each_variable_has_one_row_and_a_reason() {
         let mut names = BTreeSet::new();
-        let rows = SESSION
-            .iter()
-            .map(|r| (r.name, r.reason))
-            .chain(GLOBAL.iter().map(|g| (g.name, g.reason)));
-        for (name, reason) in rows {
-            assert!(names.insert(name), "{name} twice");
+        let rows = SESSION.iter().map(|r| (r.name, "session", r.reason));
+        let rows = rows.chain(GLOBAL.iter().map(|g| (g.name, "global", g.reason)));
+        for (name, scope, reason) in rows {
+            assert!(names.insert((name, scope)), "{name} twice");
             assert!(reason.len() > 10, "{name}");
         }
         for r in SESSION {
@@ -698,9 +700,10 @@ mod tests {
 
     #[test]
     fn a_scheduler_that_is_disabled_is_left_alone() {
+        let none = BTreeMap::new();
         let g = GLOBAL.iter().find(|g| g.name == "event_scheduler").unwrap();
-        assert_eq!(g.change("DISABLED"), None);
-        assert_eq!(g.change("OFF"), None);
-        assert_eq!(g.change("ON").as_deref(), Some("OFF"));
+        assert_eq!(g.change("DISABLED", &none), None);
+        assert_eq!(g.change("OFF", &none), None);
+        assert_eq!(g.change("ON", &none).as_deref(), Some("OFF"));
     }
 }

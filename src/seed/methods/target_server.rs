@@ -236,14 +236,11 @@ impl TargetServer {
     /// # Errors
     /// If the server refuses, or the record cannot be written.
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
-        apply_load(&mut self.conn, self.server, &ctx.seed()?.source_variables)?;
+        let of_source = ctx.seed()?.source_variables;
+        apply_load(&mut self.conn, self.server, &of_source)?;
         // A session as the tools' is tried before anything is changed.
-        session_init(
-            &Endpoint::local(&self.settings),
-            Purpose::Load,
-            &ctx.seed()?.source_variables,
-        )?;
-        let mut present = control::to_put_back(&mut self.conn)?;
+        session_init(&Endpoint::local(&self.settings), Purpose::Load, &of_source)?;
+        let mut present = control::to_put_back(&mut self.conn, &of_source)?;
         if self.settings.load_without_redo_log && control::has_redo_log(&mut self.conn)? {
             present.extend([control::redo_log_to_put_back()]);
         }
@@ -254,7 +251,7 @@ impl TargetServer {
             }
         })?;
         ctx.cancel().check()?;
-        control::relax(&mut self.conn, &ctx.seed()?.put_back)?;
+        control::relax(&mut self.conn, &ctx.seed()?.put_back, &of_source)?;
         ctx.cancel().check()?;
         self.reset_binlog()?;
         let now: Option<String> = self
