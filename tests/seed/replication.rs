@@ -2,7 +2,7 @@
 //! found before anything is touched.
 
 use super::by_command::Pair;
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use crate::support::server::{Kind, REPL_PASSWORD};
@@ -629,6 +629,35 @@ fn mysql() {
             of_connection.map(|s| s.replace("GTID_ONLY 1", &format!("GTID_ONLY {only}")));
         assert_kept(method, &status, &connection);
         assert_replicates(&pair, threads);
+    }
+    a_password_that_clone_cannot_send(&pair);
+}
+
+/// CLONE's own client sends passwords in utf8mb3: the method is not offered with one that is not of that.
+fn a_password_that_clone_cannot_send(pair: &Pair<MysqldKind>) {
+    for (password, offered) in [("p\u{e4}\u{20ac}", true), ("p\u{1f511}", false)] {
+        for statement in [
+            "DROP USER IF EXISTS emoji@'%'".to_string(),
+            format!("CREATE USER emoji@'%' IDENTIFIED BY '{password}'"),
+            "GRANT ALL ON *.* TO emoji@'%'".to_string(),
+        ] {
+            pair.target_db.unlogged(&statement);
+        }
+        let changes = Changes {
+            lines: vec![
+                ("clone_plugin", "enabled = true".into()),
+                ("mysql", "user = \"emoji\"".into()),
+                ("mysql", format!("password = \"{password}\"")),
+            ],
+            ..Changes::default()
+        };
+        let agent = Agent::start_with(&pair.target_db, &changes);
+        agent.wait_looked(true);
+        let data = agent.json("/api/get-agent-data");
+        assert!(data["AvailiableSeedMethods"]["Mysqldump"].is_object());
+        let why = data["UnavailableSeedMethods"]["ClonePlugin"].as_str();
+        assert_eq!(why.is_none(), offered, "{data}");
+        assert!(why.is_none_or(|w| w.contains("utf8mb3")), "{data}");
     }
 }
 
