@@ -232,10 +232,11 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
         "{text}"
     );
     // By itself it is chosen before Mysqldump.
-    let out = pair.seed(&["--replication", replication]);
+    let out = pair.seed(&["--verify", "--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("cloned from 127.0.0.1"), "{text}");
+    assert!(text.contains("Verification: the data are equal in "), "{text}");
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(target);
     assert_replica(source, target);

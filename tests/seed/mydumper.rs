@@ -92,7 +92,7 @@ fn by_command(replication: &str, using_gtid: &str) {
     let dry = pair.seed(&["--dry-run"]);
     assert_eq!(dry.status.code(), Some(0));
     let writer = Writer::start(&pair.source_db);
-    let out = pair.seed(&["--replication", replication]);
+    let out = pair.seed(&["--verify", "--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(

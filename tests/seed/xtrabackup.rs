@@ -132,12 +132,13 @@ fn by_command(replication: &str) {
     let pair = by_command::Pair::<MariadbKind>::start_with("", &changes(port).lines);
     fill(&pair.source_db, &pair.target_db);
     let writer = Writer::start(&pair.source_db);
-    let out = pair.seed(&["--replication", replication]);
+    let out = pair.seed(&["--verify", "--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
     for part in [
         "Xtrabackup from",
         "MySQL was down for",
+        "Verification: the data are equal in ",
         "Replication: IO thread Yes",
     ] {
         assert!(text.contains(part), "{part}: {text}");
