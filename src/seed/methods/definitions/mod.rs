@@ -7,7 +7,7 @@ mod normal;
 mod ready;
 
 pub use compare::{Differences, Rules, compare, names};
-pub use ready::{check as check_names, read_only, ready};
+pub use ready::{name_in_the_way, read_only, ready};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
