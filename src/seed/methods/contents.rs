@@ -518,3 +518,94 @@ pub fn check(
         texts(&refused).join("; ")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(version: &str, create: &str) -> Source {
+        let table = Object {
+            kind: Kind::Table,
+            schema: "s".into(),
+            name: "t".into(),
+        };
+        let definition = BTreeMap::from([("Create Table".to_string(), create.to_string())]);
+        Source {
+            catalogue: Catalogue {
+                server: Server::parse(version, "").unwrap(),
+                objects: BTreeMap::from([(table, definition)]),
+            },
+            invalid_views: Vec::new(),
+            directories: Vec::new(),
+            systems: BTreeMap::new(),
+            functions: BTreeSet::new(),
+        }
+    }
+
+    const BARE: Target = Target {
+        keys: false,
+        file: false,
+        systems: BTreeMap::new(),
+        functions: BTreeSet::new(),
+    };
+
+    #[test]
+    fn columns_are_read_from_show_create() {
+        let create = "CREATE TABLE `t` (\n  `a ``b` FLOAT DEFAULT NULL COMMENT '`x` int',\n  `c` enum('a`','b') NOT NULL,\n  KEY `k` \
+                      (`c`)\n) ENGINE=InnoDB";
+        let found = columns_of(create);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].0, "a `b");
+        assert!(found[0].1.starts_with("float default null"));
+        assert!(found[1].1.starts_with("enum("));
+    }
+
+    #[test]
+    fn tables_are_found_by_their_options() {
+        for (create, method, words) in [
+            (
+                ") ENGINE=InnoDB `encrypted`='yes'",
+                Method::Mysqldump,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB ENCRYPTED=YES",
+                Method::Mydumper,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80016 ENCRYPTION='Y' */",
+                Method::Mysqldump,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB\n/*!50100 PARTITION BY HASH (a)\n(PARTITION p0 DATA DIRECTORY = '/x' ENGINE = InnoDB) */",
+                Method::Mysqldump,
+                "tables with DATA DIRECTORY or INDEX DIRECTORY s.t",
+            ),
+            (
+                ") ENGINE=MyISAM INDEX DIRECTORY='/x/'",
+                Method::Mysqldump,
+                "tables with DATA DIRECTORY or INDEX DIRECTORY s.t",
+            ),
+            (") ENGINE=MEMORY", Method::Xtrabackup, "MEMORY tables s.t"),
+        ] {
+            let source = source("9.7.4", &format!("CREATE TABLE `t` (\n  `a` int\n{create}"));
+            let found = inspect(&source, Some(&BARE), method, &BTreeSet::new());
+            let texts: Vec<String> = found.iter().map(Finding::message).collect();
+            assert!(
+                texts.len() == 1 && texts[0].starts_with(words),
+                "{create}: {texts:?}"
+            );
+            let left_out = BTreeSet::from(["s.t".to_string()]);
+            assert!(inspect(&source, Some(&BARE), method, &left_out).is_empty());
+        }
+        let plain = source(
+            "9.7.4",
+            "CREATE TABLE `t` (\n  `a` int COMMENT 'encrypted=yes'\n) ENGINE=InnoDB",
+        );
+        for method in [Method::Mysqldump, Method::Mydumper, Method::Xtrabackup] {
+            assert!(inspect(&plain, Some(&BARE), method, &BTreeSet::new()).is_empty());
+        }
+    }
+}
