@@ -44,6 +44,8 @@ pub struct Target {
     keys: bool,
     /// Whether the agent's account has the privilege FILE.
     file: bool,
+    /// What the agent's account lacks of what it needs.
+    lacks: BTreeSet<String>,
     systems: BTreeMap<u32, String>,
     functions: BTreeSet<String>,
 }
@@ -233,7 +235,7 @@ static ROWS: [Row; 13] = [
         outcome: |m| {
             if m == Method::Mydumper {
                 Outcome::Refused(
-                    "mydumper stops at them; set ignore_db_dirs (MySQL: ignore_db_dir for each) in the source's my.cnf and \
+                    "mydumper takes them for schemas; set ignore_db_dirs (MySQL: ignore_db_dir for each) in the source's my.cnf and \
                      restart it, or remove them",
                 )
             } else {
@@ -433,14 +435,38 @@ impl Target {
             BTreeSet::new()
         };
         let (_, held) = grants::held(conn, server)?;
+        let needed = grants::needed(server, &[]).unwrap_or_default();
         let file = BTreeSet::from(["FILE".to_string()]);
         Ok(Self {
             keys: !plugins.is_empty() || !component.is_empty(),
             file: grants::missing(server, &file, &held).is_empty(),
+            lacks: grants::missing(server, &needed, &held)
+                .into_iter()
+                .collect(),
             systems: systems(conn, server)?,
             functions: functions(conn)?,
         })
     }
+}
+
+/// That the agent's account has on the source, at `conn`, what it has on the target: in the middle of a load the source's accounts come
+/// into force, and the load goes on with its rights.
+///
+/// # Errors
+/// Permanent, with the privileges. If a query fails.
+pub fn check_rights(conn: &mut Conn, server: Server, target: &Target) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let needed = grants::needed(server, &[]).unwrap_or_default();
+    let lacks = grants::missing(server, &needed, &held).into_iter();
+    let more: Vec<String> = lacks.filter(|p| !target.lacks.contains(p)).collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "{account} lacks {} on the source, which it has here: the load brings the source's accounts and goes on with their \
+         privileges; grant them on the source",
+        more.join(", ")
+    )))
 }
 
 /// The views whose columns the server cannot show (1356): a dump tool asks for them and stops.
@@ -545,6 +571,7 @@ mod tests {
     const BARE: Target = Target {
         keys: false,
         file: false,
+        lacks: BTreeSet::new(),
         systems: BTreeMap::new(),
         functions: BTreeSet::new(),
     };
