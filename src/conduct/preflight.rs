@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::mysql::channel::Setting;
 use crate::mysql::{Flavour, Server, info};
 use crate::seed::Method;
-use crate::seed::methods::clone_plugin;
+use crate::seed::methods::contents::{self, Finding};
+use crate::seed::methods::{clone_plugin, definitions};
+use std::collections::BTreeSet;
 
 mod account;
 mod kept;
@@ -105,7 +107,9 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         if let (Some(s), Some(t)) = (&data.0, &data.1) {
             let used = source_bytes(s, &mut source, &mut f);
             let servers = (source.server, target.server);
-            plan.method = choose(options, (s, t), servers, used, &mut f).unwrap_or(plan.method);
+            let contents = contents_of(&mut source, &mut target, &mut f);
+            let chosen = choose(options, (s, t), servers, used, contents.as_ref(), &mut f);
+            plan.method = chosen.unwrap_or(plan.method);
         }
         if f.problems == 0 {
             probe::check(options, &mut target, &plan, &mut f);
@@ -118,12 +122,76 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
     }
 }
 
+/// What the servers hold that not every method can copy.
+struct Contents {
+    source: contents::Source,
+    target: contents::Target,
+    /// What the target has in the way of a load.
+    in_the_way: Option<String>,
+}
+
+impl Contents {
+    fn of(&self, method: Method) -> Vec<Finding> {
+        contents::inspect(&self.source, Some(&self.target), method, &BTreeSet::new())
+    }
+
+    /// Why `method` cannot copy the source.
+    fn obstacles(&self, method: Method) -> Vec<String> {
+        let mut out: Vec<String> = self
+            .of(method)
+            .iter()
+            .filter(|f| matches!(f.outcome, contents::Outcome::Refused(_)))
+            .map(Finding::message)
+            .collect();
+        if !method.backup_to_datadir() {
+            out.extend(self.in_the_way.clone());
+        }
+        out
+    }
+
+    /// What `method` does not copy exactly.
+    fn inexact(&self, method: Method) -> Vec<String> {
+        let found = self.of(method);
+        let inexact = found
+            .iter()
+            .filter(|f| matches!(f.outcome, contents::Outcome::Inexact(_)));
+        inexact.map(Finding::message).collect()
+    }
+}
+
+/// `None` if they cannot be inspected: the agents do so themselves, before anything is touched.
+fn contents_of(source: &mut Db, target: &mut Db, f: &mut Findings) -> Option<Contents> {
+    if source.server.flavour != target.server.flavour {
+        return None;
+    }
+    let mut inspect = || -> Result<Contents> {
+        let of_source = source.ask(contents::Source::ask)?;
+        let in_the_way = target
+            .ask(|c, server| definitions::name_in_the_way(c, server, &of_source.catalogue))?;
+        Ok(Contents {
+            target: target.ask(contents::Target::ask)?,
+            source: of_source,
+            in_the_way,
+        })
+    };
+    match inspect() {
+        Ok(found) => Some(found),
+        Err(e) => {
+            f.screen.warn(&format!(
+                "what the servers hold cannot be inspected, so the agents do so at the beginning of the seed: {e}"
+            ));
+            None
+        }
+    }
+}
+
 /// The method to use. A dry run tells of each method why it cannot be used.
 fn choose(
     options: &Options,
     (source, target): (&AgentData, &AgentData),
     (source_server, target_server): (Server, Server),
     used: u64,
+    contents: Option<&Contents>,
     f: &mut Findings,
 ) -> Option<Method> {
     let replaced = if options.force {
@@ -145,8 +213,11 @@ fn choose(
                     .to_string(),
             );
         }
+        found.extend(contents.into_iter().flat_map(|c| c.obstacles(m)));
         found
     };
+    let inexact =
+        |m: Method| -> Vec<String> { contents.into_iter().flat_map(|c| c.inexact(m)).collect() };
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);
@@ -165,12 +236,28 @@ fn choose(
     let candidates = options
         .method
         .map_or(method::CONDUCTED.to_vec(), |m| vec![m]);
-    let found = candidates
-        .iter()
-        .copied()
-        .find(|m| obstacles(*m).is_empty());
+    let usable = |m: &Method| obstacles(*m).is_empty();
+    let all = candidates.iter().copied();
+    let exact = all.clone().find(|m| usable(m) && inexact(*m).is_empty());
+    let found = exact.or_else(|| all.clone().find(usable));
     match found {
-        Some(m) => f.ok(format!("method {m}")),
+        Some(m) => {
+            // Why a faster method is passed over, as far as the data are the reason.
+            for other in all.take_while(|other| *other != m) {
+                let mut why: Vec<String> = contents
+                    .into_iter()
+                    .flat_map(|c| c.obstacles(other))
+                    .collect();
+                why.extend(inexact(other).into_iter().filter(|_| exact.is_some()));
+                if !why.is_empty() {
+                    f.ok(format!("method {other} is not used: {}", why.join("; ")));
+                }
+            }
+            for text in inexact(m) {
+                f.screen.warn(&format!("method {m}: {text}"));
+            }
+            f.ok(format!("method {m}"));
+        }
         None => {
             for m in candidates {
                 obstacles(m)

@@ -404,3 +404,68 @@ fn memory_tables_by_a_physical_copy() {
     );
     assert_eq!(target_db.replica_status("Slave_SQL_Running"), "Yes");
 }
+
+/// `--method auto` takes the fastest method that copies all exactly, then one that copies all, and says why.
+#[test]
+fn the_method_is_chosen_by_the_contents() {
+    let lines = ["xtrabackup", "mydumper"].map(|s| (s, "enabled = true".to_string()));
+    let pair = super::by_command::Pair::<MariadbKind>::start_with("", &lines);
+    run(&pair.source_db, &["CREATE DATABASE shop"]);
+    let cases: [(&[&str], &str, i32, &[&str]); 5] = [
+        (
+            &["CREATE TABLE shop.f (f FLOAT) ENGINE=InnoDB"],
+            "auto",
+            0,
+            &["Preflight: method Xtrabackup\n"],
+        ),
+        (
+            &[],
+            "Mysqldump",
+            0,
+            &[
+                "warning: method Mysqldump: FLOAT columns shop.f.f",
+                "Preflight: method Mysqldump\n",
+            ],
+        ),
+        (
+            &[
+                "DROP TABLE shop.f",
+                "CREATE TABLE shop.m (a INT) ENGINE=MEMORY",
+            ],
+            "auto",
+            0,
+            &[
+                "method Xtrabackup is not used: MEMORY tables shop.m",
+                "Preflight: method Mydumper\n",
+            ],
+        ),
+        (
+            &[
+                "CREATE VIEW shop.broken AS SELECT * FROM shop.m",
+                "DROP TABLE shop.m",
+            ],
+            "Mydumper",
+            1,
+            &["PROBLEM: method Mydumper: invalid views shop.broken: "],
+        ),
+        (
+            &["CREATE TABLE shop.m2 (a INT) ENGINE=MEMORY"],
+            "auto",
+            0,
+            &[
+                "warning: method Xtrabackup: MEMORY tables shop.m2",
+                "Preflight: method Xtrabackup\n",
+            ],
+        ),
+    ];
+    for (statements, method, code, words) in cases {
+        run(&pair.source_db, statements);
+        let out = pair.seed(&["--dry-run", "--method", method]);
+        let text = [&out.stdout, &out.stderr].map(|t| String::from_utf8_lossy(t).into_owned());
+        let text = text.concat();
+        assert_eq!(out.status.code(), Some(code), "{statements:?}: {text}");
+        for word in words {
+            assert!(text.contains(word), "{statements:?}: {word}: {text}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ An option is written --name value or --name=value; an IPv6 address stands in bra
 
   --source HOST[:AGENTPORT]         host to copy; the target is told this name as the source's address
   --target HOST[:AGENTPORT]         host to overwrite
-  --method auto|NAME                how to copy (auto: the fastest that both agents offer)
+  --method auto|NAME                how to copy (auto: the fastest that copies all exactly)
   --dry-run                         check everything, change nothing
   --force                           take a target that is a replica already; its replication is stopped and replaced, but
                                     delay, retries, TLS, compression and whatever else its channel has are kept

@@ -44,6 +44,8 @@ pub struct Target {
     keys: bool,
     /// Whether the agent's account has the privilege FILE.
     file: bool,
+    /// What the agent's account lacks of what it needs.
+    lacks: BTreeSet<String>,
     systems: BTreeMap<u32, String>,
     functions: BTreeSet<String>,
 }
@@ -233,7 +235,7 @@ static ROWS: [Row; 13] = [
         outcome: |m| {
             if m == Method::Mydumper {
                 Outcome::Refused(
-                    "mydumper stops at them; set ignore_db_dirs (MySQL: ignore_db_dir for each) in the source's my.cnf and \
+                    "mydumper takes them for schemas; set ignore_db_dirs (MySQL: ignore_db_dir for each) in the source's my.cnf and \
                      restart it, or remove them",
                 )
             } else {
@@ -433,14 +435,38 @@ impl Target {
             BTreeSet::new()
         };
         let (_, held) = grants::held(conn, server)?;
+        let needed = grants::needed(server, &[]).unwrap_or_default();
         let file = BTreeSet::from(["FILE".to_string()]);
         Ok(Self {
             keys: !plugins.is_empty() || !component.is_empty(),
             file: grants::missing(server, &file, &held).is_empty(),
+            lacks: grants::missing(server, &needed, &held)
+                .into_iter()
+                .collect(),
             systems: systems(conn, server)?,
             functions: functions(conn)?,
         })
     }
+}
+
+/// That the agent's account has on the source, at `conn`, what it has on the target: in the middle of a load the source's accounts come
+/// into force, and the load goes on with its rights.
+///
+/// # Errors
+/// Permanent, with the privileges. If a query fails.
+pub fn check_rights(conn: &mut Conn, server: Server, target: &Target) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let needed = grants::needed(server, &[]).unwrap_or_default();
+    let lacks = grants::missing(server, &needed, &held).into_iter();
+    let more: Vec<String> = lacks.filter(|p| !target.lacks.contains(p)).collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "{account} lacks {} on the source, which it has here: the load brings the source's accounts and goes on with their \
+         privileges; grant them on the source",
+        more.join(", ")
+    )))
 }
 
 /// The views whose columns the server cannot show (1356): a dump tool asks for them and stops.
@@ -517,4 +543,96 @@ pub fn check(
         "{method} cannot copy what the source has: {}",
         texts(&refused).join("; ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(version: &str, create: &str) -> Source {
+        let table = Object {
+            kind: Kind::Table,
+            schema: "s".into(),
+            name: "t".into(),
+        };
+        let definition = BTreeMap::from([("Create Table".to_string(), create.to_string())]);
+        Source {
+            catalogue: Catalogue {
+                server: Server::parse(version, "").unwrap(),
+                objects: BTreeMap::from([(table, definition)]),
+            },
+            invalid_views: Vec::new(),
+            directories: Vec::new(),
+            systems: BTreeMap::new(),
+            functions: BTreeSet::new(),
+        }
+    }
+
+    const BARE: Target = Target {
+        keys: false,
+        file: false,
+        lacks: BTreeSet::new(),
+        systems: BTreeMap::new(),
+        functions: BTreeSet::new(),
+    };
+
+    #[test]
+    fn columns_are_read_from_show_create() {
+        let create = "CREATE TABLE `t` (\n  `a ``b` FLOAT DEFAULT NULL COMMENT '`x` int',\n  `c` enum('a`','b') NOT NULL,\n  KEY `k` \
+                      (`c`)\n) ENGINE=InnoDB";
+        let found = columns_of(create);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].0, "a `b");
+        assert!(found[0].1.starts_with("float default null"));
+        assert!(found[1].1.starts_with("enum("));
+    }
+
+    #[test]
+    fn tables_are_found_by_their_options() {
+        for (create, method, words) in [
+            (
+                ") ENGINE=InnoDB `encrypted`='yes'",
+                Method::Mysqldump,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB ENCRYPTED=YES",
+                Method::Mydumper,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80016 ENCRYPTION='Y' */",
+                Method::Mysqldump,
+                "encrypted tables s.t",
+            ),
+            (
+                ") ENGINE=InnoDB\n/*!50100 PARTITION BY HASH (a)\n(PARTITION p0 DATA DIRECTORY = '/x' ENGINE = InnoDB) */",
+                Method::Mysqldump,
+                "tables with DATA DIRECTORY or INDEX DIRECTORY s.t",
+            ),
+            (
+                ") ENGINE=MyISAM INDEX DIRECTORY='/x/'",
+                Method::Mysqldump,
+                "tables with DATA DIRECTORY or INDEX DIRECTORY s.t",
+            ),
+            (") ENGINE=MEMORY", Method::Xtrabackup, "MEMORY tables s.t"),
+        ] {
+            let source = source("9.7.4", &format!("CREATE TABLE `t` (\n  `a` int\n{create}"));
+            let found = inspect(&source, Some(&BARE), method, &BTreeSet::new());
+            let texts: Vec<String> = found.iter().map(Finding::message).collect();
+            assert!(
+                texts.len() == 1 && texts[0].starts_with(words),
+                "{create}: {texts:?}"
+            );
+            let left_out = BTreeSet::from(["s.t".to_string()]);
+            assert!(inspect(&source, Some(&BARE), method, &left_out).is_empty());
+        }
+        let plain = source(
+            "9.7.4",
+            "CREATE TABLE `t` (\n  `a` int COMMENT 'encrypted=yes'\n) ENGINE=InnoDB",
+        );
+        for method in [Method::Mysqldump, Method::Mydumper, Method::Xtrabackup] {
+            assert!(inspect(&plain, Some(&BARE), method, &BTreeSet::new()).is_empty());
+        }
+    }
 }

@@ -224,6 +224,7 @@ pub fn source_of(
     )?;
     let contents = Source::ask(&mut conn, server).map_err(reach)?;
     let here = target.contents()?;
+    contents::check_rights(&mut conn, server, &here)?;
     let left_out = logical::left_out(config, method);
     let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
     target.check_names(&contents.catalogue)?;

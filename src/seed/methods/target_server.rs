@@ -177,12 +177,15 @@ impl TargetServer {
         contents::Target::ask(&mut self.conn, self.server)
     }
 
-    /// As [`definitions::check_names`].
+    /// Refuses what [`definitions::name_in_the_way`] finds.
     ///
     /// # Errors
-    /// As there.
+    /// Permanent, with the table.
     pub fn check_names(&mut self, of_source: &Catalogue) -> Result<()> {
-        definitions::check_names(&mut self.conn, self.server, of_source)
+        match definitions::name_in_the_way(&mut self.conn, self.server, of_source)? {
+            None => Ok(()),
+            Some(text) => Err(Error::permanent(text)),
+        }
     }
 
     /// As [`definitions::ready`], to be called after [`TargetServer::begin`].

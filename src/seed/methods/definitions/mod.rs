@@ -5,15 +5,18 @@
 mod compare;
 mod normal;
 mod ready;
+mod rows;
 
 pub use compare::{Differences, Rules, compare, names};
-pub use ready::{check as check_names, read_only, ready};
+pub use ready::{name_in_the_way, read_only, ready};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
-use crate::mysql::{Endpoint, Server, connect};
+use crate::mysql::{Endpoint, Flavour, Server, connect, failure, quote_name};
 use crate::seed::context::Context;
+use crate::seed::vocabulary::Method;
+use mysql::Conn;
 use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -28,6 +31,8 @@ use std::time::Duration;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Seconds for a metadata lock of another session on the target, where there should be none.
 const WAIT: u32 = 30;
+/// Seconds for the count of a table's rows, below [`ANSWER`].
+const COUNT: u32 = 30;
 
 /// What is kept.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +146,50 @@ pub fn kept(config: &Config, seed: i64) -> Result<Kept> {
     Ok(kept)
 }
 
+/// The tables whose rows the dump tells, of those that are compared.
+fn counts(config: &Config, kept: &Kept, method: Method) -> Vec<(Object, u64)> {
+    if method != Method::Mydumper {
+        return Vec::new();
+    }
+    let file = config
+        .common
+        .backup_dir
+        .join("orchestrator_agent_backup/metadata");
+    let text = std::fs::read(file).unwrap_or_default();
+    let told = rows::told(&String::from_utf8_lossy(&text)).into_iter();
+    let table = |(schema, name, rows)| {
+        let object = Object {
+            kind: Kind::Table,
+            schema,
+            name,
+        };
+        (object, rows)
+    };
+    told.map(table)
+        .filter(|(o, _)| kept.equal.objects.contains_key(o))
+        .collect()
+}
+
+/// Counts a table's rows; `None` if that takes longer than [`COUNT`].
+fn count(conn: &mut Conn, server: Server, table: &Object) -> Result<Option<u64>> {
+    let name = format!("{}.{}", quote_name(&table.schema), quote_name(&table.name));
+    let query = match server.flavour {
+        Flavour::MariaDb => {
+            format!("SET STATEMENT max_statement_time = {COUNT} FOR SELECT COUNT(*) FROM {name}")
+        }
+        // The hint is a comment for 5.6, whose answer is then waited for no longer than for any other.
+        Flavour::MySql => {
+            format!("SELECT /*+ MAX_EXECUTION_TIME({COUNT}000) */ COUNT(*) FROM {name}")
+        }
+    };
+    match conn.query_first(query) {
+        Ok(n) => Ok(n),
+        // The time is over.
+        Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1969 | 3024) => Ok(None),
+        Err(e) => Err(failure("this connection", "", &e).context(table)),
+    }
+}
+
 /// Compares the local server, which has just been loaded, with what was kept. Returns what is said of it in the stage's Details.
 ///
 /// # Errors
@@ -159,17 +208,31 @@ pub fn check(
         .chain(&kept.changed)
         .map(|o| o.schema.clone())
         .collect();
+    let method = ctx.seed()?.method;
+    let counts = counts(config, kept, method);
     let of_source = Arc::clone(kept);
-    let differences = ctx.interruptible(move || {
+    let (differences, uncounted) = ctx.interruptible(move || {
         let mut conn = connect(&local, ANSWER)?;
         let server = Server::ask(&mut conn)?;
         // Times of events are those of their own time zones, which may be 14 hours ahead.
         let now: Option<String> = conn
             .query_first("SELECT CAST(UTC_TIMESTAMP() + INTERVAL 14 HOUR AS CHAR)")
-            .map_err(|e| crate::mysql::failure("this connection", "", &e))?;
+            .map_err(|e| failure("this connection", "", &e))?;
         let target = catalogue::read_of(&mut conn, server, WAIT, |s| schemas.contains(s))?;
         let now = now.unwrap_or_default();
-        Ok(compare(&of_source, &target, &Rules { left_out, now }))
+        let mut found = compare(&of_source, &target, &Rules { left_out, now });
+        let mut uncounted = 0;
+        for (table, wanted) in counts {
+            match count(&mut conn, server, &table)? {
+                None => uncounted += 1,
+                Some(n) if n == wanted => {}
+                Some(n) => {
+                    let what = format!("it has {n} rows, the dump {wanted}");
+                    found.found.push((table, what));
+                }
+            }
+        }
+        Ok((found, uncounted))
     })?;
     if !differences.found.is_empty() {
         return Err(Error::permanent(format!(
@@ -179,6 +242,11 @@ pub fn check(
         )));
     }
     let mut told = vec![format!("{} definitions compared", differences.equal)];
+    if uncounted > 0 {
+        told.push(format!(
+            "the rows of {uncounted} tables could not be counted within {COUNT} s each"
+        ));
+    }
     if !kept.changed.is_empty() {
         told.push(format!(
             "{} changed during the dump and were not compared: {}",
@@ -198,4 +266,160 @@ pub fn check(
     }
     told.extend(kept.inexact.iter().cloned());
     Ok(told.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn object(kind: Kind, name: &str) -> Object {
+        Object {
+            kind,
+            schema: "s".into(),
+            name: name.into(),
+        }
+    }
+
+    fn of(version: &str, objects: &[(Kind, &str, &[(&str, &str)])]) -> Catalogue {
+        let definition = |of: &[(&str, &str)]| {
+            let pair = |(k, v): &(&str, &str)| (k.to_string(), v.to_string());
+            of.iter().map(pair).collect::<BTreeMap<_, _>>()
+        };
+        Catalogue {
+            server: Server::parse(version, "").unwrap(),
+            objects: objects
+                .iter()
+                .map(|(kind, name, of)| (object(*kind, name), definition(of)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_equal_in_both_reads_is_compared() {
+        let before = of(
+            "9.7.4",
+            &[
+                (Kind::View, "same", &[("Create View", "a")]),
+                (Kind::View, "altered", &[("Create View", "a")]),
+                (Kind::View, "dropped", &[("Create View", "a")]),
+                (Kind::View, "locked", &[(UNREADABLE, "1205")]),
+            ],
+        );
+        let after = of(
+            "9.7.4",
+            &[
+                (Kind::View, "same", &[("Create View", "a")]),
+                (Kind::View, "altered", &[("Create View", "b")]),
+                (Kind::View, "made", &[("Create View", "a")]),
+                (Kind::View, "locked", &[(UNREADABLE, "1205")]),
+            ],
+        );
+        let kept = Kept::new(1, before, after, vec!["x".into()]);
+        let same: Vec<&Object> = kept.equal.objects.keys().collect();
+        assert_eq!(same, [&object(Kind::View, "same")]);
+        let changed: Vec<&str> = kept.changed.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!(changed, ["altered", "dropped", "locked", "made"]);
+        let text = serde_json::to_string(&kept).unwrap();
+        assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), kept);
+    }
+
+    #[test]
+    fn what_is_missing_or_different_is_named() {
+        let event = [("at", "2026-01-01 00:00:00"), ("statement", "x")];
+        let source = of(
+            "9.7.4",
+            &[
+                (
+                    Kind::Table,
+                    "t",
+                    &[(
+                        "Create Table",
+                        "CREATE TABLE `t` (\n  `a` int,\n  KEY `k` (`a`)\n) ENGINE=InnoDB",
+                    )],
+                ),
+                (Kind::Event, "over", &event),
+                (Kind::Event, "later", &[("at", "2027-01-01 00:00:00")]),
+                (
+                    Kind::Procedure,
+                    "p",
+                    &[("sql_mode", "A"), ("Create Procedure", "1")],
+                ),
+                (
+                    Kind::Account,
+                    "u@%",
+                    &[("mysql.user", "x\ty\npassword\tsecret-1")],
+                ),
+            ],
+        );
+        let target = of(
+            "9.7.4",
+            &[
+                (
+                    Kind::Table,
+                    "t",
+                    &[(
+                        "Create Table",
+                        "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=3",
+                    )],
+                ),
+                (
+                    Kind::Procedure,
+                    "p",
+                    &[("sql_mode", "B"), ("Create Procedure", "2")],
+                ),
+                (
+                    Kind::Account,
+                    "u@%",
+                    &[("mysql.user", "x\ty\npassword\tsecret-2")],
+                ),
+                (Kind::View, "old", &[]),
+                (Kind::Trigger, "new", &[("table", "t")]),
+                (Kind::Trigger, "other", &[("table", "old")]),
+            ],
+        );
+        let kept = Kept::new(1, source.clone(), source, Vec::new());
+        let rules = Rules {
+            now: "2026-06-01 00:00:00".into(),
+            ..Rules::default()
+        };
+        let found = compare(&kept, &target, &rules);
+        let text = found.first();
+        for words in [
+            "table s.t: index k is missing",
+            "event s.later: it is missing",
+            "procedure s.p: sql_mode is B and not A",
+            "account u@%: mysql.user differs in column password",
+            "trigger s.new: the source has no such trigger",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert_eq!(found.found.len(), 5, "{text}");
+        assert!(!text.contains("secret") && !text.contains("over"), "{text}");
+        let extra: Vec<&str> = found.extra.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!(extra, ["old", "other"]);
+        let rules = Rules {
+            left_out: BTreeSet::from(["s.t".to_string()]),
+            ..rules
+        };
+        assert_eq!(compare(&kept, &target, &rules).found.len(), 4);
+    }
+
+    #[test]
+    fn ten_objects_are_named() {
+        let many: Vec<String> = (0..12).map(|n| format!("v{n:02}")).collect();
+        let objects: Vec<_> = many
+            .iter()
+            .map(|n| (Kind::View, n.as_str(), [("Create View", "a")]))
+            .collect();
+        let objects: Vec<(Kind, &str, &[(&str, &str)])> =
+            objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
+        let source = of("9.7.4", &objects);
+        let kept = Kept::new(1, source.clone(), source, Vec::new());
+        let text = compare(&kept, &of("9.7.4", &[]), &Rules::default()).first();
+        assert!(
+            text.contains("view s.v09: ") && !text.contains("v10") && text.ends_with("and 2 more"),
+            "{text}"
+        );
+    }
 }

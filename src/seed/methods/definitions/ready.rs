@@ -2,7 +2,7 @@
 //! of the source's, the sequences that tables use before the dump makes them, and nothing in the way of what comes.
 
 use super::Kept;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, control, failure, quote_name, quote_text};
 use mysql::Conn;
@@ -153,12 +153,16 @@ fn in_the_way(coming: &Coming, present: &Present) -> Vec<String> {
     out
 }
 
-/// Refuses tables that only this server has and that would stay, with a constraint of a name that a table of the source has: the load
-/// would stop at that table (1005, 1826, 3822).
+/// A table that only this server has and that would stay, with a constraint of a name that a table of the source has: the load would
+/// stop at that table (1005, 1826, 3822). In words, with the remedy.
 ///
 /// # Errors
-/// Permanent, with the table. If a query fails.
-pub fn check(conn: &mut Conn, server: Server, of_source: &Catalogue) -> Result<()> {
+/// If a query fails.
+pub fn name_in_the_way(
+    conn: &mut Conn,
+    server: Server,
+    of_source: &Catalogue,
+) -> Result<Option<String>> {
     let nothing_more = BTreeSet::new();
     let coming = Coming::of(of_source, &nothing_more);
     let present = Present::ask(conn, server)?;
@@ -168,13 +172,13 @@ pub fn check(conn: &mut Conn, server: Server, of_source: &Catalogue) -> Result<(
             .tables
             .contains_key(&(schema.as_str(), table.as_str()));
         if let Some(of) = wanted.filter(|_| !replaced) {
-            return Err(Error::permanent(format!(
+            return Ok(Some(format!(
                 "table {schema}.{table}, which only the target has, has a constraint {name}, as table {schema}.{of} of the \
                  source: the names are unique in a schema, so the load would stop; drop this table or its constraint"
             )));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn options(of: &Definition) -> String {

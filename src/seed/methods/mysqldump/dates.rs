@@ -9,18 +9,17 @@ const MODE: &str = "SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;";
 /// Under that mode dates that the source's rows hold by ALLOW_INVALID_DATES, such as 2021-02-31, would become 0000-00-00.
 const WANTED: &str = "SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' */;";
 
-/// The dump with a mode that takes all dates which a server can hold.
+/// The dump with a mode that takes all dates which a server can hold. A script without that statement stays as it is.
 ///
 /// # Errors
-/// If the dump cannot be read; if the statement is not in its head.
+/// If the dump cannot be read.
 pub fn with_all_dates<R: Read>(mut dump: R) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {
     let mut head = Vec::with_capacity(HEAD);
     dump.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-    let at = head
-        .windows(MODE.len())
-        .position(|w| w == MODE.as_bytes())
-        .ok_or_else(|| io::Error::other("the dump does not set sql_mode for its rows"))?;
-    head.splice(at..at + MODE.len(), WANTED.bytes());
+    let at = head.windows(MODE.len()).position(|w| w == MODE.as_bytes());
+    if let Some(at) = at {
+        head.splice(at..at + MODE.len(), WANTED.bytes());
+    }
     Ok(Cursor::new(head).chain(dump))
 }
 
@@ -36,6 +35,10 @@ mod tests {
         let mut changed = with_all_dates(dump.as_bytes()).unwrap();
         changed.read_to_string(&mut text).unwrap();
         assert_eq!(text, dump.replacen(MODE, WANTED, 1));
-        assert!(with_all_dates(&b"-- x\n"[..]).is_err());
+        text.clear();
+        let script = "-- x\nSELECT 1;\n";
+        let mut same = with_all_dates(script.as_bytes()).unwrap();
+        same.read_to_string(&mut text).unwrap();
+        assert_eq!(text, script);
     }
 }
