@@ -6,7 +6,8 @@ use crate::support::fake::Fakes;
 use crate::support::mariadb::Mariadb;
 use crate::support::player::Player;
 use crate::support::server::Database;
-use crate::support::{free_port, wait_for};
+use crate::support::tmpfs::Tmpfs;
+use crate::support::{Scratch, free_port, wait_for};
 use mysql::prelude::Queryable;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -65,6 +66,8 @@ struct Rig {
     fakes: Fakes,
     source_db: Mariadb,
     target_db: Mariadb,
+    _disk: Tmpfs,
+    _place: Scratch,
 }
 
 impl Rig {
@@ -113,7 +116,14 @@ impl Rig {
             path_first: Some(fakes.dir.clone()),
             ..Changes::default()
         };
-        let source = Agent::start_with(&source_db, &changes(LIMIT));
+        // So much must stay free that a full disk of this machine would matter.
+        let mut at_source = changes(LIMIT);
+        let place = Scratch::new("spill");
+        let disk = Tmpfs::over(&place.0, 4096);
+        at_source
+            .lines
+            .push(("common", format!("backup-dir = {:?}", place.0)));
+        let source = Agent::start_with(&source_db, &at_source);
         let target = Agent::start_with(&target_db, &changes(0));
         Self {
             source,
@@ -121,6 +131,8 @@ impl Rig {
             fakes,
             source_db,
             target_db,
+            _disk: disk,
+            _place: place,
         }
     }
 
