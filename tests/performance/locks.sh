@@ -109,7 +109,9 @@ mysql)
   ;;
 esac
 dump_options+=(--all-databases --single-transaction --quick --routines --events --triggers --hex-blob)
-sql 1 -e "CREATE DATABASE probe; CREATE TABLE probe.a (n INT) ENGINE=InnoDB; CREATE TABLE probe.b (n INT) ENGINE=MyISAM;"
+[ $kind = mariadb ] || for n in 1 2; do sql $n -e "SET sql_log_bin = 0; GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%'"; done
+sql 1 -e "CREATE DATABASE probe; CREATE TABLE probe.a (n INT) ENGINE=InnoDB"
+[ $kind = mysql ] || sql 1 -e "CREATE TABLE probe.b (n INT) ENGINE=MyISAM"
 sql 1 -e "SET GLOBAL innodb_flush_log_at_trx_commit = 2; SET GLOBAL sync_binlog = 0"
 
 machine_facts
