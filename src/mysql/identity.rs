@@ -221,6 +221,14 @@ impl Identity {
         }
     }
 
+    /// The error of a tool that ended before its session was looked for.
+    pub fn ended_unseen(&self, tool: &str) -> Error {
+        Error::transient(format!(
+            "{tool} ended before its session was seen in MySQL at {}, so it is not known where it has read: make the seed again",
+            self.server
+        ))
+    }
+
     /// The sessions of this account in the server, by connection number; without this one, which is returned apart.
     ///
     /// # Errors

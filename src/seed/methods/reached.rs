@@ -37,11 +37,12 @@ impl<'a> Sessions<'a> {
         Ok(Self { identity, before })
     }
 
-    /// Waits until `tool` has a session in the server, or has ended: its exit status then says more.
+    /// Waits until `tool` has a session in the server: true. False if it has ended without having been seen: its exit status says
+    /// more, and what it has written may be another server's.
     ///
     /// # Errors
     /// Permanent: it has reached another server. Those of [`Identity::check`]; cancelled. The tool still runs then.
-    pub fn await_tool(&self, tool: &Running, name: &str, cancel: &Cancel) -> Result<()> {
+    pub fn await_tool(&self, tool: &Running, name: &str, cancel: &Cancel) -> Result<bool> {
         let begin = Instant::now();
         let mut connected: Option<Instant> = None;
         let mut candidates: BTreeMap<u64, Instant> = BTreeMap::new();
@@ -55,7 +56,7 @@ impl<'a> Sessions<'a> {
             let (own, now) = self.identity.sessions()?;
             let found = by_port(&own, &now, ports.as_ref());
             match found {
-                Some(Seen::There) => return Ok(()),
+                Some(Seen::There) => return Ok(true),
                 Some(Seen::Nothing) => connected = None,
                 Some(Seen::Elsewhere) => {
                     if connected.get_or_insert_with(Instant::now).elapsed() > CONNECTED {
@@ -69,7 +70,7 @@ impl<'a> Sessions<'a> {
                         candidates.entry(id).or_insert_with(Instant::now);
                     }
                     if candidates.values().any(|since| since.elapsed() > STAYS) {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
             }
@@ -85,7 +86,7 @@ impl<'a> Sessions<'a> {
                 });
             }
             if tool.has_ended(PAUSE) {
-                return Ok(());
+                return Ok(false);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::seed::methods::logical;
 use crate::seed::methods::reached::Sessions;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::{sessions, source_lock};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -76,6 +76,7 @@ impl Mysqldump {
         let path = self.dump_file();
         let cmd = RefCell::new(cmd);
         let name = name_of(&program);
+        let reached = Cell::new(false);
         let limit = self.config.common.source_lock_timeout;
         let (bytes, seen) = source_lock::with_lock_first(ctx, &source, limit, || {
             self.remove_dump()?;
@@ -91,13 +92,17 @@ impl Mysqldump {
             let tool = Running::start(&mut cmd.borrow_mut(), &name)?;
             ctx.adopt(&tool)?;
             ctx.report(&format!("Running backup of {}", source.name()));
-            if let Some(sessions) = &sessions
-                && let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel())
-            {
-                let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
-                tool.end()?;
-                end_sessions(&source, &ports);
-                return Err(e);
+            let found = sessions
+                .as_ref()
+                .map_or(Ok(true), |s| s.await_tool(&tool, &name, ctx.cancel()));
+            match found {
+                Ok(found) => reached.set(found),
+                Err(e) => {
+                    let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
+                    tool.end()?;
+                    end_sessions(&source, &ports);
+                    return Err(e);
+                }
             }
             let bytes = self
                 .receive(ctx, &source, tool, out)
@@ -110,6 +115,9 @@ impl Mysqldump {
         let schemas = self.schemas_after(ctx, &source, &identity, facts.schemas)?;
         let header = read_header(&path)?;
         check_dump(&header, &facts.server, bytes)?;
+        if !reached.get() {
+            return Err(identity.ended_unseen(&name));
+        }
         logical::dumped(&self.config, ctx, &source, facts.definitions)?;
         let c = header.coordinates;
         let text = format!(

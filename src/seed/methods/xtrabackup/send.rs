@@ -137,13 +137,16 @@ impl Xtrabackup {
         tool.prioritise(Priority::Low);
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
-        if let Err(e) = sessions.await_tool(&tool, &name, ctx.cancel()) {
-            tool.end()?;
-            if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
-                log::debug!("seed {}: {answer}", seed.id);
+        let reached = match sessions.await_tool(&tool, &name, ctx.cancel()) {
+            Ok(reached) => reached,
+            Err(e) => {
+                tool.end()?;
+                if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
+                    log::debug!("seed {}: {answer}", seed.id);
+                }
+                return Err(e);
             }
-            return Err(e);
-        }
+        };
         let stdout = tool.take_stdout().ok_or_else(|| {
             Error::permanent("internal: the tool's standard output is not a pipe")
         })?;
@@ -188,6 +191,13 @@ impl Xtrabackup {
         let checked = tools::check(exit).map_err(|e| match &seen.given_up {
             Some(why) => Error::permanent(why),
             None => e,
+        });
+        let checked = checked.and_then(|()| {
+            if reached {
+                Ok(())
+            } else {
+                Err(identity.ended_unseen(&name))
+            }
         });
         if let Err(e) = checked {
             // The target is told as well; its answer is this text again, and if there is none this is still the cause.
