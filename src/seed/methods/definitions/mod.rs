@@ -281,7 +281,10 @@ mod tests {
         }
     }
 
-    fn of(version: &str, objects: &[(Kind, &str, &[(&str, &str)])]) -> Catalogue {
+    /// An object: its kind, its name, and its properties with their values.
+    type Definition<'a> = (Kind, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn of(version: &str, objects: &[Definition]) -> Catalogue {
         let definition = |of: &[(&str, &str)]| {
             let pair = |(k, v): &(&str, &str)| (k.to_string(), v.to_string());
             of.iter().map(pair).collect::<BTreeMap<_, _>>()
@@ -412,8 +415,7 @@ mod tests {
             .iter()
             .map(|n| (Kind::View, n.as_str(), [("Create View", "a")]))
             .collect();
-        let objects: Vec<(Kind, &str, &[(&str, &str)])> =
-            objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
+        let objects: Vec<Definition> = objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
         let source = of("9.7.4", &objects);
         let kept = Kept::new(1, source.clone(), source, Vec::new());
         let text = compare(&kept, &of("9.7.4", &[]), &Rules::default()).first();
