@@ -34,7 +34,7 @@ impl Fakes {
     pub fn put(&self, tool: &str, script: &str) {
         let real = self.tools.join(tool);
         // Whatever else it does wrong, it tells its version.
-        let version = "case \"$*\" in --version) exec \"$REAL\" --version;; esac";
+        let version = "case \"$*\" in --version|*--help) exec \"$REAL\" \"$@\";; esac";
         let text = format!(
             "#!/bin/sh\nREAL='{}'\n{version}\n{script}\n",
             real.display()
