@@ -16,6 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const PATIENCE: u64 = 50;
 /// What took longer may have waited for a lock.
 const LONG: Duration = Duration::from_secs(2);
+/// For the session that looks up whose lock it was.
+const LOOK_UP: Duration = Duration::from_secs(10);
 /// ER_LOCK_WAIT_TIMEOUT
 const LOCK_WAIT: &str = "1205";
 
@@ -181,7 +183,7 @@ impl Db {
     /// Whose lock a query seems to have waited for, asked of the server by a session of its own.
     fn blocked(&self, seconds: u64) -> String {
         let holders =
-            connect(&self.at, LONG).map(|mut conn| locks::holders(&mut conn, self.server));
+            connect(&self.at, LOOK_UP).map(|mut conn| locks::holders(&mut conn, self.server));
         let holders = holders.unwrap_or_default();
         let which = match holders.as_str() {
             "" => "SHOW PROCESSLIST there shows what it waits for",
