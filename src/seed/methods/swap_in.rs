@@ -115,13 +115,15 @@ pub fn swap_in(
 /// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
 /// own: that happens here, without the log. Returns the tables, as `schema.table`.
 fn open_memory_tables(conn: &mut Conn) -> Result<Vec<String>> {
-    control::binlog_off(conn)?;
     let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
     let tables: Vec<(String, String)> = conn
         .query(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({system})"
         ))
         .map_err(|e| failure("this connection", "", &e))?;
+    if !tables.is_empty() {
+        control::binlog_off(conn)?; // a privilege that only this needs here
+    }
     let mut out = Vec::new();
     for (schema, table) in tables {
         let name = format!("{}.{}", quote_name(&schema), quote_name(&table));
