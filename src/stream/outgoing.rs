@@ -64,6 +64,21 @@ impl Outgoing {
         self.session.is_none()
     }
 
+    /// Tells the receiver that this end is alive, before anything is sent; `last` is when it was told so last.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn keep_alive(&mut self, last: &mut Instant) -> Result<()> {
+        if let Some(session) = &self.session
+            && last.elapsed() >= session.alive
+        {
+            let told = session.encoder.alive(&mut self.connection);
+            told.map_err(|e| Error::io("seed stream", &e))?;
+            *last = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Passes everything of `source` on. `progress` is told the bytes so far. Returns their number at the end of `source`.
     ///
     /// # Errors

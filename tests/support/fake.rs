@@ -33,8 +33,8 @@ impl Fakes {
     /// Puts a tool in; `$REAL` in its text is the real one.
     pub fn put(&self, tool: &str, script: &str) {
         let real = self.tools.join(tool);
-        // Whatever else it does wrong, it tells its version.
-        let version = "case \"$*\" in --version|*--help) exec \"$REAL\" \"$@\";; esac";
+        // Whatever else it does wrong, it tells its version and its options.
+        let version = "case \"$*\" in --version | *--help) exec \"$REAL\" \"$@\";; esac";
         let text = format!(
             "#!/bin/sh\nREAL='{}'\n{version}\n{script}\n",
             real.display()

@@ -38,11 +38,17 @@ impl<'a> Sessions<'a> {
     }
 
     /// Waits until `tool` has a session in the server: true. False if it has ended without having been seen: its exit status says
-    /// more, and what it has written may be another server's.
+    /// more, and what it has written may be another server's. `tick` is called meanwhile; its error ends the wait.
     ///
     /// # Errors
     /// Permanent: it has reached another server. Those of [`Identity::check`]; cancelled. The tool still runs then.
-    pub fn await_tool(&self, tool: &Running, name: &str, cancel: &Cancel) -> Result<bool> {
+    pub fn await_tool(
+        &self,
+        tool: &Running,
+        name: &str,
+        cancel: &Cancel,
+        mut tick: impl FnMut() -> Result<()>,
+    ) -> Result<bool> {
         let begin = Instant::now();
         let mut connected: Option<Instant> = None;
         let mut candidates: BTreeMap<u64, Instant> = BTreeMap::new();
@@ -51,6 +57,7 @@ impl<'a> Sessions<'a> {
         let ports_are_ours = own.port.is_some_and(|p| own_tcp_ports().contains(&p));
         loop {
             cancel.check()?;
+            tick()?;
             // In this order: a connection that is seen here is in the list, unless it is another server's.
             let ports = readable_tcp_ports(tool.group()).filter(|_| ports_are_ours);
             let (own, now) = self.identity.sessions()?;

@@ -92,9 +92,9 @@ impl Mysqldump {
             let tool = Running::start(&mut cmd.borrow_mut(), &name)?;
             ctx.adopt(&tool)?;
             ctx.report(&format!("Running backup of {}", source.name()));
-            let found = sessions
-                .as_ref()
-                .map_or(Ok(true), |s| s.await_tool(&tool, &name, ctx.cancel()));
+            let found = sessions.as_ref().map_or(Ok(true), |s| {
+                s.await_tool(&tool, &name, ctx.cancel(), || Ok(()))
+            });
             match found {
                 Ok(found) => reached.set(found),
                 Err(e) => {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Xtrabackup {
     /// Prepare of the source: what would fail later is known now. Changes nothing.
@@ -137,7 +137,9 @@ impl Xtrabackup {
         tool.prioritise(Priority::Low);
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
-        let reached = match sessions.await_tool(&tool, &name, ctx.cancel()) {
+        let mut alive = Instant::now();
+        let waited = sessions.await_tool(&tool, &name, ctx.cancel(), || out.keep_alive(&mut alive));
+        let reached = match waited {
             Ok(reached) => reached,
             Err(e) => {
                 tool.end()?;
