@@ -236,7 +236,10 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
     assert_eq!(out.status.code(), Some(0));
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("cloned from 127.0.0.1"), "{text}");
-    assert!(text.contains("Verification: the data are equal in "), "{text}");
+    assert!(
+        text.contains("Verification: the data are equal in "),
+        "{text}"
+    );
     std::thread::sleep(Duration::from_secs(2));
     writer.stop_and_prove(target);
     assert_replica(source, target);
