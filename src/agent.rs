@@ -11,6 +11,7 @@ use crate::seed::datadir::{self, Journals, Recovered};
 use crate::seed::engine::Engine;
 use crate::seed::methods::{self, Enabled};
 use crate::seed::record::Store;
+use crate::system::limits;
 use crate::system::signal::{self, Order};
 use crate::{host, logging, tls};
 use std::fs::{DirBuilder, File};
@@ -43,6 +44,12 @@ pub fn serve(file: &Path) -> Result<()> {
     let config = Arc::new(loaded.config);
     let log = logging::start(&config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::cli::VERSION);
+    match limits::raise_open_files() {
+        Ok(before) => {
+            log::debug!("open files: {before:?}, the soft limit is raised to the hard one")
+        }
+        Err(e) => log::warn!("the limit of open files (LimitNOFILE) cannot be raised: {e}"),
+    }
     for warning in &loaded.warnings {
         log::warn!("configuration: {warning}");
     }

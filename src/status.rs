@@ -8,13 +8,15 @@ use crate::config::{self, Config, Secret};
 use crate::error::{Error, Result};
 use crate::host::rfc3339;
 use crate::mysql::{Endpoint, Server, connect};
+use crate::orchestrator::Contact;
 use crate::seed::datadir::{self, Journals};
 use crate::seed::record::{Load, Seed, Seeds};
-use crate::seed::{Side, Stage, Status};
+use crate::seed::{Stage, Status};
 use crate::system::disk;
 use client::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,8 +47,10 @@ struct AgentState {
     answers: bool,
     address: String,
     hostname: String,
-    /// `OK`, or `BAD` without contact to orchestrator for `status-bad-seconds`; null if unknown.
+    /// `OK`, or `BAD` without a registration or contact to orchestrator for `status-bad-seconds`; null if unknown.
     orchestrator: Option<String>,
+    /// How the agent stands with each orchestrator, by URL; empty if unknown.
+    orchestrators: BTreeMap<String, Contact>,
 }
 
 #[derive(Serialize)]
@@ -85,8 +89,10 @@ struct SeedState {
     /// RFC 3339, of the last change of status.
     timestamp: String,
     progress: Option<Progress>,
-    /// The data in the target's MySQL are partial; null if the record cannot be read.
+    /// The target's data are incomplete; null if the record cannot be read.
     load_incomplete: Option<bool>,
+    /// In words what has become of them; null if they are complete or nothing is known.
+    incomplete: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -155,6 +161,7 @@ fn look(config: &Config) -> Report {
             address: String::new(),
             hostname: String::new(),
             orchestrator: None,
+            orchestrators: BTreeMap::new(),
         },
         mysql,
         disks: disks(config, &datadir, &mut notes),
@@ -292,6 +299,7 @@ fn of_record(seed: &Seed) -> SeedState {
         timestamp: rfc3339(UNIX_EPOCH + Duration::from_nanos(changed)),
         progress: None,
         load_incomplete: Some(seed.load == Load::Incomplete),
+        incomplete: seed.incomplete(),
     }
 }
 
@@ -356,11 +364,11 @@ fn with_token(
             timestamp: text(&details["Timestamp"]),
             progress: None,
             load_incomplete: recorded.map(|s| s.load == Load::Incomplete),
+            incomplete: recorded.and_then(Seed::incomplete),
             stage,
         });
     }
-    // Both questions below count as a controller's, so that a seed which nobody drives would hold this host for longer:
-    // the first is put only while a stage is at work, the second only while no seed waits for its next stage.
+    // This call keeps the seed from being taken for given up, so it is made only while a stage is at work.
     if let Some(seed) = &mut report.seed
         && seed.status == Status::Running.as_str()
     {
@@ -369,14 +377,9 @@ fn with_token(
         seed.details = text(&state["Details"]);
         seed.progress = serde_json::from_value(state["Progress"].clone()).ok();
     }
-    let waits = report.seed.as_ref().is_some_and(|s| {
-        s.side == Side::Target.as_str()
-            && s.stage != Stage::Cleanup.as_str()
-            && s.status == Status::Completed.as_str()
-    });
-    if !waits {
-        let data = client.json("/api/get-agent-data", token)?;
-        report.mysql.running = data["MySQLRunning"].as_bool();
-    }
+    let data = client.json("/api/get-agent-data", token)?;
+    report.mysql.running = data["MySQLRunning"].as_bool();
+    let contacts = serde_json::from_value(data["Orchestrators"].clone());
+    report.agent.orchestrators = contacts.unwrap_or_default(); // an agent of another version
     Ok(())
 }

@@ -27,7 +27,7 @@ impl Token {
     pub fn generate() -> Result<Self> {
         crate::host::random_hex(32)
             .map(Self)
-            .map_err(|e| Error::io("/dev/urandom", &e))
+            .map_err(|e| Error::io("random numbers of the kernel", &e))
     }
 
     /// The secret, for the registration.

@@ -4,6 +4,7 @@ use super::{Api, reply, watch};
 use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::mysql::info::Schema;
+use crate::orchestrator::Contact;
 use crate::seed::Method;
 use crate::seed::vocabulary::ENGINES;
 use serde::Serialize;
@@ -21,7 +22,7 @@ struct AgentInfo<'a> {
     mysql_port: u16,
 }
 
-/// Key names and their order as in 2.6, misspelt ones included (8.7); the last key is ours and dropped by orchestrator.
+/// Key names and their order as in 2.6, misspelt ones included (8.7); the last two keys are ours and dropped by orchestrator.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct AgentData {
@@ -49,6 +50,8 @@ struct AgentData {
     mem_total: u64,
     os_name: String,
     unavailable_seed_methods: BTreeMap<Method, String>,
+    /// Ours as well: how this agent stands with each orchestrator, by URL.
+    orchestrators: BTreeMap<String, Contact>,
 }
 
 /// Never null: orchestrator dereferences it (8.4). Without LVM all of it is empty.
@@ -104,7 +107,6 @@ impl Api {
     }
 
     pub(super) fn agent_data(&self) -> Response {
-        self.engine.asked();
         reply::json(&self.collect(self.watch.now()))
     }
 
@@ -159,6 +161,7 @@ impl Api {
             mem_total,
             os_name,
             unavailable_seed_methods: unavailable,
+            orchestrators: self.pulse.contacts(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::host::rfc3339;
 use crate::seed::engine::Started;
-use crate::seed::record::{Load, Peer, Seed};
+use crate::seed::record::{LeftBy, Load, Peer, Seed};
 use crate::seed::{Method, Side, Stage, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ struct StageState<'a> {
     /// Our own addition, of Backup only: how long the source's writes were held up at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     source_lock_milliseconds: Option<u64>,
+    /// Our own addition: the earlier seed that has left these data incomplete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_since: Option<LeftBy>,
 }
 
 /// Our own addition, which orchestrator drops; `Total` 0 = unknown.
@@ -231,6 +234,7 @@ impl Api {
             .filter(|b| b.bytes + b.total > 0),
             target_data: view.target_data,
             source_lock_milliseconds: view.source_lock_ms,
+            incomplete_since: view.incomplete_since,
         }))
     }
 
@@ -258,15 +262,12 @@ impl Api {
                 progress: None,
                 target_data: None,
                 source_lock_milliseconds: None,
+                incomplete_since: None,
             };
             (stage.number(), state)
         });
         let stages: BTreeMap<_, _> = stages.collect();
-        let seed_status = match seed.status(seed.stage) {
-            Some(Status::Error) => Status::Error,
-            Some(Status::Completed) if seed.stage == Stage::Cleanup => Status::Completed,
-            _ => Status::Running,
-        };
+        let seed_status = seed.overall();
         reply::json(&ActiveSeed {
             seed_id: seed.id,
             seed_status,

@@ -5,15 +5,25 @@ use crate::config::Config;
 use crate::process::{
     Cancel, Credentials, Launcher, Login, SessionInit, has_grammar, run_operator_command,
 };
+use std::path::Path;
 use std::time::Duration;
 
 /// For commands that ought to answer at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// All checks of commands. `answers`: MySQL lets the agent in.
+/// All checks of commands. `answers`: MySQL answers, be it with an error.
 pub fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
+    const SHELL: &str = "/bin/sh";
+    if !Path::new(SHELL).exists() {
+        return f.error(
+            SHELL,
+            "does not exist in this root directory: no service, snapshot or custom command can run, so mysql-start, mysql-stop and \
+             physical seeds (Xtrabackup, ClonePlugin) fail, and MySQL counts as stopped",
+            "run the agent in the host's own root directory, or install a shell there",
+        );
+    }
     if launcher.sudo() {
-        sudo(f, launcher);
+        sudo(f, config, launcher);
     }
     let m = &config.mysql;
     if found(
@@ -56,13 +66,12 @@ pub fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bo
     }
 }
 
-fn sudo(f: &mut Findings, launcher: &Launcher) {
-    let tried = run_operator_command("true", launcher, PATIENCE, &Cancel::default());
-    match tried.and_then(crate::process::Output::success) {
-        Ok(_) => f.ok("common.exec-with-sudo", "sudo works without a password"),
+fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
+    match launcher.has_rules() {
+        Ok(()) => f.ok("common.exec-with-sudo", "sudo has rules for this user without a password"),
         Err(e) => f.error(
             "common.exec-with-sudo",
-            format!("`sudo -n true` fails: {e}"),
+            e.to_string(),
             "install sudo, and let the agent's user run its tools with NOPASSWD in sudoers; or set exec-with-sudo = false",
         ),
     }
@@ -70,8 +79,12 @@ fn sudo(f: &mut Findings, launcher: &Launcher) {
         return;
     }
     // The real thing, in a place of its own: tools must be able to read the password file that the agent writes for them.
+    let place = [&config.common.state_dir, &config.common.backup_dir];
+    let Some(place) = place.into_iter().find(|d| super::places::probe(d).is_ok()) else {
+        return; // found and reported by the checks of places
+    };
     let name = crate::host::random_hex(8).unwrap_or_else(|_| std::process::id().to_string());
-    let dir = std::env::temp_dir().join(format!("orchestrator-agent-check-{name}"));
+    let dir = place.join(format!(".orchestrator-agent-check-{name}"));
     let nobody = Login {
         host: "",
         port: 0,
@@ -84,7 +97,11 @@ fn sudo(f: &mut Findings, launcher: &Launcher) {
     };
     match Credentials::create(&dir, &nobody, launcher, &SessionInit::default()) {
         Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),
-        Err(e) => f.error("common.sudo-user", e.to_string(), "see the error"),
+        Err(e) => f.error(
+            "common.sudo-user",
+            e.to_string(),
+            "set it to the user that the agent runs as, or leave it empty, for root",
+        ),
     }
     if let Err(e) = std::fs::remove_dir_all(&dir) {
         f.warning(
@@ -105,7 +122,7 @@ fn status(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool)
             (true, true) => f.ok(KEY, "says that MySQL runs"),
             (true, false) => f.warning(
                 KEY,
-                "says that MySQL runs, but it does not let the agent in",
+                "says that MySQL runs, but nothing answers",
                 "the command may ask for another service than that of [mysql] host, port and socket",
             ),
             (false, true) => f.error(
@@ -138,7 +155,17 @@ fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
     let ask = format!("command -v '{}'", word.replace('\'', "'\\''"));
     let asked = run_operator_command(&ask, &Launcher::default(), PATIENCE, &Cancel::default());
     match asked {
-        Ok(out) if out.ok() => true,
+        Ok(out) if out.ok() => match launcher.permits_line(line) {
+            Ok(()) => true,
+            Err(e) => {
+                f.error(
+                    key,
+                    e.to_string(),
+                    "`visudo -f /etc/sudoers.d/orchestrator-agent`: USER ALL=(root) NOPASSWD: COMMAND, with the command's full path",
+                );
+                false
+            }
+        },
         Ok(_) => {
             f.error(
                 key,
@@ -148,7 +175,11 @@ fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
             false
         }
         Err(e) => {
-            f.error(key, e.to_string(), "see the error");
+            f.error(
+                key,
+                e.to_string(),
+                "the agent runs this command by /bin/sh: let its user execute that",
+            );
             false
         }
     }

@@ -22,7 +22,11 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
             ),
             "the README says what to do about an interrupted swap",
         ),
-        Err(e) => f.error("common.state-dir", e.to_string(), "see the error"),
+        Err(e) => f.error(
+            "common.state-dir",
+            e.to_string(),
+            "let the user that the agent runs as read this file; if it is damaged, the README says what to do about an interrupted swap",
+        ),
     }
     for (path, bytes) in datadir::kept(&datadir::staging_roots(config)) {
         f.warning(
@@ -134,7 +138,11 @@ fn swap(f: &mut Findings, config: &Config, facts: &Facts) {
             "a seed of this size deletes the old data before it receives the new: a failure leaves this host without data",
             "make room for two copies and set it to \"auto\" or \"always\"",
         ),
-        Err(e) => f.warning(KEY, e.to_string(), "see the error"),
+        Err(e) => f.warning(
+            KEY,
+            e.to_string(),
+            "make room on the file system of the data directory, or set mysql.datadir-swap = \"auto\"",
+        ),
     }
 }
 

@@ -20,8 +20,11 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
     for method in &found.methods {
         let key = key(method.method());
         match method.available() {
-            Ok(()) => f.ok(key, "the method can be used"),
-            Err(e) => f.error(key, e.to_string(), "mend this, or set it to false"),
+            Ok(()) => match method.permitted() {
+                Ok(()) => f.ok(key, "the method can be used"),
+                Err(e) => f.error(key, e.to_string(), off(key)),
+            },
+            Err(e) => f.error(key, e.to_string(), off(key)),
         }
     }
     for (method, reason) in &found.left_out {
@@ -72,6 +75,10 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
             "set the same common.seed-secret on all hosts",
         );
     }
+}
+
+fn off(key: &str) -> String {
+    format!("correct this, or set {key} = false")
 }
 
 fn key(method: Method) -> &'static str {

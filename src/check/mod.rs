@@ -142,7 +142,7 @@ pub fn check(file: &Path) -> Findings {
     datadir::check(&mut f, &config, &server);
     network::check(&mut f, &config);
     tls::check(&mut f, &config);
-    commands::check(&mut f, &config, &launcher, server.answers);
+    commands::check(&mut f, &config, &launcher, server.alive);
     methods::check(&mut f, &config);
     f
 }

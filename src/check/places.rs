@@ -136,7 +136,7 @@ fn room(f: &mut Findings, key: &str, dir: &Path) -> Option<disk::Space> {
             f.error(
                 key,
                 format!("free space of {}: {e}", dir.display()),
-                "see the error",
+                "let the user that the agent runs as enter each directory of this path (chmod +x)",
             );
             None
         }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::mysql::grants::{self, rows};
 use crate::mysql::profile::Purpose;
-use crate::mysql::{Endpoint, Server, connect, info, quote_account, quote_text};
+use crate::mysql::{Endpoint, Server, answers, connect, info, quote_account, quote_text};
 use crate::seed::methods::settings::problems;
 use mysql::Conn;
 use std::collections::BTreeMap;
@@ -18,8 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the other checks want to know of it.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// True if it lets the agent in.
+    /// True if it accepts the agent's login.
     pub answers: bool,
+    /// True if it answers, be it with an error.
+    pub alive: bool,
     /// Its datadir, or `mysql.datadir` if it does not answer.
     pub datadir: Option<PathBuf>,
     /// Bytes of its tables, as information_schema estimates them.
@@ -43,15 +45,17 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
     let (server, mut conn) = match opened {
         Ok(both) => both,
         Err(e) => {
-            f.error(
-                subject,
-                e.to_string(),
-                "start MySQL, or correct [mysql] host, port, socket, user and password",
-            );
+            facts.alive = answers(&endpoint, TIMEOUT).is_ok();
+            let remedy = if facts.alive {
+                "MySQL runs and answers with this error: correct the account there, or [mysql] user and password here"
+            } else {
+                "start MySQL, or correct [mysql] host, port and socket"
+            };
+            f.error(subject, e.to_string(), remedy);
             return facts;
         }
     };
-    facts.answers = true;
+    (facts.answers, facts.alive) = (true, true);
     f.ok(
         subject,
         format!(

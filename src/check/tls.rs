@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 /// A certificate that ends sooner is a finding.
 const SOON: Duration = Duration::from_secs(30 * 86_400);
 
+const UNREAD: &str = "`openssl x509 -noout -enddate -in FILE` tells when: renew it before that";
+
 /// All checks of TLS.
 pub fn check(f: &mut Findings, config: &Config) {
     let c = &config.common;
@@ -18,7 +20,7 @@ pub fn check(f: &mut Findings, config: &Config) {
             f.ok("common.use-ssl", "certificate and key fit together");
             match server.not_after {
                 Some(end) => expiry(f, SHOWN, end),
-                None => f.warning(SHOWN, "when it ends cannot be read", ""),
+                None => f.warning(SHOWN, "when it ends cannot be read", UNREAD),
             }
             if server.valid_units.is_some_and(|units| units.is_empty()) {
                 f.error(
@@ -28,7 +30,12 @@ pub fn check(f: &mut Findings, config: &Config) {
                 );
             }
         }
-        Err(e) => f.error("common.use-ssl", e.to_string(), ""),
+        Err(e) => f.error(
+            "common.use-ssl",
+            e.to_string(),
+            "correct common.ssl-cert-file, ssl-private-key-file and ssl-ca-file (PEM files that the agent's user can read), or set \
+             common.use-ssl = false",
+        ),
     }
     if c.use_mutual_tls {
         f.warning(
@@ -60,7 +67,11 @@ pub fn check(f: &mut Findings, config: &Config) {
                 "orchestrator.url",
                 "there are authorities to verify https by",
             ),
-            Err(e) => f.error("orchestrator.url", e.to_string(), ""),
+            Err(e) => f.error(
+                "orchestrator.url",
+                e.to_string(),
+                "set common.ssl-ca-file to a PEM file with the authority of orchestrator's certificate",
+            ),
         }
     }
     for (section, socat) in [
@@ -75,8 +86,12 @@ pub fn check(f: &mut Findings, config: &Config) {
         let shown = read.and_then(|_| tls::certificates(&key, socat.ssl_cert_file.as_ref()));
         match shown.map(|c| Certificate::parse(&c[0])) {
             Ok(Some(certificate)) => expiry(f, &key, certificate.not_after),
-            Ok(None) => f.warning(&key, "when it ends cannot be read", ""),
-            Err(e) => f.error(&key, e.to_string(), ""),
+            Ok(None) => f.warning(&key, "when it ends cannot be read", UNREAD),
+            Err(e) => f.error(
+                &key,
+                e.to_string(),
+                format!("correct the three {section}.socat-ssl files, or set {section}.socat-use-ssl = false"),
+            ),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use message::{Handler, Request, Response, STRIKE};
 
 use crate::config::AllowList;
 use crate::error::{Error, Result};
-use crate::system::net;
+use crate::system::limits;
 use crate::tls;
 use doors::Doors;
 use log::{error, warn};
@@ -170,7 +170,8 @@ impl Gate {
         handler: Handler,
         is_slow: fn(&Request) -> bool,
     ) -> Result<Self> {
-        let descriptors = net::descriptor_limit().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
+        let limit = limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
+        let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
         let allowed = AllowList::parse(&settings.allowed)?;
         let listeners = accept::listen(&settings.listen)?;
         let addresses = listeners

@@ -48,12 +48,9 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The kernel's host name.
+/// The kernel's host name (uname(2)).
 pub fn kernel_hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .unwrap_or_default()
-        .trim()
-        .to_string()
+    crate::system::process::node_name()
 }
 
 /// A moment as RFC 3339 in UTC with nanoseconds, trailing zeros trimmed, as Go writes it (agent-api-v2 0.4).
@@ -106,11 +103,10 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 /// Random bytes from the kernel as lower-case hex, `bytes` * 2 digits.
 ///
 /// # Errors
-/// If /dev/urandom cannot be read.
+/// Those of getrandom(2).
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
-    use std::io::Read;
     let mut buf = vec![0u8; bytes];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut buf)?;
+    crate::system::random::fill(&mut buf)?;
     Ok(buf.iter().map(|b| format!("{b:02x}")).collect())
 }
 

@@ -143,6 +143,10 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
                 "MySQL at {server}: ERROR {} ({}): {}",
                 m.code, m.state, m.message
             );
+            let text = match super::remedies::remedy(m.code, user) {
+                Some(remedy) => format!("{text}; {remedy}"),
+                None => text,
+            };
             match m.code {
                 // MariaDB 10.11 has no other error for a connection without TLS.
                 1045 if !server.starts_with('/') => Error::permanent(format!(
@@ -157,7 +161,7 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
                      require_secure_transport = OFF on a server that they reach by TCP, with REQUIRE SSL for the accounts that \
                      must use TLS"
                 )),
-                1040 | 1205 | 1213 => Error::transient(text),
+                1040 | 1203 | 1205 | 1213 | 1226 => Error::transient(text),
                 // The session is ended when its first statement comes.
                 1184 if m.message.contains("init_connect") => Error::permanent(format!(
                     "{text}; the server's init_connect fails for account \"{user}\", which skips it with the privilege CONNECTION_ADMIN (MariaDB: CONNECTION \

@@ -12,6 +12,7 @@ pub mod info;
 pub mod locks;
 mod plugins;
 pub mod profile;
+mod remedies;
 mod replication;
 mod server;
 

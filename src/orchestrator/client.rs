@@ -34,6 +34,15 @@ struct Body<'a> {
     mysql_port: u16,
 }
 
+/// Why a registration has failed.
+#[derive(Debug)]
+pub enum Unregistered {
+    /// There was no answer: orchestrator may know this agent from before.
+    Unanswered(Error),
+    /// It was answered, and this agent is not known there.
+    Refused(Error),
+}
+
 /// HTTP client for one orchestrator.
 pub struct Client {
     agent: ureq::Agent,
@@ -70,22 +79,23 @@ impl Client {
     /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status (1.2, 8.18).
     ///
     /// # Errors
-    /// Transient: no answer, or a refusal with its text.
-    pub fn register(&self, who: &Registration) -> Result<()> {
+    /// Transient: no answer, or a refusal with its text. Permanent: this is no orchestrator of this protocol.
+    pub fn register(&self, who: &Registration) -> std::result::Result<(), Unregistered> {
         let body = Body {
             hostname: &who.hostname,
             port: who.port,
             token: who.token.reveal(),
             mysql_port: who.mysql_port,
         };
-        let body = serde_json::to_string(&body).map_err(|e| Error::permanent(e.to_string()))?;
+        let body = serde_json::to_string(&body)
+            .map_err(|e| Unregistered::Unanswered(Error::permanent(e.to_string())))?;
         let url = format!("{}/api/register-agent", self.base);
         let sent = self
             .agent
             .post(&url)
             .header("Content-Type", "application/json")
             .send(body);
-        let (status, text) = self.read(sent)?;
+        let (status, text) = self.read(sent).map_err(Unregistered::Unanswered)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         if value.is_string() && status == 200 {
             return Ok(());
@@ -94,9 +104,11 @@ impl Client {
             .get("Message")
             .and_then(|m| m.as_str())
             .map_or_else(|| first_words(&text), str::to_string);
-        Err(Error::transient(format!(
-            "{} refused the registration (status {status}): {why}",
-            self.base
+        Err(Unregistered::Refused(refusal(
+            &self.base,
+            status,
+            &why,
+            value.is_null(),
         )))
     }
 
@@ -144,6 +156,38 @@ impl Client {
     }
 }
 
+/// What a refused registration means. `foreign`: the answer was no JSON, so it is not orchestrator's.
+fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
+    const PORT: &str =
+        "orchestrator.url and agents-port lead to another port than its AgentsServerPort";
+    let because = match status {
+        404 | 405 => Some(format!(
+            "this orchestrator uses the classic agent protocol, which this version of the agent does not have, or {PORT}"
+        )),
+        401 | 403 => Some(format!("it wants a login, which agents do not have: {PORT}, or to a proxy")),
+        300..=399 => Some(
+            "it redirects, and the registration, which holds this agent's token, is not sent elsewhere: set orchestrator.url to the \
+             final address"
+                .into(),
+        ),
+        502..=504 => Some("a proxy before orchestrator answers: see whether orchestrator runs".into()),
+        _ if foreign => Some(format!("the answer is not orchestrator's: {PORT}")),
+        _ => None,
+    };
+    let shown = match (foreign, why) {
+        (true, _) | (false, "") => String::new(),
+        (false, why) => format!(": {why}"),
+    };
+    match because {
+        Some(because) => Error::permanent(format!(
+            "{base}/api/register-agent answers with status {status}{shown}: {because}"
+        )),
+        None => Error::transient(format!(
+            "{base} refused the registration (status {status}): {why}"
+        )),
+    }
+}
+
 /// `url` with `port` put in where it has none.
 pub fn base(url: &str, port: u16) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
@@ -159,4 +203,35 @@ pub fn base(url: &str, port: u16) -> String {
 
 fn first_words(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_it_means() {
+        let of = |status, why: &str, foreign| {
+            refusal("http://orc:3001", status, why, foreign).to_string()
+        };
+        for (status, foreign, wanted) in [
+            (404, true, "classic agent protocol"),
+            (401, true, "wants a login"),
+            (302, true, "set orchestrator.url to the final address"),
+            (502, true, "see whether orchestrator runs"),
+            (200, true, "is not orchestrator's"),
+            (500, true, "is not orchestrator's"),
+        ] {
+            let text = of(status, "<html>", foreign);
+            assert!(
+                text.contains(wanted) && text.contains(&format!("status {status}")),
+                "{text}"
+            );
+            assert!(!text.contains("<html>"), "{text}");
+        }
+        assert_eq!(
+            of(200, "Unable to get agent data: x", false),
+            "http://orc:3001 refused the registration (status 200): Unable to get agent data: x"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //! or a silence (D20, D21).
 
 use super::Pulse;
-use super::client::{Client, Registration};
+use super::client::{Client, Registration, Unregistered};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -99,11 +99,21 @@ fn beat(
             match client.register(who) {
                 Ok(()) => {
                     log::info!("registered with {} as {}", client.name(), who.hostname);
-                    pulse.beat();
+                    pulse.registered(client.name());
                     failures = 0;
                     (registered, early) = (Instant::now(), None);
                 }
                 Err(e) => {
+                    let e = match e {
+                        Unregistered::Refused(e) => {
+                            pulse.refused(client.name(), &e.to_string());
+                            e
+                        }
+                        Unregistered::Unanswered(e) => {
+                            pulse.failed(client.name(), &e.to_string());
+                            e
+                        }
+                    };
                     failures += 1;
                     early = Some(Instant::now() + pause(failures));
                     let again = pause(failures).as_secs();
@@ -117,8 +127,9 @@ fn beat(
         }
         if ping_at <= now {
             match client.ping() {
-                Ok(()) => pulse.beat(),
+                Ok(()) => pulse.answered(client.name()),
                 Err(e) => {
+                    pulse.failed(client.name(), &format!("ping: {e}"));
                     log::warn!("ping: {e}");
                     // It may come back as another process that does not know us: register as soon as it answers.
                     let soon = Instant::now() + pause(1);

@@ -31,6 +31,11 @@ impl Output {
         Ok(self.stdout)
     }
 
+    /// The end of its standard error.
+    pub fn stderr(&self) -> &str {
+        &self.exit.stderr
+    }
+
     /// True for exit status 0.
     pub fn ok(&self) -> bool {
         self.exit.status.success()
@@ -71,11 +76,13 @@ fn prefix_members(line: &str, launcher: &Launcher) -> String {
     } else {
         format!("sudo -n -u '{}' --", user.replace('\'', ""))
     };
-    let members: Vec<String> = line
-        .split('|')
-        .map(|m| format!("{sudo} {}", m.trim()))
-        .collect();
+    let members: Vec<String> = members(line).map(|m| format!("{sudo} {m}")).collect();
     members.join(" | ")
+}
+
+/// The commands of a plain pipeline.
+pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
+    line.split('|').map(str::trim)
 }
 
 /// Runs an operator's command line to its end.
@@ -94,6 +101,8 @@ pub fn run_operator_command(
         return Err(Error::permanent("the command is empty"));
     }
     let mut cmd = build(line, launcher);
+    // A server that a service command starts lives on with what it inherits.
+    crate::system::limits::restored_in(&mut cmd);
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut tool = Running::start(&mut cmd, &name)?;
     let text = Arc::new(Mutex::new(Vec::new()));

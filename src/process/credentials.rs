@@ -82,7 +82,8 @@ impl Credentials {
         builder
             .create(&dir)
             .map_err(|e| Error::io(dir.display(), &e))?;
-        let name = crate::host::random_hex(8).map_err(|e| Error::io("/dev/urandom", &e))?;
+        let name = crate::host::random_hex(8)
+            .map_err(|e| Error::io("random numbers of the kernel", &e))?;
         let path = dir.join(format!("{name}.cnf"));
         let made = OpenOptions::new()
             .write(true)

@@ -7,6 +7,7 @@ mod credentials;
 mod launch;
 mod pipe;
 mod running;
+mod sudo;
 
 pub use cancel::Cancel;
 pub use command::{Output, has_grammar, run_operator_command};
@@ -14,3 +15,4 @@ pub use credentials::{Credentials, Login, SessionInit};
 pub use launch::{Launcher, set_environment};
 pub use pipe::{Job, feed_from, run, save_to};
 pub use running::{Exit, Running, set_priority, signal_group};
+pub use sudo::version_text;

@@ -5,8 +5,9 @@ use crate::host::proc::ProcessId;
 use crate::system::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -79,8 +80,7 @@ impl Running {
         hear: impl FnMut(&str) + Send + 'static,
     ) -> Result<Self> {
         let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
-        let mut child =
-            spawned.map_err(|e| Error::permanent(format!("cannot start {name}: {e}")))?;
+        let mut child = spawned.map_err(|e| not_started(cmd.get_program().as_ref(), name, &e))?;
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
         let (closed_tx, stderr_closed) = bounded::<()>(0);
         if let Some(pipe) = child.stderr.take() {
@@ -273,6 +273,29 @@ impl Drop for Running {
     }
 }
 
+/// The kernel names no file: ENOENT may mean the program, its interpreter, or /dev/null for its standard input.
+fn not_started(program: &Path, name: &str, e: &std::io::Error) -> Error {
+    let shown = program.display();
+    let why = match e.kind() {
+        ErrorKind::NotFound if !Path::new("/dev/null").exists() => {
+            "/dev/null does not exist: create the device in the agent's root directory".to_string()
+        }
+        ErrorKind::NotFound if program.is_absolute() && !program.exists() => {
+            format!("{shown} does not exist in the agent's root directory: install it there")
+        }
+        ErrorKind::NotFound if program.is_absolute() => {
+            format!("the interpreter or loader that {shown} names does not exist: install it")
+        }
+        ErrorKind::NotFound => format!("{shown} is not in the agent's PATH: install it"),
+        ErrorKind::PermissionDenied => format!(
+            "{e}: the user that the agent runs as (uid {}) may not execute {shown}",
+            crate::system::process::effective_uid()
+        ),
+        _ => e.to_string(),
+    };
+    Error::permanent(format!("cannot start {name}: {why}"))
+}
+
 fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnMut(&str)) {
     let mut buf = [0u8; 4096];
     let mut line = Vec::new();
@@ -369,6 +392,22 @@ mod tests {
         drop(r);
         until(&id, |n| n == 0);
         let e = Running::start(&mut Command::new("/no/such/tool"), "tool");
-        assert!(e.err().unwrap().to_string().contains("cannot start tool"));
+        let text = e.err().unwrap().to_string();
+        assert!(
+            text.contains("cannot start tool: /no/such/tool does not exist"),
+            "{text}"
+        );
+        let e = Running::start(&mut Command::new("no-such-tool-7"), "tool");
+        let text = e.err().unwrap().to_string();
+        assert!(
+            text.contains("no-such-tool-7 is not in the agent's PATH"),
+            "{text}"
+        );
+        let e = Running::start(&mut Command::new("/proc/self/cmdline"), "tool");
+        let text = e.err().unwrap().to_string();
+        assert!(
+            text.contains("may not execute /proc/self/cmdline"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,5 @@
 //! The engine: takes start calls, keeps one seed at a time, runs a stage in a thread of its own, and writes the record. It
-//! never knows what a method does. The rules of repetition are agent-api-v2 8.5 and 8.6, those of takeover DESIGN 3.
+//! never knows what a method does. The rules of repetition are agent-api-v2 8.5 and 8.6, those of takeover are at `make_room`.
 
 mod calls;
 #[cfg(test)]
@@ -43,8 +43,8 @@ struct State {
     work: Option<Work>,
     /// Seed, stage and run of stages that are Completed and not on the disk as such yet.
     unwritten: Vec<(i64, Stage, u64)>,
-    /// When a controller last asked for this host's data or for the state of the current seed.
-    asked: Instant,
+    /// When a controller last called with the number of the current seed.
+    called: Instant,
     stopping: bool,
 }
 
@@ -95,7 +95,7 @@ impl Engine {
             runs: 0,
             work: None,
             unwritten: Vec::new(),
-            asked: Instant::now(),
+            called: Instant::now(),
             stopping: false,
         };
         let engine = Self {
@@ -227,11 +227,6 @@ impl Engine {
             .filter(|s| s.id == id)
             .map(|s| s.method)
             .filter(|m| Some(*m) == in_use)
-    }
-
-    /// A controller has asked for this host's data: the current seed is not forgotten.
-    pub fn asked(&self) {
-        self.lock().asked = Instant::now();
     }
 
     /// True while a stage is at work.

@@ -5,7 +5,7 @@ use super::coordinates::Coordinates;
 use super::datadir::Facts;
 use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -78,6 +78,17 @@ pub struct StageRecord {
     pub run: u64,
 }
 
+/// The seed that has left the data of this host incomplete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LeftBy {
+    /// Its number.
+    #[serde(rename = "SeedID")]
+    pub seed_id: i64,
+    /// How it copied.
+    pub method: Method,
+}
+
 /// One seed as this host knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
@@ -123,6 +134,10 @@ pub struct Seed {
     pub applied: Applied,
     /// State of the target's data.
     pub load: Load,
+    /// Where `load` was incomplete before this seed: the seed that has left it so. `None` once this seed has begun to replace
+    /// the data itself.
+    #[serde(default)]
+    pub left_by: Option<LeftBy>,
     /// Server settings that were changed for a load and must be put back.
     pub put_back: BTreeMap<String, String>,
     /// The tools at work.
@@ -150,6 +165,7 @@ impl Seed {
             cloning: None,
             applied: Applied::No,
             load: Load::Untouched,
+            left_by: None,
             put_back: BTreeMap::new(),
             tools: Vec::new(),
         }
@@ -160,12 +176,55 @@ impl Seed {
         self.stages.get(&stage).map(|s| s.status)
     }
 
+    /// This seed begins to replace the target's data.
+    pub fn begin_replacing(&mut self) {
+        (self.load, self.left_by) = (Load::Incomplete, None);
+    }
+
+    /// What has become of the target's data, in words, if they are incomplete.
+    pub fn incomplete(&self) -> Option<String> {
+        if self.load != Load::Incomplete {
+            return None;
+        }
+        let words = |method| match method {
+            Method::Mysqldump | Method::Mydumper => "the data in MySQL are partial",
+            Method::Xtrabackup | Method::LVM | Method::ClonePlugin => {
+                "the old data were deleted and the new ones are not complete"
+            }
+        };
+        Some(match self.left_by {
+            None => words(self.method).into(),
+            Some(LeftBy { seed_id, method }) => format!(
+                "{} since seed {seed_id} by {method} was interrupted",
+                words(method)
+            ),
+        })
+    }
+
     /// True if a target holds its place for a next stage: something is prepared, and the controller may go on.
     pub fn waits(&self) -> bool {
         self.side == Side::Target
             && !self.given_up
             && self.status(self.stage) == Some(Status::Completed)
             && self.stage != Stage::Cleanup
+    }
+
+    /// How the seed stands on this host. A target is Running until it is cleaned up, has failed or was given up; a source, which
+    /// holds nothing between its stages and is not told what happens elsewhere, is as its last stage.
+    pub fn overall(&self) -> Status {
+        let last = self.status(self.stage);
+        match (self.side, last) {
+            (_, Some(Status::Error)) => Status::Error,
+            (_, Some(Status::Completed)) if self.stage == Stage::Cleanup => Status::Completed,
+            (_, Some(Status::Completed)) if self.given_up => Status::Error,
+            (Side::Source, Some(Status::Completed)) => Status::Completed,
+            _ => Status::Running,
+        }
+    }
+
+    /// True for a target whose Restore or Cleanup has ended, well or badly.
+    pub fn is_over(&self) -> bool {
+        self.stage >= Stage::Restore && self.status(self.stage) != Some(Status::Running)
     }
 
     /// True while the disk use of this host, its target, measures the seed's progress: from the end of Prepare, which
@@ -261,8 +320,12 @@ impl Seeds {
     /// Makes `seed` the current one, in place of an older one with its number. Settings that an older seed still owes to
     /// the server go over to it, so that they are not lost, and what the last seed left partial stays partial.
     pub fn make_current(&mut self, mut seed: Seed) {
-        if self.current().is_some_and(|s| s.load == Load::Incomplete) {
+        if let Some(last) = self.current().filter(|s| s.load == Load::Incomplete) {
             seed.load = Load::Incomplete;
+            seed.left_by = last.left_by.or(Some(LeftBy {
+                seed_id: last.id,
+                method: last.method,
+            }));
         }
         for old in &mut self.seeds {
             for (name, value) in std::mem::take(&mut old.put_back) {
@@ -330,7 +393,7 @@ impl Store {
             for stage in running {
                 let text = format!(
                     "{stage} was interrupted: the agent ended while it ran{}",
-                    partial_note(seed.load, stage)
+                    incomplete_note(seed, None)
                 );
                 seed.set(stage, Status::Error, &text);
             }
@@ -372,17 +435,22 @@ impl Store {
     }
 }
 
-/// What to add to the error's text of a stage when the target's data are partial: by this stage, or still by an earlier one.
-pub fn partial_note(load: Load, stage: Stage) -> &'static str {
-    match (load, stage) {
-        (Load::Incomplete, Stage::Backup | Stage::Restore) => {
-            ". The data in MySQL are partial: make a new seed before anybody uses them"
-        }
-        (Load::Incomplete, _) => {
-            ". The data in MySQL are partial since an earlier restore was interrupted: make a new seed before anybody uses them"
-        }
-        (Load::Untouched | Load::Whole, _) => "",
-    }
+/// What to add to the error's text of a stage when the target's data are incomplete, by this seed or still by an earlier one. `cause`
+/// is the error's kind: a new seed does not help where it would fail again.
+pub fn incomplete_note(seed: &Seed, cause: Option<Kind>) -> String {
+    let Some(state) = seed.incomplete() else {
+        return String::new();
+    };
+    let advice = match cause {
+        Some(Kind::Permanent) => "correct the cause of this error, then make a new seed",
+        Some(Kind::Transient | Kind::Cancelled) | None => "make a new seed",
+    };
+    let before = match seed.left_by {
+        Some(_) => "As before this seed, ",
+        None => "",
+    };
+    let text = format!("{before}{state}: do not use them; {advice}");
+    format!(". {}{}", text[..1].to_ascii_uppercase(), &text[1..])
 }
 
 #[cfg(test)]
@@ -435,6 +503,37 @@ mod tests {
         assert_eq!(seeds.iter().count(), KEPT);
         assert_eq!(seeds.current().unwrap().put_back["event_scheduler"], "ON");
         assert!(seeds.get(1).is_none() && seeds.get(20).is_some());
+    }
+
+    #[test]
+    fn the_state_of_the_data_names_the_seed_that_left_it() {
+        let mut seeds = Seeds::default();
+        let mut first = Seed::new(11, Method::Mysqldump, Side::Target);
+        assert_eq!(incomplete_note(&first, Some(Kind::Permanent)), "");
+        first.begin_replacing();
+        assert_eq!(
+            incomplete_note(&first, Some(Kind::Permanent)),
+            ". The data in MySQL are partial: do not use them; correct the cause of this error, then make a new seed"
+        );
+        assert_eq!(
+            incomplete_note(&first, Some(Kind::Transient)),
+            ". The data in MySQL are partial: do not use them; make a new seed"
+        );
+        seeds.make_current(first);
+        seeds.make_current(Seed::new(12, Method::Mydumper, Side::Target));
+        seeds.make_current(Seed::new(13, Method::Xtrabackup, Side::Target));
+        let third = seeds.get_mut(13).unwrap();
+        assert_eq!(
+            incomplete_note(third, None),
+            ". As before this seed, the data in MySQL are partial since seed 11 by Mysqldump was interrupted: do not use them; make \
+             a new seed"
+        );
+        third.begin_replacing();
+        assert!(incomplete_note(third, None).starts_with(". The old data were deleted"));
+        // A record of a version without the key.
+        let mut old = serde_json::to_value(&*third).unwrap();
+        old.as_object_mut().unwrap().remove("left_by");
+        assert_eq!(serde_json::from_value::<Seed>(old).unwrap().left_by, None);
     }
 
     #[test]

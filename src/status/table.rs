@@ -15,8 +15,8 @@ pub fn table(r: &Report) -> String {
     };
     let a = &r.agent;
     let contact = match a.orchestrator.as_deref() {
-        Some("OK") => ", in contact with orchestrator",
-        Some("BAD") => ", without contact to orchestrator",
+        Some("OK") => ", registered with orchestrator",
+        Some("BAD") => ", not registered with orchestrator or without contact to it",
         _ => "",
     };
     line(
@@ -27,6 +27,16 @@ pub fn table(r: &Report) -> String {
             format!("does not answer at {}", a.address)
         },
     );
+    for (url, contact) in &a.orchestrators {
+        let state = if contact.registered {
+            "registered"
+        } else {
+            "not registered"
+        };
+        if !contact.registered || !contact.error.is_empty() {
+            line("", format!("{url}: {state}: {}", contact.error));
+        }
+    }
     let m = &r.mysql;
     let running = match m.running {
         Some(true) => ", running",
@@ -70,11 +80,10 @@ pub fn table(r: &Report) -> String {
                     },
                 );
             }
-            if s.load_incomplete == Some(true) {
+            if let Some(state) = &s.incomplete {
                 line(
                     "",
-                    "the data in MySQL are partial: make a new seed before anybody uses them"
-                        .into(),
+                    format!("{state}: do not use them until a new seed is complete"),
                 );
             }
         }

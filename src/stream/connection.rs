@@ -5,13 +5,16 @@ use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::system::net;
 use crate::tls;
-use crossbeam_channel::{Sender, bounded, select};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded, select};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+
+/// How long this end may take to say that it was told to end.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A connection. Dropped, it is reset, unless it was closed in good order before.
 pub(super) struct Connection {
@@ -72,7 +75,8 @@ impl Connection {
         })
     }
 
-    /// From now on a cancellation ends every read and write that waits.
+    /// From now on a cancellation ends every read that waits at once, so that this end can still say why it goes, and what is
+    /// left after [`LAST_WORDS`].
     pub fn watch(&mut self, cancel: &Cancel) -> Result<()> {
         let (end, ended) = bounded::<()>(0);
         let (cancel, socket) = (cancel.clone(), self.socket.try_clone());
@@ -80,7 +84,10 @@ impl Connection {
         let wait = move || {
             select! {
                 recv(cancel.signal()) -> _ => {
-                    let _ = socket.shutdown(Shutdown::Both); // gone already: fine
+                    let _ = socket.shutdown(Shutdown::Read); // gone already: fine
+                    if ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+                        let _ = socket.shutdown(Shutdown::Both); // a write waits for a peer that takes nothing
+                    }
                 }
                 recv(ended) -> _ => {}
             }
@@ -137,6 +144,20 @@ impl Connection {
             }
         }
         self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Says that nothing comes after what was written, and waits until the peer has it all, or `time` is over: a reset would
+    /// take back what the peer has not read.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn drain_writes(&mut self, time: Duration) -> io::Result<()> {
+        self.close_write()?;
+        let begin = std::time::Instant::now();
+        while net::unsent(&self.socket)? > 0 && begin.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Ends in good order: what was written arrives, however long the peer takes for it. Waits at most `time` for the peer's

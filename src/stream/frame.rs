@@ -36,6 +36,9 @@ pub struct End {
     pub ok: bool,
     /// If not, why.
     pub error: String,
+    /// The sender was told to end, for that reason.
+    #[serde(default)]
+    pub aborted: bool,
 }
 
 /// A frame that was read.
@@ -294,6 +297,7 @@ mod tests {
             frames: 2,
             ok: true,
             error: String::new(),
+            aborted: false,
         };
         encoder.end(&mut wire, &end).unwrap();
         wire

@@ -58,6 +58,9 @@ pub struct Answer {
     pub ok: bool,
     /// Why not.
     pub reason: String,
+    /// The listener was told to end, for that reason.
+    #[serde(default)]
+    pub aborted: bool,
 }
 
 /// Whose words a proof is about.

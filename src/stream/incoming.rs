@@ -13,6 +13,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+/// What a connection that ends in the middle of a copy means.
+const LOST: &str = "the source's agent or host has ended, or the network has cut the connection; the log of the source's agent says \
+     which";
+
 /// How much of a bare stream passes between two counts.
 const CHUNK: u64 = 4 << 20;
 
@@ -77,7 +81,7 @@ impl Incoming {
         mut progress: impl FnMut(u64),
     ) -> Result<u64> {
         self.connection.watch(cancel)?;
-        self.answer(false, true, "")
+        self.answer(false, true)
             .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
         self.begin = Instant::now();
         // No pipe, or none of this size for this user: it goes on as it is.
@@ -117,6 +121,12 @@ impl Incoming {
                     progress(bytes);
                 }
                 Ok(Frame::Alive) => {}
+                Ok(Frame::End(end)) if end.aborted => {
+                    return Err(Error::transient(format!(
+                        "aborted on the source: {}",
+                        end.error
+                    )));
+                }
                 Ok(Frame::End(end)) if !end.ok => {
                     return Err(Error::permanent(format!(
                         "the source failed: {}",
@@ -199,10 +209,13 @@ impl Incoming {
         }
         match e.kind() {
             ErrorKind::UnexpectedEof => Error::transient(format!(
-                "the connection from {peer} ended after {bytes} bytes without the mark of the end: the source has died"
+                "the connection from {peer} ended after {bytes} bytes without the end mark: {LOST}"
             )),
             ErrorKind::InvalidData => {
                 Error::transient(format!("after {bytes} bytes from {peer}: {e}"))
+            }
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+                Error::transient(format!("after {bytes} bytes from {peer}: {e}: {LOST}"))
             }
             _ => Error::transient(format!("after {bytes} bytes from {peer}: {e}")),
         }
@@ -213,26 +226,43 @@ impl Incoming {
     /// # Errors
     /// If the answer cannot be sent: the sender then counts this as a failure.
     pub fn accept_all(mut self) -> Result<()> {
-        self.answer(true, true, "")
+        self.answer(true, true)
             .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
         self.connection.close(Duration::from_secs(10));
         Ok(())
     }
 
-    /// Answers why not, at any moment: the sender stops and shows it. What cannot be told is seen by the reset.
-    pub fn refuse(mut self, reason: &str) {
-        match self.answer(true, false, reason) {
+    /// Answers why not, at any moment: the sender stops and shows it. `aborted`: this host was told to end. What cannot be told is
+    /// seen by the reset.
+    pub fn refuse(mut self, reason: &str, aborted: bool) {
+        match self.say(&Answer {
+            last: true,
+            ok: false,
+            reason: reason.into(),
+            aborted,
+        }) {
             Ok(()) => self.connection.close(Duration::from_secs(3)),
             Err(e) => log::debug!("answer to {}: {e}", self.connection.peer),
         }
     }
 
-    fn answer(&mut self, last: bool, ok: bool, reason: &str) -> io::Result<()> {
+    fn answer(&mut self, last: bool, ok: bool) -> io::Result<()> {
+        self.say(&Answer {
+            last,
+            ok,
+            reason: String::new(),
+            aborted: false,
+        })
+    }
+
+    fn say(&mut self, answer: &Answer) -> io::Result<()> {
         let Kind::Framed { nonces, .. } = &self.kind else {
-            return Ok(()); // nobody listens
+            return Ok(()); // a bare sender reads nothing
         };
-        let reason: String = reason.chars().take(2000).collect();
-        let answer = Answer { last, ok, reason };
+        let answer = Answer {
+            reason: answer.reason.chars().take(2000).collect(),
+            ..answer.clone()
+        };
         let body = hello::body(&answer).map_err(io::Error::other)?;
         let (theirs, ours) = nonces;
         let proof = hello::prove(&self.settings.secret, From::Listener, theirs, ours, &body);

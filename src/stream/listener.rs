@@ -248,6 +248,7 @@ fn converse(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<
         last: false,
         ok: wrong.is_none(),
         reason: wrong.clone().unwrap_or_default(),
+        aborted: false,
     };
     let body = hello::body(&answer)?;
     let proof = hello::prove(&settings.secret, From::Listener, &offer.nonce, &own, &body);

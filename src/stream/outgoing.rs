@@ -1,6 +1,6 @@
 //! The sending end.
 
-use super::connection::{Connection, is_timeout};
+use super::connection::{Connection, LAST_WORDS, is_timeout};
 use super::frame::{Encoder, End};
 use super::hello::{self, Answer, From, Greeting, MAGIC, Offer, VERSION};
 use super::incoming::no_first_byte;
@@ -26,6 +26,8 @@ pub struct Outgoing {
     settings: Settings,
     begin: Instant,
     sent: (u64, u64),
+    /// A frame has begun and its end is not written.
+    in_frame: bool,
     /// `None`: a bare stream.
     session: Option<Session>,
 }
@@ -113,7 +115,32 @@ impl Outgoing {
         spool.fill_from(source, end_tool)?;
         let sent = self.drain(spool, cancel, progress);
         spool.abandon();
+        if sent.is_err() && cancel.is_cancelled() {
+            self.say_aborted(&cancel.reason());
+        }
         sent
+    }
+
+    /// Tells the receiver that the sender was told to end, unless a frame is half sent.
+    fn say_aborted(&mut self, reason: &str) {
+        let Some(session) = self.session.as_ref().filter(|_| !self.in_frame) else {
+            return; // the reset says that there is no more
+        };
+        let end = End {
+            bytes: self.sent.0,
+            frames: self.sent.1,
+            ok: false,
+            error: reason.into(),
+            aborted: true,
+        };
+        let told = self
+            .connection
+            .write_within(LAST_WORDS)
+            .and_then(|()| session.encoder.end(&mut self.connection, &end))
+            .and_then(|()| self.connection.drain_writes(LAST_WORDS));
+        if let Err(e) = told {
+            log::debug!("seed stream: {e}");
+        }
     }
 
     fn drain(
@@ -150,11 +177,13 @@ impl Outgoing {
                     continue;
                 }
             };
+            self.in_frame = true;
             let sent = match &mut self.session {
                 Some(session) => session.encoder.data(&mut self.connection, &block),
                 None => self.connection.write_all(&block),
             };
             sent.map_err(|e| self.cut_short(cancel, Some(&e)))?;
+            self.in_frame = false;
             self.sent = (self.sent.0 + block.len() as u64, self.sent.1 + 1);
             heard = Instant::now();
             progress(self.sent.0);
@@ -196,6 +225,7 @@ impl Outgoing {
             frames: self.sent.1,
             ok: verdict.is_ok(),
             error: verdict.err().unwrap_or_default().to_string(),
+            aborted: false,
         };
         let told = session.encoder.end(&mut self.connection, &end);
         if let Err(text) = verdict {
@@ -211,7 +241,7 @@ impl Outgoing {
             .and_then(|()| self.answer());
         match answer {
             Ok(a) if a.ok => Ok(()),
-            Ok(a) => Err(Error::permanent(format!("the target: {}", a.reason))),
+            Ok(a) => Err(of_target(&a)),
             Err(_) if cancel.is_cancelled() => Err(Error::cancelled()),
             Err(e) => Err(Error::transient(format!(
                 "the target has not said that the copy is whole: {e}"
@@ -250,7 +280,7 @@ impl Outgoing {
             .read_within(Some(HELLO))
             .and_then(|()| self.answer());
         match (answer, e) {
-            (Ok(a), _) if !a.ok => Error::permanent(format!("the target: {}", a.reason)),
+            (Ok(a), _) if !a.ok => of_target(&a),
             (Ok(_), _) => Error::transient("the target was content before the end"),
             (Err(answer), e) => Error::transient(format!(
                 "the connection to {} broke after {} bytes: {}",
@@ -259,6 +289,15 @@ impl Outgoing {
                 e.unwrap_or(&answer)
             )),
         }
+    }
+}
+
+/// The receiver's own words.
+fn of_target(answer: &Answer) -> Error {
+    let reason = &answer.reason;
+    match answer.aborted {
+        true => Error::transient(format!("aborted on the target: {reason}")),
+        false => Error::permanent(format!("the target: {reason}")),
     }
 }
 
@@ -376,7 +415,7 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
         .and_then(|()| read_answer(&mut connection, &settings, &own, &greeting.nonce));
     match ready {
         Ok(ready) if ready.ok => {}
-        Ok(ready) => return Err(Error::permanent(format!("the target: {}", ready.reason))),
+        Ok(ready) => return Err(of_target(&ready)),
         Err(e) => return Err(Error::transient(format!("the target was not ready: {e}"))),
     }
     let encoder = Encoder::new(settings.compression, !connection.sealed());
@@ -391,6 +430,7 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
         settings,
         begin: Instant::now(),
         sent: (0, 0),
+        in_frame: false,
     })
 }
 
@@ -421,6 +461,7 @@ fn bare(connection: Connection, settings: Settings) -> Result<Outgoing> {
         settings,
         begin: Instant::now(),
         sent: (0, 0),
+        in_frame: false,
         session: None,
     })
 }

@@ -65,11 +65,16 @@ fn receiving<T: Send + 'static>(
 }
 
 fn connect(port: u16, settings: &Settings, notes: &str) -> Result<Outgoing> {
+    connect_until(&Cancel::default(), port, settings, notes)
+}
+
+/// The same, ended by `cancel`.
+fn connect_until(cancel: &Cancel, port: u16, settings: &Settings, notes: &str) -> Result<Outgoing> {
     let settings = Settings {
         port,
         ..settings.clone()
     };
-    Outgoing::connect("127.0.0.1", settings, notes, &Cancel::default())
+    Outgoing::connect("127.0.0.1", settings, notes, cancel)
 }
 
 /// A whole transfer; what arrived, and what the sender thinks of it.
@@ -145,7 +150,7 @@ fn a_sender_is_not_content_before_the_receiver_is() {
         incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
         // The tool works on after the last byte, longer than any timer.
         thread::sleep(Duration::from_millis(700));
-        incoming.refuse("mbstream: No space left on device");
+        incoming.refuse("mbstream: No space left on device", false);
     });
     let cancel = Cancel::default();
     let short = Settings {
@@ -166,7 +171,7 @@ fn a_sender_is_not_content_before_the_receiver_is() {
 #[test]
 fn a_refusal_before_and_in_the_middle_ends_the_sender_with_its_words() {
     let (port, _cancel, thread) = receiving(settings(), |incoming| {
-        incoming.unwrap().refuse("two families");
+        incoming.unwrap().refuse("two families", false);
     });
     let e = connect(port, &settings(), "").err().unwrap().to_string();
     assert!(e.ends_with("the target: two families"), "{e}");
@@ -178,7 +183,7 @@ fn a_refusal_before_and_in_the_middle_ends_the_sender_with_its_words() {
         let e = incoming
             .receive(full, &Cancel::default(), |_| {})
             .unwrap_err();
-        incoming.refuse(&e.to_string());
+        incoming.refuse(&e.to_string(), false);
     });
     let cancel = Cancel::default();
     let mut out = connect(port, &settings(), "").unwrap();
@@ -223,32 +228,74 @@ fn a_bad_verdict_and_a_dead_sender_are_no_end() {
     }
 }
 
+/// What flows when one end is told to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    /// Nothing.
+    None,
+    /// As fast as it can.
+    Fast,
+    /// The receiver's tool takes no byte, so the sender is in the middle of a frame.
+    Stuck,
+}
+
 #[test]
-fn a_cancellation_of_either_end_ends_both_at_once() {
-    for of_sender in [true, false] {
-        let (path, file) = scratch("cancel");
+fn a_cancellation_of_either_end_ends_both_at_once_and_is_said_to_the_other() {
+    for (flow, of_sender, wanted) in [
+        (Flow::None, true, "aborted on the source: test"),
+        (Flow::None, false, "aborted on the target: test"),
+        (Flow::Fast, true, "aborted on the source: test"),
+        (Flow::Fast, false, "aborted on the target: test"),
+        // No word fits into half a frame, and the receiver's own tool fails first.
+        (Flow::Stuck, true, "the receiving tool has ended"),
+    ] {
+        let row = format!("{flow:?}, of the sender: {of_sender}");
         let end = Cancel::default();
         let inner = end.clone();
+        let (mut taker, sink) = std::io::pipe().unwrap();
         let (port, _cancel, thread) = receiving(settings(), move |incoming| {
             let mut incoming = incoming.unwrap();
-            incoming.receive(file, &inner, |_| {})
+            let result = incoming.receive(sink, &inner, |_| {});
+            let e = result.unwrap_err();
+            incoming.refuse(&inner.reason(), inner.is_cancelled());
+            e
         });
         let cancel = Cancel::default();
-        let mut out = connect(port, &settings(), "").unwrap();
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut out = connect_until(&cancel, port, &settings(), "").unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
         let begin = Instant::now();
         let by = if of_sender { cancel.clone() } else { end };
+        let told = thread::spawn(move || {
+            let mut buffer = vec![7; 65536];
+            // Each loop ends when the sender or the receiver does.
+            while flow == Flow::Fast && writer.write_all(&buffer).is_ok() {
+                if !matches!(taker.read(&mut buffer), Ok(n) if n > 0) {
+                    break;
+                }
+            }
+            while flow == Flow::Stuck && writer.write_all(&buffer).is_ok() {}
+            (writer, taker)
+        });
         thread::spawn(move || {
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(if flow == Flow::Stuck {
+                800
+            } else {
+                200
+            }));
             by.cancel("test");
         });
         let sent = out.send(reader, &cancel, |_| {}).unwrap_err();
         drop(out);
-        let received = thread.join().unwrap().unwrap_err();
-        assert_eq!(sent.is_cancelled(), of_sender, "{sent}");
-        assert_eq!(received.is_cancelled(), !of_sender, "{received}");
-        assert!(begin.elapsed() < Duration::from_secs(10));
-        std::fs::remove_file(path).unwrap();
+        drop(told.join().unwrap()); // a tool that takes no byte is ended
+        let received = thread.join().unwrap();
+        let (own, other) = if of_sender {
+            (&sent, &received)
+        } else {
+            (&received, &sent)
+        };
+        assert!(own.is_cancelled(), "{row}: {own}");
+        assert!(other.to_string().contains(wanted), "{row}: {other}");
+        assert!(begin.elapsed() < Duration::from_secs(8), "{row}");
     }
     // While nobody has come, as well.
     let (_, cancel, thread) = receiving(settings(), |incoming| incoming.map(drop));

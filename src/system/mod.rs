@@ -2,9 +2,11 @@
 
 pub mod disk;
 pub mod file;
+pub mod limits;
 pub mod net;
 pub mod pipe;
 pub mod process;
+pub mod random;
 pub mod signal;
 
 /// True if the last libc call of this thread failed with `code`.

@@ -1,5 +1,4 @@
-//! Socket calls that std does not have: poll(2) on several descriptors, the limit of descriptors, the timing of TCP
-//! keepalive, and to listen on all addresses of both families.
+//! Socket calls that std does not have: poll(2) on several descriptors, the timing of TCP keepalive, and to listen on all addresses of both families.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -92,24 +91,6 @@ fn no_v6(e: &io::Error) -> bool {
     e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-/// How many descriptors this process may have open at a time: the soft RLIMIT_NOFILE.
-///
-/// # Errors
-/// Those of getrlimit(2).
-pub fn descriptor_limit() -> io::Result<usize> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is to a live rlimit structure that the call fills in.
-    let rc = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    if rc == 0 {
-        Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Switches TCP keepalive on: first probe after `idle` without traffic, then one each `interval`, dead after `probes`
 /// of them without an answer. Whole seconds; at least one.
 ///
@@ -158,6 +139,20 @@ pub fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Bytes that were written and that the peer's host has not acknowledged (SIOCOUTQ).
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn unsent(socket: &TcpStream) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open because `socket` is borrowed; the pointer is to a live int that the call fills in.
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match rc {
+        0 => Ok(usize::try_from(bytes).unwrap_or_default()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -215,11 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn the_descriptor_limit_is_what_proc_says() {
-        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-        let line = limits.lines().find(|l| l.starts_with("Max open files"));
-        let soft = line.unwrap().split_whitespace().nth(3).unwrap();
-        assert_eq!(descriptor_limit().unwrap().to_string(), soft);
+    fn what_the_peer_has_no_room_for_is_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = listener.accept().unwrap().0;
+        assert_eq!(unsent(&socket).unwrap(), 0);
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[7; 65536]).is_ok() {}
+        assert!(unsent(&socket).unwrap() > 0);
     }
 
     #[test]

@@ -110,6 +110,21 @@ pub fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()> {
     }
 }
 
+/// The node name of uname(2), which needs no /proc.
+pub fn node_name() -> String {
+    let mut name = std::mem::MaybeUninit::<libc::utsname>::uninit();
+    // SAFETY: `name` is a valid place for one struct.
+    if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
+        return String::new();
+    }
+    // SAFETY: uname returned 0, so it filled the struct.
+    let name = unsafe { name.assume_init() };
+    let bytes = name.nodename.iter().take_while(|c| **c != 0);
+    // c_char is signed on some platforms; its bits are the byte's.
+    let bytes: Vec<u8> = bytes.map(|c| c.to_ne_bytes()[0]).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The effective user number of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
@@ -120,6 +135,12 @@ pub fn effective_uid() -> u32 {
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
+
+    #[test]
+    fn the_node_name_is_what_proc_says() {
+        let proc = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(node_name(), proc.trim());
+    }
 
     #[test]
     fn a_group_dies_with_its_grandchildren_and_keeps_its_number_until_reaped() {

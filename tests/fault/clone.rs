@@ -96,7 +96,9 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
         "never" => {
             assert_eq!(state["TargetData"], "Incomplete", "{state}");
             assert!(
-                details.contains("The data in MySQL are partial: make a new seed"),
+                details.contains(
+                    "The old data were deleted and the new ones are not complete: do not use them; "
+                ),
                 "{details}"
             );
             assert!(

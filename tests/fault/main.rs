@@ -12,6 +12,7 @@ mod killed;
 mod moments;
 mod mydumper;
 mod physical;
+mod reasons;
 mod repeat;
 mod stopped;
 mod takeover;

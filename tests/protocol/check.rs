@@ -4,6 +4,7 @@ use super::lone::{Lone, end_of};
 use super::support::agent::{Agent, Changes};
 use super::support::mariadb::{AGENT_PASSWORD, Mariadb};
 use super::support::{binary, free_port, tool_path};
+use mysql::{Conn, OptsBuilder};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +40,7 @@ fn checked(file: &Path) -> (i32, Value) {
 
 /// The one finding about `subject` whose text or remedy holds `word`, as its level.
 #[track_caller]
-fn level<'a>(document: &'a Value, subject: &str, word: &str) -> &'a str {
+pub fn level<'a>(document: &'a Value, subject: &str, word: &str) -> &'a str {
     let all = document["Findings"].as_array().expect("Findings");
     let holds = |f: &Value, key: &str| f[key].as_str().is_some_and(|t| t.contains(word));
     let found = all
@@ -228,6 +229,225 @@ fn all_that_can_be_wrong_without_mysql() {
         (1, &1.into(), &0.into())
     );
     assert_eq!(level(&d, &file, "mysql user not specified"), "error");
+}
+
+/// A stand-in for sudo that knows the rules in the file `rules` beside it, one command a line, and answers `-l` as sudo 1.9.13 does:
+/// nothing and status 1 for what no rule permits.
+fn stand_in_for_sudo(dir: &Path, rules: &str) {
+    let text = "#!/bin/sh\n\
+        rules=$(dirname \"$0\")/rules\n\
+        [ \"$1\" = -n ] || exit 9; shift\n\
+        list=; if [ \"$1\" = -l ]; then list=1; shift; fi\n\
+        [ $# = 0 ] && exec cat \"$rules\"\n\
+        [ \"$1\" = -- ] && shift\n\
+        grep -qxF -- \"$(basename \"$1\") $2\" \"$rules\" || grep -qxF -- \"$(basename \"$1\")\" \"$rules\" || {\n\
+          [ $list ] || echo 'sudo: a password is required' >&2\n\
+          exit 1\n\
+        }\n\
+        [ $list ] && exit 0\n\
+        exec \"$@\"\n";
+    let file = dir.join("sudo");
+    std::fs::write(&file, text).expect("script");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    std::fs::write(dir.join("rules"), rules).expect("rules");
+}
+
+/// Each command that no rule permits is found, and nothing else is wrong then.
+#[test]
+fn what_sudo_does_not_permit_is_found_by_name() {
+    let all = [
+        "service-x status",
+        "service-x start",
+        "service-x stop",
+        "mariadb-dump",
+        "mariadb",
+    ];
+    let mut host = Lone::new();
+    let tool = host.dir.join("service-x");
+    std::fs::write(&tool, "#!/bin/sh\nexit 1\n").expect("script");
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    host.with("common", "exec-with-sudo = true");
+    for word in ["status", "start", "stop"] {
+        host.with(
+            "mysql",
+            format!("service-{word}-command = \"service-x {word}\""),
+        );
+    }
+    host.write();
+    let file = host.file().display().to_string();
+    let check = || {
+        let mut command = command(&["check-config", "--json", "--config", &file]);
+        command.env("PATH", format!("{}:{}", host.dir.display(), tool_path()));
+        let (_, out, err) = end_of(command);
+        serde_json::from_str::<Value>(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"))
+    };
+    stand_in_for_sudo(&host.dir, &all.join("\n"));
+    let d = check();
+    assert_eq!(level(&d, "common.exec-with-sudo", "has rules"), "ok");
+    for subject in [
+        "mysql.service-start-command",
+        "mysql.service-stop-command",
+        "mysqldump.enabled",
+    ] {
+        assert_eq!(level(&d, subject, ""), "ok", "{subject}");
+    }
+    for (missing, subject) in [
+        ("service-x status", "mysql.service-status-command"),
+        ("service-x start", "mysql.service-start-command"),
+        ("service-x stop", "mysql.service-stop-command"),
+        ("mariadb-dump", "mysqldump.enabled"),
+        ("mariadb", "mysqldump.enabled"),
+    ] {
+        let rules: Vec<&str> = all.into_iter().filter(|r| *r != missing).collect();
+        stand_in_for_sudo(&host.dir, &rules.join("\n"));
+        let d = check();
+        assert_eq!(
+            level(&d, subject, "no rule in sudoers permits it"),
+            "error",
+            "{missing}"
+        );
+        assert_eq!(level(&d, subject, missing), "error");
+        assert_eq!(
+            d["Findings"]
+                .as_array()
+                .expect("Findings")
+                .iter()
+                .filter(|f| { f["Text"].as_str().is_some_and(|t| t.contains("sudoers")) })
+                .count(),
+            1,
+            "{d:#}"
+        );
+    }
+}
+
+/// A server that answers with an error is not told to be started; the account's own remedy is named.
+#[test]
+fn what_is_wrong_with_the_account() {
+    let db = Mariadb::start("127.0.0.1", "extra_max_connections=1");
+    let mut host = Lone::new();
+    host.with("common", "hostname = \"127.0.0.1\"")
+        .with("mysql", format!("port = {}", db.port))
+        .with("mysql", format!("password = {AGENT_PASSWORD:?}"))
+        .with("mysql", "service-status-command = \"true\"");
+    host.write();
+    for (wrong, code, remedy, right) in [
+        (
+            "ALTER USER agent@'%' ACCOUNT LOCK",
+            4151,
+            "ACCOUNT UNLOCK",
+            "ALTER USER agent@'%' ACCOUNT UNLOCK".to_string(),
+        ),
+        (
+            "ALTER USER agent@'%' PASSWORD EXPIRE",
+            1820,
+            "its password has expired",
+            format!("ALTER USER agent@'%' IDENTIFIED BY '{AGENT_PASSWORD}'"),
+        ),
+        (
+            "ALTER USER agent@'%' IDENTIFIED VIA unix_socket",
+            1698,
+            "by unix_socket",
+            format!("ALTER USER agent@'%' IDENTIFIED BY '{AGENT_PASSWORD}'"),
+        ),
+        (
+            "SET GLOBAL max_password_errors = 1",
+            4150,
+            "FLUSH PRIVILEGES",
+            "FLUSH PRIVILEGES".to_string(),
+        ),
+        (
+            "RENAME USER agent@'%' TO agent@'10.1.2.3'",
+            1045,
+            "check mysql.user",
+            "RENAME USER agent@'10.1.2.3' TO agent@'%'".to_string(),
+        ),
+    ] {
+        db.unlogged(wrong);
+        if code == 4150 {
+            let wrong_password = OptsBuilder::new()
+                .ip_or_hostname(Some("127.0.0.1"))
+                .tcp_port(db.port)
+                .user(Some("agent"))
+                .pass(Some("geheim"));
+            assert!(Conn::new(wrong_password).is_err());
+        }
+        let (exit, d) = checked(&host.file());
+        assert_eq!(exit, 1);
+        assert_eq!(
+            level(&d, "mysql.host", &format!("ERROR {code} ")),
+            "error",
+            "{wrong}"
+        );
+        assert_eq!(level(&d, "mysql.host", remedy), "error", "{wrong}");
+        assert_eq!(
+            level(&d, "mysql.host", "MySQL runs and answers"),
+            "error",
+            "{wrong}"
+        );
+        assert_eq!(
+            level(&d, "mysql.service-status-command", "says that MySQL runs"),
+            "ok",
+            "{wrong}"
+        );
+        db.unlogged(&right);
+        let (_, d) = checked(&host.file());
+        assert_eq!(level(&d, "mysql.host", "answers at"), "ok", "{right}");
+    }
+    // More sessions than the server takes; the agent's account may have the one in reserve.
+    db.sql("SET GLOBAL max_connections = 10");
+    let agents = || {
+        let login = OptsBuilder::new()
+            .ip_or_hostname(Some("127.0.0.1"))
+            .tcp_port(db.port)
+            .user(Some("agent"))
+            .pass(Some(AGENT_PASSWORD));
+        Conn::new(login).ok()
+    };
+    let held: Vec<Conn> = std::iter::from_fn(agents).take(30).collect();
+    assert!(held.len() < 30, "the limit is reached");
+    let (_, d) = checked(&host.file());
+    assert_eq!(level(&d, "mysql.host", "raise max_connections"), "error");
+}
+
+/// A tool that is there and cannot run, or is of the other family, is found before a seed needs it.
+#[test]
+fn tools_that_cannot_work() {
+    let mut host = Lone::new();
+    host.write();
+    let bin = host.dir.join("bin");
+    std::fs::create_dir(&bin).expect("directory");
+    let put = |name: &str, text: &str| {
+        let file = bin.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).expect("script");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    };
+    host.with("mysqldump", "enabled = true").write();
+    for (tool, text, wanted) in [
+        (
+            "mariadb-dump",
+            "echo 'error while loading shared libraries: libssl.so.1.1' >&2; exit 127",
+            "exit status: 127, stderr: error while loading shared libraries: libssl.so.1.1",
+        ),
+        (
+            "mariadb-dump",
+            "echo 'mysqldump  Ver 9.7.4 for Linux on x86_64'",
+            "is MySQL's, and the server is MariaDB",
+        ),
+        (
+            "mariadb",
+            "echo 'cannot open shared object file' >&2; exit 127",
+            "cannot open shared object file",
+        ),
+    ] {
+        put(tool, text);
+        let file = host.file().display().to_string();
+        let mut command = command(&["check-config", "--json", "--config", &file]);
+        command.env("PATH", format!("{}:{}", bin.display(), tool_path()));
+        let (_, out, _) = end_of(command);
+        let d: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(level(&d, "mysqldump.enabled", wanted), "error", "{tool}");
+        std::fs::remove_file(bin.join(tool)).expect("remove");
+    }
 }
 
 /// DESIGN 6: a combination that cannot work is a finding.

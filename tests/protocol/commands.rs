@@ -3,6 +3,7 @@
 use super::lone::Lone;
 use super::support::{assert_prompt, processes_with, wait_for};
 use super::wire::JSON;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 fn with_commands(commands: &[(&str, &str)]) -> Lone {
@@ -247,4 +248,40 @@ fn without_a_hook_the_answer_is_true() {
         failing.call("/api/post-seed-cmd/5").message(),
         "error: command \"echo\": exit status 9, stderr: no\n"
     );
+}
+
+/// What the agent starts lives on with its limits: MySQL, when a service command forks it.
+#[test]
+fn a_command_has_the_limits_that_the_agent_was_started_with() {
+    let mut agent = Lone::new();
+    let started = agent.dir.join("started");
+    agent
+        .with("custom-commands.limit", "cmd = \"ulimit -Sn\"")
+        .with(
+            "mysql",
+            format!(
+                "service-start-command = \"ulimit -Sn > '{}'\"",
+                started.display()
+            ),
+        )
+        .write();
+    let limited = agent.dir.join("limited");
+    let text = format!(
+        "#!/bin/sh\nulimit -Sn 300; exec '{}' \"$@\"\n",
+        agent.program.display()
+    );
+    std::fs::write(&limited, text).expect("script");
+    std::fs::set_permissions(&limited, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    agent.program = limited;
+    let agent = agent.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.pid())).expect("limits");
+    let line = limits.lines().find(|l| l.starts_with("Max open files"));
+    let numbers: Vec<&str> = line.expect("limit").split_whitespace().skip(3).collect();
+    assert_eq!(numbers[0], numbers[1], "its own are raised: {limits}");
+    assert_ne!(numbers[0], "300");
+    agent
+        .call("/api/custom-commands/limit")
+        .is(200, JSON, &ok("300\n"));
+    agent.json("/api/mysql-start");
+    assert_eq!(std::fs::read_to_string(started).expect("it ran"), "300\n");
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "LocalSnapshotsHosts",
     "SnaphostHosts",
     "LogicalVolumes",
@@ -30,6 +30,7 @@ const KEYS: [&str; 18] = [
     "MemTotal",
     "OsName",
     "UnavailableSeedMethods", // ours, dropped by orchestrator
+    "Orchestrators",          // the same
 ];
 
 fn stdout(program: &str, args: &[&str]) -> String {

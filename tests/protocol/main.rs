@@ -3,6 +3,7 @@
 mod support;
 
 mod access;
+mod bare_root;
 mod check;
 mod commands;
 mod data;

@@ -1,6 +1,6 @@
 //! Registration and heartbeat (agent-api-v2 section 1).
 
-use super::lone::Lone;
+use super::lone::{Lone, end_of};
 use super::orchestrator::Orchestrator;
 use super::support::agent::{Agent, Changes};
 use super::support::mariadb::Mariadb;
@@ -130,6 +130,46 @@ fn a_refusal_is_tried_again_soon() {
             && log.contains("registered with"),
         "{log}"
     );
+}
+
+/// An orchestrator of the classic protocol answers pings, and knows no agent that registers by this one.
+#[test]
+fn an_answer_to_a_ping_is_no_contact_without_a_registration() {
+    let mut orchestrator = Orchestrator::new(|_, n| match n {
+        0..3 => (404, "404 page not found\n".into()),
+        _ => (200, "\"db7.test\"".into()),
+    });
+    orchestrator.start();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"200ms\""]);
+    orchestrator.wait_registrations(2, SOON);
+    let pings = orchestrator.pings().len();
+    wait_for("pings are answered", SOON, || {
+        (orchestrator.pings().len() > pings).then_some(())
+    });
+    assert_eq!(
+        agent.get("/api/status").status,
+        500,
+        "pings alone are no contact"
+    );
+    let data = agent.json("/api/get-agent-data");
+    let contact = &data["Orchestrators"][format!("http://127.0.0.1:{}", orchestrator.port)];
+    assert_eq!(contact["Registered"], false, "{contact}");
+    let why = contact["Error"].as_str().expect("Error");
+    assert!(
+        why.contains("status 404") && why.contains("uses the classic agent protocol"),
+        "{why}"
+    );
+    let mut command = std::process::Command::new(&agent.program);
+    command.arg("status").arg("--config").arg(agent.file());
+    let (_, out, _) = end_of(command);
+    assert!(
+        out.contains("not registered: ") && !out.contains(", registered with orchestrator"),
+        "{out}"
+    );
+    orchestrator.wait_registrations(4, Duration::from_secs(30));
+    wait_for("registered", SOON, || {
+        (agent.get("/api/status").status == 200).then_some(())
+    });
 }
 
 /// 1.3: pings every poll-interval without parameters, registrations every resubmit-agent-interval.

@@ -1,7 +1,7 @@
 //! What agents answer (agent-api-v2 2.5 to 2.9), as far as it is used.
 
 use crate::seed::Status;
-use crate::seed::record::Load;
+use crate::seed::record::{LeftBy, Load};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -62,6 +62,9 @@ pub struct StageState {
     /// Our agents' own addition, of Backup only.
     #[serde(default)]
     pub source_lock_milliseconds: Option<u64>,
+    /// The same: the earlier seed that has left these data incomplete.
+    #[serde(default)]
+    pub incomplete_since: Option<LeftBy>,
 }
 
 /// How much a stage has done.

@@ -5,8 +5,8 @@ use crate::conduct::agent::{Agent, shortened};
 use crate::conduct::event::{End, Event, Outcome, Reason, Target};
 use crate::conduct::replicate;
 use crate::error::{Error, Kind};
-use crate::seed::record::Load;
-use crate::seed::{Side, Stage, Status};
+use crate::seed::record::{LeftBy, Load};
+use crate::seed::{Method, Side, Stage, Status};
 use std::time::{Duration, Instant};
 
 /// How long an agent may take to end a stage that was aborted, and to clean up after it.
@@ -37,7 +37,7 @@ impl Drive<'_> {
         {
             self.clear(self.agent(side));
         }
-        let (state, words) = self.state();
+        let (state, words) = self.state(e);
         self.screen.error(&words);
         let (status, code) = match (interrupted, state) {
             (true, _) => (End::Interrupted, 130),
@@ -95,14 +95,14 @@ impl Drive<'_> {
     }
 
     /// In what state the target is, and in words.
-    fn state(&self) -> (Target, String) {
+    fn state(&self, e: &Error) -> (Target, String) {
         let at = self.metadata.as_ref();
         let at = at.map_or(String::new(), |m| format!(". {}", coordinates(m)));
         let (state, text) = match self.reached {
             Reached::Nothing | Reached::Paused
                 if self.physical() && self.called.contains(&Side::Target) =>
             {
-                return self.physical_state();
+                return self.physical_state(e);
             }
             Reached::Nothing => (Target::Untouched, "nothing on the target was touched"),
             Reached::Paused => return self.resumed(),
@@ -111,11 +111,14 @@ impl Drive<'_> {
                 "the target's data are untouched, but its replication is given up, at least in part: connect it again by hand, \
                  or seed the target",
             ),
-            Reached::Loading => (
-                Target::Partial,
-                "the target's data may be partial (its agent's words above say more) and its replication is not connected: \
-                 make a new seed before anybody uses it",
-            ),
+            Reached::Loading => {
+                let text = format!(
+                    "the target's data may be partial (its agent's words above say more) and its replication is not connected: do not \
+                     use it; {}",
+                    advice(e)
+                );
+                return (Target::Partial, text);
+            }
             Reached::Loaded => {
                 let text = format!(
                     "the target's data are whole, but its replication is not connected{at}"
@@ -150,8 +153,31 @@ impl Drive<'_> {
         }
     }
 
+    /// What is left by this seed's physical method, or by an earlier seed, whose doing it then is.
+    fn incomplete(&self, since: Option<LeftBy>, e: &Error) -> String {
+        let Some(LeftBy { seed_id, method }) = since else {
+            let server = match self.plan.method {
+                Method::ClonePlugin => "its server may run, without schemas of its own",
+                _ => "its server is kept from starting",
+            };
+            return format!(
+                "the target's old data are gone and the new ones are not complete: {server}; {}",
+                advice(e)
+            );
+        };
+        let what = match method {
+            Method::Mysqldump | Method::Mydumper => "partial (its server may run)",
+            Method::ClonePlugin => "deleted (its server may run, without schemas of its own)",
+            Method::Xtrabackup | Method::LVM => "deleted (its server is kept from starting)",
+        };
+        format!(
+            "this seed has changed nothing of the target's data, which are {what} since seed {seed_id} by {method} was interrupted; {}",
+            advice(e)
+        )
+    }
+
     /// The same while a physical method is at work, of which only the target's agent knows how far it came.
-    fn physical_state(&self) -> (Target, String) {
+    fn physical_state(&self, e: &Error) -> (Target, String) {
         let stage = match self.stage {
             Stage::Restore => Stage::Restore,
             _ => Stage::Prepare, // the only other one that the target has
@@ -163,10 +189,10 @@ impl Drive<'_> {
                 Target::Untouched,
                 "the target's data are as they were before the seed",
             ),
-            Ok(Some(Load::Incomplete)) => (
-                Target::Partial,
-                "the target's old data are gone and the new ones are not whole: its server is kept from starting; make a new seed",
-            ),
+            Ok(Some(Load::Incomplete)) => {
+                let since = asked.as_ref().ok().and_then(|s| s.incomplete_since);
+                return (Target::Partial, self.incomplete(since, e));
+            }
             Ok(Some(Load::Whole)) => (
                 Target::Loaded,
                 "the target's data are whole, but its replication is not connected",
@@ -180,6 +206,14 @@ impl Drive<'_> {
             Err(e) => (state, format!("{text} ({e})")),
             Ok(_) => (state, text.to_string()),
         }
+    }
+}
+
+/// What helps: a new seed fails again where its error is permanent.
+fn advice(e: &Error) -> &'static str {
+    match e.kind() {
+        Kind::Permanent => "correct the cause of the error, then make a new seed",
+        Kind::Transient | Kind::Cancelled => "make a new seed",
     }
 }
 

@@ -275,6 +275,11 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
                 r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete"}"#;
             script(side, path, gone)
         }),
+        Rig::new("left", |side, path, _| {
+            let left = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete",
+                "IncompleteSince":{"SeedID":5,"Method":"Mysqldump"}}"#;
+            script(side, path, left)
+        }),
         Rig::new("silent", |side, path, _| {
             script(
                 side,
@@ -285,7 +290,14 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
     ];
     let wanted = [
         (1, "data are as they were"),
-        (3, "old data are gone"),
+        (
+            3,
+            "old data are gone and the new ones are not complete: its server is kept from starting",
+        ),
+        (
+            3,
+            "partial (its server may run) since seed 5 by Mysqldump was interrupted",
+        ),
         (3, "does not say"),
     ];
     for (rig, (code, words)) in rigs.iter().zip(wanted) {

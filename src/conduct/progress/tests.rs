@@ -7,6 +7,7 @@ fn state(status: Status, details: &str, bytes: u64, total: u64) -> StageState {
         details: details.into(),
         target_data: None,
         source_lock_milliseconds: None,
+        incomplete_since: None,
         progress: Some(Bytes { bytes, total }),
     }
 }

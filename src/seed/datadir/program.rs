@@ -31,26 +31,43 @@ pub(super) fn find_program(of: &Variables, datadir: &Path, server: Server) -> Re
     for program in candidates {
         match version_of(&program) {
             Ok(found) if found == server => return Ok(program),
-            Ok(found) => seen.push(format!(
-                "{} is {} {}",
-                program.display(),
-                found.flavour,
-                found.version
-            )),
+            Ok(found) => seen.push((program.canonicalize().unwrap_or(program), found)),
             Err(e) => log::debug!("{e}"),
         }
     }
-    Err(Error::permanent(format!(
-        "no program of the running server ({} {}) was found ({}): a physical seed starts one on the copy before it is used; \
-         restart MySQL after an upgrade, or put the directory of mysqld into the agent's PATH",
-        server.flavour,
-        server.version,
-        if seen.is_empty() {
-            "none at all".into()
-        } else {
-            seen.join(", ")
-        }
-    )))
+    Err(none_fits(server, seen))
+}
+
+/// `seen`: programs of other versions by their canonical paths, an installed one under several names more than once.
+fn none_fits(server: Server, mut seen: Vec<(PathBuf, Server)>) -> Error {
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    seen.dedup_by(|a, b| a.0 == b.0);
+    let running = format!("{} {}", server.flavour, server.version);
+    let shown = |(program, found): &(PathBuf, Server)| {
+        format!(
+            "{} is {} {}",
+            program.display(),
+            found.flavour,
+            found.version
+        )
+    };
+    const WHY: &str =
+        "a physical seed starts the server's own program on the copy before it is used";
+    Error::permanent(match seen.as_slice() {
+        [] => format!(
+            "the program of the running server ({running}) was not found: {WHY}; put the directory of mysqld into the agent's PATH"
+        ),
+        [one] if one.1.flavour == server.flavour => format!(
+            "the running server is {running}, but its program {}: the packages were upgraded since its start, and {WHY}; restart \
+             MySQL",
+            shown(one)
+        ),
+        all => format!(
+            "no program of the running server's version ({running}) was found ({}): {WHY}; restart MySQL if its packages were \
+             upgraded, else put the directory of its mysqld into the agent's PATH",
+            all.iter().map(shown).collect::<Vec<_>>().join(", ")
+        ),
+    })
 }
 
 /// `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`
@@ -124,6 +141,29 @@ fn output_of(program: &Path, args: &[&str]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upgraded_program_is_named_once() {
+        let server = |text: &str| Server::parse(text, text).unwrap();
+        let (old, new) = (server("10.11.18-MariaDB"), server("10.11.19-MariaDB"));
+        let of = |seen: &[(&str, Server)]| {
+            let seen = seen.iter().map(|(p, s)| (PathBuf::from(p), *s)).collect();
+            none_fits(old, seen).to_string()
+        };
+        let one = of(&[("/usr/sbin/mariadbd", new); 3]);
+        assert_eq!(one.matches("/usr/sbin/mariadbd").count(), 1, "{one}");
+        assert!(one.ends_with("; restart MySQL"), "{one}");
+        let two = of(&[
+            ("/usr/sbin/mariadbd", new),
+            ("/opt/mysqld", server("9.7.4")),
+        ]);
+        assert!(
+            two.contains("mariadbd is MariaDB 10.11.19")
+                && two.contains("/opt/mysqld is MySQL 9.7.4"),
+            "{two}"
+        );
+        assert!(of(&[]).contains("was not found"));
+    }
 
     #[test]
     fn the_help_of_both_families_is_read() {

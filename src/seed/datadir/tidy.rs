@@ -51,7 +51,8 @@ fn discard(dir: &Path, cancel: &Cancel) -> Result<()> {
 
 /// Gives a directory that is to be deleted a name of its own, and returns that; `None` if there is no such directory.
 pub(super) fn to_trash(dir: &Path) -> Result<Option<PathBuf>> {
-    let name = crate::host::random_hex(8).map_err(|e| Error::io("/dev/urandom", &e))?;
+    let name =
+        crate::host::random_hex(8).map_err(|e| Error::io("random numbers of the kernel", &e))?;
     let trash = dir.with_file_name(format!("{TRASH}{name}"));
     match crate::system::file::rename_new(dir, &trash) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),

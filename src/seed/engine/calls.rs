@@ -1,11 +1,11 @@
 //! The calls of a controller: what is refused, what is repeated, what starts.
 
 use super::{Engine, State};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::seed::coordinates::Coordinates;
 use crate::seed::methods::Prepared;
 use crate::seed::methods::SeedMethod;
-use crate::seed::record::{Load, Peer, Seed, partial_note};
+use crate::seed::record::{LeftBy, Load, Peer, Seed, incomplete_note};
 use crate::seed::vocabulary::{Method, Side, Stage, Status};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -34,6 +34,8 @@ pub struct StageView {
     pub target_data: Option<Load>,
     /// [`Seed::source_lock_ms`], of Backup.
     pub source_lock_ms: Option<u64>,
+    /// The earlier seed that has left these data incomplete, if it was none of this seed's doing.
+    pub incomplete_since: Option<LeftBy>,
 }
 
 impl Engine {
@@ -75,7 +77,7 @@ impl Engine {
             seed.tools.clone_from(&old.tools); // still ending
         }
         state.seeds.make_current(seed);
-        state.asked = Instant::now();
+        state.called = Instant::now();
         self.start(
             state,
             id,
@@ -84,8 +86,12 @@ impl Engine {
         )
     }
 
-    /// The rule of DESIGN 3 for a newcomer. A source holds nothing between its stages, so it never keeps a newcomer out
-    /// while it waits.
+    /// Decides whether the current seed keeps this host from seed `newcomer`. A source holds nothing between its stages. A target does
+    /// while its controller calls with the seed's own number; once Restore has ended, well or badly, a later seed takes over at
+    /// once, because a controller that gives up after that ends without a call.
+    ///
+    /// # Errors
+    /// Transient: it does, with the call that frees this host.
     fn make_room(&self, state: &mut State, newcomer: i64) -> Result<()> {
         let Some(current) = state.seeds.current() else {
             return Ok(());
@@ -95,25 +101,39 @@ impl Engine {
         if !working && !current.waits() {
             return Ok(());
         }
+        if !working && current.is_over() && newcomer > old {
+            log::info!(
+                "seed {newcomer} takes the place of seed {old}, whose {stage} has ended before"
+            );
+            return Self::give_up(state, old, newcomer);
+        }
         let moved = state.work.as_ref().map(|w| w.progress.standstill());
         let quiet = state
-            .asked
+            .called
             .elapsed()
             .min(moved.unwrap_or(std::time::Duration::MAX));
         if quiet < self.shared.orphan_timeout {
             return Err(Error::transient(format!(
-                "seed {old} holds this host (stage {stage}{}); abort it, or wait until nobody has asked for it for \
-                 common.seed-orphan-timeout = {}s",
-                if working { ", at work" } else { ", waiting" },
+                "seed {old} holds this host ({stage} {}): GET /api/abort-seed-stage/{old}/{stage} frees it at once; otherwise it \
+                 is free after common.seed-orphan-timeout = {}s without a call for seed {old}",
+                if working {
+                    "is at work"
+                } else {
+                    "is done, the next stage is waited for"
+                },
                 self.shared.orphan_timeout.as_secs()
             )));
         }
         log::warn!(
-            "seed {newcomer} takes the place of seed {old}, for which nobody has asked for {}s",
+            "seed {newcomer} takes the place of seed {old}, for which no call has come for {}s",
             quiet.as_secs()
         );
+        Self::give_up(state, old, newcomer)
+    }
+
+    fn give_up(state: &mut State, old: i64, newcomer: i64) -> Result<()> {
         state.cancel_work(&format!(
-            "seed {newcomer} took this host, nobody had asked for seed {old}"
+            "seed {newcomer} has taken over this host, no call had come for seed {old}"
         ));
         if let Some(seed) = state.seeds.get_mut(old) {
             seed.given_up = true;
@@ -137,6 +157,7 @@ impl Engine {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start backup stage")?;
+        state.called_for(id);
         state.expect_method(id, method)?;
         let seed = state.seed(id)?;
         if seed.side != method.backup_side() {
@@ -177,6 +198,7 @@ impl Engine {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start restore stage")?;
+        state.called_for(id);
         state.expect_method(id, method)?;
         let seed = state.seed(id)?;
         if seed.side != Side::Target {
@@ -213,6 +235,7 @@ impl Engine {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start cleanup stage")?;
+        state.called_for(id);
         state.expect_method(id, method)?;
         match state.at_work(id) {
             Some(Stage::Cleanup) => return Ok(Started::Already),
@@ -249,6 +272,7 @@ impl Engine {
         self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "get metadata for seed")?;
+        state.called_for(id);
         state.expect_method(id, method)?;
         let seed = state.seed(id)?;
         let found = seed
@@ -268,9 +292,7 @@ impl Engine {
     /// `SeedID 6 not found`, `SeedID 5 on stage Backup not found` (2.5).
     pub fn stage_state(&self, id: i64, stage: Stage) -> Result<StageView> {
         let mut state = self.lock();
-        if state.seeds.current().is_some_and(|s| s.id == id) {
-            state.asked = Instant::now();
-        }
+        state.called_for(id);
         let Some(seed) = state.seeds.get(id) else {
             return Err(Error::permanent(format!("SeedID {id} not found")));
         };
@@ -302,6 +324,9 @@ impl Engine {
             bytes: progress.map_or((0, 0), |p| p.get()),
             target_data: (seed.side == Side::Target).then_some(seed.load),
             source_lock_ms: seed.source_lock_ms.filter(|_| stage == Stage::Backup),
+            incomplete_since: seed
+                .left_by
+                .filter(|_| seed.side == Side::Target && seed.load == Load::Incomplete),
         })
     }
 
@@ -326,7 +351,7 @@ impl Engine {
             let seed = state.seed(id)?;
             let text = format!(
                 "{stage} was aborted by request{}",
-                partial_note(seed.load, stage)
+                incomplete_note(seed, Some(Kind::Cancelled))
             );
             seed.set(stage, Status::Error, &text);
             log::info!("seed {id}: {text}");
@@ -345,6 +370,13 @@ impl State {
             .map(|w| w.stage)
     }
 
+    /// A controller has called with the number of seed `id`.
+    fn called_for(&mut self, id: i64) {
+        if self.seeds.current().is_some_and(|s| s.id == id) {
+            self.called = Instant::now();
+        }
+    }
+
     /// True for a stage that is Completed while the record on the disk says that it runs.
     pub(super) fn is_unwritten(&self, id: i64, stage: Stage, run: u64) -> bool {
         self.unwritten.contains(&(id, stage, run))
@@ -354,9 +386,13 @@ impl State {
     fn refuse_partial(&self) -> Result<()> {
         match self.seeds.current() {
             Some(s) if s.load == Load::Incomplete => Err(Error::permanent(format!(
-                "the data in MySQL are partial since seed {} was interrupted, so this host cannot be a source: seed it \
-                 anew; if it was restored by other means, stop the agent and remove seeds.json from common.state-dir",
-                s.id
+                "this host cannot be a source: {}{}; make it the target of a new seed, or, if its data were restored by other means, \
+                 stop the agent and remove seeds.json from common.state-dir",
+                s.incomplete().unwrap_or_default(),
+                match s.left_by {
+                    Some(_) => String::new(),
+                    None => format!(" since seed {} by {} was interrupted", s.id, s.method),
+                }
             ))),
             _ => Ok(()),
         }

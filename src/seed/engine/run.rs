@@ -2,13 +2,13 @@
 
 use super::calls::Started;
 use super::{Engine, State, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::proc::ProcessId;
 use crate::process::Cancel;
 use crate::process::signal_group;
 use crate::seed::context::{Context, Progress};
 use crate::seed::methods::Prepared;
-use crate::seed::record::partial_note;
+use crate::seed::record::incomplete_note;
 use crate::seed::vocabulary::{Stage, Status};
 use crate::system::process::Signal;
 use crossbeam_channel::{bounded, select};
@@ -132,7 +132,6 @@ impl Engine {
             state.work = before.filter(Work::is_live);
         }
         if let Some(seed) = state.seeds.get_mut(ctx.seed_id) {
-            let load = seed.load;
             let ours = seed
                 .stages
                 .get(&ctx.stage)
@@ -142,7 +141,7 @@ impl Engine {
                 Ok(text) if !ctx.cancel.is_cancelled() => (Status::Completed, text),
                 Err(e) if !ctx.cancel.is_cancelled() => (
                     Status::Error,
-                    format!("{e}{}", partial_note(load, ctx.stage)),
+                    format!("{e}{}", incomplete_note(seed, Some(e.kind()))),
                 ),
                 other => {
                     let more = match &other {
@@ -155,7 +154,7 @@ impl Engine {
                             "{} ended: {}{more}{}",
                             ctx.stage,
                             ctx.cancel.reason(),
-                            partial_note(load, ctx.stage)
+                            incomplete_note(seed, Some(Kind::Cancelled))
                         ),
                     )
                 }

@@ -55,6 +55,14 @@ pub trait SeedMethod: Send + Sync {
     /// The reason and the remedy.
     fn available(&self) -> Result<()>;
 
+    /// Ok if sudo, where it is used, runs what this method needs. Asked by Prepare and `check-config` only: sudo logs each question.
+    ///
+    /// # Errors
+    /// Permanent, with the command and sudo's message.
+    fn permitted(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Checks all that this host can know, and removes what an earlier attempt left. Touches no data of the server.
     ///
     /// # Errors

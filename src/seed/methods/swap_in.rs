@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mysql::{
     Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
 };
+use crate::process::Launcher;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::datadir::{self, Facts, Host, Journals, Proven, Staged};
@@ -39,6 +40,23 @@ pub fn check_settings(mysql: &config::Mysql) -> Result<()> {
                 "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
             )));
         }
+    }
+    Ok(())
+}
+
+/// That sudo, where it is used, runs the commands that stop and start MySQL of a target.
+///
+/// # Errors
+/// Permanent, with the setting and sudo's message.
+pub fn service_permitted(config: &Config) -> Result<()> {
+    let launcher = Launcher::new(&config.common);
+    for (name, line) in [
+        ("service-stop-command", &config.mysql.service_stop_command),
+        ("service-start-command", &config.mysql.service_start_command),
+    ] {
+        launcher
+            .permits_line(line)
+            .map_err(|e| e.context(format!("mysql.{name}")))?;
     }
     Ok(())
 }
@@ -78,7 +96,7 @@ pub fn swap_in(
         Ok(refused) => refused,
         Err(e) => {
             if journals(config).data_gone() {
-                ctx.update(|seed| seed.load = Load::Incomplete)?;
+                ctx.update(Seed::begin_replacing)?;
             }
             return Err(e);
         }

@@ -262,7 +262,7 @@ impl TargetServer {
             .query_first("SELECT CAST(NOW() AS CHAR)")
             .map_err(|e| failure("this connection", "", &e))?;
         self.began = now.unwrap_or_default();
-        ctx.update(|seed| seed.load = Load::Incomplete)
+        ctx.update(Seed::begin_replacing)
     }
 
     /// A MariaDB server without a binary log has nothing to reset, and says so by an error (1186).

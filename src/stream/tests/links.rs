@@ -42,7 +42,7 @@ fn over(
         let result = incoming.receive(file, &Cancel::default(), |_| {});
         match &result {
             Ok(_) => incoming.accept_all().unwrap(),
-            Err(e) => incoming.refuse(&e.to_string()),
+            Err(e) => incoming.refuse(&e.to_string(), false),
         }
         result
     });
@@ -71,7 +71,7 @@ fn one_flipped_bit_is_found_and_told_to_both() {
 #[test]
 fn a_link_that_is_cut_is_an_error_on_both_ends_though_it_looks_like_an_end() {
     let (sent, got) = over("cut", &settings(), |place, _| place < 3_000_000);
-    assert!(got.contains("without the mark of the end"), "{got}");
+    assert!(got.contains("without the end mark"), "{got}");
     assert!(sent.contains("broke after"), "{sent}");
 }
 

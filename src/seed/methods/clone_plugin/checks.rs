@@ -289,6 +289,7 @@ impl ClonePlugin {
         rules::can_clone(server, "this server")?;
         rules::login(&mysql.user, mysql.password.reveal())?;
         swap_in::check_settings(mysql)?;
+        swap_in::service_permitted(&self.config)?;
         for (name, file) in [
             ("ca", &self.config.clone_plugin.ssl_ca),
             ("cert", &self.config.clone_plugin.ssl_cert),

@@ -117,7 +117,10 @@ impl ClonePlugin {
                 ctx.report(
                     "Running backup. Two copies do not fit: CLONE deletes the old data first",
                 );
-                ctx.update(|s| (s.cloning, s.load) = (cloning(false), Load::Incomplete))?;
+                ctx.update(|s| {
+                    s.cloning = cloning(false);
+                    s.begin_replacing();
+                })?;
                 let on = Endpoint::local(&self.config.mysql);
                 let mut outcome = self.run(ctx, &on, donor, None);
                 if outcome.end.is_ok()

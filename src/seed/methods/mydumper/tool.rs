@@ -30,11 +30,7 @@ impl Mydumper {
     /// The version of a tool, by its own words.
     pub(super) fn version(&self, tool: Tool) -> Result<ToolVersion> {
         let program = self.launcher.find(&[tool.name()])?;
-        let out = self.launcher.command(&program).arg("--version").output();
-        let out = out.map_err(|e| Error::io(program.display(), &e))?;
-        // Some versions say it on standard error.
-        let text = [out.stdout, out.stderr].concat();
-        tool.version(&String::from_utf8_lossy(&text))
+        tool.version(&crate::process::version_text(&program)?)
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 

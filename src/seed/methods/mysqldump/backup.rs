@@ -4,7 +4,9 @@ use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
-use crate::process::{Credentials, Job, Login, Running, SessionInit, save_to};
+use crate::process::{
+    Credentials, Job, Launcher, Login, Running, SessionInit, save_to, version_text,
+};
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
 use crate::seed::methods::logical;
@@ -134,16 +136,14 @@ impl Mysqldump {
     }
 
     /// The dump tool's flavour and version, by its own words: it may be another one than the server's.
-    fn tool_version(&self, program: &Path) -> Result<Server> {
-        let out = self.launcher.command(program).arg("--version").output();
-        let out = out.map_err(|e| Error::io(program.display(), &e))?;
-        options::tool_version(&String::from_utf8_lossy(&out.stdout))
+    pub(super) fn tool_version(&self, program: &Path) -> Result<Server> {
+        options::tool_version(&version_text(program)?)
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
     fn takes_init_command(&self, program: &Path) -> Result<bool> {
-        let out = self
-            .launcher
+        // Without sudo, which need not permit it.
+        let out = Launcher::default()
             .command(program)
             .args(["--no-defaults", "--help"])
             .output();

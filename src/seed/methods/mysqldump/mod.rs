@@ -10,8 +10,8 @@ use super::target_server::TargetServer;
 use super::{Prepared, SeedMethod, logical, preflight};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::Server;
-use crate::process::Launcher;
+use crate::mysql::{Flavour, Server};
+use crate::process::{Launcher, version_text};
 use crate::seed::context::Context;
 use crate::seed::record::Seed;
 use crate::seed::vocabulary::{Method, Side};
@@ -38,6 +38,28 @@ impl Mysqldump {
             .common
             .backup_dir
             .join("orchestrator_agent_backup.sql")
+    }
+
+    /// That the tools are there and can be started as they will be.
+    fn tools_permitted(&self, flavour: Flavour) -> Result<()> {
+        let dump = self.launcher.find(crate::mysql::dump_tools(flavour))?;
+        let client = self.launcher.find(crate::mysql::client_tools(flavour))?;
+        let version = self.tool_version(&dump)?;
+        if version.flavour != flavour {
+            return Err(Error::permanent(format!(
+                "{} is {}'s, and the server is {flavour}: put the directory of the server's own tools first in the agent's PATH",
+                dump.display(),
+                version.flavour
+            )));
+        }
+        let of_client = options::tool_version(&version_text(&client)?).unwrap_or(version);
+        let login = self.config.common.state_dir.join("tools/login.cnf");
+        let (kept, _) = options::operators(&self.config.mysqldump.additional_opts);
+        let sudo = self.launcher.sudo();
+        let of_dump = options::dump_arguments(&login, version, sudo, &[], &kept);
+        self.launcher.permits(&dump, &of_dump)?;
+        let of_client = options::client_arguments(&login, of_client, sudo);
+        self.launcher.permits(&client, &of_client)
     }
 
     fn remove_dump(&self) -> Result<()> {
@@ -69,12 +91,19 @@ impl SeedMethod for Mysqldump {
         })
     }
 
+    fn permitted(&self) -> Result<()> {
+        let is_there = |f: &Flavour| self.launcher.find(crate::mysql::dump_tools(*f)).is_ok();
+        let family = preflight::flavour(&self.config.mysql).or_else(|| {
+            [Flavour::MariaDb, Flavour::MySql]
+                .into_iter()
+                .find(is_there)
+        });
+        family.map_or(Ok(()), |f| self.tools_permitted(f))
+    }
+
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
         let this = self.clone();
-        let tools = move |server: Server| {
-            this.launcher.find(server.dump_tools())?;
-            this.launcher.find(server.client_tools()).map(drop)
-        };
+        let tools = move |server: Server| this.tools_permitted(server.flavour);
         logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
     }
 

@@ -76,10 +76,22 @@ impl Xtrabackup {
         let facts = datadir::inspect(&self.config, side)?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         tools.fit(facts.server)?;
-        if side == Side::Target {
-            self.can_decompress(&tools)?;
+        match side {
+            Side::Target => {
+                self.can_decompress(&tools)?;
+                swap_in::service_permitted(&self.config)?;
+            }
+            Side::Source => self.backup_permitted(&facts, &tools)?,
         }
         Ok((facts, tools))
+    }
+
+    fn backup_permitted(&self, facts: &Facts, tools: &Tools) -> Result<()> {
+        let common = &self.config.common;
+        let login = common.state_dir.join("tools/login.cnf");
+        let arguments = options::backup(&login, &common.backup_dir, false, &self.options());
+        let launcher = self.launcher.on_files_of(facts.uid);
+        launcher.permits(&tools.backup, &arguments)
     }
 
     fn check_settings(&self, side: Side) -> Result<()> {
@@ -136,6 +148,15 @@ impl SeedMethod for Xtrabackup {
         super::preflight::tools_of_server(&self.config.mysql, |f| {
             tools::find(&self.launcher, f).map(drop)
         })
+    }
+
+    fn permitted(&self) -> Result<()> {
+        if !self.launcher.sudo() {
+            return Ok(());
+        }
+        let facts = datadir::inspect(&self.config, Side::Source)?;
+        let tools = tools::find(&self.launcher, facts.server.flavour)?;
+        self.backup_permitted(&facts, &tools)
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::process::{Job, Launcher, Running, run};
 use crate::seed::context::Context;
 use crate::seed::datadir::{self, Facts, Host, Room, Staged};
-use crate::seed::record::{Applied, Load};
+use crate::seed::record::{Applied, Seed};
 use crate::stream::{Incoming, Listener, is_of_tool};
 use crate::system::file::sync_file_system;
 use std::fs::File;
@@ -57,8 +57,12 @@ impl Xtrabackup {
             }
             Err(e) => {
                 // The source may be dead, or slow to listen: this host is free for the next seed meanwhile.
-                let text = e.to_string();
-                let body = move || incoming.refuse(&text);
+                let aborted = ctx.cancel().is_cancelled();
+                let text = match aborted {
+                    true => ctx.cancel().reason(),
+                    false => e.to_string(),
+                };
+                let body = move || incoming.refuse(&text, aborted);
                 let thread = std::thread::Builder::new().name("refuse".into());
                 if let Err(e) = thread.spawn(body) {
                     log::warn!("cannot start a thread: {e}; the source sees a reset");
@@ -89,13 +93,15 @@ impl Xtrabackup {
                     ctx.seed_id(),
                     facts.datadir.display()
                 );
-                let before = ctx.seed()?.load;
-                ctx.update(|seed| seed.load = Load::Incomplete)?;
+                let before = ctx.seed()?;
+                ctx.update(Seed::begin_replacing)?;
                 let host = Host::of_stage(&self.config, ctx);
                 let journals = self.journals();
                 if let Err(e) = datadir::wipe(&journals, facts, ctx.seed_id(), &host) {
                     if !journals.data_gone() {
-                        ctx.update(|seed| seed.load = before)?;
+                        ctx.update(|seed| {
+                            (seed.load, seed.left_by) = (before.load, before.left_by)
+                        })?;
                     }
                     return Err(e);
                 }

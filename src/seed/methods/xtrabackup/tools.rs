@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Version};
-use crate::process::{Exit, Launcher};
+use crate::process::{Exit, Launcher, version_text};
 use std::path::{Path, PathBuf};
 
 /// The two programs of one family.
@@ -55,14 +55,7 @@ pub fn name(program: &Path) -> String {
 }
 
 fn version_of(program: &Path) -> Result<Server> {
-    let out = Launcher::default()
-        .command(program)
-        .arg("--version")
-        .output();
-    let out = out.map_err(|e| Error::io(program.display(), &e))?;
-    // On which of the two it is differs by version.
-    let text = [&out.stdout[..], &out.stderr[..]].concat();
-    parse_version(&String::from_utf8_lossy(&text))
+    parse_version(&version_text(program)?)
         .map_err(|e| e.context(format!("{} --version", program.display())))
 }
 
