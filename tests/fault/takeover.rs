@@ -4,6 +4,7 @@ use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::pair::Pair;
 use crate::support::player::Player;
+use crate::support::wait_for;
 use std::time::{Duration, Instant};
 
 fn orphans_after_two_seconds() -> Changes {
@@ -120,7 +121,12 @@ fn bytes_that_flow_are_a_sign_of_life() {
     let seed = pair.seed(1);
     seed.prepare();
     seed.start_backup();
-    std::thread::sleep(Duration::from_millis(3500)); // nobody asks
+    // By the file: a call would count. What Backup looks at before its first byte takes longer on a busy host.
+    wait_for("bytes flow", Duration::from_secs(30), || {
+        let size = std::fs::metadata(pair.dump_file()).ok()?.len();
+        (size > 0).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(3000)); // no call
     refused(&pair, 2, 1);
     seed.must_complete(&pair.target, "Backup");
 }
