@@ -60,7 +60,7 @@ fn of_sections(sql: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
     text.split(';').flat_map(of_row).collect()
 }
 
-/// What the account needs on the **source** of a physical copy: the backup tool's own privileges (tool-compatibility 4), and
+/// What the account needs on the **source** of a physical copy: the backup tool's own privileges, and
 /// those that the target's agent works with, because the copy brings the source's accounts along: it sees and disables events,
 /// forgets channels and sets the GTID state.
 pub fn for_copy(server: Server) -> BTreeSet<String> {
@@ -97,6 +97,44 @@ pub fn for_copy(server: Server) -> BTreeSet<String> {
         ],
     };
     names.iter().map(|n| (*n).to_string()).collect()
+}
+
+/// What it needs there besides if the source has enabled events of other accounts: the target's agent disables them on the copy, by
+/// ALTER DEFINER ... EVENT (without: error 1227, seen on MariaDB 10.11.19).
+///
+/// # Errors
+/// If a query fails.
+pub fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
+    let (set, events) = match (server.flavour, server.version) {
+        // information_schema.EVENTS is error 1577 where the scheduler is disabled.
+        (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => ("SET USER", "mysql.event"),
+        (Flavour::MySql, v) if v >= Version(8, 2, 0) => {
+            ("SET_ANY_DEFINER", "information_schema.EVENTS")
+        }
+        (Flavour::MySql, v) if v >= Version(8, 0, 0) => {
+            ("SET_USER_ID", "information_schema.EVENTS")
+        }
+        _ => return Ok(BTreeSet::new()), // SUPER, which a copy needs there in any case
+    };
+    let of_others = format!(
+        "SELECT DISTINCT DEFINER FROM {events} WHERE STATUS = 'ENABLED' AND DEFINER <> CURRENT_USER()"
+    );
+    let definers = rows(conn, &of_others)?;
+    let mut needed = BTreeSet::new();
+    if definers.is_empty() {
+        return Ok(needed);
+    }
+    needed.insert(set.to_string());
+    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 16) {
+        let powerful = rows(
+            conn,
+            "SELECT REPLACE(GRANTEE, '\\'', '') FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'SYSTEM_USER'",
+        )?;
+        if definers.iter().any(|d| powerful.contains(d)) {
+            needed.insert("SYSTEM_USER".to_string());
+        }
+    }
+    Ok(needed)
 }
 
 /// The account of `conn`, quoted, and its rows of SHOW GRANTS with those of the roles in force. A row may hold the account's

@@ -127,6 +127,7 @@ fn privileges(conn: &mut Conn, server: Server, needed: &BTreeSet<String>, who: &
 fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
     rules::can_clone(server, who)?;
     let mut needed = grants::for_copy(server);
+    needed.extend(grants::for_events_of_others(conn, server)?);
     needed.insert("BACKUP_ADMIN".into());
     privileges(conn, server, &needed, who)?;
     if !info::is_on(conn, "log_bin")? {

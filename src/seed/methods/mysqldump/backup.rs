@@ -41,7 +41,8 @@ impl Mysqldump {
         let tool_version = self.tool_version(&program)?;
         // Its session begins with the profile and the proof of the server; or the source must have the values, and the session is
         // found there.
-        let (init, sessions) = if self.takes_init_command(&program)? {
+        let tool = program.clone();
+        let (init, sessions) = if ctx.interruptible(move || takes_init_command(&tool))? {
             (logical::dump_sessions(ctx, &source, &identity)?, None)
         } else {
             logical::check_tool_without_init(ctx, &name_of(&program), &source)?;
@@ -141,18 +142,6 @@ impl Mysqldump {
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
-    fn takes_init_command(&self, program: &Path) -> Result<bool> {
-        // Without sudo, which need not permit it.
-        let out = Launcher::default()
-            .command(program)
-            .args(["--no-defaults", "--help"])
-            .output();
-        let out = out.map_err(|e| Error::io(program.display(), &e))?;
-        Ok(options::takes_init_command(&String::from_utf8_lossy(
-            &out.stdout,
-        )))
-    }
-
     /// A schema that was made while the dump ran is in it as well.
     fn schemas_after(
         &self,
@@ -232,6 +221,19 @@ fn end_sessions(source: &Endpoint, ports: &[u16]) {
     {
         log::warn!("cannot end left-over connections on the source: {e}");
     }
+}
+
+/// Whether the dump tool begins its session with the `init-command` of its option file: 9.7.4 does, mariadb-dump 10.11.19 does not.
+/// It is run without sudo, which need not permit it.
+fn takes_init_command(program: &Path) -> Result<bool> {
+    let out = Launcher::default()
+        .command(program)
+        .args(["--no-defaults", "--help"])
+        .output();
+    let out = out.map_err(|e| Error::io(program.display(), &e))?;
+    Ok(options::takes_init_command(&String::from_utf8_lossy(
+        &out.stdout,
+    )))
 }
 
 /// The program's own name, for messages.

@@ -36,7 +36,9 @@ impl Xtrabackup {
             ));
         }
         let (account, held) = grants::held(&mut conn, facts.server)?;
-        let missing = grants::missing(facts.server, &grants::for_copy(facts.server), &held);
+        let mut needed = grants::for_copy(facts.server);
+        needed.extend(grants::for_events_of_others(&mut conn, facts.server)?);
+        let missing = grants::missing(facts.server, &needed, &held);
         if !missing.is_empty() {
             let names = missing.join(", ");
             return Err(Error::permanent(format!(
@@ -69,9 +71,6 @@ impl Xtrabackup {
         })?;
         ctx.progress().expect(facts.bytes);
         let notes = serde_json::to_string(&facts).map_err(|e| Error::permanent(e.to_string()))?;
-        ctx.report(&format!("Running backup. Connecting to {}", peer.host));
-        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
-
         let mysql = &self.config.mysql;
         let local = Endpoint::local(mysql);
         let login = Login {
@@ -132,6 +131,9 @@ impl Xtrabackup {
             Some(Step::Released) => unlocked(),
             None => {}
         };
+        // The tool follows at once: the target expects data within its time limits from here on.
+        ctx.report(&format!("Running backup. Connecting to {}", peer.host));
+        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
         let mut tool = Running::start_heard(&mut command, &name, hear)?;
         group.store(tool.group(), Ordering::Release);
         tool.prioritise(Priority::Low);
