@@ -199,8 +199,8 @@ pub fn takes_all_for_transactional(version: ToolVersion) -> bool {
     version >= TRX_TABLES
 }
 
-/// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12
-/// 24.04 have 0.10.1, which reports 0.10.0.
+/// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12 has
+/// 0.10.1, which reports 0.10.0.
 const TRIED: [ToolVersion; 12] = [
     v(0, 10, 0),
     v(0, 10, 1),
