@@ -206,6 +206,21 @@ pub fn read_of(
     })
 }
 
+/// The options of all schemas, by name. Takes no lock.
+///
+/// # Errors
+/// If a query fails.
+pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Definition>> {
+    let mut reader = Reader {
+        conn,
+        server,
+        objects: BTreeMap::new(),
+    };
+    reader.schemas(&|_| true)?;
+    let named = reader.objects.into_iter().map(|(o, of)| (o.schema, of));
+    Ok(named.collect())
+}
+
 /// The session's settings are those of a dump: they change what SHOW CREATE prints.
 fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
     let present = profile::variables(conn, false)?;

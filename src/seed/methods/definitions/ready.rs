@@ -3,7 +3,7 @@
 
 use super::Kept;
 use crate::error::Result;
-use crate::mysql::catalogue::{Catalogue, Definition, Kind, Object};
+use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, control, failure, quote_name, quote_text};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -23,7 +23,8 @@ fn list(conn: &mut Conn, query: &str) -> Result<Vec<(String, String, String)>> {
 
 /// The present objects of a target that a load may come upon, by schema.
 struct Present {
-    schemas: BTreeSet<String>,
+    /// Schemas with their options.
+    schemas: BTreeMap<String, Definition>,
     /// Tables, views and sequences, with their kinds: they share their names.
     tables: BTreeMap<(String, String), String>,
     /// Triggers with their tables.
@@ -34,9 +35,7 @@ struct Present {
 
 impl Present {
     fn ask(conn: &mut Conn, server: Server) -> Result<Self> {
-        let schemas: Vec<String> = conn
-            .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
-            .map_err(|e| failure("this connection", "", &e))?;
+        let schemas = catalogue::schemas(conn, server)?;
         let tables = list(
             conn,
             "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, 9) <> '#mysql50#'",
@@ -58,7 +57,7 @@ impl Present {
             ),
         )?;
         Ok(Self {
-            schemas: schemas.into_iter().collect(),
+            schemas,
             tables: tables.into_iter().map(|(s, t, k)| ((s, t), k)).collect(),
             triggers,
             constraints,
@@ -211,11 +210,14 @@ fn schemas(kept: &Kept) -> impl Iterator<Item = (&Object, &Definition)> {
 pub fn ready(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()> {
     let coming = Coming::of(&kept.equal, &kept.changed);
     let present = Present::ask(conn, server)?;
-    let has_read_only = server.flavour == Flavour::MySql && server.version >= Version(8, 0, 22);
+    // ALTER DATABASE waits for each client that uses a table of the schema (MySQL), so it is for what differs only.
     let changed = kept.changed.iter().filter(|o| o.kind == Kind::Schema);
-    if has_read_only {
-        let all = schemas(kept).map(|(o, _)| o).chain(changed);
-        for o in all.filter(|o| present.schemas.contains(&o.schema)) {
+    for o in schemas(kept).map(|(o, _)| o).chain(changed) {
+        let here = present.schemas.get(&o.schema);
+        if here
+            .and_then(|of| of.get(READ_ONLY))
+            .is_some_and(|v| v == "YES")
+        {
             let alter = format!("ALTER DATABASE {} READ ONLY = 0", quote_name(&o.schema));
             control::execute(conn, &alter)?;
         }
@@ -226,10 +228,10 @@ pub fn ready(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()> {
         control::execute(conn, &statement)?;
     }
     for (o, of) in schemas(kept) {
-        let word = if present.schemas.contains(&o.schema) {
-            "ALTER"
-        } else {
-            "CREATE"
+        let word = match present.schemas.get(&o.schema) {
+            Some(here) if options(here) == options(of) => continue,
+            Some(_) => "ALTER",
+            None => "CREATE",
         };
         let statement = format!("{word} DATABASE {}{}", quote_name(&o.schema), options(of));
         control::execute(conn, &statement).map_err(|e| e.context(o))?;
