@@ -22,7 +22,7 @@ struct AgentInfo<'a> {
     mysql_port: u16,
 }
 
-/// Key names and their order as in 2.6, misspelt ones included (8.7); the last two keys are ours and dropped by orchestrator.
+/// Names and order of the keys are those of the Go agents, misspelt ones included; the last two keys are ours, and orchestrator drops them.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct AgentData {

@@ -1,5 +1,5 @@
 //! The engine: takes start calls, keeps one seed at a time, runs a stage in a thread of its own, and writes the record. It
-//! never knows what a method does. The rules of repetition are agent-api-v2 8.5 and 8.6, those of takeover are at `make_room`.
+//! never knows what a method does. A call that is repeated begins nothing twice; when a seed gives up its place to another one is decided in `make_room`.
 
 mod calls;
 #[cfg(test)]

@@ -102,7 +102,7 @@ pub struct Seed {
     pub stages: BTreeMap<Stage, StageRecord>,
     /// The stage that was started last.
     pub stage: Stage,
-    /// True once its controller aborted it or a newcomer took its place.
+    /// True once its controller aborted it or a new seed took its place.
     pub given_up: bool,
     /// The other host, known from Backup on.
     pub peer: Option<Peer>,

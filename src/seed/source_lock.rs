@@ -297,7 +297,7 @@ pub fn with_lock_first<T>(
 }
 
 /// Waits, without any lock, until no query has run for long that a global read lock would have to wait for; at most until
-/// `deadline`: then the lock is tried all the same. `tell` is told what is waited for.
+/// `deadline`: then the lock is tried all the same. `tell` gets what is waited for.
 ///
 /// # Errors
 /// Cancelled; the source cannot be asked.
@@ -326,7 +326,7 @@ fn wait_for_long_queries(
     Ok(())
 }
 
-/// MariaDB's read lock waits for no SELECT (measured with 10.11.19: `SELECT SLEEP(4)` beside FLUSH TABLES WITH READ LOCK).
+/// MariaDB's read lock does not wait for a SELECT (measured with 10.11.19: `SELECT SLEEP(4)` beside FLUSH TABLES WITH READ LOCK).
 fn is_long(s: &Session, server: Server) -> bool {
     let reads = ["SELECT", "SHOW", "WITH"];
     let text = s.statement.trim_start().to_ascii_uppercase();

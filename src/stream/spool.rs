@@ -26,7 +26,7 @@ const MEMORY: usize = 16 << 20;
 const FREE: u64 = 1 << 30;
 /// 5 %.
 const FREE_PART: u64 = 20;
-/// How often a reader that waits for the tool sees that nobody takes any more.
+/// How often a reader that waits for the tool sees that the queue was abandoned.
 const POLL: Duration = Duration::from_millis(200);
 
 /// The queue; all clones are the same one.
@@ -143,7 +143,7 @@ impl Spool {
         self.0.changed.notify_all();
     }
 
-    /// Waits for room while the queue is bounded. False if nobody takes any more.
+    /// Waits for room while the queue is bounded. False if it was abandoned.
     fn put(&self, bytes: &[u8]) -> Result<bool> {
         let mut state = self.lock();
         while !state.released && state.in_memory >= BOUND && !state.abandoned {
@@ -170,7 +170,7 @@ impl Spool {
         Ok(true)
     }
 
-    /// Writes into the file at `at`; makes it first, if there is none.
+    /// Writes into the file at `at`; creates it first if necessary.
     fn spill(&self, file: Option<Arc<File>>, at: u64, bytes: &[u8]) -> Result<Arc<File>> {
         let dir = &self.0.dir;
         let fail = |e: io::Error| {
@@ -241,7 +241,7 @@ impl Spool {
         }
     }
 
-    /// Nobody takes any more: the reader ends.
+    /// Ends the reader: no more blocks are taken.
     pub(super) fn abandon(&self) {
         self.lock().abandoned = true;
         self.0.changed.notify_all();
@@ -301,7 +301,7 @@ mod tests {
         thread::sleep(Duration::from_millis(500));
         assert!(!tool.is_finished(), "bounded");
         let begin = Instant::now();
-        spool.release(); // and nobody takes anything
+        spool.release(); // and nothing is taken
         tool.join().unwrap();
         assert!(begin.elapsed() < Duration::from_secs(60));
         assert!(spool.spilled() > 8 << 20, "{}", spool.spilled());

@@ -228,7 +228,7 @@ fn a_bad_verdict_and_a_dead_sender_are_no_end() {
     }
 }
 
-/// What flows when one end is told to end.
+/// What is in transit when one end is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flow {
     /// Nothing.

@@ -115,7 +115,7 @@ impl Rig {
         let seed_port = free_port("127.0.0.2");
         let no_start = on_target.dir.join("no-start");
         let no_stop = on_target.dir.join("no-stop");
-        // No tool may need a directory for temporary files that nobody has checked.
+        // No tool may need a directory for temporary files that was not checked.
         let program = on_target.dir.join("agent");
         std::fs::write(
             &program,

@@ -90,7 +90,7 @@ fn a_seed_at_work_or_asked_for_keeps_its_host() {
     pair.must_fail(4, "Backup");
     pair.must_seed(5);
     // So does one whose Restore has ended, though its controller has asked a moment ago: it may have failed in ConnectSlave, of
-    // which no agent is told. An older seed does not get in.
+    // which no agent learns. An older seed is refused.
     let seed = pair.seed(7);
     seed.prepare();
     seed.backup();

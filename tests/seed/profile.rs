@@ -83,7 +83,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
     ("dumps set it themselves, and it only says when indexes are checked", &["unique_checks"]),
     ("mariadb-dump sets it where a dump has history", &["system_versioning_insert_history"]),
     ("an alias of alter_algorithm; ALTER of versioned tables is in no dump", &["old_alter_table", "system_versioning_alter_history"]),
-    ("LOCK TABLES and snapshots of one session: nobody else writes to the target", &["innodb_snapshot_isolation", "innodb_table_locks"]),
+    ("LOCK TABLES and snapshots of one session: no one else writes to the target", &["innodb_snapshot_isolation", "innodb_table_locks"]),
     ("leftover files of MyISAM tables stop a CREATE, and are never taken over", &["keep_files_on_create"]),
     ("of clients that are interactive: tools are not", &["interactive_timeout"]),
     ("read-only in a session; the global of it is in the profile, or a limit of the account", &[

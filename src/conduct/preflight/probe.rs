@@ -100,7 +100,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
             "the target cannot replicate from {name} as --replication-user {}: {text}",
             login.user
         )),
-        // Then the target replicates from there already, and that connection is told the account.
+        // Then the target replicates from there already, and that connection gets the account.
         Err(e) if e.to_string().contains(SAME_ADDRESS) => {
             f.ok(untried("the target's connection leads there already"));
         }

@@ -97,7 +97,7 @@ fn read_note(config: &Config) -> Option<Note> {
     serde_json::from_slice(&text).ok()
 }
 
-/// The facts seen last of the server of `[mysql]` on this host; `None` if there are none, or none that this version understands.
+/// The facts seen last of the server of `[mysql]` on this host; `None` without facts that this version understands.
 pub fn last_seen(config: &Config) -> Option<Facts> {
     let note = read_note(config)?;
     let now = owner::Seen::now(&note.facts.datadir, &config.mysql).ok()?;

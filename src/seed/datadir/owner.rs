@@ -156,7 +156,7 @@ pub struct Seen {
     server: String,
     /// Inode number of the data directory.
     inode: u64,
-    /// When this host was installed, as /etc/machine-id tells hosts apart; empty where there is none.
+    /// When this host was installed, by /etc/machine-id; empty without that file.
     machine: String,
 }
 

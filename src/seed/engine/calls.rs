@@ -86,13 +86,13 @@ impl Engine {
         )
     }
 
-    /// Decides whether the current seed keeps this host from seed `newcomer`. A source holds nothing between its stages. A target does
+    /// Decides whether the current seed keeps this host from the new seed. A source holds nothing between its stages. A target does
     /// while its controller calls with the seed's own number; once Restore has ended, well or badly, a later seed takes over at
     /// once, because a controller that gives up after that ends without a call.
     ///
     /// # Errors
     /// Transient: it does, with the call that frees this host.
-    fn make_room(&self, state: &mut State, newcomer: i64) -> Result<()> {
+    fn make_room(&self, state: &mut State, new_seed: i64) -> Result<()> {
         let Some(current) = state.seeds.current() else {
             return Ok(());
         };
@@ -101,11 +101,11 @@ impl Engine {
         if !working && !current.waits() {
             return Ok(());
         }
-        if !working && current.is_over() && newcomer > old {
+        if !working && current.is_over() && new_seed > old {
             log::info!(
-                "seed {newcomer} takes the place of seed {old}, whose {stage} has ended before"
+                "seed {new_seed} takes the place of seed {old}, whose {stage} has ended before"
             );
-            return Self::give_up(state, old, newcomer);
+            return Self::give_up(state, old, new_seed);
         }
         let moved = state.work.as_ref().map(|w| w.progress.standstill());
         let quiet = state
@@ -125,15 +125,15 @@ impl Engine {
             )));
         }
         log::warn!(
-            "seed {newcomer} takes the place of seed {old}, for which no call has come for {}s",
+            "seed {new_seed} takes the place of seed {old}, for which no call has come for {}s",
             quiet.as_secs()
         );
-        Self::give_up(state, old, newcomer)
+        Self::give_up(state, old, new_seed)
     }
 
-    fn give_up(state: &mut State, old: i64, newcomer: i64) -> Result<()> {
+    fn give_up(state: &mut State, old: i64, new_seed: i64) -> Result<()> {
         state.cancel_work(&format!(
-            "seed {newcomer} has taken over this host, no call had come for seed {old}"
+            "seed {new_seed} has taken over this host, no call had come for seed {old}"
         ));
         if let Some(seed) = state.seeds.get_mut(old) {
             seed.given_up = true;

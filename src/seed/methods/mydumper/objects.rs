@@ -137,7 +137,7 @@ fn write(path: &Path, text: &[u8]) -> Result<u64> {
     Ok(text.len() as u64)
 }
 
-/// Bytes of the scripts in `directory`; 0 if there are none.
+/// Bytes of the scripts in `directory`; 0 without such files.
 pub fn size(directory: &Path) -> u64 {
     let of = |name| std::fs::metadata(directory.join(name)).map_or(0, |m| m.len());
     of(BEFORE) + of(AFTER)

@@ -36,7 +36,7 @@ impl Redo {
     /// Gives it a second name.
     ///
     /// # Errors
-    /// What the file system says; that there is no redo log is none.
+    /// What the file system reports; a missing redo log is no error.
     pub(super) fn keep(&self) -> Result<()> {
         self.discard()?;
         match std::fs::hard_link(&self.log, &self.kept) {

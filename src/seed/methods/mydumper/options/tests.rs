@@ -124,7 +124,7 @@ fn the_arguments_of_each_series() {
                 .all(|a| !a.contains("overwrite-tables") && !a.contains("password"))
         );
     }
-    // Sequences are the agent's own; MySQL of Debian is told what it is.
+    // Sequences are the agent's own; Debian's MySQL is named by an option.
     let what = Dump {
         version: version("1.0.1"),
         source: Server::parse("9.7.4", "(Debian)").unwrap(),
