@@ -57,7 +57,13 @@ impl Host<'_> {
                         "Details"
                     ]
                 );
-                let own = ["Progress", "TargetData", "IncompleteSince"]; // ours, as far as they are known
+                // Ours, as far as they are known.
+                let own = [
+                    "Progress",
+                    "TargetData",
+                    "SourceLockMilliseconds",
+                    "IncompleteSince",
+                ];
                 let more: Vec<_> = names[6..].iter().map(String::as_str).collect();
                 assert!(
                     own.iter().filter(|k| more.contains(k)).count() == more.len(),
