@@ -12,8 +12,9 @@ GRANT TRANSACTION_GTID_TAG, ALLOW_NONEXISTENT_DEFINER ON *.* TO 'agent'@'%';
 -- GRANT INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%';
 -- [xtrabackup] copies by a backup tool
 -- GRANT BACKUP_ADMIN ON *.* TO 'agent'@'%';
--- [clone] copies by CLONE
+-- [clone] copies by CLONE; the second one where the agent is to install the plugin
 -- GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%';
+-- GRANT INSERT ON mysql.plugin TO 'agent'@'%';
 -- [clone_of_replica] copies by CLONE in place of a source that is a replica itself
 -- GRANT PERSIST_RO_VARIABLES_ADMIN ON *.* TO 'agent'@'%';
 -- [init_connect] servers with init_connect, which accounts with this privilege skip

@@ -25,6 +25,7 @@ fn swap(setting: &str) -> Vec<(&'static str, String)> {
 /// What CLONE needs besides the usual account.
 fn grant(db: &Mysqld) {
     db.unlogged("GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%'");
+    db.unlogged("GRANT INSERT ON mysql.plugin TO 'agent'@'%'");
 }
 
 fn fill(source: &Mysqld, target: &Mysqld) {

@@ -492,6 +492,15 @@ fn objects_versions_and_signals() {
             && !text.contains("process_notice"),
         "{text}"
     );
+    // A crash in the middle is not the end of the seed.
+    let crashed = fakes.dir.join("crashed");
+    let once = format!(
+        "if [ ! -e '{0}' ]; then : >'{0}'; kill -SEGV $$; fi; exec \"$REAL\" \"$@\"",
+        crashed.display()
+    );
+    fakes.put("mydumper", &once);
+    pair.must_seed(11);
+    assert!(crashed.exists() && pair.target.log().contains("dumping again"));
     both_of_version(&fakes, "v0.12.7-3", "exec \"$REAL\" \"$@\"");
     let refused = |pair: &Pair| {
         wait_for(

@@ -16,6 +16,8 @@ impl Kind for MariadbKind {
     const DUMP: &str = "mariadb-dump";
     const ACCOUNT: &str = "agent-account.sql";
     const REPLICA_STATUS: &str = "SHOW SLAVE STATUS";
+    const IO_RUNNING: &str = "Slave_IO_Running";
+    const SQL_RUNNING: &str = "Slave_SQL_Running";
 
     fn rig() -> PathBuf {
         rig()

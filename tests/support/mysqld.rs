@@ -14,6 +14,8 @@ impl Kind for MysqldKind {
     const DUMP: &str = "mysqldump";
     const ACCOUNT: &str = "agent-account-mysql.sql";
     const REPLICA_STATUS: &str = "SHOW REPLICA STATUS";
+    const IO_RUNNING: &str = "Replica_IO_Running";
+    const SQL_RUNNING: &str = "Replica_SQL_Running";
 
     fn rig() -> PathBuf {
         rig_mysql()
@@ -30,6 +32,8 @@ impl Kind for Mysql56Kind {
     const DUMP: &str = "mysqldump";
     const ACCOUNT: &str = "agent-account-mysql56.sql";
     const REPLICA_STATUS: &str = "SHOW SLAVE STATUS";
+    const IO_RUNNING: &str = "Slave_IO_Running";
+    const SQL_RUNNING: &str = "Slave_SQL_Running";
 
     fn rig() -> PathBuf {
         rig_mysql56()

@@ -26,6 +26,10 @@ pub trait Kind: Send + Sync {
     const ACCOUNT: &str;
     /// What asks for the replica's status.
     const REPLICA_STATUS: &str;
+    /// Its column for the thread that reads from the source.
+    const IO_RUNNING: &str;
+    /// Its column for the thread that applies.
+    const SQL_RUNNING: &str;
 }
 
 /// A server that hangs; it goes on when this is dropped, also when the test fails.

@@ -68,6 +68,8 @@ impl Writer {
                 let error = replica.replica_status("Last_SQL_Error")
                     + &replica.replica_status("Last_IO_Error");
                 assert_eq!(error, "", "replication");
+                let threads = [K::IO_RUNNING, K::SQL_RUNNING].map(|c| replica.replica_status(c));
+                assert_eq!(threads, ["Yes", "Yes"], "replication runs");
                 (replica.value("SELECT MAX(n) FROM running.numbers") == n.to_string()).then_some(())
             },
         );

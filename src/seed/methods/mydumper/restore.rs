@@ -2,7 +2,7 @@
 
 use super::backup::read_metadata;
 use super::options::{self, Tool};
-use super::tool::size;
+use super::tool::{End, size};
 use super::version::ToolVersion;
 use super::{Mydumper, log, objects};
 use crate::error::{Error, Result};
@@ -105,6 +105,7 @@ impl Mydumper {
             }
         };
         self.run(ctx, Tool::Myloader, &arguments, &local, line, || {})
+            .and_then(End::well)
             .map_err(|e| match e.is_cancelled() {
                 true => e,
                 false => identity.explain("myloader", e).context("loading the dump"),

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,8 +65,8 @@ impl Mydumper {
         Ok(credentials)
     }
 
-    /// Runs a tool that is a client of `server`. `line` is told what it says, `tick` is called each second. When it returns
-    /// Ok the tool has ended with 0 and said nothing of a failure. In each case its sessions in the server have ended, also
+    /// Runs a tool that is a client of `server`. `line` gets what it prints, `tick` is called each second. After [`End::Well`] the tool
+    /// has ended with 0 and reported no failure. In each case its sessions in the server have ended, also
     /// those that wait for a lock: a server does not see that their client has gone.
     pub(super) fn run(
         &self,
@@ -75,7 +76,7 @@ impl Mydumper {
         server: &Endpoint,
         mut line: impl FnMut(&str) + Send + 'static,
         tick: impl Fn() + Sync,
-    ) -> Result<()> {
+    ) -> Result<End> {
         let program = self.launcher.find(&[tool.name()])?;
         let mut cmd = self.launcher.command(&program);
         cmd.args(arguments)
@@ -151,9 +152,35 @@ impl Mydumper {
         }
         let mut exit = result?;
         exit.stderr = last_messages(&exit.stderr);
-        exit.check()
+        let crashed = exit.status.signal().is_some_and(|s| CRASHES.contains(&s));
+        match exit.check() {
+            Err(e) if crashed => Ok(End::Crashed(e)),
+            checked => checked.map(|()| End::Well),
+        }
     }
 }
+
+/// How a tool has ended by itself.
+pub(super) enum End {
+    /// With exit status 0, and without a message of a failure.
+    Well,
+    /// By a signal that its own fault has raised.
+    Crashed(Error),
+}
+
+impl End {
+    /// # Errors
+    /// It has crashed.
+    pub(super) fn well(self) -> Result<()> {
+        match self {
+            Self::Well => Ok(()),
+            Self::Crashed(e) => Err(e),
+        }
+    }
+}
+
+/// SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV, whose numbers are the same on all Linux platforms that MySQL has packages for.
+const CRASHES: [i32; 5] = [4, 6, 7, 8, 11];
 
 fn session(tool: Tool, init: SessionInit) -> SessionInit {
     match tool {
