@@ -54,7 +54,7 @@ bare_ClonePlugin() { sql 1 -e "CLONE LOCAL DATA DIRECTORY = '$dir/db1/tmp/bare'"
 begun() { # METHOD
   case $1 in
   Xtrabackup) grep -q "seed $seed Backup: the backup tool takes its locks" "$dir/agent1/log" ;;
-  ClonePlugin) grep -q "seed $seed Backup: Running backup. CLONE from" "$dir/agent2/log" ;;
+  ClonePlugin) grep -q "seed $seed Backup: Making a private server that clones" "$dir/agent2/log" ;;
   *) grep -q "seed $seed Backup: Running backup of" "$dir/agent2/log" ;;
   esac
 }
