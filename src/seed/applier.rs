@@ -7,15 +7,15 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::mysql::applier::{Applier as State, applier};
 use crate::mysql::{Endpoint, Server, connect, control};
+use crate::seed::datadir::journal::write_json;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The record's name in `state-dir`.
+const RECORD: &str = "applier.json";
 /// How long after the last call the applier is restored.
 pub const LEASE: Duration = Duration::from_secs(20);
 /// For each connect, statement and answer: STOP REPLICA waits for the transaction that is being applied.
@@ -50,7 +50,7 @@ pub struct Applier {
 impl Applier {
     /// With what an earlier agent has written in `dir`, which is to be restored at once.
     pub fn open(dir: &Path, mysql: &config::Mysql) -> Self {
-        let path = dir.join("applier.json");
+        let path = dir.join(RECORD);
         let before = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| e.to_string()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -110,7 +110,7 @@ impl Applier {
             sql: now.sql,
             delay: now.delay,
         };
-        self.write(&before)?;
+        write_json(&self.path(), &before)?;
         *held = Some(Held {
             before: before.clone(),
             until: Instant::now() + LEASE,
@@ -179,27 +179,12 @@ impl Applier {
         Ok(())
     }
 
-    fn write(&self, before: &Before) -> Result<()> {
-        let path = self.dir.join("applier.json");
-        let temp = self.dir.join("applier.json.new");
-        let fail = |e: &std::io::Error| Error::io(path.display(), e);
-        let text = serde_json::to_vec(before).map_err(|e| Error::permanent(e.to_string()))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)
-            .map_err(|e| fail(&e))?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&temp, &path))
-            .and_then(|()| File::open(&self.dir)?.sync_all())
-            .map_err(|e| fail(&e))
+    fn path(&self) -> PathBuf {
+        self.dir.join(RECORD)
     }
 
     fn forget(&self) -> Result<()> {
-        let path = self.dir.join("applier.json");
+        let path = self.path();
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(path.display(), &e))
