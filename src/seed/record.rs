@@ -8,7 +8,7 @@ use super::vocabulary::{Method, Side, Stage, Status};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,6 +120,9 @@ pub struct Seed {
     /// Settings of the source that a load needs to have as they are there.
     #[serde(default)]
     pub source_variables: BTreeMap<String, String>,
+    /// The rows of this dump cannot be loaded in strict mode: the columns in which a value may be changed then. `None` = strict mode.
+    #[serde(default)]
+    pub lenient_columns: Option<BTreeSet<String>>,
     /// The target's server as a logical method's Prepare has seen it: Restore loads no other.
     #[serde(default)]
     pub target_server: Option<Fingerprint>,
@@ -161,6 +164,7 @@ impl Seed {
             source_lock_ms: None,
             source_schemas: Vec::new(),
             source_variables: BTreeMap::new(),
+            lenient_columns: None,
             datadir: None,
             cloning: None,
             applied: Applied::No,

@@ -23,6 +23,7 @@ mod mydumper;
 mod mysql56;
 mod profile;
 mod replication;
+mod row_mode;
 mod secrets;
 mod situations;
 mod source_locks;

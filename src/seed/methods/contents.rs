@@ -79,6 +79,14 @@ impl Finding {
     }
 }
 
+/// The methods that copy files, for messages.
+pub fn physical_methods(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MariaDb => "Xtrabackup",
+        Flavour::MySql => "Xtrabackup or ClonePlugin",
+    }
+}
+
 fn logical(method: Method) -> bool {
     matches!(method, Method::Mysqldump | Method::Mydumper)
 }

@@ -36,9 +36,9 @@ impl Mydumper {
         let version = self.version(Tool::Mydumper)?;
         version::check_server(version, facts.server, self.config.mydumper.any_version)?;
         let kept = self.options(Tool::Mydumper, version)?;
-        let from = source.clone();
+        let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
         let (unknown_product, objects) = ctx.interruptible(move || {
-            let unknown_product = content::check(version, &from)?;
+            let unknown_product = content::check(version, &from, &progress)?;
             Ok((unknown_product, objects::read(&from)?))
         })?;
 

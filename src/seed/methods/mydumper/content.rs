@@ -3,15 +3,14 @@
 
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, failure, quote_name};
+use crate::mysql::{Endpoint, Flavour, Server, connect, failure};
+use crate::seed::context::Progress;
+use crate::seed::methods::contents::physical_methods;
+use crate::seed::methods::row_mode;
 use crate::seed::methods::target_server::QUESTIONS;
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// For the search of one table.
-const SEARCH: Duration = Duration::from_secs(6 * 3600);
+use std::collections::BTreeSet;
 
 /// Where a rule counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +80,7 @@ static RULES: [Rule; 4] = [
 ///
 /// # Errors
 /// Permanent: it cannot, with what it is and what to use instead. If a query fails.
-pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
+pub fn check(version: ToolVersion, source: &Endpoint, progress: &Progress) -> Result<bool> {
     let mut conn = connect(source, QUESTIONS)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
@@ -100,20 +99,12 @@ pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
                 rule.what,
                 found.len(),
                 rule.outcome,
-                physical(server.flavour)
+                physical_methods(server.flavour)
             )));
         }
     }
-    refuse_enum_errors(source, server.flavour)?;
+    refuse_exceptions(version, source, server.flavour, progress)?;
     unknown_product(&mut conn, server, source)
-}
-
-/// The methods that copy files.
-fn physical(flavour: Flavour) -> &'static str {
-    match flavour {
-        Flavour::MariaDb => "Xtrabackup",
-        Flavour::MySql => "Xtrabackup or ClonePlugin",
-    }
 }
 
 fn names(conn: &mut Conn, rule: &Rule, source: &Endpoint) -> Result<Vec<String>> {
@@ -122,42 +113,26 @@ fn names(conn: &mut Conn, rule: &Rule, source: &Endpoint) -> Result<Vec<String>>
         .map_err(|e| failure(&source.name(), "", &e))
 }
 
-/// A value that no member of its ENUM is (`''` with the number 0, from a session without strict mode) is the same text in a dump as
-/// the member `''`. While rows are loaded it is an error, as other values that a column cannot take: so the tables that may have such
-/// values are searched, and the search takes as long as it takes to read them.
-fn refuse_enum_errors(source: &Endpoint, flavour: Flavour) -> Result<()> {
-    let fail = |e: &mysql::Error| failure(&source.name(), "", e);
-    let mut conn = connect(source, SEARCH)?;
-    let columns: Vec<(String, String, String)> = conn
-        .query(format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS JOIN information_schema.TABLES \
-             USING (TABLE_SCHEMA, TABLE_NAME) WHERE DATA_TYPE = 'enum' AND TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN {OWN}"
-        ))
-        .map_err(|e| fail(&e))?;
-    let mut tables: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for (schema, table, column) in columns {
-        let condition = format!("{} = 0", quote_name(&column));
-        tables.entry((schema, table)).or_default().push(condition);
-    }
-    for ((schema, table), conditions) in tables {
-        let found: Option<u8> = conn
-            .query_first(format!(
-                "SELECT 1 FROM {}.{} WHERE {} LIMIT 1",
-                quote_name(&schema),
-                quote_name(&table),
-                conditions.join(" OR ")
-            ))
-            .map_err(|e| fail(&e))?;
-        if found.is_some() {
-            return Err(Error::permanent(format!(
-                "table {schema}.{table} on source {} has ENUM values that are no member of their ENUM (number 0), which a dump does \
-                 not tell from the member '': correct these rows, or use the seed method {}",
-                source.name(),
-                physical(flavour)
-            )));
-        }
-    }
-    Ok(())
+/// While rows are loaded a value that a column cannot take is an error, without exception.
+fn refuse_exceptions(
+    version: ToolVersion,
+    source: &Endpoint,
+    flavour: Flavour,
+    progress: &Progress,
+) -> Result<()> {
+    let found = row_mode::exceptions(source, &BTreeSet::new(), progress)?;
+    found.refuse_errors(source, flavour)?;
+    // Before 0.16.7 tables are created without strict mode.
+    let equal = found.equal_members.first();
+    let Some(table) = equal.filter(|_| !version::sets_own_mode(version)) else {
+        return Ok(());
+    };
+    Err(Error::permanent(format!(
+        "table {table} on source {} has an ENUM or SET with two members that are equal by its collation, which cannot be created in \
+         strict mode: use the seed method Mysqldump or {}",
+        source.name(),
+        physical_methods(flavour)
+    )))
 }
 
 /// mydumper takes the product from version and version comment.

@@ -7,11 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A value that a column cannot take is an error and is never changed; zeros in AUTO_INCREMENT columns, zero dates and invalid
-/// dates, which a source may have, stay what they are.
-pub const FOR_ROWS: &str =
-    "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
-/// The variable of a session that holds [`FOR_ROWS`]: the mode itself has no room in a file's first lines.
+/// The variable of a session that holds [`STRICT`](crate::seed::methods::row_mode::STRICT): the mode itself has no room in a file's first lines.
 pub const VARIABLE: &str = "@m";
 
 /// How mydumper 0.10.1 begins a file with rows; the last line is missing with --skip-tz-utc.

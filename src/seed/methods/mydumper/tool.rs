@@ -3,13 +3,14 @@
 use super::Mydumper;
 use super::log::Log;
 use super::options::Tool;
-use super::strict::{self, FOR_ROWS};
+use super::strict;
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::host::proc::{ProcessId, group_tcp_ports};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control};
 use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::context::Context;
+use crate::seed::methods::row_mode::STRICT;
 use crate::seed::methods::target_server::until_none;
 use crate::seed::sessions;
 use crossbeam_channel::{bounded, select};
@@ -186,8 +187,8 @@ fn session(tool: Tool, init: SessionInit) -> SessionInit {
     match tool {
         Tool::Mydumper => init,
         Tool::Myloader => init
-            .assign(format!("sql_mode = '{FOR_ROWS}'"))
-            .assign(format!("{} = '{FOR_ROWS}'", strict::VARIABLE)),
+            .assign(format!("sql_mode = '{STRICT}'"))
+            .assign(format!("{} = '{STRICT}'", strict::VARIABLE)),
     }
 }
 
@@ -196,7 +197,7 @@ fn session(tool: Tool, init: SessionInit) -> SessionInit {
 fn own_section(tool: Tool, version: ToolVersion) -> String {
     match tool {
         Tool::Mydumper if version::has_session_section(version) => {
-            format!("[mydumper_session_variables]\nSQL_MODE='{FOR_ROWS}'\n")
+            format!("[mydumper_session_variables]\nSQL_MODE='{STRICT}'\n")
         }
         _ => String::new(),
     }

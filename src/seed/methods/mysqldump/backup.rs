@@ -9,9 +9,9 @@ use crate::process::{
 };
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
-use crate::seed::methods::logical;
 use crate::seed::methods::reached::Sessions;
 use crate::seed::methods::target_server::QUESTIONS;
+use crate::seed::methods::{logical, row_mode};
 use crate::seed::{sessions, source_lock};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -37,6 +37,7 @@ impl Mysqldump {
     fn pull(&self, ctx: &Context) -> Result<String> {
         let (source, facts, identity) = logical::source(&self.config, ctx)?;
 
+        let exceptions = self.exceptions(ctx, &source, facts.server.flavour)?;
         let program = self.launcher.find(facts.server.dump_tools())?;
         let tool_version = self.tool_version(&program)?;
         // Its session begins with the profile and the proof of the server; or the source must have the values, and the session is
@@ -132,8 +133,30 @@ impl Mysqldump {
             seed.dump_bytes = bytes;
             seed.source_lock_ms = Some(seen.milliseconds());
             seed.source_schemas = schemas;
+            seed.lenient_columns = exceptions;
         })?;
         Ok(text)
+    }
+
+    /// Columns of the source in which a load may change a value, as it cannot be made in strict mode; `None` if it can.
+    fn exceptions(
+        &self,
+        ctx: &Context,
+        source: &Endpoint,
+        flavour: Flavour,
+    ) -> Result<Option<BTreeSet<String>>> {
+        let left_out = options::ignored_tables(&self.config.mysqldump.additional_opts);
+        let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
+        let found = ctx.interruptible(move || row_mode::exceptions(&from, &left_out, &progress))?;
+        found.refuse_ambiguous(source, flavour)?;
+        let Some(reason) = found.reason() else {
+            return Ok(None);
+        };
+        log::info!(
+            "the rows of {} are loaded without strict mode, and warnings are checked: {reason}",
+            source.name()
+        );
+        Ok(Some(found.columns))
     }
 
     /// The dump tool's flavour and version, by its own words: it may be another one than the server's.

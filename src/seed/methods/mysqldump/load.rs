@@ -1,15 +1,16 @@
 //! The load itself: one client of the target's server executes the dump.
 
 use super::backup::name_of;
-use super::dates::with_all_dates;
+use super::mode::with_mode;
 use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
 use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::context::Context;
-use crate::seed::methods::logical;
 use crate::seed::methods::target_server::until_none;
+use crate::seed::methods::{logical, row_mode};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Precedes the dump: the first line of the client's output is the number of its connection.
-const PROLOGUE: &str = "SELECT CONNECTION_ID();\n";
+/// Precedes the dump: the first line of the client's output is the number of its connection. Warnings are in English, and no later one
+/// hides behind many of the same statement.
+const PROLOGUE: &str =
+    "SELECT CONNECTION_ID(); SET SESSION lc_messages = 'en_US', max_error_count = 65535;\n";
 
 /// Loads a dump into the local server.
 pub struct Load<'a> {
@@ -85,21 +88,32 @@ impl<'a> Load<'a> {
     /// # Errors
     /// As [`Load::run`].
     pub fn check(&self) -> Result<()> {
-        self.execute(io::empty(), |_| {})
+        self.execute(io::empty(), None, |_| {}).map(drop)
     }
 
-    /// Loads the dump in `path` from its byte `from` on. When it returns Ok every statement has been executed and committed. May
-    /// be called again after an error: a dump drops each table before it creates it.
+    /// Loads the dump in `path` from its byte `from` on, in strict mode; if there are `exceptions` without it, and only in these columns
+    /// may a value be changed. When it returns Ok every statement has been executed and committed. May be called again after an error: a
+    /// dump drops each table before it creates it.
     ///
     /// # Errors
-    /// Cancelled, or the client's failure; it has ended then, and so has its session in the server.
-    pub fn run(&self, path: &Path, from: u64) -> Result<()> {
+    /// Cancelled, or the client's failure; it has ended then, and so has its session in the server. Permanent: a value was changed.
+    pub fn run(&self, path: &Path, from: u64, exceptions: Option<&BTreeSet<String>>) -> Result<()> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
-        let dump = with_all_dates(dump).map_err(fail)?;
+        let mode = if exceptions.is_some() {
+            row_mode::LENIENT
+        } else {
+            row_mode::STRICT
+        };
+        let dump = with_mode(dump, mode).map_err(fail)?;
         let progress = Arc::clone(self.ctx.progress());
-        self.execute(dump, move |n| progress.bytes(n))
+        let changed = self.execute(dump, exceptions, move |n| progress.bytes(n))?;
+        changed.map_or(Ok(()), |warning| {
+            Err(Error::permanent(format!(
+                "loading the dump has changed a value: {warning}"
+            )))
+        })
     }
 
     /// Executes a script that is no dump: its statements set what they need themselves.
@@ -108,15 +122,16 @@ impl<'a> Load<'a> {
     /// As [`Load::run`].
     pub fn run_script(&self, path: &Path) -> Result<()> {
         let script = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
-        self.execute(script, |_| {})
+        self.execute(script, None, |_| {}).map(drop)
     }
 
-    /// `count` is given the bytes of `input` so far.
+    /// `count` is given the bytes of `input` so far. Returns the first warning of a changed value in a column that is not `excused`.
     fn execute(
         &self,
         input: impl Read + Send + 'static,
+        excused: Option<&BTreeSet<String>>,
         count: impl Fn(u64) + Send + 'static,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let mut cmd = self.launcher.command(&self.program);
         let sudo = self.launcher.sudo();
         cmd.args(options::client_arguments(
@@ -129,10 +144,11 @@ impl<'a> Load<'a> {
         let mut tool = Running::start(&mut cmd, &name)?;
         self.ctx.adopt(&tool)?;
         let connection = Arc::new(AtomicU64::new(0));
-        if let Some(out) = tool.take_stdout() {
+        let reader = tool.take_stdout().map(|out| {
             let connection = Arc::clone(&connection);
-            std::thread::spawn(move || read_output(out, &connection));
-        }
+            let excused = excused.cloned().unwrap_or_default();
+            std::thread::spawn(move || read_output(out, &connection, &excused))
+        });
         let job = Job {
             cancel: self.ctx.cancel(),
             before_kill: &|_| {},
@@ -151,7 +167,12 @@ impl<'a> Load<'a> {
         let (mut exit, _) = result?;
         exit.stderr = errors_only(&exit.stderr);
         exit.check()
-            .map_err(|e| self.identity.explain(&name, e.context("loading the dump")))
+            .map_err(|e| self.identity.explain(&name, e.context("loading the dump")))?;
+        reader.map_or(Ok(None), |thread| {
+            thread.join().map_err(|_| {
+                Error::permanent("internal error: reading the client's output panicked")
+            })
+        })
     }
 }
 
@@ -170,13 +191,26 @@ fn end_connection(target: &Endpoint, id: u64) {
     }
 }
 
-/// The first line of the client's output is the number of its connection. What a dump prints besides is discarded, so that the
-/// client never blocks.
-fn read_output(out: ChildStdout, connection: &AtomicU64) {
-    let lines = BufReader::new(out).lines().map_while(io::Result::ok);
-    for (n, text) in lines.enumerate() {
-        if let (0, Ok(id)) = (n, text.trim().parse()) {
-            connection.store(id, Ordering::Relaxed);
+/// The first line of the client's output is the number of its connection. All of it is read, so that the client never blocks. Returns
+/// the first warning of a changed value in a column that is not `excused`.
+fn read_output(
+    out: ChildStdout,
+    connection: &AtomicU64,
+    excused: &BTreeSet<String>,
+) -> Option<String> {
+    let mut changed = None;
+    let mut lines = BufReader::new(out).split(b'\n').map_while(io::Result::ok);
+    if let Some(Ok(id)) = lines
+        .next()
+        .map(|l| String::from_utf8_lossy(&l).trim().parse())
+    {
+        connection.store(id, Ordering::Relaxed);
+    }
+    for line in lines {
+        let text = String::from_utf8_lossy(&line);
+        if changed.is_none() && row_mode::is_change(&text, excused) {
+            changed = Some(text.into_owned());
         }
     }
+    changed
 }

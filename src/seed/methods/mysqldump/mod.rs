@@ -1,8 +1,8 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
-mod dates;
 pub(super) mod load;
+mod mode;
 pub mod options;
 mod restore;
 

@@ -190,6 +190,7 @@ pub fn client_arguments(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsStri
         "--unbuffered",
         "--binary-mode",
         "--comments",
+        "--show-warnings",
         "--max-allowed-packet=1G",
     ];
     let mut argv = option_files(defaults, tool, sudo);
