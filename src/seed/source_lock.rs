@@ -3,7 +3,6 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control, failure};
-use crate::process::Cancel;
 use crate::seed::context::Context;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use mysql::prelude::Queryable;
@@ -269,11 +268,7 @@ pub fn with_lock_first<T>(
     let deadline = Instant::now() + LONG_QUERIES;
     let mut pause = Duration::from_secs(1);
     loop {
-        wait_for_long_queries(server, deadline, ctx.cancel(), |query| {
-            ctx.report(&format!(
-                "Running backup. Waiting for {query} on the source"
-            ));
-        })?;
+        wait_for_long_queries(ctx, server, deadline)?;
         let watch = Watch::start(server, limit);
         let result = run();
         let seen = watch.stop();
@@ -297,16 +292,11 @@ pub fn with_lock_first<T>(
 }
 
 /// Waits, without any lock, until no query has run for long that a global read lock would have to wait for; at most until
-/// `deadline`: then the lock is tried all the same. `tell` gets what is waited for.
+/// `deadline`: then the lock is tried all the same. What is waited for is in the stage's Details.
 ///
 /// # Errors
-/// Cancelled; the source cannot be asked.
-fn wait_for_long_queries(
-    server: &Endpoint,
-    deadline: Instant,
-    cancel: &Cancel,
-    mut tell: impl FnMut(&str),
-) -> Result<()> {
+/// Cancelled; the source cannot be queried.
+pub fn wait_for_long_queries(ctx: &Context, server: &Endpoint, deadline: Instant) -> Result<()> {
     let mut conn = connect(server, QUERY)?;
     let kind = Server::ask(&mut conn)?;
     let mut told = 0;
@@ -317,9 +307,12 @@ fn wait_for_long_queries(
         };
         if told != long.id {
             told = long.id;
-            tell(&long.name());
+            ctx.report(&format!(
+                "Running backup. Waiting for {} on the source",
+                long.name()
+            ));
         }
-        if !cancel.sleep(Duration::from_secs(1)) {
+        if !ctx.cancel().sleep(Duration::from_secs(1)) {
             return Err(Error::cancelled());
         }
     }

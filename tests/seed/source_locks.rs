@@ -110,6 +110,7 @@ impl Rig {
                 ("common", format!("seed-rate-limit = {limit}")),
                 ("common", "source-lock-timeout = \"500ms\"".into()),
                 ("xtrabackup", "enabled = true".into()),
+                ("mydumper", "enabled = true".into()),
                 // With --single-transaction mariadb-dump takes no lock.
                 ("mysqldump", "addtional-opts = [\"--quick\"]".into()),
             ],
@@ -294,6 +295,48 @@ fn an_insert_waits_for_no_network_and_no_target() {
     hold.query_drop("UNLOCK TABLES").expect("unlock");
     let state = player.must_complete(&rig.target, "Backup");
     println!("{}", state["Details"]);
+    player.restore();
+    player.cleanup();
+
+    // A query that the lock would have to wait for is waited for without the lock.
+    let mut conn = rig.source_db.root();
+    let id: u64 = conn
+        .query_first("SELECT CONNECTION_ID()")
+        .expect("id")
+        .expect("id");
+    let long = std::thread::spawn(move || {
+        let _ = conn.query_drop("INSERT INTO shop.slow SELECT SLEEP(120) FROM DUAL");
+    });
+    wait_for("a long query", Duration::from_secs(30), || {
+        let seconds = format!("SELECT TIME FROM information_schema.PROCESSLIST WHERE ID = {id}");
+        (rig.source_db.value(&seconds).parse::<u64>().ok()? >= 10).then_some(())
+    });
+    let inserts = Inserts::start(&rig.source_db);
+    let waits = |player: &Player| {
+        player.prepare();
+        player.start_backup();
+        wait_for("the query in Details", Duration::from_secs(30), || {
+            let state = rig
+                .target
+                .json(&format!("/api/seed-stage-state/{}/Backup", player.id));
+            assert_eq!(state["Status"], "Running", "{state}");
+            let details = state["Details"].as_str().expect("Details");
+            details
+                .contains(&format!("Waiting for query {id} of user root (INSERT)"))
+                .then_some(())
+        });
+    };
+    waits(&rig.player(5, "Mysqldump"));
+    for agent in [&rig.target, &rig.source] {
+        agent.call("/api/abort-seed-stage/5/Backup");
+    }
+    let player = rig.player(6, "Mydumper");
+    waits(&player);
+    let longest = inserts.longest();
+    assert!(longest < BUSY, "{longest:?}");
+    rig.source_db.sql(&format!("KILL {id}"));
+    long.join().expect("thread");
+    player.must_complete(&rig.target, "Backup");
     player.restore();
     player.cleanup();
 }

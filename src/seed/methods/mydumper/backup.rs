@@ -10,13 +10,14 @@ use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
-use crate::seed::source_lock::Watch;
+use crate::seed::source_lock::{self, LONG_QUERIES, Watch};
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How often a dump is made again after a crash of mydumper. 0.10.1 dies of SIGSEGV in about one of twenty dumps of a few small schemas
 /// (Debian 12, two threads), before it has written any rows.
@@ -62,6 +63,7 @@ impl Mydumper {
             };
             let arguments =
                 options::dump_arguments(&what, credentials.path(), &source, &directory, &kept);
+            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?;
             ctx.report(&format!(
                 "Running backup of {} with mydumper {version}",
                 source.name()
