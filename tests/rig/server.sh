@@ -81,7 +81,9 @@ start)
       "${as[@]}" test -r "$dir/my.cnf" -a -x "$bin/$server" || as+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
     fi
     rm -f "$dir/run/mysql.sock.lock" # of a killed MySQL: it names a pid that may be somebody else's by now
-    run=("$bin/$server")
+    # a line of FILE may name another program, with files of its own next to it
+    program=$(sed -n 's/^# program: //p' "$dir/my.cnf")
+    run=("${program:-$bin/$server}")
     rm -f "$dir/run/pid" # a supervisor writes its own, again and again
     if [ -e "$dir/supervised" ]; then run=("$(dirname "$0")/supervised.sh" "$dir/run/pid" "${run[@]}"); fi
     setsid "${as[@]}" "${run[@]}" --defaults-file="$dir/my.cnf" </dev/null >"$dir/run/stdout" 2>&1 8>&- &

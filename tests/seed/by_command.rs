@@ -27,8 +27,13 @@ impl<K: Kind> Pair<K> {
 
     /// And more lines for both agents.
     pub fn start_with(cnf: &str, more: &[(&'static str, String)]) -> Self {
-        let source_db = Server::start("127.0.0.1", cnf);
-        let target_db = Server::start("127.0.0.2", cnf);
+        Self::of(cnf, cnf, more)
+    }
+
+    /// The same with a my.cnf for each.
+    pub fn of(source_cnf: &str, target_cnf: &str, more: &[(&'static str, String)]) -> Self {
+        let source_db = Server::start("127.0.0.1", source_cnf);
+        let target_db = Server::start("127.0.0.2", target_cnf);
         let port = free_port("127.0.0.1");
         let agent = |db: &Server<K>| {
             // The name under which it registers is the name under which `seed` is told of it.
@@ -42,7 +47,9 @@ impl<K: Kind> Pair<K> {
                 agents_port: port,
                 ..Changes::default()
             };
-            Agent::start_with(db, &changes)
+            let mut agent = Agent::start_with(db, &changes);
+            agent.hostname = db.host.clone();
+            agent
         };
         let (source, target) = (agent(&source_db), agent(&target_db));
         let scratch = Scratch::new("seed");

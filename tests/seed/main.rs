@@ -27,6 +27,7 @@ mod row_mode;
 mod secrets;
 mod situations;
 mod source_locks;
+mod storage;
 mod target_state;
 mod verify;
 mod xtrabackup;

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod certificates;
 pub mod fake;
 pub mod forwarder;
+pub mod keyring;
 pub mod mariadb;
 pub mod mysqld;
 pub mod orchestrator;

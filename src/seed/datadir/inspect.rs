@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
 use crate::process::Launcher;
+use crate::seed::methods::contents::MOVE_BACK;
 use crate::seed::methods::target_server::{QUESTIONS, TargetServer};
 use crate::seed::vocabulary::Side;
 use ::mysql::Conn;
@@ -176,7 +177,7 @@ fn ask_running(conn: &mut Conn, side: Side) -> Result<Facts> {
         if let Some(name) = name {
             return Err(Error::permanent(format!(
                 "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
-                 (ENCRYPTION = 'N', encrypted = NO), or use the method Mysqldump"
+                 (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
             )));
         }
     }
@@ -381,8 +382,8 @@ fn survey(datadir: &Path, staging: &Path) -> Result<(u64, u64)> {
 
 fn elsewhere_error(path: &Path, what: &str) -> Error {
     Error::permanent(format!(
-        "{what} {} lies or points outside the data directory: a physical seed swaps the content of that directory only; move it \
-         back (ALTER TABLE without DATA DIRECTORY), or use the method Mysqldump",
+        "{what} {} lies or points outside the data directory: a physical seed swaps the content of that directory only; use the \
+         method Mysqldump, or {MOVE_BACK}",
         path.display()
     ))
 }

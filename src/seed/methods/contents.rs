@@ -4,14 +4,27 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
-use crate::mysql::{Flavour, Server, Version, failure, grants, quote_name};
+use crate::mysql::{Flavour, Server, Version, failure, grants, info, quote_name};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// How many objects of a kind a message names.
 const NAMED: usize = 10;
+
+/// How a table gets back into the data directory. ALTER TABLE keeps the directory: MySQL 9.7 leaves it out with ALGORITHM=COPY and
+/// this mode, MariaDB 10.11 hides it then, but keeps it. CREATE TABLE ... LIKE leaves it out on both.
+macro_rules! move_back {
+    () => {
+        "move the tables back into its data directory (MySQL: SET SESSION sql_mode = 'NO_DIR_IN_CREATE', then ALTER TABLE ... FORCE, \
+         ALGORITHM=COPY; MariaDB: CREATE TABLE copy LIKE table, which leaves out the directory and foreign keys, INSERT ... SELECT, \
+         and RENAME TABLE)"
+    };
+}
+/// The same for the checks of the physical methods.
+pub const MOVE_BACK: &str = concat!("on the server that has them, ", move_back!());
 
 /// What a method makes of objects of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +55,10 @@ pub struct Source {
 pub struct Target {
     /// Whether it has keys to encrypt tables with.
     keys: bool,
+    /// The directories in which InnoDB creates tables; `None` if in any (MariaDB, and MySQL before 8.0.21).
+    known: Option<Vec<PathBuf>>,
+    /// Whether MyISAM puts files elsewhere.
+    symlinks: bool,
     /// Whether the agent's account has the privilege FILE.
     file: bool,
     /// What the agent's account lacks of what it needs.
@@ -92,7 +109,7 @@ fn logical(method: Method) -> bool {
 }
 
 /// The table.
-static ROWS: [Row; 13] = [
+static ROWS: [Row; 18] = [
     Row {
         what: "FLOAT columns",
         find: |s, _| columns(s, |_, declared| declared.starts_with("float")),
@@ -142,11 +159,7 @@ static ROWS: [Row; 13] = [
     Row {
         what: "encrypted tables",
         find: |s, target| match target {
-            Some(t) if !t.keys => tables(s, |create| {
-                // MariaDB prints the option as it was written: `encrypted`='yes', ENCRYPTED=YES.
-                let options = options_of(create).replace(['`', '\''], "");
-                options.contains("encryption=y") || options.contains("encrypted=yes")
-            }),
+            Some(t) if !t.keys => encrypted(s),
             _ => Vec::new(),
         },
         outcome: |m| {
@@ -156,29 +169,102 @@ static ROWS: [Row; 13] = [
                      or decrypt the tables on the source (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO)",
                 )
             } else {
-                Outcome::Exact // the physical methods compare the servers' settings themselves
+                Outcome::Exact // the next row
             }
+        },
+    },
+    Row {
+        what: "encrypted tables",
+        find: |s, _| encrypted(s),
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Exact
+            } else {
+                Outcome::Refused(
+                    "the keys of one host are not those of another; decrypt the tables on the source (ALTER TABLE ... ENCRYPTION='N', \
+                     on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own",
+                )
+            }
+        },
+    },
+    Row {
+        what: "schemas with default encryption",
+        find: |s, target| match target {
+            Some(t) if !t.keys => encrypted_schemas(s),
+            _ => Vec::new(),
+        },
+        outcome: |_| {
+            Outcome::Inexact(
+                "the target has no keys, so its replication would stop at the first table that is created in them (error 3185); set \
+                 up its keyring, or ALTER DATABASE ... ENCRYPTION 'N' on the source",
+            )
         },
     },
     Row {
         what: "tables with DATA DIRECTORY or INDEX DIRECTORY",
         find: |s, target| match target {
-            Some(t) if !t.file => tables(s, |create| {
-                let lower = create.to_ascii_lowercase();
-                ["data directory", "index directory"].iter().any(|o| {
-                    lower.contains(&format!("{o}='")) || lower.contains(&format!("{o} = '"))
-                })
-            }),
+            Some(t) if !t.file => placed(s, |_, _| true),
             _ => Vec::new(),
         },
         outcome: |m| {
             if logical(m) {
-                Outcome::Refused(
-                    "the agent's account needs the privilege FILE on the target to create them; grant it on both servers, or \
-                     move the tables into the data directory",
+                Outcome::Refused(concat!(
+                    "the agent's account needs the privilege FILE on the target to create them; grant it on both servers, or, on the \
+                     source, ",
+                    move_back!()
+                ))
+            } else {
+                Outcome::Exact // the row of the physical methods
+            }
+        },
+    },
+    Row {
+        what: "tables with DATA DIRECTORY",
+        find: |s, target| match target.and_then(|t| t.known.as_ref()) {
+            Some(known) => placed(s, |engine, dir| {
+                engine == "innodb" && !known.iter().any(|k| dir.starts_with(k))
+            }),
+            None => Vec::new(),
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Refused(concat!(
+                    "the target creates tables in directories only that it knows (error 3121); name the directory in \
+                     innodb_directories in its my.cnf and restart it, or, on the source, ",
+                    move_back!()
+                ))
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "MyISAM tables with DATA DIRECTORY or INDEX DIRECTORY",
+        find: |s, target| match target {
+            Some(t) if !t.symlinks => placed(s, |engine, _| engine == "myisam"),
+            _ => Vec::new(),
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Inexact(
+                    "the target makes them in its data directory, because its have_symlink is not YES",
                 )
             } else {
                 Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "tables with DATA DIRECTORY or INDEX DIRECTORY",
+        find: |s, _| placed(s, |_, _| true),
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Exact
+            } else {
+                Outcome::Refused(concat!(
+                    "a physical copy is of the data directory only; use the method Mysqldump, or, on the source, ",
+                    move_back!()
+                ))
             }
         },
     },
@@ -348,6 +434,93 @@ pub fn columns_of(create: &str) -> Vec<(String, String)> {
     create.lines().filter_map(column).collect()
 }
 
+/// The value of an option in SHOW CREATE TABLE that begins with `'`, and how the text goes on.
+fn value_of(text: &str) -> Option<(String, &str)> {
+    let mut out = String::new();
+    let mut rest = text.strip_prefix('\'')?.char_indices().peekable();
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '\'' if rest.peek().is_some_and(|(_, c)| *c == '\'') => {
+                rest.next();
+                out.push('\'');
+            }
+            '\'' => return Some((out, &text[at + 2..])),
+            '\\' => out.extend(rest.next().map(|(_, c)| c)),
+            c => out.push(c),
+        }
+    }
+    None
+}
+
+/// The directories of a table and its partitions (DATA DIRECTORY, INDEX DIRECTORY).
+fn directories_of(create: &str) -> BTreeSet<PathBuf> {
+    let mut out = BTreeSet::new();
+    let mut rest = &create[create.rfind("\n) ").unwrap_or(0)..];
+    while let Some(at) = rest.find([' ', '\'']) {
+        if rest[at..].starts_with('\'') {
+            // Another option's text.
+            let Some((_, after)) = value_of(&rest[at..]) else {
+                break;
+            };
+            rest = after;
+            continue;
+        }
+        rest = &rest[at + 1..];
+        for word in ["DATA DIRECTORY", "INDEX DIRECTORY"] {
+            let named = rest.get(..word.len());
+            if !named.is_some_and(|n| n.eq_ignore_ascii_case(word)) {
+                continue;
+            }
+            let value = rest[word.len()..].trim_start_matches([' ', '=']);
+            if let Some((dir, after)) = value_of(value) {
+                out.insert(PathBuf::from(dir));
+                rest = after;
+                break;
+            }
+        }
+    }
+    out
+}
+
+/// The engine of a SHOW CREATE TABLE, in lower case.
+fn engine_of(create: &str) -> String {
+    let options = options_of(create);
+    let (_, after) = options.split_once("engine=").unwrap_or_default();
+    let name = after.split(|c: char| !c.is_alphanumeric() && c != '_');
+    name.into_iter().next().unwrap_or_default().to_string()
+}
+
+/// `schema.table (directories)` of the tables that have one which is as `is` says of it and the table's engine.
+fn placed(source: &Source, is: impl Fn(&str, &Path) -> bool) -> Vec<String> {
+    let mut out = Vec::new();
+    for (o, create) in base_tables(source) {
+        let engine = engine_of(create);
+        let dirs = directories_of(create);
+        let found: Vec<_> = dirs.iter().filter(|d| is(&engine, d)).collect();
+        if !found.is_empty() {
+            let found: Vec<_> = found.iter().map(|d| d.display().to_string()).collect();
+            out.push(format!("{}.{} ({})", o.schema, o.name, found.join(", ")));
+        }
+    }
+    out
+}
+
+fn encrypted(source: &Source) -> Vec<String> {
+    tables(source, |create| {
+        // MariaDB prints the option as it was written: `encrypted`='yes', ENCRYPTED=YES.
+        let options = options_of(create).replace(['`', '\''], "");
+        options.contains("encryption=y") || options.contains("encrypted=yes")
+    })
+}
+
+fn encrypted_schemas(source: &Source) -> Vec<String> {
+    let all = source.catalogue.objects.iter();
+    let found = all.filter(|(o, of)| {
+        o.kind == Kind::Schema && of.get("default encryption").is_some_and(|v| v == "YES")
+    });
+    found.map(|(o, _)| o.schema.clone()).collect()
+}
+
 fn created(definition: &Definition) -> &str {
     definition.get("Create Table").map_or("", String::as_str)
 }
@@ -422,6 +595,28 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The directories in which `target` would create tables of the source, with one such table for each. Tables in `left_out`
+    /// (`schema.table`) are not created.
+    pub fn places(
+        &self,
+        target: &Target,
+        left_out: &BTreeSet<String>,
+    ) -> BTreeMap<PathBuf, String> {
+        let mut out = BTreeMap::new();
+        for (o, create) in base_tables(self) {
+            let name = format!("{}.{}", o.schema, o.name);
+            if left_out.contains(&name) || (engine_of(create) == "myisam" && !target.symlinks) {
+                continue;
+            }
+            for dir in directories_of(create) {
+                out.entry(dir).or_insert_with(|| name.clone());
+            }
+        }
+        out
+    }
+}
+
 impl Target {
     /// Asks a target.
     ///
@@ -442,11 +637,31 @@ impl Target {
         } else {
             BTreeSet::new()
         };
+        let mut value = |name: &str| info::global(conn, name).map(Option::unwrap_or_default);
+        let symlinks = value("have_symlink")? == "YES";
+        let datadir = PathBuf::from(value("datadir")?);
+        let known = if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 21) {
+            let mut all = vec![datadir.clone()];
+            for name in [
+                "innodb_data_home_dir",
+                "innodb_undo_directory",
+                "innodb_directories",
+            ] {
+                let dirs = value(name)?.replace(['"', '\''], "");
+                let dirs = dirs.split(';').map(str::trim).filter(|d| !d.is_empty());
+                all.extend(dirs.map(|d| datadir.join(d)));
+            }
+            Some(all)
+        } else {
+            None
+        };
         let (_, held) = grants::held(conn, server)?;
         let needed = grants::needed(server, &[]).unwrap_or_default();
         let file = BTreeSet::from(["FILE".to_string()]);
         Ok(Self {
             keys: !plugins.is_empty() || !component.is_empty(),
+            known,
+            symlinks,
             file: grants::missing(server, &file, &held).is_empty(),
             lacks: grants::missing(server, &needed, &held)
                 .into_iter()
@@ -514,6 +729,7 @@ pub fn inspect(
         }
         let mut names = (row.find)(source, target);
         let dropped = |n: &String| {
+            let n = n.split_once(" (/").map_or(n.as_str(), |(table, _)| table);
             left_out.contains(n) || left_out.iter().any(|t| n.starts_with(&format!("{t}.")))
         };
         names.retain(|n| !dropped(n));
@@ -578,11 +794,44 @@ mod tests {
 
     const BARE: Target = Target {
         keys: false,
+        known: None,
+        symlinks: true,
         file: false,
         lacks: BTreeSet::new(),
         systems: BTreeMap::new(),
         functions: BTreeSet::new(),
     };
+
+    #[test]
+    fn directories_are_read_from_show_create() {
+        for (options, engine, wanted) in [
+            (
+                ") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 DATA DIRECTORY='/X/it''s/' COMMENT='DATA DIRECTORY=''/no/'''",
+                "innodb",
+                "/X/it's/",
+            ),
+            (
+                ") ENGINE=MyISAM COMMENT='a '' DATA DIRECTORY=''/no/''' DATA DIRECTORY='/d/' INDEX DIRECTORY='/i/'",
+                "myisam",
+                "/d/ /i/",
+            ),
+            (
+                ") ENGINE=InnoDB\n/*!50100 PARTITION BY HASH (a)\n(PARTITION p0 DATA DIRECTORY = '/x/' ENGINE = InnoDB,\n \
+                 PARTITION p1 DATA DIRECTORY = '/y/' ENGINE = InnoDB) */",
+                "innodb",
+                "/x/ /y/",
+            ),
+            (") ENGINE=InnoDB", "innodb", ""),
+        ] {
+            let create = format!(
+                "CREATE TABLE `t` (\n  `a` int COMMENT ' DATA DIRECTORY=''/c/'''\n{options}"
+            );
+            let found = directories_of(&create).into_iter();
+            let found: Vec<String> = found.map(|d| d.display().to_string()).collect();
+            assert_eq!(found.join(" "), wanted, "{options}");
+            assert_eq!(engine_of(&create), engine);
+        }
+    }
 
     #[test]
     fn columns_are_read_from_show_create() {
@@ -624,6 +873,16 @@ mod tests {
                 "tables with DATA DIRECTORY or INDEX DIRECTORY s.t",
             ),
             (") ENGINE=MEMORY", Method::Xtrabackup, "MEMORY tables s.t"),
+            (
+                ") ENGINE=InnoDB ENCRYPTED=YES",
+                Method::Xtrabackup,
+                "encrypted tables s.t: the keys of one host",
+            ),
+            (
+                ") ENGINE=InnoDB DATA DIRECTORY='/x/'",
+                Method::ClonePlugin,
+                "tables with DATA DIRECTORY or INDEX DIRECTORY s.t (/x/): a physical copy",
+            ),
         ] {
             let source = source("9.7.4", &format!("CREATE TABLE `t` (\n  `a` int\n{create}"));
             let found = inspect(&source, Some(&BARE), method, &BTreeSet::new());
@@ -639,6 +898,28 @@ mod tests {
             "9.7.4",
             "CREATE TABLE `t` (\n  `a` int COMMENT 'encrypted=yes'\n) ENGINE=InnoDB",
         );
+        let placed = |create: &str, target: &Target| -> Vec<String> {
+            let create = format!("CREATE TABLE `t` (\n  `a` int\n{create}");
+            let source = source("9.7.4", &create);
+            let found = inspect(&source, Some(target), Method::Mysqldump, &BTreeSet::new());
+            found.iter().map(|f| f.text.clone()).collect()
+        };
+        let with_file = Target {
+            known: Some(vec!["/var/lib/mysql/".into(), "/fast".into()]),
+            file: true,
+            ..BARE
+        };
+        let no = placed(") ENGINE=InnoDB DATA DIRECTORY='/fast-2/'", &with_file);
+        assert_eq!(no, ["tables with DATA DIRECTORY s.t (/fast-2/)"]);
+        let below = placed(") ENGINE=InnoDB DATA DIRECTORY='/fast/a/'", &with_file);
+        assert_eq!(below, [""; 0]);
+        let links = ") ENGINE=MyISAM DATA DIRECTORY='/slow/'";
+        assert_eq!(placed(links, &with_file), [""; 0]);
+        let without_links = Target {
+            symlinks: false,
+            ..with_file
+        };
+        assert_eq!(placed(links, &without_links).len(), 1);
         for method in [Method::Mysqldump, Method::Mydumper, Method::Xtrabackup] {
             assert!(inspect(&plain, Some(&BARE), method, &BTreeSet::new()).is_empty());
         }

@@ -11,7 +11,9 @@ use crate::mysql::profile::{self, Purpose};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info, one_server};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -227,6 +229,8 @@ pub fn source_of(
     contents::check_rights(&mut conn, server, &here)?;
     let left_out = logical::left_out(config, method);
     let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
+    let places = contents.places(&here, &left_out);
+    check_places(&places, Path::new(&datadir))?;
     target.check_names(&contents.catalogue)?;
     let facts = SourceFacts {
         server,
@@ -299,6 +303,46 @@ fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result
     room(datadir, "the target's data directory", own, bytes)
 }
 
+/// That the server's user, whose `datadir` is, may create tables in these directories, each with a table that belongs there: the load
+/// would stop at it. What depends on groups is not known here, and nothing is where the server is on another host.
+fn check_places(places: &BTreeMap<PathBuf, String>, datadir: &Path) -> Result<()> {
+    let Ok(owner) = std::fs::metadata(datadir) else {
+        return Ok(());
+    };
+    for (dir, table) in places {
+        // The server makes what is missing below it.
+        let Some((parent, meta)) = dir
+            .ancestors()
+            .find_map(|d| Some((d, std::fs::metadata(d).ok()?)))
+        else {
+            continue;
+        };
+        if !meta.is_dir() || !permits(meta.mode(), meta.uid(), owner.uid()) {
+            return Err(Error::permanent(format!(
+                "table {table} of the source is in DATA DIRECTORY or INDEX DIRECTORY {}, and on this host the server's user (uid {}) may \
+                 not write to {}: create {0} for this user here, or move the table into the source's data directory",
+                dir.display(),
+                owner.uid(),
+                parent.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// False if the user `uid` may certainly not create files in a directory with this mode and owner.
+fn permits(mode: u32, owner: u32, uid: u32) -> bool {
+    if uid == 0 {
+        return true;
+    }
+    let all = |bits: u32| mode & bits == bits;
+    if uid == owner {
+        all(0o300)
+    } else {
+        all(0o030) || all(0o003)
+    }
+}
+
 /// Families do not mix, and data do not go to an older series.
 fn fits(source: Server, target: Server) -> Result<()> {
     if source.flavour != target.flavour {
@@ -336,6 +380,22 @@ mod tests {
         }
         for no in ["10.%", "db1", "192.168.1.7", "%.example.com"] {
             assert!(!loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn which_directories_a_user_may_write_to() {
+        for (owner, mode, yes) in [
+            (7, 0o700, true),
+            (7, 0o500, false),
+            (7, 0o577, false),
+            (0, 0o755, false),
+            (0, 0o757, true),
+            (0, 0o775, true), // perhaps
+            (0, 0o700, false),
+        ] {
+            assert_eq!(permits(mode, owner, 7), yes, "{owner} {mode:o}");
+            assert!(permits(mode, owner, 0));
         }
     }
 

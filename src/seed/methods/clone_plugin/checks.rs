@@ -6,6 +6,7 @@ use crate::mysql::{
     Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
 };
 use crate::seed::datadir::{self, Facts};
+use crate::seed::methods::contents::MOVE_BACK;
 use crate::seed::methods::{preflight, swap_in};
 use crate::seed::vocabulary::Side;
 use mysql::Conn;
@@ -156,7 +157,7 @@ fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
     if let Some(name) = encrypted {
         return Err(Error::permanent(format!(
             "the tablespace {name} on {who} is encrypted, and the keys of one host are not those of another: decrypt it \
-             (ENCRYPTION = 'N'), or use the method Mysqldump"
+             (ALTER TABLE ... ENCRYPTION='N'), or use the method Mysqldump with a target that has keys of its own"
         )));
     }
     let datadir = info::global(conn, "datadir")?.unwrap_or_default();
@@ -166,8 +167,8 @@ fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
     match files.iter().find(|f| is_elsewhere(f, &datadir)) {
         None => Ok(()),
         Some(file) => Err(Error::permanent(format!(
-            "the tablespace {file} on {who} is outside its data directory, and CLONE would write it to the same place here: move it back \
-             (ALTER TABLE without DATA DIRECTORY), or use the method Mysqldump"
+            "the tablespace {file} on {who} is outside its data directory, and CLONE would write it to the same place here: use the method \
+             Mysqldump, or {MOVE_BACK}"
         ))),
     }
 }
