@@ -291,6 +291,32 @@ struct Demand {
     reason: &'static str,
 }
 
+/// What `globals` demand of the account of a session for `purpose`.
+fn demands(
+    server: Server,
+    purpose: Purpose,
+    globals: &BTreeMap<String, String>,
+) -> Vec<(&'static Demand, &'static str)> {
+    let old = server.flavour == Flavour::MySql && server.version < Version(8, 0, 0)
+        || server.flavour == Flavour::MariaDb && server.version < Version(10, 5, 2);
+    let all = DEMANDS.iter().filter(|d| {
+        d.purposes.contains(&purpose) && globals.get(d.name).is_some_and(|v| (d.when)(v))
+    });
+    let with_privilege = all.map(|d| match server.flavour {
+        _ if d.mysql == "SHOW DATABASES" => (d, d.mysql),
+        _ if old => (d, "SUPER"),
+        Flavour::MySql => (d, d.mysql),
+        Flavour::MariaDb => (d, d.maria),
+    });
+    with_privilege.filter(|(_, p)| !p.is_empty()).collect()
+}
+
+/// The privileges that the settings `globals` of a target demand of an account that loads it.
+pub fn demanded_by_load(server: Server, globals: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let all = demands(server, Purpose::Load, globals).into_iter();
+    all.map(|(_, privilege)| privilege.to_string()).collect()
+}
+
 const DEMANDS: &[Demand] = &[
     Demand {
         name: "init_connect",
@@ -516,21 +542,8 @@ pub fn lacking(
             }
         }
     }
-    for d in DEMANDS.iter().filter(|d| d.purposes.contains(&purpose)) {
-        if !globals.get(d.name).is_some_and(|v| (d.when)(v)) {
-            continue;
-        }
-        let old = server.flavour == Flavour::MySql && server.version < Version(8, 0, 0)
-            || server.flavour == Flavour::MariaDb && server.version < Version(10, 5, 2);
-        let privilege = match server.flavour {
-            _ if d.mysql == "SHOW DATABASES" => d.mysql,
-            _ if old => "SUPER",
-            Flavour::MySql => d.mysql,
-            Flavour::MariaDb => d.maria,
-        };
-        if !privilege.is_empty() {
-            needed.push((d.name, d.reason.to_string(), privilege));
-        }
+    for (d, privilege) in demands(server, purpose, globals) {
+        needed.push((d.name, d.reason.to_string(), privilege));
     }
     if needed.is_empty() {
         return Ok(Vec::new());

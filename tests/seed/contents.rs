@@ -267,19 +267,30 @@ fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
     seed.backup();
 }
 
+/// Lines for the my.cnf of a MariaDB server with a key.
+fn keys_of(scratch: &Scratch) -> String {
+    let file = scratch.0.join("keys");
+    std::fs::write(&file, "1;770A8A65DA156D24EE2A093277530142\n").expect("key");
+    format!(
+        "plugin_load_add=file_key_management\nfile_key_management_filename={}\n",
+        file.display()
+    )
+}
+
+/// A directory that a server may write to.
+fn elsewhere(scratch: &Scratch) -> std::path::PathBuf {
+    let dir = scratch.0.join("data");
+    std::fs::create_dir(&dir).expect("directory");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&dir, mode).expect("mode");
+    dir
+}
+
 #[test]
 fn what_cannot_be_copied_is_refused_on_mariadb() {
     let keys = Scratch::new("keys");
-    let (file, elsewhere) = (keys.0.join("keys"), keys.0.join("data"));
-    std::fs::write(&file, "1;770A8A65DA156D24EE2A093277530142\n").expect("key");
-    std::fs::create_dir(&elsewhere).expect("directory");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(&elsewhere, mode).expect("mode");
-    let cnf = format!(
-        "plugin_load_add=file_key_management\nfile_key_management_filename={}\n",
-        file.display()
-    );
-    let pair = Pair::start_with(&cnf, "", &Changes::default());
+    let elsewhere = elsewhere(&keys);
+    let pair = Pair::start_with(&keys_of(&keys), "", &Changes::default());
     let elsewhere: &'static str = format!(
         "CREATE TABLE shop.elsewhere (a INT) ENGINE=InnoDB DATA DIRECTORY='{}'",
         elsewhere.display()
@@ -409,9 +420,49 @@ fn memory_tables_by_a_physical_copy() {
 #[test]
 fn the_method_is_chosen_by_the_contents() {
     let lines = ["xtrabackup", "mydumper"].map(|s| (s, "enabled = true".to_string()));
-    let pair = super::by_command::Pair::<MariadbKind>::start_with("", &lines);
+    let keys = Scratch::new("keys");
+    let pair = super::by_command::Pair::<MariadbKind>::start_with(&keys_of(&keys), &lines);
     run(&pair.source_db, &["CREATE DATABASE shop"]);
-    let cases: [(&[&str], &str, i32, &[&str]); 5] = [
+    let dir = elsewhere(&keys).display().to_string();
+    let create = format!("CREATE TABLE shop.far (a INT) ENGINE=InnoDB DATA DIRECTORY='{dir}'");
+    let far = format!("tables with DATA DIRECTORY or INDEX DIRECTORY shop.far ({dir}/): ");
+    let (without_file, physical) = (
+        format!("{far}the agent's account needs"),
+        format!("{far}a physical copy"),
+    );
+    let cases: [(&[&str], &str, i32, &[&str]); 9] = [
+        (
+            &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
+            "auto",
+            0,
+            &[
+                "method Xtrabackup is not used: encrypted tables shop.locked: the keys of one host",
+                "Preflight: method Mydumper\n",
+            ],
+        ),
+        (
+            &["ALTER TABLE shop.locked ENCRYPTED=NO"],
+            "auto",
+            0,
+            &["Preflight: method Xtrabackup\n"],
+        ),
+        (
+            &["DROP TABLE shop.locked", &create],
+            "auto",
+            1,
+            &[&physical, &without_file],
+        ),
+        (
+            &[
+                "CREATE TABLE shop.copy LIKE shop.far",
+                "INSERT INTO shop.copy SELECT * FROM shop.far",
+                "DROP TABLE shop.far",
+                "RENAME TABLE shop.copy TO shop.far",
+            ],
+            "auto",
+            0,
+            &["Preflight: method Xtrabackup\n"],
+        ),
         (
             &["CREATE TABLE shop.f (f FLOAT) ENGINE=InnoDB"],
             "auto",
@@ -460,6 +511,23 @@ fn the_method_is_chosen_by_the_contents() {
     ];
     for (statements, method, code, words) in cases {
         run(&pair.source_db, statements);
+        if words.iter().any(|w| w.contains("encrypted tables")) {
+            // The agent finds it too, when it is called without `seed`.
+            let seed = Player {
+                id: 1,
+                method: "Xtrabackup",
+                target: &pair.target,
+                source: &pair.source,
+                target_db: &pair.target_db,
+                source_db: &pair.source_db,
+            };
+            Player::start(&pair.source, "/api/prepare/1/Xtrabackup/Source");
+            let state = seed.poll(&pair.source, "Prepare");
+            assert_eq!(state["Status"], "Error", "{state}");
+            let details = state["Details"].as_str().expect("Details");
+            assert!(details.contains("shop/locked is encrypted"), "{details}");
+            assert!(details.contains("ENCRYPTED=NO"), "{details}");
+        }
         let out = pair.seed(&["--dry-run", "--method", method]);
         let text = [&out.stdout, &out.stderr].map(|t| String::from_utf8_lossy(t).into_owned());
         let text = text.concat();

@@ -97,11 +97,16 @@ fn keys_and_directories_on_mysql() {
     let dir = elsewhere.0.display().to_string();
     let known = format!("innodb_directories={dir}\n");
     let clone = "plugin_load_add=mysql_clone.so\n";
-    let enabled = [("clone_plugin", "enabled = true".to_string())];
+    let enabled = [
+        ("clone_plugin", "enabled = true".to_string()),
+        ("mysql", "load-without-redo-log = true".to_string()),
+    ];
     let pair = Pair::<MysqldKind>::of(&(keys.cnf() + &known + clone), clone, &enabled);
     let (source, target) = (&pair.source_db, &pair.target_db);
     for db in [source, target] {
-        db.unlogged("GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO 'agent'@'%'");
+        db.unlogged(
+            "GRANT BACKUP_ADMIN, CLONE_ADMIN, INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%'",
+        );
     }
     run(target, &["CREATE DATABASE precious"]);
     run(target, &["CREATE TABLE precious.t SELECT 'mine' AS v"]);
@@ -161,9 +166,7 @@ fn keys_and_directories_on_mysql() {
     let physical = format!("tables with DATA DIRECTORY or INDEX DIRECTORY {both}a physical copy");
     dry_run(&pair, "auto", 1, &[&no_file, &unknown, &physical]);
     backup_refused(&pair, 3, &[&no_file, "privilege FILE", &unknown]);
-    for db in [source, target] {
-        db.unlogged("GRANT FILE ON *.* TO 'agent'@'%'");
-    }
+    target.unlogged("GRANT FILE ON *.* TO 'agent'@'%'"); // on the target is enough for this seed
     let text = dry_run(&pair, "Mysqldump", 1, &[&unknown, "innodb_directories"]);
     assert!(!text.contains("FILE on the target"), "{text}");
     backup_refused(&pair, 4, &[&unknown, "innodb_directories"]);
@@ -194,9 +197,12 @@ fn keys_and_directories_on_mysql() {
     assert_eq!(state["Status"], "Error", "{state}");
     assert_said(&state["Details"], &["TABLE_ENCRYPTION_ADMIN"]);
     untouched(&pair);
-    for db in [source, target] {
-        db.unlogged("GRANT TABLE_ENCRYPTION_ADMIN ON *.* TO 'agent'@'%'");
-    }
+    target.unlogged("GRANT TABLE_ENCRYPTION_ADMIN ON *.* TO 'agent'@'%'");
+    // The source's accounts come with the dump, and the load goes on with their privileges.
+    source.unlogged("REVOKE INNODB_REDO_LOG_ENABLE ON *.* FROM 'agent'@'%'");
+    let dynamic = "GRANT INNODB_REDO_LOG_ENABLE, TABLE_ENCRYPTION_ADMIN ON *.* TO `agent`@`%`";
+    backup_refused(&pair, 11, &[&format!("on the source, {dynamic}")]);
+    source.unlogged(dynamic);
     let seed = player(&pair, 7, "Mysqldump");
     seed.prepare();
     seed.backup();

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
-use crate::mysql::{Flavour, Server, Version, failure, grants, info, quote_name};
+use crate::mysql::{Flavour, Server, Version, failure, grants, profile, quote_name};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// How many objects of a kind a message names.
 const NAMED: usize = 10;
+
+/// The privilege for tables in directories.
+const FILE: &str = "FILE";
+/// The privilege for `mysql.load-without-redo-log`.
+const REDO: &str = "INNODB_REDO_LOG_ENABLE";
 
 /// How a table gets back into the data directory. ALTER TABLE keeps the directory: MySQL 9.7 leaves it out with ALGORITHM=COPY and
 /// this mode, MariaDB 10.11 hides it then, but keeps it. CREATE TABLE ... LIKE leaves it out on both.
@@ -61,8 +66,8 @@ pub struct Target {
     symlinks: bool,
     /// Whether the agent's account has the privilege FILE.
     file: bool,
-    /// What the agent's account lacks of what it needs.
-    lacks: BTreeSet<String>,
+    /// What the agent's account still uses when the load has brought the source's accounts.
+    used: BTreeSet<String>,
     systems: BTreeMap<u32, String>,
     functions: BTreeSet<String>,
 }
@@ -209,7 +214,7 @@ static ROWS: [Row; 18] = [
         outcome: |m| {
             if logical(m) {
                 Outcome::Refused(concat!(
-                    "the agent's account needs the privilege FILE on the target to create them; grant it on both servers, or, on the \
+                    "the agent's account needs the privilege FILE on the target to create them; grant it there, and on the source for later seeds, or, on the \
                      source, ",
                     move_back!()
                 ))
@@ -637,17 +642,17 @@ impl Target {
         } else {
             BTreeSet::new()
         };
-        let mut value = |name: &str| info::global(conn, name).map(Option::unwrap_or_default);
-        let symlinks = value("have_symlink")? == "YES";
-        let datadir = PathBuf::from(value("datadir")?);
+        let globals = profile::variables(conn, true)?;
+        let value = |name: &str| globals.get(name).map_or("", String::as_str);
+        let datadir = Path::new(value("datadir"));
         let known = if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 21) {
-            let mut all = vec![datadir.clone()];
+            let mut all = vec![datadir.to_path_buf()];
             for name in [
                 "innodb_data_home_dir",
                 "innodb_undo_directory",
                 "innodb_directories",
             ] {
-                let dirs = value(name)?.replace(['"', '\''], "");
+                let dirs = value(name).replace(['"', '\''], "");
                 let dirs = dirs.split(';').map(str::trim).filter(|d| !d.is_empty());
                 all.extend(dirs.map(|d| datadir.join(d)));
             }
@@ -656,16 +661,17 @@ impl Target {
             None
         };
         let (_, held) = grants::held(conn, server)?;
-        let needed = grants::needed(server, &[]).unwrap_or_default();
-        let file = BTreeSet::from(["FILE".to_string()]);
+        let mut used = grants::needed_after_accounts(server);
+        used.extend(profile::demanded_by_load(server, &globals));
+        used.extend([FILE, REDO].map(String::from));
+        let lacks = grants::missing(server, &used, &held);
+        used.retain(|p| !lacks.contains(p));
         Ok(Self {
             keys: !plugins.is_empty() || !component.is_empty(),
             known,
-            symlinks,
-            file: grants::missing(server, &file, &held).is_empty(),
-            lacks: grants::missing(server, &needed, &held)
-                .into_iter()
-                .collect(),
+            symlinks: value("have_symlink") == "YES",
+            file: used.contains(FILE),
+            used,
             systems: systems(conn, server)?,
             functions: functions(conn)?,
         })
@@ -677,17 +683,25 @@ impl Target {
 ///
 /// # Errors
 /// Permanent, with the privileges. If a query fails.
-pub fn check_rights(conn: &mut Conn, server: Server, target: &Target) -> Result<()> {
+pub fn check_rights(
+    conn: &mut Conn,
+    server: Server,
+    target: &Target,
+    without_redo_log: bool,
+) -> Result<()> {
     let (account, held) = grants::held(conn, server)?;
-    let needed = grants::needed(server, &[]).unwrap_or_default();
-    let lacks = grants::missing(server, &needed, &held).into_iter();
-    let more: Vec<String> = lacks.filter(|p| !target.lacks.contains(p)).collect();
+    let mut used = target.used.clone();
+    used.remove(FILE); // asked for at the login of the session that creates the tables
+    if !without_redo_log {
+        used.remove(REDO);
+    }
+    let more = grants::missing(server, &used, &held);
     if more.is_empty() {
         return Ok(());
     }
     Err(Error::permanent(format!(
-        "{account} lacks {} on the source, which it has here: the load brings the source's accounts and goes on with their \
-         privileges; grant them on the source",
+        "{account} lacks {0} on the source, which it has here: the load brings the source's accounts and goes on with their \
+         privileges; on the source, GRANT {0} ON *.* TO {account}",
         more.join(", ")
     )))
 }
@@ -797,7 +811,7 @@ mod tests {
         known: None,
         symlinks: true,
         file: false,
-        lacks: BTreeSet::new(),
+        used: BTreeSet::new(),
         systems: BTreeMap::new(),
         functions: BTreeSet::new(),
     };

@@ -226,7 +226,8 @@ pub fn source_of(
     )?;
     let contents = Source::ask(&mut conn, server).map_err(reach)?;
     let here = target.contents()?;
-    contents::check_rights(&mut conn, server, &here)?;
+    let without_redo_log = config.mysql.load_without_redo_log;
+    contents::check_rights(&mut conn, server, &here, without_redo_log)?;
     let left_out = logical::left_out(config, method);
     let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
     let places = contents.places(&here, &left_out);
