@@ -169,7 +169,7 @@ fn contents_of(source: &mut Db, target: &mut Db, f: &mut Findings) -> Option<Con
         let in_the_way = target
             .ask(|c, server| definitions::name_in_the_way(c, server, &of_source.catalogue))?;
         Ok(Contents {
-            target: target.ask(contents::Target::ask)?,
+            target: target.ask(|c, server| contents::Target::ask(c, server, &of_source))?,
             source: of_source,
             in_the_way,
         })

@@ -267,10 +267,11 @@ fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
     seed.backup();
 }
 
-/// Lines for the my.cnf of a MariaDB server with a key.
-fn keys_of(scratch: &Scratch) -> String {
-    let file = scratch.0.join("keys");
-    std::fs::write(&file, "1;770A8A65DA156D24EE2A093277530142\n").expect("key");
+/// Lines for the my.cnf of a MariaDB server with the keys 1 to `n`.
+fn keys_of(scratch: &Scratch, n: u32) -> String {
+    let file = scratch.0.join(format!("keys-{n}"));
+    let key = |id| format!("{id};770A8A65DA156D24EE2A093277530142\n");
+    std::fs::write(&file, (1..=n).map(key).collect::<String>()).expect("keys");
     format!(
         "plugin_load_add=file_key_management\nfile_key_management_filename={}\n",
         file.display()
@@ -289,11 +290,11 @@ fn elsewhere(scratch: &Scratch) -> std::path::PathBuf {
 #[test]
 fn what_cannot_be_copied_is_refused_on_mariadb() {
     let keys = Scratch::new("keys");
-    let elsewhere = elsewhere(&keys);
-    let pair = Pair::start_with(&keys_of(&keys), "", &Changes::default());
+    let dir = elsewhere(&keys);
+    let pair = Pair::start_with(&keys_of(&keys, 1), "", &Changes::default());
     let elsewhere: &'static str = format!(
         "CREATE TABLE shop.elsewhere (a INT) ENGINE=InnoDB DATA DIRECTORY='{}'",
-        elsewhere.display()
+        dir.display()
     )
     .leak();
     refused(
@@ -328,6 +329,33 @@ fn what_cannot_be_copied_is_refused_on_mariadb() {
             },
         ],
     );
+    // With the privilege it is the directory that counts.
+    let (source, target) = (&pair.source_db, &pair.target_db);
+    target.unlogged("GRANT FILE ON *.* TO 'agent'@'%'");
+    run(
+        source,
+        &[elsewhere, "INSERT INTO shop.elsewhere VALUES (1), (2)"],
+    );
+    let mode = |bits| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(bits);
+        std::fs::set_permissions(&dir, mode).expect("mode");
+    };
+    mode(0o700);
+    let text = pair.backup_fails(1);
+    assert!(
+        text.contains("table shop.elsewhere of the source is in DATA DIRECTORY"),
+        "{text}"
+    );
+    assert!(text.contains("may not write to"), "{text}");
+    mode(0o777);
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+    // Both servers are on this host: the file would be the same.
+    run(source, &["DROP TABLE shop.elsewhere"]);
+    seed.restore();
+    assert_eq!(target.value("SELECT COUNT(*) FROM shop.elsewhere"), "2");
+    assert!(dir.join("shop/elsewhere.ibd").is_file());
 }
 
 #[test]
@@ -421,7 +449,8 @@ fn memory_tables_by_a_physical_copy() {
 fn the_method_is_chosen_by_the_contents() {
     let lines = ["xtrabackup", "mydumper"].map(|s| (s, "enabled = true".to_string()));
     let keys = Scratch::new("keys");
-    let pair = super::by_command::Pair::<MariadbKind>::start_with(&keys_of(&keys), &lines);
+    let pair =
+        super::by_command::Pair::<MariadbKind>::of(&keys_of(&keys, 2), &keys_of(&keys, 1), &lines);
     run(&pair.source_db, &["CREATE DATABASE shop"]);
     let dir = elsewhere(&keys).display().to_string();
     let create = format!("CREATE TABLE shop.far (a INT) ENGINE=InnoDB DATA DIRECTORY='{dir}'");
@@ -430,7 +459,7 @@ fn the_method_is_chosen_by_the_contents() {
         format!("{far}the agent's account needs"),
         format!("{far}a physical copy"),
     );
-    let cases: [(&[&str], &str, i32, &[&str]); 9] = [
+    let cases: [(&[&str], &str, i32, &[&str]); 11] = [
         (
             &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
             "auto",
@@ -439,6 +468,18 @@ fn the_method_is_chosen_by_the_contents() {
                 "method Xtrabackup is not used: encrypted tables shop.locked: the keys of one host",
                 "Preflight: method Mydumper\n",
             ],
+        ),
+        (
+            &["ALTER TABLE shop.locked ENCRYPTION_KEY_ID=2"],
+            "auto",
+            1,
+            &["tables encrypted with keys that the target lacks shop.locked (key 2): add the keys"],
+        ),
+        (
+            &["ALTER TABLE shop.locked ENCRYPTION_KEY_ID=1"],
+            "Mydumper",
+            0,
+            &["Preflight: method Mydumper\n"],
         ),
         (
             &["ALTER TABLE shop.locked ENCRYPTED=NO"],
@@ -509,18 +550,19 @@ fn the_method_is_chosen_by_the_contents() {
             ],
         ),
     ];
+    let player = |id, method| Player {
+        id,
+        method,
+        target: &pair.target,
+        source: &pair.source,
+        target_db: &pair.target_db,
+        source_db: &pair.source_db,
+    };
     for (statements, method, code, words) in cases {
         run(&pair.source_db, statements);
         if words.iter().any(|w| w.contains("encrypted tables")) {
             // The agent finds it too, when it is called without `seed`.
-            let seed = Player {
-                id: 1,
-                method: "Xtrabackup",
-                target: &pair.target,
-                source: &pair.source,
-                target_db: &pair.target_db,
-                source_db: &pair.source_db,
-            };
+            let seed = player(1, "Xtrabackup");
             Player::start(&pair.source, "/api/prepare/1/Xtrabackup/Source");
             let state = seed.poll(&pair.source, "Prepare");
             assert_eq!(state["Status"], "Error", "{state}");
@@ -535,5 +577,27 @@ fn the_method_is_chosen_by_the_contents() {
         for word in words {
             assert!(text.contains(word), "{statements:?}: {word}: {text}");
         }
+    }
+    // A key that both have.
+    run(
+        &pair.source_db,
+        &[
+            "DROP VIEW shop.broken",
+            "CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES",
+            "INSERT INTO shop.locked VALUES (1), (2)",
+        ],
+    );
+    let seed = player(2, "Mysqldump");
+    seed.prepare();
+    seed.backup();
+    seed.restore();
+    for (query, wanted) in [
+        ("SELECT COUNT(*) FROM shop.locked", "2"),
+        (
+            "SELECT ENCRYPTION_SCHEME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE NAME = 'shop/locked'",
+            "1",
+        ),
+    ] {
+        assert_eq!(pair.target_db.value(query), wanted, "{query}");
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
-use crate::mysql::{Flavour, Server, Version, failure, grants, profile, quote_name};
+use crate::mysql::{Flavour, Server, Version, failure, grants, info, profile, quote_name};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -54,12 +54,16 @@ pub struct Source {
     systems: BTreeMap<u32, String>,
     /// Functions of shared libraries (CREATE FUNCTION ... SONAME).
     functions: BTreeSet<String>,
+    /// The key of encrypted tables that name none (MariaDB).
+    default_key: u32,
 }
 
 /// What is known of a target.
 pub struct Target {
     /// Whether it has keys to encrypt tables with.
     keys: bool,
+    /// Those of the source's keys that it lacks, by ENCRYPTION_KEY_ID (MariaDB).
+    lacks_keys: BTreeSet<u32>,
     /// The directories in which InnoDB creates tables; `None` if in any (MariaDB, and MySQL before 8.0.21).
     known: Option<Vec<PathBuf>>,
     /// Whether MyISAM puts files elsewhere.
@@ -114,7 +118,7 @@ fn logical(method: Method) -> bool {
 }
 
 /// The table.
-static ROWS: [Row; 18] = [
+static ROWS: [Row; 19] = [
     Row {
         what: "FLOAT columns",
         find: |s, _| columns(s, |_, declared| declared.starts_with("float")),
@@ -193,6 +197,29 @@ static ROWS: [Row; 18] = [
         },
     },
     Row {
+        what: "tables encrypted with keys that the target lacks",
+        find: |s, target| match target {
+            Some(t) if t.keys => {
+                let lacks = |(name, key): (String, u32)| {
+                    let lacks = t.lacks_keys.contains(&key);
+                    lacks.then(|| format!("{name} (key {key})"))
+                };
+                keys_of_tables(s).into_iter().filter_map(lacks).collect()
+            }
+            _ => Vec::new(),
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Refused(
+                    "add the keys to those of the target's encryption plugin and restart it, or ALTER TABLE ... ENCRYPTION_KEY_ID on \
+                     the source to one that both have",
+                )
+            } else {
+                Outcome::Exact // the row of encrypted tables
+            }
+        },
+    },
+    Row {
         what: "schemas with default encryption",
         find: |s, target| match target {
             Some(t) if !t.keys => encrypted_schemas(s),
@@ -214,8 +241,8 @@ static ROWS: [Row; 18] = [
         outcome: |m| {
             if logical(m) {
                 Outcome::Refused(concat!(
-                    "the agent's account needs the privilege FILE on the target to create them; grant it there, and on the source for later seeds, or, on the \
-                     source, ",
+                    "the agent's account needs the privilege FILE on the target to create them; grant it there, and on the source for \
+                     later seeds, or, on the source, ",
                     move_back!()
                 ))
             } else {
@@ -518,6 +545,49 @@ fn encrypted(source: &Source) -> Vec<String> {
     })
 }
 
+/// The encrypted tables of a MariaDB server and their ENCRYPTION_KEY_ID.
+fn keys_of_tables(source: &Source) -> Vec<(String, u32)> {
+    if source.catalogue.server.flavour != Flavour::MariaDb {
+        return Vec::new();
+    }
+    let key = |create: &str| -> Option<u32> {
+        let options = options_of(create).replace(['`', '\''], "");
+        let (_, after) = options.split_once("encryption_key_id=")?;
+        after
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
+    let names = encrypted(source);
+    let tables =
+        base_tables(source).map(|(o, create)| (format!("{}.{}", o.schema, o.name), create));
+    let of_them = tables.filter(|(name, _)| names.contains(name));
+    of_them
+        .map(|(name, create)| (name, key(create).unwrap_or(source.default_key)))
+        .collect()
+}
+
+/// Those of `keys` that the encryption plugin of a MariaDB server does not have: it warns of them (1210).
+fn lacking_keys(conn: &mut Conn, keys: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
+    let fail = |e: &mysql::Error| failure("this connection", "", e);
+    let mut out = BTreeSet::new();
+    for key in keys {
+        let set = format!("SET SESSION innodb_default_encryption_key_id = {key}");
+        conn.query_drop(set).map_err(|e| fail(&e))?;
+        let warnings: Vec<(String, u32, String)> =
+            conn.query("SHOW WARNINGS").map_err(|e| fail(&e))?;
+        if warnings.iter().any(|(_, code, _)| *code == 1210) {
+            out.insert(*key);
+        }
+    }
+    if !keys.is_empty() {
+        let back = "SET SESSION innodb_default_encryption_key_id = DEFAULT";
+        conn.query_drop(back).map_err(|e| fail(&e))?;
+    }
+    Ok(out)
+}
+
 fn encrypted_schemas(source: &Source) -> Vec<String> {
     let all = source.catalogue.objects.iter();
     let found = all.filter(|(o, of)| {
@@ -590,7 +660,9 @@ impl Source {
             conn,
             "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE LEFT(SCHEMA_NAME, 9) = '#mysql50#'",
         )?;
+        let default_key = info::global(conn, "innodb_default_encryption_key_id")?;
         Ok(Self {
+            default_key: default_key.and_then(|v| v.parse().ok()).unwrap_or(1),
             invalid_views: invalid_views(conn, &catalogue)?,
             directories: directories.into_iter().collect(),
             systems: systems(conn, server)?,
@@ -623,11 +695,13 @@ impl Source {
 }
 
 impl Target {
-    /// Asks a target.
+    /// Asks a target, for a copy of `source`.
     ///
     /// # Errors
     /// If a query fails.
-    pub fn ask(conn: &mut Conn, server: Server) -> Result<Self> {
+    pub fn ask(conn: &mut Conn, server: Server, source: &Source) -> Result<Self> {
+        let keys = keys_of_tables(source);
+        let lacks_keys = lacking_keys(conn, &keys.into_iter().map(|(_, key)| key).collect())?;
         let plugins = strings(
             conn,
             "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' \
@@ -663,11 +737,15 @@ impl Target {
         let (_, held) = grants::held(conn, server)?;
         let mut used = grants::needed_after_accounts(server);
         used.extend(profile::demanded_by_load(server, &globals));
-        used.extend([FILE, REDO].map(String::from));
+        used.insert(FILE.into());
+        if server.flavour == Flavour::MySql {
+            used.insert(REDO.into());
+        }
         let lacks = grants::missing(server, &used, &held);
         used.retain(|p| !lacks.contains(p));
         Ok(Self {
             keys: !plugins.is_empty() || !component.is_empty(),
+            lacks_keys,
             known,
             symlinks: value("have_symlink") == "YES",
             file: used.contains(FILE),
@@ -691,7 +769,7 @@ pub fn check_rights(
 ) -> Result<()> {
     let (account, held) = grants::held(conn, server)?;
     let mut used = target.used.clone();
-    used.remove(FILE); // asked for at the login of the session that creates the tables
+    used.remove(FILE); // the session that creates the tables has it since its login
     if !without_redo_log {
         used.remove(REDO);
     }
@@ -743,7 +821,10 @@ pub fn inspect(
         }
         let mut names = (row.find)(source, target);
         let dropped = |n: &String| {
-            let n = n.split_once(" (/").map_or(n.as_str(), |(table, _)| table);
+            let n = match n.rsplit_once(" (") {
+                Some((table, more)) if more.ends_with(')') => table,
+                _ => n.as_str(),
+            };
             left_out.contains(n) || left_out.iter().any(|t| n.starts_with(&format!("{t}.")))
         };
         names.retain(|n| !dropped(n));
@@ -803,11 +884,13 @@ mod tests {
             directories: Vec::new(),
             systems: BTreeMap::new(),
             functions: BTreeSet::new(),
+            default_key: 1,
         }
     }
 
     const BARE: Target = Target {
         keys: false,
+        lacks_keys: BTreeSet::new(),
         known: None,
         symlinks: true,
         file: false,
@@ -927,6 +1010,18 @@ mod tests {
         assert_eq!(no, ["tables with DATA DIRECTORY s.t (/fast-2/)"]);
         let below = placed(") ENGINE=InnoDB DATA DIRECTORY='/fast/a/'", &with_file);
         assert_eq!(below, [""; 0]);
+        let (one, two) = (
+            source(
+                "10.11.19-MariaDB",
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB `encrypted`='yes'",
+            ),
+            source(
+                "10.11.19-MariaDB",
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB ENCRYPTED=YES `encryption_key_id`='22'",
+            ),
+        );
+        let of = |s| -> Vec<u32> { keys_of_tables(s).into_iter().map(|(_, key)| key).collect() };
+        assert_eq!((of(&one), of(&two)), (vec![1], vec![22]));
         let links = ") ENGINE=MyISAM DATA DIRECTORY='/slow/'";
         assert_eq!(placed(links, &with_file), [""; 0]);
         let without_links = Target {

@@ -225,7 +225,7 @@ pub fn source_of(
         target.own_bytes()?,
     )?;
     let contents = Source::ask(&mut conn, server).map_err(reach)?;
-    let here = target.contents()?;
+    let here = target.contents(&contents)?;
     let without_redo_log = config.mysql.load_without_redo_log;
     contents::check_rights(&mut conn, server, &here, without_redo_log)?;
     let left_out = logical::left_out(config, method);

@@ -173,8 +173,8 @@ impl TargetServer {
     ///
     /// # Errors
     /// If a query fails.
-    pub fn contents(&mut self) -> Result<contents::Target> {
-        contents::Target::ask(&mut self.conn, self.server)
+    pub fn contents(&mut self, source: &contents::Source) -> Result<contents::Target> {
+        contents::Target::ask(&mut self.conn, self.server, source)
     }
 
     /// Refuses what [`definitions::name_in_the_way`] finds.
