@@ -1,5 +1,5 @@
 #!/bin/bash
-# fetch.sh mariadb|mysql|mysql56... -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
+# fetch.sh mariadb|mysql|mysql56|sudo... -- unpack the database servers and tools of the tests into $RIG (default: target/rig), once.
 # Nothing is installed on the host: private apt state, no maintainer script, no root needed. Silent when all is there.
 # The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
 set -euo pipefail
@@ -178,6 +178,20 @@ WRAP
   mv "$new" "$RIG/my56"
 }
 
+# sudo/root: the package alone; its libraries are on every Debian. It reads its plugin and sudoers where they are installed, so whoever
+# runs it mounts usr/libexec and an /etc there, in a namespace of its own.
+sudo() {
+  local new=$RIG/sudo.new
+  A=$RIG/sudo.apt
+  rm -rf "$new"
+  apt_private bookworm
+  unpack "$new/root" '^([^s]|s[^u]|su[^d])' sudo
+  chmod -R go+rX "$new"
+  chmod 440 "$new/root/etc/sudoers"
+  rm -rf "$RIG/sudo" "$A"
+  mv "$new" "$RIG/sudo"
+}
+
 # Runs KIND for TREE unless the stamp says that it is all there.
 once() { # KIND TREE STAMP
   local stamp=$RIG/$2/.recipe
@@ -195,11 +209,12 @@ once() { # KIND TREE STAMP
 
 [ $# -gt 0 ] || set -- help
 for kind; do
-  case $kind in mariadb | mysql | mysql56) ;; *) echo "usage: fetch.sh mariadb|mysql|mysql56..." >&2; exit 2 ;; esac
+  case $kind in mariadb | mysql | mysql56 | sudo) ;; *) echo "usage: fetch.sh mariadb|mysql|mysql56|sudo..." >&2; exit 2 ;; esac
 done
 for kind; do
   case $kind in
   mariadb) once mariadb mdb $RECIPE ;;
+  sudo) once sudo sudo $RECIPE ;;
   mysql) once mysql my97 "$RECIPE $RIG" ;; # a tree that was moved is made anew: its programs name their loader
   mysql56)
     once mysql my97 "$RECIPE $RIG"

@@ -9,6 +9,7 @@ use crate::support::mysqld::{Mysql56Kind, MysqldKind};
 use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::{AGENT_PASSWORD, Kind, Server};
+use crate::support::sudo::Sudo;
 use crate::support::{Scratch, free_port};
 use mysql::prelude::Queryable;
 use orchestrator_agent::config::Secret;
@@ -311,6 +312,69 @@ fn tools_that_go_astray_mysql() {
         &["Mysqldump"],
         "gtid_mode=OFF\nenforce_gtid_consistency=OFF\n",
     );
+}
+
+/// Real sudo gives a tool the HOME of root and none of the agent's environment, so a login path file there is read: it leads to the
+/// source, with the agent's account.
+#[test]
+fn a_login_path_of_root_through_sudo() {
+    let home = Scratch::new("home");
+    let sudo = Sudo::of_root(&home.0);
+    let changes = Changes {
+        lines: vec![("common", "exec-with-sudo = true".into())],
+        path_first: Some(sudo.dir.clone()),
+        environment: vec![("HOME", home.0.display().to_string())],
+        ..Changes::default()
+    };
+    let cnf = "gtid_mode=OFF\nenforce_gtid_consistency=OFF\n";
+    let pair = Pair::<MysqldKind>::with(cnf, cnf, &changes, &changes);
+    let (source_db, target_db) = (&pair.source_db, &pair.target_db);
+    trap(&home.0, source_db, target_db);
+    // It is one through sudo, and only without the option.
+    let port = |option: Option<&str>| {
+        let mut client = Command::new(sudo.dir.join("sudo"));
+        client
+            .args(["-n", "--"])
+            .arg(MysqldKind::rig().join(MysqldKind::TOOLS).join("mysql"))
+            .arg(format!(
+                "--defaults-file={}",
+                home.0.join("client.cnf").display()
+            ))
+            .args(option)
+            .args(["-BNe", "SELECT @@port"])
+            .env("MYSQL_TEST_LOGIN_FILE", "/dev/null/no-login-path");
+        let out = client.output().expect("sudo");
+        String::from_utf8_lossy(&out.stdout).trim().to_string()
+    };
+    assert_eq!(port(None), source_db.port.to_string(), "the trap works");
+    assert_eq!(port(Some("--no-login-paths")), target_db.port.to_string());
+    source_db.sql("SET GLOBAL event_scheduler = OFF");
+    source_db.sql("CREATE TABLE shop.of_source (a INT PRIMARY KEY) ENGINE=InnoDB");
+    source_db.sql("INSERT INTO shop.of_source VALUES (1), (2), (3)");
+    let before = source_db.checksums();
+    let end = || {
+        let row: Option<mysql::Row> = source_db
+            .root()
+            .query_first("SHOW BINARY LOG STATUS")
+            .expect("SHOW BINARY LOG STATUS");
+        let row = row.expect("a binary log");
+        let at: (Option<String>, Option<u64>) = (row.get("File"), row.get("Position"));
+        at
+    };
+    let at = end();
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.backup();
+    seed.restore();
+    let own = |db: &Server<MysqldKind>| -> Vec<String> {
+        let all = db.checksums().into_iter();
+        all.filter(|t| t.starts_with("shop.")).collect()
+    };
+    assert_eq!(own(target_db), own(source_db), "the dump is in the target");
+    assert_eq!(target_db.value("SELECT COUNT(*) FROM shop.of_source"), "3");
+    assert_eq!(source_db.checksums(), before, "the source keeps its rows");
+    assert_eq!(end(), at, "nothing was written there");
+    seed.cleanup();
 }
 
 #[test]

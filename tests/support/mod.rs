@@ -15,6 +15,7 @@ pub mod player;
 pub mod registry;
 pub mod schema;
 pub mod server;
+pub mod sudo;
 pub mod tmpfs;
 pub mod writer;
 
@@ -49,6 +50,12 @@ pub fn rig_mysql56() -> PathBuf {
 pub fn rig_mysql() -> PathBuf {
     static FETCH: Once = Once::new();
     fetched("mysql", &FETCH)
+}
+
+/// The same with a sudo.
+pub fn rig_sudo() -> PathBuf {
+    static FETCH: Once = Once::new();
+    fetched("sudo", &FETCH)
 }
 
 fn fetched(kind: &str, fetch: &Once) -> PathBuf {
