@@ -125,8 +125,12 @@ pub struct Watch {
 
 impl Watch {
     /// From now on a lock of `server`'s account that has waited for `limit`, with others waiting behind it, is ended together with its
-    /// session.
-    pub fn start(server: &Endpoint, limit: Duration) -> Self {
+    /// session; `given_up` gets the cause first.
+    pub fn start(
+        server: &Endpoint,
+        limit: Duration,
+        given_up: impl Fn(&str) + Send + 'static,
+    ) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (stop, stopped) = bounded::<()>(0);
         let (server, found) = (server.clone(), Arc::clone(&seen));
@@ -143,7 +147,9 @@ impl Watch {
                             |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
                         seen.longest = seen.longest.max(time(behind));
                         if time(waiting) >= limit && seen.given_up.is_none() {
-                            seen.given_up = Some(cause(&sessions, &server.user, limit));
+                            let why = cause(&sessions, &server.user, limit);
+                            given_up(&why);
+                            seen.given_up = Some(why);
                             drop(seen);
                             end_locks(&mut conn, &sessions, &server.user);
                         }
@@ -269,7 +275,7 @@ pub fn with_lock_first<T>(
     let mut pause = Duration::from_secs(1);
     loop {
         wait_for_long_queries(ctx, server, deadline)?;
-        let watch = Watch::start(server, limit);
+        let watch = Watch::start(server, limit, |_| {});
         let result = run();
         let seen = watch.stop();
         let why = match (result, &seen.given_up) {

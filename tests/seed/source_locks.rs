@@ -339,4 +339,26 @@ fn an_insert_waits_for_no_network_and_no_target() {
     player.must_complete(&rig.target, "Backup");
     player.restore();
     player.cleanup();
+
+    // A tool that repeats its lock without end when its session has gone, as mydumper 1.0.1 does on MySQL, is ended.
+    rig.fakes.put(
+        "mydumper",
+        "\"$(dirname \"$REAL\")/mariadb\" \"$1\" \"$2\" \"$3\" \"$4\" -e 'FLUSH TABLES WITH READ LOCK'\n\
+         while :; do echo '** (mydumper:7): WARNING **: 10:11:12.000: Flush tables failed' >&2; done",
+    );
+    let mut hold = rig.source_db.root();
+    hold.query_drop("LOCK TABLES shop.held WRITE")
+        .expect("lock");
+    let inserts = Inserts::start(&rig.source_db);
+    let player = rig.player(7, "Mydumper");
+    player.prepare();
+    player.start_backup();
+    let state = player.poll(&rig.target, "Backup");
+    assert_eq!(state["Status"], "Error", "{state}");
+    let text = state["Details"].as_str().expect("Details");
+    assert!(text.contains("source-lock-timeout"), "{text}");
+    let longest = inserts.longest();
+    assert!(longest < BUSY, "{longest:?}");
+    let warnings = rig.target.log().matches("Flush tables failed").count();
+    assert_eq!(warnings, 1, "it is logged once");
 }

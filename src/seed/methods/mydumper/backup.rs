@@ -2,10 +2,11 @@
 
 use super::objects::{self, Second};
 use super::options::{self, Dump, Tool};
-use super::tool::{End, size};
+use super::tool::{Call, End, size};
 use super::{Mydumper, content, strict, version};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
+use crate::process::Cancel;
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
 use crate::seed::methods::logical;
@@ -72,13 +73,21 @@ impl Mydumper {
             let heard = Arc::clone(ctx.progress());
             let second = Second::new(&source);
             let begun = second.clone();
-            // A lock that was given up is not tried again: mydumper writes the directory first.
-            let watch = Watch::start(&source, self.config.common.source_lock_timeout);
+            // A lock that was given up is not tried again: mydumper writes the directory first. It is ended with its session: 1.0.1 would
+            // repeat FLUSH TABLES on MySQL without end.
+            let stop = Cancel::default();
+            let stopped = stop.clone();
+            let limit = self.config.common.source_lock_timeout;
+            let watch = Watch::start(&source, limit, move |why| stopped.cancel(why));
+            let call = Call {
+                tool: Tool::Mydumper,
+                arguments: &arguments,
+                server: &source,
+                stop: &stop,
+            };
             let dumped = self.run(
                 ctx,
-                Tool::Mydumper,
-                &arguments,
-                &source,
+                &call,
                 move |line| {
                     heard.touch();
                     begun.line(line);

@@ -12,6 +12,8 @@ pub struct Log {
     unexplained: Option<String>,
     /// Lines since then.
     since: usize,
+    /// The last warning: it is logged once if it repeats.
+    warning: String,
 }
 
 /// Warnings with which the coordinates are not the dump's (mydumper issue 1599), or rows are not those of the dump.
@@ -54,8 +56,10 @@ impl Log {
                 &mut self.unexplained
             };
             slot.get_or_insert(text);
-        } else if line.contains("WARNING") || line.contains("\"warning\"") {
+        } else if (line.contains("WARNING") || line.contains("\"warning\"")) && text != self.warning
+        {
             log::warn!("{program}: {text}");
+            self.warning = text;
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::backup::read_metadata;
 use super::options::{self, Tool};
-use super::tool::{End, size};
+use super::tool::{Call, End, size};
 use super::version::ToolVersion;
 use super::{Mydumper, log, objects};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Identity, Server};
+use crate::process::Cancel;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::methods::logical::{self, Loading};
@@ -104,7 +105,13 @@ impl Mydumper {
                 done += n;
             }
         };
-        self.run(ctx, Tool::Myloader, &arguments, &local, line, || {})
+        let call = Call {
+            tool: Tool::Myloader,
+            arguments: &arguments,
+            server: &local,
+            stop: &Cancel::default(),
+        };
+        self.run(ctx, &call, line, || {})
             .and_then(End::well)
             .map_err(|e| match e.is_cancelled() {
                 true => e,

@@ -28,6 +28,15 @@ use std::time::Duration;
 /// How often progress is looked for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A call of a tool that is a client of `server`.
+pub(super) struct Call<'a> {
+    pub tool: Tool,
+    pub arguments: &'a [OsString],
+    pub server: &'a Endpoint,
+    /// Ends the tool; its reason is the error.
+    pub stop: &'a Cancel,
+}
+
 impl Mydumper {
     /// The version of a tool, by its own words.
     pub(super) fn version(&self, tool: Tool) -> Result<ToolVersion> {
@@ -66,18 +75,22 @@ impl Mydumper {
         Ok(credentials)
     }
 
-    /// Runs a tool that is a client of `server`. `line` gets what it prints, `tick` is called each second. After [`End::Well`] the tool
-    /// has ended with 0 and reported no failure. In each case its sessions in the server have ended, also
-    /// those that wait for a lock: a server does not see that their client has gone.
+    /// Runs a tool. `line` gets what it prints, `tick` is called each second. After [`End::Well`] the tool has ended with 0 and
+    /// reported no failure. In each case its sessions in the server have ended, also those that wait for a lock: a server does not
+    /// see that their client has gone.
     pub(super) fn run(
         &self,
         ctx: &Context,
-        tool: Tool,
-        arguments: &[OsString],
-        server: &Endpoint,
+        call: &Call,
         mut line: impl FnMut(&str) + Send + 'static,
         tick: impl Fn() + Sync,
     ) -> Result<End> {
+        let &Call {
+            tool,
+            arguments,
+            server,
+            stop,
+        } = call;
         let program = self.launcher.find(&[tool.name()])?;
         let mut cmd = self.launcher.command(&program);
         cmd.args(arguments)
@@ -85,7 +98,6 @@ impl Mydumper {
             .stdout(Stdio::piped());
         let known = known_sessions(server)?;
         let said = Arc::new(Mutex::new(Log::default()));
-        let stop = Cancel::default();
         let (heard, failed) = (Arc::clone(&said), stop.clone());
         let hear = Arc::new(Mutex::new(move |text: &str| {
             line(text);
@@ -118,12 +130,12 @@ impl Mydumper {
             ports.replace(group_tcp_ports(group).into_iter().collect());
         };
         let job = Job {
-            cancel: &stop,
+            cancel: stop,
             before_kill: &before_kill,
         };
         let result = std::thread::scope(|scope| {
             let (over, finished) = bounded::<()>(0);
-            let (stop, tick) = (&stop, &tick);
+            let tick = &tick;
             scope.spawn(move || {
                 loop {
                     select! {
@@ -151,7 +163,13 @@ impl Mydumper {
         if let Some(failure) = lock(&said).cause() {
             return Err(Error::permanent(format!("{}: {failure}", tool.name())));
         }
-        let mut exit = result?;
+        let mut exit = result.map_err(|e| {
+            if stop.is_cancelled() {
+                Error::permanent(stop.reason())
+            } else {
+                e
+            }
+        })?;
         exit.stderr = last_messages(&exit.stderr);
         let crashed = exit.status.signal().is_some_and(|s| CRASHES.contains(&s));
         match exit.check() {

@@ -126,7 +126,7 @@ impl Xtrabackup {
                 log::info!("seed {id} Backup: the backup tool takes its locks on the source");
                 // A slow tool would hold its locks longer. Only root may do that.
                 set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
-                let _ = watch.send(Watch::start(&local, limit)); // the stage is over: fine
+                let _ = watch.send(Watch::start(&local, limit, |_| {})); // the stage is over: fine
             }
             Some(Step::Released) => unlocked(),
             None => {}
