@@ -333,6 +333,10 @@ pub fn dump_arguments(
     argv.extend(["--no-backup-locks".into(), outputdir, threads()]);
     argv.push(format!("--regex={}", regex(source)).into());
     argv.push("--no-views".into());
+    if source.flavour == Flavour::MariaDb {
+        // It would end the dump for any query of more than 60 s, also for a SELECT, which no lock waits for there.
+        argv.push(format!("--long-query-guard={}", i32::MAX).into());
+    }
     if let Some(file) = &dump.left_out {
         let mut option = OsString::from("--omit-from-file=");
         option.push(file);

@@ -89,6 +89,7 @@ fn the_arguments_of_each_series() {
             &threads,
             &regex,
             "--no-views",
+            "--long-query-guard=2147483647",
         ];
         wanted.extend(more.iter().filter(|m| !m.contains("json")));
         let json = more.contains(&"--machine-log-json");
