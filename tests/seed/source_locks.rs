@@ -4,6 +4,8 @@
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
 use crate::support::mariadb::Mariadb;
+use crate::support::mysqld::MysqldKind;
+use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::Database;
 use crate::support::tmpfs::Tmpfs;
@@ -361,4 +363,38 @@ fn an_insert_waits_for_no_network_and_no_target() {
     assert!(longest < BUSY, "{longest:?}");
     let warnings = rig.target.log().matches("Flush tables failed").count();
     assert_eq!(warnings, 1, "it is logged once");
+}
+
+/// Its lock would close the tables that the query reads, and writes to them would wait for the query even if the lock is given up.
+#[test]
+fn a_query_of_a_second_is_waited_for_on_mysql() {
+    let pair = Pair::<MysqldKind>::of("", "", &Changes::default());
+    pair.source_db
+        .sql("CREATE TABLE shop.read_for_long (a INT); INSERT INTO shop.read_for_long VALUES (1)");
+    let mut conn = pair.source_db.root();
+    let id = conn.connection_id();
+    let long = std::thread::spawn(move || {
+        let query = "SELECT SLEEP(60) FROM shop.read_for_long";
+        let _ = conn.query_drop(query); // it is killed
+    });
+    wait_for("the query", Duration::from_secs(30), || {
+        let seconds = format!("SELECT TIME FROM information_schema.PROCESSLIST WHERE ID = {id}");
+        (pair.source_db.value(&seconds).parse::<u64>().ok()? >= 1).then_some(())
+    });
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    wait_for("the query in Details", Duration::from_secs(30), || {
+        let details = pair.state(1, "Backup").1;
+        details
+            .contains(&format!("Waiting for query {id} of user root (SELECT)"))
+            .then_some(())
+    });
+    let begin = Instant::now();
+    pair.source_db
+        .sql("INSERT INTO shop.read_for_long VALUES (2)");
+    assert!(begin.elapsed() < BUSY, "{:?}", begin.elapsed());
+    pair.source_db.sql(&format!("KILL {id}"));
+    long.join().expect("thread");
+    seed.must_complete(&pair.target, "Backup");
 }
