@@ -3,6 +3,7 @@
 use super::connection::{Connection, is_timeout};
 use super::frame::{Decoder, Frame};
 use super::hello::{self, Answer, From};
+use super::sink::Sink;
 use super::{HELLO, PIPE, Settings};
 use crate::config::Compression;
 use crate::error::{Error, Result};
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 const LOST: &str = "the source's agent or host has ended, or the network has cut the connection; the log of the source's agent says \
      which";
 
-/// How much of a bare stream passes between two counts.
-const CHUNK: u64 = 4 << 20;
+/// Bytes of a bare stream that are passed on at a time.
+const CHUNK: usize = 256 << 10;
 
 /// The stream. Dropped without an answer, it is reset: the sender sees a failure.
 pub struct Incoming {
@@ -76,7 +77,7 @@ impl Incoming {
     /// Cancelled; the first cause, with the setting of the timer. Nothing was answered yet.
     pub fn receive<W: Write + AsFd>(
         &mut self,
-        mut sink: W,
+        sink: W,
         cancel: &Cancel,
         mut progress: impl FnMut(u64),
     ) -> Result<u64> {
@@ -86,6 +87,7 @@ impl Incoming {
         self.begin = Instant::now();
         // No pipe, or none of this size for this user: it goes on as it is.
         let _ = pipe::enlarge(sink.as_fd(), PIPE);
+        let mut sink = Sink::new(sink, cancel).map_err(|e| refused(&e))?;
         let result = match &self.kind {
             Kind::Raw(first) => self.receive_raw(&first.clone(), &mut sink, &mut progress),
             Kind::Framed { compression, .. } => {
@@ -148,30 +150,38 @@ impl Incoming {
         }
     }
 
-    fn receive_raw(
+    fn receive_raw<W: Write + AsFd>(
         &mut self,
         first: &[u8],
-        sink: &mut impl Write,
+        sink: &mut Sink<'_, W>,
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
-        sink.write_all(first).map_err(|e| refused(&e))?;
+        let begun = sink.write_all(first).and_then(|()| sink.flush());
+        begun.map_err(|e| refused(&e))?;
         let mut bytes = first.len() as u64;
+        // Only in clear, and only into a pipe.
+        let mut splice = !self.connection.sealed();
+        let mut buffer = vec![0; CHUNK];
+        self.set_patience(self.settings.idle)?;
         loop {
-            self.set_patience(self.settings.idle)?;
-            let copied = match self.connection.bare() {
-                // The standard library knows splice(2) for a socket and a pipe.
-                Some(socket) => io::copy(&mut socket.take(CHUNK), sink),
-                None => io::copy(&mut (&mut self.connection).take(CHUNK), sink),
+            let passed = match self.connection.bare().filter(|_| splice) {
+                Some(socket) => sink.splice(socket, PIPE),
+                None => self.connection.read(&mut buffer),
             };
-            match copied {
+            match passed {
                 Ok(0) => {
                     sink.flush().map_err(|e| refused(&e))?;
                     return Ok(bytes);
                 }
                 Ok(n) => {
-                    bytes += n;
+                    if !splice {
+                        sink.write_all(&buffer[..n]).map_err(|e| refused(&e))?;
+                    }
+                    bytes += n as u64;
                     progress(bytes);
                 }
+                Err(e) if e.kind() == ErrorKind::InvalidInput && splice => splice = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => return Err(refused(&e)),
                 Err(e) => return Err(self.broken(&e, bytes)),
             }

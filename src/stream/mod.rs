@@ -30,6 +30,7 @@ pub mod hello;
 mod incoming;
 mod listener;
 mod outgoing;
+mod sink;
 mod spool;
 
 pub use incoming::{Incoming, is_of_tool};

@@ -1,9 +1,12 @@
 use super::*;
 use crate::error::{Kind, Result};
-use crate::process::Cancel;
+use crate::process::{Cancel, Running};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -248,6 +251,7 @@ fn a_cancellation_of_either_end_ends_both_at_once_and_is_said_to_the_other() {
         (Flow::Fast, false, "aborted on the target: test"),
         // No word fits into half a frame, and the receiver's own tool fails first.
         (Flow::Stuck, true, "the receiving tool has ended"),
+        (Flow::Stuck, false, "aborted on the target: test"),
     ] {
         let row = format!("{flow:?}, of the sender: {of_sender}");
         let end = Cancel::default();
@@ -301,4 +305,61 @@ fn a_cancellation_of_either_end_ends_both_at_once_and_is_said_to_the_other() {
     let (_, cancel, thread) = receiving(settings(), |incoming| incoming.map(drop));
     cancel.cancel("test");
     assert!(thread.join().unwrap().unwrap_err().is_cancelled());
+}
+
+/// In our frames and bare: the tool is ended at once.
+#[test]
+fn an_abort_does_not_wait_for_a_tool_that_takes_no_byte() {
+    for accept_raw in [false, true] {
+        let both = Settings {
+            accept_raw,
+            ..settings()
+        };
+        let mut command = Command::new("sleep");
+        let mut tool = Running::start(command.arg("1000").stdin(Stdio::piped()), "sleep").unwrap();
+        let (stdin, id) = (tool.take_stdin().unwrap(), tool.id().unwrap());
+        let cancel = Cancel::default();
+        let inner = cancel.clone();
+        let passed = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&passed);
+        let (port, _cancel, thread) = receiving(both.clone(), move |incoming| {
+            let mut incoming = incoming.unwrap();
+            assert_eq!(incoming.is_raw(), accept_raw);
+            let received = incoming.receive(stdin, &inner, |n| count.store(n, Ordering::Relaxed));
+            tool.end().unwrap();
+            (received.unwrap_err(), Instant::now())
+        });
+        let sender = thread::spawn(move || {
+            if accept_raw {
+                let mut socat = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                socat.write_all(b"XBSTCK01").unwrap();
+                while socat.write_all(&[7; 65536]).is_ok() {}
+            } else {
+                let (reader, mut writer) = std::io::pipe().unwrap();
+                thread::spawn(move || while writer.write_all(&[7; 65536]).is_ok() {});
+                let mut out = connect(port, &both, "").unwrap();
+                out.send(reader, &Cancel::default(), |_| {}).unwrap_err();
+            }
+        });
+        let mut last = 0;
+        loop {
+            thread::sleep(Duration::from_millis(300));
+            match passed.load(Ordering::Relaxed) {
+                n if n > 0 && n == last => break, // the pipe is full
+                n => last = n,
+            }
+        }
+        assert!(!thread.is_finished(), "bare: {accept_raw}");
+        let begin = Instant::now();
+        cancel.cancel("test");
+        let (e, ended) = thread.join().unwrap();
+        assert!(e.is_cancelled(), "bare: {accept_raw}: {e}");
+        let took = ended.duration_since(begin);
+        assert!(
+            took < Duration::from_secs(1),
+            "bare: {accept_raw}: {took:?}"
+        );
+        assert!(id.group_alive().is_empty(), "bare: {accept_raw}");
+        sender.join().unwrap();
+    }
 }

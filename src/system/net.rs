@@ -11,11 +11,27 @@ use std::time::Duration;
 /// # Errors
 /// Those of poll(2) except EINTR: in practice ENOMEM, and EINVAL with more descriptors than RLIMIT_NOFILE.
 pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    wait_for(fds, libc::POLLIN, timeout)
+}
+
+/// Waits until `fd` can be written to (or has failed), for at most `timeout`. False means the timeout.
+///
+/// # Errors
+/// As [`wait_readable`].
+pub fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    wait_for(&[fd], libc::POLLOUT, Some(timeout)).map(|ready| ready == [true])
+}
+
+fn wait_for(
+    fds: &[BorrowedFd<'_>],
+    events: libc::c_short,
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
     let mut polled: Vec<libc::pollfd> = fds
         .iter()
         .map(|fd| libc::pollfd {
             fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
+            events,
             revents: 0,
         })
         .collect();
