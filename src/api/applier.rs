@@ -36,7 +36,8 @@ impl Api {
 
     /// Restores the applier.
     pub(super) fn release_applier(&self, id: &str) -> Result<Response> {
-        self.applier.release(seed::number(id)?)?;
+        let current = self.engine.current().map(|s| s.id);
+        self.applier.release(seed::number(id)?, current)?;
         Ok(reply::json(&true))
     }
 }

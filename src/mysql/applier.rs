@@ -38,6 +38,13 @@ pub enum Point {
     Position(String, u64),
 }
 
+impl Applier {
+    /// True if it was started with UNTIL. A reached end stays in the status until the next start.
+    pub fn has_end(&self) -> bool {
+        !self.until.is_empty() && self.until != "None"
+    }
+}
+
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

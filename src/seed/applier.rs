@@ -11,13 +11,17 @@ use crate::seed::datadir::journal::write_json;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The record's name in `state-dir`.
 const RECORD: &str = "applier.json";
 /// How long after the last call the applier is restored.
 pub const LEASE: Duration = Duration::from_secs(20);
+/// How often it is started until it stays as it was.
+const STARTS: u32 = 5;
+/// How long after a start it is seen whether it does.
+const STEADY: Duration = Duration::from_millis(500);
 /// For each connect, statement and answer: STOP REPLICA waits for the transaction that is being applied.
 const TIMEOUT: Duration = Duration::from_secs(50);
 
@@ -44,7 +48,14 @@ struct Held {
 pub struct Applier {
     dir: PathBuf,
     mysql: config::Mysql,
-    held: Mutex<Option<Held>>,
+    state: Mutex<Holding>,
+}
+
+#[derive(Default)]
+struct Holding {
+    held: Option<Held>,
+    /// What was restored because its lease had ended. The other program may still be there and go on.
+    lapsed: Option<Before>,
 }
 
 impl Applier {
@@ -66,10 +77,13 @@ impl Applier {
         Self {
             dir: dir.to_path_buf(),
             mysql: mysql.clone(),
-            held: Mutex::new(before.map(|before| Held {
-                before,
-                until: Instant::now(),
-            })),
+            state: Mutex::new(Holding {
+                held: before.map(|before| Held {
+                    before,
+                    until: Instant::now(),
+                }),
+                lapsed: None,
+            }),
         }
     }
 
@@ -78,16 +92,34 @@ impl Applier {
     /// # Errors
     /// If there is no replication, it does not run, the account may not restore it, or the record cannot be written.
     pub fn hold(&self, seed: i64) -> Result<Before> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(h) = held.as_mut().filter(|h| h.before.seed == seed) {
+        let mut state = self.lock();
+        if let Some(h) = state.held.as_mut().filter(|h| h.before.seed == seed) {
             h.until = Instant::now() + LEASE;
             return Ok(h.before.clone());
         }
-        if held.is_some() {
+        if state.held.is_some() {
             return Err(Error::transient(
                 "the applier is held by another seed and will be restored soon",
             ));
         }
+        let lapsed = state.lapsed.clone().filter(|b| b.seed == seed);
+        let before = match lapsed {
+            Some(before) => before,
+            None => self.running(seed)?,
+        };
+        write_json(&self.path(), &before)?;
+        *state = Holding {
+            held: Some(Held {
+                before: before.clone(),
+                until: Instant::now() + LEASE,
+            }),
+            lapsed: None,
+        };
+        Ok(before)
+    }
+
+    /// What the applier is like, if it runs.
+    fn running(&self, seed: i64) -> Result<Before> {
         let (mut conn, server) = self.connect()?;
         let now = applier(&mut conn, server)?
             .ok_or_else(|| Error::permanent("this server has no replication channel"))?;
@@ -104,31 +136,36 @@ impl Applier {
                 self.mysql.user
             )));
         }
-        let before = Before {
+        Ok(Before {
             seed,
             io: now.io,
             sql: now.sql,
             delay: now.delay,
-        };
-        write_json(&self.path(), &before)?;
-        *held = Some(Held {
-            before: before.clone(),
-            until: Instant::now() + LEASE,
-        });
-        Ok(before)
+        })
     }
 
-    /// Restores the applier now. Without a record there is nothing to do.
+    fn lock(&self) -> MutexGuard<'_, Holding> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Restores the applier now. Without a record there is nothing to do, unless the lease of this seed, the `current` one, has
+    /// ended before.
     ///
     /// # Errors
     /// The server's; the record is kept and it is tried again later.
-    pub fn release(&self, seed: i64) -> Result<()> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match held.as_ref().filter(|h| h.before.seed == seed) {
-            Some(h) => self.restore(&h.before)?,
-            None => return Ok(()),
+    pub fn release(&self, seed: i64, current: Option<i64>) -> Result<()> {
+        let mut state = self.lock();
+        match &*state {
+            Holding { held: Some(h), .. } if h.before.seed == seed => {
+                self.restore(&h.before, false)?;
+            }
+            Holding {
+                held: None,
+                lapsed: Some(before),
+            } if before.seed == seed && current == Some(seed) => self.restore(before, false)?,
+            _ => return Ok(()),
         }
-        *held = None;
+        *state = Holding::default();
         self.forget()
     }
 
@@ -138,23 +175,29 @@ impl Applier {
     /// # Errors
     /// As [`Applier::release`].
     pub fn settle(&self, current: Option<i64>) -> Result<()> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(h) = held.as_ref().filter(|h| Instant::now() >= h.until) else {
+        let mut state = self.lock();
+        let Some(h) = state.held.as_ref().filter(|h| Instant::now() >= h.until) else {
             return Ok(());
         };
-        if current == Some(h.before.seed) {
-            self.restore(&h.before)?;
+        let before = h.before.clone();
+        let restored = current == Some(before.seed);
+        if restored {
+            // A STOP of the other program may still wait for a transaction; another STOP waits for that one.
+            self.restore(&before, true)?;
             log::warn!(
                 "seed {}: its verification has ended without a word; replication runs as before",
-                h.before.seed
+                before.seed
             );
         } else {
             log::warn!(
                 "seed {}: its verification has ended without a word, and a newer seed has begun; replication is left as it is",
-                h.before.seed
+                before.seed
             );
         }
-        *held = None;
+        *state = Holding {
+            held: None,
+            lapsed: restored.then_some(before),
+        };
         self.forget()
     }
 
@@ -164,17 +207,40 @@ impl Applier {
         Ok((conn, server))
     }
 
-    fn restore(&self, before: &Before) -> Result<()> {
+    /// `restart`: even if it seems to be as it was.
+    fn restore(&self, before: &Before, mut restart: bool) -> Result<()> {
         let (mut conn, server) = self.connect()?;
-        let Some(now) = applier(&mut conn, server)? else {
-            log::warn!(
-                "seed {}: the replication channel is gone; nothing to restore",
-                before.seed
-            );
-            return Ok(());
-        };
-        for statement in statements(server, before, &now) {
-            control::execute(&mut conn, &statement)?;
+        for start in 0.. {
+            let Some(now) = applier(&mut conn, server)? else {
+                log::warn!(
+                    "seed {}: the replication channel is gone; nothing to restore",
+                    before.seed
+                );
+                return Ok(());
+            };
+            if is_restored(before, &now) && !restart {
+                break;
+            }
+            if start > 0
+                && let Some(text) = own_error(before, &now)
+            {
+                log::warn!(
+                    "seed {}: replication was started as before its verification, and has stopped: {text}",
+                    before.seed
+                );
+                break;
+            }
+            if start >= STARTS {
+                return Err(Error::transient(format!(
+                    "the applier does not stay as it was: reading {}, applying {}, delay {} s, Until_Condition {}",
+                    now.io, now.sql, now.delay, now.until
+                )));
+            }
+            for statement in statements(server, before, &now) {
+                control::execute(&mut conn, &statement)?;
+            }
+            restart = false;
+            std::thread::sleep(STEADY);
         }
         Ok(())
     }
@@ -194,20 +260,32 @@ impl Applier {
     }
 }
 
-/// What makes the applier as it was: none if nothing has changed. A running thread may still have an end (UNTIL), which only
-/// stopping it takes away.
+/// A running thread may still have an end (UNTIL), which only stopping it takes away.
+fn is_restored(before: &Before, now: &State) -> bool {
+    now.delay == before.delay && !now.has_end() && now.sql == before.sql && now.io == before.io
+}
+
+/// Why a thread that was started does not run.
+fn own_error(before: &Before, now: &State) -> Option<String> {
+    let stopped = [
+        (before.sql && !now.sql, &now.error),
+        (before.io && !now.io, &now.io_error),
+    ];
+    stopped
+        .into_iter()
+        .find(|(stopped, error)| *stopped && error.0 != 0)
+        .map(|(_, (code, text))| format!("error {code}: {text}"))
+}
+
+/// What makes the applier as it was.
 fn statements(server: Server, before: &Before, now: &State) -> Vec<String> {
-    let unlimited = now.until.is_empty() || now.until == "None";
-    let delayed = now.delay != before.delay;
-    if !delayed && unlimited && now.sql == before.sql && now.io == before.io {
-        return Vec::new();
-    }
     let mut list = vec![server.stop_applier(true)];
-    if delayed {
+    if now.delay != before.delay {
         list.push(server.set_delay(before.delay));
     }
     match (before.io, before.sql) {
-        // By one statement: MariaDB empties the relay log of a replica by GTID when it starts both.
+        // By one statement: UNTIL master_gtid_pos is forgotten by MariaDB only when the SQL thread is started, and an I/O thread
+        // that is started before that ends there too, without an error.
         (true, true) => list.push(server.start_replica("")),
         (true, false) => list.push(server.start_reader()),
         (false, true) => list.push(server.start_applier()),
@@ -221,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_has_changed_is_restored() {
+    fn what_has_changed_is_restored() {
         let before = Before {
             seed: 7,
             io: true,
@@ -238,7 +316,15 @@ mod tests {
         let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
         let as_before = state(true, true, 9, "None");
-        assert!(statements(maria, &before, &as_before).is_empty());
+        assert!(is_restored(&before, &as_before));
+        for changed in [
+            state(true, true, 9, "Gtid"),
+            state(false, true, 9, "None"),
+            state(true, false, 9, ""),
+            state(true, true, 0, "None"),
+        ] {
+            assert!(!is_restored(&before, &changed), "{changed:?}");
+        }
         assert_eq!(
             statements(maria, &before, &state(false, false, 9, "Gtid")),
             ["STOP SLAVE", "START SLAVE"]
@@ -254,5 +340,15 @@ mod tests {
         );
         let finished = state(true, true, 9, "SQL_AFTER_GTIDS");
         assert_eq!(statements(mysql, &before, &finished).len(), 2);
+        let failed = State {
+            error: (1062, "Duplicate entry".into()),
+            io_error: (1236, "no such binary log".into()),
+            ..state(true, false, 9, "None")
+        };
+        assert_eq!(
+            own_error(&before, &failed).as_deref(),
+            Some("error 1062: Duplicate entry")
+        );
+        assert_eq!(own_error(&before, &as_before), None);
     }
 }

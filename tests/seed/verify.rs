@@ -1,7 +1,8 @@
 //! `seed --verify`: the data of source and target are compared while the source is written to.
 
 use super::by_command::Pair;
-use crate::support::mariadb::MariadbKind;
+use crate::support::agent::Agent;
+use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::mysqld::MysqldKind;
 use crate::support::schema::Schema;
 use crate::support::server::{Kind, Server};
@@ -470,15 +471,12 @@ fn ended<K: Kind>(
         pair.target.launch();
     }
     lock.query_drop("UNLOCK TABLES").expect("unlocked");
-    assert_restored(&pair.target_db, within);
+    assert_restored(&pair.target_db, "60", within);
     println!(
         "{how}: restored after {:.1} s",
         begin.elapsed().as_secs_f64()
     );
-    assert!(
-        !pair.target.dir.join("state/applier.json").exists(),
-        "the record is gone"
-    );
+    assert_forgotten(&pair.target);
     if how == "-INT" {
         let (code, _, result) = running.end();
         assert_eq!(code, Some(130));
@@ -491,7 +489,7 @@ fn ended<K: Kind>(
     }
 }
 
-fn assert_restored<K: Kind>(db: &Server<K>, within: Duration) {
+fn assert_restored<K: Kind>(db: &Server<K>, delay: &str, within: Duration) {
     wait_for("the applier is as before", within, || {
         let mut columns = vec!["Slave_IO_Running", "Slave_SQL_Running"];
         if K::REPLICA_STATUS.contains("REPLICA") {
@@ -499,9 +497,95 @@ fn assert_restored<K: Kind>(db: &Server<K>, within: Duration) {
         }
         columns.extend(["Until_Condition", "SQL_Delay"]);
         let now: Vec<String> = columns.iter().map(|c| db.replica_status(c)).collect();
-        (now[..2] == ["Yes", "Yes"] && ["", "None"].contains(&now[2].as_str()) && now[3] == "60")
+        (now[..2] == ["Yes", "Yes"] && ["", "None"].contains(&now[2].as_str()) && now[3] == delay)
             .then_some(())
     });
+}
+
+/// The record is gone as soon as the agent has seen that the applier stays as it was.
+fn assert_forgotten(target: &Agent) {
+    let record = target.dir.join("state/applier.json");
+    wait_for("the record is gone", Duration::from_secs(5), || {
+        (!record.exists()).then_some(())
+    });
+}
+
+/// The conductor is killed while its STOP waits for a long transaction of the applier, and the agent starts again: to it the applier
+/// seems to run as before.
+fn ended_in_a_stop(pair: &mut Pair<MariadbKind>) {
+    // A replica's threads have the source's server_id.
+    let port = pair.source_db.port;
+    let at_work = |pair: &Pair<MariadbKind>, what: &str| {
+        let rows = pair.target_db.sql(&format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE {what} AND ID <> CONNECTION_ID()"
+        ));
+        !rows.is_empty()
+    };
+    let stop = "INFO LIKE 'STOP SLAVE%'";
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        for statement in [
+            "STOP SLAVE",
+            "CHANGE MASTER TO MASTER_DELAY = 0",
+            "START SLAVE",
+        ] {
+            pair.target_db.sql(statement);
+        }
+        let mut conn = pair.source_db.root();
+        for statement in [
+            "CREATE TABLE running.slow (a INT)",
+            "SET SESSION binlog_format = 'STATEMENT'",
+        ] {
+            conn.query_drop(statement).expect(statement);
+        }
+        conn.query_drop(format!(
+            "INSERT INTO running.slow SELECT SLEEP(IF(@@port = {port}, 0, 10))"
+        ))
+        .expect("quick on the source");
+        wait_for("the applier is busy", Duration::from_secs(20), || {
+            at_work(pair, "STATE = 'User sleep'").then_some(())
+        });
+    });
+    wait_for("STOP waits", Duration::from_secs(20), || {
+        at_work(pair, stop).then_some(())
+    });
+    signal(&running.child, "-KILL");
+    running.child.wait().expect("killed");
+    assert!(at_work(pair, stop), "the server has not noticed");
+    pair.target.kill();
+    pair.target.launch();
+    wait_for("the STOP ends", Duration::from_secs(30), || {
+        (!at_work(pair, stop)).then_some(())
+    });
+    assert_restored(&pair.target_db, "0", Duration::from_secs(10));
+    let last = pair.source_db.value("SELECT MAX(n) FROM running.numbers");
+    wait_for("its rows arrive", Duration::from_secs(20), || {
+        let rows = "SELECT COUNT(*) FROM running.numbers WHERE n = ";
+        (pair.target_db.value(&format!("{rows}{last}")) == "1").then_some(())
+    });
+    assert_forgotten(&pair.target);
+}
+
+/// Why the agent starts both threads by one statement: an I/O thread that is started alone after UNTIL master_gtid_pos was reached
+/// ends there again, without an error.
+fn until_is_kept_for_the_io_thread(db: &Mariadb) {
+    let position = db.value("SELECT @@GLOBAL.gtid_slave_pos");
+    db.sql("STOP SLAVE");
+    db.sql(&format!("START SLAVE UNTIL master_gtid_pos = '{position}'"));
+    let stopped = |column: &str| {
+        wait_for(column, Duration::from_secs(10), || {
+            (db.replica_status(column) == "No").then_some(())
+        });
+    };
+    stopped("Slave_SQL_Running");
+    db.sql("STOP SLAVE");
+    db.sql("START SLAVE IO_THREAD");
+    stopped("Slave_IO_Running");
+    assert_eq!(db.replica_status("Last_IO_Errno"), "0");
+    db.sql("STOP SLAVE");
+    db.sql("START SLAVE");
+    let until = db.replica_status("Until_Condition");
+    assert_eq!(until, "None");
 }
 
 const MARIADB_DELAY: [&str; 4] = [
@@ -545,7 +629,7 @@ fn mariadb() {
         points.iter().all(|p| p["source_locked_seconds"] == 0.0),
         "{points:?}"
     );
-    assert_restored(target, Duration::from_secs(1));
+    assert_restored(target, "60", Duration::from_secs(1));
     assert_eq!(target.value("SELECT @@slave_parallel_threads"), "4");
     ticks.assert_no_wait("MariaDB by GTID");
     equal(&pair, &["--replication", "position"], || {});
@@ -566,6 +650,8 @@ fn mariadb() {
         &MARIADB_DELAY,
         Duration::from_secs(35),
     );
+    ended_in_a_stop(&mut pair);
+    until_is_kept_for_the_io_thread(&pair.target_db);
 }
 
 /// Tables that are summed by ranges of the key, and more than one snapshot.
@@ -620,7 +706,7 @@ fn mysql() {
     equal(&pair, &[], || {
         MYSQL_DELAY.iter().for_each(|s| drop(target.sql(s)));
     });
-    assert_restored(target, Duration::from_secs(1));
+    assert_restored(target, "60", Duration::from_secs(1));
     assert_eq!(target.value("SELECT @@replica_parallel_workers"), "4");
     ticks.assert_no_wait("MySQL by GTID");
     damages(

@@ -80,7 +80,16 @@ impl Run<'_> {
             drop(done);
             reached
         });
-        self.release(held.lease_seconds);
+        // A statement without an answer may still be at work, a STOP for example that waits for a long transaction: the agent
+        // restores the applier after it.
+        if reached.is_err() && self.target.value("SELECT 1").is_err() {
+            self.screen.warn(&format!(
+                "the target does not answer; its agent restores its applier within about {} s by itself",
+                held.lease_seconds
+            ));
+        } else {
+            self.release(held.lease_seconds);
+        }
         reached
     }
 
@@ -180,6 +189,12 @@ impl Run<'_> {
             }
             if !now.sql {
                 return Ok(());
+            }
+            if !now.has_end() {
+                // It was running, so START had no effect.
+                return Err(Error::transient(
+                    "the applier was started by someone else meanwhile",
+                ));
             }
             if matches!(point, Point::Position(file, position) if now.applied == (file.clone(), *position))
             {
