@@ -112,6 +112,17 @@ impl Connection {
             .set_write_timeout(Some(time.max(Duration::from_millis(1))))
     }
 
+    /// What ends the connection from another thread.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn breaker(&self) -> io::Result<impl FnOnce() + Send + 'static> {
+        let socket = self.socket.try_clone()?;
+        Ok(move || {
+            let _ = socket.shutdown(Shutdown::Both); // gone already: fine
+        })
+    }
+
     /// For poll.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -112,17 +112,30 @@ impl Outgoing {
         let _ = pipe::enlarge(source.as_fd(), PIPE);
         let set = self.connection.write_within(self.settings.idle);
         set.map_err(|e| Error::io("seed stream", &e))?;
-        spool.fill_from(source, end_tool)?;
+        let cut = self.connection.breaker();
+        let cut = cut.map_err(|e| Error::io("seed stream", &e))?;
+        let full = move || {
+            end_tool();
+            // A receiver that takes nothing would hide the cause until its timer ends.
+            std::thread::sleep(LAST_WORDS);
+            cut();
+        };
+        spool.fill_from(source, full)?;
         let sent = self.drain(spool, cancel, progress);
         spool.abandon();
         if sent.is_err() && cancel.is_cancelled() {
-            self.say_aborted(&cancel.reason());
+            self.say_failed(&cancel.reason(), true);
+        } else if sent.is_err()
+            && let Some(text) = spool.full()
+        {
+            self.say_failed(&text, false);
+            return Err(Error::permanent(text));
         }
         sent
     }
 
-    /// Tells the receiver that the sender was told to end, unless a frame is half sent.
-    fn say_aborted(&mut self, reason: &str) {
+    /// Tells the receiver why there is no more, unless a frame is half sent. `aborted`: by the user.
+    fn say_failed(&mut self, reason: &str, aborted: bool) {
         let Some(session) = self.session.as_ref().filter(|_| !self.in_frame) else {
             return; // the reset says that there is no more
         };
@@ -131,7 +144,7 @@ impl Outgoing {
             frames: self.sent.1,
             ok: false,
             error: reason.into(),
-            aborted: true,
+            aborted,
         };
         let told = self
             .connection

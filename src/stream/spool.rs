@@ -72,7 +72,8 @@ impl Spool {
         Self::with_reserve(dir, FREE)
     }
 
-    fn with_reserve(dir: PathBuf, free: u64) -> Self {
+    /// With so many bytes that stay free.
+    pub(super) fn with_reserve(dir: PathBuf, free: u64) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -239,6 +240,11 @@ impl Spool {
             Some(Ok(())) => Ok(Next::End),
             Some(Err(e)) => Err(Error::io("the tool's output", e)),
         }
+    }
+
+    /// Why the tool was ended, if it was.
+    pub(super) fn full(&self) -> Option<String> {
+        self.lock().full.clone()
     }
 
     /// Ends the reader: no more blocks are taken.

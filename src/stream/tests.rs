@@ -363,3 +363,44 @@ fn an_abort_does_not_wait_for_a_tool_that_takes_no_byte() {
         sender.join().unwrap();
     }
 }
+
+/// The cause is known at once, though the sender waits in the middle of a frame.
+#[test]
+fn no_room_for_the_last_phase_ends_a_sender_that_waits_for_its_receiver() {
+    let (mut taker, sink) = std::io::pipe().unwrap();
+    let (port, _cancel, thread) = receiving(settings(), move |incoming| {
+        incoming.unwrap().receive(sink, &Cancel::default(), |_| {})
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, &settings(), "").unwrap();
+    let spool = Spool::with_reserve(std::env::temp_dir(), u64::MAX);
+    let (reader, mut tool) = std::io::pipe().unwrap();
+    let released = spool.clone();
+    let feed = thread::spawn(move || {
+        let mut written = |n| (0..n).all(|_| tool.write_all(&[7; 65536]).is_ok());
+        assert!(written(32), "2 MiB"); // the first frame is on its way
+        released.release();
+        while written(1) {}
+        tool
+    });
+    let (ended, end) = std::sync::mpsc::channel();
+    let sent = out.send_through(
+        &spool,
+        reader,
+        move || ended.send(Instant::now()).unwrap(),
+        &cancel,
+        |_| {},
+    );
+    let took = end.recv().unwrap().elapsed();
+    let e = sent.unwrap_err().to_string();
+    assert!(
+        e.contains("must stay free") && e.contains("common.backup-dir"),
+        "{e}"
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    drop(out);
+    drop(feed.join().unwrap());
+    let drained = thread::spawn(move || std::io::copy(&mut taker, &mut std::io::sink()));
+    thread.join().unwrap().unwrap_err();
+    drained.join().unwrap().unwrap();
+}

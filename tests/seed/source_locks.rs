@@ -9,11 +9,11 @@ use crate::support::pair::Pair;
 use crate::support::player::Player;
 use crate::support::server::Database;
 use crate::support::tmpfs::Tmpfs;
-use crate::support::{Scratch, free_port, wait_for};
+use crate::support::{Scratch, free_port, processes_with, wait_for};
 use mysql::prelude::Queryable;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,18 @@ const FROZEN: Duration = Duration::from_secs(12);
 /// What this machine may add when it is busy: far below what a tool that waits for the network would cause.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// The file system of the source's `backup-dir`, in MiB.
+const DISK: u32 = 4096;
+/// The same with 8 MiB more than what must stay free.
+const SMALL_DISK: u32 = 1032;
+/// How long an INSERT may take after the tool was ended.
+const UNLOCKED: Duration = Duration::from_millis(500);
+
 /// Inserts again and again; the longest time that one took.
 struct Inserts {
     stop: Arc<AtomicBool>,
+    /// What comes before does not count.
+    since: Arc<Mutex<Instant>>,
     threads: Vec<JoinHandle<Duration>>,
 }
 
@@ -34,10 +43,12 @@ impl Inserts {
     /// Into one table with transactions and one without.
     fn start(db: &Mariadb) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let since = Arc::new(Mutex::new(Instant::now()));
         let insert = |table: &'static str| {
             let (mut conn, stop) = (db.root(), Arc::clone(&stop));
+            let since = Arc::clone(&since);
             std::thread::spawn(move || {
-                let mut longest = Duration::ZERO;
+                let (mut longest, mut counted) = (Duration::ZERO, Instant::now());
                 while !stop.load(Ordering::Relaxed) {
                     let begin = Instant::now();
                     let done = conn.query_drop(format!("INSERT INTO shop.`{table}` VALUES (1)"));
@@ -45,14 +56,27 @@ impl Inserts {
                         break;
                     }
                     done.expect("INSERT");
-                    longest = longest.max(begin.elapsed());
+                    let since = *since.lock().expect("since");
+                    if since > counted {
+                        (longest, counted) = (Duration::ZERO, since);
+                    }
+                    longest = longest.max(begin.max(since).elapsed());
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 longest
             })
         };
         let threads = vec![insert("with"), insert("without")];
-        Self { stop, threads }
+        Self {
+            stop,
+            since,
+            threads,
+        }
+    }
+
+    /// Only what an INSERT takes from now on counts, of those that wait now as well.
+    fn count_from_now(&self) {
+        *self.since.lock().expect("since") = Instant::now();
     }
 
     fn longest(mut self) -> Duration {
@@ -68,8 +92,8 @@ struct Rig {
     fakes: Fakes,
     source_db: Mariadb,
     target_db: Mariadb,
-    _disk: Tmpfs,
-    _place: Scratch,
+    disk: Tmpfs,
+    place: Scratch,
 }
 
 impl Rig {
@@ -82,6 +106,9 @@ impl Rig {
             "CREATE TABLE shop.`without` (a INT) ENGINE=MyISAM",
             "CREATE TABLE shop.slow (a INT) ENGINE=MyISAM",
             "CREATE TABLE shop.held (a INT) ENGINE=InnoDB",
+            // The disk is not what is measured.
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+            "SET GLOBAL sync_binlog = 0",
             // The log tables are copied while DDL and writes without transactions wait.
             "SET GLOBAL log_output = 'TABLE'",
             "SET GLOBAL general_log = ON",
@@ -122,7 +149,7 @@ impl Rig {
         // So much must stay free that a full disk of this machine would matter.
         let mut at_source = changes(LIMIT);
         let place = Scratch::new("spill");
-        let disk = Tmpfs::over(&place.0, 4096);
+        let disk = Tmpfs::over(&place.0, DISK);
         at_source
             .lines
             .push(("common", format!("backup-dir = {:?}", place.0)));
@@ -134,8 +161,8 @@ impl Rig {
             fakes,
             source_db,
             target_db,
-            _disk: disk,
-            _place: place,
+            disk,
+            place,
         }
     }
 
@@ -148,6 +175,97 @@ impl Rig {
             target_db: &self.target_db,
             source_db: &self.source_db,
         }
+    }
+
+    /// Processes of the source's backup tool.
+    fn backups(&self) -> Vec<(u32, String)> {
+        let mut all = processes_with(&self.place.0.display().to_string());
+        all.retain(|(_, line)| line.contains("--backup"));
+        all
+    }
+
+    /// A seed whose last phase the target does not take, and `backup-dir` neither. `freeze`: the target's agent hangs; else it is
+    /// only slow.
+    fn no_room(&self, id: i64, freeze: bool) {
+        let player = self.player(id, "Xtrabackup");
+        let victim = self.fakes.dir.join("victim");
+        self.target_db.sql("CREATE DATABASE IF NOT EXISTS old");
+        self.target_db
+            .sql("CREATE OR REPLACE TABLE old.kept AS SELECT 42 AS n");
+        if freeze {
+            std::fs::write(&victim, self.target.pid().to_string()).expect("victim");
+        }
+        self.disk.resize(SMALL_DISK);
+        player.prepare();
+        let inserts = Inserts::start(&self.source_db);
+        player.start_backup();
+        wait_for("the tool runs", Duration::from_secs(60), || {
+            (!self.backups().is_empty()).then_some(())
+        });
+        wait_for("the tool is ended", Duration::from_secs(60), || {
+            self.backups().is_empty().then_some(())
+        });
+        inserts.count_from_now();
+        let ended = Instant::now();
+        let state = wait_for("the seed fails", Duration::from_secs(10), || {
+            let state = self
+                .source
+                .json(&format!("/api/seed-stage-state/{id}/Backup"));
+            (state["Status"] != "Running").then_some(state)
+        });
+        let text = state["Details"].as_str().expect("Details").to_string();
+        println!(
+            "no room, frozen: {freeze}: failed {:.2} s after the tool: {text}",
+            ended.elapsed().as_secs_f32()
+        );
+        assert_eq!(state["Status"], "Error", "{state}");
+        let place = self.place.0.display().to_string();
+        for wanted in [
+            place.as_str(),
+            "common.backup-dir",
+            "1.0 GiB must stay free",
+            "Make room there, or raise common.seed-rate-limit",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+        std::thread::sleep(UNLOCKED * 3);
+        let longest = inserts.longest();
+        println!("longest INSERT after that: {:.2} s", longest.as_secs_f32());
+        assert!(longest < UNLOCKED, "{longest:?}");
+        if freeze {
+            std::fs::remove_file(&victim).expect("victim");
+            drop(Thaw(self.target.pid()));
+        }
+        let state = player.poll(&self.target, "Backup");
+        println!("target: {}", state["Details"]);
+        assert_eq!(state["Status"], "Error", "{state}");
+        let told = state["Details"].as_str().expect("Details");
+        // A sender that hangs in the middle of a frame can only reset the connection.
+        assert!(freeze || told.contains("must stay free"), "{state}");
+        assert_eq!(self.target_db.value("SELECT n FROM old.kept"), "42");
+        wait_for("no process and no session", Duration::from_secs(10), || {
+            let mut left = self.backups();
+            left.extend(processes_with(&self.target_db.dir.display().to_string()));
+            left.retain(|(_, line)| line.contains("backup") || line.contains("mbstream"));
+            let sessions = self
+                .source_db
+                .sql("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'agent'");
+            (left.is_empty() && sessions.is_empty()).then_some(())
+        });
+        assert!(
+            std::fs::read_dir(&self.place.0)
+                .expect("backup-dir")
+                .next()
+                .is_none(),
+            "nothing stays in backup-dir"
+        );
+        assert_eq!(
+            self.disk.free() >> 20,
+            u64::from(SMALL_DISK),
+            "the file without a name is gone"
+        );
+        self.disk.resize(DISK);
+        player.cleanup();
     }
 
     /// The longest INSERT while the tool writes into nothing.
@@ -239,8 +357,12 @@ fn an_insert_waits_for_no_network_and_no_target() {
         assert_eq!(rig.target_db.sql(rows), rig.source_db.sql(rows));
     }
 
+    // The target takes too little, and the disk is too small for the rest.
+    rig.no_room(3, false);
+    rig.no_room(4, true);
+
     // A tool's lock that waits with others behind it ends the tool, after the copy: no second one is made.
-    let player = rig.player(3, "Xtrabackup");
+    let player = rig.player(5, "Xtrabackup");
     player.prepare();
     let mut conn = rig.source_db.root();
     let id: u64 = conn
@@ -251,7 +373,7 @@ fn an_insert_waits_for_no_network_and_no_target() {
     player.start_backup();
     // Before its first lock the tool waits for such a query by itself (--ftwrl-wait-timeout).
     wait_for("bytes flow", Duration::from_secs(60), || {
-        let state = rig.source.json("/api/seed-stage-state/3/Backup");
+        let state = rig.source.json("/api/seed-stage-state/5/Backup");
         assert_eq!(state["Status"], "Running", "{state}");
         (state["Progress"]["Bytes"].as_u64() > Some(1 << 20)).then_some(())
     });
@@ -278,7 +400,7 @@ fn an_insert_waits_for_no_network_and_no_target() {
     assert!(longest < bare + BUSY, "not for the 60 s: {longest:?}");
 
     // A dump's read lock is given up and tried again until it can be had.
-    let player = rig.player(4, "Mysqldump");
+    let player = rig.player(6, "Mysqldump");
     player.prepare();
     let mut hold = rig.source_db.root();
     hold.query_drop("LOCK TABLES shop.held WRITE")
@@ -286,7 +408,7 @@ fn an_insert_waits_for_no_network_and_no_target() {
     let inserts = Inserts::start(&rig.source_db);
     player.start_backup();
     wait_for("the fourth try", Duration::from_secs(60), || {
-        let state = rig.target.json("/api/seed-stage-state/4/Backup");
+        let state = rig.target.json("/api/seed-stage-state/6/Backup");
         assert_eq!(state["Status"], "Running", "{state}");
         let details = state["Details"].as_str().expect("Details");
         details.contains("trying again in 8 s").then_some(())

@@ -27,6 +27,15 @@ impl Tmpfs {
         Self(dir.into())
     }
 
+    /// Gives it another size; what is on it stays.
+    pub fn resize(&self, megabytes: u32) {
+        let done = Command::new("mount")
+            .args(["-o", &format!("remount,size={megabytes}m")])
+            .arg(&self.0)
+            .status();
+        assert!(done.expect("mount").success(), "mount -o remount");
+    }
+
     /// Bytes that are left.
     pub fn free(&self) -> u64 {
         let out = Command::new("df")
