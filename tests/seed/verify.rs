@@ -719,6 +719,8 @@ fn mysql() {
             ("dam.zero", "UPDATE dam.zero SET a = -0e0 WHERE a = 0"),
         ],
     );
+    fallback_behind_a_long_statement(&pair, &ticks);
+    fallback_that_is_given_up(&pair, &ticks);
     own_transaction(&pair);
     ended(
         &mut pair,
@@ -734,6 +736,103 @@ fn mysql() {
         &MYSQL_DELAY,
         Duration::from_secs(12),
     );
+}
+
+/// A transaction that has its GTID and is not committed keeps the snapshot from being taken without a lock.
+fn own_gtid(source: &Server<MysqldKind>) -> mysql::Conn {
+    let mut conn = source.root();
+    conn.query_drop("SET SESSION gtid_next = 'c0ffee00-0000-4000-8000-000000000001:1'")
+        .expect("a GTID of its own");
+    assert!(
+        source
+            .value("SELECT @@GLOBAL.gtid_owned")
+            .contains("c0ffee00")
+    );
+    conn
+}
+
+/// How many statements of a kind the server has executed: `flush`, `kill`.
+fn executed(db: &Server<MysqldKind>, kind: &str) -> u64 {
+    let query = format!("SHOW GLOBAL STATUS LIKE 'Com_{kind}'");
+    let row: Option<(String, u64)> = db.root().query_first(query).expect("status");
+    row.expect("a counter").1
+}
+
+/// With GTIDs, where no snapshot can be had without a lock: a long statement is waited for, and the comparison is right.
+fn fallback_behind_a_long_statement(pair: &Pair<MysqldKind>, ticks: &Ticks) {
+    let source = &pair.source_db;
+    let (mut reader, mut long, mut owner) = (source.root(), None, None);
+    let mut flushes = 0;
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        pair.target_db
+            .unlogged("UPDATE dam.changed SET v = 3 WHERE id = 2");
+        owner = Some(own_gtid(source));
+        long = Some(std::thread::spawn(move || {
+            let begin = Instant::now();
+            reader
+                .query_drop("SELECT SLEEP(14) FROM running.numbers LIMIT 1")
+                .expect("a long statement");
+            (begin.elapsed(), Instant::now())
+        }));
+        flushes = executed(source, "flush");
+        ticks.reset();
+    });
+    running.until(|v| v["event"] == "compare_point");
+    let reached = Instant::now();
+    let point = running.seen.last().expect("just seen").clone();
+    let (code, compared, _) = running.end();
+    ticks.assert_no_wait("MySQL by GTID with a read lock");
+    let (took, ended) = long.expect("started").join().expect("it ends");
+    assert!(
+        took >= Duration::from_secs(13),
+        "nothing has ended it: {took:?}"
+    );
+    assert!(ended < reached, "no lock was taken before it had ended");
+    assert_eq!(executed(source, "flush"), flushes + 1);
+    let locked = point["source_locked_seconds"].as_f64();
+    assert!(locked > Some(0.0) && locked < Some(0.5), "{point}");
+    assert_eq!(
+        (code, names(&compared["differing"])),
+        (Some(4), vec!["dam.changed".to_string()])
+    );
+    assert_eq!(compared["not_compared"], json!([]));
+}
+
+/// The same behind LOCK TABLES, which has no end: it is given up, and writers of the source do not wait for long.
+fn fallback_that_is_given_up(pair: &Pair<MysqldKind>, ticks: &Ticks) {
+    let source = &pair.source_db;
+    let mut hold = source.root();
+    let (mut owner, mut before) = (None, (0, 0));
+    let counts = || (executed(source, "flush"), executed(source, "kill"));
+    let mut running = Running::start(pair, &["--verify"]);
+    running.before_verification(|| {
+        owner = Some(own_gtid(source));
+        hold.query_drop("LOCK TABLES dam.changed WRITE")
+            .expect("lock");
+        before = counts();
+        ticks.reset();
+    });
+    let (code, compared, result) = running.end();
+    ticks.assert_no_wait("MySQL by GTID with a read lock that is not granted");
+    let after = counts();
+    assert_eq!(
+        (after.0 - before.0, after.1 - before.1),
+        (20, 20),
+        "attempts, all ended"
+    );
+    assert_eq!((code, &result["status"]), (Some(5), &json!("not_compared")));
+    assert_eq!(
+        (&compared["verdict"], &compared["differing"]),
+        (&json!("not_compared"), &json!([]))
+    );
+    let text = result["error"].as_str().expect("text");
+    assert!(
+        text.contains("not granted within 100 ms in 20 attempts"),
+        "{text}"
+    );
+    hold.query_drop("UNLOCK TABLES").expect("unlock");
+    assert_restored(&pair.target_db, "60", Duration::from_secs(5));
 }
 
 /// Without GTIDs a read lock is needed, which must not make others wait behind a long statement.

@@ -138,7 +138,8 @@ fn with_lock(session: &mut Session, by_gtid: bool, cancel: &Cancel) -> Result<Sn
         }
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
-    Err(Error::transient(format!(
+    // Not to be tried once more in another round: the target's applier waits, and writers wait at each attempt.
+    Err(Error::permanent(format!(
         "the source's read lock was not granted within {} ms in {LOCK_TRIES} attempts; try again when fewer long \
          transactions run ({last})",
         LOCK_WAIT.as_millis()
@@ -250,7 +251,7 @@ const LONG: [&str; 2] = [
 /// Waits, without a lock, until no statement has run for long.
 ///
 /// # Errors
-/// The server's; transient, naming the statement, if one runs for longer than that; cancelled.
+/// The server's; permanent, naming the statement, if one runs for longer than that; cancelled.
 pub fn wait_for_long_statements(session: &mut Session, cancel: &Cancel) -> Result<()> {
     let begin = Instant::now();
     loop {
@@ -264,7 +265,7 @@ pub fn wait_for_long_statements(session: &mut Session, cancel: &Cancel) -> Resul
             return Ok(());
         };
         if begin.elapsed() >= LONG_STATEMENTS {
-            return Err(Error::transient(format!(
+            return Err(Error::permanent(format!(
                 "a statement has run on the source for {time} s (connection {id} of {user}: {}); with a read lock it would hold \
                  up all others that use its tables",
                 crate::conduct::agent::shortened(statement)
