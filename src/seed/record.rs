@@ -3,12 +3,13 @@
 
 use super::coordinates::Coordinates;
 use super::datadir::Facts;
+use super::methods::row_mode::Tables;
 use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,9 +121,9 @@ pub struct Seed {
     /// Settings of the source that a load needs to have as they are there.
     #[serde(default)]
     pub source_variables: BTreeMap<String, String>,
-    /// The rows of this dump cannot be loaded in strict mode: the columns in which a value may be changed then. `None` = strict mode.
+    /// Tables of the dump that cannot be loaded in strict mode.
     #[serde(default)]
-    pub lenient_columns: Option<BTreeSet<String>>,
+    pub lenient_tables: Tables,
     /// The target's server as a logical method's Prepare has seen it: Restore loads no other.
     #[serde(default)]
     pub target_server: Option<Fingerprint>,
@@ -164,7 +165,7 @@ impl Seed {
             source_lock_ms: None,
             source_schemas: Vec::new(),
             source_variables: BTreeMap::new(),
-            lenient_columns: None,
+            lenient_tables: Tables::new(),
             datadir: None,
             cloning: None,
             applied: Applied::No,
@@ -183,6 +184,12 @@ impl Seed {
     /// This seed begins to replace the target's data.
     pub fn begin_replacing(&mut self) {
         (self.load, self.left_by) = (Load::Incomplete, None);
+    }
+
+    /// True if a physical method, of this seed or of the one that has left the data incomplete, has deleted the target's old data.
+    pub fn data_deleted(&self) -> bool {
+        let by = self.left_by.map_or(self.method, |l| l.method);
+        self.load == Load::Incomplete && !matches!(by, Method::Mysqldump | Method::Mydumper)
     }
 
     /// What has become of the target's data, in words, if they are incomplete.

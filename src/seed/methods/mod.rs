@@ -10,7 +10,7 @@ pub mod mysqldump;
 mod operators;
 pub mod preflight;
 mod reached;
-mod row_mode;
+pub mod row_mode;
 pub mod settings;
 mod swap_in;
 pub mod target_server;

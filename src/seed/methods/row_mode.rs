@@ -8,6 +8,7 @@ use crate::seed::methods::contents::physical_methods;
 use crate::seed::methods::target_server::QUESTIONS;
 use mysql::Conn;
 use mysql::prelude::Queryable;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,6 +23,13 @@ const SEARCH: Duration = Duration::from_secs(6 * 3600);
 /// An ENUM with more members is not compared by the server: the statement would exceed its stack.
 const MEMBERS: usize = 1000;
 
+/// A table that is loaded without strict mode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lenient {
+    /// Columns in which the load may change a value: ENUM columns if it has values with the number 0, and generated columns.
+    pub columns: BTreeSet<String>,
+}
+
 /// What may be impossible to load in strict mode.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Exceptions {
@@ -35,9 +43,12 @@ pub struct Exceptions {
     /// Tables with generated columns, functional indexes or CHECK constraints: an expression that converts a value, such as `n + 0` of
     /// the string `'abc'`, is a warning where the row was written without strict mode and an error (1292) in it.
     pub expressions: Vec<String>,
-    /// Columns in which a load may change a value for these reasons: of the tables in `errors` their ENUM columns, and generated ones.
-    pub columns: BTreeSet<String>,
+    /// All of these tables, by schema and name.
+    pub tables: Tables,
 }
+
+/// Tables by schema, then by name.
+pub type Tables = BTreeMap<String, BTreeMap<String, Lenient>>;
 
 /// Reads each table with an ENUM column, as long as that takes, but for those in `left_out` (`schema.table`).
 ///
@@ -59,10 +70,8 @@ pub fn exceptions(
     }
     let mut conn = connect(source, SEARCH)?;
     let mut compared: BTreeMap<(String, String), bool> = BTreeMap::new();
-    for columns in tables.values() {
-        let Some(name) = columns.first().map(Column::name_of_table) else {
-            continue;
-        };
+    for ((schema, table), columns) in &tables {
+        let name = format!("{schema}.{table}");
         for column in columns {
             let declared = (column.declared.clone(), column.collation.clone());
             let equal = match compared.get(&declared) {
@@ -72,6 +81,7 @@ pub fn exceptions(
             compared.insert(declared, equal);
             if equal && !found.equal_members.contains(&name) {
                 found.equal_members.push(name.clone());
+                found.lenient(schema, table);
             }
         }
         let enums: Vec<&Column> = columns.iter().filter(|c| c.is_enum()).collect();
@@ -80,26 +90,23 @@ pub fn exceptions(
             continue;
         }
         let empty: Vec<&Column> = enums
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|c| members(&c.declared).contains(&"''"))
             .collect();
         if has_errors(&mut conn, &empty).map_err(|e| fail(&e))? {
             found.ambiguous.push(name);
         } else {
             found.errors.push(name);
-            found.columns.extend(
-                columns
-                    .iter()
-                    .filter(|c| c.is_enum())
-                    .map(|c| c.name.clone()),
-            );
+            let names = enums.iter().map(|c| c.name.clone());
+            found.lenient(schema, table).columns.extend(names);
         }
     }
-    let tables = with_expressions(&mut conn).map_err(|e| fail(&e))?;
-    for (table, column) in tables {
-        if !left_out.contains(&table) {
-            found.columns.extend(column);
-            found.expressions.push(table);
+    for (schema, table, column) in with_expressions(&mut conn).map_err(|e| fail(&e))? {
+        let name = format!("{schema}.{table}");
+        if !left_out.contains(&name) {
+            found.lenient(&schema, &table).columns.extend(column);
+            found.expressions.push(name);
         }
     }
     found.expressions.dedup();
@@ -107,6 +114,11 @@ pub fn exceptions(
 }
 
 impl Exceptions {
+    fn lenient(&mut self, schema: &str, table: &str) -> &mut Lenient {
+        let of_schema = self.tables.entry(schema.into()).or_default();
+        of_schema.entry(table.into()).or_default()
+    }
+
     /// That no dump holds the text `''` where it means the member `''`, and not the number 0.
     ///
     /// # Errors
@@ -127,7 +139,7 @@ impl Exceptions {
         )
     }
 
-    /// Why rows are not loaded in strict mode; `None` if they are.
+    /// Why rows of these tables are not loaded in strict mode; `None` if all are.
     pub fn reason(&self) -> Option<String> {
         let part = |tables: &[String], what: &str| {
             let first = tables.first()?;
@@ -183,7 +195,8 @@ impl Column {
             let folded: BTreeSet<String> = members.iter().map(|m| m.to_lowercase()).collect();
             return Ok(folded.len() < members.len());
         }
-        let charset = self.collation.split('_').next().unwrap_or_default();
+        // Quoted, because `binary` is a reserved word.
+        let charset = quote_name(self.collation.split('_').next().unwrap_or_default());
         // The first row names the column.
         let rows: Vec<String> = members
             .iter()
@@ -191,7 +204,7 @@ impl Column {
             .collect();
         let different: Option<usize> = conn.query_first(format!(
             "SELECT COUNT(DISTINCT m COLLATE {}) FROM ({}) members",
-            self.collation,
+            quote_name(&self.collation),
             rows.join(" UNION ALL ")
         ))?;
         Ok(different.is_some_and(|n| n < members.len()))
@@ -217,10 +230,10 @@ fn columns(conn: &mut Conn) -> mysql::Result<Vec<Column>> {
 
 /// Tables with expressions that an INSERT evaluates, in order, each with a generated column or `None`. `json_valid()`, which MariaDB
 /// checks in each JSON column, has no warnings.
-fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, Option<String>)>> {
+fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Option<String>)>> {
     let own = "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')";
     let mut queries = vec![format!(
-        "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COLUMN_NAME FROM information_schema.COLUMNS \
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS \
          WHERE EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' AND {own}"
     )];
     let there: Vec<(String, String)> = conn.query(
@@ -236,26 +249,26 @@ fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, Option<String
     // MySQL 8.0.13.
     if has("STATISTICS", "EXPRESSION") {
         queries.push(format!(
-            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), NULL FROM information_schema.STATISTICS \
+            "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.STATISTICS \
              WHERE EXPRESSION IS NOT NULL AND {own}"
         ));
     }
     // MariaDB 10.2.22 has the table's name there; MySQL 8.0.16 has not.
     if has("CHECK_CONSTRAINTS", "TABLE_NAME") {
         queries.push(
-            "SELECT CONCAT(CONSTRAINT_SCHEMA, '.', TABLE_NAME), NULL FROM information_schema.CHECK_CONSTRAINTS \
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, NULL FROM information_schema.CHECK_CONSTRAINTS \
              WHERE CHECK_CLAUSE NOT LIKE 'json\\_valid(%' AND CONSTRAINT_SCHEMA NOT IN ('mysql', 'sys')"
                 .into(),
         );
     } else if has("CHECK_CONSTRAINTS", "CHECK_CLAUSE") {
         queries.push(format!(
-            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), NULL FROM information_schema.TABLE_CONSTRAINTS \
+            "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.TABLE_CONSTRAINTS \
              WHERE CONSTRAINT_TYPE = 'CHECK' AND {own}"
         ));
     }
     let mut found = Vec::new();
     for query in queries {
-        found.extend(conn.query::<(String, Option<String>), _>(query)?);
+        found.extend(conn.query::<(String, String, Option<String>), _>(query)?);
     }
     found.sort();
     Ok(found)

@@ -9,9 +9,10 @@ use crate::process::{
 };
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
+use crate::seed::methods::logical;
 use crate::seed::methods::reached::Sessions;
+use crate::seed::methods::row_mode::{self, Tables};
 use crate::seed::methods::target_server::QUESTIONS;
-use crate::seed::methods::{logical, row_mode};
 use crate::seed::{sessions, source_lock};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -133,30 +134,24 @@ impl Mysqldump {
             seed.dump_bytes = bytes;
             seed.source_lock_ms = Some(seen.milliseconds());
             seed.source_schemas = schemas;
-            seed.lenient_columns = exceptions;
+            seed.lenient_tables = exceptions;
         })?;
         Ok(text)
     }
 
-    /// Columns of the source in which a load may change a value, as it cannot be made in strict mode; `None` if it can.
-    fn exceptions(
-        &self,
-        ctx: &Context,
-        source: &Endpoint,
-        flavour: Flavour,
-    ) -> Result<Option<BTreeSet<String>>> {
+    /// The source's tables that cannot be loaded in strict mode.
+    fn exceptions(&self, ctx: &Context, source: &Endpoint, flavour: Flavour) -> Result<Tables> {
         let left_out = options::ignored_tables(&self.config.mysqldump.additional_opts);
         let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
         let found = ctx.interruptible(move || row_mode::exceptions(&from, &left_out, &progress))?;
         found.refuse_ambiguous(source, flavour)?;
-        let Some(reason) = found.reason() else {
-            return Ok(None);
-        };
-        log::info!(
-            "the rows of {} are loaded without strict mode, and warnings are checked: {reason}",
-            source.name()
-        );
-        Ok(Some(found.columns))
+        if let Some(reason) = found.reason() {
+            log::info!(
+                "some tables of {} are loaded without strict mode, and warnings are checked: {reason}",
+                source.name()
+            );
+        }
+        Ok(found.tables)
     }
 
     /// The dump tool's flavour and version, by its own words: it may be another one than the server's.

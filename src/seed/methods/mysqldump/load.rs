@@ -1,15 +1,16 @@
 //! The load itself: one client of the target's server executes the dump.
 
 use super::backup::name_of;
-use super::mode::with_mode;
+use super::mode::{self, Sections, with_mode};
 use super::options;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
 use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::context::Context;
+use crate::seed::methods::logical;
+use crate::seed::methods::row_mode::{self, STRICT, Tables};
 use crate::seed::methods::target_server::until_none;
-use crate::seed::methods::{logical, row_mode};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -88,27 +89,22 @@ impl<'a> Load<'a> {
     /// # Errors
     /// As [`Load::run`].
     pub fn check(&self) -> Result<()> {
-        self.execute(io::empty(), None, |_| {}).map(drop)
+        self.execute(io::empty(), &Tables::new(), |_| {}).map(drop)
     }
 
-    /// Loads the dump in `path` from its byte `from` on, in strict mode; if there are `exceptions` without it, and only in these columns
-    /// may a value be changed. When it returns Ok every statement has been executed and committed. May be called again after an error: a
+    /// Loads the dump in `path` from its byte `from` on, in strict mode but for the tables in `lenient`, where a value may be changed in
+    /// their columns only. When it returns Ok every statement has been executed and committed. May be called again after an error: a
     /// dump drops each table before it creates it.
     ///
     /// # Errors
     /// Cancelled, or the client's failure; it has ended then, and so has its session in the server. Permanent: a value was changed.
-    pub fn run(&self, path: &Path, from: u64, exceptions: Option<&BTreeSet<String>>) -> Result<()> {
+    pub fn run(&self, path: &Path, from: u64, lenient: &Tables) -> Result<()> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
-        let mode = if exceptions.is_some() {
-            row_mode::LENIENT
-        } else {
-            row_mode::STRICT
-        };
-        let dump = with_mode(dump, mode).map_err(fail)?;
+        let dump = Sections::new(with_mode(dump, STRICT).map_err(fail)?, lenient.clone());
         let progress = Arc::clone(self.ctx.progress());
-        let changed = self.execute(dump, exceptions, move |n| progress.bytes(n))?;
+        let changed = self.execute(dump, lenient, move |n| progress.bytes(n))?;
         changed.map_or(Ok(()), |warning| {
             Err(Error::permanent(format!(
                 "loading the dump has changed a value: {warning}"
@@ -122,14 +118,15 @@ impl<'a> Load<'a> {
     /// As [`Load::run`].
     pub fn run_script(&self, path: &Path) -> Result<()> {
         let script = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
-        self.execute(script, None, |_| {}).map(drop)
+        self.execute(script, &Tables::new(), |_| {}).map(drop)
     }
 
-    /// `count` is given the bytes of `input` so far. Returns the first warning of a changed value in a column that is not `excused`.
+    /// `count` is given the bytes of `input` so far. Returns the first warning of a value that was changed in a table of `lenient`, but not
+    /// in one of its columns.
     fn execute(
         &self,
         input: impl Read + Send + 'static,
-        excused: Option<&BTreeSet<String>>,
+        lenient: &Tables,
         count: impl Fn(u64) + Send + 'static,
     ) -> Result<Option<String>> {
         let mut cmd = self.launcher.command(&self.program);
@@ -146,8 +143,8 @@ impl<'a> Load<'a> {
         let connection = Arc::new(AtomicU64::new(0));
         let reader = tool.take_stdout().map(|out| {
             let connection = Arc::clone(&connection);
-            let excused = excused.cloned().unwrap_or_default();
-            std::thread::spawn(move || read_output(out, &connection, &excused))
+            let lenient = lenient.clone();
+            std::thread::spawn(move || read_output(out, &connection, &lenient))
         });
         let job = Job {
             cancel: self.ctx.cancel(),
@@ -192,13 +189,9 @@ fn end_connection(target: &Endpoint, id: u64) {
 }
 
 /// The first line of the client's output is the number of its connection. All of it is read, so that the client never blocks. Returns
-/// the first warning of a changed value in a column that is not `excused`.
-fn read_output(
-    out: ChildStdout,
-    connection: &AtomicU64,
-    excused: &BTreeSet<String>,
-) -> Option<String> {
-    let mut changed = None;
+/// the first warning of a value that was changed, but not in a column of `lenient`.
+fn read_output(out: ChildStdout, connection: &AtomicU64, lenient: &Tables) -> Option<String> {
+    let (mut changed, mut columns) = (None, BTreeSet::new());
     let mut lines = BufReader::new(out).split(b'\n').map_while(io::Result::ok);
     if let Some(Ok(id)) = lines
         .next()
@@ -208,7 +201,10 @@ fn read_output(
     }
     for line in lines {
         let text = String::from_utf8_lossy(&line);
-        if changed.is_none() && row_mode::is_change(&text, excused) {
+        if let Some((schema, table)) = mode::begun(&text) {
+            let of_table = lenient.get(&schema).and_then(|tables| tables.get(&table));
+            columns = of_table.map(|t| t.columns.clone()).unwrap_or_default();
+        } else if changed.is_none() && row_mode::is_change(&text, &columns) {
             changed = Some(text.into_owned());
         }
     }

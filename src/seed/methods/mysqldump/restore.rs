@@ -38,7 +38,7 @@ impl Mysqldump {
         let load = Load::new(ctx, &self.config, &self.launcher, target.server, identity)?;
         load.check()?;
         logical::restore(&self.config, ctx, target, &what, |_| {
-            load.run(&path, header.load_from, seed.lenient_columns.as_ref())?;
+            load.run(&path, header.load_from, &seed.lenient_tables)?;
             Ok(String::new())
         })
     }
