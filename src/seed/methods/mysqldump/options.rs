@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// Options that this program sets itself (agent-api-v2 4.1), and those that would send the dump or the login elsewhere.
-const RESERVED: [&str; 27] = [
+const RESERVED: [&str; 41] = [
     "--host",
     "-h",
     "--user",
@@ -35,15 +35,46 @@ const RESERVED: [&str; 27] = [
     "--login-path",
     "--dump-slave",
     "--dump-replica",
+    "--dir",
+    "--init-command",
+    // What is dumped would mean something else, or the source would be changed.
+    "--default-character-set",
+    "--no-set-names",
+    "-N",
+    "--compatible",
+    "--delete-master-logs",
+    "--delete-source-logs",
+    "--flush-logs",
+    "-F",
+    "--set-gtid-purged",
+    "--apply-slave-statements",
+    "--apply-replica-statements",
+    "--skip-generated-invisible-primary-key",
 ];
 
-/// What a complete copy needs, whatever the operator's options are. The last: views over views with definers that only the source has
-/// can be loaded only when the accounts are in force (1449); the dump has all views after all tables, accounts among them.
-const ALWAYS: [&str; 4] = ["--routines", "--events", "--triggers", "--flush-privileges"];
+/// What a complete and exact copy needs, whatever the operator's options are: the last one counts. --flush-privileges: views over views
+/// with definers that only the source has can be loaded only when the accounts are in force (1449); the dump has all views after all
+/// tables, accounts among them. mysqldump before 8.0 has utf8 as character set, which has no characters of four bytes.
+const ALWAYS: [&str; 14] = [
+    "--routines",
+    "--events",
+    "--triggers",
+    "--flush-privileges",
+    "--default-character-set=utf8mb4",
+    "--set-charset",
+    "--tz-utc",
+    "--quote-names",
+    "--create-options",
+    "--add-drop-table",
+    "--comments",
+    "--skip-no-tablespaces",
+    "--skip-insert-ignore",
+    "--skip-force",
+];
 
 /// Options that leave a part of the source out, or write what cannot be loaded. A seed must be whole: the target's own accounts
 /// would be replaced by nothing, and replication would fail on the first row that is missing.
-const INCOMPLETE: [&str; 20] = [
+const INCOMPLETE: [&str; 21] = [
     "--where",
     "-w",
     "--no-data",
@@ -64,6 +95,7 @@ const INCOMPLETE: [&str; 20] = [
     "--skip-events",
     "--skip-triggers",
     "--ignore-views",
+    "--as-of",
 ];
 
 /// The first option with which a dump would not be a whole copy. `--ignore-table` is the operator's own risk, but not for
@@ -143,18 +175,20 @@ pub fn dump_arguments(
         "--max-allowed-packet=1G".into(),
     ]);
     if tool.flavour == Flavour::MariaDb {
-        argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
-        if tool.version >= Version(10, 11, 0) {
-            argv.push("--dump-history".into()); // or tables WITH SYSTEM VERSIONING lose their old rows
-        }
         let ignore = |name: &String| OsString::from(format!("--ignore-database={name}"));
         argv.extend(left_out.iter().map(ignore));
     }
     argv.extend(options.iter().map(OsString::from));
     argv.extend(ALWAYS.map(OsString::from));
     if tool.flavour == Flavour::MariaDb {
+        argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
+        if tool.version >= Version(10, 11, 0) {
+            argv.push("--dump-history".into()); // or tables WITH SYSTEM VERSIONING lose their old rows
+        }
         // LOCK TABLES around the rows of a table would lock out the sequences in its defaults (1100).
         argv.push("--skip-add-locks".into());
+        // The rows of FEDERATED tables would be inserted into the server that they are on.
+        argv.push("--no-data-med".into());
     }
     argv
 }
@@ -336,47 +370,38 @@ mod tests {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
         let opts = ["--quick".to_string()];
-        let argv = dump_arguments(
-            Path::new("/d/x.cnf"),
-            maria,
-            true,
-            &["#mysql50#lost+found".to_string()],
-            &opts,
-        );
-        assert_eq!(
-            argv,
-            [
-                "--defaults-file=/d/x.cnf",
-                "--master-data=2",
-                "--all-databases",
-                "--max-allowed-packet=1G",
-                "--gtid",
-                "--dump-history",
-                "--ignore-database=#mysql50#lost+found",
-                "--quick",
-                "--routines",
-                "--events",
-                "--triggers",
-                "--flush-privileges",
-                "--skip-add-locks"
-            ]
-        );
+        let always = ALWAYS.map(OsString::from);
+        let wanted = |first: &[&str], last: &[&str]| {
+            let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
+            [words(first), always.to_vec(), words(last)].concat()
+        };
+        let left_out = ["#mysql50#lost+found".to_string()];
+        let argv = dump_arguments(Path::new("/d/x.cnf"), maria, true, &left_out, &opts);
+        let of_maria = [
+            "--defaults-file=/d/x.cnf",
+            "--master-data=2",
+            "--all-databases",
+            "--max-allowed-packet=1G",
+            "--ignore-database=#mysql50#lost+found",
+            "--quick",
+        ];
+        let last = [
+            "--gtid",
+            "--dump-history",
+            "--skip-add-locks",
+            "--no-data-med",
+        ];
+        assert_eq!(argv, wanted(&of_maria, &last));
         let argv = dump_arguments(Path::new("/d/x.cnf"), mysql, true, &[], &opts);
-        assert_eq!(
-            argv,
-            [
-                "--defaults-file=/d/x.cnf",
-                "--no-login-paths",
-                "--source-data=2",
-                "--all-databases",
-                "--max-allowed-packet=1G",
-                "--quick",
-                "--routines",
-                "--events",
-                "--triggers",
-                "--flush-privileges"
-            ]
-        );
+        let of_mysql = [
+            "--defaults-file=/d/x.cnf",
+            "--no-login-paths",
+            "--source-data=2",
+            "--all-databases",
+            "--max-allowed-packet=1G",
+            "--quick",
+        ];
+        assert_eq!(argv, wanted(&of_mysql, &[]));
         let old = Server::parse("8.0.46", "").unwrap();
         for (tool, sudo, second) in [
             (mysql, true, "--no-login-paths"),
