@@ -170,7 +170,7 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
                 _ => Error::permanent(text),
             }
         }
-        mysql::Error::IoError(e) if timed_out(e) => {
+        e if timed_out(e) => {
             Error::transient(format!("MySQL at {server}: it did not answer in time"))
         }
         other => Error::transient(format!(
@@ -180,10 +180,17 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
     }
 }
 
-/// True if a deadline of the connection has passed (`Resource temporarily unavailable` on Linux).
-pub fn timed_out(e: &std::io::Error) -> bool {
+/// True if a deadline of the connection has passed (`Resource temporarily unavailable` on Linux), also while a packet was awaited.
+pub fn timed_out(e: &mysql::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
-    matches!(e.kind(), TimedOut | WouldBlock)
+    let cause = match e {
+        mysql::Error::IoError(e) => Some(e),
+        mysql::Error::CodecError(e) => {
+            std::error::Error::source(e).and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        }
+        _ => None,
+    };
+    cause.is_some_and(|e| matches!(e.kind(), TimedOut | WouldBlock))
 }
 
 /// Without the driver's own wrapping, and in ASCII.
