@@ -64,6 +64,13 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
             login.user
         )
     };
+    if matches!(target.logs_passwords(), Ok(true)) && !matches!(target.may(&["SUPER"]), Ok(true)) {
+        f.screen.warn(&format!(
+            "general_log is ON on the target, and --mysql-user {} lacks SUPER to keep CHANGE MASTER out of it: the password of {} \
+             will be written into that log; set general_log = OFF meanwhile",
+            o.mysql.user, login.user
+        ));
+    }
     let server = target.server;
     if server.flavour == Flavour::MySql && !server.has_channels() {
         f.screen
