@@ -86,7 +86,7 @@ pub fn swap_in(
     proven: &Proven,
     coordinates: &Coordinates,
 ) -> Result<String> {
-    let was = ctx.seed()?.load;
+    let before_it = ctx.seed()?;
     let host = Host::of_stage(config, ctx);
     let before = kept_settings(config);
     ctx.report("Running restore. Swapping the data directory");
@@ -119,9 +119,10 @@ pub fn swap_in(
     if config.mysql.keep_old_data == KeepOldData::No {
         discard_old(facts, staged);
     }
-    let down = match was {
-        Load::Incomplete => "since the old data were deleted".to_string(),
-        _ => format!("for {:.1} s", down.as_secs_f32()),
+    let down = if before_it.data_deleted() {
+        "since the old data were deleted".to_string()
+    } else {
+        format!("for {:.1} s", down.as_secs_f32())
     };
     Ok(format!(
         "Stage completed. MySQL was down {down}. {}{}",
