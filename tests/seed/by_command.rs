@@ -32,6 +32,15 @@ impl<K: Kind> Pair<K> {
 
     /// The same with a my.cnf for each.
     pub fn of(source_cnf: &str, target_cnf: &str, more: &[(&'static str, String)]) -> Self {
+        let changes = Changes {
+            lines: more.to_vec(),
+            ..Changes::default()
+        };
+        Self::start_changed(source_cnf, target_cnf, &changes)
+    }
+
+    /// And other changes for both agents.
+    pub fn start_changed(source_cnf: &str, target_cnf: &str, more: &Changes) -> Self {
         let source_db = Server::start("127.0.0.1", source_cnf);
         let target_db = Server::start("127.0.0.2", target_cnf);
         let port = free_port("127.0.0.1");
@@ -41,11 +50,11 @@ impl<K: Kind> Pair<K> {
                 ("common", format!("hostname = {:?}", db.host)),
                 ("common", "poll-interval = \"1s\"".into()), // to notice soon that a new `seed` listens
             ];
-            lines.extend_from_slice(more);
+            lines.extend_from_slice(&more.lines);
             let changes = Changes {
                 lines,
                 agents_port: port,
-                ..Changes::default()
+                ..more.clone()
             };
             let mut agent = Agent::start_with(db, &changes);
             agent.hostname = db.host.clone();

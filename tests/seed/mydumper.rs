@@ -432,6 +432,7 @@ fn refused_or_right() {
         text.contains("shop.zz") && text.contains("Out of range value for column 'n'"),
         "{text}"
     );
+    super::definitions::assert_does_not_repeat(&text);
 }
 
 /// Objects that change while a dump is started, a version that was never tried, and a tool that dies.

@@ -4,7 +4,7 @@ use super::mariadb::MariadbKind;
 use super::server::Kind;
 use super::{Scratch, project};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A directory for `Changes::path_first`, with scripts in it.
 pub struct Fakes {
@@ -32,7 +32,22 @@ impl Fakes {
 
     /// Puts a tool in; `$REAL` in its text is the real one.
     pub fn put(&self, tool: &str, script: &str) {
-        let real = self.tools.join(tool);
+        self.put_over(&self.tools, tool, script);
+    }
+
+    /// The same with the tool of another family. A client of MySQL 9 is told where the logins of old servers are, which are not
+    /// in a directory next to the script.
+    pub fn put_of<K: Kind>(&self, tool: &str, script: &str) {
+        let plugins = K::rig().join("my97/root/usr/lib/mysql/plugin");
+        let script = format!(
+            "export LIBMYSQL_PLUGIN_DIR='{}'\n{script}",
+            plugins.display()
+        );
+        self.put_over(&K::rig().join(K::TOOLS), tool, &script);
+    }
+
+    fn put_over(&self, tools: &Path, tool: &str, script: &str) {
+        let real = tools.join(tool);
         // Whatever else it does wrong, it tells its version and its options.
         let version = "case \"$*\" in --version | *--help) exec \"$REAL\" \"$@\";; esac";
         let text = format!(
