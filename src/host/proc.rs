@@ -78,6 +78,21 @@ fn pids() -> impl Iterator<Item = u32> {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
+/// The process groups, but our own, in which a process has an argument that is `wanted`; zombies have none.
+pub fn groups_with(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(&wanted)
+    };
+    let own = stat(std::process::id()).map(|s| s.group);
+    let groups = pids().filter(has).filter_map(|pid| Some(stat(pid)?.group));
+    let others = groups.filter(|g| Some(*g) != own);
+    let mut found: Vec<i32> = others.filter_map(|g| i32::try_from(g).ok()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// The database servers whose working directory is `dir`: mysqld and mariadbd go into their data directory before they open
 /// any file. Needs to be their user or root; what cannot be read is left out.
 pub fn servers_in(dir: &Path) -> Vec<u32> {

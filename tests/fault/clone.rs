@@ -75,8 +75,13 @@ fn in_the_middle(pair: &Pair<MysqldKind>, setting: &str) {
     }
 }
 
-/// What is left of the CLONE of seed 1, which did not come to its end, and a second seed.
-fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
+/// What is left of the CLONE of seed 1, which did not come to its end, and a second seed, whose first Restores end as `ended` does it.
+fn afterwards(
+    pair: &mut Pair<MysqldKind>,
+    setting: &str,
+    before: &[String],
+    ended: impl FnOnce(&mut Pair<MysqldKind>),
+) {
     let staging = pair.target_db.datadir().join(".orchestrator-agent");
     wait_for("the private server ends", Duration::from_secs(10), || {
         processes_with(&staging.display().to_string())
@@ -114,12 +119,12 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
         }
     }
     pair.source_db.sql("DROP TABLE shop.large");
-    let second = clone(pair, 2);
-    second.prepare();
-    second.backup();
+    clone(pair, 2).prepare();
+    clone(pair, 2).backup();
     if setting != "never" {
-        aborted_restores(pair, &second);
+        ended(pair);
     }
+    let second = clone(pair, 2);
     second.restore();
     second.cleanup();
     pair.assert_seeded();
@@ -127,7 +132,8 @@ fn afterwards(pair: &Pair<MysqldKind>, setting: &str, before: &[String]) {
 }
 
 /// Restore may be called again after an abort, also of the private server that ends the CLONE's own recovery.
-fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
+fn aborted_restores(pair: &mut Pair<MysqldKind>) {
+    let seed = clone(pair, 2);
     for (n, moments) in [
         &["Starting a private server", "Preparing the copy"][..],
         &[
@@ -160,13 +166,42 @@ fn aborted_restores(pair: &Pair<MysqldKind>, seed: &Player<'_, MysqldKind>) {
     pair.assert_untouched();
 }
 
+/// Restore may be called again after a SIGKILL of the target's agent at any of these moments; until then the old data are in place.
+fn killed_restores(pair: &mut Pair<MysqldKind>) {
+    for moment in ["private server", "Stopping MySQL", "Starting MySQL"] {
+        clone(pair, 2).start_restore();
+        wait_for(moment, Duration::from_secs(60), || {
+            let (status, details) = pair.state(2, "Restore");
+            assert_eq!(status, "Running", "{moment}: {details}");
+            details.contains(moment).then_some(())
+        });
+        pair.target.kill();
+        pair.target.launch();
+        pair.target.wait_ready_for(Duration::from_secs(180));
+        let state = pair.target.json("/api/seed-stage-state/2/Restore");
+        println!("{moment}: {state}");
+        assert_eq!(state["Status"], "Error", "{moment}: {state}");
+        assert_eq!(state["TargetData"], "Untouched", "{moment}: {state}");
+        let details = state["Details"].as_str().expect("Details");
+        assert!(
+            details.contains("the agent ended while it ran"),
+            "{moment}: {details}"
+        );
+        wait_for("MySQL runs", Duration::from_secs(60), || {
+            let address = (pair.target_db.host.as_str(), pair.target_db.port);
+            std::net::TcpStream::connect(address).ok().map(drop)
+        });
+        pair.assert_untouched();
+    }
+}
+
 fn aborted(setting: &str) {
-    let pair = pair(PLUGIN, setting);
+    let mut pair = pair(PLUGIN, setting);
     let before = settings(&pair.target_db);
     in_the_middle(&pair, setting);
     let (status, body) = pair.target.call("/api/abort-seed-stage/1/Backup");
     assert_eq!((status, body.as_str()), (200, "killed"));
-    afterwards(&pair, setting, &before);
+    afterwards(&mut pair, setting, &before, aborted_restores);
 }
 
 #[test]
@@ -182,7 +217,7 @@ fn aborted_staged() {
 /// The source keeps what it sends to a server that is suddenly gone, for five minutes, unless it is told not to.
 #[test]
 fn the_private_server_is_killed() {
-    let pair = pair(PLUGIN, "auto");
+    let mut pair = pair(PLUGIN, "auto");
     let before = settings(&pair.target_db);
     in_the_middle(&pair, "auto");
     let staging = pair.target_db.datadir().join(".orchestrator-agent");
@@ -196,7 +231,7 @@ fn the_private_server_is_killed() {
     }
     let details = pair.must_fail(1, "Backup");
     assert!(details.contains("CLONE from 127.0.0.1:"), "{details}");
-    afterwards(&pair, "auto", &before);
+    afterwards(&mut pair, "auto", &before, aborted_restores);
 }
 
 /// kill -9 of the target's agent: its CLONE runs on, until the next agent ends it.
@@ -216,7 +251,7 @@ fn killed(setting: &str) {
         details.contains("Backup was interrupted: the agent ended while it ran"),
         "{details}"
     );
-    afterwards(&pair, setting, &before);
+    afterwards(&mut pair, setting, &before, killed_restores);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use crate::rig::{Family, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use orchestrator_agent::mysql::{Endpoint, Server, connect, info};
-use orchestrator_agent::seed::datadir::{self, STAGING_NAMES};
+use orchestrator_agent::seed::datadir::{self, Facts, STAGING_NAMES, Staged, Surroundings};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Everything below `dir` belongs to `owner` and can be used by it.
@@ -45,6 +46,36 @@ fn variable<K: Family>(rig: &Rig<K>, name: &str) -> String {
     info::global(&mut conn, name)
         .expect("a variable")
         .unwrap_or_default()
+}
+
+/// A private server on the copy, which an agent has left that was killed before it could record it.
+fn left_over<K: Family>(rig: &Rig<K>, facts: &Facts, staged: &Staged) -> Child {
+    staged.settle(facts).expect("settled");
+    let mut command = rig.host().program(facts);
+    command.args([
+        "--no-defaults",
+        "--socket=../work/sock",
+        "--skip-networking",
+    ]);
+    command.arg(format!("--datadir={}", staged.new_dir().display()));
+    for (name, value) in &facts.options {
+        command.arg(format!("--{}={value}", name.replace('_', "-")));
+    }
+    command.args([
+        "--skip-log-bin",
+        "--secure-file-priv=/tmp",
+        "--loose-mysqlx=OFF",
+    ]);
+    let log = std::fs::File::create(rig.dir.join("left-over.log")).expect("log");
+    let child = command
+        .process_group(0)
+        .stderr(log)
+        .spawn()
+        .expect("it starts");
+    crate::support::wait_for("it runs", Duration::from_secs(30), || {
+        staged.work_dir().join("sock").exists().then_some(())
+    });
+    child
 }
 
 fn whole<K: Family>(persisted: bool) {
@@ -89,7 +120,10 @@ fn whole<K: Family>(persisted: bool) {
     assert_eq!(info::schema_names(&mut conn).expect("names"), ["precious"]);
     drop(conn);
 
+    let mut left = left_over(&rig, &facts, &staged);
     let proven = rig.prove(&facts, &staged);
+    let ended = left.try_wait().expect("its status").expect("it has ended");
+    assert_eq!(ended.signal(), Some(9), "{ended}");
     // MariaDB's channels are files, which do not come along.
     assert_eq!(
         proven

@@ -2,6 +2,7 @@
 //! data directory (error 3632; links are followed), which is where copies are staged; this one's is elsewhere.
 
 use super::facts::Facts;
+use super::leftover;
 use super::proof::{arguments, shut_down, with_log, works_in};
 use super::service::Surroundings;
 use super::staging::{Staged, make_dir};
@@ -43,6 +44,7 @@ impl Helper {
     ) -> Result<Self> {
         let dir = staged.dir.join("helper");
         let (data, work) = (dir.join("data"), dir.join("work"));
+        leftover::end(&facts.staging)?;
         tidy::remove_tree(&dir)?;
         for place in [&dir, &work, &work.join("tmp")] {
             make_dir(place, facts)?;

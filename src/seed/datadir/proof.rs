@@ -1,6 +1,7 @@
 //! The proof start (DESIGN 4.4): a private server on the staged copy, before anything of the target is touched.
 
 use super::facts::Facts;
+use super::leftover;
 use super::service::Surroundings;
 use super::staging::{Staged, make_dir};
 use super::tidy;
@@ -100,6 +101,7 @@ fn start(
     ask: &mut dyn FnMut(&mut Conn) -> Result<()>,
     more: &[&str],
 ) -> Result<Proven> {
+    leftover::end(&facts.staging)?;
     staged.settle(facts)?;
     let work = staged.work_dir();
     tidy::remove_tree(&work)?;

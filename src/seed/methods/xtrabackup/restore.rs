@@ -64,6 +64,7 @@ impl Xtrabackup {
                  copies the source again",
             ));
         }
+        datadir::end_leftovers(&facts.staging)?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         let redo = Redo::of(staged);
         match before {
