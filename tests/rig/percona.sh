@@ -2,7 +2,7 @@
 # percona.sh xtrabackup|xbstream ARGUMENTS... -- NOT Percona's programs, which no Debian mirror has: a stand-in for what the
 # agent does with them beside a MySQL server. It copies with the clone plugin under a global read lock (so the coordinates are
 # exact), packs and unpacks with MariaDB's mbstream (same format), and leaves what --prepare does to the next start of a server.
-# Env: MYSQL (the client), MBSTREAM, ARGUMENTS (a file for what it was called with).
+# Env: MYSQL (the client), MBSTREAM, ARGUMENTS (a file for what it was called with; --prepare waits while ARGUMENTS.hold exists).
 set -euo pipefail
 name=$1; shift
 defaults="" mode="" dir="" compress=""
@@ -39,6 +39,7 @@ case $mode in
 --prepare)
   [ -z "$(packed "$dir")" ] || { echo "compressed files in $dir" >&2; exit 1; }
   echo "InnoDB: Doing recovery: scanned up to log sequence number 4711" >&2
+  while [ -e "$ARGUMENTS.hold" ]; do sleep 0.05; done
   sed -i 's/full-backuped/full-prepared/' "$dir/xtrabackup_checkpoints"
   ;;
 *) echo "no mode" >&2; exit 255 ;;

@@ -8,7 +8,8 @@ use crate::support::mysqld::{Mysqld, MysqldKind};
 use crate::support::player::Player;
 use crate::support::server::REPL_PASSWORD;
 use crate::support::writer::Writer;
-use crate::support::{free_port, nothing_left};
+use crate::support::{free_port, nothing_left, processes_with, wait_for};
+use std::path::Path;
 use std::time::Duration;
 
 const CNF: &str = "plugin_load_add=mysql_clone.so\n";
@@ -20,6 +21,8 @@ fn fill(source: &Mysqld, target: &Mysqld) {
         "INSERT INTO shop.items VALUES (0, SHA2(0, 512))",
         "CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB",
         "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
+        "CREATE TABLE shop.`in``mind` (a INT PRIMARY KEY) ENGINE=MEMORY",
+        "INSERT INTO shop.`in``mind` VALUES (1)",
         "GRANT BACKUP_ADMIN ON *.* TO 'agent'@'%'",
     ] {
         source.sql(statement);
@@ -34,6 +37,60 @@ fn fill(source: &Mysqld, target: &Mysqld) {
     target.sql("CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 'mine' AS v");
     target.sql("SET PERSIST max_connections = 77");
     target.sql("SET GLOBAL super_read_only = ON");
+}
+
+/// kill -9 of the target's agent while the tool prepares the copy of seed 1: that copy is refused, and the old data are in place.
+fn killed_preparing(source: &Agent, target: &mut Agent, dbs: [&Mysqld; 2], arguments: &Path) {
+    let hold = arguments.with_extension("hold");
+    std::fs::write(&hold, "").expect("hold");
+    fn player<'a>(
+        source: &'a Agent,
+        target: &'a Agent,
+        dbs: [&'a Mysqld; 2],
+    ) -> Player<'a, MysqldKind> {
+        Player {
+            id: 1,
+            method: "Xtrabackup",
+            target,
+            source,
+            target_db: dbs[1],
+            source_db: dbs[0],
+        }
+    }
+    let target_db = dbs[1];
+    let seed = player(source, target, dbs);
+    seed.prepare();
+    seed.backup();
+    seed.start_restore();
+    let staging = target_db.datadir().join(".orchestrator-agent");
+    let tools = || {
+        let all = processes_with(&staging.display().to_string());
+        all.iter().filter(|p| p.1.contains("--prepare")).count()
+    };
+    wait_for("the copy is prepared", Duration::from_secs(30), || {
+        (tools() > 0).then_some(())
+    });
+    target.kill();
+    target.launch();
+    target.wait_ready();
+    wait_for("the tool ends", Duration::from_secs(10), || {
+        (tools() == 0).then_some(())
+    });
+    std::fs::remove_file(hold).expect("hold");
+    let seed = player(source, target, dbs);
+    for again in [false, true] {
+        if again {
+            seed.start_restore();
+        }
+        let state = seed.poll(target, "Restore");
+        assert_eq!(state["Status"], "Error", "{state}");
+        assert_eq!(state["TargetData"], "Untouched", "{state}");
+        let details = state["Details"].as_str().expect("Details");
+        let refusal = "--prepare of this copy was interrupted, and a copy in that state cannot be relied on: make a new seed";
+        assert_eq!(details.contains(refusal), again, "{details}");
+        assert_eq!(target_db.value("SELECT v FROM precious.t"), "mine");
+    }
+    std::fs::remove_file(arguments).expect("arguments");
 }
 
 /// `upstream`: the source replicates from there. `option`: one more for the tool.
@@ -65,10 +122,13 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
         .lines
         .push(("xtrabackup", "stream-compression = \"lz4\"".into()));
     let source = Agent::start_with(&source_db, &changes);
-    let target = Agent::start_with(&target_db, &changes);
+    let mut target = Agent::start_with(&target_db, &changes);
     let writer = Writer::start(&source_db);
+    if gtid {
+        killed_preparing(&source, &mut target, [&source_db, &target_db], &arguments);
+    }
     let player = Player {
-        id: 1,
+        id: 2,
         method: "Xtrabackup",
         target: &target,
         source: &source,
@@ -84,6 +144,12 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     let forgotten = "1 replication channels of the source forgotten";
     let details = state["Details"].as_str().expect("Details");
     assert_eq!(details.contains(forgotten), upstream.is_some(), "{details}");
+    assert!(
+        details.ends_with(
+            "1 events disabled. MEMORY tables are empty, as after a restart: shop.in`mind"
+        ),
+        "{details}"
+    );
     assert!(target_db.sql("SHOW REPLICA STATUS").is_empty());
     player.connect(gtid);
     player.cleanup();
@@ -105,6 +171,9 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     assert_eq!(target_db.value("SELECT @@max_connections"), "77", "its own");
     let new = target_db.value("SELECT @@server_uuid");
     assert!(new != uuid && new != source_db.value("SELECT @@server_uuid"));
+    // The first use of such a table after a start empties it, which is logged as a transaction of the server's own.
+    let mind = "SELECT COUNT(*) FROM shop.`in``mind`";
+    assert_eq!([source_db.value(mind), target_db.value(mind)], ["1", "0"]);
     let executed = target_db.value("SELECT @@gtid_executed");
     assert!(!executed.contains(&new), "errant: {executed}");
     nothing_left(&target_db.datadir(), |n| {
@@ -114,12 +183,17 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
         &std::fs::read_to_string(arguments).expect("arguments"),
         upstream.is_some(),
         option.contains("compress"),
+        [
+            &source.dir.join("backup"),
+            &target_db.datadir().join(".orchestrator-agent/2/work"),
+        ],
     );
 }
 
 /// D34, D38, agent-api-v2 4.3: no password and no reserved option in an argument vector, the operator's own ones where they
 /// belong.
-fn assert_called(text: &str, of_replica: bool, compressed: bool) {
+/// `dirs`: where the two agents' tools have their temporary files.
+fn assert_called(text: &str, of_replica: bool, compressed: bool, dirs: [&Path; 2]) {
     println!("{text}");
     assert!(!text.contains("hunter2") && !text.contains("--password"));
     let one = |words: &[&str]| {
@@ -137,10 +211,15 @@ fn assert_called(text: &str, of_replica: bool, compressed: bool) {
     assert!(backup.contains("--parallel=3"), "{backup}");
     assert_eq!(backup.contains(" --slave-info "), of_replica, "{backup}");
     one(&["xbstream -x --parallel=3 -C "]);
-    one(&[
+    let prepare = one(&[
         "xtrabackup --no-defaults --prepare --target-dir=",
         "--use-memory=",
     ]);
+    // Each has its temporary files where the agent may write, whatever TMPDIR is.
+    for (line, dir) in [(&backup, dirs[0]), (&prepare, dirs[1])] {
+        let option = format!(" --tmpdir={} ", dir.display());
+        assert!(line.contains(&option), "{option}: {line}");
+    }
     if compressed {
         one(&["xtrabackup --no-defaults --decompress --parallel=3 --target-dir="]);
     } else {

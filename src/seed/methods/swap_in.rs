@@ -124,11 +124,10 @@ pub fn swap_in(
     } else {
         format!("for {:.1} s", down.as_secs_f32())
     };
-    Ok(format!(
-        "Stage completed. MySQL was down {down}. {}{}",
-        proven.notes,
-        empty_tables(&emptied)
-    ))
+    let mut parts = vec![format!("Stage completed. MySQL was down {down}")];
+    parts.extend([proven.notes.clone(), empty_tables(&emptied)]);
+    parts.retain(|p| !p.is_empty());
+    Ok(parts.join(". "))
 }
 
 /// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
@@ -157,7 +156,7 @@ fn empty_tables(names: &[String]) -> String {
         return String::new();
     }
     format!(
-        " MEMORY tables are empty, as after a restart: {}{}",
+        "MEMORY tables are empty, as after a restart: {}{}",
         names[..names.len().min(10)].join(", "),
         if names.len() > 10 { " ..." } else { "" }
     )
