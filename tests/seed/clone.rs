@@ -33,6 +33,8 @@ fn fill(source: &Mysqld, target: &Mysqld) {
         "CREATE DATABASE shop",
         "CREATE TABLE shop.items (id INT NOT NULL, t VARCHAR(300)) ENGINE=InnoDB",
         "INSERT INTO shop.items VALUES (0, SHA2(0, 512))",
+        "CREATE TABLE shop.floats (id INT PRIMARY KEY, f FLOAT) ENGINE=InnoDB",
+        "INSERT INTO shop.floats VALUES (1, 16777216), (2, 1234567)",
         "CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB",
         "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
     ] {
@@ -86,6 +88,8 @@ fn assert_replica(source: &Mysqld, target: &Mysqld) {
     let rows = "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(t))) FROM shop.items";
     assert_eq!(target.value(rows), source.value(rows));
     assert!(target.sql("SHOW DATABASES LIKE 'precious'").is_empty());
+    let floats = "SELECT GROUP_CONCAT(f + 0e0 ORDER BY id) FROM shop.floats";
+    assert_eq!(target.value(floats), "16777216,1234567");
     for dir in [target.datadir(), target.dir.clone()] {
         nothing_left(&dir, |n| n.contains("orchestrator"));
     }

@@ -43,7 +43,7 @@ const SOURCE: &[&str] = &[
     "INSERT INTO way.dates VALUES (1, '2021-02-31', '2022-04-31 12:00:00'), (2, '0000-00-00', NULL), (3, '2020-00-10', '2021-02-29')",
     "SET SESSION sql_mode = DEFAULT",
     "CREATE TABLE way.floats (id INT PRIMARY KEY, f FLOAT, `g``h` FLOAT(7,4), d DOUBLE) ENGINE=InnoDB",
-    "INSERT INTO way.floats VALUES (1, 1.5, 2.25, 1e100)",
+    "INSERT INTO way.floats VALUES (1, 1.5, 2.25, 1e100), (2, 16777216, 1, 1), (3, 1234567, 1, 1)",
     "CREATE PROCEDURE way.p() SELECT 1",
 ];
 
@@ -444,12 +444,23 @@ fn memory_tables_by_a_physical_copy() {
     assert_eq!(target_db.replica_status("Slave_SQL_Running"), "Yes");
 }
 
+/// `seed --dry-run`, its exit code, and words of its output.
+fn dry_run<K: Kind>(pair: &super::by_command::Pair<K>, method: &str, code: i32, words: &[&str]) {
+    let out = pair.seed(&["--dry-run", "--method", method]);
+    let text = [&out.stdout, &out.stderr].map(|t| String::from_utf8_lossy(t).into_owned());
+    let text = text.concat();
+    assert_eq!(out.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
 /// `--method auto` takes the fastest method that copies all exactly, then one that copies all, and says why.
 #[test]
 fn the_method_is_chosen_by_the_contents() {
     let lines = ["xtrabackup", "mydumper"].map(|s| (s, "enabled = true".to_string()));
     let keys = Scratch::new("keys");
-    let pair =
+    let mut pair =
         super::by_command::Pair::<MariadbKind>::of(&keys_of(&keys, 2), &keys_of(&keys, 1), &lines);
     run(&pair.source_db, &["CREATE DATABASE shop"]);
     let dir = elsewhere(&keys).display().to_string();
@@ -459,7 +470,7 @@ fn the_method_is_chosen_by_the_contents() {
         format!("{far}the agent's account needs"),
         format!("{far}a physical copy"),
     );
-    let cases: [(&[&str], &str, i32, &[&str]); 11] = [
+    let cases: [(&[&str], &str, i32, &[&str]); 12] = [
         (
             &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
             "auto",
@@ -531,8 +542,19 @@ fn the_method_is_chosen_by_the_contents() {
                 "Preflight: method Mydumper\n",
             ],
         ),
+        // No method copies all of it exactly.
+        (
+            &["CREATE TABLE shop.f (f FLOAT) ENGINE=InnoDB"],
+            "auto",
+            0,
+            &[
+                "warning: method Xtrabackup: MEMORY tables shop.m",
+                "Preflight: method Xtrabackup\n",
+            ],
+        ),
         (
             &[
+                "DROP TABLE shop.f",
                 "CREATE VIEW shop.broken AS SELECT * FROM shop.m",
                 "DROP TABLE shop.m",
             ],
@@ -570,13 +592,7 @@ fn the_method_is_chosen_by_the_contents() {
             assert!(details.contains("shop/locked is encrypted"), "{details}");
             assert!(details.contains("ENCRYPTED=NO"), "{details}");
         }
-        let out = pair.seed(&["--dry-run", "--method", method]);
-        let text = [&out.stdout, &out.stderr].map(|t| String::from_utf8_lossy(t).into_owned());
-        let text = text.concat();
-        assert_eq!(out.status.code(), Some(code), "{statements:?}: {text}");
-        for word in words {
-            assert!(text.contains(word), "{statements:?}: {word}: {text}");
-        }
+        dry_run(&pair, method, code, words);
     }
     // A key that both have.
     run(
@@ -600,4 +616,26 @@ fn the_method_is_chosen_by_the_contents() {
     ] {
         assert_eq!(pair.target_db.value(query), wanted, "{query}");
     }
+    // Without a physical method on one of the hosts: the columns are named, whichever logical method it is.
+    let conf = pair.target.dir.join("agent.conf");
+    let text = std::fs::read_to_string(&conf).expect("configuration");
+    let without = text.replace("[xtrabackup]\nenabled = true\n", "");
+    assert_ne!(without, text);
+    std::fs::write(&conf, without).expect("configuration");
+    pair.target.terminate();
+    pair.target.launch();
+    pair.target.wait_ready();
+    pair.target.wait_looked(true);
+    let statements = [
+        "DROP TABLE shop.m2",
+        "DROP TABLE shop.locked",
+        "CREATE TABLE shop.f (f FLOAT) ENGINE=InnoDB",
+        "INSERT INTO shop.f VALUES (16777216), (1234567)",
+    ];
+    run(&pair.source_db, &statements);
+    let words = [
+        "warning: method Mydumper: FLOAT columns shop.f.f: a dump holds six digits",
+        "Preflight: method Mydumper\n",
+    ];
+    dry_run(&pair, "auto", 0, &words);
 }

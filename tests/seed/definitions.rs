@@ -1,6 +1,7 @@
 //! A load that did not make what the source had: damage is done between the load and the comparison, by a client that does it after
 //! the true one has ended.
 
+use super::mydumper::refused_directories;
 use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
@@ -94,7 +95,7 @@ pub fn assert_does_not_repeat(text: &str) {
 /// Each damage in a Restore of its own, of one dump: by a client that, after the true one has ended (in the last of `runs` that a
 /// Restore has), executes what is in the file `damage`, as root.
 fn damages_are_found<K: Kind>(start: impl FnOnce(&Changes) -> Pair<K>, client: &str, runs: u32) {
-    damages_of(start, client, runs, &OBJECTS, &DAMAGES);
+    damages_of(start, client, runs, &OBJECTS, &DAMAGES, |_| ());
 }
 
 fn damages_of<K: Kind>(
@@ -103,6 +104,7 @@ fn damages_of<K: Kind>(
     runs: u32,
     objects: &[&str],
     damages: &[Damage],
+    before: impl FnOnce(&Pair<K>),
 ) {
     let fakes = Fakes::new();
     for tool in ["mydumper", "myloader"] {
@@ -128,13 +130,14 @@ fn damages_of<K: Kind>(
             pair.target_db.socket(),
         ),
     );
-    let seed = pair.seed(1);
+    before(&pair);
+    let seed = pair.seed(2);
     seed.prepare();
     seed.backup();
     for (statements, words) in damages {
         std::fs::write(&damage, format!("SET sql_log_bin = 0;\n{statements};\n")).expect("damage");
         seed.start_restore();
-        let text = pair.must_fail(1, "Restore");
+        let text = pair.must_fail(2, "Restore");
         assert!(
             text.contains(" objects are not as they were on the source: "),
             "{text}"
@@ -195,6 +198,7 @@ fn damage_is_found_by_mydumper_on_mysql56() {
         2,
         &objects,
         &[OLD_DAMAGE],
+        |pair| refused_directories(pair, 1, &["lost+found"], "ignore_db_dir for each"),
     );
 }
 

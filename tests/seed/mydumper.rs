@@ -228,6 +228,25 @@ fn refusal<K: Kind>(pair: &Pair<K>, id: i64) -> String {
     details
 }
 
+/// Directories in the source's data directory that are not schemas, and what the refusal says of them.
+pub fn refused_directories<K: Kind>(pair: &Pair<K>, id: i64, names: &[&str], remedy: &str) {
+    let datadir = pair.source_db.datadir();
+    for name in names {
+        std::fs::create_dir(datadir.join(name)).expect("directory");
+    }
+    let text = refusal(pair, id);
+    assert!(
+        text.contains("directories in the data directory that are not schemas")
+            && text.contains(remedy)
+            && !text.contains("#mysql50#"),
+        "{text}"
+    );
+    for name in names {
+        assert!(text.contains(name), "{name}: {text}");
+        std::fs::remove_dir(datadir.join(name)).expect("directory");
+    }
+}
+
 /// What 0.10.1 cannot copy is refused by name while the target is as it was.
 fn refused_on_mariadb(pair: &Pair) {
     for (n, (create, named, remove)) in (1..).zip([
@@ -388,6 +407,7 @@ fn special(db: &Mariadb) -> Vec<String> {
 fn refused_or_right() {
     let pair = Pair::mydumper("", "", &Changes::default());
     refused_on_mariadb(&pair);
+    refused_directories(&pair, 40, &["lost+found", ".hidden"], "set ignore_db_dirs ");
     pair.source_db
         .sql("SET GLOBAL log_bin_trust_function_creators = ON");
     let mut root = pair.source_db.root();

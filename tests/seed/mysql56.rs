@@ -6,6 +6,7 @@ use crate::support::fake::Fakes;
 use crate::support::mysqld::{Mysql56, Mysql56Kind};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
+use mysql::prelude::Queryable;
 use std::time::Duration;
 
 fn fill(db: &Mysql56) {
@@ -19,6 +20,58 @@ fn fill(db: &Mysql56) {
     ] {
         db.sql(statement);
     }
+    let mut root = db.root();
+    for statement in OBJECTS {
+        root.query_drop(statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+}
+
+/// Each was created under settings of its own, which neither mydumper nor a plain CREATE keeps.
+const OBJECTS: [&str; 14] = [
+    "CREATE TABLE shop.log (n INT PRIMARY KEY AUTO_INCREMENT, w VARCHAR(9)) ENGINE=InnoDB",
+    "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES'",
+    "CREATE PROCEDURE shop.ansi() SELECT 'x\\' || \"w\" FROM shop.\"log\"",
+    "CREATE TRIGGER shop.before_log BEFORE INSERT ON shop.log FOR EACH ROW SET NEW.w = 'a' || \"new\".\"w\"",
+    "SET SESSION sql_mode = 'ALLOW_INVALID_DATES', NAMES latin1 COLLATE latin1_general_cs",
+    "CREATE FUNCTION shop.latin(a CHAR(9)) RETURNS CHAR(9) DETERMINISTIC RETURN CONCAT(a, 'caf\u{e9}')",
+    "SET SESSION sql_mode = DEFAULT, NAMES utf8mb4, time_zone = '+05:30'",
+    "CREATE EVENT shop.later ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 00:00:00' DO SET @x = 1",
+    "SET SESSION time_zone = DEFAULT",
+    // A view over a view of an account that the target does not have.
+    "CREATE USER owner@localhost",
+    "GRANT SELECT, EXECUTE ON *.* TO owner@localhost",
+    "CREATE DEFINER=owner@localhost VIEW shop.z_base AS SELECT n, w FROM shop.log",
+    "CREATE DEFINER=owner@localhost VIEW shop.a_top AS SELECT n FROM shop.z_base WHERE shop.twice(n) > 0",
+    "INSERT INTO shop.log (w) VALUES ('row')",
+];
+
+/// What SHOW CREATE and the columns say of [`OBJECTS`], as bytes.
+fn objects(db: &Mysql56) -> Vec<String> {
+    let mut conn = db.root();
+    conn.query_drop("SET character_set_results = 'binary'")
+        .expect("bytes");
+    let mut out = Vec::new();
+    for query in [
+        "SHOW CREATE PROCEDURE shop.ansi",
+        "SHOW CREATE FUNCTION shop.latin",
+        "SHOW CREATE FUNCTION shop.twice",
+        "SELECT ACTION_STATEMENT, SQL_MODE, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION FROM information_schema.TRIGGERS \
+         WHERE TRIGGER_SCHEMA = 'shop'",
+        "SELECT name, starts, time_zone, sql_mode, body, definer FROM mysql.event WHERE db = 'shop' AND name = 'later'",
+        "SHOW CREATE VIEW shop.z_base",
+        "SHOW CREATE VIEW shop.a_top",
+        "SELECT n, w FROM shop.log",
+        "SELECT n FROM shop.a_top",
+    ] {
+        let rows: Vec<mysql::Row> = conn.query(query).unwrap_or_else(|e| panic!("{query}: {e}"));
+        assert!(!rows.is_empty(), "{query}");
+        out.extend(
+            rows.into_iter()
+                .map(|r| format!("{query}: {:?}", r.unwrap())),
+        );
+    }
+    out
 }
 
 /// The target replicates as asked, has the source's accounts, and runs no event of it.
@@ -32,8 +85,9 @@ fn assert_replica(source: &Mysql56, target: &Mysql56, auto_position: &str) {
     }
     assert_eq!(
         target.sql("SELECT STATUS FROM information_schema.EVENTS"),
-        ["SLAVESIDE_DISABLED"]
+        ["SLAVESIDE_DISABLED", "SLAVESIDE_DISABLED"]
     );
+    assert_eq!(objects(target), objects(source));
     let grants = "SHOW GRANTS FOR someone";
     assert_eq!(target.sql(grants), source.sql(grants));
     assert_eq!(target.value("SELECT shop.twice(4)"), "8");
@@ -42,6 +96,23 @@ fn assert_replica(source: &Mysql56, target: &Mysql56, auto_position: &str) {
         !target.value("SELECT @@GLOBAL.gtid_executed").contains(&own),
         "transactions of its own"
     );
+}
+
+/// mysqldump would stop at it; the name is the directory's own.
+fn refused_directory(player: &Player<'_, Mysql56Kind>) {
+    let directory = player.source_db.datadir().join("lost+found");
+    std::fs::create_dir(&directory).expect("directory");
+    player.start_prepare();
+    player.must_complete(player.target, "Prepare");
+    let state = player.poll(player.source, "Prepare");
+    assert_eq!(state["Status"], "Error", "{state}");
+    let details = state["Details"].as_str().expect("Details");
+    assert!(
+        details.contains("that are not schemas lost+found: ")
+            && details.contains("set ignore_db_dir for each"),
+        "{details}"
+    );
+    std::fs::remove_dir(directory).expect("directory");
 }
 
 fn by_http(gtid: bool, method: &'static str, changes: &Changes) {
@@ -59,6 +130,9 @@ fn by_http(gtid: bool, method: &'static str, changes: &Changes) {
         target_db: &target_db,
         source_db: &source_db,
     };
+    if method == "Mysqldump" {
+        refused_directory(&player);
+    }
     player.prepare();
     player.backup();
     player.restore();

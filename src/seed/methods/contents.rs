@@ -117,6 +117,12 @@ fn logical(method: Method) -> bool {
     matches!(method, Method::Mysqldump | Method::Mydumper)
 }
 
+/// By their own names: the server lists them as `#mysql50#name`.
+fn directories(source: &Source) -> Vec<String> {
+    let own = |n: &String| n.strip_prefix("#mysql50#").unwrap_or(n).to_string();
+    source.directories.iter().map(own).collect()
+}
+
 /// The table.
 static ROWS: [Row; 19] = [
     Row {
@@ -342,7 +348,7 @@ static ROWS: [Row; 19] = [
     Row {
         what: "directories in the data directory that are not schemas",
         find: |s, _| match s.catalogue.server.flavour {
-            Flavour::MySql => s.directories.clone(),
+            Flavour::MySql => directories(s),
             Flavour::MariaDb => Vec::new(), // left out by --ignore-database
         },
         outcome: |m| {
@@ -357,7 +363,7 @@ static ROWS: [Row; 19] = [
     },
     Row {
         what: "directories in the data directory that are not schemas",
-        find: |s, _| s.directories.clone(),
+        find: |s, _| directories(s),
         outcome: |m| {
             if m == Method::Mydumper {
                 Outcome::Refused(
