@@ -2,16 +2,20 @@
 
 use super::daemon::{changes, findings};
 use super::rig::{Family, Rig, source};
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Changes};
+use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
+use crate::support::pair::state_of;
+use crate::support::player::Player;
 use crate::support::server::Server;
-use crate::support::{Scratch, binary, tool_path};
+use crate::support::{Scratch, binary, path_with, wait_for};
 use orchestrator_agent::seed::datadir::STAGING_NAMES;
 use serde_json::Value;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 #[track_caller]
 fn refused<K: Family>(rig: &mut Rig<K>, mysql: &str, words: &[&str]) {
@@ -182,8 +186,8 @@ fn whose_it_is_mysql() {
     cases::<MysqldKind>();
 }
 
-/// `check-config` where the file `option_file` is /etc/my.cnf.
-fn check_with(agent: &Agent, option_file: &Path) -> String {
+/// A copy of /etc whose my.cnf is `option_file`.
+fn etc_with(option_file: &Path) -> Scratch {
     let etc = Scratch::new("etc");
     let copied = Command::new("cp")
         .args(["-a", "/etc/."])
@@ -191,19 +195,22 @@ fn check_with(agent: &Agent, option_file: &Path) -> String {
         .status();
     assert!(copied.expect("cp").success());
     std::fs::copy(option_file, etc.0.join("my.cnf")).expect("my.cnf");
+    etc
+}
+
+/// Executes its second and later arguments where the first is /etc.
+const INSIDE: &str = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
+
+/// `check-config` where the file `option_file` is /etc/my.cnf.
+fn check_with(agent: &Agent, path: &str, option_file: &Path) -> String {
+    let etc = etc_with(option_file);
     let out = Command::new("unshare")
-        .args([
-            "-m",
-            "sh",
-            "-c",
-            "mount --bind \"$1\" /etc && shift && exec \"$@\"",
-            "sh",
-        ])
+        .args(["-m", "sh", "-c", INSIDE, "sh"])
         .arg(&etc.0)
         .arg(binary())
         .args(["check-config", "--json", "--config"])
         .arg(agent.dir.join("agent.conf"))
-        .env("PATH", tool_path())
+        .env("PATH", path)
         .output()
         .expect("unshare (needs root)");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -212,25 +219,72 @@ fn check_with(agent: &Agent, option_file: &Path) -> String {
     findings(&document, "mysql.datadir")
 }
 
-#[test]
-fn an_option_file_in_the_default_place() {
-    let ours = Server::<MariadbKind>::start("127.0.0.1", "");
-    let other = Server::<MariadbKind>::start_bare("127.0.0.1", "");
-    let agent = Agent::start_with(&ours, &changes());
+/// Status and Details of a target's Prepare by an agent where the file `option_file` is /etc/my.cnf.
+fn prepare_with<K: Family>(db: &Server<K>, fakes: &Fakes, option_file: &Path) -> (String, String) {
+    let etc = etc_with(option_file);
+    let program = etc.0.join("agent.sh");
+    let text = format!(
+        "#!/bin/sh\nexec unshare -m sh -c '{INSIDE}' sh '{}' '{}' \"$@\"\n",
+        etc.0.display(),
+        binary()
+    );
+    std::fs::write(&program, text).expect("script");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("mode");
+    let changes = Changes {
+        program: Some(program),
+        path_first: Some(fakes.dir.clone()),
+        ..changes()
+    };
+    let agent = Agent::start_with(db, &changes);
+    Player::start(&agent, "/api/prepare/1/Xtrabackup/Target");
+    wait_for("Prepare ends", Duration::from_secs(60), || {
+        let state = state_of(&agent, 1, "Prepare");
+        (state.0 != "Running").then_some(state)
+    })
+}
+
+fn an_option_file<K: Family>() {
+    let ours = Server::<K>::start("127.0.0.1", "");
+    let other = Server::<K>::start_bare("127.0.0.1", "");
+    let fakes = Fakes::of::<K>();
+    if K::STAGING == MysqldKind::STAGING {
+        fakes.put_percona();
+    }
+    let mut more = changes();
+    more.path_first = Some(fakes.dir.clone());
+    let agent = Agent::start_with(&ours, &more);
+    let tools = K::rig().join(K::TOOLS);
+    let path = format!("{}:{}", fakes.dir.display(), path_with(&tools));
     ours.down();
     other.down();
-    let found = check_with(&agent, &other.dir.join("my.cnf"));
-    for word in [
-        "error",
-        "MySQL is down",
-        "start MySQL once",
-        "mysql.defaults-file",
-    ] {
-        assert!(found.contains(word), "{word}: {found}");
+    let words = ["MySQL is down", "start MySQL once", "mysql.defaults-file"];
+    let cnf = |db: &Server<K>| db.dir.join("my.cnf");
+    let others = other.datadir().display().to_string();
+    let found = check_with(&agent, &path, &cnf(&other));
+    let (status, details) = prepare_with(&ours, &fakes, &cnf(&other));
+    assert_eq!(status, "Error", "{details}");
+    assert!(found.contains("error"), "{found}");
+    for text in [found, details] {
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert!(!text.contains(&others), "{text}");
     }
-    let other = other.datadir().display().to_string();
-    assert!(!found.contains(&other), "{found}");
-    let found = check_with(&agent, &ours.dir.join("my.cnf"));
+    unharmed(&other.datadir());
+    let found = check_with(&agent, &path, &cnf(&ours));
     let own = ours.datadir().display().to_string();
     assert!(found.contains("ok") && found.contains(&own), "{found}");
+    let (status, details) = prepare_with(&ours, &fakes, &cnf(&ours));
+    assert_eq!(status, "Completed", "{details}");
+    unharmed(&other.datadir());
+}
+
+#[test]
+fn an_option_file_in_the_default_place_on_mariadb() {
+    an_option_file::<MariadbKind>();
+}
+
+#[test]
+fn an_option_file_in_the_default_place_on_mysql() {
+    an_option_file::<MysqldKind>();
 }
