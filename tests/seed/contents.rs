@@ -231,6 +231,26 @@ const CONSTRAINT: Case = Case {
     words: &["table shop.extra", "constraint taken", "shop.child"],
     undo: &["DROP TABLE shop.child"],
 };
+const RIGHTS_MARIADB: Case = Case {
+    source: &["REVOKE REPLICATION MASTER ADMIN ON *.* FROM 'agent'@'%'"],
+    target: &[],
+    stage: "Backup",
+    words: &[
+        "lacks REPLICATION MASTER ADMIN on the source, which it has here",
+        "on the source, GRANT REPLICATION MASTER ADMIN ON *.* TO ",
+    ],
+    undo: &["GRANT REPLICATION MASTER ADMIN ON *.* TO 'agent'@'%'"],
+};
+const RIGHTS_MYSQL: Case = Case {
+    source: &["REVOKE ALLOW_NONEXISTENT_DEFINER ON *.* FROM 'agent'@'%'"],
+    target: &[],
+    stage: "Backup",
+    words: &[
+        "lacks ALLOW_NONEXISTENT_DEFINER on the source, which it has here",
+        "on the source, GRANT ALLOW_NONEXISTENT_DEFINER ON *.* TO ",
+    ],
+    undo: &["GRANT ALLOW_NONEXISTENT_DEFINER ON *.* TO 'agent'@'%'"],
+};
 const LIBRARY: Case = Case {
     source: &["INSERT INTO mysql.func VALUES ('mine', 0, 'mine.so', 'function')"],
     target: &[],
@@ -303,6 +323,7 @@ fn what_cannot_be_copied_is_refused_on_mariadb() {
             INVALID_VIEW,
             CONSTRAINT,
             LIBRARY,
+            RIGHTS_MARIADB,
             Case {
                 source: &[
                     "CREATE TABLE shop.precise (a INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED \
@@ -367,6 +388,7 @@ fn what_cannot_be_copied_is_refused_on_mysql() {
             INVALID_VIEW,
             CONSTRAINT,
             LIBRARY,
+            RIGHTS_MYSQL,
             Case {
                 source: &[
                     "CREATE SPATIAL REFERENCE SYSTEM 990001 NAME 'mine' DEFINITION 'GEOGCS[\"x\",DATUM[\"y\",SPHEROID[\"z\",6378137,\
