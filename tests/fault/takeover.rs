@@ -4,6 +4,7 @@ use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::pair::Pair;
 use crate::support::player::Player;
+use crate::support::registry::Registry;
 use crate::support::wait_for;
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,36 @@ fn keep_asking(pair: &Pair, id: i64, time: Duration) {
     }
 }
 
-/// No call names the seed any more; orchestrator polls the agent for ever, also after it has forgotten a failed seed.
-fn forget(pair: &Pair) {
+/// No call names seed `holder` any more, and seed `id` gets the host. An orchestrator that has forgotten a failed seed goes on to poll
+/// the agent, which registers again and again, and to try the new seed: none of that keeps the old one alive.
+fn take_from_forgotten(pair: &Pair, registry: &Registry, id: i64, holder: i64) {
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(2300) {
+    registry.requests.try_iter().for_each(drop);
+    let mut attempts = 0;
+    loop {
         pair.target.json("/api/get-agent-data");
         pair.target.json("/api/active-seed");
+        let (status, text) = pair
+            .target
+            .call(&format!("/api/prepare/{id}/Mysqldump/Target"));
+        if status == 202 {
+            break;
+        }
+        assert!(text.contains(&format!("seed {holder} ")), "{text}");
+        attempts += 1;
+        assert!(begin.elapsed() < Duration::from_secs(6), "kept alive");
         std::thread::sleep(Duration::from_millis(200));
     }
+    let took = begin.elapsed();
+    assert!(
+        took > Duration::from_millis(1500) && attempts > 3,
+        "{took:?} {attempts}"
+    );
+    let registrations = registry
+        .requests
+        .try_iter()
+        .filter(|r| r.0.contains("register"));
+    assert!(registrations.count() > 0, "it did not register");
 }
 
 fn refused(pair: &Pair, id: i64, holder: i64) {
@@ -52,7 +75,13 @@ fn refused(pair: &Pair, id: i64, holder: i64) {
 
 #[test]
 fn a_seed_at_work_or_asked_for_keeps_its_host() {
-    let pair = Pair::start_with("", "", &orphans_after_two_seconds());
+    let registry = Registry::start(|_, _| "\"target.test\"".into());
+    let mut changes = orphans_after_two_seconds();
+    changes.agents_port = registry.port;
+    for line in ["poll-interval", "resubmit-agent-interval"] {
+        changes.lines.push(("common", format!("{line} = \"1s\"")));
+    }
+    let pair = Pair::start_with("", "", &changes);
     // Between two stages.
     pair.seed(1).prepare();
     keep_asking(&pair, 1, Duration::from_secs(3));
@@ -66,8 +95,7 @@ fn a_seed_at_work_or_asked_for_keeps_its_host() {
         "Running",
         "the newcomer has not disturbed it"
     );
-    forget(&pair);
-    Player::start(&pair.target, "/api/prepare/2/Mysqldump/Target");
+    take_from_forgotten(&pair, &registry, 2, 1);
     let text = pair.must_fail(1, "Backup");
     assert!(text.contains("seed 2"), "says who: {text}");
     pair.seed(2).must_complete(&pair.target, "Prepare");
@@ -81,8 +109,9 @@ fn a_seed_at_work_or_asked_for_keeps_its_host() {
             .contains("SeedID not found")
     );
     // Between two stages as well.
-    forget(&pair);
+    take_from_forgotten(&pair, &registry, 3, 2);
     drop(hold);
+    pair.seed(3).must_complete(&pair.target, "Prepare");
     pair.must_seed(3);
     // A seed that is over, or failed, holds nothing.
     pair.seed(4).prepare();

@@ -1,6 +1,7 @@
 //! Settings of source and target do not change what a copy is: all hostile ones at once, and each session variable of the servers is accounted for.
 
 use crate::support::agent::{Agent, Changes};
+use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::{Mysql56Kind, MysqldKind};
 use crate::support::pair::Pair;
 use crate::support::player::Player;
@@ -10,6 +11,8 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use orchestrator_agent::mysql::profile::{SESSION, Want};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::Duration;
 
 /// Session variables that no dump and no load depends on, by reason.
@@ -421,6 +424,11 @@ fn mariadb() {
                      idle_transaction_timeout = 1, max_prepared_stmt_count = 0, sql_auto_is_null = 1, div_precision_increment = 4";
     set_globals(&pair.source_db, &[of_source]);
     seed_and_compare(&pair, "Mysqldump", 1);
+    let engines = "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' ORDER BY TABLE_NAME";
+    let of = |db| texts(&mut sane(db), engines);
+    let wanted = of(&pair.source_db);
+    assert!(wanted.iter().any(|t| t.ends_with("'Aria'")), "{wanted:?}");
+    assert_eq!(of(&pair.target_db), wanted);
 
     // mariadb-dump takes no init command: what it cannot set is refused. mydumper can.
     let cut =
@@ -491,6 +499,65 @@ fn mariadb() {
         must_name(&text, words);
         assert!(!text.contains("partial"), "{text}");
     }
+}
+
+/// Rows and keys may need a whole page.
+#[test]
+fn a_smaller_page_size() {
+    let pair = Pair::start();
+    let target = &pair.target_db;
+    target.down();
+    let (datadir, root) = (target.datadir(), MariadbKind::rig().join("mdb/root/usr"));
+    std::fs::remove_dir_all(&datadir).expect("its data");
+    let made = Command::new(root.join("bin/mariadb-install-db"))
+        .args([
+            "--no-defaults",
+            "--user=root",
+            "--auth-root-authentication-method=normal",
+        ])
+        .args([
+            "--skip-test-db",
+            "--skip-name-resolve",
+            "--innodb-page-size=8k",
+        ])
+        .arg(format!("--basedir={}", root.display()))
+        .arg(format!("--datadir={}", datadir.display()))
+        .arg(format!("--lc-messages-dir={}/share/mysql", root.display()))
+        .output()
+        .expect("mariadb-install-db");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let owner = std::fs::metadata(&target.dir).expect("directory");
+    let owned = Command::new("chown")
+        .args(["-R", &format!("{}:{}", owner.uid(), owner.gid())])
+        .arg(&datadir)
+        .status();
+    assert!(owned.expect("chown").success());
+    let cnf = target.dir.join("my.cnf");
+    let lines = std::fs::read_to_string(&cnf).expect("my.cnf");
+    let lines = lines.replace("[mysqld]\n", "[mysqld]\ninnodb_page_size=8k\n");
+    std::fs::write(&cnf, lines).expect("my.cnf");
+    target.up();
+    target.make_accounts();
+    for statement in [
+        "CREATE DATABASE precious",
+        "CREATE TABLE precious.t ENGINE=InnoDB AS SELECT 'mine' AS v",
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.held (old_column INT) ENGINE=InnoDB",
+    ] {
+        target.sql(statement);
+    }
+    let text = pair.backup_fails(1);
+    must_name(
+        &text,
+        &[
+            "innodb_page_size is 8192, and 16384 on the source",
+            "initialise the target with innodb_page_size = 16384",
+        ],
+    );
 }
 
 const OBJECTS_MYSQL: &[&str] = &[

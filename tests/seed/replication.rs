@@ -5,6 +5,8 @@ use super::by_command::Pair;
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
+use crate::support::pair::state_of;
+use crate::support::player::Player;
 use crate::support::server::{Kind, REPL_PASSWORD};
 use crate::support::{free_port, wait_for};
 use mysql::prelude::Queryable;
@@ -389,6 +391,20 @@ fn mariadb() {
         kept.map(|k| k.replace("noise", ""))
     );
     assert_replicates(&pair, threads);
+    // TLS because it is asked for, and not because the account or the channel before wants it.
+    for statement in ["STOP SLAVE", "RESET SLAVE ALL"] {
+        pair.target_db.sql(statement);
+    }
+    let more = ["--force", "--method", "Mysqldump", "--replication-tls"];
+    let out = run(&pair, "repl", REPL_PASSWORD, &more);
+    assert_eq!(out.status.code(), Some(0));
+    let tls = row(
+        &pair,
+        "SHOW ALL SLAVES STATUS",
+        &["Master_SSL_Allowed", "Master_User"],
+    );
+    assert_eq!(tls, ["Master_SSL_Allowed Yes", "Master_User repl"]);
+    assert_replicates(&pair, threads);
 }
 
 /// CREATE TABLE .. AS SELECT holds a lock that information_schema.TABLES waits for.
@@ -407,6 +423,7 @@ fn locked(pair: &Pair<MariadbKind>) {
         let begin = Instant::now();
         let out = pair.seed(&["--dry-run"]);
         let took = begin.elapsed();
+        locked_stages(pair, id);
         pair.source_db.sql(&format!("KILL {id}"));
         assert_eq!(out.status.code(), Some(1));
         let printed = text(&out);
@@ -417,7 +434,53 @@ fn locked(pair: &Pair<MariadbKind>) {
                 && printed.contains("it did not answer within"),
             "{printed}"
         );
+        assert_no_system_error(&printed);
     });
+}
+
+/// A server that waits for a lock has neither failed nor is it out of reach.
+fn assert_no_system_error(text: &str) {
+    for word in ["os error 11", "can be reached", "temporarily unavailable"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+}
+
+/// The agents' own stages while session `id` of the source holds its lock: what needs no answer of that session goes on, and the dump
+/// waits for its end.
+fn locked_stages(pair: &Pair<MariadbKind>, id: u32) {
+    let seed = Player {
+        id: 900,
+        method: "Mysqldump",
+        target: &pair.target,
+        source: &pair.source,
+        target_db: &pair.target_db,
+        source_db: &pair.source_db,
+    };
+    let begin = Instant::now();
+    seed.start_prepare();
+    for agent in [&pair.target, &pair.source] {
+        wait_for("Prepare ends", Duration::from_secs(25), || {
+            let (status, details) = state_of(agent, 900, "Prepare");
+            assert_no_system_error(&details);
+            assert_ne!(status, "Error", "{details}");
+            (status == "Completed").then_some(())
+        });
+    }
+    seed.start_backup();
+    let waits = format!("Waiting for query {id} of user root (CREATE), which has run for ");
+    wait_for(
+        "Backup says what it waits for",
+        Duration::from_secs(25),
+        || {
+            let (status, details) = state_of(&pair.target, 900, "Backup");
+            assert_no_system_error(&details);
+            assert_eq!(status, "Running", "{details}");
+            details.contains(&waits).then_some(())
+        },
+    );
+    println!("a lock on the source: {:?}", begin.elapsed());
+    let answer = pair.target.call("/api/abort-seed-stage/900/Backup");
+    assert_eq!(answer.0, 200, "{answer:?}");
 }
 
 /// The table of accounts is locked, which only the check of the replication account reads.
@@ -630,6 +693,19 @@ fn mysql() {
         assert_kept(method, &status, &connection);
         assert_replicates(&pair, threads);
     }
+    for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
+        pair.target_db.sql(statement);
+    }
+    let more = ["--force", "--method", "Mysqldump", "--replication-tls"];
+    let out = run(&pair, "repl", REPL_PASSWORD, &more);
+    assert_eq!(out.status.code(), Some(0));
+    let tls = row(
+        &pair,
+        "SHOW REPLICA STATUS",
+        &["Source_SSL_Allowed", "Source_User"],
+    );
+    assert_eq!(tls, ["Source_SSL_Allowed Yes", "Source_User repl"]);
+    assert_replicates(&pair, threads);
     a_password_that_clone_cannot_send(&pair);
 }
 

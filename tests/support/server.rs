@@ -76,6 +76,12 @@ impl<K: Kind> Server<K> {
     /// The same; `place` is told the directory before anything is put into it.
     pub fn start_on(host: &str, more: &str, place: impl FnOnce(&std::path::Path)) -> Self {
         let server = Self::start_bare_on(host, more, place);
+        server.make_accounts();
+        server
+    }
+
+    /// The agent's account and the replication account.
+    pub fn make_accounts(&self) {
         for (file, password) in [
             (K::ACCOUNT, AGENT_PASSWORD),
             ("replication-account.sql", REPL_PASSWORD),
@@ -92,10 +98,9 @@ impl<K: Kind> Server<K> {
                 .split(';')
                 .filter(|s| !s.trim().is_empty())
             {
-                server.unlogged(statement);
+                self.unlogged(statement);
             }
         }
-        server
     }
 
     /// Without any account of ours.
