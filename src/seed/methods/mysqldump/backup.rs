@@ -22,6 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The trailer that is looked at, in bytes.
 const TAIL: u64 = 64 * 1024;
@@ -141,6 +142,9 @@ impl Mysqldump {
 
     /// The source's tables that cannot be loaded in strict mode.
     fn exceptions(&self, ctx: &Context, source: &Endpoint, flavour: Flavour) -> Result<Tables> {
+        // DDL that runs would hold up the search without a word in Details, as long as it takes.
+        let deadline = Instant::now() + source_lock::LONG_QUERIES;
+        source_lock::wait_for_long_queries(ctx, source, deadline)?;
         let left_out = options::ignored_tables(&self.config.mysqldump.additional_opts);
         let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
         let found = ctx.interruptible(move || row_mode::exceptions(&from, &left_out, &progress))?;
