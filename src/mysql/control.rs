@@ -268,6 +268,18 @@ pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
     })
 }
 
+/// The connections of account `user`, this one left out: number, client address with port, and whether it runs no statement.
+///
+/// # Errors
+/// If the process list cannot be read.
+pub fn connections_at_rest(conn: &mut Conn, user: &str) -> Result<Vec<(u64, String, bool)>> {
+    conn.query(format!(
+        "SELECT ID, HOST, COMMAND = 'Sleep' FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
+        quote_text(user)
+    ))
+    .map_err(|e| failure("this connection", "", &e))
+}
+
 /// Ends the connection of account `user` with this number. Returns how many were found.
 ///
 /// # Errors

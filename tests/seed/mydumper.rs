@@ -460,6 +460,7 @@ fn refused_or_right() {
 fn objects_versions_and_signals() {
     let fakes = Fakes::new();
     let changes = Changes {
+        lines: vec![("common", "seed-idle-timeout = \"8s\"".to_string())],
         path_first: Some(fakes.dir.clone()),
         ..Changes::default()
     };
@@ -513,15 +514,23 @@ fn objects_versions_and_signals() {
             && !text.contains("process_notice"),
         "{text}"
     );
-    // A crash in the middle is not the end of the seed.
-    let crashed = fakes.dir.join("crashed");
-    let once = format!(
-        "if [ ! -e '{0}' ]; then : >'{0}'; kill -SEGV $$; fi; exec \"$REAL\" \"$@\"",
-        crashed.display()
-    );
-    fakes.put("mydumper", &once);
-    pair.must_seed(11);
-    assert!(crashed.exists() && pair.target.log().contains("dumping again"));
+    // A crash in the middle is not the end of the seed, nor is a tool that waits for itself.
+    let once = fakes.dir.join("once");
+    for (n, fault, said) in [
+        (11, "kill -SEGV $$", "signal"),
+        (12, "sleep 1000", "has made no progress for 8 s"),
+    ] {
+        let script = format!(
+            "if [ ! -e '{0}' ]; then : >'{0}'; {fault}; fi; exec \"$REAL\" \"$@\"",
+            once.display()
+        );
+        fakes.put("mydumper", &script);
+        pair.must_seed(n);
+        std::fs::remove_file(&once).expect("it was called");
+        let log = pair.target.log();
+        let again = log.lines().filter(|l| l.ends_with("dumping again"));
+        assert!(again.last().is_some_and(|l| l.contains(said)), "{said}");
+    }
     both_of_version(&fakes, "v0.12.7-3", "exec \"$REAL\" \"$@\"");
     let refused = |pair: &Pair| {
         wait_for(

@@ -22,6 +22,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +98,9 @@ impl Mydumper {
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let known = known_sessions(server)?;
+        let limit = self.config.common.seed_idle_timeout;
+        let stuck = AtomicBool::new(false);
+        ctx.progress().touch();
         let said = Arc::new(Mutex::new(Log::default()));
         let (heard, failed) = (Arc::clone(&said), stop.clone());
         let hear = Arc::new(Mutex::new(move |text: &str| {
@@ -135,7 +139,7 @@ impl Mydumper {
         };
         let result = std::thread::scope(|scope| {
             let (over, finished) = bounded::<()>(0);
-            let tick = &tick;
+            let (tick, id, known, stuck) = (&tick, id.as_ref(), &known, &stuck);
             scope.spawn(move || {
                 loop {
                     select! {
@@ -145,6 +149,16 @@ impl Mydumper {
                             return;
                         }
                         default(TICK) => tick(),
+                    }
+                    if ctx.progress().standstill() >= limit && is_at_rest(server, id, known) {
+                        stuck.store(true, Ordering::Relaxed);
+                        stop.cancel(&format!(
+                            "{} has made no progress for {} s (common.seed-idle-timeout), and none of its sessions on {} runs a statement",
+                            tool.name(),
+                            limit.as_secs(),
+                            server.name()
+                        ));
+                        return;
                     }
                 }
             });
@@ -163,13 +177,13 @@ impl Mydumper {
         if let Some(failure) = lock(&said).cause() {
             return Err(Error::permanent(format!("{}: {failure}", tool.name())));
         }
-        let mut exit = result.map_err(|e| {
-            if stop.is_cancelled() {
-                Error::permanent(stop.reason())
-            } else {
-                e
+        let mut exit = match result {
+            Err(_) if stuck.load(Ordering::Relaxed) => {
+                return Ok(End::Crashed(Error::permanent(stop.reason())));
             }
-        })?;
+            Err(_) if stop.is_cancelled() => return Err(Error::permanent(stop.reason())),
+            result => result?,
+        };
         exit.stderr = last_messages(&exit.stderr);
         let crashed = exit.status.signal().is_some_and(|s| CRASHES.contains(&s));
         match exit.check() {
@@ -183,7 +197,7 @@ impl Mydumper {
 pub(super) enum End {
     /// With exit status 0, and without a message of a failure.
     Well,
-    /// By a signal that its own fault has raised.
+    /// By a signal that its own fault has raised, or it stood still and was ended.
     Crashed(Error),
 }
 
@@ -250,6 +264,23 @@ fn known_sessions(server: &Endpoint) -> Result<BTreeSet<u64>> {
     }
     let mut conn = connect(server, Duration::from_secs(10))?;
     control::connections(&mut conn, &server.user)
+}
+
+/// Whether no session of a tool in `server` runs a statement: then the tool waits for nothing but itself. mydumper 0.10.1 frees a queue
+/// while its threads still use it (`ready` in start_dump()), and a thread may wait for the queue's lock forever, or crash.
+fn is_at_rest(server: &Endpoint, id: Option<&ProcessId>, known: &BTreeSet<u64>) -> bool {
+    let sessions = connect(server, Duration::from_secs(3))
+        .and_then(|mut conn| control::connections_at_rest(&mut conn, &server.user));
+    let ports = id.map(|id| group_tcp_ports(id.pid)).unwrap_or_default();
+    let of_tool = |(id, host, _): &&(u64, String, bool)| {
+        if server.socket.is_empty() {
+            let port = host.rsplit_once(':').and_then(|(_, p)| p.parse().ok());
+            port.is_some_and(|p: u16| ports.contains(&p))
+        } else {
+            !known.contains(id)
+        }
+    };
+    sessions.is_ok_and(|all| all.iter().filter(of_tool).all(|(_, _, at_rest)| *at_rest))
 }
 
 fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Result<()> {
