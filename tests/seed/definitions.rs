@@ -7,7 +7,10 @@ use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::{Mysql56Kind, MysqldKind};
 use crate::support::pair::Pair;
+use crate::support::player::Player;
 use crate::support::server::Kind;
+use crate::support::wait_for;
+use std::time::Duration;
 
 /// What is in schema `made`, on both families.
 const OBJECTS: [&str; 14] = [
@@ -247,6 +250,87 @@ fn what_changes_during_the_dump_is_listed() {
         assert!(text.contains(name), "{name}: {text}");
     }
     assert!(text.contains(" definitions compared"), "{text}");
+}
+
+/// Created after the dump's position and before the dump reaches them. Without a data dictionary, which a snapshot is of as well, they
+/// are `in_the_dump`, and replication creates them once more.
+fn created_during_the_dump<K: Kind>(tool: &str, in_the_dump: bool, connect: impl Fn(&Player<K>)) {
+    let fakes = Fakes::of::<K>();
+    // Nothing is read of it after the beginning, as long as the file `hold` is there.
+    fakes.put(
+        tool,
+        "case \"$*\" in *--all-databases*) ;; *) exec \"$REAL\" \"$@\";; esac\n\
+         d=$(dirname \"$0\"); mkfifo \"$d/out\"\n\
+         { dd bs=65536 count=1 iflag=fullblock; while [ -e \"$d/hold\" ]; do sleep 0.1; done; cat; } < \"$d/out\" 2>/dev/null & reader=$!\n\
+         \"$REAL\" \"$@\" > \"$d/out\"; rc=$?; wait $reader; exit $rc",
+    );
+    let hold = fakes.dir.join("hold");
+    std::fs::write(&hold, "").expect("hold");
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let pair = Pair::<K>::of("", "", &changes);
+    pair.source_db.sql(
+        "CREATE DATABASE zoo; CREATE TABLE zoo.t (a INT PRIMARY KEY); CREATE DATABASE much; \
+         CREATE TABLE much.rows_ (t MEDIUMTEXT); INSERT INTO much.rows_ VALUES (REPEAT('x', 1000000))",
+    );
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    let long = || std::fs::metadata(pair.dump_file()).is_ok_and(|m| m.len() >= 65536);
+    wait_for("the dump", Duration::from_secs(30), || long().then_some(()));
+    // The agent reads the source's definitions now.
+    std::thread::sleep(Duration::from_secs(2));
+    for statement in [
+        "CREATE PROCEDURE zoo.p() SELECT 1",
+        "CREATE FUNCTION zoo.f() RETURNS INT DETERMINISTIC RETURN 1",
+        "CREATE EVENT zoo.e ON SCHEDULE EVERY 1 DAY DO SET @a = 1",
+        "CREATE USER late@localhost",
+        "CREATE PROCEDURE shop.late() SELECT 1",
+    ] {
+        pair.source_db.sql(statement);
+    }
+    std::fs::remove_file(&hold).expect("hold");
+    seed.must_complete(&pair.target, "Backup");
+    seed.start_restore();
+    let state = seed.must_complete(&pair.target, "Restore");
+    let text = state["Details"].as_str().expect("Details");
+    for name in [
+        "procedure zoo.p",
+        "function zoo.f",
+        "event zoo.e",
+        "procedure shop.late",
+    ] {
+        let (before, dropped) = text.split_once("dropped again").unwrap_or((text, ""));
+        assert_eq!(dropped.contains(name), in_the_dump, "{name}: {text}");
+        assert!(
+            before.contains(name) || dropped.contains(name),
+            "{name}: {text}"
+        );
+    }
+    connect(&seed);
+    pair.source_db.sql("INSERT INTO zoo.t VALUES (1)");
+    wait_for("replication", Duration::from_secs(30), || {
+        (pair.target_db.value("SELECT COUNT(*) FROM zoo.t") == "1").then_some(())
+    });
+    let routines =
+        "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN ('zoo', 'shop')";
+    assert_eq!(
+        pair.target_db.value(routines),
+        pair.source_db.value(routines)
+    );
+    seed.cleanup();
+}
+
+#[test]
+fn what_is_created_during_the_dump_is_left_to_replication_on_mariadb() {
+    created_during_the_dump::<MariadbKind>("mariadb-dump", true, |seed| seed.connect(true));
+}
+
+#[test]
+fn what_is_created_during_the_dump_is_left_to_replication_on_mysql() {
+    created_during_the_dump::<MysqldKind>("mysqldump", false, |seed| seed.connect(true));
 }
 
 /// Without what was kept, or with another seed's, nothing is touched.

@@ -8,7 +8,6 @@ use super::settings;
 use super::target_server::TargetServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::Purpose;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::SessionInit;
@@ -157,10 +156,10 @@ pub fn dumped(
     config: &Config,
     ctx: &Context,
     source: &Endpoint,
-    before: (Catalogue, Vec<String>),
+    read: definitions::Read,
 ) -> Result<()> {
     ctx.report("Running backup. Reading the source's definitions");
-    definitions::keep(config, ctx, source, before)
+    definitions::keep(config, ctx, source, read)
 }
 
 /// What a Restore loads.

@@ -4,6 +4,7 @@
 pub mod clone_plugin;
 pub mod contents;
 pub mod definitions;
+mod early;
 mod logical;
 pub mod mydumper;
 pub mod mysqldump;

@@ -3,6 +3,7 @@
 //! rest is listed and not compared.
 
 mod compare;
+mod created;
 mod normal;
 mod ready;
 mod rows;
@@ -13,7 +14,7 @@ pub use ready::{name_in_the_way, read_only, ready};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
-use crate::mysql::{Endpoint, Flavour, Server, connect, failure, quote_name};
+use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name};
 use crate::seed::context::Context;
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
@@ -43,12 +44,28 @@ pub struct Kept {
     pub equal: Catalogue,
     /// What was not, or could not be read.
     pub changed: BTreeSet<Object>,
+    /// Of these, what was created after the dump's position: replication creates it.
+    #[serde(default)]
+    pub created: BTreeSet<Object>,
+    /// What the method does not copy exactly.
+    pub inexact: Vec<String>,
+}
+
+/// What was read of the source before its dump had ended.
+pub struct Read {
+    /// Right before the dump.
+    pub before: Catalogue,
+    /// Once the dump's position was fixed, where the method knows when that is.
+    pub early: Option<Catalogue>,
     /// What the method does not copy exactly.
     pub inexact: Vec<String>,
 }
 
 /// The catalogue of the source.
-fn of_source(source: &Endpoint) -> Result<Catalogue> {
+///
+/// # Errors
+/// If the source cannot be queried.
+pub fn of_source(source: &Endpoint) -> Result<Catalogue> {
     let mut conn = connect(source, ANSWER)?;
     let server = Server::ask(&mut conn)?;
     catalogue::read(&mut conn, server)
@@ -77,9 +94,28 @@ impl Kept {
             seed,
             equal: after,
             changed,
+            created: BTreeSet::new(),
             inexact,
         }
     }
+}
+
+/// Objects of `second` that `first` does not have. Without the data dictionary of MySQL 8.0 the lists of tables, views and triggers lack
+/// those that another session has locked, so a missing one may have been there.
+fn created(first: &Catalogue, second: &Catalogue) -> BTreeSet<Object> {
+    let server = first.server;
+    let dictionary = server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0);
+    let listed = |o: &&Object| {
+        dictionary
+            || !matches!(
+                o.kind,
+                Kind::Table | Kind::Sequence | Kind::View | Kind::Trigger
+            )
+    };
+    let new = second.objects.keys().filter(listed);
+    new.filter(|o| !first.objects.contains_key(o))
+        .cloned()
+        .collect()
 }
 
 /// The file with what is kept.
@@ -103,16 +139,25 @@ pub fn remove(config: &Config) -> Result<()> {
 /// Reads the source's catalogue again, right after the dump, and writes what is kept. It is on the disk when this returns.
 ///
 /// # Errors
-/// If the source cannot be asked or the file cannot be written; cancelled.
-pub fn keep(
-    config: &Config,
-    ctx: &Context,
-    source: &Endpoint,
-    (before, inexact): (Catalogue, Vec<String>),
-) -> Result<()> {
+/// If the source cannot be queried or the file cannot be written; cancelled. Transient: an object was created while the dump began, so
+/// that it may be in the dump and be created by replication as well.
+pub fn keep(config: &Config, ctx: &Context, source: &Endpoint, read: Read) -> Result<()> {
     let from = source.clone();
     let after = ctx.interruptible(move || of_source(&from))?;
-    let kept = Kept::new(ctx.seed_id(), before, after, inexact);
+    let mut of_replication = BTreeSet::new();
+    if let Some(early) = read.early {
+        let unclear = created(&read.before, &early);
+        if !unclear.is_empty() {
+            return Err(Error::transient(format!(
+                "{} created on {} while the dump began, and replication may create it once more: make the seed again",
+                names(unclear.iter()),
+                source.name()
+            )));
+        }
+        of_replication = created(&early, &after);
+    }
+    let mut kept = Kept::new(ctx.seed_id(), read.before, after, read.inexact);
+    kept.created = of_replication;
     remove(config)?;
     let path = file(config);
     let fail = |e: &std::io::Error| Error::io(path.display(), e);
@@ -211,7 +256,7 @@ pub fn check(
     let method = ctx.seed()?.method;
     let counts = counts(config, kept, method);
     let of_source = Arc::clone(kept);
-    let (differences, uncounted) = ctx.interruptible(move || {
+    let (differences, uncounted, dropped) = ctx.interruptible(move || {
         let mut conn = connect(&local, ANSWER)?;
         let server = Server::ask(&mut conn)?;
         // Times of events are those of their own time zones, which may be 14 hours ahead.
@@ -232,7 +277,13 @@ pub fn check(
                 }
             }
         }
-        Ok((found, uncounted))
+        let mut dropped = BTreeSet::new();
+        if found.found.is_empty() {
+            let there = |o: &&Object| target.objects.contains_key(o);
+            dropped = of_source.created.iter().filter(there).cloned().collect();
+            created::drop(&mut conn, server, &dropped)?;
+        }
+        Ok((found, uncounted, dropped))
     })?;
     if !differences.found.is_empty() {
         return Err(Error::permanent(format!(
@@ -245,6 +296,13 @@ pub fn check(
     if uncounted > 0 {
         told.push(format!(
             "the rows of {uncounted} tables could not be counted within {COUNT} s each"
+        ));
+    }
+    if !dropped.is_empty() {
+        told.push(format!(
+            "{} created during the dump were dropped again, because replication creates them: {}",
+            dropped.len(),
+            names(dropped.iter())
         ));
     }
     if !kept.changed.is_empty() {

@@ -1,6 +1,6 @@
 //! Backup: mydumper writes the source into a directory; its coordinates are read at once.
 
-use super::objects::{self, Second};
+use super::objects;
 use super::options::{self, Dump, Tool};
 use super::tool::{Call, End, size};
 use super::{Mydumper, content, strict, version};
@@ -9,6 +9,8 @@ use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
 use crate::seed::context::Context;
 use crate::seed::coordinates::{Coordinates, mydumper};
+use crate::seed::methods::definitions::Read;
+use crate::seed::methods::early::Early;
 use crate::seed::methods::logical;
 use crate::seed::methods::target_server::QUESTIONS;
 use crate::seed::source_lock::{self, LONG_QUERIES, Watch};
@@ -20,8 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How often a dump is made again after a crash of mydumper. 0.10.1 dies of SIGSEGV in about one of twenty dumps of a few small schemas
-/// (Debian 12, two threads), before it has written any rows.
+/// How often a dump is made again after a crash or a standstill of mydumper. 0.10.1 dies of SIGSEGV or waits for itself in about one of
+/// twenty dumps of a few small schemas (Debian 12, two threads).
 const RETRIES: u32 = 3;
 /// A metadata file has a few lines for each table.
 const METADATA_LIMIT: u64 = 256 << 20;
@@ -71,7 +73,8 @@ impl Mydumper {
             ));
             let progress = Arc::clone(ctx.progress());
             let heard = Arc::clone(ctx.progress());
-            let second = Second::new(&source);
+            let from = source.clone();
+            let second = Early::new(move || objects::read(&from));
             let begun = second.clone();
             // A lock that was given up is not tried again: mydumper writes the directory first. It is ended with its session: 1.0.1 would
             // repeat FLUSH TABLES on MySQL without end.
@@ -90,7 +93,10 @@ impl Mydumper {
                 &call,
                 move |line| {
                     heard.touch();
-                    begun.line(line);
+                    // With the first row that is dumped the position is fixed.
+                    if line.contains("dumping ") {
+                        begun.start();
+                    }
                 },
                 || progress.bytes(size(&directory).0),
             );
@@ -115,9 +121,15 @@ impl Mydumper {
             strict::set_in_files(&directory)?;
         }
         sync(ctx, &directory)?;
-        let again = ctx.interruptible(move || second.objects())?;
+        let again = ctx.interruptible(move || second.get())?;
         objects.check_same(&again, &source.name())?;
-        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
+        let (before, inexact) = facts.definitions;
+        let read = Read {
+            before,
+            early: None,
+            inexact,
+        };
+        logical::dumped(&self.config, ctx, &source, read)?;
 
         let found = read_metadata(&directory)?;
         let before = facts.schemas;

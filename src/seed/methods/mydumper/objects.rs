@@ -12,8 +12,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// For each statement on the source: thousands of objects are read one by one.
@@ -188,49 +186,6 @@ pub fn read(source: &Endpoint) -> Result<Objects> {
     reader.events()?;
     reader.views()?;
     Ok(reader.objects)
-}
-
-/// The second reading of the objects, as early as it can be: after the position of the dump is fixed.
-#[derive(Clone)]
-pub struct Second {
-    source: Endpoint,
-    thread: Arc<Mutex<Option<JoinHandle<Result<Objects>>>>>,
-}
-
-impl Second {
-    /// Nothing is read yet.
-    pub fn new(source: &Endpoint) -> Self {
-        Self {
-            source: source.clone(),
-            thread: Arc::default(),
-        }
-    }
-
-    /// Takes a line of mydumper's log. With the first row that is dumped the position is fixed; the dump goes on for hours.
-    pub fn line(&self, line: &str) {
-        if !line.contains("dumping ") {
-            return;
-        }
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_none() {
-            let source = self.source.clone();
-            let name = std::thread::Builder::new().name("objects".into());
-            *thread = name.spawn(move || read(&source)).ok();
-        }
-    }
-
-    /// What was read; if that is missing, what is there now.
-    ///
-    /// # Errors
-    /// As [`read`].
-    pub fn objects(&self) -> Result<Objects> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = thread.take().and_then(|t| t.join().ok());
-        match early {
-            Some(Ok(objects)) => Ok(objects),
-            _ => read(&self.source),
-        }
-    }
 }
 
 /// The server's own schemas; on MySQL mydumper leaves `sys` out, on MariaDB it is not the source's either.

@@ -3,12 +3,15 @@
 use super::{Mysqldump, options};
 use crate::error::{Error, Result};
 use crate::host::proc::group_tcp_ports;
+use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
 use crate::process::{
     Credentials, Job, Launcher, Login, Running, SessionInit, save_to, version_text,
 };
 use crate::seed::context::Context;
 use crate::seed::coordinates::mysqldump::{DumpHeader, parse};
+use crate::seed::methods::definitions::{self, Read as Definitions};
+use crate::seed::methods::early::Early;
 use crate::seed::methods::logical;
 use crate::seed::methods::reached::Sessions;
 use crate::seed::methods::row_mode::{self, Tables};
@@ -19,13 +22,18 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The trailer that is looked at, in bytes.
 const TAIL: u64 = 64 * 1024;
+/// The beginning of a dump, in which its coordinates are.
+const HEAD: u64 = 64 << 10;
+/// How often a dump is searched for them.
+const POLL: Duration = Duration::from_millis(100);
 /// The dump is written to the disk after so many bytes each.
 const SYNC_EVERY: u64 = 64 << 20;
 
@@ -84,8 +92,13 @@ impl Mysqldump {
         let name = name_of(&program);
         let reached = Cell::new(false);
         let limit = self.config.common.source_lock_timeout;
-        let (bytes, seen) = source_lock::with_lock_first(ctx, &source, limit, || {
+        let (begun, inexact) = facts.definitions;
+        let before = RefCell::new(begun);
+        let ((bytes, early), seen) = source_lock::with_lock_first(ctx, &source, limit, || {
             self.remove_dump()?;
+            // Long queries were waited for meanwhile.
+            let from = source.clone();
+            before.replace(ctx.interruptible(move || definitions::of_source(&from))?);
             let create = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -98,6 +111,9 @@ impl Mysqldump {
             let tool = Running::start(&mut cmd.borrow_mut(), &name)?;
             ctx.adopt(&tool)?;
             ctx.report(&format!("Running backup of {}", source.name()));
+            let ended = Arc::new(AtomicBool::new(false));
+            let early = definitions_in(path.clone(), source.clone(), Arc::clone(&ended));
+            early.start();
             let found = sessions.as_ref().map_or(Ok(true), |s| {
                 s.await_tool(&tool, &name, ctx.cancel(), || Ok(()))
             });
@@ -105,6 +121,7 @@ impl Mysqldump {
                 Ok(found) => reached.set(found),
                 Err(e) => {
                     let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
+                    ended.store(true, Ordering::Relaxed);
                     tool.end()?;
                     end_sessions(&source, &ports);
                     return Err(e);
@@ -112,9 +129,11 @@ impl Mysqldump {
             }
             let bytes = self
                 .receive(ctx, &source, tool, out)
-                .map_err(|e| identity.explain(&name, e))?;
+                .map_err(|e| identity.explain(&name, e));
+            ended.store(true, Ordering::Relaxed);
+            let bytes = bytes?;
             file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
-            Ok(bytes)
+            Ok((bytes, early))
         })?;
         sync_dir(&self.config.common.backup_dir)?;
 
@@ -124,7 +143,12 @@ impl Mysqldump {
         if !reached.get() {
             return Err(identity.ended_unseen(&name));
         }
-        logical::dumped(&self.config, ctx, &source, facts.definitions)?;
+        let read = Definitions {
+            before: before.into_inner(),
+            early: Some(ctx.interruptible(move || early.get())?),
+            inexact,
+        };
+        logical::dumped(&self.config, ctx, &source, read)?;
         let c = header.coordinates;
         let text = format!(
             "Dumped {bytes} bytes. Coordinates {}:{}. {seen}",
@@ -235,6 +259,28 @@ impl Mysqldump {
         }
         Ok(bytes)
     }
+}
+
+/// The source's definitions once the coordinates are in the dump that is being written, or its tool has `ended`.
+fn definitions_in(dump: PathBuf, source: Endpoint, ended: Arc<AtomicBool>) -> Early<Catalogue> {
+    Early::new(move || {
+        while !ended.load(Ordering::Relaxed) {
+            let written = has_coordinates(&dump);
+            if written.map_err(|e| Error::io(dump.display(), &e))? {
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
+        definitions::of_source(&source)
+    })
+}
+
+/// Whether the beginning of a dump has its coordinates, which the tool writes when it has read them.
+fn has_coordinates(dump: &Path) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(dump)?.take(HEAD).read_to_end(&mut head)?;
+    let is_there = |word: &str| head.windows(word.len()).any(|w| w == word.as_bytes());
+    Ok(is_there("MASTER_LOG_FILE=") || is_there("SOURCE_LOG_FILE="))
 }
 
 fn end_sessions(source: &Endpoint, ports: &[u16]) {

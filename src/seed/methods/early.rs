@@ -1,0 +1,54 @@
+//! What is read from the source while a tool works, once its dump's position is fixed: the dump itself goes on for hours.
+
+use crate::error::Result;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+type Read<T> = dyn Fn() -> Result<T> + Send + Sync;
+
+/// One reading, in a thread of its own.
+pub struct Early<T> {
+    read: Arc<Read<T>>,
+    thread: Arc<Mutex<Option<JoinHandle<Result<T>>>>>,
+}
+
+impl<T> Clone for Early<T> {
+    fn clone(&self) -> Self {
+        Self {
+            read: Arc::clone(&self.read),
+            thread: Arc::clone(&self.thread),
+        }
+    }
+}
+
+impl<T: Send + 'static> Early<T> {
+    /// Nothing is read yet.
+    pub fn new(read: impl Fn() -> Result<T> + Send + Sync + 'static) -> Self {
+        Self {
+            read: Arc::new(read),
+            thread: Arc::default(),
+        }
+    }
+
+    /// Reads, at the first call.
+    pub fn start(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let read = Arc::clone(&self.read);
+            let started = std::thread::Builder::new().name("early".into());
+            *thread = started.spawn(move || read()).ok();
+        }
+    }
+
+    /// What was read; if that is missing or has failed, what is there now.
+    ///
+    /// # Errors
+    /// Those of reading it now.
+    pub fn get(&self) -> Result<T> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match thread.take().and_then(|t| t.join().ok()) {
+            Some(Ok(early)) => Ok(early),
+            _ => (self.read)(),
+        }
+    }
+}
