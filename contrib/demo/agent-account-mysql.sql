@@ -8,6 +8,12 @@ GRANT SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN, SET_ANY_DEFINER, SYSTEM_U
 GRANT INSERT, CREATE, DROP, ALTER, REFERENCES, TRIGGER, SHOW VIEW, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, EXECUTE ON *.* TO 'agent'@'%';
 -- gtid_purged with tagged GTIDs; definers that the load brings later, or that are gone
 GRANT TRANSACTION_GTID_TAG, ALLOW_NONEXISTENT_DEFINER ON *.* TO 'agent'@'%';
+-- [xa] a source or target of Mysqldump or Mydumper: without it prepared XA transactions, which a dump does not hold, are not seen
+GRANT XA_RECOVER_ADMIN ON *.* TO 'agent'@'%';
+-- [merge] Mysqldump and Mydumper of MERGE tables
+-- GRANT UPDATE, DELETE ON *.* TO 'agent'@'%';
+-- [resource_groups] Mysqldump and Mydumper: to see the source's resource groups, which a dump does not carry
+-- GRANT RESOURCE_GROUP_USER ON *.* TO 'agent'@'%';
 -- [redo] load-without-redo-log = true
 -- GRANT INNODB_REDO_LOG_ENABLE ON *.* TO 'agent'@'%';
 -- [xtrabackup] copies by a backup tool

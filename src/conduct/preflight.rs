@@ -149,6 +149,15 @@ impl Contents {
         out
     }
 
+    /// What else is to be known of a copy by `method`.
+    fn warnings(&self, method: Method) -> Vec<String> {
+        let found = self.of(method);
+        let warnings = found
+            .iter()
+            .filter(|f| matches!(f.outcome, contents::Outcome::Warning(_)));
+        warnings.map(Finding::message).collect()
+    }
+
     /// What `method` does not copy exactly.
     fn inexact(&self, method: Method) -> Vec<String> {
         let found = self.of(method);
@@ -253,7 +262,8 @@ fn choose(
                     f.ok(format!("method {other} is not used: {}", why.join("; ")));
                 }
             }
-            for text in inexact(m) {
+            let warnings = contents.into_iter().flat_map(|c| c.warnings(m));
+            for text in inexact(m).into_iter().chain(warnings) {
                 f.screen.warn(&format!("method {m}: {text}"));
             }
             f.ok(format!("method {m}"));

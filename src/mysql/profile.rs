@@ -427,6 +427,15 @@ pub fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> 
         .collect()
 }
 
+/// Raises `name` in the values by [`for_load`] to `n`, in steps of 1 KiB as servers take them.
+pub fn at_least(of_source: &mut BTreeMap<String, String>, name: &str, n: u64) {
+    let present = of_source.get(name).and_then(|v| v.parse::<u64>().ok());
+    let n = n.div_ceil(1024).saturating_mul(1024);
+    if present.is_none_or(|p| p < n) {
+        of_source.insert(name.to_string(), n.to_string());
+    }
+}
+
 /// What must be set in a session whose variables are `present`: only what differs. `of_source` are the values by [`for_load`].
 pub fn assignments(
     server: Server,

@@ -2,6 +2,7 @@
 
 use crate::support::Scratch;
 use crate::support::agent::Changes;
+use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::Pair;
@@ -45,6 +46,11 @@ const SOURCE: &[&str] = &[
     "CREATE TABLE way.floats (id INT PRIMARY KEY, f FLOAT, `g``h` FLOAT(7,4), d DOUBLE) ENGINE=InnoDB",
     "INSERT INTO way.floats VALUES (1, 1.5, 2.25, 1e100), (2, 16777216, 1, 1), (3, 1234567, 1, 1)",
     "CREATE PROCEDURE way.p() SELECT 1",
+    // Made with another limit than that of the server.
+    "SET SESSION max_heap_table_size = 8388608",
+    "CREATE TABLE way.in_mind (a INT PRIMARY KEY, b CHAR(200)) ENGINE=MEMORY",
+    "INSERT INTO way.in_mind SELECT id, 'x' FROM shop.items",
+    "SET GLOBAL max_heap_table_size = 16384",
 ];
 
 const TARGET: &[&str] = &[
@@ -107,6 +113,7 @@ fn assert_copied<K: Kind>(pair: &Pair<K>, text: &str) {
         assert_eq!(db.value(query), wanted, "{query}");
     }
     assert_eq!(pair.source_db.value(DATES), WANTED_DATES);
+    assert_eq!(db.value("SELECT COUNT(*) FROM way.in_mind"), "2048");
     assert!(
         text.contains("FLOAT columns way.floats.f, way.floats.g`h: a dump holds six digits"),
         "{text}"
@@ -176,6 +183,14 @@ fn what_a_dump_does_not_carry_on_mysql() {
             "ALTER DATABASE closed READ ONLY = 1",
             "CREATE DATABASE opened",
             "CREATE TABLE opened.t (a INT PRIMARY KEY)",
+            // Older ones of these tables are on the target.
+            "CREATE TABLE way.a_parent (a BIGINT PRIMARY KEY)",
+            "CREATE TABLE way.b_child (a BIGINT, CONSTRAINT of_parent FOREIGN KEY (a) REFERENCES way.a_parent (a))",
+            "ANALYZE TABLE way.floats UPDATE HISTOGRAM ON d",
+            "CREATE RESOURCE GROUP mine TYPE = USER",
+            "GRANT RESOURCE_GROUP_USER ON *.* TO 'agent'@'%'",
+            "INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so'",
+            "INSTALL COMPONENT 'file://component_query_attributes'",
         ],
     );
     run(&pair.target_db, TARGET);
@@ -186,11 +201,24 @@ fn what_a_dump_does_not_carry_on_mysql() {
             "CREATE DATABASE opened",
             "CREATE TABLE opened.t (b INT)",
             "ALTER DATABASE opened READ ONLY = 1",
+            "CREATE TABLE way.a_parent (a INT PRIMARY KEY)",
+            "CREATE TABLE way.b_child (a INT, CONSTRAINT of_parent FOREIGN KEY (a) REFERENCES way.a_parent (a))",
         ],
     );
+    let of_seed = [
+        "histograms of columns way.floats.d: ",
+        "resource groups that the target lacks mine: ",
+        "mysql_no_login (INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so')",
+        "file://component_query_attributes (INSTALL COMPONENT ",
+    ];
     for id in [1, 2] {
         let text = seeds(&pair, id);
         assert_copied(&pair, &text);
+        for words in of_seed {
+            // The first load has registered the component.
+            let wanted = id == 1 || !words.starts_with("file:");
+            assert_eq!(text.contains(words), wanted, "{id} {words}: {text}");
+        }
         let query = "SELECT GROUP_CONCAT(CONCAT(SCHEMA_NAME, IFNULL(OPTIONS, '')) ORDER BY SCHEMA_NAME) FROM \
                      information_schema.SCHEMATA_EXTENSIONS WHERE SCHEMA_NAME IN ('closed', 'opened')";
         assert_eq!(pair.target_db.value(query), "closedREAD ONLY=1,opened");
@@ -259,12 +287,78 @@ const LIBRARY: Case = Case {
     undo: &["DELETE FROM mysql.func"],
 };
 
+/// A transaction that the dump does not hold.
+const PREPARED: Case = Case {
+    source: &[
+        "XA START 'held', X'00ff', 7",
+        "INSERT INTO shop.held VALUES (77)",
+        "XA END 'held', X'00ff', 7",
+        "XA PREPARE 'held', X'00ff', 7",
+    ],
+    target: &[],
+    stage: "Prepare",
+    words: &[
+        "prepared XA transactions 'held',X'00ff',7: a dump",
+        "XA ROLLBACK",
+    ],
+    undo: &["XA ROLLBACK 'held',X'00ff',7"],
+};
+/// Its locks would stop the load.
+const PREPARED_ON_TARGET: Case = Case {
+    source: &[],
+    target: &[
+        "XA START 'mine'",
+        "INSERT INTO precious.t VALUES ('no')",
+        "XA END 'mine'",
+        "XA PREPARE 'mine'",
+    ],
+    stage: "Target",
+    words: &["prepared XA transactions", "'mine'; XA ROLLBACK"],
+    undo: &["XA ROLLBACK 'mine'"],
+};
+const IN_SYS: Case = Case {
+    source: &["CREATE TABLE sys.mine (a INT)"],
+    target: &[],
+    stage: "Prepare",
+    words: &[
+        "objects in schema sys sys.mine (table): the dump tools",
+        "a schema of their own",
+    ],
+    undo: &["DROP TABLE sys.mine"],
+};
+const ROUTINE_IN_SYS: Case = Case {
+    source: &[
+        "CREATE PROCEDURE sys.mine() SELECT 1",
+        "CREATE VIEW sys.`my view` AS SELECT 1",
+    ],
+    target: &[],
+    stage: "Backup",
+    words: &["objects in schema sys sys.mine (procedure), sys.my view (view): "],
+    undo: &["DROP PROCEDURE sys.mine", "DROP VIEW sys.`my view`"],
+};
+const LIKE_SYSTEM: Case = Case {
+    source: &["CREATE DATABASE `Sys`", "CREATE TABLE `Sys`.t (a INT)"],
+    target: &[],
+    stage: "Prepare",
+    words: &["schemas with names of system schemas Sys: the dump tools"],
+    undo: &["DROP DATABASE `Sys`"],
+};
+
 fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
     for case in cases {
         run(&pair.source_db, case.source);
         run(&pair.target_db, case.target);
         let seed = pair.seed(1);
         seed.start_prepare();
+        if case.stage == "Target" {
+            let text = pair.must_fail(1, "Prepare");
+            for word in case.words {
+                assert!(text.contains(word), "{word}: {text}");
+            }
+            pair.assert_untouched();
+            run(&pair.target_db, case.undo);
+            continue;
+        }
         seed.must_complete(&pair.target, "Prepare");
         let text = if case.stage == "Prepare" {
             let state = seed.poll(&pair.source, "Prepare");
@@ -324,6 +418,11 @@ fn what_cannot_be_copied_is_refused_on_mariadb() {
             CONSTRAINT,
             LIBRARY,
             RIGHTS_MARIADB,
+            PREPARED,
+            PREPARED_ON_TARGET,
+            IN_SYS,
+            ROUTINE_IN_SYS,
+            LIKE_SYSTEM,
             Case {
                 source: &[
                     "CREATE TABLE shop.precise (a INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED \
@@ -381,7 +480,28 @@ fn what_cannot_be_copied_is_refused_on_mariadb() {
 
 #[test]
 fn what_cannot_be_copied_is_refused_on_mysql() {
-    let pair = Pair::<MysqldKind>::of("", "", &Changes::default());
+    let fakes = Fakes::of::<MysqldKind>();
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let pair = Pair::<MysqldKind>::of("", "", &changes);
+    let client = MysqldKind::rig().join(MysqldKind::TOOLS).join("mysql");
+    // Prepared after the first check, before the dump has its position.
+    fakes.put(
+        "mysqldump",
+        &format!(
+            "case \"$*\" in *--all-databases*) '{}' --no-defaults -uroot -S '{}' -e \"XA START 'late'; INSERT INTO shop.held VALUES (78); \
+             XA END 'late'; XA PREPARE 'late'\" || exit;; esac\nexec \"$REAL\" \"$@\"",
+            client.display(),
+            pair.source_db.socket(),
+        ),
+    );
+    let text = pair.backup_fails(1);
+    assert!(text.contains("during the dump: 'late'. "), "{text}");
+    assert!(!pair.dump_file().exists());
+    run(&pair.source_db, &["XA ROLLBACK 'late'"]);
+    fakes.remove("mysqldump");
     refused(
         &pair,
         &[
@@ -389,6 +509,11 @@ fn what_cannot_be_copied_is_refused_on_mysql() {
             CONSTRAINT,
             LIBRARY,
             RIGHTS_MYSQL,
+            PREPARED,
+            PREPARED_ON_TARGET,
+            IN_SYS,
+            ROUTINE_IN_SYS,
+            LIKE_SYSTEM,
             Case {
                 source: &[
                     "CREATE SPATIAL REFERENCE SYSTEM 990001 NAME 'mine' DEFINITION 'GEOGCS[\"x\",DATUM[\"y\",SPHEROID[\"z\",6378137,\
@@ -402,6 +527,55 @@ fn what_cannot_be_copied_is_refused_on_mysql() {
                     "CREATE SPATIAL REFERENCE SYSTEM",
                 ],
                 undo: &["DROP SPATIAL REFERENCE SYSTEM 990001"],
+            },
+            Case {
+                source: &[
+                    "INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so'",
+                    "CREATE USER closed IDENTIFIED WITH mysql_no_login",
+                ],
+                target: &[],
+                stage: "Backup",
+                words: &[
+                    "plugins that the target lacks mysql_no_login (account closed@%; INSTALL PLUGIN mysql_no_login SONAME \
+                     'mysql_no_login.so')",
+                ],
+                undo: &["DROP USER closed", "UNINSTALL PLUGIN mysql_no_login"],
+            },
+            Case {
+                source: &[
+                    "INSTALL COMPONENT 'file://component_query_attributes'",
+                    "CREATE VIEW shop.asked AS SELECT mysql_query_attribute_string('n') AS n",
+                ],
+                target: &[],
+                stage: "Backup",
+                words: &[
+                    "functions of components that the target lacks mysql_query_attribute_string (view shop.asked), (INSTALL COMPONENT \
+                     'file://component_query_attributes')",
+                ],
+                undo: &[
+                    "DROP VIEW shop.asked",
+                    "UNINSTALL COMPONENT 'file://component_query_attributes'",
+                ],
+            },
+            Case {
+                source: &[
+                    "CREATE TABLE shop.part (a INT) ENGINE=MyISAM",
+                    "CREATE TABLE shop.merged (a INT) ENGINE=MERGE UNION=(shop.part)",
+                ],
+                target: &[],
+                stage: "Backup",
+                words: &["MERGE tables shop.merged: ", "GRANT UPDATE, DELETE"],
+                undo: &["DROP TABLE shop.merged"],
+            },
+            Case {
+                source: &["CREATE TABLE shop.parents (a BIGINT PRIMARY KEY)"],
+                target: &[
+                    "CREATE TABLE shop.parents (a INT PRIMARY KEY)",
+                    "CREATE TABLE precious.child (a INT, FOREIGN KEY (a) REFERENCES shop.parents (a))",
+                ],
+                stage: "Backup",
+                words: &["precious.child (a to shop.parents.a): ", "3780"],
+                undo: &["DROP TABLE shop.parents"],
             },
             Case {
                 source: &["CREATE TABLE shop.checked (a INT, CONSTRAINT positive CHECK (a > 0))"],
@@ -482,8 +656,11 @@ fn dry_run<K: Kind>(pair: &super::by_command::Pair<K>, method: &str, code: i32, 
 fn the_method_is_chosen_by_the_contents() {
     let lines = ["xtrabackup", "mydumper"].map(|s| (s, "enabled = true".to_string()));
     let keys = Scratch::new("keys");
-    let mut pair =
-        super::by_command::Pair::<MariadbKind>::of(&keys_of(&keys, 2), &keys_of(&keys, 1), &lines);
+    let mut pair = super::by_command::Pair::<MariadbKind>::of(
+        &(keys_of(&keys, 2) + "binlog_ignore_db=scratch\n"),
+        &keys_of(&keys, 1),
+        &lines,
+    );
     run(&pair.source_db, &["CREATE DATABASE shop"]);
     let dir = elsewhere(&keys).display().to_string();
     let create = format!("CREATE TABLE shop.far (a INT) ENGINE=InnoDB DATA DIRECTORY='{dir}'");
@@ -492,7 +669,7 @@ fn the_method_is_chosen_by_the_contents() {
         format!("{far}the agent's account needs"),
         format!("{far}a physical copy"),
     );
-    let cases: [(&[&str], &str, i32, &[&str]); 12] = [
+    let cases: [(&[&str], &str, i32, &[&str]); 17] = [
         (
             &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
             "auto",
@@ -590,7 +767,61 @@ fn the_method_is_chosen_by_the_contents() {
             0,
             &[
                 "warning: method Xtrabackup: MEMORY tables shop.m2",
+                "warning: method Xtrabackup: filters of the binary log binlog_ignore_db = scratch: ",
                 "Preflight: method Xtrabackup\n",
+            ],
+        ),
+        (
+            &[
+                "DROP VIEW shop.broken",
+                "DROP TABLE shop.m2",
+                "CREATE TABLE shop.t (a INT)",
+                "XA START 'held'",
+                "INSERT INTO shop.t VALUES (1)",
+                "XA END 'held'",
+                "XA PREPARE 'held'",
+            ],
+            "Mysqldump",
+            1,
+            &["PROBLEM: method Mysqldump: prepared XA transactions 'held': "],
+        ),
+        (&[], "auto", 0, &["Preflight: method Xtrabackup\n"]),
+        (
+            &[
+                "XA ROLLBACK 'held'",
+                "INSTALL SONAME 'auth_ed25519'",
+                "CREATE USER e IDENTIFIED VIA unix_socket OR ed25519 USING PASSWORD('x')",
+            ],
+            "Mysqldump",
+            1,
+            &[
+                "plugins that the target lacks ed25519 (account e@%; INSTALL SONAME 'auth_ed25519'): ",
+            ],
+        ),
+        (
+            &[
+                "DROP USER e",
+                "CREATE TABLE mysql.mine (a INT)",
+                "CREATE TABLE shop.`it's` (a INT)",
+                "CREATE TABLE shop.`a/b` (`c``d` INT)",
+            ],
+            "Mydumper",
+            1,
+            &[
+                "objects in schema mysql mysql.mine (table): by Mydumper",
+                "tables with a quote in their names: shop.it's: mydumper",
+            ],
+        ),
+        (
+            &["DROP TABLE shop.`it's`, mysql.mine"],
+            "Mydumper",
+            0,
+            &[
+                "warning: method Mydumper: names with a dot, a slash or a backtick, or with -schema in them: shop.a/b: ",
+                "warning: method Mydumper: columns with a backtick in their names: shop.a/b.c`d: ",
+                "warning: method Mydumper: plugins and components that the load registers",
+                "ed25519 (INSTALL SONAME 'auth_ed25519')",
+                "Preflight: method Mydumper\n",
             ],
         ),
     ];
@@ -620,7 +851,6 @@ fn the_method_is_chosen_by_the_contents() {
     run(
         &pair.source_db,
         &[
-            "DROP VIEW shop.broken",
             "CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES",
             "INSERT INTO shop.locked VALUES (1), (2)",
         ],

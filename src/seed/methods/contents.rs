@@ -2,6 +2,8 @@
 //! about them. A row that forbids a method is found at Prepare of the source, at the beginning of Backup and by `seed` before
 //! anything is started: until then nothing of the target has changed.
 
+use super::children::{self, Reference};
+use super::server_state::{self, SourceState, TargetState, XA_PRIVILEGE};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, failure, grants, info, profile, quote_name};
@@ -31,6 +33,13 @@ macro_rules! move_back {
 /// The same for the checks of the physical methods.
 pub const MOVE_BACK: &str = concat!("on the server that has them, ", move_back!());
 
+const FILTERS: &str = "statements and rows of schemas that they leave out are not replicated: such schemas of the new replica become old, or \
+                       its replication stops; remove them from the source's my.cnf and use filters of the replica";
+const TEMPORARY: &str = "statements on them that are replicated later find no such table on the new replica, and its replication stops; set \
+                         binlog_format = ROW on the source";
+const NAMES_FOR_FILES: &str = "mydumper before 0.16.7 cannot copy these, and its Backup refuses them; the seed method Mysqldump and \
+                               physical ones can";
+
 /// What a method makes of objects of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -38,6 +47,8 @@ pub enum Outcome {
     Exact,
     /// Copies them, but not exactly: how. `--method auto` prefers another method.
     Inexact(&'static str),
+    /// Copies them, or cannot know: what the operator has to know. It is no reason for another method.
+    Warning(&'static str),
     /// Cannot copy them: why, and what can be done. The seed is refused.
     Refused(&'static str),
 }
@@ -56,6 +67,8 @@ pub struct Source {
     functions: BTreeSet<String>,
     /// The key of encrypted tables that name none (MariaDB).
     default_key: u32,
+    /// What it has beside its objects.
+    state: SourceState,
 }
 
 /// What is known of a target.
@@ -74,6 +87,8 @@ pub struct Target {
     used: BTreeSet<String>,
     systems: BTreeMap<u32, String>,
     functions: BTreeSet<String>,
+    references: Vec<Reference>,
+    state: TargetState,
 }
 
 /// A kind of object.
@@ -100,7 +115,9 @@ impl Finding {
     pub fn message(&self) -> String {
         match self.outcome {
             Outcome::Exact => self.text.clone(),
-            Outcome::Inexact(how) | Outcome::Refused(how) => format!("{}: {how}", self.text),
+            Outcome::Inexact(how) | Outcome::Warning(how) | Outcome::Refused(how) => {
+                format!("{}: {how}", self.text)
+            }
         }
     }
 }
@@ -124,7 +141,7 @@ fn directories(source: &Source) -> Vec<String> {
 }
 
 /// The table.
-static ROWS: [Row; 19] = [
+static ROWS: &[Row] = &[
     Row {
         what: "FLOAT columns",
         find: |s, _| columns(s, |_, declared| declared.starts_with("float")),
@@ -422,7 +439,6 @@ static ROWS: [Row; 19] = [
         what: "INVISIBLE columns",
         find: |s, _| {
             columns(s, |_, declared| {
-                let (declared, _) = declared.split_once(" comment '").unwrap_or((declared, ""));
                 declared.contains("invisible")
                     && !declared.contains("generated always as")
                     && !declared.contains(" as (")
@@ -452,12 +468,322 @@ static ROWS: [Row; 19] = [
             }
         },
     },
+    Row {
+        what: "prepared XA transactions",
+        find: |s, _| s.state.prepared.xids.clone(),
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "a dump does not hold them, and replication would stop at their XA COMMIT (error 1397); XA COMMIT or XA ROLLBACK them on \
+                 the source, or use a physical method",
+            )
+        },
+    },
+    Row {
+        what: "a privilege that the agent's account lacks on the source,",
+        find: |s, _| {
+            if s.state.prepared.hidden {
+                vec![XA_PRIVILEGE.to_string()]
+            } else {
+                Vec::new()
+            }
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Warning(
+                    "prepared XA transactions are not seen without it; a dump does not hold them, and replication would stop at their XA \
+                     COMMIT",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "prepared XA transactions on the target",
+        find: |_, target| {
+            target
+                .map(|t| t.state.prepared.xids.clone())
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "their locks would stop the load; XA ROLLBACK or XA COMMIT them there, or use a physical method",
+            )
+        },
+    },
+    Row {
+        what: "objects in schema sys",
+        find: |s, target| {
+            s.state
+                .foreign(s.catalogue.server, "sys", target.map(|t| &t.state))
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "the dump tools leave this schema out, and replication would stop at the next change of them; move them to a schema of \
+                 their own, or use a physical method",
+            )
+        },
+    },
+    Row {
+        what: "objects in schema mysql",
+        find: |s, target| {
+            s.state
+                .foreign(s.catalogue.server, "mysql", target.map(|t| &t.state))
+        },
+        outcome: |m| {
+            by_mydumper(
+                m,
+                Outcome::Refused(
+                    "by Mydumper only the accounts and settings of this schema are copied, and replication would stop at the next change \
+                     of them; move them to a schema of their own, or use the seed method Mysqldump or a physical one",
+                ),
+            )
+        },
+    },
+    Row {
+        what: "plugins that the target lacks",
+        find: |s, target| {
+            let flavour = s.catalogue.server.flavour;
+            target
+                .map(|t| s.state.lacking_plugins(&t.state, flavour))
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "without them these accounts cannot log in, tables cannot be created, and replication would stop at statements on them; \
+                 install them on the target",
+            )
+        },
+    },
+    Row {
+        what: "functions of components that the target lacks",
+        find: |s, target| {
+            target
+                .map(|t| s.state.lacking_functions(&t.state))
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "without them what uses them cannot be created, or stops replication; install the components on the target",
+            )
+        },
+    },
+    Row {
+        what: "plugins and components that the load registers on the target, and that are not active there before it is restarted or they are \
+               installed",
+        find: |s, target| {
+            let flavour = s.catalogue.server.flavour;
+            target
+                .map(|t| s.state.inactive(&t.state, flavour))
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Warning(
+                    "install them there, or remove them from the source if they are not used",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "schemas with names of system schemas",
+        find: |s, _| s.state.like_system.clone(),
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "the dump tools take them for the server's own, whatever their case, and leave them out; move their tables to schemas with \
+                 other names, or use a physical method",
+            )
+        },
+    },
+    Row {
+        what: "MERGE tables",
+        find: |s, target| match target {
+            Some(t) if !t.state.merge => {
+                tables(s, |create| options_of(create).contains("engine=mrg_myisam"))
+            }
+            _ => Vec::new(),
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "the agent's account needs the privileges UPDATE and DELETE on the target to create them; GRANT UPDATE, DELETE ON *.* to \
+                 it there, and on the source for later seeds",
+            )
+        },
+    },
+    Row {
+        what: "tables that only the target has, with foreign keys to columns that are others on the source:",
+        find: |s, target| {
+            target
+                .map(|t| children::in_the_way(&t.references, &s.catalogue))
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            refused_by_logical(
+                m,
+                "the referenced tables could not be created (errors 3780 and 3734); drop these tables or their foreign keys on the target, or \
+                 use a physical method",
+            )
+        },
+    },
+    Row {
+        what: "histograms of columns",
+        find: |s, _| s.state.histograms.clone(),
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Inexact(
+                    "a dump does not carry them; ANALYZE TABLE ... UPDATE HISTOGRAM on the target makes them",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "resource groups that the target lacks",
+        find: |s, target| {
+            target
+                .map(|t| s.state.lacking_groups(&t.state))
+                .unwrap_or_default()
+        },
+        outcome: |m| {
+            if logical(m) {
+                Outcome::Inexact(
+                    "a dump does not carry them; create them on the target (CREATE RESOURCE GROUP)",
+                )
+            } else {
+                Outcome::Exact
+            }
+        },
+    },
+    Row {
+        what: "filters of the binary log",
+        find: |s, _| s.state.filters.clone(),
+        outcome: |_| Outcome::Warning(FILTERS),
+    },
+    Row {
+        what: "open temporary tables with binlog_format = STATEMENT:",
+        find: |s, _| s.state.temporary.clone(),
+        outcome: |_| Outcome::Warning(TEMPORARY),
+    },
+    Row {
+        what: "schemas with a quote or a backtick in their names, or tables with a quote in their names:",
+        find: |s, _| names(s, |n| n.contains(['\'', '`']), |n| n.contains('\'')),
+        outcome: |m| {
+            by_mydumper(
+                m,
+                Outcome::Refused(
+                    "mydumper does not quote these; use the seed method Mysqldump or a physical one",
+                ),
+            )
+        },
+    },
+    Row {
+        what: "schemas whose names are not ASCII:",
+        find: |s, _| match s.catalogue.server.flavour {
+            Flavour::MySql => names(s, |n| !n.is_ascii(), |_| false),
+            Flavour::MariaDb => Vec::new(),
+        },
+        outcome: |m| {
+            by_mydumper(
+                m,
+                Outcome::Refused(
+                    "mydumper cannot select these; use the seed method Mysqldump or a physical one",
+                ),
+            )
+        },
+    },
+    Row {
+        what: "names with a dot, a slash or a backtick, or with -schema in them:",
+        find: |s, _| {
+            let taken_apart = |n: &str| n.contains(['.', '/', '`']) || n.contains("-schema");
+            names(s, taken_apart, taken_apart)
+        },
+        outcome: |m| by_mydumper(m, Outcome::Inexact(NAMES_FOR_FILES)),
+    },
+    Row {
+        what: "columns with a backtick in their names:",
+        find: |s, _| columns(s, |name, _| name.contains('`')),
+        outcome: |m| by_mydumper(m, Outcome::Inexact(NAMES_FOR_FILES)),
+    },
 ];
 
-/// The last lines of SHOW CREATE TABLE, in lower case: the table's options and its partitions.
+fn refused_by_logical(m: Method, why: &'static str) -> Outcome {
+    if logical(m) {
+        Outcome::Refused(why)
+    } else {
+        Outcome::Exact
+    }
+}
+
+/// What mydumper does with names; the versions that use names for files are told apart when its Backup begins.
+fn by_mydumper(m: Method, outcome: Outcome) -> Outcome {
+    if m == Method::Mydumper {
+        outcome
+    } else {
+        Outcome::Exact
+    }
+}
+
+/// The names of schemas, and of tables and sequences with their schemas, that are as `is` says.
+fn names(
+    source: &Source,
+    schema: impl Fn(&str) -> bool,
+    table: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    for o in source.catalogue.objects.keys() {
+        match o.kind {
+            Kind::Schema if schema(&o.schema) => out.push(o.schema.clone()),
+            Kind::Table | Kind::Sequence if table(&o.name) => {
+                out.push(format!("{}.{}", o.schema, o.name));
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The last lines of SHOW CREATE TABLE, in lower case: the table's options and its partitions. Of texts only those about encryption.
 fn options_of(create: &str) -> String {
     let at = create.rfind("\n) ").unwrap_or(0);
-    create[at..].to_ascii_lowercase()
+    without_texts(&create[at..].to_ascii_lowercase(), |option| {
+        option.starts_with("encrypt")
+    })
+}
+
+/// SQL without its texts in `'`, but those of options that are `kept`, by their names in lower case.
+fn without_texts(sql: &str, kept: impl Fn(&str) -> bool) -> String {
+    let mut out = String::new();
+    let mut rest = sql;
+    while let Some(at) = rest.find('\'') {
+        let (before, text) = rest.split_at(at);
+        out.push_str(before);
+        let Some((value, after)) = value_of(text) else {
+            break;
+        };
+        let option = before.trim_end_matches([' ', '=']);
+        let option = option
+            .rsplit([' ', ',', '\n', '('])
+            .next()
+            .unwrap_or_default();
+        if kept(option.trim_matches('`')) {
+            out.push_str(&value);
+        }
+        rest = after;
+    }
+    if !rest.starts_with('\'') {
+        out.push_str(rest);
+    }
+    out
 }
 
 /// Names and declarations of the columns in a SHOW CREATE TABLE; the declarations in lower case.
@@ -625,7 +951,7 @@ fn columns(source: &Source, is: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let mut out = Vec::new();
     for (o, create) in base_tables(source) {
         for (name, declared) in columns_of(create) {
-            if is(&name, &declared) {
+            if is(&name, &without_texts(&declared, |_| false)) {
                 out.push(format!("{}.{}.{name}", o.schema, o.name));
             }
         }
@@ -668,6 +994,7 @@ impl Source {
         )?;
         let default_key = info::global(conn, "innodb_default_encryption_key_id")?;
         Ok(Self {
+            state: SourceState::ask(conn, server, &catalogue)?,
             default_key: default_key.and_then(|v| v.parse().ok()).unwrap_or(1),
             invalid_views: invalid_views(conn, &catalogue)?,
             directories: directories.into_iter().collect(),
@@ -758,6 +1085,8 @@ impl Target {
             used,
             systems: systems(conn, server)?,
             functions: functions(conn)?,
+            references: children::read(conn, server)?,
+            state: TargetState::ask(conn, server, &held)?,
         })
     }
 }
@@ -812,6 +1141,35 @@ fn invalid_views(conn: &mut Conn, catalogue: &Catalogue) -> Result<Vec<String>> 
     Ok(out)
 }
 
+/// What an operator has to know of a source whatever the method is. A source that cannot be asked has nothing to say: its stages say why.
+pub fn warnings(settings: &crate::config::Mysql) -> Vec<String> {
+    let endpoint = crate::mysql::Endpoint::local(settings);
+    let ask = || -> Result<[Vec<String>; 2]> {
+        let mut conn = crate::mysql::connect(&endpoint, std::time::Duration::from_secs(20))?;
+        let server = Server::ask(&mut conn)?;
+        Ok([
+            server_state::binlog_filters(&mut conn, server)?,
+            server_state::temporary_tables(&mut conn, server)?,
+        ])
+    };
+    let [filters, temporary] = ask().unwrap_or_else(|e| {
+        log::warn!("filters of the binary log are not known: {e}");
+        Default::default()
+    });
+    let kinds = [
+        ("filters of the binary log", filters, FILTERS),
+        (
+            "open temporary tables with binlog_format = STATEMENT:",
+            temporary,
+            TEMPORARY,
+        ),
+    ];
+    let found = kinds.into_iter().filter(|(_, names, _)| !names.is_empty());
+    found
+        .map(|(what, names, why)| format!("{what} {}: {why}", names.join(", ")))
+        .collect()
+}
+
 /// What `method` does not copy exactly. Tables in `left_out` (`schema.table`) are not copied at all.
 pub fn inspect(
     source: &Source,
@@ -820,7 +1178,7 @@ pub fn inspect(
     left_out: &BTreeSet<String>,
 ) -> Vec<Finding> {
     let mut out = Vec::new();
-    for row in &ROWS {
+    for row in ROWS {
         let outcome = (row.outcome)(method);
         if outcome == Outcome::Exact {
             continue;
@@ -846,7 +1204,7 @@ pub fn inspect(
     out
 }
 
-/// Those of [`inspect`] that are copied inexactly, as messages.
+/// Those of [`inspect`] that are copied all the same, as messages.
 ///
 /// # Errors
 /// Permanent: `method` cannot copy something, by name and with what can be done.
@@ -891,6 +1249,7 @@ mod tests {
             systems: BTreeMap::new(),
             functions: BTreeSet::new(),
             default_key: 1,
+            state: SourceState::default(),
         }
     }
 
@@ -903,6 +1262,8 @@ mod tests {
         used: BTreeSet::new(),
         systems: BTreeMap::new(),
         functions: BTreeSet::new(),
+        references: Vec::new(),
+        state: TargetState::NONE,
     };
 
     #[test]
@@ -1035,6 +1396,24 @@ mod tests {
             ..with_file
         };
         assert_eq!(placed(links, &without_links).len(), 1);
+        // Words in texts are not options.
+        for text in [
+            ") ENGINE=InnoDB COMMENT='data directory=''/x'' ENCRYPTION=Y, engine=memory WITH SYSTEM VERSIONING'",
+            ") ENGINE=InnoDB COMMENT='a\\\\' ENGINE_ATTRIBUTE='{\"x\": \"encrypted=yes\"}'",
+            ",\n  `b` bigint DEFAULT NULL COMMENT ' invisible'' generated always as row start'\n) ENGINE=InnoDB",
+        ] {
+            for version in ["9.7.4", "10.11.19-MariaDB"] {
+                let create = format!(
+                    "CREATE TABLE `t` (\n  `a` int{}",
+                    text.replace(") ENGINE", "\n) ENGINE")
+                );
+                let source = source(version, &create);
+                for method in [Method::Mysqldump, Method::Mydumper, Method::Xtrabackup] {
+                    let found = inspect(&source, Some(&BARE), method, &BTreeSet::new());
+                    assert!(found.is_empty(), "{text}: {found:?}");
+                }
+            }
+        }
         for method in [Method::Mysqldump, Method::Mydumper, Method::Xtrabackup] {
             assert!(inspect(&plain, Some(&BARE), method, &BTreeSet::new()).is_empty());
         }

@@ -4,6 +4,7 @@ use super::Prepared;
 use super::definitions;
 use super::mysqldump::options::ignored_tables;
 use super::preflight::{self, SourceFacts};
+use super::server_state;
 use super::settings;
 use super::target_server::TargetServer;
 use crate::config::Config;
@@ -151,7 +152,7 @@ pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Res
 /// Ends a Backup: the source's definitions are read once more and kept with the dump.
 ///
 /// # Errors
-/// As [`definitions::keep`].
+/// As [`server_state::none_prepared_after_dump`] and [`definitions::keep`].
 pub fn dumped(
     config: &Config,
     ctx: &Context,
@@ -159,6 +160,8 @@ pub fn dumped(
     read: definitions::Read,
 ) -> Result<()> {
     ctx.report("Running backup. Reading the source's definitions");
+    let from = source.clone();
+    ctx.interruptible(move || server_state::none_prepared_after_dump(&from))?;
     definitions::keep(config, ctx, source, read)
 }
 

@@ -1,6 +1,7 @@
 //! The five seed methods: what each does per stage and side, and nothing else. A method is plain, sequential code; the engine
 //! owns repetition, abort, the record and panics.
 
+pub mod children;
 pub mod clone_plugin;
 pub mod contents;
 pub mod definitions;
@@ -12,6 +13,7 @@ mod operators;
 pub mod preflight;
 mod reached;
 pub mod row_mode;
+pub mod server_state;
 pub mod settings;
 mod swap_in;
 pub mod target_server;

@@ -2,6 +2,7 @@
 
 use super::contents::{self, Source};
 use super::logical;
+use super::server_state;
 use super::settings::{self, Variables};
 use super::target_server::{QUESTIONS, TargetServer};
 use crate::config::{self, Config, inside};
@@ -21,6 +22,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// For its first words: a server that hangs is found out sooner.
 const GREETING: Duration = Duration::from_secs(10);
+const MEMORY_LIMIT: &str = "max_heap_table_size";
 const VAR_CASE: &str = "lower_case_table_names";
 
 /// What is known of the source once it was reached.
@@ -161,6 +163,7 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<F
         )));
     }
     target.check_role()?;
+    target.check_prepared()?;
     let local = Endpoint::local(&config.mysql);
     settings::check("this server", &local, Purpose::Load)?;
     target.fingerprint()
@@ -233,11 +236,15 @@ pub fn source_of(
     let places = contents.places(&here, &left_out);
     check_places(&places, Path::new(&datadir))?;
     target.check_names(&contents.catalogue)?;
+    let mut variables = profile::for_load(&globals);
+    // The limit of a MEMORY table is that of the session which made it.
+    let largest = server_state::largest_memory_table(&mut conn)?;
+    profile::at_least(&mut variables, MEMORY_LIMIT, largest.saturating_mul(2));
     let facts = SourceFacts {
         server,
         schemas: schemas.into_keys().collect(),
         bytes,
-        variables: profile::for_load(&globals),
+        variables,
         definitions: (contents.catalogue, inexact),
         directories: contents.directories,
     };

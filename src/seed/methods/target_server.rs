@@ -1,8 +1,10 @@
 //! What every logical load does to the running server of a target (DESIGN 4a): its part is checked, it is made ready, and
 //! everything is put back on every path.
 
+use super::children;
 use super::contents;
 use super::definitions::{self, Kept};
+use super::server_state;
 use super::settings::{apply_load, session_init};
 use crate::config;
 use crate::error::{Error, Result};
@@ -122,6 +124,14 @@ impl TargetServer {
         Ok(())
     }
 
+    /// As [`server_state::none_prepared_here`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_prepared(&mut self) -> Result<()> {
+        server_state::none_prepared_here(&mut self.conn)
+    }
+
     /// Refuses events for a server whose scheduler was disabled at its start: it takes no statement on them (error 1577).
     ///
     /// # Errors
@@ -188,12 +198,13 @@ impl TargetServer {
         }
     }
 
-    /// As [`definitions::ready`], to be called after [`TargetServer::begin`].
+    /// As [`definitions::ready`] and [`children::drop_replaced`], to be called after [`TargetServer::begin`].
     ///
     /// # Errors
     /// As there.
     pub fn ready(&mut self, kept: &Kept) -> Result<()> {
-        definitions::ready(&mut self.conn, self.server, kept)
+        definitions::ready(&mut self.conn, self.server, kept)?;
+        children::drop_replaced(&mut self.conn, self.server, &kept.equal)
     }
 
     /// As [`definitions::read_only`], the last of a load.
@@ -239,6 +250,7 @@ impl TargetServer {
     /// # Errors
     /// If the server refuses, or the record cannot be written.
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
+        self.check_prepared()?;
         let of_source = ctx.seed()?.source_variables;
         apply_load(&mut self.conn, self.server, &of_source)?;
         // A session as the tools' is tried before anything is changed.

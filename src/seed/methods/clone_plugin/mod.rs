@@ -15,7 +15,7 @@ mod run;
 mod settings;
 mod target;
 
-use super::{Prepared, SeedMethod, swap_in};
+use super::{Prepared, SeedMethod, contents, swap_in};
 use crate::config::Config;
 use crate::error::Result;
 use crate::seed::context::Context;
@@ -76,7 +76,10 @@ impl SeedMethod for ClonePlugin {
                 let this = self.clone();
                 ctx.interruptible(move || this.check_source())?;
                 self.install(ctx)?;
-                Ok("Prepare completed".into())
+                let settings = self.config.mysql.clone();
+                let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
+                let text = ["Prepare completed".to_string()].into_iter().chain(known);
+                Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
             }
         }
     }

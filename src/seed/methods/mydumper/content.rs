@@ -12,16 +12,8 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 
-/// Where a rule counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum On {
-    MySql,
-    Both,
-}
-
 /// Something that a source may have and mydumper copies wrong.
 struct Rule {
-    on: On,
     /// Which versions do so.
     by: fn(ToolVersion) -> bool,
     /// Such as `columns with a backtick in their names`.
@@ -32,31 +24,10 @@ struct Rule {
     query: &'static str,
 }
 
-fn any(_: ToolVersion) -> bool {
-    true
-}
-
 const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 
-static RULES: [Rule; 4] = [
+static RULES: [Rule; 2] = [
     Rule {
-        on: On::Both,
-        by: any,
-        what: "schemas with a quote or a backtick in their names, or tables with a quote in their names",
-        outcome: "does not quote these",
-        query: "SELECT n FROM (SELECT SCHEMA_NAME n, SCHEMA_NAME p FROM information_schema.SCHEMATA UNION ALL \
-                SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), REPLACE(TABLE_NAME, '`', '') FROM information_schema.TABLES \
-                WHERE TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN @own) o WHERE p LIKE '%''%' OR p LIKE '%`%'",
-    },
-    Rule {
-        on: On::MySql,
-        by: any,
-        what: "schemas whose names are not ASCII",
-        outcome: "cannot select these",
-        query: "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME <> CONVERT(SCHEMA_NAME USING ascii)",
-    },
-    Rule {
-        on: On::Both,
         by: version::uses_names_for_files,
         what: "names with a dot, a slash or a backtick, or with -schema in them",
         outcome: "uses names of tables for names of files",
@@ -66,7 +37,6 @@ static RULES: [Rule; 4] = [
                 WHERE p LIKE '%.%' OR p LIKE '%/%' OR p LIKE '%`%' OR p LIKE '%-schema%'",
     },
     Rule {
-        on: On::Both,
         by: version::uses_names_for_files,
         what: "columns with a backtick in their names",
         outcome: "does not quote it",
@@ -84,11 +54,7 @@ pub fn check(version: ToolVersion, source: &Endpoint, progress: &Progress) -> Re
     let mut conn = connect(source, QUESTIONS)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
-        let counts = match rule.on {
-            On::MySql => server.flavour == Flavour::MySql,
-            On::Both => true,
-        };
-        if !counts || !(rule.by)(version) {
+        if !(rule.by)(version) {
             continue;
         }
         let found = names(&mut conn, rule, source)?;

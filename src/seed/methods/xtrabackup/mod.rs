@@ -18,7 +18,7 @@ mod restore;
 mod send;
 pub mod tools;
 
-use super::{Prepared, SeedMethod, swap_in};
+use super::{Prepared, SeedMethod, contents, swap_in};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::process::Launcher;
@@ -166,7 +166,10 @@ impl SeedMethod for Xtrabackup {
                 ctx.report("Running prepare");
                 let this = self.clone();
                 ctx.interruptible(move || this.check_source())?;
-                Ok("Prepare completed".into())
+                let settings = self.config.mysql.clone();
+                let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
+                let text = ["Prepare completed".to_string()].into_iter().chain(known);
+                Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
             }
         }
     }
