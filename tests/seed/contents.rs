@@ -189,6 +189,7 @@ fn what_a_dump_does_not_carry_on_mysql() {
             "ANALYZE TABLE way.floats UPDATE HISTOGRAM ON d",
             "CREATE RESOURCE GROUP mine TYPE = USER",
             "GRANT RESOURCE_GROUP_USER ON *.* TO 'agent'@'%'",
+            "REVOKE XA_RECOVER_ADMIN ON *.* FROM 'agent'@'%'",
             "INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so'",
             "INSTALL COMPONENT 'file://component_query_attributes'",
         ],
@@ -206,6 +207,7 @@ fn what_a_dump_does_not_carry_on_mysql() {
         ],
     );
     let of_seed = [
+        "a privilege that the agent's account lacks on the source, XA_RECOVER_ADMIN: prepared XA",
         "histograms of columns way.floats.d: ",
         "resource groups that the target lacks mine: ",
         "mysql_no_login (INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so')",
@@ -591,7 +593,8 @@ fn what_cannot_be_copied_is_refused_on_mysql() {
 /// The first use of a MEMORY table after a start empties it: on a new replica that must not be a transaction of its own.
 #[test]
 fn memory_tables_by_a_physical_copy() {
-    let source_db = Server::<MariadbKind>::start("127.0.0.1", "gtid_strict_mode=ON\n");
+    let filtered = "gtid_strict_mode=ON\nbinlog_ignore_db=scratch\n";
+    let source_db = Server::<MariadbKind>::start("127.0.0.1", filtered);
     let target_db = Server::<MariadbKind>::start("127.0.0.2", "gtid_strict_mode=ON\n");
     run(
         &source_db,
@@ -617,7 +620,11 @@ fn memory_tables_by_a_physical_copy() {
         target_db: &target_db,
         source_db: &source_db,
     };
-    seed.prepare();
+    seed.start_prepare();
+    seed.must_complete(&target, "Prepare");
+    let state = seed.must_complete(&source, "Prepare");
+    let text = state["Details"].as_str().expect("Details");
+    assert!(text.contains("binlog_ignore_db = scratch: "), "{text}");
     seed.backup();
     seed.start_restore();
     let state = seed.must_complete(&target, "Restore");
@@ -785,9 +792,21 @@ fn the_method_is_chosen_by_the_contents() {
             1,
             &["PROBLEM: method Mysqldump: prepared XA transactions 'held': "],
         ),
-        (&[], "auto", 0, &["Preflight: method Xtrabackup\n"]),
         (
             &[
+                "SET GLOBAL binlog_format = STATEMENT",
+                "CREATE TEMPORARY TABLE shop.passing (a INT)",
+            ],
+            "auto",
+            0,
+            &[
+                "binlog_format = STATEMENT: 1 created and not dropped",
+                "Preflight: method Xtrabackup\n",
+            ],
+        ),
+        (
+            &[
+                "SET GLOBAL binlog_format = ROW",
                 "XA ROLLBACK 'held'",
                 "INSTALL SONAME 'auth_ed25519'",
                 "CREATE USER e IDENTIFIED VIA unix_socket OR ed25519 USING PASSWORD('x')",
