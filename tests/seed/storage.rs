@@ -197,6 +197,7 @@ fn keys_and_directories_on_mysql() {
     assert_eq!(state["Status"], "Error", "{state}");
     assert_said(&state["Details"], &["TABLE_ENCRYPTION_ADMIN"]);
     untouched(&pair);
+    seed.must_complete(&pair.source, "Prepare");
     target.unlogged("GRANT TABLE_ENCRYPTION_ADMIN ON *.* TO 'agent'@'%'");
     // The source's accounts come with the dump, and the load goes on with their privileges.
     source.unlogged("REVOKE INNODB_REDO_LOG_ENABLE ON *.* FROM 'agent'@'%'");

@@ -7,7 +7,7 @@ use crate::mysql::catalogue::{Catalogue, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, control, failure, quote_name};
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A column of a foreign key.
 #[derive(Debug, Clone)]
@@ -105,17 +105,34 @@ pub fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
         return Ok(Vec::new());
     }
     type Names = (String, String, String, String, String, String);
-    let rows: Vec<(Names, String, Option<String>, Option<String>)> = conn
+    type Key = (String, String, String);
+    type Type = (String, Option<String>, Option<String>);
+    let fail = |e: &mysql::Error| failure("this connection", "", e);
+    let names: Vec<Names> = conn
+        .query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM \
+             information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL",
+        )
+        .map_err(|e| fail(&e))?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The server would join the two without an index.
+    let columns: Vec<(Key, Type)> = conn
         .query_map(
-            "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, k.COLUMN_NAME, k.REFERENCED_TABLE_SCHEMA, k.REFERENCED_TABLE_NAME, \
-             k.REFERENCED_COLUMN_NAME, c.COLUMN_TYPE, c.CHARACTER_SET_NAME, c.COLLATION_NAME \
-             FROM information_schema.KEY_COLUMN_USAGE k JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = k.TABLE_SCHEMA AND \
-             c.TABLE_NAME = k.TABLE_NAME AND c.COLUMN_NAME = k.COLUMN_NAME WHERE k.REFERENCED_TABLE_NAME IS NOT NULL",
-            |(a, b, c, d, e, f, kind, charset, collation)| {
-                ((a, b, c, d, e, f), kind, charset, collation)
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME FROM \
+             information_schema.COLUMNS WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')",
+            |(schema, table, column, kind, charset, collation)| {
+                ((schema, table, column), (kind, charset, collation))
             },
         )
-        .map_err(|e| failure("this connection", "", &e))?;
+        .map_err(|e| fail(&e))?;
+    let columns: BTreeMap<Key, Type> = columns.into_iter().collect();
+    let rows = names.into_iter().filter_map(|names| {
+        let key = (names.0.clone(), names.1.clone(), names.2.clone());
+        let (kind, charset, collation) = columns.get(&key)?.clone();
+        Some((names, kind, charset, collation))
+    });
     let reference = |(names, kind, charset, collation): (Names, String, _, _)| {
         let (schema, table, column, parent_schema, parent, parent_column) = names;
         let declared = kind.to_ascii_lowercase();
@@ -133,7 +150,7 @@ pub fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
             parent_column,
         }
     };
-    Ok(rows.into_iter().map(reference).collect())
+    Ok(rows.map(reference).collect())
 }
 
 /// Those whose referenced table the source has with a column that does not fit: the table that refers to it, and why.
