@@ -1,4 +1,4 @@
-//! What a server has beside its schemas and accounts, and a dump does not carry or a load cannot take: prepared XA transactions, objects
+//! What a server has besides schemas and accounts, and a dump does not carry or a load cannot take: prepared XA transactions, objects
 //! of others in the server's own schemas, plugins and components that are in use, filters of the binary log. The rows that say what is
 //! done about it are in [`super::contents`].
 
@@ -9,10 +9,13 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For a look at a server with thousands of tables.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a transaction may be between XA PREPARE and XA COMMIT.
+const IN_FLIGHT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(100);
 /// The privilege for XA RECOVER (MySQL 8.0 and later).
 pub const XA_PRIVILEGE: &str = "XA_RECOVER_ADMIN";
 
@@ -120,11 +123,22 @@ fn xid(format: i64, global: &[u8], branch: &[u8]) -> String {
     out
 }
 
-/// The prepared XA transactions.
+/// The prepared XA transactions that stay so for [`IN_FLIGHT`]: with a transaction manager there are always some for milliseconds.
 ///
 /// # Errors
 /// If the query fails for another reason than a missing privilege.
 pub fn prepared(conn: &mut Conn) -> Result<Prepared> {
+    let mut found = recover(conn)?;
+    let begin = Instant::now();
+    while !found.xids.is_empty() && begin.elapsed() < IN_FLIGHT {
+        std::thread::sleep(POLL);
+        let now = recover(conn)?.xids;
+        found.xids.retain(|xid| now.contains(xid));
+    }
+    Ok(found)
+}
+
+fn recover(conn: &mut Conn) -> Result<Prepared> {
     let rows: Vec<(i64, usize, usize, Vec<u8>)> = match conn.query("XA RECOVER") {
         Ok(rows) => rows,
         // MySQL 8.0 and later without XA_RECOVER_ADMIN.
