@@ -13,7 +13,7 @@ use crate::mysql::channel::Setting;
 use crate::mysql::{Flavour, Server, info};
 use crate::seed::Method;
 use crate::seed::methods::contents::{self, Finding};
-use crate::seed::methods::{clone_plugin, definitions};
+use crate::seed::methods::{clone_plugin, definitions, values};
 use std::collections::BTreeSet;
 
 mod account;
@@ -126,13 +126,17 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
 struct Contents {
     source: contents::Source,
     target: contents::Target,
+    values: values::Found,
     /// What the target has in the way of a load.
     in_the_way: Option<String>,
 }
 
 impl Contents {
     fn of(&self, method: Method) -> Vec<Finding> {
-        contents::inspect(&self.source, Some(&self.target), method, &BTreeSet::new())
+        let mut found =
+            contents::inspect(&self.source, Some(&self.target), method, &BTreeSet::new());
+        found.extend(values::inspect(&self.values, method));
+        found
     }
 
     /// Why `method` cannot copy the source.
@@ -177,7 +181,12 @@ fn contents_of(source: &mut Db, target: &mut Db, f: &mut Findings) -> Option<Con
         let of_source = source.ask(contents::Source::ask)?;
         let in_the_way = target
             .ask(|c, server| definitions::name_in_the_way(c, server, &of_source.catalogue))?;
+        let search = |c: &mut mysql::Conn, server| {
+            let none = BTreeSet::new();
+            values::search(c, server, &none, Some(values::GLANCE), || ())
+        };
         Ok(Contents {
+            values: source.ask(search)?,
             target: target.ask(|c, server| contents::Target::ask(c, server, &of_source))?,
             source: of_source,
             in_the_way,

@@ -29,6 +29,7 @@ mod situations;
 mod source_locks;
 mod storage;
 mod target_state;
+mod values;
 mod verify;
 mod xtrabackup;
 mod xtrabackup_mysql;

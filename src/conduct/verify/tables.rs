@@ -3,6 +3,7 @@
 use super::session::{Session, texts};
 use crate::error::Result;
 use crate::mysql::{Flavour, quote_name};
+use crate::seed::methods::values::{count_typed_json, has_json_table};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The server's own schemas, which are not compared: accounts, statistics and the state of replication differ rightly.
@@ -38,6 +39,8 @@ pub struct Column {
     is_row_start: bool,
     /// Generated when it is read.
     is_virtual: bool,
+    /// A JSON document whose values of SQL types the server can count.
+    is_typed_json: bool,
 }
 
 /// A table.
@@ -131,6 +134,8 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
                 length: length.parse().unwrap_or(0),
                 is_row_start: expression == "ROW START",
                 is_virtual: extra.to_ascii_uppercase().contains("VIRTUAL"),
+                is_typed_json: data_type.eq_ignore_ascii_case("json")
+                    && has_json_table(session.server),
             });
         }
     }
@@ -243,6 +248,10 @@ fn field(column: &Column) -> Option<String> {
     }
     let c = quote_name(&column.name);
     let text = match column.data_type.as_str() {
+        "json" if column.is_typed_json => {
+            // The text of a document does not show a DATETIME, or a DECIMAL.
+            format!("CONCAT(SHA2({c}, 256), {})", count_typed_json(&c))
+        }
         // As a DOUBLE with all of its digits, whatever number of them the column shows. A multiplication keeps -0.
         "float" | "double" => format!("CAST({c} * 1e0 AS CHAR)"),
         "bit" => format!("CAST({c} + 0 AS CHAR)"),
@@ -272,6 +281,7 @@ mod tests {
             length,
             is_row_start: false,
             is_virtual: false,
+            is_typed_json: false,
         }
     }
 

@@ -7,10 +7,11 @@ use super::preflight::{self, SourceFacts};
 use super::server_state;
 use super::settings;
 use super::target_server::TargetServer;
+use super::values;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::profile::Purpose;
-use crate::mysql::{Endpoint, Identity, Server};
+use crate::mysql::{Endpoint, Identity, Server, connect};
 use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
@@ -18,6 +19,10 @@ use crate::seed::record::Load;
 use crate::seed::vocabulary::{Method, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// For the search of one table.
+const SEARCH: Duration = Duration::from_secs(6 * 3600);
 
 /// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` makes place for
 /// the dump. Nothing else is changed; may be called again.
@@ -116,6 +121,35 @@ pub fn source(
     let variables = facts.variables.clone();
     ctx.update(|seed| seed.source_variables = variables)?;
     Ok((source, facts, identity))
+}
+
+/// What a dump by `method` does not carry exactly of the rows of `source`, as messages. All tables that may hold such values are read.
+///
+/// # Errors
+/// Permanent: `method` cannot copy something. If a query fails; cancelled.
+pub fn values(
+    config: &Config,
+    ctx: &Context,
+    source: &Endpoint,
+    server: Server,
+) -> Result<Vec<String>> {
+    let method = ctx.seed()?.method;
+    let left_out = left_out(config, method);
+    let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
+    let found = ctx.interruptible(move || {
+        let mut conn = connect(&from, SEARCH)?;
+        values::search(&mut conn, server, &left_out, None, || progress.touch())
+    });
+    let name = source.name();
+    found
+        .and_then(|found| values::check(&found, method))
+        .map_err(|e| {
+            if e.is_cancelled() {
+                e
+            } else {
+                e.context(format!("source {name}"))
+            }
+        })
 }
 
 /// What each session of a dump tool at `source` begins with: the proof that it is there, and the settings of a dump.

@@ -17,6 +17,7 @@ pub mod server_state;
 pub mod settings;
 mod swap_in;
 pub mod target_server;
+pub mod values;
 pub mod xtrabackup;
 
 use super::context::Context;

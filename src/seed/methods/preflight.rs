@@ -5,6 +5,7 @@ use super::logical;
 use super::server_state;
 use super::settings::{self, Variables};
 use super::target_server::{QUESTIONS, TargetServer};
+use super::values;
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
@@ -77,7 +78,9 @@ pub fn source(config: &Config, method: Method) -> Result<String> {
     )?;
     let contents = Source::ask(&mut conn, server)?;
     let left_out = logical::left_out(config, method);
-    let inexact = contents::check(&contents, None, method, &left_out)?;
+    let mut inexact = contents::check(&contents, None, method, &left_out)?;
+    let found = values::search(&mut conn, server, &left_out, Some(values::GLANCE), || ())?;
+    inexact.extend(values::check(&found, method)?);
     let text = ["Prepare completed".to_string()].into_iter().chain(inexact);
     Ok(text.collect::<Vec<_>>().join(", "))
 }

@@ -36,7 +36,7 @@ impl Mydumper {
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, facts, identity) = logical::source(&self.config, ctx)?;
+        let (source, mut facts, identity) = logical::source(&self.config, ctx)?;
         let version = self.version(Tool::Mydumper)?;
         version::check_server(version, facts.server, self.config.mydumper.any_version)?;
         let kept = self.options(Tool::Mydumper, version)?;
@@ -46,6 +46,8 @@ impl Mydumper {
             Ok((unknown_product, objects::read(&from)?))
         })?;
 
+        let values = logical::values(&self.config, ctx, &source, facts.server)?;
+        facts.definitions.1.extend(values);
         let first = logical::dump_sessions(ctx, &source, &identity)?;
         let credentials =
             self.credentials(&source, facts.server, Tool::Mydumper, version, first)?;

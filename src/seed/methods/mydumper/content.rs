@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 
 /// Something that a source may have and mydumper copies wrong.
 struct Rule {
+    /// On servers of which family; `None` = both.
+    only: Option<Flavour>,
     /// Which versions do so.
     by: fn(ToolVersion) -> bool,
     /// Such as `columns with a backtick in their names`.
@@ -26,8 +28,9 @@ struct Rule {
 
 const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 
-static RULES: [Rule; 2] = [
+static RULES: [Rule; 4] = [
     Rule {
+        only: None,
         by: version::uses_names_for_files,
         what: "names with a dot, a slash or a backtick, or with -schema in them",
         outcome: "uses names of tables for names of files",
@@ -37,11 +40,38 @@ static RULES: [Rule; 2] = [
                 WHERE p LIKE '%.%' OR p LIKE '%/%' OR p LIKE '%`%' OR p LIKE '%-schema%'",
     },
     Rule {
+        only: None,
         by: version::uses_names_for_files,
         what: "columns with a backtick in their names",
         outcome: "does not quote it",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
                 WHERE COLUMN_NAME LIKE '%`%' AND TABLE_SCHEMA NOT IN @own",
+    },
+    Rule {
+        only: None,
+        by: version::uses_names_for_files,
+        what: "columns of other character sets than UTF-8 with ENUM or SET members or a DEFAULT that are not ASCII",
+        outcome: "writes these in UTF-8 and declares them to be binary, so that they become others",
+        query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
+                WHERE CHARACTER_SET_NAME NOT LIKE 'utf8%' AND TABLE_SCHEMA NOT IN @own \
+                AND (DATA_TYPE IN ('enum', 'set') AND COLUMN_TYPE <> CONVERT(COLUMN_TYPE USING ascii) \
+                OR COLUMN_DEFAULT <> CONVERT(COLUMN_DEFAULT USING ascii))",
+    },
+    // Seen on 1.0.1: it writes a table's definition in the character set of the table.
+    Rule {
+        only: Some(Flavour::MariaDb),
+        by: version::writes_in_charset_of_table,
+        what: "columns or tables of other character sets than UTF-8 with members, a DEFAULT or a comment that are not ASCII",
+        outcome: "writes these in the character set of the table and declares them to be binary, so that they become others or cannot \
+                  be loaded",
+        query: "SELECT CONCAT(c.TABLE_SCHEMA, '.', c.TABLE_NAME, '.', c.COLUMN_NAME) FROM information_schema.COLUMNS c \
+                JOIN information_schema.TABLES t USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA NOT IN @own \
+                AND t.TABLE_TYPE <> 'VIEW' AND ((c.CHARACTER_SET_NAME REGEXP '^(ucs2|utf16|utf32)' \
+                OR c.CHARACTER_SET_NAME <> SUBSTRING_INDEX(t.TABLE_COLLATION, '_', 1) \
+                AND NOT (c.CHARACTER_SET_NAME LIKE 'utf8%' AND t.TABLE_COLLATION LIKE 'utf8%')) \
+                AND (c.DATA_TYPE IN ('enum', 'set') AND c.COLUMN_TYPE <> CONVERT(c.COLUMN_TYPE USING ascii) \
+                OR c.COLUMN_DEFAULT <> CONVERT(c.COLUMN_DEFAULT USING ascii)) OR t.TABLE_COLLATION NOT LIKE 'utf8%' \
+                AND (c.COLUMN_COMMENT <> CONVERT(c.COLUMN_COMMENT USING ascii) OR t.TABLE_COMMENT <> CONVERT(t.TABLE_COMMENT USING ascii)))",
     },
 ];
 
@@ -54,7 +84,8 @@ pub fn check(version: ToolVersion, source: &Endpoint, progress: &Progress) -> Re
     let mut conn = connect(source, QUESTIONS)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
-        if !(rule.by)(version) {
+        let counts = rule.only.is_none_or(|flavour| flavour == server.flavour);
+        if !counts || !(rule.by)(version) {
             continue;
         }
         let found = names(&mut conn, rule, source)?;

@@ -234,6 +234,11 @@ pub fn supported(tool: Tool, version: ToolVersion, any: bool) -> Result<()> {
     )))
 }
 
+/// Whether it writes a table's definition in the character set of the table.
+pub fn writes_in_charset_of_table(version: ToolVersion) -> bool {
+    !uses_names_for_files(version)
+}
+
 /// Whether names of tables are names of files in its dump as they are, so that some are not told apart.
 pub fn uses_names_for_files(version: ToolVersion) -> bool {
     version < SESSION_SECTION

@@ -45,9 +45,11 @@ impl Mysqldump {
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, facts, identity) = logical::source(&self.config, ctx)?;
+        let (source, mut facts, identity) = logical::source(&self.config, ctx)?;
 
         let exceptions = self.exceptions(ctx, &source, facts.server.flavour)?;
+        let values = logical::values(&self.config, ctx, &source, facts.server)?;
+        facts.definitions.1.extend(values);
         let program = self.launcher.find(facts.server.dump_tools())?;
         let tool_version = self.tool_version(&program)?;
         // Its session begins with the profile and the proof of the server; or the source must have the values, and the session is
