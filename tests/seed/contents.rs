@@ -677,7 +677,7 @@ fn the_method_is_chosen_by_the_contents() {
         format!("{far}the agent's account needs"),
         format!("{far}a physical copy"),
     );
-    let cases: [(&[&str], &str, i32, &[&str]); 17] = [
+    let cases: [(&[&str], &str, i32, &[&str]); 18] = [
         (
             &["CREATE TABLE shop.locked (a INT) ENGINE=InnoDB ENCRYPTED=YES"],
             "auto",
@@ -740,6 +740,18 @@ fn the_method_is_chosen_by_the_contents() {
         (
             &[
                 "DROP TABLE shop.f",
+                "CREATE TABLE shop.cs (s VARCHAR(9) CHARACTER SET sjis)",
+                "INSERT INTO shop.cs VALUES (X'5C')",
+            ],
+            "Mysqldump",
+            1,
+            &[
+                "PROBLEM: method Mysqldump: characters that a conversion to utf8mb4 and back changes in columns shop.cs.s: ",
+            ],
+        ),
+        (
+            &[
+                "DROP TABLE shop.cs",
                 "CREATE TABLE shop.m (a INT) ENGINE=MEMORY",
             ],
             "auto",

@@ -181,6 +181,16 @@ fn refused_on_mysql() {
             "shop.kinds",
             "DROP TABLE shop.kinds",
         ),
+        (
+            "CREATE TABLE shop.members (e ENUM('\u{e4}', 'b') CHARACTER SET latin1)",
+            "shop.members.e",
+            "DROP TABLE shop.members",
+        ),
+        (
+            "CREATE TABLE shop.preset (d VARCHAR(9) CHARACTER SET utf16 DEFAULT '\u{e4}')",
+            "shop.preset.d",
+            "DROP TABLE shop.preset",
+        ),
     ]) {
         let mut root = pair.source_db.root();
         for statement in create.split("; ") {
@@ -361,6 +371,9 @@ const SPECIAL: &[&str] = &[
     // Rows that only a session without certain checks takes.
     "CREATE TABLE shop.checked (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, p INT CHECK (p > 0), d DATE, t TIMESTAMP NULL)",
     "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO', check_constraint_checks = 0",
+    // Bytes that are no character, or the second way to write one.
+    "CREATE TABLE shop.bytes (id INT PRIMARY KEY, s VARCHAR(9) CHARACTER SET sjis, c TEXT CHARACTER SET cp1251, u CHAR(3) CHARACTER SET ucs2)",
+    "INSERT INTO shop.bytes VALUES (1, X'5C815F5C27', X'9827', X'D8005C27'), (2, X'815F', '', X'FFFF')",
     "INSERT INTO shop.checked VALUES (0, -1, '2021-02-31', '0000-00-00 00:00:00'), (7, 1, '2024-00-00', '2024-03-31 02:30:00')",
 ];
 
@@ -391,6 +404,7 @@ fn special(db: &Mariadb) -> Vec<String> {
         "SELECT * FROM shop.a_top ORDER BY id",
         "SELECT HEX(word), v FROM other.latin_view ORDER BY v",
         "SELECT id, p, CAST(d AS CHAR), t FROM shop.checked ORDER BY id",
+        "SELECT id, HEX(s), HEX(c), HEX(u) FROM shop.bytes ORDER BY id",
         "SELECT User, Routine_name, Proc_priv FROM mysql.procs_priv ORDER BY 1, 2",
     ] {
         let rows: Vec<mysql::Row> = conn.query(query).unwrap_or_else(|e| panic!("{query}: {e}"));

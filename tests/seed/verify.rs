@@ -361,12 +361,29 @@ fn fill_with<K: Kind>(db: &Server<K>, cases: &[Case]) {
     db.sql("CREATE VIEW dam.view AS SELECT 1 AS n");
 }
 
-/// Each damage is found and named, and nothing else is.
-fn damages<K: Kind>(pair: &Pair<K>, special: &[(&str, &str)]) {
-    damages_of(pair, "auto", &CASES, special);
+/// Global values, which a session begins with, that would hide differences.
+const HOSTILE: [&str; 6] = [
+    "sql_select_limit = 3",
+    "group_concat_max_len = 4",
+    "sql_mode = 'ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH'",
+    "time_zone = '+05:30'",
+    "div_precision_increment = 0",
+    "lc_time_names = 'de_DE'",
+];
+
+/// Each damage is found and named, and nothing else is, with [`HOSTILE`] and `more` settings on both servers.
+fn damages<K: Kind>(pair: &Pair<K>, special: &[(&str, &str)], more: &[&str]) {
+    damages_of(pair, "auto", &CASES, special, more);
 }
 
-fn damages_of<K: Kind>(pair: &Pair<K>, method: &str, cases: &[Case], special: &[(&str, &str)]) {
+fn damages_of<K: Kind>(
+    pair: &Pair<K>,
+    method: &str,
+    cases: &[Case],
+    special: &[(&str, &str)],
+    more: &[&str],
+) {
+    let hostile = || HOSTILE.iter().chain(more);
     let mut running = Running::start(pair, &["--verify", "--method", method]);
     running.before_verification(|| {
         for (name, .., damage, _) in cases {
@@ -376,8 +393,23 @@ fn damages_of<K: Kind>(pair: &Pair<K>, method: &str, cases: &[Case], special: &[
         for (_, damage) in special {
             pair.target_db.unlogged(damage);
         }
+        for db in [&pair.source_db, &pair.target_db] {
+            hostile().for_each(|setting| db.unlogged(&format!("SET GLOBAL {setting}")));
+        }
     });
     let (code, compared, result) = running.end();
+    for db in [&pair.source_db, &pair.target_db] {
+        let mut conn = db.root();
+        conn.query_drop(
+            "SET SESSION sql_log_bin = 0, sql_big_selects = 1, sql_select_limit = 1000",
+        )
+        .expect("session");
+        for setting in hostile() {
+            let (variable, _) = setting.split_once(" = ").expect("a value");
+            conn.query_drop(format!("SET GLOBAL {variable} = DEFAULT"))
+                .expect(variable);
+        }
+    }
     assert_eq!(code, Some(4));
     let mut wanted: Vec<String> = cases
         .iter()
@@ -656,6 +688,7 @@ fn mariadb() {
             ("dam.ids", "UPDATE dam.ids SET hidden = 6"),
             ("dam.periods", "UPDATE dam.periods SET id = 3"),
         ],
+        &["system_versioning_asof = '2020-01-01 00:00:00'"],
     );
     own_transaction(&pair);
     ended(
@@ -713,6 +746,15 @@ fn mysql() {
     for statement in [
         "CREATE TABLE dam.vectors (v VECTOR(3), hidden INT DEFAULT 5 INVISIBLE)",
         "INSERT INTO dam.vectors (v, hidden) VALUES (STRING_TO_VECTOR('[1,2,3]'), 7)",
+        // As text they are like what they become.
+        "CREATE TABLE dam.typed (id INT PRIMARY KEY, v JSON)",
+        "INSERT INTO dam.typed VALUES (1, '[1.5]')",
+        "CREATE TABLE dam.typed_date (id INT PRIMARY KEY, v JSON)",
+        "INSERT INTO dam.typed_date VALUES (1, '{\"a\": [\"2021-01-02\"]}')",
+        "SET GLOBAL sql_generate_invisible_primary_key = 1",
+        "CREATE TABLE dam.unseen (v INT)",
+        "INSERT INTO dam.unseen VALUES (1)",
+        "SET GLOBAL sql_generate_invisible_primary_key = 0",
     ] {
         source.sql(statement);
     }
@@ -732,7 +774,20 @@ fn mysql() {
                 "UPDATE dam.vectors SET v = STRING_TO_VECTOR('[1,2,4]')",
             ),
             ("dam.zero", "UPDATE dam.zero SET a = -0e0 WHERE a = 0"),
+            (
+                "dam.typed",
+                "REPLACE INTO dam.typed VALUES (1, JSON_ARRAY(1.5))",
+            ),
+            (
+                "dam.typed_date",
+                "UPDATE dam.typed_date SET v = JSON_OBJECT('a', JSON_ARRAY(CAST('2021-01-02' AS DATE)))",
+            ),
+            (
+                "dam.unseen",
+                "UPDATE dam.unseen SET my_row_id = my_row_id + 1",
+            ),
         ],
+        &["show_gipk_in_create_table_and_information_schema = 0"],
     );
     fallback_behind_a_long_statement(&pair, &ticks);
     fallback_that_is_given_up(&pair, &ticks);
@@ -884,7 +939,7 @@ fn mysql_without_gtid() {
     assert!(number("source_locked_seconds") > 0.0, "{points:?}");
     assert!(number("applier_stopped_seconds") < 5.0, "{points:?}");
     ticks.assert_no_wait("MySQL without GTID");
-    damages(&pair, &[]);
+    damages(&pair, &[], &[]);
     ticks.assert_no_wait("MySQL without GTID");
 }
 
@@ -910,7 +965,7 @@ fn by_mydumper<K: Kind>(client: &str) {
     let cases: Vec<Case> = cases.collect();
     fill_with(&pair.source_db, &cases);
     let ticks = Ticks::start(&pair.source_db);
-    damages_of(&pair, "Mydumper", &cases, &[]);
+    damages_of(&pair, "Mydumper", &cases, &[], &[]);
     drop(ticks);
     let script = format!(
         "\"$REAL\" \"$@\" || exit\n'{}' --no-defaults -uroot -S '{}' -e 'SET sql_log_bin = 0; DROP TABLE IF EXISTS dam.changed'",

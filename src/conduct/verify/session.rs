@@ -202,8 +202,15 @@ fn settings(server: Server) -> Vec<&'static str> {
             "system_versioning_asof = DEFAULT",
             "old_mode = ''",
         ]),
-        Flavour::MySql if server.version >= Version(5, 7, 8) => list.push("max_execution_time = 0"),
-        Flavour::MySql => {}
+        Flavour::MySql => {
+            if server.version >= Version(5, 7, 8) {
+                list.push("max_execution_time = 0");
+            }
+            if server.version >= Version(8, 0, 30) {
+                // OFF hides generated primary keys from the list of columns.
+                list.push("show_gipk_in_create_table_and_information_schema = 1");
+            }
+        }
     }
     list
 }
