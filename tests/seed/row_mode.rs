@@ -5,6 +5,9 @@ use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::Pair;
 use crate::support::server::Kind;
+use crate::support::wait_for;
+use mysql::prelude::Queryable;
+use std::time::Duration;
 
 /// Each of these cannot be loaded in strict mode.
 const EXCEPTIONS: &str = "SET SESSION sql_mode = ''; \
@@ -99,6 +102,24 @@ fn rows_are_loaded_as_they_are<K: Kind>() {
             && text.contains("Xtrabackup"),
         "{text}"
     );
+
+    // An abort ends the search.
+    pair.source_db.sql("DROP TABLE shop.unclear");
+    let mut hold = pair.source_db.root();
+    hold.query_drop("LOCK TABLES shop.kinds WRITE")
+        .expect("lock");
+    let seed = pair.seed(6);
+    seed.prepare();
+    seed.start_backup();
+    wait_for("the search waits", Duration::from_secs(30), || {
+        let waiting = pair.source_db.connections_of("agent");
+        waiting
+            .iter()
+            .any(|c| c.contains("SELECT 1 FROM `shop`.`kinds`"))
+            .then_some(())
+    });
+    pair.target.call("/api/abort-seed-stage/6/Backup");
+    pair.assert_nothing_left();
 }
 
 #[test]

@@ -6,17 +6,18 @@ use super::mysqldump::options::ignored_tables;
 use super::preflight::{self, SourceFacts};
 use super::server_state;
 use super::settings;
-use super::target_server::TargetServer;
+use super::target_server::{TargetServer, until_none};
 use super::values;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mysql::profile::Purpose;
-use crate::mysql::{Endpoint, Identity, Server, connect};
+use crate::mysql::{Endpoint, Identity, Server, connect, control};
 use crate::process::SessionInit;
 use crate::seed::context::Context;
 use crate::seed::coordinates::Coordinates;
 use crate::seed::record::Load;
 use crate::seed::vocabulary::{Method, Side};
+use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,18 +128,12 @@ pub fn source(
 ///
 /// # Errors
 /// Permanent: `method` cannot copy something. If a query fails; cancelled.
-pub fn values(
-    config: &Config,
-    ctx: &Context,
-    source: &Endpoint,
-    server: Server,
-) -> Result<Vec<String>> {
+pub fn values(config: &Config, ctx: &Context, source: &Endpoint) -> Result<Vec<String>> {
     let method = ctx.seed()?.method;
     let left_out = left_out(config, method);
-    let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
-    let found = ctx.interruptible(move || {
-        let mut conn = connect(&from, SEARCH)?;
-        values::search(&mut conn, server, &left_out, None, || progress.touch())
+    let progress = Arc::clone(ctx.progress());
+    let found = scan(ctx, source, move |conn, server| {
+        values::search(conn, server, &left_out, None, || progress.touch())
     });
     let name = source.name();
     found
@@ -150,6 +145,35 @@ pub fn values(
                 e.context(format!("source {name}"))
             }
         })
+}
+
+/// Reads rows of `source`, as long as that takes, in a session of its own with the settings of a dump. A cancellation ends the session.
+///
+/// # Errors
+/// Those of `work`; if the source cannot be reached or refuses a setting; cancelled.
+pub fn scan<T: Send + 'static>(
+    ctx: &Context,
+    source: &Endpoint,
+    work: impl FnOnce(&mut Conn, Server) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let from = source.clone();
+    let (mut conn, server) = ctx.interruptible(move || {
+        let mut conn = connect(&from, SEARCH)?;
+        let server = Server::ask(&mut conn)?;
+        settings::apply(&mut conn, server, Purpose::Dump, &BTreeMap::new())?;
+        Ok((conn, server))
+    })?;
+    let id = u64::from(conn.connection_id());
+    let result = ctx.interruptible(move || work(&mut conn, server));
+    if ctx.cancel().is_cancelled() {
+        let ended = connect(source, Duration::from_secs(3)).and_then(|mut conn| {
+            until_none(|| control::kill_connection(&mut conn, &source.user, id))
+        });
+        if let Err(e) = ended {
+            log::warn!("cannot end a query on {}: {e}", source.name());
+        }
+    }
+    result
 }
 
 /// What each session of a dump tool at `source` begins with: the proof that it is there, and the settings of a dump.

@@ -2,15 +2,13 @@
 //! things that a source may hold cannot be loaded so; they are found on the source before anything is dumped.
 
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, connect, failure, quote_name};
+use crate::mysql::{Endpoint, Flavour, failure, quote_name};
 use crate::seed::context::Progress;
 use crate::seed::methods::contents::physical_methods;
-use crate::seed::methods::target_server::QUESTIONS;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// Zeros in AUTO_INCREMENT columns, zero dates and invalid dates, which a source may have, stay what they are.
 pub const STRICT: &str =
@@ -18,8 +16,6 @@ pub const STRICT: &str =
 /// As [`STRICT`], for a source with an [`Exceptions`].
 pub const LENIENT: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
-/// For the search of one table.
-const SEARCH: Duration = Duration::from_secs(6 * 3600);
 /// An ENUM with more members is not compared by the server: the statement would exceed its stack.
 const MEMBERS: usize = 1000;
 
@@ -55,20 +51,19 @@ pub type Tables = BTreeMap<String, BTreeMap<String, Lenient>>;
 /// # Errors
 /// If a query fails.
 pub fn exceptions(
-    source: &Endpoint,
+    conn: &mut Conn,
     left_out: &BTreeSet<String>,
     progress: &Progress,
 ) -> Result<Exceptions> {
-    let fail = |e: &mysql::Error| failure(&source.name(), "", e);
+    let fail = |e: &mysql::Error| failure("the source", "", e);
     let mut found = Exceptions::default();
     let mut tables: BTreeMap<(String, String), Vec<Column>> = BTreeMap::new();
-    for column in columns(&mut connect(source, QUESTIONS)?).map_err(|e| fail(&e))? {
+    for column in columns(conn).map_err(|e| fail(&e))? {
         let table = (column.schema.clone(), column.table.clone());
         if !left_out.contains(&column.name_of_table()) {
             tables.entry(table).or_default().push(column);
         }
     }
-    let mut conn = connect(source, SEARCH)?;
     let mut compared: BTreeMap<(String, String), bool> = BTreeMap::new();
     for ((schema, table), columns) in &tables {
         let name = format!("{schema}.{table}");
@@ -76,7 +71,7 @@ pub fn exceptions(
             let declared = (column.declared.clone(), column.collation.clone());
             let equal = match compared.get(&declared) {
                 Some(known) => *known,
-                None => column.has_equal_members(&mut conn).map_err(|e| fail(&e))?,
+                None => column.has_equal_members(conn).map_err(|e| fail(&e))?,
             };
             compared.insert(declared, equal);
             if equal && !found.equal_members.contains(&name) {
@@ -86,7 +81,7 @@ pub fn exceptions(
         }
         let enums: Vec<&Column> = columns.iter().filter(|c| c.is_enum()).collect();
         progress.touch();
-        if !has_errors(&mut conn, &enums).map_err(|e| fail(&e))? {
+        if !has_errors(conn, &enums).map_err(|e| fail(&e))? {
             continue;
         }
         let empty: Vec<&Column> = enums
@@ -94,7 +89,7 @@ pub fn exceptions(
             .copied()
             .filter(|c| members(&c.declared).contains(&"''"))
             .collect();
-        if has_errors(&mut conn, &empty).map_err(|e| fail(&e))? {
+        if has_errors(conn, &empty).map_err(|e| fail(&e))? {
             found.ambiguous.push(name);
         } else {
             found.errors.push(name);
@@ -102,7 +97,7 @@ pub fn exceptions(
             found.lenient(schema, table).columns.extend(names);
         }
     }
-    for (schema, table, column) in with_expressions(&mut conn).map_err(|e| fail(&e))? {
+    for (schema, table, column) in with_expressions(conn).map_err(|e| fail(&e))? {
         let name = format!("{schema}.{table}");
         if !left_out.contains(&name) {
             found.lenient(&schema, &table).columns.extend(column);

@@ -255,13 +255,18 @@ pub fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<()> {
     profile::refuse("the source", wrong.collect())
 }
 
-/// Sets the profile of a load in an open session of the target.
+/// Sets the profile in an open session.
 ///
 /// # Errors
 /// Permanent if the server refuses one; if a query fails.
-pub fn apply_load(conn: &mut Conn, server: Server, of_source: &Variables) -> Result<()> {
+pub fn apply(
+    conn: &mut Conn,
+    server: Server,
+    purpose: Purpose,
+    of_source: &Variables,
+) -> Result<()> {
     let present = profile::variables(conn, false)?;
-    let list = profile::assignments(server, Purpose::Load, &present, of_source);
+    let list = profile::assignments(server, purpose, &present, of_source);
     let trial = profile::apply(conn, server, list)?;
     profile::refuse("this server", trial.problems)
 }

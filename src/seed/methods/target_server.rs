@@ -5,7 +5,7 @@ use super::children;
 use super::contents;
 use super::definitions::{self, Kept};
 use super::server_state;
-use super::settings::{apply_load, session_init};
+use super::settings::{self, session_init};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
@@ -252,7 +252,7 @@ impl TargetServer {
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
         self.check_prepared()?;
         let of_source = ctx.seed()?.source_variables;
-        apply_load(&mut self.conn, self.server, &of_source)?;
+        settings::apply(&mut self.conn, self.server, Purpose::Load, &of_source)?;
         // A session as the tools' is tried before anything is changed.
         session_init(&Endpoint::local(&self.settings), Purpose::Load, &of_source)?;
         let mut present = control::to_put_back(&mut self.conn, &of_source)?;

@@ -40,13 +40,12 @@ impl Mydumper {
         let version = self.version(Tool::Mydumper)?;
         version::check_server(version, facts.server, self.config.mydumper.any_version)?;
         let kept = self.options(Tool::Mydumper, version)?;
-        let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
-        let (unknown_product, objects) = ctx.interruptible(move || {
-            let unknown_product = content::check(version, &from, &progress)?;
-            Ok((unknown_product, objects::read(&from)?))
-        })?;
-
-        let values = logical::values(&self.config, ctx, &source, facts.server)?;
+        let from = source.clone();
+        let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
+        content::refuse_exceptions(version, ctx, &source, facts.server.flavour)?;
+        let values = logical::values(&self.config, ctx, &source)?;
+        let from = source.clone();
+        let objects = ctx.interruptible(move || objects::read(&from))?;
         facts.definitions.1.extend(values);
         let first = logical::dump_sessions(ctx, &source, &identity)?;
         let credentials =

@@ -4,13 +4,14 @@
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, failure};
-use crate::seed::context::Progress;
+use crate::seed::context::Context;
 use crate::seed::methods::contents::physical_methods;
-use crate::seed::methods::row_mode;
 use crate::seed::methods::target_server::QUESTIONS;
+use crate::seed::methods::{logical, row_mode};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Something that a source may have and mydumper copies wrong.
 struct Rule {
@@ -80,7 +81,7 @@ static RULES: [Rule; 4] = [
 ///
 /// # Errors
 /// Permanent: it cannot, with what it is and what to use instead. If a query fails.
-pub fn check(version: ToolVersion, source: &Endpoint, progress: &Progress) -> Result<bool> {
+pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
     let mut conn = connect(source, QUESTIONS)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
@@ -100,7 +101,6 @@ pub fn check(version: ToolVersion, source: &Endpoint, progress: &Progress) -> Re
             )));
         }
     }
-    refuse_exceptions(version, source, server.flavour, progress)?;
     unknown_product(&mut conn, server, source)
 }
 
@@ -110,14 +110,20 @@ fn names(conn: &mut Conn, rule: &Rule, source: &Endpoint) -> Result<Vec<String>>
         .map_err(|e| failure(&source.name(), "", &e))
 }
 
-/// While rows are loaded a value that a column cannot take is an error, without exception.
-fn refuse_exceptions(
+/// While rows are loaded a value that a column cannot take is an error, without exception: that the source has none.
+///
+/// # Errors
+/// Permanent: it has, by name and with what to use instead. If a query fails; cancelled.
+pub fn refuse_exceptions(
     version: ToolVersion,
+    ctx: &Context,
     source: &Endpoint,
     flavour: Flavour,
-    progress: &Progress,
 ) -> Result<()> {
-    let found = row_mode::exceptions(source, &BTreeSet::new(), progress)?;
+    let progress = Arc::clone(ctx.progress());
+    let found = logical::scan(ctx, source, move |conn, _| {
+        row_mode::exceptions(conn, &BTreeSet::new(), &progress)
+    })?;
     found.refuse_errors(source, flavour)?;
     // Before 0.16.7 tables are created without strict mode.
     let equal = found.equal_members.first();

@@ -48,7 +48,7 @@ impl Mysqldump {
         let (source, mut facts, identity) = logical::source(&self.config, ctx)?;
 
         let exceptions = self.exceptions(ctx, &source, facts.server.flavour)?;
-        let values = logical::values(&self.config, ctx, &source, facts.server)?;
+        let values = logical::values(&self.config, ctx, &source)?;
         facts.definitions.1.extend(values);
         let program = self.launcher.find(facts.server.dump_tools())?;
         let tool_version = self.tool_version(&program)?;
@@ -172,8 +172,10 @@ impl Mysqldump {
         let deadline = Instant::now() + source_lock::LONG_QUERIES;
         source_lock::wait_for_long_queries(ctx, source, deadline)?;
         let left_out = options::ignored_tables(&self.config.mysqldump.additional_opts);
-        let (from, progress) = (source.clone(), Arc::clone(ctx.progress()));
-        let found = ctx.interruptible(move || row_mode::exceptions(&from, &left_out, &progress))?;
+        let progress = Arc::clone(ctx.progress());
+        let found = logical::scan(ctx, source, move |conn, _| {
+            row_mode::exceptions(conn, &left_out, &progress)
+        })?;
         found.refuse_ambiguous(source, flavour)?;
         if let Some(reason) = found.reason() {
             log::info!(
