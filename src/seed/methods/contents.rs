@@ -67,7 +67,7 @@ pub struct Source {
     functions: BTreeSet<String>,
     /// The key of encrypted tables that name none (MariaDB).
     default_key: u32,
-    /// What it has beside its objects.
+    /// What it has besides its objects.
     state: SourceState,
 }
 
@@ -1214,7 +1214,14 @@ pub fn check(
     method: Method,
     left_out: &BTreeSet<String>,
 ) -> Result<Vec<String>> {
-    let found = inspect(source, target, method, left_out);
+    refuse(inspect(source, target, method, left_out), method)
+}
+
+/// The findings that `method` copies inexactly, as messages.
+///
+/// # Errors
+/// Permanent: what it cannot copy, by name and with what can be done.
+pub fn refuse(found: Vec<Finding>, method: Method) -> Result<Vec<String>> {
     let (refused, inexact): (Vec<Finding>, Vec<Finding>) = found
         .into_iter()
         .partition(|f| matches!(f.outcome, Outcome::Refused(_)));

@@ -2,9 +2,9 @@
 //! them, the condition by which rows with such a value are found, and what each method makes of them. Rows are searched at the
 //! beginning of Backup, and for a few seconds at Prepare of the source and by `seed` before anything is started.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version, failure, quote_name, quote_text};
-use crate::seed::methods::contents::{Finding, Outcome};
+use crate::seed::methods::contents::{self, Finding, Outcome};
 use crate::seed::methods::row_mode::LENIENT;
 use crate::seed::vocabulary::Method;
 use mysql::prelude::Queryable;
@@ -639,17 +639,7 @@ pub fn inspect(found: &Found, method: Method) -> Vec<Finding> {
 /// # Errors
 /// Permanent: `method` cannot copy something, by name and with what can be done.
 pub fn check(found: &Found, method: Method) -> Result<Vec<String>> {
-    let (refused, inexact): (Vec<Finding>, Vec<Finding>) = inspect(found, method)
-        .into_iter()
-        .partition(|f| matches!(f.outcome, Outcome::Refused(_)));
-    let texts = |f: &[Finding]| f.iter().map(Finding::message).collect::<Vec<_>>();
-    if refused.is_empty() {
-        return Ok(texts(&inexact));
-    }
-    Err(Error::permanent(format!(
-        "{method} cannot copy what the source has: {}",
-        texts(&refused).join("; ")
-    )))
+    contents::refuse(inspect(found, method), method)
 }
 
 #[cfg(test)]
