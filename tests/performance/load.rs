@@ -151,7 +151,7 @@ fn ten_thousand_requests_during_a_seed() {
     }
     let source = Agent::start(&source_db);
     let changes = Changes {
-        program: Some(program.path),
+        program: Some(program),
         ..Changes::default()
     };
     let mut target = Agent::start_with(&target_db, &changes);

@@ -206,7 +206,7 @@ fn a_seed_goes_on_in_a_storm() {
         &target_db,
         &Changes {
             lines,
-            program: Some(built::program().path),
+            program: Some(built::program()),
             ..Changes::default()
         },
     );
@@ -300,7 +300,7 @@ fn handshakes_that_never_end() {
         &db,
         &Changes {
             lines,
-            program: Some(built::program().path),
+            program: Some(built::program()),
             ..Changes::default()
         },
     );
