@@ -101,6 +101,14 @@ const REFUSED_ON_MARIADB: &[Case] = &[
         &["CREATE TABLE shop.c (d VARCHAR(9) CHARACTER SET cp1251 DEFAULT X'98')"],
         &["DEFAULT values", "shop.c.d"],
     ),
+    // A column that is not nullable: known where there is a row.
+    (
+        &[
+            "CREATE TABLE shop.c (d VARCHAR(9) CHARACTER SET utf8mb4 NOT NULL DEFAULT '\u{1F600}')",
+            "INSERT INTO shop.c VALUES ()",
+        ],
+        &["DEFAULT values", "shop.c.d"],
+    ),
     // Only a row of the past has it.
     (
         &[
@@ -149,7 +157,9 @@ const REFUSED_ON_MYSQL: &[Case] = &[
 const COPIED: &[&str] = &[
     "CREATE TABLE shop.bytes (id INT PRIMARY KEY AUTO_INCREMENT, l VARCHAR(9) CHARACTER SET latin1, k VARCHAR(9) CHARACTER SET koi8r, \
      m VARCHAR(9) CHARACTER SET cp1251, j VARCHAR(9) CHARACTER SET sjis, w VARCHAR(9) CHARACTER SET utf16, \
-     e ENUM('a', '?') CHARACTER SET utf8mb4, s SET('?', 'b') CHARACTER SET utf8mb4, d VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT 'why?')",
+     e ENUM('a', '?') CHARACTER SET utf8mb4, s SET('?', 'b') CHARACTER SET utf8mb4, d VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT 'why?', \
+     n CHAR(9) CHARACTER SET utf8mb4 NOT NULL DEFAULT '', q VARCHAR(9) CHARACTER SET cp1251 NOT NULL DEFAULT 'why?')",
+    "CREATE TABLE shop.empty (n CHAR(9) CHARACTER SET utf8mb4 NOT NULL DEFAULT 'x', d VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT 'why?')",
     "INSERT INTO shop.bytes (l, k, m, j, w, e, s) VALUES (X'80818D8F90', X'95FF', X'E4FF', X'8160', X'D83DDE00', 2, 3)",
     "CREATE TABLE shop.computed (id INT PRIMARY KEY AUTO_INCREMENT, a VARCHAR(20), b CHAR(5), n DECIMAL(10,4), x DOUBLE, f FLOAT, dt DATETIME(6), \
      i1 INT AS (a + 0) STORED, i2 INT AS (n) STORED, i3 BIGINT UNSIGNED AS (n * 3) STORED, i4 TINYINT AS (x) STORED, \

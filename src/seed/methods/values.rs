@@ -242,13 +242,16 @@ fn unprintable_default(c: &Column, server: Server) -> Search {
     {
         return Search::Nothing;
     }
-    // It needs no row.
+    // Of a nullable column it needs no row; of another one DEFAULT() is NULL where there is no row.
     let real = format!("DEFAULT(t.{})", quote_name(&c.name));
-    Search::Query(format!(
-        "SELECT NOT (CAST(CONVERT({real} USING utf8mb4) AS BINARY) <=> CAST({} AS BINARY)) OR {} \
-         FROM (SELECT 1) one LEFT JOIN @table t ON FALSE",
+    let wrong = format!(
+        "({real} IS NOT NULL AND (NOT (CAST(CONVERT({real} USING utf8mb4) AS BINARY) <=> CAST({} AS BINARY)) OR {}))",
         c.default,
         differs_after_utf8(&real, &c.charset)
+    );
+    Search::Query(format!(
+        "SELECT MAX(w) FROM ((SELECT {wrong} AS w FROM (SELECT 1) one LEFT JOIN @table t ON FALSE) \
+         UNION ALL (SELECT {wrong} FROM @table t LIMIT 1)) u"
     ))
 }
 
