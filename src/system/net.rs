@@ -98,8 +98,23 @@ pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
     };
     for listener in &listeners {
         listener.set_nonblocking(true)?;
+        lengthen_queue(listener)?;
     }
     Ok(listeners)
+}
+
+/// Lets as many connections wait for an accept as the sysctl net.core.somaxconn allows (4096 since Linux 5.4). The 128 of
+/// std are full after an instant in which many clients connect, and a client whose SYN was dropped repeats it after a
+/// second at the earliest (RFC 6298, 2.1).
+///
+/// # Errors
+/// Those of listen(2).
+fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: the descriptor is open because it is borrowed; listen(2) of a socket that listens only sets the length.
+    match unsafe { libc::listen(listener.as_raw_fd(), i32::MAX) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// True if an address of IPv6 was refused because the host has none.
@@ -223,6 +238,18 @@ mod tests {
         let (end, peer) = UnixStream::pair().unwrap();
         drop(peer);
         assert_eq!(wait_readable(&[end.as_fd()], None).unwrap(), [true]);
+    }
+
+    #[test]
+    fn hundreds_of_clients_connect_at_once_before_the_first_is_accepted() {
+        let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let limit = Duration::from_millis(900); // less than it takes to repeat a SYN
+        let connect = |n| {
+            TcpStream::connect_timeout(&address, limit).unwrap_or_else(|e| panic!("{n}: {e}"))
+        };
+        let connected: Vec<_> = (0..300).map(connect).collect();
+        assert!(connected.iter().all(|c| c.peer_addr().is_ok()));
     }
 
     #[test]
