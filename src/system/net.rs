@@ -245,9 +245,8 @@ mod tests {
         let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let limit = Duration::from_millis(900); // less than it takes to repeat a SYN
-        let connect = |n| {
-            TcpStream::connect_timeout(&address, limit).unwrap_or_else(|e| panic!("{n}: {e}"))
-        };
+        let connect =
+            |n| TcpStream::connect_timeout(&address, limit).unwrap_or_else(|e| panic!("{n}: {e}"));
         let connected: Vec<_> = (0..300).map(connect).collect();
         assert!(connected.iter().all(|c| c.peer_addr().is_ok()));
     }

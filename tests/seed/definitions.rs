@@ -170,7 +170,7 @@ fn damage_is_found_by_mydumper() {
     damages_are_found::<MariadbKind>(
         |c| Pair::by_mydumper("", "", c),
         "mariadb",
-        2, // one script before the rows, one after them; by mysqldump a check and the load
+        3, // scripts before the rows, of accounts, and after both; by mysqldump a check and the load
     );
 }
 
@@ -198,7 +198,7 @@ fn damage_is_found_by_mydumper_on_mysql56() {
     damages_of::<Mysql56Kind>(
         |c| Pair::by_mydumper("", "", c),
         "mysql",
-        2,
+        3,
         &objects,
         &[OLD_DAMAGE],
         |pair| refused_directories(pair, 1, &["lost+found"], "ignore_db_dir for each"),

@@ -88,6 +88,9 @@ fn by_command(replication: &str, using_gtid: &str) {
     pair.source_db.sql(
         "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))",
     );
+    // A version that ends its snapshot to lock this one would copy rows of the writer twice.
+    pair.source_db
+        .sql("CREATE TABLE shop.isam ENGINE=MyISAM AS SELECT seq AS id FROM shop.seq_1_to_5000");
     pair.target_db.sql("SET GLOBAL read_only = ON");
     let dry = pair.seed(&["--dry-run"]);
     assert_eq!(dry.status.code(), Some(0));
@@ -180,6 +183,11 @@ fn refused_on_mysql() {
             "SET SESSION sql_mode = ''; CREATE TABLE shop.kinds (k ENUM('a', '')); INSERT INTO shop.kinds VALUES ('z')",
             "shop.kinds",
             "DROP TABLE shop.kinds",
+        ),
+        (
+            "CREATE TABLE shop.isam (a INT) ENGINE=MyISAM",
+            "shop.isam (1 in all), and mydumper 1.0.1-3 locks them in the sessions that have its snapshot",
+            "DROP TABLE shop.isam",
         ),
     ]) {
         let mut root = pair.source_db.root();
@@ -500,6 +508,14 @@ fn objects_versions_and_signals() {
             "VIEW (columns) shop.new",
         ),
         ("ALTER DATABASE shop COMMENT 'changed'", "SCHEMA shop"),
+        (
+            "CREATE USER late@localhost IDENTIFIED BY 'x'",
+            "the rows of mysql.global_priv were changed",
+        ),
+        (
+            "GRANT SELECT ON shop.* TO late@localhost",
+            "the rows of mysql.db were changed",
+        ),
     ]) {
         let seed = pair.seed(n);
         seed.prepare();

@@ -40,6 +40,9 @@ const TEMPORARY: &str = "statements on them that are replicated later find no su
 const NAMES_FOR_FILES: &str = "mydumper before 0.16.7 cannot copy these, and its Backup refuses them; the seed method Mysqldump and \
                                physical ones can";
 
+const LOCKED_IN_SNAPSHOT: &str = "mydumper 0.13 and later cannot copy these together with InnoDB tables, and its Backup refuses them; \
+                                  mydumper 0.10.1, the seed method Mysqldump and physical ones can";
+
 /// What a method makes of objects of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -708,6 +711,15 @@ static ROWS: &[Row] = &[
             names(s, taken_apart, taken_apart)
         },
         outcome: |m| by_mydumper(m, Outcome::Inexact(NAMES_FOR_FILES)),
+    },
+    Row {
+        what: "tables of other engines than InnoDB:",
+        find: |s, _| {
+            tables(s, |create| {
+                !matches!(engine_of(create).as_str(), "innodb" | "")
+            })
+        },
+        outcome: |m| by_mydumper(m, Outcome::Warning(LOCKED_IN_SNAPSHOT)),
     },
     Row {
         what: "columns with a backtick in their names:",

@@ -124,6 +124,9 @@ impl Mydumper {
         sync(ctx, &directory)?;
         let again = ctx.interruptible(move || second.get())?;
         objects.check_same(&again, &source.name())?;
+        // A table that was created meanwhile.
+        let from = source.clone();
+        ctx.interruptible(move || content::check(version, &from))?;
         let (before, inexact) = facts.definitions;
         let read = Read {
             before,

@@ -29,7 +29,7 @@ struct Rule {
 
 const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 
-static RULES: [Rule; 4] = [
+static RULES: [Rule; 5] = [
     Rule {
         only: None,
         by: version::uses_names_for_files,
@@ -74,10 +74,20 @@ static RULES: [Rule; 4] = [
                 OR c.COLUMN_DEFAULT <> CONVERT(c.COLUMN_DEFAULT USING ascii)) OR t.TABLE_COLLATION NOT LIKE 'utf8%' \
                 AND (c.COLUMN_COMMENT <> CONVERT(c.COLUMN_COMMENT USING ascii) OR t.TABLE_COMMENT <> CONVERT(t.TABLE_COMMENT USING ascii)))",
     },
+    // Those of the server's own schema are copied by the agent.
+    Rule {
+        only: None,
+        by: version::locks_in_snapshot,
+        what: "tables of other engines than InnoDB",
+        outcome: "locks them in the sessions that have its snapshot, which ends the snapshot: rows of InnoDB tables that are written \
+                  meanwhile would be in the dump and come by replication once more",
+        query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE ENGINE <> 'InnoDB' \
+                AND TABLE_TYPE NOT IN ('SEQUENCE', 'SYSTEM VIEW') AND TABLE_SCHEMA NOT IN @own",
+    },
 ];
 
 /// That mydumper of this version can dump all that the source has. Returns whether mydumper would not recognise the source as
-/// MySQL.
+/// MySQL. May be called again.
 ///
 /// # Errors
 /// Permanent: it cannot, with what it is and what to use instead. If a query fails.

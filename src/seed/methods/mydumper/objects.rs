@@ -1,10 +1,14 @@
 //! What mydumper cannot keep as it is: options of schemas, sequences, routines, triggers, events and views. Each has a sql_mode, a
 //! character set, a collation or a time zone of its own, of which a dump by mydumper has one for all objects, or none. They are
-//! read from the source by SHOW CREATE and become two SQL scripts for the server's own client, in the form in which mysqldump
-//! writes them: one for before the rows are loaded, one for after.
+//! read from the source by SHOW CREATE and become SQL scripts for the server's own client, in the form in which mysqldump
+//! writes them. And the tables of accounts and the like that have no transactions: mydumper 0.13 and later would lock them in the
+//! sessions that have its snapshot, and LOCK TABLES ends it.
 
+use super::options;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
+use crate::seed::methods::row_mode::STRICT;
+use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
 use std::collections::BTreeMap;
@@ -21,8 +25,12 @@ const LOCK_WAIT: &str = "SET SESSION lock_wait_timeout = 30";
 
 /// The script to execute before the rows are loaded.
 pub const BEFORE: &str = "before.sql";
-/// The script to execute after them.
+/// The script with tables of the server's own schema, to execute before accounts are used.
+pub const OF_SERVER: &str = "server.sql";
+/// The script to execute after rows and accounts.
 pub const AFTER: &str = "after.sql";
+/// Bytes of an INSERT at which it ends; the server's limit is at least 4 MB (max_allowed_packet of MySQL 5.6).
+const INSERT_SIZE: usize = 256 << 10;
 /// The names of tables that mydumper leaves out, one a line.
 const LEFT_OUT: &str = "left-out";
 
@@ -40,9 +48,11 @@ pub struct Object {
 pub struct Objects {
     /// Schemas and sequences: tables may refer to them.
     pub before: Vec<Object>,
+    /// Tables of schema `mysql` without transactions, with their rows.
+    pub of_server: Vec<Object>,
     /// All that refers to tables, or would change rows while they are loaded.
     pub after: Vec<Object>,
-    /// Tables that mydumper leaves out, as they are sequences: `schema.name`.
+    /// Tables that mydumper leaves out, as they are sequences or [`of_server`](Self::of_server): `schema.name`.
     pub left_out: Vec<String>,
 }
 
@@ -50,9 +60,12 @@ impl Objects {
     /// The first object that is not the same in `other`.
     pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
         let map = |o: &'a Self| -> BTreeMap<&'a str, &'a Object> {
-            let all = o.before.iter().chain(&o.after);
-            // A sequence goes on while rows are inserted.
-            all.filter(|o| !o.name.starts_with("SEQUENCE "))
+            let all = o.before.iter().chain(&o.of_server).chain(&o.after);
+            // A sequence goes on while rows are inserted, and statistics are collected at any time.
+            let goes_on = |n: &str| {
+                n.starts_with("SEQUENCE ") || (n.starts_with(TABLE) && n.ends_with("_stats"))
+            };
+            all.filter(|o| !goes_on(&o.name))
                 .map(|o| (o.name.as_str(), o))
                 .collect()
         };
@@ -62,19 +75,23 @@ impl Objects {
         changed.map(|(name, _)| *name).or_else(|| added().copied())
     }
 
-    /// Fails if an object was created, altered or dropped since it was read: the position of the dump is between the two moments, so
-    /// it is not known whether replication brings the change.
+    /// Fails if an object was created, altered or dropped since it was read, or an account: the position of the dump is between the two
+    /// moments, so it is not known whether replication brings the change.
     ///
     /// # Errors
     /// Transient, with the object's name.
     pub fn check_same(&self, again: &Self, source: &str) -> Result<()> {
-        match self.difference(again) {
-            None => Ok(()),
-            Some(name) => Err(Error::transient(format!(
-                "{name} was created, altered or dropped on source {source} while the dump was started, so it is not known whether \
-                 the dump has the change: start the seed again, and change no definitions for a minute"
-            ))),
-        }
+        let Some(name) = self.difference(again) else {
+            return Ok(());
+        };
+        let changed = match name.strip_prefix(TABLE) {
+            Some(table) => format!("the rows of {table} were changed"),
+            None => format!("{name} was created, altered or dropped"),
+        };
+        Err(Error::transient(format!(
+            "{changed} on source {source} while the dump was started, so it is not known whether the dump has the change: start \
+             the seed again, and change no definitions and no accounts for a minute"
+        )))
     }
 
     /// Writes the scripts into `directory`, which is created, and returns their bytes. They are on disk when this returns.
@@ -85,7 +102,11 @@ impl Objects {
         let made = DirBuilder::new().mode(0o700).create(directory);
         made.map_err(|e| Error::io(directory.display(), &e))?;
         let mut bytes = 0;
-        for (name, objects) in [(BEFORE, &self.before), (AFTER, &self.after)] {
+        for (name, objects) in [
+            (BEFORE, &self.before),
+            (OF_SERVER, &self.of_server),
+            (AFTER, &self.after),
+        ] {
             bytes += write(&directory.join(name), &script(objects))?;
         }
         if !self.left_out.is_empty() {
@@ -138,7 +159,7 @@ fn write(path: &Path, text: &[u8]) -> Result<u64> {
 /// Bytes of the scripts in `directory`; 0 without such files.
 pub fn size(directory: &Path) -> u64 {
     let of = |name| std::fs::metadata(directory.join(name)).map_or(0, |m| m.len());
-    of(BEFORE) + of(AFTER)
+    of(BEFORE) + of(OF_SERVER) + of(AFTER)
 }
 
 /// The object of a script to which a line of it belongs, counted from 1.
@@ -152,7 +173,10 @@ pub fn object_at(script: &Path, line: usize) -> Option<String> {
         .map(|l| String::from_utf8_lossy(l).into_owned())
 }
 
-const KINDS: [&str; 8] = [
+const TABLE: &str = "TABLE ";
+
+const KINDS: [&str; 9] = [
+    TABLE,
     "SCHEMA ",
     "SEQUENCE ",
     "FUNCTION ",
@@ -181,6 +205,7 @@ pub fn read(source: &Endpoint) -> Result<Objects> {
     // In this order the statements can be executed.
     reader.schemas()?;
     reader.sequences()?;
+    reader.tables_of_server()?;
     reader.routines()?;
     reader.triggers()?;
     reader.events()?;
@@ -319,6 +344,37 @@ impl Reader {
                 .before
                 .push(sql.object("SEQUENCE", &format!("{schema}.{name}")));
             self.objects.left_out.push(format!("{schema}.{name}"));
+        }
+        Ok(())
+    }
+
+    /// Their rows replace those of the target, in the definition that its server has of them.
+    fn tables_of_server(&mut self) -> Result<()> {
+        let names: Vec<String> = self.list(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE = 'BASE TABLE' AND \
+             ENGINE <> 'InnoDB' AND TABLE_NAME REGEXP '^({})$' ORDER BY 1",
+            options::tables_of_server(self.server)
+        ))?;
+        for name in names {
+            let quoted = quote_name(&name);
+            let full = format!("`mysql`.{quoted}");
+            let created = self.created(&format!("TABLE {full}"))?.text("Create Table");
+            self.run("SET character_set_results = 'binary', time_zone = '+00:00'")?;
+            let rows = self.list::<Row>(&format!("SELECT * FROM {full}"));
+            self.run("SET character_set_results = 'utf8mb4'")?;
+            let mut sql = Script::default();
+            sql.add(format!("SET sql_mode = '{STRICT}', time_zone = '+00:00'"));
+            if let Some(rest) = created.strip_prefix(&format!("CREATE TABLE {quoted}")) {
+                sql.add(format!("CREATE TABLE IF NOT EXISTS {full}{rest}"));
+            }
+            sql.add(format!("TRUNCATE TABLE {full}"));
+            for insert in inserts(&full, &rows?) {
+                sql.add(insert);
+            }
+            sql.add(RESET_SESSION);
+            let label = format!("mysql.{name}");
+            self.objects.of_server.push(sql.object("TABLE", &label));
+            self.objects.left_out.push(label);
         }
         Ok(())
     }
@@ -477,6 +533,54 @@ const NOT_OURS: &str = "grant the agent's account SELECT, SHOW VIEW, TRIGGER and
 /// Names in the scripts are in utf8mb4, except those of a text by SHOW CREATE.
 const RESET_SESSION: &str = "SET sql_mode = '', NAMES utf8mb4, time_zone = @@global.time_zone";
 
+/// INSERT statements for `rows` of a table, always in the same order.
+fn inserts(table: &str, rows: &[Row]) -> Vec<String> {
+    let Some(first) = rows.first() else {
+        return Vec::new();
+    };
+    let columns = first.columns();
+    let names: Vec<String> = columns.iter().map(|c| quote_name(&c.name_str())).collect();
+    let begin = format!("INSERT INTO {table} ({}) VALUES ", names.join(", "));
+    let types: Vec<ColumnType> = columns.iter().map(mysql::Column::column_type).collect();
+    let values = |row: &Row| -> String {
+        let of = |(i, t): (usize, &ColumnType)| literal(*t, row.as_ref(i));
+        let all: Vec<String> = types.iter().enumerate().map(of).collect();
+        format!("({})", all.join(", "))
+    };
+    let mut rows: Vec<String> = rows.iter().map(values).collect();
+    rows.sort_unstable();
+    let mut out = Vec::new();
+    let mut statement = begin.clone();
+    for row in rows {
+        if statement.len() > begin.len() {
+            if statement.len() + row.len() > INSERT_SIZE {
+                out.push(std::mem::replace(&mut statement, begin.clone()));
+            } else {
+                statement.push_str(",\n");
+            }
+        }
+        statement.push_str(&row);
+    }
+    out.push(statement);
+    out
+}
+
+/// A value of the text protocol, in which all but NULL are bytes: a number, a text in ASCII, or bytes in hexadecimal.
+fn literal(column: ColumnType, value: Option<&Value>) -> String {
+    let Some(Value::Bytes(bytes)) = value else {
+        return "NULL".into();
+    };
+    let plain = |b: &u8| matches!(b, b' '..=b'~');
+    match std::str::from_utf8(bytes) {
+        Ok(number) if column.is_numeric_type() => number.into(),
+        Ok(text) if bytes.iter().all(plain) => quote_text(text),
+        _ => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
+            format!("X'{hex}'")
+        }
+    }
+}
+
 /// The statements that create an object.
 #[derive(Default)]
 struct Script(Vec<Vec<u8>>);
@@ -544,6 +648,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_written_as_it_is_read() {
+        use ColumnType::{MYSQL_TYPE_BLOB as BLOB, MYSQL_TYPE_LONG as LONG};
+        let bytes = |b: &[u8]| Value::Bytes(b.to_vec());
+        for (column, value, wanted) in [
+            (LONG, bytes(b"-12"), "-12"),
+            (BLOB, bytes(b"-12"), "'-12'"),
+            (BLOB, bytes(b""), "''"),
+            (BLOB, bytes(br"it's \"), r"'it''s \\'"),
+            (BLOB, bytes(b"a\n"), "X'610A'"),
+            (BLOB, bytes("\u{fc}".as_bytes()), "X'C3BC'"),
+            (BLOB, bytes(b"\xff\0"), "X'FF00'"),
+            (LONG, Value::NULL, "NULL"),
+        ] {
+            assert_eq!(literal(column, Some(&value)), wanted, "{value:?}");
+        }
+        assert_eq!(literal(LONG, None), "NULL");
+    }
+
+    #[test]
     fn a_line_of_a_script_leads_to_its_object() {
         let place = std::env::temp_dir().join(format!("oa-objects-{}", std::process::id()));
         let objects = Objects {
@@ -556,6 +679,7 @@ mod tests {
                 object("EVENT s.e", &["DROP EVENT e", "CREATE EVENT e"]),
             ],
             left_out: vec!["s.q".into()],
+            ..Objects::default()
         };
         let bytes = objects.write(&place).unwrap();
         assert_eq!(bytes, size(&place));
@@ -577,7 +701,7 @@ mod tests {
 
     #[test]
     fn a_change_between_two_readings_is_found() {
-        let first = Objects {
+        let mut first = Objects {
             before: vec![object("SEQUENCE s.q", &["next 1"])],
             after: vec![object("VIEW s.v", &["a"]), object("EVENT s.e", &["b"])],
             ..Objects::default()
@@ -586,6 +710,18 @@ mod tests {
         second.before[0] = object("SEQUENCE s.q", &["next 9"]);
         second.after.reverse();
         first.check_same(&second, "db1:3306").unwrap();
+        let account = |text| object("TABLE mysql.db", &[text]);
+        first.of_server = vec![account("a"), object("TABLE mysql.index_stats", &["a"])];
+        second.of_server = vec![account("a"), object("TABLE mysql.index_stats", &["b"])];
+        first.check_same(&second, "db1:3306").unwrap();
+        let mut granted = second.clone();
+        granted.of_server[0] = account("b");
+        let e = first.check_same(&granted, "db1:3306").unwrap_err();
+        let text = e.to_string();
+        assert!(
+            text.contains("the rows of mysql.db were changed on source db1:3306"),
+            "{text}"
+        );
         for (change, named) in [
             (object("VIEW s.v", &["c"]), "VIEW s.v"),
             (object("TRIGGER s.t", &["d"]), "TRIGGER s.t"),

@@ -252,11 +252,9 @@ pub fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()>
     }
 }
 
-/// The tables of the server's own schema that are a part of a copy: accounts with their privileges, and what the other logical
-/// method takes as well. All else in it describes the server itself, or comes by --routines and --events: mydumper would
-/// dump it all, and myloader drop and make tables that a running server uses (mysql.proc, mysql.gtid_slave_pos,
-/// mysql.gtid_executed). The sys schema belongs to the server's version.
-fn regex(source: Server) -> String {
+/// The tables of the server's own schema that are a part of a copy, as a regular expression: accounts with their privileges, and
+/// what the other logical method takes as well.
+pub fn tables_of_server(source: Server) -> String {
     let accounts = match source.flavour {
         // There mysql.user is a view.
         Flavour::MariaDb if source.version >= Version(10, 4, 0) => "global_priv|roles_mapping",
@@ -264,8 +262,16 @@ fn regex(source: Server) -> String {
         Flavour::MySql => "user|default_roles|role_edges|global_grants|password_history|component",
     };
     format!(
-        r"^(?!(sys\.|mysql\.(?!({accounts}|db|tables_priv|columns_priv|procs_priv|proxies_priv|servers|func|plugin|time_zone.*|(table|column|index)_stats)?$)))"
+        "{accounts}|db|tables_priv|columns_priv|procs_priv|proxies_priv|servers|func|plugin|time_zone.*|(table|column|index)_stats"
     )
+}
+
+/// All else in the schema `mysql` describes the server itself, or comes by the agent: mydumper would dump it all, and myloader drop
+/// and make tables that a running server uses (mysql.proc, mysql.gtid_slave_pos, mysql.gtid_executed). The sys schema belongs to
+/// the server's version.
+fn regex(source: Server) -> String {
+    let of_server = tables_of_server(source);
+    format!(r"^(?!(sys\.|mysql\.(?!({of_server})?$)))")
 }
 
 fn login(defaults: &Path, server: &Endpoint) -> Vec<OsString> {
@@ -342,11 +348,8 @@ pub fn dump_arguments(
         option.push(file);
         argv.push(option);
     }
-    if version::takes_all_for_transactional(version) {
-        argv.push("--trx-tables=0".into());
-        if dump.unknown_product {
-            argv.push(format!("--server-version=mysql-{}", source.version).into());
-        }
+    if version::takes_server_version(version) && dump.unknown_product {
+        argv.push(format!("--server-version=mysql-{}", source.version).into());
     }
     if version::forgets_columns(version) {
         argv.push("--complete-insert".into());

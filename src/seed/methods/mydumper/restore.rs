@@ -49,6 +49,7 @@ impl Mydumper {
         logical::restore(&self.config, ctx, target, &what, |t| {
             self.load_objects(ctx, t.server, &identity, objects::BEFORE)?;
             self.load_rows(ctx, t.server, version, &identity, &kept)?;
+            self.load_objects(ctx, t.server, &identity, objects::OF_SERVER)?;
             // Views are checked with the privileges of the definers of views that they refer to (1449).
             t.interruptible(ctx, TargetServer::flush_privileges)?;
             self.load_objects(ctx, t.server, &identity, objects::AFTER)?;

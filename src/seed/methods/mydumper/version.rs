@@ -30,8 +30,11 @@ const KNOWS_MYSQL_8_4: ToolVersion = v(0, 16, 3);
 const FORGETS_COLUMNS: [ToolVersion; 2] = [v(0, 10, 0), v(0, 14, 0)];
 /// The first that writes its sql_mode into the dump, and takes it from a section of the option file.
 const SESSION_SECTION: ToolVersion = v(0, 16, 7);
-/// The first that takes all tables for transactional ones unless told otherwise; it also has --server-version.
-const TRX_TABLES: ToolVersion = v(0, 20, 1);
+/// The first with --server-version.
+const SERVER_VERSION: ToolVersion = v(0, 20, 1);
+/// The first whose threads lock tables without transactions (LOCK TABLES) in the sessions that have the snapshot (seen on 1.0.1 and
+/// in the source of all versions since).
+const LOCKS_IN_SNAPSHOT: ToolVersion = v(0, 13, 0);
 /// In between, the metadata file has no coordinates without --source-data (mydumper issue 2076).
 const NO_COORDINATES: [ToolVersion; 2] = [v(0, 20, 1), ToolVersion([0, 20, 2, 5])];
 /// In between, SHOW SLAVE STATUS is sent to MySQL of a distribution (seen on 0.19.3 with Debian's MySQL 9.7).
@@ -194,9 +197,14 @@ pub fn sets_own_mode(version: ToolVersion) -> bool {
     version < SESSION_SECTION
 }
 
-/// Whether it must be told that some tables are not transactional. These versions can also be told the server's version.
-pub fn takes_all_for_transactional(version: ToolVersion) -> bool {
-    version >= TRX_TABLES
+/// Whether it can be told the product and version of a server.
+pub fn takes_server_version(version: ToolVersion) -> bool {
+    version >= SERVER_VERSION
+}
+
+/// Whether its sessions lose their snapshot where a table without transactions is dumped: LOCK TABLES commits.
+pub fn locks_in_snapshot(version: ToolVersion) -> bool {
+    version >= LOCKS_IN_SNAPSHOT
 }
 
 /// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12 has

@@ -43,23 +43,11 @@ fn the_arguments_of_each_series() {
         ("0.15.2-8", vec!["--verbose=3"]),
         ("0.16.7-5", vec!["--verbose=3"]),
         ("0.18.1-1", vec!["--verbose=3"]),
-        (
-            "0.20.1-2",
-            vec!["--trx-tables=0", "--source-data=0", "--verbose=3"],
-        ),
-        (
-            "0.20.2-4",
-            vec!["--trx-tables=0", "--source-data=0", "--verbose=3"],
-        ),
-        ("0.20.2-5", vec!["--trx-tables=0", "--verbose=3"]),
-        (
-            "0.21.4-1",
-            vec!["--trx-tables=0", "--verbose=3", "--machine-log-json"],
-        ),
-        (
-            "1.0.3-1",
-            vec!["--trx-tables=0", "--verbose=3", "--machine-log-json"],
-        ),
+        ("0.20.1-2", vec!["--source-data=0", "--verbose=3"]),
+        ("0.20.2-4", vec!["--source-data=0", "--verbose=3"]),
+        ("0.20.2-5", vec!["--verbose=3"]),
+        ("0.21.4-1", vec!["--verbose=3", "--machine-log-json"]),
+        ("1.0.3-1", vec!["--verbose=3", "--machine-log-json"]),
     ] {
         let what = Dump {
             version: version(of),
@@ -140,11 +128,10 @@ fn the_arguments_of_each_series() {
         &[],
     ));
     assert_eq!(
-        argv[8..12],
+        argv[8..11],
         [
             "--no-views",
             "--omit-from-file=/b/left-out",
-            "--trx-tables=0",
             "--server-version=mysql-9.7.4"
         ]
     );
