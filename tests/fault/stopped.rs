@@ -1,6 +1,7 @@
 //! SIGTERM, and MySQL that is down or hangs.
 
 use crate::support::agent::{Agent, Changes};
+use crate::support::fake::Fakes;
 use crate::support::mariadb::Mariadb;
 use crate::support::pair::{Pair, files_in};
 use crate::support::{assert_prompt, processes_with, wait_for};
@@ -31,6 +32,32 @@ fn assert_clean_end(pair: &mut Pair, limit: Duration) {
         .filter(|f| f.contains("gate-"))
         .collect();
     assert_eq!(sockets, Vec::<String>::new());
+}
+
+/// As an operator does who interrupts `seed` and then stops the agent: Backup is aborted, Cleanup waits for the end of its tool, and
+/// the tool is in no hurry.
+#[test]
+fn sigterm_while_an_aborted_tool_still_ends() {
+    let fakes = Fakes::new();
+    fakes.put("mydumper", "trap '' TERM; while :; do sleep 0.1; done");
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let mut pair = Pair::mydumper("", "", &changes);
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    let tool = fakes.dir.join("mydumper").display().to_string();
+    let running = || processes_with(&format!("{tool} --defaults-file"));
+    wait_for("the tool", Duration::from_secs(20), || {
+        (!running().is_empty()).then_some(())
+    });
+    pair.target.call("/api/abort-seed-stage/1/Backup");
+    pair.target.call("/api/cleanup/1/Mydumper/Target");
+    assert!(!running().is_empty(), "it ignores SIGTERM");
+    assert_clean_end(&mut pair, Duration::from_secs(10));
+    assert_eq!(running(), Vec::new());
 }
 
 #[test]

@@ -110,3 +110,30 @@ fn an_aborted_stage_stays_aborted_while_its_end_is_written() {
     assert!(ended.recv_timeout(Duration::from_secs(20)).is_err());
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// A stage that waits for the end of an aborted one may be aborted itself, and the agent may be stopped meanwhile: nothing begins next
+/// to the first one, and the stop waits for its tools.
+#[test]
+fn a_stop_waits_for_a_stage_that_was_aborted_before() {
+    let dir = std::env::temp_dir().join(format!("oa-engine-stop-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (engine, end) = engine(&dir);
+    for _ in 0..2 {
+        engine.abort(1).unwrap();
+        engine.cleanup(1, Method::Mysqldump, Side::Target).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let view = engine.stage_state(1, Stage::Cleanup).unwrap();
+    assert_eq!(view.status, Status::Running, "{}", view.details);
+    let begin = Instant::now();
+    let pause = Duration::from_millis(300);
+    let first = std::thread::spawn(move || {
+        std::thread::sleep(pause);
+        drop(end);
+    });
+    engine.stop(Duration::from_secs(20));
+    assert!(begin.elapsed() >= pause, "{:?}", begin.elapsed());
+    assert!(!engine.is_busy());
+    first.join().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -11,7 +11,7 @@ use crate::seed::methods::Prepared;
 use crate::seed::record::incomplete_note;
 use crate::seed::vocabulary::{Stage, Status};
 use crate::system::process::Signal;
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -196,22 +196,21 @@ impl State {
     }
 }
 
-/// Waits until the run before has ended; `before` is then `None`.
+/// Waits until the run before has ended; `before` is then `None`. Also when it is cancelled: whoever waits for the end of a run, as a
+/// stop of the agent does, waits for the tools of all runs before it.
 fn wait_for(before: &mut Option<Work>, cancel: &Cancel) -> Result<()> {
     let Some(work) = before else { return Ok(()) };
-    select! {
-        recv(work.ended) -> _ => {
-            *before = None;
-            Ok(())
-        }
-        recv(cancel.signal()) -> _ => Err(Error::cancelled()),
-        default(PREDECESSOR) => Err(Error::transient(format!(
+    if work.ended.recv_timeout(PREDECESSOR) == Err(RecvTimeoutError::Timeout) {
+        cancel.check()?;
+        return Err(Error::transient(format!(
             "{} of seed {} was told to end and has not within {}s: does MySQL hang?",
             work.stage,
             work.seed_id,
             PREDECESSOR.as_secs()
-        ))),
+        )));
     }
+    *before = None;
+    cancel.check()
 }
 
 /// Ends what an agent that was killed left behind: TERM, two seconds, KILL.
