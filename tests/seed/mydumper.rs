@@ -146,7 +146,8 @@ fn refused_on_mysql() {
     let pair = Pair::<MysqldKind>::by_mydumper("", "", &changes);
     let text = pair.backup_fails(1);
     assert!(
-        text.contains("no binlog coordinates") && text.contains("install mydumper 0.16.3"),
+        text.contains("no binlog coordinates")
+            && text.contains("install a newer one that is supported, such as 1.0.1"),
         "{text}"
     );
     both_of_version(&fakes, "v0.19.3-3", "exit 9");
@@ -183,6 +184,11 @@ fn refused_on_mysql() {
             "SET SESSION sql_mode = ''; CREATE TABLE shop.kinds (k ENUM('a', '')); INSERT INTO shop.kinds VALUES ('z')",
             "shop.kinds",
             "DROP TABLE shop.kinds",
+        ),
+        (
+            "CREATE TABLE shop.wide (a INT) CHARACTER SET utf16",
+            "shop.wide (1 in all), and mydumper 1.0.1-3 cannot read their definitions",
+            "DROP TABLE shop.wide",
         ),
         (
             "CREATE TABLE shop.isam (a INT) ENGINE=MyISAM",

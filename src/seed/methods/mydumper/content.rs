@@ -29,7 +29,7 @@ struct Rule {
 
 const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 
-static RULES: [Rule; 5] = [
+static RULES: [Rule; 6] = [
     Rule {
         only: None,
         by: version::uses_names_for_files,
@@ -73,6 +73,15 @@ static RULES: [Rule; 5] = [
                 AND (c.DATA_TYPE IN ('enum', 'set') AND c.COLUMN_TYPE <> CONVERT(c.COLUMN_TYPE USING ascii) \
                 OR c.COLUMN_DEFAULT <> CONVERT(c.COLUMN_DEFAULT USING ascii)) OR t.TABLE_COLLATION NOT LIKE 'utf8%' \
                 AND (c.COLUMN_COMMENT <> CONVERT(c.COLUMN_COMMENT USING ascii) OR t.TABLE_COMMENT <> CONVERT(t.TABLE_COMMENT USING ascii)))",
+    },
+    // Seen on 0.20.2 to 1.0.1: SET NAMES utf16 is error 1231, and the dump ends with exit status 1 and without a reason.
+    Rule {
+        only: None,
+        by: version::writes_in_charset_of_table,
+        what: "tables with the default character set ucs2, utf16 or utf32",
+        outcome: "cannot read their definitions",
+        query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW') \
+                AND TABLE_COLLATION REGEXP '^(ucs2|utf16|utf32)' AND TABLE_SCHEMA NOT IN @own",
     },
     // Those of the server's own schema are copied by the agent.
     Rule {

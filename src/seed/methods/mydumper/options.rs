@@ -115,9 +115,9 @@ const RESERVED: [&str; 29] = [
     "-?",
 ];
 
-/// Options that leave a part of the source out, give coordinates that are not the dump's, or do not leave a dump in the
-/// directory.
-const INCOMPLETE_DUMP: [&str; 28] = [
+/// Options that leave a part of the source out, change values, give coordinates that are not the dump's, or do not leave a dump in
+/// the directory that myloader reads. LOAD DATA of 0.21.4 to 1.0.1 names no character set: texts that are not in UTF-8 become others.
+const INCOMPLETE_DUMP: [&str; 53] = [
     "--omit-from-file",
     "-O",
     "--views-as-tables",
@@ -146,10 +146,35 @@ const INCOMPLETE_DUMP: [&str; 28] = [
     "--exec",
     "--tidb-snapshot",
     "-z",
+    "--dry-run",
+    "--format=LOAD_DATA",
+    "--format=CSV",
+    "--format=CLICKHOUSE",
+    "--load-data",
+    "--load-data-character-set",
+    "--csv",
+    "--clickhouse",
+    "--include-header",
+    "--fields-terminated-by",
+    "--fields-enclosed-by",
+    "--fields-escaped-by",
+    "--lines-starting-by",
+    "--lines-terminated-by",
+    "--statement-terminated-by",
+    "--insert-ignore",
+    "-N",
+    "--replace",
+    "--no-check-generated-fields",
+    "--set-names",
+    "--default-character-set",
+    "--exec-per-thread",
+    "--exec-per-thread-extension",
+    "--masquerade-filename",
+    "--ignore-errors",
 ];
 
 /// The same of a load.
-const INCOMPLETE_LOAD: [&str; 20] = [
+const INCOMPLETE_LOAD: [&str; 29] = [
     "--database",
     "-B",
     "--source-db",
@@ -170,6 +195,15 @@ const INCOMPLETE_LOAD: [&str; 20] = [
     "--ignore-errors",
     "--resume",
     "--stream",
+    "--dry-run",
+    "--skip-create-table",
+    "--set-names",
+    "--default-character-set",
+    "--ignore-set",
+    "--quote-character",
+    "--exec-per-thread",
+    "--exec-per-thread-extension",
+    "--mysqldump",
 ];
 
 /// An item's option in the form in which it is listed: the long name without value and with dashes, or two characters.
@@ -235,7 +269,7 @@ fn unbundled(tool: Tool, item: &str) -> Vec<String> {
 pub fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()> {
     if let Some(option) = incomplete(tool, options) {
         return Err(Error::permanent(format!(
-            "{}: with {option} a seed is not a whole copy with right coordinates; remove it",
+            "{}: with {option} a seed is not a complete and exact copy with right coordinates; remove it",
             tool.setting()
         )));
     }

@@ -333,13 +333,32 @@ fn what_makes_no_whole_copy_is_refused() {
             vec!["--views-as-tables"],
             "--views-as-tables",
         ),
+        (
+            Tool::Mydumper,
+            vec!["--format=load_data"],
+            "--format=LOAD_DATA",
+        ),
+        (Tool::Mydumper, vec!["--format", "CSV"], "--format=CSV"),
+        (Tool::Mydumper, vec!["--load-data"], "--load-data"),
+        (Tool::Mydumper, vec!["-N"], "-N"),
+        (Tool::Mydumper, vec!["--replace"], "--replace"),
+        (
+            Tool::Mydumper,
+            vec!["--lines-starting-by=x"],
+            "--lines-starting-by",
+        ),
+        (
+            Tool::Myloader,
+            vec!["--ignore-set=SQL_MODE"],
+            "--ignore-set",
+        ),
         (Tool::Myloader, vec!["--source-db", "shop"], "--source-db"),
         (Tool::Myloader, vec!["--skip-post"], "--skip-post"),
     ] {
         let e = check(tool, version("0.18.1"), &list(&items)).unwrap_err();
         assert!(
             e.to_string().contains(&format!(
-                "{}: with {found} a seed is not a whole copy",
+                "{}: with {found} a seed is not a complete and exact copy",
                 tool.setting()
             )),
             "{e}"
@@ -347,6 +366,8 @@ fn what_makes_no_whole_copy_is_refused() {
     }
     for (tool, items) in [
         (Tool::Mydumper, vec!["--compress", "--rows=5"]),
+        (Tool::Mydumper, vec!["--format=INSERT"]),
+        (Tool::Mydumper, vec!["--replace-definer=root@localhost"]),
         (Tool::Mydumper, vec!["--sync-thread-lock-mode", "GTID"]),
         (Tool::Mydumper, vec!["--build-empty-files"]),
         (
@@ -379,7 +400,7 @@ fn a_server_that_is_too_new_is_refused() {
         if let Err(e) = result {
             let e = e.to_string();
             assert!(
-                (e.contains("no binlog coordinates") && e.contains("0.16.3"))
+                (e.contains("no binlog coordinates") && e.contains("such as 1.0.1"))
                     || (of == "0.19.3" && e.contains("not supported for MySQL")),
                 "{e}"
             );
@@ -433,7 +454,9 @@ fn other_versions_are_refused_by_name() {
         ("0.10.5", false),
         ("0.9.5", false),
         ("0.14.5-3", false),
-        ("0.16.11-2", true),
+        ("0.16.11-2", false),
+        ("0.18.1-1", false),
+        ("0.19.3-3", true),
         ("0.21.4-1", true),
         ("1.0.1-3", true),
         ("1.0.3-1", false),
