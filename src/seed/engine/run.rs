@@ -200,14 +200,15 @@ impl State {
 /// stop of the agent does, waits for the tools of all runs before it.
 fn wait_for(before: &mut Option<Work>, cancel: &Cancel) -> Result<()> {
     let Some(work) = before else { return Ok(()) };
-    if work.ended.recv_timeout(PREDECESSOR) == Err(RecvTimeoutError::Timeout) {
-        cancel.check()?;
-        return Err(Error::transient(format!(
-            "{} of seed {} was told to end and has not within {}s: does MySQL hang?",
-            work.stage,
-            work.seed_id,
-            PREDECESSOR.as_secs()
-        )));
+    while work.ended.recv_timeout(PREDECESSOR) == Err(RecvTimeoutError::Timeout) {
+        if !cancel.is_cancelled() {
+            return Err(Error::transient(format!(
+                "{} of seed {} was told to end and has not within {}s: does MySQL hang?",
+                work.stage,
+                work.seed_id,
+                PREDECESSOR.as_secs()
+            )));
+        }
     }
     *before = None;
     cancel.check()
