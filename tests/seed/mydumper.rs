@@ -192,7 +192,7 @@ fn refused_on_mysql() {
         ),
         (
             "CREATE TABLE shop.isam (a INT) ENGINE=MyISAM",
-            "shop.isam (1 in all), and mydumper 1.0.1-3 locks them in the sessions that have its snapshot",
+            "shop.isam (1 in all), and mydumper 1.0.1-3 locks them in the sessions that hold its snapshot",
             "DROP TABLE shop.isam",
         ),
     ]) {
@@ -555,6 +555,11 @@ fn objects_versions_and_signals() {
     for (n, fault, said) in [
         (11, "kill -SEGV $$", "signal"),
         (12, "sleep 1000", "has made no progress for 8 s"),
+        (
+            13,
+            "echo '** (mydumper:7): CRITICAL **: 21:48:28.508: Something very bad happened!' >&2; exit 1",
+            "very bad",
+        ),
     ] {
         let script = format!(
             "if [ ! -e '{0}' ]; then : >'{0}'; {fault}; fi; exec \"$REAL\" \"$@\"",

@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<Coordinates> {
     let (Some(file), Some(pos)) = (found.file, found.pos) else {
         return Err(context(Error::permanent(
             "no binlog coordinates in it: was the source running with log_bin, and does this mydumper know the source's \
-             version? MySQL 8.4 and later need mydumper 0.16.3 or later, mydumper 0.20.1 to 0.20.2-4 needs --source-data",
+             version? MySQL 8.4 and later need a newer mydumper, such as 1.0.1",
         )));
     };
     // Every version writes a GTID line, if only an empty one, and this line last.

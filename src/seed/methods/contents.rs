@@ -713,7 +713,7 @@ static ROWS: &[Row] = &[
         outcome: |m| by_mydumper(m, Outcome::Inexact(NAMES_FOR_FILES)),
     },
     Row {
-        what: "tables of other engines than InnoDB:",
+        what: "tables with an engine other than InnoDB:",
         find: |s, _| {
             tables(s, |create| {
                 !matches!(engine_of(create).as_str(), "innodb" | "")

@@ -223,6 +223,18 @@ impl TargetServer {
         control::execute(&mut self.conn, "FLUSH PRIVILEGES")
     }
 
+    /// Table and column of all base tables in schema `mysql`.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub fn columns_of_server(&mut self) -> Result<BTreeSet<(String, String)>> {
+        let query = "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
+                     USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = 'mysql' AND t.TABLE_TYPE = 'BASE TABLE'";
+        let rows: Vec<(String, String)> =
+            self.conn.query(query).map_err(|e| failure("", "", &e))?;
+        Ok(rows.into_iter().collect())
+    }
+
     /// Bytes of its own tables.
     ///
     /// # Errors

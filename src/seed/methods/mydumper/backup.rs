@@ -1,10 +1,11 @@
 //! Backup: mydumper writes the source into a directory; its coordinates are read at once.
 
-use super::objects;
+use super::objects::{self, Objects};
 use super::options::{self, Dump, Tool};
 use super::tool::{Call, End, size};
+use super::version::ToolVersion;
 use super::{Mydumper, content, strict, version};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
 use crate::seed::context::Context;
@@ -44,8 +45,6 @@ impl Mydumper {
         let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
         content::refuse_exceptions(version, ctx, &source, facts.server.flavour)?;
         let values = logical::values(&self.config, ctx, &source)?;
-        let from = source.clone();
-        let objects = ctx.interruptible(move || objects::read(&from))?;
         facts.definitions.1.extend(values);
         let first = logical::dump_sessions(ctx, &source, &identity)?;
         let credentials =
@@ -53,11 +52,15 @@ impl Mydumper {
         let directory = self.directory();
         let place = self.objects_directory();
         let mut crashes = 0;
-        let (mut bytes, seen, second) = loop {
+        let (mut bytes, seen, objects, second) = loop {
             self.remove_dump()?;
             // For this user only, whatever modes the tool gives; every version takes a directory that is empty.
             let made = DirBuilder::new().mode(0o700).create(&directory);
             made.map_err(|e| Error::io(directory.display(), &e))?;
+            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?;
+            // Right before the tool: what changes until its position is fixed fails the Backup.
+            let from = source.clone();
+            let objects = ctx.interruptible(move || objects::read(&from))?;
             let bytes = objects.write(&place)?;
             let what = Dump {
                 version,
@@ -67,7 +70,6 @@ impl Mydumper {
             };
             let arguments =
                 options::dump_arguments(&what, credentials.path(), &source, &directory, &kept);
-            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?;
             ctx.report(&format!(
                 "Running backup of {} with mydumper {version}",
                 source.name()
@@ -75,7 +77,7 @@ impl Mydumper {
             let progress = Arc::clone(ctx.progress());
             let heard = Arc::clone(ctx.progress());
             let from = source.clone();
-            let second = Early::new(move || objects::read(&from));
+            let second = Early::new(move || read_again(version, &from));
             let begun = second.clone();
             // A lock that was given up is not tried again: mydumper writes the directory first. It is ended with its session: 1.0.1 would
             // repeat FLUSH TABLES on MySQL without end.
@@ -110,7 +112,7 @@ impl Mydumper {
                     .context(format!("dump of {}", source.name())),
             };
             match dumped.map_err(failed)? {
-                End::Well => break (bytes, seen, second),
+                End::Well => break (bytes, seen, objects, second),
                 End::Crashed(e) if crashes < RETRIES && seen.given_up.is_none() => {
                     crashes += 1;
                     log::warn!("dump of {}: {e}; dumping again", source.name());
@@ -122,11 +124,9 @@ impl Mydumper {
             strict::set_in_files(&directory)?;
         }
         sync(ctx, &directory)?;
-        let again = ctx.interruptible(move || second.get())?;
+        let (again, checked) = ctx.interruptible(move || second.get())?;
         objects.check_same(&again, &source.name())?;
-        // A table that was created meanwhile.
-        let from = source.clone();
-        ctx.interruptible(move || content::check(version, &from))?;
+        checked?;
         let (before, inexact) = facts.definitions;
         let read = Read {
             before,
@@ -153,6 +153,16 @@ impl Mydumper {
             seed.source_schemas = schemas;
         })?;
         Ok(text)
+    }
+}
+
+/// What the source has once the dump's position is fixed; and whether a table has come since the first check that this version cannot
+/// dump.
+fn read_again(version: ToolVersion, source: &Endpoint) -> Result<(Objects, Result<()>)> {
+    let objects = objects::read(source)?;
+    match content::check(version, source) {
+        Err(e) if e.kind() == Kind::Transient => Err(e),
+        checked => Ok((objects, checked.map(drop))),
     }
 }
 

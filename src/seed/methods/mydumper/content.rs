@@ -74,7 +74,8 @@ static RULES: [Rule; 6] = [
                 OR c.COLUMN_DEFAULT <> CONVERT(c.COLUMN_DEFAULT USING ascii)) OR t.TABLE_COLLATION NOT LIKE 'utf8%' \
                 AND (c.COLUMN_COMMENT <> CONVERT(c.COLUMN_COMMENT USING ascii) OR t.TABLE_COMMENT <> CONVERT(t.TABLE_COMMENT USING ascii)))",
     },
-    // Seen on 0.20.2 to 1.0.1: SET NAMES utf16 is error 1231, and the dump ends with exit status 1 and without a reason.
+    // Seen on 0.20.2 to 1.0.1, and assumed for all that do so: SET NAMES utf16 is error 1231, and the dump ends with exit status 1
+    // and without a reason.
     Rule {
         only: None,
         by: version::writes_in_charset_of_table,
@@ -87,9 +88,9 @@ static RULES: [Rule; 6] = [
     Rule {
         only: None,
         by: version::locks_in_snapshot,
-        what: "tables of other engines than InnoDB",
-        outcome: "locks them in the sessions that have its snapshot, which ends the snapshot: rows of InnoDB tables that are written \
-                  meanwhile would be in the dump and come by replication once more",
+        what: "tables with an engine other than InnoDB",
+        outcome: "locks them in the sessions that hold its snapshot, which ends the snapshot: rows of InnoDB tables that are written \
+                  meanwhile would be in the dump and arrive again by replication",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE ENGINE <> 'InnoDB' \
                 AND TABLE_TYPE NOT IN ('SEQUENCE', 'SYSTEM VIEW') AND TABLE_SCHEMA NOT IN @own",
     },

@@ -11,7 +11,7 @@ use crate::seed::methods::row_mode::STRICT;
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -29,6 +29,8 @@ pub const BEFORE: &str = "before.sql";
 pub const OF_SERVER: &str = "server.sql";
 /// The script to execute after rows and accounts.
 pub const AFTER: &str = "after.sql";
+/// The columns of these tables, as JSON: `{"table": ["column", ...]}`.
+const COLUMNS: &str = "server.json";
 /// Bytes of an INSERT at which it ends; the server's limit is at least 4 MB (max_allowed_packet of MySQL 5.6).
 const INSERT_SIZE: usize = 256 << 10;
 /// The names of tables that mydumper leaves out, one a line.
@@ -52,6 +54,8 @@ pub struct Objects {
     pub of_server: Vec<Object>,
     /// All that refers to tables, or would change rows while they are loaded.
     pub after: Vec<Object>,
+    /// The columns of these tables, by the table's name.
+    pub columns: BTreeMap<String, Vec<String>>,
     /// Tables that mydumper leaves out, as they are sequences or [`of_server`](Self::of_server): `schema.name`.
     pub left_out: Vec<String>,
 }
@@ -109,6 +113,8 @@ impl Objects {
         ] {
             bytes += write(&directory.join(name), &script(objects))?;
         }
+        let columns = serde_json::to_vec(&self.columns).unwrap_or_default();
+        write(&directory.join(COLUMNS), &columns)?;
         if !self.left_out.is_empty() {
             let names: String = self.left_out.iter().map(|n| format!("{n}\n")).collect();
             write(&directory.join(LEFT_OUT), names.as_bytes())?;
@@ -154,6 +160,29 @@ fn write(path: &Path, text: &[u8]) -> Result<u64> {
     let written = made.and_then(|mut f| f.write_all(text).and_then(|()| f.sync_all()));
     written.map_err(|e| Error::io(path.display(), &e))?;
     Ok(text.len() as u64)
+}
+
+/// That the target's server has the tables of schema `mysql` whose rows are in `directory`, with all their columns (`found`: table and
+/// column of its own): another series may have others. MySQL 5.7 has no mysql.user.Password; MariaDB 10.4 made mysql.user a view.
+///
+/// # Errors
+/// Permanent: it has not, with what is missing; or the file is not that of a Backup.
+pub fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Result<()> {
+    let path = directory.join(COLUMNS);
+    let text = std::fs::read(&path).map_err(|e| Error::io(path.display(), &e))?;
+    let wanted: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text)
+        .map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
+    for (table, columns) in wanted {
+        for column in columns {
+            if !found.contains(&(table.clone(), column.clone())) {
+                return Err(Error::permanent(format!(
+                    "the source has mysql.{table}.{column}, and the target's server has no such column, or no such table: Mydumper copies \
+                     accounts between servers of one series only; use the seed method Mysqldump"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of the scripts in `directory`; 0 without such files.
@@ -372,6 +401,12 @@ impl Reader {
                 sql.add(insert);
             }
             sql.add(RESET_SESSION);
+            let columns: Vec<String> = self.list(&format!(
+                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = {} \
+                 ORDER BY ORDINAL_POSITION",
+                quote_text(&name)
+            ))?;
+            self.objects.columns.insert(name.clone(), columns);
             let label = format!("mysql.{name}");
             self.objects.of_server.push(sql.object("TABLE", &label));
             self.objects.left_out.push(label);
@@ -667,7 +702,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_script_leads_to_its_object() {
+    fn a_line_of_a_script_leads_to_its_object_and_columns_are_checked() {
         let place = std::env::temp_dir().join(format!("oa-objects-{}", std::process::id()));
         let objects = Objects {
             before: vec![object("SCHEMA s", &["CREATE DATABASE s"])],
@@ -679,6 +714,10 @@ mod tests {
                 object("EVENT s.e", &["DROP EVENT e", "CREATE EVENT e"]),
             ],
             left_out: vec!["s.q".into()],
+            columns: BTreeMap::from([(
+                "user".to_string(),
+                vec!["Host".to_string(), "Password".to_string()],
+            )]),
             ..Objects::default()
         };
         let bytes = objects.write(&place).unwrap();
@@ -695,8 +734,15 @@ mod tests {
         ] {
             assert_eq!(object_at(&script, line).as_deref(), name, "{line}");
         }
+        let column = |table: &str, name: &str| (table.to_string(), name.to_string());
+        let mut found = BTreeSet::from([column("user", "Host"), column("db", "Password")]);
+        let e = check_target(&place, &found).unwrap_err().to_string();
+        assert!(e.contains("the source has mysql.user.Password"), "{e}");
+        found.insert(column("user", "Password"));
+        check_target(&place, &found).unwrap();
         std::fs::remove_dir_all(&place).unwrap();
         assert_eq!(size(&place), 0);
+        assert!(check_target(&place, &found).is_err());
     }
 
     #[test]

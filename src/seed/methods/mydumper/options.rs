@@ -174,7 +174,7 @@ const INCOMPLETE_DUMP: [&str; 53] = [
 ];
 
 /// The same of a load.
-const INCOMPLETE_LOAD: [&str; 29] = [
+const INCOMPLETE_LOAD: [&str; 30] = [
     "--database",
     "-B",
     "--source-db",
@@ -201,6 +201,7 @@ const INCOMPLETE_LOAD: [&str; 29] = [
     "--default-character-set",
     "--ignore-set",
     "--quote-character",
+    "-Q",
     "--exec-per-thread",
     "--exec-per-thread-extension",
     "--mysqldump",

@@ -39,6 +39,7 @@ impl Mydumper {
         let kept = self.options(Tool::Myloader, version)?;
         let mut target = TargetServer::open(&self.config.mysql)?;
         target.check_role()?;
+        objects::check_target(&self.objects_directory(), &target.columns_of_server()?)?;
         ctx.cancel().check()?;
 
         let identity = target.identity(seed.target_server.as_ref())?;
@@ -75,7 +76,12 @@ impl Mydumper {
         result.map_err(|e| match line_of(&e.to_string()) {
             Some(line) if !e.is_cancelled() => {
                 let object = objects::object_at(&script, line).unwrap_or_default();
-                e.context(format!("creating {object}"))
+                let doing = if name == objects::OF_SERVER {
+                    "loading"
+                } else {
+                    "creating"
+                };
+                e.context(format!("{doing} {object}"))
             }
             _ => e,
         })

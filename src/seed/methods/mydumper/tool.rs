@@ -175,7 +175,11 @@ impl Mydumper {
         }
         ctx.cancel().check()?;
         if let Some(failure) = lock(&said).cause() {
-            return Err(Error::permanent(format!("{}: {failure}", tool.name())));
+            let e = Error::permanent(format!("{}: {failure}", tool.name()));
+            if failure.contains(FREED_MEMORY) {
+                return Ok(End::Crashed(e));
+            }
+            return Err(e);
         }
         let mut exit = match result {
             Err(_) if stuck.load(Ordering::Relaxed) => {
@@ -197,7 +201,7 @@ impl Mydumper {
 pub(super) enum End {
     /// With exit status 0, and without a message of a failure.
     Well,
-    /// By a signal that its own fault has raised, or it stood still and was ended.
+    /// By a signal that its own fault has raised, or by [`FREED_MEMORY`], or it stood still and was ended.
     Crashed(Error),
 }
 
@@ -212,6 +216,8 @@ impl End {
     }
 }
 
+/// What mydumper 0.10.1 says, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
+const FREED_MEMORY: &str = "Something very bad happened!";
 /// SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV, whose numbers are the same on all Linux platforms that MySQL has packages for.
 const CRASHES: [i32; 5] = [4, 6, 7, 8, 11];
 

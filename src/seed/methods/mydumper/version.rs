@@ -125,14 +125,14 @@ static CHANGES: [Change; 7] = [
         option: "--less-locking",
         since: FIRST,
         until: v(1, 0, 0),
-        instead: "remove it, or use --trx-tables if all tables are InnoDB",
+        instead: "remove it",
     },
     Change {
         tool: Tool::Mydumper,
         option: "--trx-consistency-only",
         since: FIRST,
         until: v(1, 0, 0),
-        instead: "use --trx-tables",
+        instead: "remove it",
     },
     Change {
         tool: Tool::Myloader,

@@ -195,14 +195,14 @@ fn options_that_a_version_lacks_are_refused_with_what_to_use() {
             "--less_locking",
             &newest[..],
             [&old[..], &new[..]].concat(),
-            "--trx-tables",
+            "remove it",
         ),
         (
             Tool::Mydumper,
             "--trx-consistency-only",
             &newest[..],
             [&old[..], &new[..]].concat(),
-            "use --trx-tables",
+            "remove it",
         ),
         (
             Tool::Myloader,
