@@ -211,7 +211,7 @@ pub fn locks_in_snapshot(version: ToolVersion) -> bool {
 const NEWEST: ToolVersion = v(1, 0, 1);
 /// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12 has
 /// 0.10.1, which reports 0.10.0. Not 0.16 to 0.18: they read a table with an integer key in steps of a thousand numbers, so that one whose
-/// keys are far apart is never finished, and 0.16.7 repeats the rows of a BIGINT key that ends at the greatest number until the disk
+/// keys are far apart takes hours or more, and 0.16.7 repeats the rows of a BIGINT key that ends at the greatest number until the disk
 /// is full (seen on 0.16.7, 0.16.11, 0.17.1 and 0.18.1).
 const TRIED: [ToolVersion; 8] = [
     v(0, 10, 0),
