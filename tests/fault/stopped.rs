@@ -48,16 +48,12 @@ fn sigterm_while_an_aborted_tool_still_ends() {
     let seed = pair.seed(1);
     seed.prepare();
     seed.start_backup();
-    let tool = fakes.dir.join("mydumper").display().to_string();
-    let running = || processes_with(&format!("{tool} --defaults-file"));
-    wait_for("the tool", Duration::from_secs(20), || {
-        (!running().is_empty()).then_some(())
-    });
+    pair.wait_for_tool();
     pair.target.call("/api/abort-seed-stage/1/Backup");
     pair.target.call("/api/cleanup/1/Mydumper/Target");
-    assert!(!running().is_empty(), "it ignores SIGTERM");
+    assert!(!pair.tools().is_empty(), "it ignores SIGTERM");
     assert_clean_end(&mut pair, Duration::from_secs(10));
-    assert_eq!(running(), Vec::new());
+    assert_eq!(pair.tools(), Vec::<String>::new());
 }
 
 #[test]

@@ -230,8 +230,10 @@ impl TargetServer {
     pub fn columns_of_server(&mut self) -> Result<BTreeSet<(String, String)>> {
         let query = "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
                      USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = 'mysql' AND t.TABLE_TYPE = 'BASE TABLE'";
-        let rows: Vec<(String, String)> =
-            self.conn.query(query).map_err(|e| failure("", "", &e))?;
+        let rows: Vec<(String, String)> = self
+            .conn
+            .query(query)
+            .map_err(|e| failure("this connection", "", &e))?;
         Ok(rows.into_iter().collect())
     }
 

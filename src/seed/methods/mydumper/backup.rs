@@ -58,9 +58,10 @@ impl Mydumper {
             let made = DirBuilder::new().mode(0o700).create(&directory);
             made.map_err(|e| Error::io(directory.display(), &e))?;
             source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?;
-            // Right before the tool: what changes until its position is fixed fails the Backup.
+            // After that wait: what changes until the tool's position is fixed fails the Backup.
             let from = source.clone();
             let objects = ctx.interruptible(move || objects::read(&from))?;
+            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?; // begun while they were read
             let bytes = objects.write(&place)?;
             let what = Dump {
                 version,

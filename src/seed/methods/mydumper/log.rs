@@ -74,6 +74,11 @@ impl Log {
     }
 }
 
+/// mydumper 0.10.1 says this, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
+pub fn is_of_freed_memory(failure: &str) -> bool {
+    failure.contains("Something very bad happened!")
+}
+
 /// A line of `--machine-log-json`.
 fn event(line: &str) -> Option<Map<String, Value>> {
     match serde_json::from_str(line.trim()) {

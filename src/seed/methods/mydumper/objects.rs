@@ -10,7 +10,7 @@ use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_n
 use crate::seed::methods::row_mode::STRICT;
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row, Value};
+use mysql::{Column, Conn, Row, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -113,8 +113,10 @@ impl Objects {
         ] {
             bytes += write(&directory.join(name), &script(objects))?;
         }
-        let columns = serde_json::to_vec(&self.columns).unwrap_or_default();
-        write(&directory.join(COLUMNS), &columns)?;
+        let path = directory.join(COLUMNS);
+        let columns = serde_json::to_vec(&self.columns);
+        let columns = columns.map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
+        write(&path, &columns)?;
         if !self.left_out.is_empty() {
             let names: String = self.left_out.iter().map(|n| format!("{n}\n")).collect();
             write(&directory.join(LEFT_OUT), names.as_bytes())?;
@@ -279,6 +281,16 @@ impl Reader {
         rows.map_err(|e| failure(&self.source, "", &e))
     }
 
+    /// The columns are those of a table without rows as well.
+    fn with_columns(&mut self, query: &str) -> Result<(Vec<Column>, Vec<Row>)> {
+        let source = &self.source;
+        let fail = |e: mysql::Error| failure(source, "", &e);
+        let result = self.conn.query_iter(query).map_err(fail)?;
+        let columns = result.columns().as_ref().to_vec();
+        let rows = result.collect::<std::result::Result<_, _>>();
+        Ok((columns, rows.map_err(fail)?))
+    }
+
     /// SHOW CREATE as the server has it: not converted, as the text is in the object's own character set.
     fn created(&mut self, what: &str) -> Result<Created> {
         self.run("SET character_set_results = 'binary'")?;
@@ -385,28 +397,20 @@ impl Reader {
             options::tables_of_server(self.server)
         ))?;
         for name in names {
-            let quoted = quote_name(&name);
-            let full = format!("`mysql`.{quoted}");
-            let created = self.created(&format!("TABLE {full}"))?.text("Create Table");
+            let full = format!("`mysql`.{}", quote_name(&name));
             self.run("SET character_set_results = 'binary', time_zone = '+00:00'")?;
-            let rows = self.list::<Row>(&format!("SELECT * FROM {full}"));
+            let read = self.with_columns(&format!("SELECT * FROM {full}"));
             self.run("SET character_set_results = 'utf8mb4'")?;
+            let (columns, rows) = read?;
             let mut sql = Script::default();
             sql.add(format!("SET sql_mode = '{STRICT}', time_zone = '+00:00'"));
-            if let Some(rest) = created.strip_prefix(&format!("CREATE TABLE {quoted}")) {
-                sql.add(format!("CREATE TABLE IF NOT EXISTS {full}{rest}"));
-            }
             sql.add(format!("TRUNCATE TABLE {full}"));
-            for insert in inserts(&full, &rows?) {
+            for insert in inserts(&full, &columns, &rows) {
                 sql.add(insert);
             }
             sql.add(RESET_SESSION);
-            let columns: Vec<String> = self.list(&format!(
-                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = {} \
-                 ORDER BY ORDINAL_POSITION",
-                quote_text(&name)
-            ))?;
-            self.objects.columns.insert(name.clone(), columns);
+            let names = columns.iter().map(|c| c.name_str().into_owned());
+            self.objects.columns.insert(name.clone(), names.collect());
             let label = format!("mysql.{name}");
             self.objects.of_server.push(sql.object("TABLE", &label));
             self.objects.left_out.push(label);
@@ -569,17 +573,15 @@ const NOT_OURS: &str = "grant the agent's account SELECT, SHOW VIEW, TRIGGER and
 const RESET_SESSION: &str = "SET sql_mode = '', NAMES utf8mb4, time_zone = @@global.time_zone";
 
 /// INSERT statements for `rows` of a table, always in the same order.
-fn inserts(table: &str, rows: &[Row]) -> Vec<String> {
-    let Some(first) = rows.first() else {
+fn inserts(table: &str, columns: &[Column], rows: &[Row]) -> Vec<String> {
+    if rows.is_empty() {
         return Vec::new();
-    };
-    let columns = first.columns();
+    }
     let names: Vec<String> = columns.iter().map(|c| quote_name(&c.name_str())).collect();
     let begin = format!("INSERT INTO {table} ({}) VALUES ", names.join(", "));
-    let types: Vec<ColumnType> = columns.iter().map(mysql::Column::column_type).collect();
     let values = |row: &Row| -> String {
-        let of = |(i, t): (usize, &ColumnType)| literal(*t, row.as_ref(i));
-        let all: Vec<String> = types.iter().enumerate().map(of).collect();
+        let of = |(i, c): (usize, &Column)| literal(c.column_type(), row.as_ref(i));
+        let all: Vec<String> = columns.iter().enumerate().map(of).collect();
         format!("({})", all.join(", "))
     };
     let mut rows: Vec<String> = rows.iter().map(values).collect();

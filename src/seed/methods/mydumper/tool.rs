@@ -1,7 +1,7 @@
 //! One run of mydumper or myloader, from start to the end of its sessions in the server.
 
 use super::Mydumper;
-use super::log::Log;
+use super::log::{Log, is_of_freed_memory};
 use super::options::Tool;
 use super::strict;
 use super::version::{self, ToolVersion};
@@ -176,7 +176,7 @@ impl Mydumper {
         ctx.cancel().check()?;
         if let Some(failure) = lock(&said).cause() {
             let e = Error::permanent(format!("{}: {failure}", tool.name()));
-            if failure.contains(FREED_MEMORY) {
+            if is_of_freed_memory(failure) {
                 return Ok(End::Crashed(e));
             }
             return Err(e);
@@ -201,7 +201,7 @@ impl Mydumper {
 pub(super) enum End {
     /// With exit status 0, and without a message of a failure.
     Well,
-    /// By a signal that its own fault has raised, or by [`FREED_MEMORY`], or it stood still and was ended.
+    /// By a signal that its own fault has raised, or by an error of freed memory, or it stood still and was ended.
     Crashed(Error),
 }
 
@@ -216,8 +216,6 @@ impl End {
     }
 }
 
-/// What mydumper 0.10.1 says, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
-const FREED_MEMORY: &str = "Something very bad happened!";
 /// SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV, whose numbers are the same on all Linux platforms that MySQL has packages for.
 const CRASHES: [i32; 5] = [4, 6, 7, 8, 11];
 
