@@ -39,10 +39,12 @@ SERVER := mariadb
 demo: build
 	SERVER=$(SERVER) contrib/demo.sh
 
+# What is measured has the machine to itself.
 test: rust
 	tests/rig/fetch.sh mariadb mysql
 	cargo build --locked
-	@tests/rig/count.sh cargo test --locked --no-fail-fast
+	@tests/rig/count.sh 'cargo test --locked --no-fail-fast -- --skip performance::' \
+		'cargo test --locked --no-fail-fast --test it performance::'
 
 lint: rust
 	cargo fmt --check

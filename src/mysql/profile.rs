@@ -3,7 +3,7 @@
 //! The variables are described in the manuals' chapters "Server System Variables" and "InnoDB Startup Options and System Variables" (dev.mysql.com/doc/refman) and in
 //! "Server System Variables", "InnoDB System Variables" and "System-Versioned Tables" (mariadb.com/docs/server); [`Row::since`] names the first version that has one.
 //! Effects were measured on MariaDB 10.11.19, MySQL 9.7.4 and MySQL 5.6.24. A row whose variable a server does not have is skipped, so one table serves all versions.
-//! Every session variable of a server that is not here is in the test `tests/seed/profile.rs` with the reason why it is harmless.
+//! Every session variable of a server that is not here is in the test `tests/it/seed/profile.rs` with the reason why it is harmless.
 
 use super::{Flavour, Server, Version, failure, grants, quote_text};
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 # Nothing is installed on the host: private apt state, no maintainer script, no root needed. Silent when all is there.
 # The mirror is the one of the host's apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR set other ones.
 set -euo pipefail
-RIG=${RIG:-$(cd "$(dirname "$0")/../.." && pwd)/target/rig}
+RIG=$(realpath -m "${RIG:-$(dirname "$0")/../../target/rig}") # one tree has one name, also through a symbolic link
 RECIPE=2 # raise it when the tree must be made anew
 
 fail() { echo "fetch.sh: $*" >&2; exit 1; }

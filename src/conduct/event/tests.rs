@@ -2,7 +2,7 @@ use super::*;
 use schema::Schema;
 use std::collections::BTreeSet;
 
-#[path = "../../../tests/support/schema.rs"]
+#[path = "../../../tests/it/support/schema.rs"]
 mod schema;
 
 /// The event after `event`, so that an event that is added must be added here too.

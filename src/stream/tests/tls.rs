@@ -1,7 +1,7 @@
 //! The seed stream over TLS.
 
 use super::*;
-#[path = "../../../tests/support/certificates.rs"]
+#[path = "../../../tests/it/support/certificates.rs"]
 mod certificates;
 use certificates::Certificates;
 

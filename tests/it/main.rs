@@ -1,0 +1,9 @@
+//! All tests against real servers and real agents, in one program; a module for each purpose.
+
+mod fault;
+mod performance;
+mod protocol;
+mod security;
+mod seed;
+mod support;
+mod swap;

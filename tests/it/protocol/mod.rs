@@ -1,0 +1,18 @@
+//! What an orchestrator, an operator's script or a monitoring system sees of the agent: agent-api-v2, word by word.
+
+mod access;
+mod bare_root;
+mod check;
+mod commands;
+mod data;
+mod https;
+mod orchestrator;
+mod outgoing;
+mod registration;
+mod reload;
+mod routes;
+mod service;
+mod stages;
+mod startup;
+mod status;
+mod tokens;

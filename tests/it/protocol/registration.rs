@@ -1,0 +1,311 @@
+//! Registration and heartbeat (agent-api-v2 section 1).
+
+use super::orchestrator::Orchestrator;
+use crate::support::agent::{Agent, Changes};
+use crate::support::lone::{Lone, end_of};
+use crate::support::mariadb::Mariadb;
+use crate::support::wait_for;
+use crate::support::wire::{self, Answer};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(8);
+const REFUSAL: &str = "{\"Code\":\"ERROR\",\"Message\":\"Unable to get agent data: dial tcp: refused\",\"Details\":null}";
+
+fn agent_for(orchestrator: &Orchestrator, lines: &[&str]) -> Lone {
+    let mut agent = Lone::new();
+    agent.with(
+        "orchestrator",
+        format!("agents-port = {}", orchestrator.port),
+    );
+    for line in lines {
+        agent.with("common", *line);
+    }
+    agent.start()
+}
+
+/// 1.2, D21, 8.18: orchestrator calls back before it answers, and stores what it gets: it must be all there.
+#[test]
+fn the_call_back_works_at_the_moment_of_the_registration() {
+    let db = Mariadb::start("127.0.0.1", "");
+    db.sql("CREATE DATABASE shop");
+    db.sql("CREATE TABLE shop.t (n INT) ENGINE=InnoDB");
+    let called: Arc<Mutex<Vec<Answer>>> = Arc::default();
+    let record = Arc::clone(&called);
+    let mut orchestrator = Orchestrator::new(move |request, _| {
+        let v: serde_json::Value = serde_json::from_str(&request.body).expect("JSON");
+        let (port, token) = (
+            v["Port"].as_u64().expect("port") as u16,
+            v["Token"].as_str().expect("token"),
+        );
+        record.lock().expect("record").push(wire::ask(
+            "127.0.0.1",
+            port,
+            "GET",
+            &format!("/api/get-agent-data?token={token}"),
+            &[],
+        ));
+        (200, format!("{}", v["Hostname"]))
+    });
+    orchestrator.start();
+    let agent = Agent::start_with(
+        &db,
+        &Changes {
+            agents_port: orchestrator.port,
+            ..Changes::default()
+        },
+    );
+    let seen = orchestrator.wait_registrations(1, SOON);
+    let body = format!(
+        "{{\"Hostname\":\"{}\",\"Port\":{},\"Token\":\"{}\",\"MySQLPort\":{}}}",
+        agent.hostname,
+        agent.port,
+        agent.token(),
+        db.port
+    );
+    assert_eq!(seen[0].body, body, "1.1");
+    assert!(
+        seen[0]
+            .head
+            .to_ascii_lowercase()
+            .contains("\r\ncontent-type: application/json\r\n"),
+        "{}",
+        seen[0].head
+    );
+    let answers = called.lock().expect("record").clone();
+    let data: serde_json::Value = serde_json::from_str(&answers[0].body).expect("JSON");
+    assert_eq!(answers[0].status, 200);
+    assert_eq!(data["MySQLRunning"], true, "{data}");
+    assert_eq!(
+        data["MySQLDatabases"]["shop"]["Engines"],
+        serde_json::json!(["InnoDB"]),
+        "{data}"
+    );
+    assert!(
+        data["AvailiableSeedMethods"]["Mysqldump"].is_object(),
+        "{data}"
+    );
+    assert!(
+        data["MySQLDatadirDiskUsed"].as_u64() > Some(1_000_000),
+        "{data}"
+    );
+    wait_for("the agent knows that it is registered", SOON, || {
+        (agent.get("/api/status").0 == 200).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(orchestrator.registrations().len(), 1, "once");
+}
+
+/// D20: the answer to a refused registration has status 200 as well.
+#[test]
+fn a_refusal_is_tried_again_soon() {
+    let mut orchestrator = Orchestrator::new(|_, n| match n {
+        0 => (200, REFUSAL.into()),
+        1 => (500, "\"db7.test\"".into()),
+        2 => (200, "not JSON".into()),
+        _ => (200, "\"db7.test\"".into()),
+    });
+    orchestrator.start();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"1h\""]);
+    let seen = orchestrator.wait_registrations(4, Duration::from_secs(60));
+    assert!(
+        seen.iter().all(|s| s.body == seen[0].body),
+        "the same token: {seen:?}"
+    );
+    let gaps: Vec<Duration> = seen.windows(2).map(|w| w[1].at - w[0].at).collect();
+    for (gap, seconds) in gaps.iter().zip([1, 2, 4]) {
+        let expected = Duration::from_secs(seconds);
+        assert!(
+            *gap >= expected - Duration::from_millis(100)
+                && *gap < expected + Duration::from_secs(10),
+            "{gaps:?}"
+        );
+    }
+    wait_for("registered", SOON, || {
+        (agent.get("/api/status").status == 200).then_some(())
+    });
+    let log = agent.log();
+    assert!(
+        log.contains("Unable to get agent data: dial tcp: refused")
+            && log.contains("registered with"),
+        "{log}"
+    );
+}
+
+/// An orchestrator of the classic protocol answers pings, and knows no agent that registers by this one.
+#[test]
+fn an_answer_to_a_ping_is_no_contact_without_a_registration() {
+    let mut orchestrator = Orchestrator::new(|_, n| match n {
+        0..3 => (404, "404 page not found\n".into()),
+        _ => (200, "\"db7.test\"".into()),
+    });
+    orchestrator.start();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"200ms\""]);
+    orchestrator.wait_registrations(2, SOON);
+    let pings = orchestrator.pings().len();
+    wait_for("pings are answered", SOON, || {
+        (orchestrator.pings().len() > pings).then_some(())
+    });
+    assert_eq!(
+        agent.get("/api/status").status,
+        500,
+        "pings alone are no contact"
+    );
+    let data = agent.json("/api/get-agent-data");
+    let contact = &data["Orchestrators"][format!("http://127.0.0.1:{}", orchestrator.port)];
+    assert_eq!(contact["Registered"], false, "{contact}");
+    let why = contact["Error"].as_str().expect("Error");
+    assert!(
+        why.contains("status 404") && why.contains("uses the classic agent protocol"),
+        "{why}"
+    );
+    let mut command = std::process::Command::new(&agent.program);
+    command.arg("status").arg("--config").arg(agent.file());
+    let (_, out, _) = end_of(command);
+    assert!(
+        out.contains("not registered: ") && !out.contains(", registered with orchestrator"),
+        "{out}"
+    );
+    orchestrator.wait_registrations(4, Duration::from_secs(30));
+    wait_for("registered", SOON, || {
+        (agent.get("/api/status").status == 200).then_some(())
+    });
+}
+
+/// 1.3: pings every poll-interval without parameters, registrations every resubmit-agent-interval.
+#[test]
+fn intervals() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    let _agent = agent_for(
+        &orchestrator,
+        &[
+            "poll-interval = \"500ms\"",
+            "resubmit-agent-interval = \"2s\"",
+        ],
+    );
+    let registrations = orchestrator.wait_registrations(3, Duration::from_secs(60));
+    for pair in registrations.windows(2) {
+        let gap = pair[1].at - pair[0].at;
+        assert!(
+            gap > Duration::from_millis(1800) && gap < Duration::from_secs(10),
+            "{gap:?}"
+        );
+    }
+    let pings = orchestrator.pings();
+    let span = registrations[2].at - registrations[0].at;
+    let most = span.as_secs_f64() * 2.0 + 3.0;
+    assert!(
+        pings.len() >= 6 && pings.len() as f64 <= most,
+        "about two a second: {} in {span:?}",
+        pings.len()
+    );
+    for pair in pings.windows(2) {
+        let gap = pair[1].at - pair[0].at;
+        assert!(
+            gap > Duration::from_millis(400) && gap < Duration::from_secs(5),
+            "{gap:?}"
+        );
+    }
+    let token =
+        serde_json::from_str::<serde_json::Value>(&registrations[0].body).expect("JSON")["Token"]
+            .to_string();
+    assert!(
+        pings
+            .iter()
+            .all(|p| p.body.is_empty() && !p.head.contains(token.trim_matches('"'))),
+        "no token"
+    );
+}
+
+#[test]
+fn an_orchestrator_that_comes_late_goes_and_comes_back() {
+    let mut orchestrator = Orchestrator::welcoming();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"500ms\""]);
+    wait_for("a failed attempt", SOON, || {
+        agent
+            .log()
+            .contains("check orchestrator.url and agents-port")
+            .then_some(())
+    });
+    agent.json("/api/get-agent-data");
+    orchestrator.start();
+    orchestrator.wait_registrations(1, SOON);
+    let pings = orchestrator.pings().len();
+    wait_for("pings", SOON, || {
+        (orchestrator.pings().len() > pings + 1).then_some(())
+    });
+    assert_eq!(orchestrator.registrations().len(), 1);
+    // Another process on its place does not know the token.
+    orchestrator.stop();
+    let silent = orchestrator.pings().len();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(orchestrator.pings().len(), silent);
+    orchestrator.start();
+    orchestrator.wait_registrations(2, SOON);
+    agent.json("/api/get-agent-data");
+}
+
+/// A slow orchestrator delays nobody, and the agent ends at once all the same.
+#[test]
+fn a_silent_orchestrator_holds_nothing_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
+    let mut agent = Lone::new();
+    agent
+        .with(
+            "orchestrator",
+            format!(
+                "agents-port = {}",
+                silent.local_addr().expect("address").port()
+            ),
+        )
+        .with("common", "http-timeout = \"30s\"");
+    let mut agent = agent.start();
+    let (_held, _) = silent.accept().expect("the registration");
+    let begin = Instant::now();
+    agent.json("/api/get-agent-data");
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    let begin = Instant::now();
+    std::process::Command::new("kill")
+        .arg(agent.pid().to_string())
+        .status()
+        .expect("kill");
+    let status = wait_for("the agent ends", Duration::from_secs(20), || agent.alive());
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+/// orchestrator.url may be a list: each is registered with.
+#[test]
+fn several_orchestrators() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    let mut agent = Lone::new();
+    agent
+        .with(
+            "orchestrator",
+            format!("agents-port = {}", orchestrator.port),
+        )
+        .with(
+            "orchestrator",
+            "url = [\"http://127.0.0.1\", \"localhost\"]",
+        );
+    let _agent = agent.start();
+    let seen = orchestrator.wait_registrations(2, SOON);
+    assert_eq!(seen[0].body, seen[1].body);
+    let host = |i: usize| {
+        seen[i]
+            .head
+            .to_ascii_lowercase()
+            .contains(&format!("host: localhost:{}", orchestrator.port))
+    };
+    assert!(host(0) != host(1), "{seen:?}");
+}
