@@ -1,4 +1,4 @@
 //! Picks the command; everything else is in the library.
 fn main() -> std::process::ExitCode {
-    orchestrator_agent::cli::main()
+    orchestrator_agent::commands::main()
 }

@@ -25,7 +25,7 @@ impl Token {
     /// # Errors
     /// If the kernel gives no random bytes.
     pub fn generate() -> Result<Self> {
-        crate::host::random_hex(32)
+        crate::sys::host::random_hex(32)
             .map(Self)
             .map_err(|e| Error::io("random numbers of the kernel", &e))
     }

@@ -4,7 +4,7 @@ use super::{Api, reply, watch};
 use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::mysql::info::Schema;
-use crate::orchestrator::Contact;
+use crate::protocol::Contact;
 use crate::seed::Method;
 use crate::seed::vocabulary::ENGINES;
 use serde::Serialize;

@@ -11,12 +11,12 @@ mod watch;
 
 use crate::config::Config;
 use crate::gate::{Door, Request, Response};
-use crate::orchestrator::Pulse;
 use crate::process::{Cancel, Launcher};
+use crate::protocol::Pulse;
 use crate::seed::Method;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
-use crate::seed::methods::SeedMethod;
+use crate::seed::stage::SeedMethod;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 

@@ -3,10 +3,10 @@
 use super::{Api, reply};
 use crate::error::{Error, Result};
 use crate::gate::Response;
-use crate::host::rfc3339;
 use crate::seed::engine::Started;
 use crate::seed::record::{LeftBy, Load, Peer, Seed};
 use crate::seed::{Method, Side, Stage, Status};
+use crate::sys::host::rfc3339;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -1,10 +1,10 @@
 //! Actions on the host: the MySQL service, custom commands, the hook after a seed (agent-api-v2 2.3).
 
 use super::{Api, reply, seed};
+use crate::datadir::{Journals, mysql_start_refused};
 use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::process::run_operator_command;
-use crate::seed::datadir::{Journals, mysql_start_refused};
 
 /// The custom command that orchestrator calls at the end of a seed.
 pub(super) const POST_SEED: &str = "post-seed-command";

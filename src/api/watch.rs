@@ -3,14 +3,14 @@
 //! MySQL nor a slow disk nor a stage at work delays it (D8, 3.8.3).
 
 use crate::config::Config;
-use crate::host::{self, disk};
+use crate::datadir::{STAGING_NAMES, Staged};
 use crate::mysql::{Endpoint, Server, connect, info};
 use crate::process::{Cancel, Launcher, run_operator_command};
-use crate::seed::datadir::{STAGING_NAMES, Staged};
 use crate::seed::engine::Engine;
-use crate::seed::methods::SeedMethod;
 use crate::seed::record::Seed;
+use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
+use crate::sys::{host, usage};
 use crossbeam_channel::{Sender, bounded};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -180,7 +180,7 @@ impl Watch {
             let floor =
                 Some(last.datadir_used).filter(|_| of_seed.is_some() && last.of_seed == of_seed);
             DiskFacts {
-                backup_used: disk::usage(&c.common.backup_dir).unwrap_or(last.backup_used),
+                backup_used: usage::usage(&c.common.backup_dir).unwrap_or(last.backup_used),
                 datadir_used: used.unwrap_or(last.datadir_used).max(floor.unwrap_or(0)),
                 of_seed,
             }
@@ -280,17 +280,17 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
         if seed.stage <= Stage::Backup {
             return Some(staged.disk_used(facts));
         }
-        let inside = disk::usage(&facts.datadir).ok()?;
+        let inside = usage::usage(&facts.datadir).ok()?;
         let beside = match facts.staging.starts_with(&facts.datadir) {
             true => 0,
-            false => disk::usage(&staged.dir).unwrap_or(0),
+            false => usage::usage(&staged.dir).unwrap_or(0),
         };
         return Some(inside + beside);
     }
     if datadir.as_os_str().is_empty() {
         return Some(0);
     }
-    disk::usage_without(datadir, &STAGING_NAMES).ok()
+    usage::usage_without(datadir, &STAGING_NAMES).ok()
 }
 
 fn look_at_mysql(config: &Config, last: Option<&MysqlFacts>) -> MysqlFacts {
@@ -341,7 +341,7 @@ pub fn free(path: &str) -> u64 {
     if path.is_empty() {
         0
     } else {
-        crate::system::disk::space(Path::new(path)).map_or(0, |s| s.available)
+        crate::sys::disk::space(Path::new(path)).map_or(0, |s| s.available)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::seldom::Seldom;
 use super::{Shared, connection};
 use crate::error::{Error, Result};
-use crate::system::net;
+use crate::sys::net;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};

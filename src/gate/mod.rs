@@ -30,7 +30,7 @@ pub use message::{Handler, Request, Response, STRIKE};
 
 use crate::config::AllowList;
 use crate::error::{Error, Result};
-use crate::system::limits;
+use crate::sys::limits;
 use crate::tls;
 use doors::Doors;
 use log::{error, warn};

@@ -1,6 +1,6 @@
 //! The list of live connections: the cap, who gives way at the cap, and the orderly end.
 
-use crate::system::net::wait_readable;
+use crate::sys::net::wait_readable;
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsFd;

@@ -71,7 +71,7 @@ impl Identity {
     /// As [`connect`].
     pub fn hold(to: &Endpoint) -> Result<Self> {
         let mut conn = Self::open(to)?;
-        let random = crate::host::random_hex(16).map_err(|e| Error::io("/dev/urandom", &e))?;
+        let random = crate::sys::host::random_hex(16).map_err(|e| Error::io("/dev/urandom", &e))?;
         let lock = quote_text(&format!("oa_{random}"));
         let held = conn.query_first::<Option<u64>, _>(format!("SELECT GET_LOCK({lock}, 0)"));
         let condition = match held {

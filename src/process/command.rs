@@ -102,7 +102,7 @@ pub fn run_operator_command(
     }
     let mut cmd = build(line, launcher);
     // A server that a service command starts lives on with what it inherits.
-    crate::system::limits::restored_in(&mut cmd);
+    crate::sys::limits::restored_in(&mut cmd);
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut tool = Running::start(&mut cmd, &name)?;
     let text = Arc::new(Mutex::new(Vec::new()));
@@ -213,7 +213,7 @@ mod tests {
             .unwrap();
         assert!(begin.elapsed() < Duration::from_secs(3));
         let pid: u32 = out.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(crate::host::proc::ProcessId::of(pid).is_some());
+        assert!(crate::sys::proc::ProcessId::of(pid).is_some());
         Command::new("kill").arg(pid.to_string()).status().unwrap();
     }
 

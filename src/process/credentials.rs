@@ -82,7 +82,7 @@ impl Credentials {
         builder
             .create(&dir)
             .map_err(|e| Error::io(dir.display(), &e))?;
-        let name = crate::host::random_hex(8)
+        let name = crate::sys::host::random_hex(8)
             .map_err(|e| Error::io("random numbers of the kernel", &e))?;
         let path = dir.join(format!("{name}.cnf"));
         let made = OpenOptions::new()
@@ -101,7 +101,7 @@ impl Credentials {
             .map_err(|e| Error::io(self.path.display(), &e))?;
         if launcher.sudo() && !launcher.sudo_user().is_empty() {
             let uid = user_number(launcher.sudo_user())?;
-            if uid != crate::system::process::effective_uid() {
+            if uid != crate::sys::process::effective_uid() {
                 return Err(Error::permanent(format!(
                     "sudo-user = \"{}\" is not the user that the agent runs as, so the tool could not read its password \
                      file; run the agent as {0} or leave sudo-user empty",

@@ -48,7 +48,7 @@ impl Launcher {
     /// For tools that work on files of user `owner`: without sudo where this process may do all with them itself, as then
     /// what they write is not another user's.
     pub fn on_files_of(&self, owner: u32) -> Self {
-        match crate::system::process::effective_uid() {
+        match crate::sys::process::effective_uid() {
             0 => Self::default(),
             me if me == owner => Self::default(),
             _ => self.clone(),
@@ -160,7 +160,7 @@ mod tests {
             sudo: true,
             sudo_user: String::new(),
         };
-        let me = crate::system::process::effective_uid();
+        let me = crate::sys::process::effective_uid();
         assert!(!l.on_files_of(me).sudo());
         assert_eq!(l.on_files_of(me + 1).sudo(), me != 0);
     }

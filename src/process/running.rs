@@ -1,8 +1,8 @@
 //! One child process that leads a group of its own, from start to the end of its whole tree.
 
 use crate::error::{Error, Result};
-use crate::host::proc::ProcessId;
-use crate::system::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
+use crate::sys::proc::ProcessId;
+use crate::sys::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
@@ -289,7 +289,7 @@ fn not_started(program: &Path, name: &str, e: &std::io::Error) -> Error {
         ErrorKind::NotFound => format!("{shown} is not in the agent's PATH: install it"),
         ErrorKind::PermissionDenied => format!(
             "{e}: the user that the agent runs as (uid {}) may not execute {shown}",
-            crate::system::process::effective_uid()
+            crate::sys::process::effective_uid()
         ),
         _ => e.to_string(),
     };
@@ -325,7 +325,7 @@ fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnM
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::proc::tests::until;
+    use crate::sys::proc::tests::until;
 
     fn sh(script: &str) -> Running {
         Running::start(Command::new("sh").args(["-c", script]), "sh").unwrap()

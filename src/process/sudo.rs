@@ -70,7 +70,7 @@ impl Launcher {
         Err(Error::permanent(format!(
             "sudo does not run `{shown}` for uid {} without a password ({said}): add a NOPASSWD rule for it to sudoers, or set \
              common.exec-with-sudo = false",
-            crate::system::process::effective_uid()
+            crate::sys::process::effective_uid()
         )))
     }
 }

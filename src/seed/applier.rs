@@ -4,10 +4,10 @@
 //! The record is `applier.json` in `state-dir`. The other program sends the statements; this module only restores.
 
 use crate::config;
+use crate::datadir::journal::write_json;
 use crate::error::{Error, Result};
 use crate::mysql::applier::{Applier as State, applier};
 use crate::mysql::{Endpoint, Server, connect, control};
-use crate::seed::datadir::journal::write_json;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -8,10 +8,10 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use super::context::Progress;
-use super::methods::SeedMethod;
 use super::record::{Seed, Seeds, Store};
 use super::sessions::Sessions;
+use super::stage::Progress;
+use super::stage::SeedMethod;
 use super::vocabulary::{Method, Stage};
 use crate::error::{Error, Result};
 use crate::process::Cancel;

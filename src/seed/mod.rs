@@ -4,14 +4,11 @@
 //! of [`methods`]; [`coordinates`] are read out of what the tools wrote.
 
 pub mod applier;
-pub mod context;
-pub mod coordinates;
-pub mod datadir;
 pub mod engine;
-pub mod methods;
 pub mod record;
 pub mod sessions;
 pub mod source_lock;
+pub mod stage;
 pub mod vocabulary;
 
 pub use vocabulary::{Method, Side, Stage, Status};

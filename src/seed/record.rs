@@ -1,12 +1,12 @@
 //! What is known of the last few seeds, in memory and on disk. The file is replaced atomically, so that an agent killed at any
 //! instant finds either the state before or the state after.
 
-use super::coordinates::Coordinates;
-use super::datadir::Facts;
-use super::methods::row_mode::Tables;
 use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
+use crate::coordinates::Coordinates;
+use crate::datadir::Facts;
 use crate::error::{Error, Kind, Result};
+use crate::methods::row_mode::Tables;
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -2,12 +2,12 @@
 //! whoever wants the same lock waits behind it (seen on 9.7.4 for tables, FLUSH TABLES and its read lock; MariaDB 10.11 sees it
 //! within seconds, but for a row's lock).
 
-use super::methods::target_server::until_none;
 use super::record::{Peer, Seed, nanos};
 use crate::config;
 use crate::error::Result;
-use crate::host::proc::{ProcessId, group_tcp_ports};
+use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, connect, control};
+use crate::sys::proc::{ProcessId, group_tcp_ports};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control, failure};
-use crate::seed::context::Context;
+use crate::seed::stage::Context;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};

@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::system::net;
+use crate::sys::net;
 use crate::tls;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded, select};
 use rustls::pki_types::ServerName;

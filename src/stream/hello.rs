@@ -77,7 +77,7 @@ pub enum From {
 /// # Errors
 /// If the kernel has no randomness.
 pub fn nonce() -> Result<String> {
-    crate::host::random_hex(32).map_err(|e| Error::io("random number", &e))
+    crate::sys::host::random_hex(32).map_err(|e| Error::io("random number", &e))
 }
 
 /// The word for the wire.

@@ -8,7 +8,7 @@ use super::{HELLO, PIPE, Settings};
 use crate::config::Compression;
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::system::pipe;
+use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;

@@ -6,7 +6,7 @@ use super::incoming::{Incoming, Kind};
 use super::{HELLO, Settings};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::system::net::{listen, wait_readable};
+use crate::sys::net::{listen, wait_readable};
 use crossbeam_channel::{Sender, unbounded};
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! The receiving tool's standard input: a write into it ends with a cancellation even while the tool takes no byte.
 
 use crate::process::Cancel;
-use crate::system::net::wait_writable;
-use crate::system::pipe;
+use crate::sys::net::wait_writable;
+use crate::sys::pipe;
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;

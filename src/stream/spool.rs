@@ -3,10 +3,11 @@
 //! take is kept in memory, and beyond [`MEMORY`] in a file without a name.
 
 use crate::error::{Error, Result};
-use crate::host::human_bytes;
-use crate::system::disk::{self, Space};
-use crate::system::file::nameless;
-use crate::system::net::wait_readable;
+use crate::sys::disk;
+use crate::sys::disk::Space;
+use crate::sys::file::nameless;
+use crate::sys::host::human_bytes;
+use crate::sys::net::wait_readable;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};

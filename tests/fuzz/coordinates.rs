@@ -1,6 +1,6 @@
 //! Where binlog coordinates are read: metadata of all tools, and heads and tails of dumps.
 #![no_main]
-use orchestrator_agent::seed::coordinates::{Coordinates, lvm, mydumper, mysqldump, xtrabackup};
+use orchestrator_agent::coordinates::{Coordinates, lvm, mydumper, mysqldump, xtrabackup};
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let found = |c: Coordinates| c.validate().expect("what is taken is whole");
     let (head, tail) = bytes.split_at(bytes.len() / 2);

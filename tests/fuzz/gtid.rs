@@ -1,6 +1,6 @@
 //! GTID sets of both families.
 #![no_main]
-use orchestrator_agent::seed::coordinates::gtid::{MariaDbGtidList, GtidSet};
+use orchestrator_agent::coordinates::gtid::{MariaDbGtidList, GtidSet};
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;

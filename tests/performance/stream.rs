@@ -6,7 +6,7 @@
 use orchestrator_agent::config::{Compression, Secret, SocatTls};
 use orchestrator_agent::process::Cancel;
 use orchestrator_agent::stream::{Listener, Outgoing, Settings};
-use orchestrator_agent::system::pipe;
+use orchestrator_agent::sys::pipe;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! `conf/orchestrator-agent.conf` is the reference for users: it must name every key, and tell the truth.
 
-use super::super::reader::Reader;
-use super::super::{build, parse};
+use crate::config::reader::Reader;
+use crate::config::{build, parse};
 
 const SAMPLE: &str = include_str!("../../../conf/orchestrator-agent.conf");
 

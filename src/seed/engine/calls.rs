@@ -1,11 +1,11 @@
 //! The calls of a controller: what is refused, what is repeated, what starts.
 
 use super::{Engine, State};
+use crate::coordinates::Coordinates;
 use crate::error::{Error, Kind, Result};
-use crate::seed::coordinates::Coordinates;
-use crate::seed::methods::Prepared;
-use crate::seed::methods::SeedMethod;
 use crate::seed::record::{LeftBy, Load, Peer, Seed, incomplete_note};
+use crate::seed::stage::Prepared;
+use crate::seed::stage::SeedMethod;
 use crate::seed::vocabulary::{Method, Side, Stage, Status};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

@@ -1,8 +1,8 @@
 //! What is told of a stage is on the disk.
 
 use super::*;
-use crate::seed::context::Context;
-use crate::seed::methods::Prepared;
+use crate::seed::stage::Context;
+use crate::seed::stage::Prepared;
 use crate::seed::vocabulary::{Side, Status};
 use crossbeam_channel::{Sender, bounded};
 use std::io::Read;

@@ -3,14 +3,14 @@
 use super::calls::Started;
 use super::{Engine, State, Work};
 use crate::error::{Error, Kind, Result};
-use crate::host::proc::ProcessId;
 use crate::process::Cancel;
 use crate::process::signal_group;
-use crate::seed::context::{Context, Progress};
-use crate::seed::methods::Prepared;
 use crate::seed::record::incomplete_note;
+use crate::seed::stage::Prepared;
+use crate::seed::stage::{Context, Progress};
 use crate::seed::vocabulary::{Stage, Status};
-use crate::system::process::Signal;
+use crate::sys::proc::ProcessId;
+use crate::sys::process::Signal;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};

@@ -1,11 +1,11 @@
 //! What cannot be timed from outside.
 
 use super::{Engine, Started};
+use crate::coordinates::Coordinates;
 use crate::error::Result;
-use crate::seed::context::Context;
-use crate::seed::coordinates::Coordinates;
-use crate::seed::methods::{Prepared, SeedMethod};
 use crate::seed::record::{Seed, Store};
+use crate::seed::stage::Context;
+use crate::seed::stage::{Prepared, SeedMethod};
 use crate::seed::vocabulary::{Method, Side, Stage, Status};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;

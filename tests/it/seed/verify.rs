@@ -9,7 +9,7 @@ use crate::support::schema::Schema;
 use crate::support::server::{Kind, Server};
 use crate::support::{binary, wait_for};
 use mysql::prelude::Queryable;
-use orchestrator_agent::host::rfc3339;
+use orchestrator_agent::sys::host::rfc3339;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

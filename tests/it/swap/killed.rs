@@ -4,7 +4,7 @@
 use super::rig::{Family, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use orchestrator_agent::seed::datadir::journal::NAME;
+use orchestrator_agent::datadir::journal::NAME;
 use std::path::{Path, PathBuf};
 
 /// Steps before which the agent is killed, and whether the guard is up then.

@@ -10,7 +10,7 @@ use crate::support::pair::state_of;
 use crate::support::player::Player;
 use crate::support::server::Server;
 use crate::support::{Scratch, binary, path_with, wait_for};
-use orchestrator_agent::seed::datadir::STAGING_NAMES;
+use orchestrator_agent::datadir::STAGING_NAMES;
 use serde_json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -78,7 +78,7 @@ fn cases<K: Family>() {
         v["seen"]["inode"] = n.into();
         v.to_string()
     };
-    let host = orchestrator_agent::host::kernel_hostname();
+    let host = orchestrator_agent::sys::host::kernel_hostname();
     let elsewhere = text.replace(&format!("\"{host}\""), "\"another-host\"");
     assert_ne!(elsewhere, text);
     for changed in [elsewhere, inode(1)] {

@@ -5,8 +5,8 @@ use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::mysqld::MysqldKind;
 use crate::support::server::REPL_PASSWORD;
 use crate::support::wait_for;
+use orchestrator_agent::datadir::{self, Facts};
 use orchestrator_agent::seed::Side;
-use orchestrator_agent::seed::datadir::{self, Facts};
 use std::time::Duration;
 
 #[track_caller]

@@ -5,14 +5,14 @@ use crate::support::mysqld::MysqldKind;
 use crate::support::server::{AGENT_PASSWORD, Kind, Server};
 use crate::support::{Scratch, wait_for};
 use orchestrator_agent::config::{self, Config};
-use orchestrator_agent::error::{Error, Result};
-use orchestrator_agent::host::proc::servers_in;
-use orchestrator_agent::process::{Cancel, Running};
-use orchestrator_agent::seed::Side;
-use orchestrator_agent::seed::datadir::{
+use orchestrator_agent::datadir::{
     self, Facts, Host, Journals, Proven, Staged, Surroundings, mysql_start_refused,
     recover_at_start, start_again,
 };
+use orchestrator_agent::error::{Error, Result};
+use orchestrator_agent::process::{Cancel, Running};
+use orchestrator_agent::seed::Side;
+use orchestrator_agent::sys::proc::servers_in;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -60,10 +60,10 @@ fn at_each_step<K: Family>() {
         }
         Ok(())
     });
-    let found = orchestrator_agent::seed::datadir::recover_at_start(&rig.journals, &host);
+    let found = orchestrator_agent::datadir::recover_at_start(&rig.journals, &host);
     let found = found.expect("rolled back").expect("unfinished");
     let start = found.start.expect("it ran");
-    orchestrator_agent::seed::datadir::start_again(&rig.journals, &start, &host).expect("started");
+    orchestrator_agent::datadir::start_again(&rig.journals, &start, &host).expect("started");
     drop(host);
     rig.assert_old();
 }

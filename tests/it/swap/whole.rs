@@ -3,8 +3,8 @@
 use super::rig::{Family, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
+use orchestrator_agent::datadir::{self, Facts, STAGING_NAMES, Staged, Surroundings};
 use orchestrator_agent::mysql::{Endpoint, Server, connect, info};
-use orchestrator_agent::seed::datadir::{self, Facts, STAGING_NAMES, Staged, Surroundings};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;

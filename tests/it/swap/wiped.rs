@@ -5,7 +5,7 @@
 use super::rig::{Family, Hooked, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use orchestrator_agent::seed::datadir::{self, Facts};
+use orchestrator_agent::datadir::{self, Facts};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Before which steps of the wipe the agent is killed, and whether the guard is up then.

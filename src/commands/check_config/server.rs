@@ -1,0 +1,219 @@
+//! The MySQL server beside the agent, and the agent's account there.
+
+use super::Findings;
+use crate::config::Config;
+use crate::error::Result;
+use crate::methods::settings::problems;
+use crate::mysql::grants::{self, rows};
+use crate::mysql::profile::Purpose;
+use crate::mysql::{Endpoint, Server, answers, connect, info, quote_account, quote_text};
+use mysql::Conn;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For each connection and statement.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the other checks want to know of it.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// True if it accepts the agent's login.
+    pub answers: bool,
+    /// True if it answers, be it with an error.
+    pub alive: bool,
+    /// Its datadir, or `mysql.datadir` if it does not answer.
+    pub datadir: Option<PathBuf>,
+    /// Bytes of its tables, as information_schema estimates them.
+    pub bytes: Option<u64>,
+}
+
+/// All checks of the server.
+pub fn check(f: &mut Findings, config: &Config) -> Facts {
+    let set = Some(&config.mysql.datadir).filter(|d| !d.is_empty());
+    let mut facts = Facts {
+        datadir: set.map(PathBuf::from),
+        ..Facts::default()
+    };
+    let endpoint = Endpoint::local(&config.mysql);
+    let subject = if config.mysql.socket.is_empty() {
+        "mysql.host"
+    } else {
+        "mysql.socket"
+    };
+    let opened = connect(&endpoint, TIMEOUT).and_then(|mut c| Ok((Server::ask(&mut c)?, c)));
+    let (server, mut conn) = match opened {
+        Ok(both) => both,
+        Err(e) => {
+            facts.alive = answers(&endpoint, TIMEOUT).is_ok();
+            let remedy = if facts.alive {
+                "MySQL runs and answers with this error: correct the account there, or [mysql] user and password here"
+            } else {
+                "start MySQL, or correct [mysql] host, port and socket"
+            };
+            f.error(subject, e.to_string(), remedy);
+            return facts;
+        }
+    };
+    (facts.answers, facts.alive) = (true, true);
+    f.ok(
+        subject,
+        format!(
+            "{} {} answers at {}",
+            server.flavour,
+            server.version,
+            endpoint.name()
+        ),
+    );
+    let logical = config.mysqldump.enabled || config.mydumper.enabled;
+    let features = [
+        ("logical", logical),
+        ("redo", logical && config.mysql.load_without_redo_log),
+        ("xtrabackup", config.xtrabackup.enabled),
+        ("clone", config.clone_plugin.enabled),
+    ];
+    let features: Vec<&str> = features.iter().filter(|f| f.1).map(|f| f.0).collect();
+    let tell = |subject: &str, result: Result<()>, f: &mut Findings| {
+        if let Err(e) = result {
+            f.error(
+                subject,
+                e.to_string(),
+                "give the account the grants of the sample agent-account files",
+            );
+        }
+    };
+    let result = privileges(f, &mut conn, server, &features);
+    tell("mysql.user", result, f);
+    if logical {
+        tell("mysql", settings(f, &endpoint), f);
+    }
+    let result = local_login(f, &mut conn, &config.mysql.user);
+    tell("mysql.user", result, f);
+    let result = variables(f, &mut conn, config, &mut facts);
+    tell("mysql", result, f);
+    match info::schemas(&mut conn, server) {
+        Ok(schemas) => facts.bytes = Some(schemas.values().map(|s| s.size).sum()),
+        Err(e) => tell("mysql.user", Err(e), f),
+    }
+    facts
+}
+
+fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&str]) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let Some(needed) = grants::needed(server, features) else {
+        f.warning(
+            "mysql.user",
+            format!(
+                "the grants of {account} were not checked: no list is known for {} {}",
+                server.flavour, server.version
+            ),
+            "compare SHOW GRANTS with the sample agent-account files",
+        );
+        return Ok(());
+    };
+    let missing = grants::missing(server, &needed, &held);
+    if missing.is_empty() {
+        f.ok(
+            "mysql.user",
+            format!("{account} has all {} privileges it needs", needed.len()),
+        );
+    } else {
+        let names = missing.join(", ");
+        f.error(
+            "mysql.user",
+            format!("{account} lacks {names}"),
+            format!("on the source and on the target: GRANT {names} ON *.* TO {account}"),
+        );
+    }
+    if held.iter().any(|r| r.starts_with("REVOKE ")) {
+        f.warning(
+            "mysql.user",
+            format!("partial revokes restrict {account}, so that a dump may lack schemas"),
+            "see SHOW GRANTS, and give the revoked privileges back",
+        );
+    }
+    Ok(())
+}
+
+/// Settings of the server, and privileges that they make necessary, with which a seed by Mysqldump or Mydumper is refused.
+fn settings(f: &mut Findings, endpoint: &Endpoint) -> Result<()> {
+    let mut found = false;
+    for (purpose, part) in [(Purpose::Dump, "source"), (Purpose::Load, "target")] {
+        let (problems, ..) = problems(endpoint, purpose, &BTreeMap::new())?;
+        for problem in problems {
+            found = true;
+            let (what, remedy) = problem
+                .split_once("; remedy: ")
+                .unwrap_or((&problem, "see Prepare's message"));
+            f.warning("mysql", format!("as the {part} of a seed: {what}"), remedy);
+        }
+    }
+    if !found {
+        f.ok("mysql", "its settings allow dumps and loads");
+    }
+    Ok(())
+}
+
+/// A seed brings the source's accounts to the target, where the agent logs in from the host itself.
+fn local_login(f: &mut Findings, conn: &mut Conn, user: &str) -> Result<()> {
+    let name = quote_text(user);
+    let found = rows(
+        conn,
+        &format!(
+            "SELECT CONCAT(User, '@', Host) FROM mysql.user WHERE User = {name} AND \
+             (Host = '' OR 'localhost' LIKE Host OR '127.0.0.1' LIKE Host OR '::1' LIKE Host OR Host LIKE '127.0.0.%')"
+        ),
+    )?;
+    match found.first() {
+        Some(account) => f.ok(
+            "mysql.user",
+            format!("{} can log in over the loopback interface", quote_account(account)),
+        ),
+        None => f.error(
+            "mysql.user",
+            format!(
+                "no account '{user}' may log in from localhost or 127.0.0.1: as the source of a seed this host is refused, \
+                 because its accounts become the target's"
+            ),
+            format!("create '{user}'@'localhost' or '{user}'@'%' with the same password and grants"),
+        ),
+    }
+    Ok(())
+}
+
+fn variables(f: &mut Findings, conn: &mut Conn, config: &Config, facts: &mut Facts) -> Result<()> {
+    if info::is_on(conn, "log_bin")? {
+        f.ok("log_bin", "the server writes a binary log");
+    } else {
+        f.warning(
+            "log_bin",
+            "the server writes no binary log: this host can be no source of a seed",
+            "set log_bin in its my.cnf and restart it",
+        );
+    }
+    match info::global(conn, "server_id")?
+        .unwrap_or_default()
+        .as_str()
+    {
+        "0" | "" => f.error(
+            "server_id",
+            "is 0: the server can be neither source nor replica",
+            "give it a number of its own in its my.cnf",
+        ),
+        id => f.ok("server_id", format!("is {id}")),
+    }
+    let datadir = info::global(conn, "datadir")?.unwrap_or_default();
+    let set = &config.mysql.datadir;
+    let real = |p: &str| Path::new(p).canonicalize().unwrap_or_else(|_| p.into());
+    if !set.is_empty() && real(set) != real(&datadir) {
+        f.error(
+            "mysql.datadir",
+            format!("is {set}, but the server's datadir is {datadir}"),
+            "correct mysql.datadir, or leave it empty; or mysql.host and mysql.port lead to another server",
+        );
+    }
+    if !datadir.is_empty() {
+        facts.datadir = Some(datadir.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,447 @@
+use super::*;
+use crate::commands::seed::agent::Access;
+use crate::commands::seed::options;
+use crate::seed::Method;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+#[test]
+fn coordinates_and_bytes_in_words() {
+    let m = |gtid: Option<&str>| Metadata {
+        log_file: "b.1".into(),
+        log_pos: 4,
+        gtid_slave_pos: gtid.map(str::to_string),
+        gtid_executed: None,
+    };
+    assert_eq!(
+        coordinates(&m(Some("0-1-2"))),
+        "Coordinates: b.1:4, GTID 0-1-2"
+    );
+    assert_eq!(coordinates(&m(Some(""))), "Coordinates: b.1:4");
+    assert_eq!(coordinates(&m(None)), "Coordinates: b.1:4");
+    let mut mysql = m(Some(""));
+    mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    assert!(coordinates(&mysql).ends_with(":4, GTID 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"));
+    assert_eq!(bytes_in("Dumped 4711 bytes. Coordinates b.1:4"), 4711);
+    assert_eq!(bytes_in("Stage completed: 12 bytes loaded"), 12);
+    assert_eq!((bytes_in("Stage completed"), bytes_in("")), (0, 0));
+}
+
+/// Two agents that answer by a script, and all that was asked of them: `T restore/7/Mysqldump`.
+struct Rig {
+    agents: Agents,
+    options: Options,
+    asked: Arc<Mutex<Vec<String>>>,
+    output: Arc<Mutex<Vec<u8>>>,
+    files: PathBuf,
+}
+
+type Script = fn(side: char, path: &str, asked_before: usize) -> Option<(u16, &'static str)>;
+
+/// A good agent.
+fn good(path: &str) -> (u16, &'static str) {
+    match path.split('/').next().unwrap() {
+        "seed-stage-state" => (
+            200,
+            r#"{"SeedID":7,"Status":"Completed","Details":"Dumped 12 bytes"}"#,
+        ),
+        "get-metadata" => (
+            200,
+            r#"{"LogFile":"b.1","LogPos":4,"GtidExecuted":"","GtidSlavePos":"0-1-2"}"#,
+        ),
+        "post-seed-cmd" => (
+            200,
+            r#"{"Code":"OK","Message":"hook says hi\n","Details":null}"#,
+        ),
+        "abort-seed-stage" => (200, "killed"),
+        _ => (202, "Started"),
+    }
+}
+
+impl Rig {
+    fn new(name: &str, script: Script) -> Self {
+        let files = std::env::temp_dir().join(format!("oa-drive-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&files).unwrap();
+        let file = files.join("secret");
+        std::fs::write(&file, "secret").unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let ports = ['S', 'T'].map(|side| serve(side, script, Arc::clone(&asked)));
+        let line = format!(
+            "--source 127.0.0.1:{} --target 127.0.0.1:{} --mysql-user u --mysql-password-file {} --seed-id 7 --no-connect \
+             --poll 100ms",
+            ports[0],
+            ports[1],
+            file.display()
+        );
+        let words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        let options = options::parse(&words).unwrap().unwrap();
+        let agent = |side, at: &options::HostPort| {
+            Agent::new(
+                side,
+                at.clone(),
+                Access::File {
+                    option: "target-token-file",
+                    path: file.clone(),
+                },
+                &options::Way::default(),
+            )
+        };
+        let agents = Agents {
+            source: agent(Side::Source, &options.source),
+            target: agent(Side::Target, &options.target),
+            _gate: None,
+        };
+        Self {
+            agents,
+            options,
+            asked,
+            output: Arc::default(),
+            files,
+        }
+    }
+
+    fn run(&self, cancel: &Cancel) -> u8 {
+        self.run_by(Method::Mysqldump, cancel)
+    }
+
+    fn run_by(&self, method: Method, cancel: &Cancel) -> u8 {
+        let plan = Plan {
+            method,
+            source_port: 3310,
+            target_port: 1,
+            channels: Vec::new(),
+            without_gtid: false,
+            settings: Vec::new(),
+            tls: false,
+            read_only: Default::default(),
+        };
+        let out = || Box::new(Sink(Arc::clone(&self.output)));
+        let screen = Screen::new(false, out(), out());
+        Drive::new(&self.options, &plan, &self.agents, &screen, cancel)
+            .run()
+            .exit_code
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn output(&self) -> String {
+        String::from_utf8(self.output.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.files).unwrap();
+    }
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn serve(side: char, script: Script, asked: Arc<Mutex<Vec<String>>>) -> u16 {
+    let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+    let port = server.server_addr().to_ip().unwrap().port();
+    std::thread::spawn(move || {
+        for request in server.incoming_requests() {
+            let path = request
+                .url()
+                .strip_prefix("/api/")
+                .unwrap()
+                .split('?')
+                .next()
+                .unwrap()
+                .to_string();
+            let call = format!("{side} {path}");
+            let before = asked.lock().unwrap().iter().filter(|a| **a == call).count();
+            asked.lock().unwrap().push(call);
+            let (status, body) = script(side, &path, before).unwrap_or_else(|| good(&path));
+            request
+                .respond(tiny_http::Response::from_string(body).with_status_code(status))
+                .unwrap();
+        }
+    });
+    port
+}
+
+const FAILED: (u16, &str) = (
+    200,
+    r#"{"SeedID":7,"Status":"Error","Details":"disk full"}"#,
+);
+const RUNNING: (u16, &str) = (
+    200,
+    r#"{"SeedID":7,"Status":"Running","Details":"Running backup","Progress":{"Bytes":5,"Total":0}}"#,
+);
+
+#[test]
+fn a_whole_seed_calls_each_stage_once_and_in_order() {
+    let rig = Rig::new("whole", |_, path, before| match (path, before) {
+        ("seed-stage-state/7/Backup", 0) => Some(RUNNING),
+        // An agent that was restarted knows another token until it has registered again.
+        ("seed-stage-state/7/Backup", 1) => Some((
+            500,
+            r#"{"Code":"ERROR","Message":"Invalid token","Details":null}"#,
+        )),
+        _ => None,
+    });
+    assert_eq!(rig.run(&Cancel::default()), 0, "{}", rig.output());
+    let calls: Vec<String> = rig
+        .asked()
+        .into_iter()
+        .filter(|a| !a.contains("seed-stage-state"))
+        .collect();
+    assert_eq!(
+        calls,
+        [
+            "S prepare/7/Mysqldump/Source",
+            "T prepare/7/Mysqldump/Target",
+            "T backup/7/Mysqldump/127.0.0.1/3310",
+            "T restore/7/Mysqldump",
+            "T get-metadata/7/Mysqldump",
+            "T cleanup/7/Mysqldump/Target",
+            "S cleanup/7/Mysqldump/Source",
+            "T post-seed-cmd/7",
+            "S post-seed-cmd/7",
+        ]
+    );
+    let text = rig.output();
+    for part in [
+        "Prepare source: Completed: Dumped 12 bytes\n",
+        "Backup: Running: Running backup (5 B)\n",
+        "Backup: Completed: Dumped 12 bytes\n",
+        "hook says hi\n",
+        "Bytes: 12 (12 B)\n",
+        "Coordinates: b.1:4, GTID 0-1-2\n",
+        "Replication: not connected (--no-connect)\n",
+        "Seed 7: done\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn a_physical_copy_is_sent_by_the_source() {
+    let rig = Rig::new("physical", |_, _, _| None);
+    assert_eq!(
+        rig.run_by(Method::Xtrabackup, &Cancel::default()),
+        0,
+        "{}",
+        rig.output()
+    );
+    let asked = rig.asked();
+    // 8.17: seedHost is the target then; Backup is the source's stage.
+    for call in [
+        "S backup/7/Xtrabackup/127.0.0.1/3310",
+        "S seed-stage-state/7/Backup",
+        "T restore/7/Xtrabackup",
+    ] {
+        assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+    }
+    assert!(
+        !asked.iter().any(|a| a.starts_with("T backup")),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
+    type Answer = (u16, &'static str);
+    fn script(side: char, path: &str, prepared: &'static str) -> Option<Answer> {
+        match (side, path) {
+            ('S', "seed-stage-state/7/Backup") => Some(FAILED),
+            ('T', "seed-stage-state/7/Prepare") => Some((200, prepared)),
+            _ => None,
+        }
+    }
+    let rigs = [
+        Rig::new("old", |side, path, _| {
+            let old = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Untouched"}"#;
+            script(side, path, old)
+        }),
+        Rig::new("gone", |side, path, _| {
+            let gone =
+                r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete"}"#;
+            script(side, path, gone)
+        }),
+        Rig::new("left", |side, path, _| {
+            let left = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete",
+                "IncompleteSince":{"SeedID":5,"Method":"Mysqldump"}}"#;
+            script(side, path, left)
+        }),
+        Rig::new("silent", |side, path, _| {
+            script(
+                side,
+                path,
+                r#"{"SeedID":7,"Status":"Completed","Details":""}"#,
+            )
+        }),
+    ];
+    let wanted = [
+        (1, "data are as they were"),
+        (
+            3,
+            "old data are gone and the new ones are not complete: its server is kept from starting",
+        ),
+        (
+            3,
+            "partial (its server may run) since seed 5 by Mysqldump was interrupted",
+        ),
+        (3, "does not say"),
+    ];
+    for (rig, (code, words)) in rigs.iter().zip(wanted) {
+        assert_eq!(rig.run_by(Method::Xtrabackup, &Cancel::default()), code);
+        let text = rig.output();
+        assert!(text.contains(words), "{text}");
+        let asked = rig.asked();
+        for call in ["T abort-seed-stage/7/Backup", "S abort-seed-stage/7/Backup"] {
+            assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_backup_is_ended_on_both_and_leaves_the_target_as_it_was() {
+    let rig = Rig::new("backup", |_, path, _| {
+        (path == "seed-stage-state/7/Backup").then_some(FAILED)
+    });
+    assert_eq!(rig.run(&Cancel::default()), 1);
+    let asked = rig.asked();
+    for call in [
+        "T abort-seed-stage/7/Backup",
+        "S abort-seed-stage/7/Backup",
+        "T cleanup/7/Mysqldump/Target",
+    ] {
+        assert!(
+            asked.iter().any(|a| a == call),
+            "{call} is not in {asked:?}"
+        );
+    }
+    assert!(!asked.iter().any(|a| a.contains("restore")), "{asked:?}");
+    let text = rig.output();
+    assert!(
+        text.contains("error: Backup failed: target agent 127.0.0.1:")
+            && text.contains("disk full"),
+        "{text}"
+    );
+    assert!(text.contains("nothing on the target was touched"), "{text}");
+}
+
+#[test]
+fn a_failed_restore_says_that_the_data_may_be_partial() {
+    let rig = Rig::new("restore", |_, path, _| {
+        (path == "seed-stage-state/7/Restore").then_some(FAILED)
+    });
+    assert_eq!(rig.run(&Cancel::default()), 3);
+    assert!(rig.output().contains("may be partial"), "{}", rig.output());
+    assert!(
+        rig.asked()
+            .iter()
+            .any(|a| a == "T abort-seed-stage/7/Restore")
+    );
+}
+
+#[test]
+fn bad_coordinates_after_the_load_are_no_success() {
+    let rig = Rig::new("metadata", |_, path, _| {
+        path.starts_with("get-metadata")
+            .then_some((200, r#"{"LogFile":"","LogPos":0,"GtidExecuted":""}"#))
+    });
+    assert_eq!(rig.run(&Cancel::default()), 3);
+    assert!(
+        rig.output()
+            .contains("data are whole, but its replication is not connected"),
+        "{}",
+        rig.output()
+    );
+}
+
+#[test]
+fn a_refused_prepare_touches_nothing_and_is_not_repeated() {
+    let rig = Rig::new("prepare", |side, path, _| {
+        let refused = (
+            500,
+            r#"{"Code":"ERROR","Message":"seed 6 holds this host","Details":null}"#,
+        );
+        (side == 'T' && path.starts_with("prepare")).then_some(refused)
+    });
+    assert_eq!(rig.run(&Cancel::default()), 1);
+    assert_eq!(
+        rig.asked()
+            .iter()
+            .filter(|a| a.starts_with("T prepare"))
+            .count(),
+        1
+    );
+    assert!(
+        rig.output().contains("seed 6 holds this host"),
+        "{}",
+        rig.output()
+    );
+}
+
+#[test]
+fn a_failed_cleanup_does_not_undo_a_success() {
+    let rig = Rig::new("cleanup", |_, path, _| {
+        (path == "seed-stage-state/7/Cleanup").then_some(FAILED)
+    });
+    assert_eq!(rig.run(&Cancel::default()), 0);
+    assert!(
+        rig.output().contains("warning: Cleanup: "),
+        "{}",
+        rig.output()
+    );
+}
+
+#[test]
+fn an_interruption_aborts_the_stage_at_work() {
+    static ABORTED: AtomicBool = AtomicBool::new(false);
+    let rig = Rig::new("interrupted", |side, path, _| match (side, path) {
+        ('T', "seed-stage-state/7/Backup") if !ABORTED.load(Ordering::Relaxed) => Some(RUNNING),
+        ('T', "seed-stage-state/7/Backup") => Some((
+            200,
+            r#"{"SeedID":7,"Status":"Error","Details":"aborted by request"}"#,
+        )),
+        ('T', path) if path.starts_with("abort-seed-stage") => {
+            ABORTED.store(true, Ordering::Relaxed);
+            None
+        }
+        _ => None,
+    });
+    let cancel = Cancel::default();
+    let (asked, by) = (Arc::clone(&rig.asked), cancel.clone());
+    let ctrl_c = std::thread::spawn(move || {
+        while !asked
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|a| a == "T seed-stage-state/7/Backup")
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        by.cancel("interrupted");
+    });
+    assert_eq!(rig.run(&cancel), 130);
+    ctrl_c.join().unwrap();
+    assert!(
+        rig.asked()
+            .iter()
+            .any(|a| a == "T abort-seed-stage/7/Backup")
+    );
+    assert!(
+        rig.output().contains("Backup interrupted") && rig.output().contains("aborted by request"),
+        "{}",
+        rig.output()
+    );
+}

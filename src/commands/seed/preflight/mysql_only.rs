@@ -1,0 +1,107 @@
+//! Checks of what only MySQL servers have: server UUIDs and GTID modes.
+
+use super::{Findings, Plan};
+use crate::commands::seed::options::{Mode, Options};
+use crate::commands::seed::sql::Db;
+use crate::error::Result;
+use crate::mysql::Version;
+
+/// The oldest version with all the statements that are used.
+const OLDEST: Version = Version(5, 6, 5);
+/// Bytes that MySQL takes of a replication password; more is ERROR 3056, and only after the load.
+const PASSWORD: usize = 32;
+
+/// Also decides what `--replication auto` means.
+///
+/// # Errors
+/// The servers'.
+pub(super) fn check(
+    o: &Options,
+    source: &mut Db,
+    target: &mut Db,
+    plan: &mut Plan,
+    f: &mut Findings,
+) -> Result<()> {
+    for db in [&*source, &*target] {
+        if db.server.version < OLDEST {
+            f.problem(format!(
+                "MySQL {} is too old: 5.6.5 or later is needed",
+                db.server.version
+            ));
+        }
+    }
+    let mut both = |name: &str| -> Result<(String, String)> {
+        Ok((source.global(name)?, target.global(name)?))
+    };
+    let uuids = both("server_uuid")?;
+    if uuids.0 == uuids.1 {
+        f.problem(format!(
+            "source and target have the same server_uuid = {}: stop the target's server, remove auto.cnf from its data \
+             directory and start it",
+            uuids.0
+        ));
+    }
+    let modes = both("gtid_mode")?;
+    plan.without_gtid = modes.0 != "ON" || modes.1 != "ON";
+    if !o.connect {
+        return Ok(());
+    }
+    if !can_replicate(&modes.0, &modes.1) {
+        f.problem(format!(
+            "gtid_mode is {} on the source and {} on the target, which do not replicate: set gtid_mode = {0} on the target",
+            modes.0, modes.1
+        ));
+    } else if plan.without_gtid && (o.mode == Mode::Gtid || o.connect_to.is_some()) {
+        f.problem(format!(
+            "{} needs gtid_mode = ON on both: the source has {}, the target {}",
+            if o.mode == Mode::Gtid {
+                "--replication gtid"
+            } else {
+                "--connect-to"
+            },
+            modes.0,
+            modes.1
+        ));
+    }
+    let enforce = both("enforce_gtid_consistency")?;
+    if enforce.0 != "ON" && enforce.1 == "ON" {
+        f.screen.warn(&format!(
+            "enforce_gtid_consistency is {} on the source and ON on the target: replication stops at a statement that only the \
+             source allows",
+            enforce.0
+        ));
+    }
+    if let Some(login) = &o.replication
+        && login.password.reveal().len() > PASSWORD
+    {
+        f.problem(format!(
+            "--replication-password-file: the password of a replication account has at most {PASSWORD} bytes on MySQL"
+        ));
+    }
+    Ok(())
+}
+
+/// By MySQL's own table of gtid_mode on source and replica: a server with OFF takes no GTIDs, one with ON nothing else.
+fn can_replicate(source: &str, target: &str) -> bool {
+    let may_send_gtids = ["ON", "ON_PERMISSIVE"].contains(&source);
+    match target {
+        "OFF" => !may_send_gtids,
+        "ON" => may_send_gtids,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gtid_modes_that_replicate() {
+        let modes = ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"];
+        let row = |target: &str| modes.map(|source| can_replicate(source, target));
+        assert_eq!(row("OFF"), [true, true, false, false]);
+        assert_eq!(row("OFF_PERMISSIVE"), [true; 4]);
+        assert_eq!(row("ON_PERMISSIVE"), [true; 4]);
+        assert_eq!(row("ON"), [false, false, true, true]);
+    }
+}

@@ -1,0 +1,330 @@
+//! The target's replication: stopping what there was, and connecting it to the source after the copy (agent-api-v2 3.6).
+
+use super::agent::Metadata;
+use super::event::{Event, How};
+use super::options::{Mode, Options};
+use super::preflight::Plan;
+use super::progress::Screen;
+use super::sql::{Channel, Db, Statement};
+use crate::coordinates::gtid::GtidSet;
+use crate::error::{Error, Result};
+use crate::mysql::{Flavour, Server, Source, Start, quote_text};
+use crate::process::Cancel;
+use std::time::{Duration, Instant};
+
+mod checks;
+mod empty;
+pub use checks::own_in_binlog;
+#[cfg(test)]
+mod tests;
+
+/// How long both threads may take to run.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at them.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A host name that leads nowhere, as orchestrator uses it to keep a stopped replica from starting (agent-api-v2 3.6).
+const NOWHERE: &str = "_";
+
+/// From where the target replicates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// MariaDB's gtid_slave_pos, or the GTID set that MySQL has executed.
+    Gtid(String),
+    /// Binary log and position of the copied server.
+    Position(String, u64),
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// `Replication: IO thread Yes, SQL thread Yes, 0 seconds behind`
+    pub line: String,
+    /// What the checks after it have found wrong; empty if nothing.
+    pub wrong: Vec<String>,
+}
+
+/// Stops all channels of a target, before anything is copied.
+///
+/// # Errors
+/// The server's.
+pub fn pause(target: &mut Db, channels: &[Channel]) -> Result<()> {
+    let server = target.server;
+    channels
+        .iter()
+        .try_for_each(|c| target.run(&Statement::plain(server.stop_replica(&c.name))))
+}
+
+/// Starts those channels again that ran when `channels` was read: the seed has failed and the data are as before.
+///
+/// # Errors
+/// The server's.
+pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
+    let server = target.server;
+    channels
+        .iter()
+        .filter(|c| c.runs())
+        .try_for_each(|c| target.run(&Statement::plain(server.start_replica(&c.name))))
+}
+
+/// Gives up the target's replication for good, just before its data are overwritten: even a restart of its server in mid-load
+/// must not start it. With `keep_account` the default channel keeps its account and its filters, and leads nowhere.
+///
+/// # Errors
+/// The server's.
+pub fn give_up(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
+    for c in channels {
+        forget(target.server, &c.name, keep_account)
+            .into_iter()
+            .try_for_each(|text| target.run(&Statement::plain(text)))?;
+    }
+    Ok(())
+}
+
+fn forget(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
+    if !keep_account || !channel.is_empty() {
+        return vec![server.reset_replica_all(channel)];
+    }
+    let nowhere = server.change_source(&Source {
+        host: NOWHERE,
+        ..Source::default()
+    });
+    match server.flavour {
+        Flavour::MariaDb => vec![nowhere],
+        // Threads that left gaps would make the server refuse the change (1802).
+        Flavour::MySql => vec![server.reset_replica(channel), nowhere],
+    }
+}
+
+/// By `--replication`, and by what there is. `empty`: the copy is from before the source's first GTID, so that a missing GTID
+/// position is the empty one.
+///
+/// # Errors
+/// If GTID is asked for, or needed for `--connect-to`, and the copy has none.
+pub fn start_from(
+    options: &Options,
+    plan: &Plan,
+    metadata: &Metadata,
+    empty: bool,
+) -> Result<From> {
+    let gtid = metadata.gtid();
+    let position = From::Position(metadata.log_file.clone(), metadata.log_pos);
+    let from = match (options.mode, gtid) {
+        (Mode::Gtid, None) if empty => From::Gtid(String::new()),
+        (Mode::Auto, None) if empty && !plan.without_gtid => From::Gtid(String::new()),
+        (Mode::Gtid, None) => {
+            return Err(Error::permanent(
+                "--replication gtid: the copy has no GTID position; use --replication position",
+            ));
+        }
+        (Mode::Position, _) | (Mode::Auto, None) => position,
+        (Mode::Auto, Some(_)) if plan.without_gtid => position,
+        (_, Some(gtid)) => From::Gtid(gtid.to_string()),
+    };
+    if options.connect_to.is_some() && matches!(from, From::Position(..)) {
+        return Err(Error::permanent(
+            "--connect-to needs GTID, and the copy has no GTID position",
+        ));
+    }
+    Ok(from)
+}
+
+/// The address that the target replicates from.
+pub fn address(options: &Options, plan: &Plan) -> (String, u16) {
+    match &options.connect_to {
+        Some(to) => (to.host.clone(), to.port.unwrap_or(plan.source_port)),
+        None => (options.source.host.clone(), plan.source_port),
+    }
+}
+
+/// The default channel's source, with the account if one is given, and with the options that the channel had.
+fn change_source(
+    server: Server,
+    options: &Options,
+    plan: &Plan,
+    to: &(String, u16),
+    from: &From,
+) -> Statement {
+    let login = options.replication.as_ref();
+    let text = server.change_source(&Source {
+        host: &to.0,
+        port: Some(to.1),
+        login: login.map(|l| (l.user.as_str(), l.password.reveal())),
+        start: Some(match from {
+            From::Gtid(_) => Start::Gtid,
+            From::Position(file, position) => Start::Position(file, *position),
+        }),
+        settings: &plan.settings,
+        tls: plan.tls,
+        channel: "",
+    });
+    match login {
+        Some(l) => Statement::with_secret(text, quote_text(l.password.reveal())),
+        None => Statement::plain(text),
+    }
+}
+
+/// Connects the target and waits until both threads run; then the checks.
+///
+/// # Errors
+/// The server's, and the threads' own errors; cancelled.
+pub fn connect(
+    o: &Options,
+    plan: &Plan,
+    metadata: &Metadata,
+    screen: &Screen,
+    cancel: &Cancel,
+) -> Result<Connected> {
+    let empty = metadata.gtid().is_none() && o.mode != Mode::Position && {
+        let found = empty::before_first_gtid(o, plan, metadata);
+        found.unwrap_or_else(|e| {
+            screen.warn(&format!(
+                "whether the copy is from before the source's first GTID is not known: {e}"
+            ));
+            false
+        })
+    };
+    let from = start_from(o, plan, metadata, empty)?;
+    let to = address(o, plan);
+    let mut target = Db::open("target", &o.target.host, plan.target_port, &o.mysql)?;
+    let present = target.channels()?;
+    let keep = o.replication.is_none();
+    if keep && !present.iter().any(|c| c.name.is_empty()) {
+        return Err(Error::permanent(
+            "the target has no replication account any more: give --replication-user",
+        ));
+    }
+    pause(&mut target, &present)?;
+    give_up(&mut target, &present, true)?;
+    if let From::Gtid(gtid) = &from {
+        begin_at(&mut target, gtid)?;
+    }
+    let server = target.server;
+    target.run(&change_source(server, o, plan, &to, &from))?;
+    target.run(&Statement::plain(server.start_replica("")))?;
+    let how = match &from {
+        From::Gtid(gtid) if gtid.is_empty() => "an empty GTID set".to_string(),
+        From::Gtid(gtid) => format!("GTID {gtid}"),
+        From::Position(file, position) => format!("{file}:{position}"),
+    };
+    screen.say(&format!(
+        "Replication: from {}:{}, starting at {how}",
+        to.0, to.1
+    ));
+    let c = wait_until_it_runs(&mut target, cancel)?;
+    let (how, gtid, place) = match &from {
+        From::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None),
+        From::Position(file, position) => (How::Position, None, Some((file.as_str(), *position))),
+    };
+    screen.event(&Event::ReplicationConnected {
+        source_host: &to.0,
+        source_port: to.1,
+        how,
+        gtid,
+        log_file: place.map(|p| p.0),
+        log_pos: place.map(|p| p.1),
+        io_thread: &c.io,
+        sql_thread: &c.sql,
+        lag_seconds: c.lag,
+    });
+    let wrong = checks::all(&mut target, o, plan, &to, screen, cancel)?;
+    Ok(Connected {
+        line: running_line(&c),
+        wrong,
+    })
+}
+
+/// On MariaDB the position is set here. On MySQL the load has set it, and without it all would be applied a second time.
+fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
+    if target.server.flavour == Flavour::MariaDb {
+        return match target.global("gtid_slave_pos")? == gtid {
+            true => Ok(()),
+            false => target.run(&Statement::plain(format!(
+                "SET GLOBAL gtid_slave_pos = {}",
+                quote_text(gtid)
+            ))),
+        };
+    }
+    let missing = GtidSet::parse(gtid)?.minus(&target.gtid_executed()?);
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::permanent(format!(
+            "gtid_executed of the target lacks {} of the copy: somebody has reset it, or the load has not set gtid_purged; seed anew",
+            super::agent::shortened(&missing.to_string())
+        ))),
+    }
+}
+
+fn default_channel(target: &mut Db) -> Result<Channel> {
+    let found = target.channels()?.into_iter().find(|c| c.name.is_empty());
+    found.ok_or_else(|| {
+        Error::permanent("the target's replication has disappeared: somebody else has reset it")
+    })
+}
+
+/// Both threads must be seen running twice in a row: a thread with a wrong start stops within its first events.
+fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<Channel> {
+    let begin = Instant::now();
+    let mut seen = 0;
+    loop {
+        let c = default_channel(target)?;
+        seen = if c.io == "Yes" && c.sql == "Yes" {
+            seen + 1
+        } else {
+            0
+        };
+        if seen == 2 {
+            return Ok(c);
+        }
+        if let Some(e) = failure(&c, begin.elapsed() >= LIMIT) {
+            return Err(e);
+        }
+        if !cancel.sleep(PAUSE) {
+            return Err(Error::cancelled());
+        }
+    }
+}
+
+fn running_line(c: &Channel) -> String {
+    let lag = c
+        .lag
+        .map_or("unknown time".to_string(), |s| format!("{s} seconds"));
+    format!(
+        "Replication: IO thread {}, SQL thread {}, {lag} behind",
+        c.io, c.sql
+    )
+}
+
+/// The source does not have what the target asks it for; 13114 is what MySQL 8.0 and later make of 1236.
+pub(super) const GONE: [u32; 2] = [1236, 13114];
+
+/// What the threads say if there is nothing to wait for any more: a thread that has stopped with an error, a refused login,
+/// or the end of the time.
+fn failure(c: &Channel, late: bool) -> Option<Error> {
+    let stopped = |state: &str, error: &(u32, String)| state == "No" && error.0 != 0;
+    let refused = c.io_error.0 == 1045;
+    if !late && !refused && !stopped(&c.io, &c.io_error) && !stopped(&c.sql, &c.sql_error) {
+        return None;
+    }
+    let mut text = format!("IO thread {}, SQL thread {}", c.io, c.sql);
+    for (name, (code, message)) in [
+        ("Last_IO_Error", &c.io_error),
+        ("Last_SQL_Error", &c.sql_error),
+    ] {
+        if *code != 0 {
+            text.push_str(&format!(
+                ", {name} {code}: {}",
+                super::agent::shortened(message)
+            ));
+        }
+    }
+    if GONE.contains(&c.io_error.0) {
+        text.push_str(
+            "; if the source has purged the binary logs from which the copy goes on, raise binlog_expire_logs_seconds there \
+             (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and make a new seed",
+        );
+    }
+    if late {
+        text.push_str(&format!(" after {} s", LIMIT.as_secs()));
+    }
+    Some(Error::permanent(text))
+}

@@ -1,0 +1,196 @@
+//! What is looked at when both threads run: that the replica is the one that was asked for.
+
+use super::{PAUSE, default_channel};
+use crate::commands::seed::agent::shortened;
+use crate::commands::seed::event::{Check, Event, Verdict};
+use crate::commands::seed::options::Options;
+use crate::commands::seed::preflight::{Plan, READ_ONLY};
+use crate::commands::seed::progress::Screen;
+use crate::commands::seed::sql::Db;
+use crate::coordinates::gtid::GtidSet;
+use crate::error::{Error, Result};
+use crate::mysql::Flavour;
+use crate::process::Cancel;
+use std::time::Duration;
+
+/// How often the source is asked whether it has what the target has, before it is the target's own.
+const LOOKS: usize = 5;
+
+/// All of them. Returns what is wrong; warnings go to the screen.
+///
+/// # Errors
+/// The target's; cancelled.
+pub fn all(
+    target: &mut Db,
+    o: &Options,
+    plan: &Plan,
+    to: &(String, u16),
+    screen: &Screen,
+    cancel: &Cancel,
+) -> Result<Vec<String>> {
+    let mut f = Findings {
+        screen,
+        wrong: Vec::new(),
+    };
+    let c = default_channel(target)?;
+    f.add(
+        Check::Source,
+        match c.source == *to {
+            true => Found::Nothing,
+            false => Found::Error(format!(
+                "the target replicates from {}:{}, not from {}:{}",
+                c.source.0, c.source.1, to.0, to.1
+            )),
+        },
+    );
+    let own = match target.server.flavour {
+        Flavour::MariaDb => Ok(own_in_binlog(
+            &target.global("gtid_binlog_state")?,
+            &target.global("server_id")?,
+        )),
+        Flavour::MySql => {
+            let have = target.gtid_executed()?;
+            let mut source = None;
+            let asked = missing_on(&have, PAUSE, cancel, || {
+                let source = match &mut source {
+                    Some(open) => open,
+                    none => none.insert(Db::open("source", &to.0, to.1, &o.mysql)?),
+                };
+                source.gtid_executed()
+            });
+            match asked {
+                Err(e) if e.is_cancelled() => return Err(e),
+                other => other,
+            }
+        }
+    };
+    f.add(Check::OwnTransactions, match own {
+        Err(e) => Found::Warning(format!(
+            "transactions of the target's own could not be looked for: {e}"
+        )),
+        Ok(own) if own.is_empty() => Found::Nothing,
+        Ok(own) => Found::Error(format!(
+            "the target has transactions of its own ({}): something writes to it; find it, set read_only, and seed anew",
+            shortened(&own)
+        )),
+    });
+    let events = target.column("SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'")?;
+    f.add(Check::Events, match events.len() {
+        0 => Found::Nothing,
+        n => Found::Warning(format!(
+            "{n} events are enabled on the target and run there as well as on the source when event_scheduler is ON: {}",
+            events.join(", ")
+        )),
+    });
+    for (name, before) in READ_ONLY.iter().zip(&plan.read_only) {
+        let now = target.global(name)?;
+        f.add(
+            Check::ReadOnly,
+            match now == *before {
+                true => Found::Nothing,
+                false => Found::Warning(format!("{name} of the target is {now}, it was {before}")),
+            },
+        );
+    }
+    Ok(f.wrong)
+}
+
+enum Found {
+    Nothing,
+    Warning(String),
+    Error(String),
+}
+
+struct Findings<'a> {
+    screen: &'a Screen,
+    /// People read these at the end.
+    wrong: Vec<String>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, check: Check, found: Found) {
+        let (verdict, text) = match &found {
+            Found::Nothing => (Verdict::Ok, ""),
+            Found::Warning(text) => (Verdict::Warning, text.as_str()),
+            Found::Error(text) => (Verdict::Error, text.as_str()),
+        };
+        self.screen.event(&Event::Verification {
+            check,
+            verdict,
+            text,
+        });
+        match found {
+            Found::Nothing => {}
+            Found::Warning(text) => self.screen.caution(&text),
+            Found::Error(text) => self.wrong.push(text),
+        }
+    }
+}
+
+/// Those GTIDs (domain-server-sequence) of MariaDB's binary log that come from the server itself.
+pub fn own_in_binlog(state: &str, server_id: &str) -> String {
+    let own = |gtid: &&str| gtid.split('-').nth(1) == Some(server_id);
+    state
+        .split(',')
+        .map(str::trim)
+        .filter(own)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What a MySQL target has executed and its source has not. With `--connect-to` the source may be a little behind itself.
+fn missing_on(
+    have: &GtidSet,
+    pause: Duration,
+    cancel: &Cancel,
+    mut source: impl FnMut() -> Result<GtidSet>,
+) -> Result<String> {
+    for look in 1.. {
+        let left = have.minus(&source()?);
+        if left.is_empty() || look == LOOKS {
+            return Ok(left.to_string());
+        }
+        if !cancel.sleep(pause) {
+            break;
+        }
+    }
+    Err(Error::cancelled())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_of_a_mariadb_targets_own() {
+        assert_eq!(own_in_binlog("", "2"), "");
+        assert_eq!(own_in_binlog("0-1-22,1-12-5", "2"), "");
+        assert_eq!(own_in_binlog("0-1-22,0-2-23,3-2-1", "2"), "0-2-23, 3-2-1");
+    }
+
+    #[test]
+    fn a_mysql_source_that_is_a_moment_behind_is_asked_again() {
+        let set = |last: usize| {
+            GtidSet::parse(&format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{last}")).unwrap()
+        };
+        let have = set(9);
+        let pause = Duration::from_millis(1);
+        let mut asked = 0;
+        let own = missing_on(&have, pause, &Cancel::default(), || {
+            asked += 1;
+            Ok(set(7 + asked))
+        });
+        assert_eq!((own.unwrap().as_str(), asked), ("", 2));
+        let mut asked = 0;
+        let own = missing_on(&have, pause, &Cancel::default(), || {
+            asked += 1;
+            Ok(set(7))
+        });
+        let wanted = "3e11fa47-71ca-11e1-9e33-c80aa9429562:8-9";
+        assert_eq!((own.unwrap().as_str(), asked), (wanted, LOOKS));
+        let cancel = Cancel::default();
+        cancel.cancel("test");
+        let own = missing_on(&have, pause, &cancel, || Ok(GtidSet::default()));
+        assert!(own.unwrap_err().is_cancelled());
+    }
+}

@@ -1,0 +1,204 @@
+use super::*;
+use crate::commands::seed::options;
+use crate::commands::seed::options::{HostPort, Login};
+use crate::config::Secret;
+use crate::seed::Method;
+
+fn options(more: &str) -> Options {
+    let pw = std::env::temp_dir().join(format!(
+        "oa-replicate-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::write(&pw, "x").unwrap();
+    let line = format!(
+        "--source db1 --target db2 --mysql-user u --mysql-password-file {} {more}",
+        pw.display()
+    );
+    let o = options::parse(
+        &line
+            .split_whitespace()
+            .map(str::to_string)
+            .collect::<Vec<_>>(),
+    )
+    .unwrap()
+    .unwrap();
+    std::fs::remove_file(pw).unwrap();
+    o
+}
+
+fn plan(without_gtid: bool) -> Plan {
+    Plan {
+        method: Method::Mysqldump,
+        source_port: 3310,
+        target_port: 3306,
+        channels: Vec::new(),
+        without_gtid,
+        settings: Vec::new(),
+        tls: false,
+        read_only: ["ON".into(), String::new()],
+    }
+}
+
+fn metadata(gtid: Option<&str>) -> Metadata {
+    Metadata {
+        log_file: "binlog.000002".into(),
+        log_pos: 314,
+        gtid_slave_pos: gtid.map(str::to_string),
+        gtid_executed: None,
+    }
+}
+
+#[test]
+fn where_replication_starts() {
+    let gtid = From::Gtid("0-1-22".into());
+    let position = From::Position("binlog.000002".into(), 314);
+    for (more, without, has, wanted) in [
+        ("", false, Some("0-1-22"), &gtid),
+        ("", true, Some("0-1-22"), &position),
+        ("", false, Some(""), &position),
+        ("", false, None, &position),
+        ("--replication gtid", true, Some("0-1-22"), &gtid),
+        ("--replication position", false, Some("0-1-22"), &position),
+        ("--connect-to db9", false, Some("0-1-22"), &gtid),
+    ] {
+        assert_eq!(
+            &start_from(&options(more), &plan(without), &metadata(has), false).unwrap(),
+            wanted,
+            "{more} {without} {has:?}"
+        );
+    }
+    let mut mysql = metadata(Some(""));
+    mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    let set = From::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    assert_eq!(
+        start_from(&options(""), &plan(false), &mysql, false).unwrap(),
+        set
+    );
+    assert_eq!(
+        start_from(&options(""), &plan(true), &mysql, false).unwrap(),
+        position
+    );
+    let refused = |more, has| {
+        start_from(&options(more), &plan(false), &metadata(has), false)
+            .unwrap_err()
+            .to_string()
+    };
+    let empty = From::Gtid(String::new());
+    for (more, without, wanted) in [
+        ("", false, &empty),
+        ("", true, &position),
+        ("--replication gtid", true, &empty),
+        ("--replication position", false, &position),
+        ("--connect-to db9", false, &empty),
+    ] {
+        assert_eq!(
+            &start_from(&options(more), &plan(without), &metadata(None), true).unwrap(),
+            wanted,
+            "{more} {without}"
+        );
+    }
+    assert!(refused("--replication gtid", None).contains("--replication position"));
+    assert!(refused("--connect-to db9", Some("")).contains("--connect-to needs GTID"));
+}
+
+#[test]
+fn the_source_is_told_with_a_hidden_password() {
+    let mut o = options("");
+    let to = ("db1".to_string(), 3310);
+    let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
+    let mysql = Server::parse("9.7.4", "").unwrap();
+    let position = From::Position("b'in.1".into(), 4);
+    assert_eq!(
+        change_source(maria, &o, &plan(false), &to, &position).reveal(),
+        "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
+    );
+    o.replication = Some(Login {
+        user: "re'pl".into(),
+        password: Secret::new("a'b\\"),
+    });
+    let s = change_source(maria, &o, &plan(false), &to, &From::Gtid("0-1-1".into()));
+    let end = "MASTER_USE_GTID=slave_pos";
+    let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
+    assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
+    assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
+    let s = change_source(mysql, &o, &plan(false), &to, &From::Gtid("set".into()));
+    assert_eq!(
+        format!("{s:?}"),
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', SOURCE_PORT=3310, SOURCE_USER='re''pl', \
+         SOURCE_PASSWORD=(password), GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1 FOR CHANNEL ''"
+    );
+}
+
+#[test]
+fn old_replication_is_forgotten_but_for_a_kept_account() {
+    let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
+    let mysql = Server::parse("9.7.4", "").unwrap();
+    assert_eq!(forget(maria, "", false), ["RESET SLAVE ALL"]);
+    assert_eq!(
+        forget(maria, "", true),
+        ["CHANGE MASTER TO MASTER_HOST='_'"]
+    );
+    assert_eq!(forget(maria, "eu", true), ["RESET SLAVE 'eu' ALL"]);
+    assert_eq!(
+        forget(mysql, "eu", true),
+        ["RESET REPLICA ALL FOR CHANNEL 'eu'"]
+    );
+    let kept = forget(mysql, "", true);
+    assert_eq!(kept[0], "RESET REPLICA FOR CHANNEL ''");
+    assert!(
+        kept[1].contains("SOURCE_HOST='_'") && kept.len() == 2,
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn addresses_are_chosen() {
+    assert_eq!(
+        address(&options(""), &plan(false)),
+        ("db1".to_string(), 3310)
+    );
+    let mut o = options("");
+    o.connect_to = Some(HostPort {
+        host: "db9".into(),
+        port: Some(3307),
+    });
+    assert_eq!(address(&o, &plan(false)), ("db9".to_string(), 3307));
+}
+
+#[test]
+fn what_threads_say() {
+    let c = |io: &str, io_code, sql: &str, sql_code| Channel {
+        io: io.into(),
+        sql: sql.into(),
+        io_error: (io_code, "io text".into()),
+        sql_error: (sql_code, "sql text".into()),
+        lag: Some(3),
+        ..Channel::default()
+    };
+    assert_eq!(
+        running_line(&c("Yes", 0, "Yes", 0)),
+        "Replication: IO thread Yes, SQL thread Yes, 3 seconds behind"
+    );
+    assert!(
+        failure(&c("Connecting", 2003, "Yes", 0), false).is_none(),
+        "it tries again by itself"
+    );
+    assert!(failure(&c("Preparing", 0, "No", 0), false).is_none());
+    let text = |c: &Channel, late| failure(c, late).unwrap().to_string();
+    assert_eq!(
+        text(&c("No", 1593, "Yes", 0), false),
+        "IO thread No, SQL thread Yes, Last_IO_Error 1593: io text"
+    );
+    let gone = text(&c("No", 1236, "Yes", 0), false);
+    assert!(
+        gone.contains("1236: io text; if") && gone.contains("binlog_expire_logs_seconds"),
+        "{gone}"
+    );
+    assert_eq!(
+        text(&c("Yes", 0, "No", 1062), false),
+        "IO thread Yes, SQL thread No, Last_SQL_Error 1062: sql text"
+    );
+    assert!(text(&c("Connecting", 1045, "Yes", 0), false).contains("1045"));
+    assert!(text(&c("Connecting", 0, "Yes", 0), true).ends_with("after 60 s"));
+}

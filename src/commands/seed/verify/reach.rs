@@ -1,0 +1,297 @@
+//! Bringing the target's applier to the point of the source's snapshot, and restoring it.
+//!
+//! What the applier was like is recorded by the target's agent before anything is changed (`hold-applier`), and restored by it
+//! (`release-applier`): also when this program is killed or its host is lost, once it has not called for `LeaseSeconds`.
+
+use super::Run;
+use super::session::Session;
+use super::snapshot::{self, executed};
+use crate::commands::seed::agent::shortened;
+use crate::commands::seed::replicate::own_in_binlog;
+use crate::coordinates::gtid::{GtidSet, MariaDbGtidList};
+use crate::error::{Error, Kind, Result};
+use crate::mysql::Flavour;
+use crate::mysql::applier::Point;
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+/// Between two calls that extend the lease.
+const RENEWAL: Duration = Duration::from_secs(4);
+/// Between two polls of the applier.
+const POLL: Duration = Duration::from_millis(100);
+/// A replica that is no more behind than this, in seconds, need not be waited for before its applier is stopped.
+const NEAR: u64 = 5;
+/// How long the applier may take to reach the point in any case.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// How long the agent may take to answer to `release-applier`.
+const RELEASE: Duration = Duration::from_secs(30);
+
+/// Both servers' sessions show the same point.
+pub struct Reached {
+    /// Where.
+    pub point: Point,
+    /// How long the source's writers were held up at most.
+    pub locked: Duration,
+    /// How long the target's applier did not apply as usual.
+    pub stopped: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Held {
+    delay: u64,
+    lease_seconds: u64,
+}
+
+impl Run<'_> {
+    /// Opens both snapshots at one point. The applier is as before when it returns.
+    ///
+    /// # Errors
+    /// What kept it from the point; cancelled.
+    pub(super) fn reach(&mut self) -> Result<Reached> {
+        // STOP and START REPLICA are no statements for a transaction.
+        self.source.run("ROLLBACK")?;
+        self.target.run("ROLLBACK")?;
+        let id = self.options.seed_id;
+        let path = format!("hold-applier/{id}");
+        // They may have stopped replication, which the agent would say instead.
+        if self.target.server.flavour == Flavour::MariaDb
+            && let Some(own) = own_of_mariadb(&mut self.target)?
+        {
+            return Err(Error::permanent(own));
+        }
+        let what = "the target's agent does not hold its applier";
+        let body = self.agent.call(&path).map_err(|e| e.context(what))?;
+        let held: Held = serde_json::from_str(&body)
+            .map_err(|e| Error::permanent(format!("hold-applier: {e}")))?;
+        let (done, finished) = bounded::<()>(0);
+        let agent = self.agent;
+        let reached = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while finished.recv_timeout(RENEWAL) == Err(RecvTimeoutError::Timeout) {
+                    // A lease that has ended is found out by the applier's state.
+                    let _ = agent.call(&path);
+                }
+            });
+            let reached = self
+                .wait_until_near(held.delay)
+                .and_then(|()| self.go_to_point(held.delay));
+            drop(done);
+            reached
+        });
+        // A statement without an answer may still be at work, a STOP for example that waits for a long transaction: the agent
+        // restores the applier after it.
+        if reached.is_err() && self.target.value("SELECT 1").is_err() {
+            self.screen.warn(&format!(
+                "the target does not answer; its agent restores its applier within about {} s by itself",
+                held.lease_seconds
+            ));
+        } else {
+            self.release(held.lease_seconds);
+        }
+        reached
+    }
+
+    /// Whatever has happened before.
+    fn release(&self, lease: u64) {
+        let begin = Instant::now();
+        let path = format!("release-applier/{}", self.options.seed_id);
+        loop {
+            match self.agent.call(&path) {
+                Ok(_) => return,
+                Err(e) if e.kind() == Kind::Transient && begin.elapsed() < RELEASE => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                Err(e) => {
+                    return self.screen.warn(&format!(
+                        "{e}; the target's agent restores its applier within about {lease} s by itself"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The source's snapshot should not wait for a replica that is far behind.
+    fn wait_until_near(&mut self, delay: u64) -> Result<()> {
+        let begin = Instant::now();
+        while delay == 0 && begin.elapsed() < self.options.verify_max_time {
+            let now = self.target.applier()?;
+            if !now.sql || now.lag.is_some_and(|s| s <= NEAR) {
+                break;
+            }
+            if !self.cancel.sleep(Duration::from_secs(1)) {
+                return Err(Error::cancelled());
+            }
+        }
+        Ok(())
+    }
+
+    fn go_to_point(&mut self, delay: u64) -> Result<Reached> {
+        let server = self.target.server;
+        let maria = server.flavour == Flavour::MariaDb;
+        let by_gtid = match maria {
+            true => self.target.applier()?.by_gtid,
+            false => {
+                let on = |s: &mut Session| s.value("SELECT @@GLOBAL.gtid_mode");
+                on(&mut self.source)? == "ON" && on(&mut self.target)? == "ON"
+            }
+        };
+        if self.options.connect_to.is_some() && !by_gtid {
+            return Err(Error::permanent(
+                "with --connect-to only GTIDs say where the target is",
+            ));
+        }
+        if !maria && !by_gtid {
+            snapshot::wait_for_long_statements(&mut self.source, self.cancel)?;
+        }
+        let begin = Instant::now();
+        let both = maria && (by_gtid || delay > 0);
+        self.target.run(&server.stop_applier(both))?;
+        if delay > 0 {
+            self.target.run(&server.set_delay(0))?;
+        }
+        self.cancel.check()?;
+        let snapshot = snapshot::take(&mut self.source, by_gtid, self.cancel)
+            .map_err(|e| e.context("snapshot of the source"))?;
+        let point = snapshot.point;
+        if both && !by_gtid {
+            self.target.run(&server.start_reader())?;
+        }
+        self.target.run(&server.start_until(&point))?;
+        let limit = self.options.verify_max_time.max(SHORTEST);
+        self.wait_for_end(&point, Instant::now() + limit)?;
+        self.target
+            .run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+        // After the snapshot, so that nothing that it shows can be missing here.
+        if self.target.applier()?.sql {
+            return Err(Error::transient(
+                "the applier was started by someone else meanwhile",
+            ));
+        }
+        self.equals(&point)?;
+        Ok(Reached {
+            point,
+            locked: snapshot.locked,
+            stopped: begin.elapsed(),
+        })
+    }
+
+    fn wait_for_end(&mut self, point: &Point, limit: Instant) -> Result<()> {
+        loop {
+            let now = self.target.applier()?;
+            if now.error.0 != 0 {
+                return Err(Error::permanent(format!(
+                    "the target's applier has stopped: Last_SQL_Error {}: {}",
+                    now.error.0,
+                    shortened(&now.error.1)
+                )));
+            }
+            if !now.sql {
+                return Ok(());
+            }
+            if !now.has_end() {
+                // It was running, so START had no effect.
+                return Err(Error::transient(
+                    "the applier was started by someone else meanwhile",
+                ));
+            }
+            if matches!(point, Point::Position(file, position) if now.applied == (file.clone(), *position))
+            {
+                // Nothing has been written since, so it would wait for the next event.
+                self.target.run(&self.target.server.stop_applier(false))?;
+                continue;
+            }
+            if !now.io && now.io_error.0 != 0 {
+                return Err(Error::permanent(format!(
+                    "the target does not read from its source any more: Last_IO_Error {}: {}",
+                    now.io_error.0,
+                    shortened(&now.io_error.1)
+                )));
+            }
+            if Instant::now() >= limit {
+                return Err(Error::permanent(format!(
+                    "the target did not reach {point} in time; raise --verify-max-time"
+                )));
+            }
+            if !self.cancel.sleep(POLL) {
+                return Err(Error::cancelled());
+            }
+        }
+    }
+
+    /// That what the target has executed is what the snapshot shows: no less and no more.
+    fn equals(&mut self, point: &Point) -> Result<()> {
+        let target = &mut self.target;
+        let at = match (point, target.server.flavour) {
+            (Point::Gtid(wanted), Flavour::MySql) => {
+                let (have, wanted) = (executed(target)?, GtidSet::parse(wanted)?);
+                if have == wanted {
+                    return Ok(());
+                }
+                let own = have.minus(&wanted);
+                if !own.is_empty() && wanted.minus(&have).is_empty() {
+                    return Err(Error::permanent(own_text(&own.to_string())));
+                }
+                format!("GTID {have}")
+            }
+            (Point::Gtid(wanted), Flavour::MariaDb) => {
+                if let Some(own) = own_of_mariadb(target)? {
+                    return Err(Error::permanent(own));
+                }
+                let have = target.value("SELECT @@GLOBAL.gtid_slave_pos")?;
+                if MariaDbGtidList::parse(&have)? == MariaDbGtidList::parse(wanted)? {
+                    return Ok(());
+                }
+                format!("GTID {have}")
+            }
+            (Point::Position(file, position), flavour) => {
+                if flavour == Flavour::MariaDb
+                    && let Some(own) = own_of_mariadb(target)?
+                {
+                    return Err(Error::permanent(own));
+                }
+                let have = target.applier()?.applied;
+                if have == (file.clone(), *position) {
+                    return Ok(());
+                }
+                format!("{}:{}", have.0, have.1)
+            }
+        };
+        Err(Error::permanent(format!(
+            "the target is at {}, and the snapshot of the source at {}",
+            shortened(&at),
+            shortened(&point.to_string())
+        )))
+    }
+}
+
+fn own_text(own: &str) -> String {
+    format!(
+        "the target has transactions of its own ({}): something writes to it; set read_only there",
+        shortened(own)
+    )
+}
+
+fn own_of_mariadb(target: &mut Session) -> Result<Option<String>> {
+    let row = target.row("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.server_id")?;
+    let text = |i: usize| row.get(i).map_or("", String::as_str);
+    let own = own_in_binlog(text(0), text(1));
+    Ok((!own.is_empty()).then(|| own_text(&own)))
+}
+
+/// What the target has executed by itself, as far as GTIDs tell.
+///
+/// # Errors
+/// The servers'.
+pub fn own(source: &mut Session, target: &mut Session, point: &Point) -> Result<Option<String>> {
+    match (target.server.flavour, point) {
+        (Flavour::MariaDb, _) => own_of_mariadb(target),
+        (Flavour::MySql, Point::Gtid(_)) => {
+            let have = executed(target)?;
+            let own = have.minus(&executed(source)?);
+            Ok((!own.is_empty()).then(|| own_text(&own.to_string())))
+        }
+        (Flavour::MySql, Point::Position(..)) => Ok(None),
+    }
+}

@@ -1,0 +1,350 @@
+//! What is compared: tables and their columns, and the expression by which a row becomes a checksum.
+
+use super::session::{Session, texts};
+use crate::error::Result;
+use crate::methods::values::{count_typed_json, has_json_table};
+use crate::mysql::{Flavour, quote_name};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The server's own schemas, which are not compared: accounts, statistics and the state of replication differ rightly.
+const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
+/// Strings up to this number of characters are a part of the row's text; longer ones are hashed on their own, because
+/// no text may be longer than max_allowed_packet.
+const SHORT: u64 = 1024;
+/// Added in place of a row's checksum that is NULL: more than any sum of others can be.
+const NO_CHECKSUM: &str = "1000000000000000000000000000000";
+
+/// Schema and name.
+pub type Name = (String, String);
+
+/// For messages.
+pub fn full(name: &Name) -> String {
+    format!("{}.{}", name.0, name.1)
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// `COLUMN_TYPE`, without the display width that newer servers do not show.
+    pub of_type: String,
+    /// `DATA_TYPE`
+    data_type: String,
+    /// Character set; empty if it has none.
+    charset: String,
+    /// Longest value in characters (bytes); 0 if it is no string.
+    length: u64,
+    /// When the row of a versioned table became valid.
+    is_row_start: bool,
+    /// Generated when it is read.
+    is_virtual: bool,
+    /// A JSON document whose values of SQL types the server can count.
+    is_typed_json: bool,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Estimated bytes of its rows.
+    pub bytes: u64,
+    /// Estimated rows.
+    pub rows: u64,
+    /// Its columns in their order.
+    pub columns: Vec<Column>,
+    /// The first column of its primary key if that is an integer.
+    pub key: Option<String>,
+    /// Its old rows are kept.
+    pub versioned: bool,
+    /// Why it cannot be compared; empty if it can.
+    pub unfit: String,
+}
+
+/// All tables of a server but its own.
+///
+/// # Errors
+/// The server's.
+pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
+    let mut tables = BTreeMap::new();
+    let engines: BTreeSet<String> = session
+        .rows("SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")?
+        .iter()
+        .filter_map(|r| texts(r).into_iter().next())
+        .map(|e| e.to_ascii_lowercase())
+        .collect();
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(DATA_LENGTH, 0), IFNULL(TABLE_ROWS, 0) \
+         FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN {OWN} AND TABLE_TYPE NOT LIKE '%VIEW' \
+         AND TABLE_TYPE NOT LIKE 'TEMPORARY%'"
+    );
+    for row in session.rows(&query)? {
+        let t = texts(&row);
+        let [schema, name, kind, engine, bytes, rows] = t.as_slice() else {
+            continue;
+        };
+        let unfit = match (kind.as_str(), engine.as_str()) {
+            ("SEQUENCE", _) => "it is a sequence".to_string(),
+            (_, "") => "it cannot be opened".to_string(),
+            (_, e) if !engines.contains(&e.to_ascii_lowercase()) => {
+                format!("engine {e} has no transactions")
+            }
+            _ => String::new(),
+        };
+        let table = Table {
+            bytes: bytes.parse().unwrap_or(0),
+            rows: rows.parse().unwrap_or(0),
+            columns: Vec::new(),
+            key: None,
+            versioned: kind == "SYSTEM VERSIONED",
+            unfit,
+        };
+        tables.insert((schema.clone(), name.clone()), table);
+    }
+    let generated = match session.server.flavour {
+        Flavour::MariaDb => "IFNULL(GENERATION_EXPRESSION, '')",
+        Flavour::MySql => "''",
+    };
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IFNULL(CHARACTER_SET_NAME, ''), \
+         IFNULL(CHARACTER_MAXIMUM_LENGTH, 0), EXTRA, {generated} FROM information_schema.COLUMNS WHERE TABLE_SCHEMA NOT IN {OWN} \
+         ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
+    );
+    for row in session.rows(&query)? {
+        let t = texts(&row);
+        let [
+            schema,
+            table,
+            name,
+            data_type,
+            of_type,
+            charset,
+            length,
+            extra,
+            expression,
+        ] = t.as_slice()
+        else {
+            continue;
+        };
+        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
+            table.columns.push(Column {
+                name: name.clone(),
+                of_type: without_width(of_type),
+                data_type: data_type.to_ascii_lowercase(),
+                charset: charset.replace("utf8mb3", "utf8"),
+                length: length.parse().unwrap_or(0),
+                is_row_start: expression == "ROW START",
+                is_virtual: extra.to_ascii_uppercase().contains("VIRTUAL"),
+                is_typed_json: data_type.eq_ignore_ascii_case("json")
+                    && has_json_table(session.server),
+            });
+        }
+    }
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA NOT IN {OWN} \
+         AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1"
+    );
+    for row in session.rows(&query)? {
+        let t = texts(&row);
+        let [schema, table, column] = t.as_slice() else {
+            continue;
+        };
+        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
+            let of_key = table.columns.iter().find(|c| c.name == *column);
+            table.key = of_key
+                .filter(|c| INTEGERS.contains(&c.data_type.as_str()))
+                .map(|c| c.name.clone());
+        }
+    }
+    Ok(tables)
+}
+
+const INTEGERS: [&str; 6] = [
+    "tinyint",
+    "smallint",
+    "mediumint",
+    "int",
+    "integer",
+    "bigint",
+];
+
+/// `int(11) unsigned` is `int unsigned` since MySQL 8.0.19; with ZEROFILL the width counts.
+fn without_width(of_type: &str) -> String {
+    let is_integer = |t: &str| INTEGERS.contains(&t) || t == "year";
+    match of_type.split_once('(') {
+        Some((word, rest)) if is_integer(word) && !of_type.contains("zerofill") => {
+            let tail = rest.split_once(')').map_or("", |(_, tail)| tail);
+            format!("{word}{tail}")
+        }
+        _ => of_type.to_string(),
+    }
+}
+
+impl Table {
+    /// What differs in the definitions, as far as it decides about the data; `None` if nothing does.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let differ = |a: &Column, b: &Column| a != b;
+        if let Some((a, b)) = self
+            .columns
+            .iter()
+            .zip(&other.columns)
+            .find(|(a, b)| differ(a, b))
+        {
+            let text = |c: &Column| {
+                format!("{} {} {}", c.name, c.of_type, c.charset)
+                    .trim_end()
+                    .to_string()
+            };
+            return Some(format!(
+                "definition: column {} on the source, {} on the target",
+                text(a),
+                text(b)
+            ));
+        }
+        let (n, m) = (self.columns.len(), other.columns.len());
+        (n != m).then(|| format!("definition: {n} columns on the source, {m} on the target"))
+    }
+
+    /// The query of the checksum: number of rows, and the sum of their checksums. The sum does not depend on the order, and
+    /// rows that are there twice count twice. `bounds` are the first key and the one after the last; open where `None`.
+    pub fn checksum(&self, name: &Name, bounds: (Option<i128>, Option<i128>)) -> String {
+        let mut fields: Vec<String> = self.columns.iter().filter_map(field).collect();
+        let mut table = format!("{}.{}", quote_name(&name.0), quote_name(&name.1));
+        if self.versioned {
+            table.push_str(" FOR SYSTEM_TIME ALL");
+            // Those that no list of columns shows.
+            if !self.columns.iter().any(|c| c.is_row_start) {
+                fields.push("CAST(`row_start` AS CHAR)".into());
+                fields.push("CAST(`row_end` AS CHAR)".into());
+            }
+        }
+        let key = self.key.as_deref().map(quote_name).unwrap_or_default();
+        let condition = match bounds {
+            (None, None) => String::new(),
+            (Some(from), None) => format!(" WHERE {key} >= {from}"),
+            (None, Some(to)) => format!(" WHERE {key} < {to}"),
+            (Some(from), Some(to)) => format!(" WHERE {key} >= {from} AND {key} < {to}"),
+        };
+        if fields.is_empty() {
+            fields.push("''".into());
+        }
+        format!(
+            "SELECT COUNT(*), IFNULL(SUM(IFNULL(CAST(CONV(LEFT(SHA2(CONCAT_WS(',', {}), 256), 16), 16, 10) AS UNSIGNED), \
+             {NO_CHECKSUM})), 0) FROM {table}{condition}",
+            fields.join(", ")
+        )
+    }
+}
+
+/// True if a sum has rows in it that could not be summed.
+pub fn is_incomplete(sum: &str) -> bool {
+    sum.len() >= NO_CHECKSUM.len()
+}
+
+/// A column as a text that is never NULL, has no comma outside a string whose length stands before it, and is equal if and only
+/// if the value is. `None`: it is not stored.
+fn field(column: &Column) -> Option<String> {
+    if column.is_virtual {
+        return None;
+    }
+    let c = quote_name(&column.name);
+    let text = match column.data_type.as_str() {
+        "json" if column.is_typed_json => {
+            // The text of a document does not show a DATETIME, or a DECIMAL.
+            format!("CONCAT(SHA2({c}, 256), {})", count_typed_json(&c))
+        }
+        // As a DOUBLE with all of its digits, whatever number of them the column shows. A multiplication keeps -0.
+        "float" | "double" => format!("CAST({c} * 1e0 AS CHAR)"),
+        "bit" => format!("CAST({c} + 0 AS CHAR)"),
+        "enum" | "set" => format!("CONCAT({c} + 0, ':', LENGTH({c}), ':', CAST({c} AS BINARY))"),
+        "char" | "varchar" | "binary" | "varbinary" if column.length <= SHORT => {
+            format!("CONCAT(LENGTH({c}), ':', CAST({c} AS BINARY))")
+        }
+        "char" | "varchar" | "binary" | "varbinary" | "tinytext" | "text" | "mediumtext"
+        | "longtext" | "tinyblob" | "blob" | "mediumblob" | "longblob" | "json" | "vector"
+        | "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+        | "multipolygon" | "geometrycollection" | "geomcollection" => format!("SHA2({c}, 256)"),
+        _ => format!("CAST({c} AS CHAR)"),
+    };
+    Some(format!("IFNULL({text}, '-')"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, data_type: &str, length: u64) -> Column {
+        Column {
+            name: name.into(),
+            of_type: data_type.into(),
+            data_type: data_type.into(),
+            charset: String::new(),
+            length,
+            is_row_start: false,
+            is_virtual: false,
+            is_typed_json: false,
+        }
+    }
+
+    fn table(columns: Vec<Column>) -> Table {
+        Table {
+            bytes: 0,
+            rows: 0,
+            columns,
+            key: Some("id".into()),
+            versioned: false,
+            unfit: String::new(),
+        }
+    }
+
+    #[test]
+    fn widths_that_only_old_servers_show() {
+        for (given, wanted) in [
+            ("int(11)", "int"),
+            ("bigint(20) unsigned", "bigint unsigned"),
+            ("int(5) unsigned zerofill", "int(5) unsigned zerofill"),
+            ("decimal(10,2)", "decimal(10,2)"),
+            ("year(4)", "year"),
+            ("enum('int(1)')", "enum('int(1)')"),
+            ("varchar(20)", "varchar(20)"),
+        ] {
+            assert_eq!(without_width(given), wanted);
+        }
+    }
+
+    #[test]
+    fn the_query_of_a_range() {
+        let t = table(vec![
+            column("id", "int", 0),
+            column("t", "longtext", 1 << 30),
+        ]);
+        let name = ("a`b".to_string(), "c".to_string());
+        let query = t.checksum(&name, (Some(-5), Some(9)));
+        assert!(
+            query.ends_with("FROM `a``b`.`c` WHERE `id` >= -5 AND `id` < 9"),
+            "{query}"
+        );
+        assert!(
+            query.contains("IFNULL(CAST(`id` AS CHAR), '-'), IFNULL(SHA2(`t`, 256), '-')"),
+            "{query}"
+        );
+        assert!(t.checksum(&name, (None, None)).ends_with("FROM `a``b`.`c`"));
+        assert!(is_incomplete(NO_CHECKSUM) && !is_incomplete("18446744073709551615"));
+    }
+
+    #[test]
+    fn definitions_that_decide_about_the_data() {
+        let a = table(vec![column("id", "int", 0)]);
+        assert_eq!(a.difference(&a), None);
+        let b = table(vec![column("id", "bigint", 0)]);
+        assert_eq!(
+            a.difference(&b).unwrap(),
+            "definition: column id int on the source, id bigint on the target"
+        );
+        let c = table(vec![column("id", "int", 0), column("n", "int", 0)]);
+        assert!(
+            a.difference(&c)
+                .unwrap()
+                .contains("1 columns on the source, 2")
+        );
+    }
+}

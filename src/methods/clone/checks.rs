@@ -1,0 +1,428 @@
+//! What is checked before anything is copied or touched (P1). CLONE checks some of it again before it deletes anything.
+
+use super::{ClonePlugin, rules};
+use crate::datadir;
+use crate::datadir::Facts;
+use crate::error::{Error, Kind, Result};
+use crate::methods::contents::MOVE_BACK;
+use crate::methods::{preflight, swap_in};
+use crate::mysql::{
+    Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
+};
+use crate::seed::vocabulary::Side;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For questions to a server with thousands of tables.
+const QUESTIONS: Duration = Duration::from_secs(60);
+/// For its first words.
+const GREETING: Duration = Duration::from_secs(10);
+/// The plugin's library.
+const LIBRARY: &str = "mysql_clone.so";
+/// Names of tables in an error, at most.
+const NAMED: usize = 20;
+/// CLONE needs packets of this size on both ends.
+const PACKET: u64 = 2 << 20;
+
+/// What is known of the source.
+#[derive(Debug, Clone, Default)]
+pub struct Donor {
+    /// Bytes of its InnoDB files; `None` if it could not be asked.
+    pub bytes: Option<u64>,
+    /// It has replication channels, or could not be asked.
+    pub replicates: bool,
+    /// Libraries of the target's plugins: whoever clones must have the source's, which are among these.
+    pub libraries: Vec<String>,
+    /// What identifies it while CLONE runs; `None` if it could not be asked.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Donor {
+    /// That the source's address still leads to the server that was checked: CLONE says nothing of where it has read.
+    ///
+    /// # Errors
+    /// Permanent: it leads to another one. Transient: the server was restarted meanwhile, or cannot be reached.
+    pub fn is_still_at(&self, donor: &Endpoint) -> Result<()> {
+        let Some(identity) = &self.identity else {
+            return Ok(());
+        };
+        let mut conn = patient(donor)?;
+        identity.verify(&mut conn)
+    }
+}
+
+fn fail(e: &mysql::Error) -> Error {
+    failure("this connection", "", e)
+}
+
+/// Connects for questions; a server that hangs is found out soon.
+fn patient(to: &Endpoint) -> Result<Conn> {
+    drop(connect(to, GREETING)?);
+    connect(to, QUESTIONS)
+}
+
+/// The status of the plugin; empty if it is not installed.
+fn plugin(conn: &mut Conn) -> Result<String> {
+    let status: Option<String> = conn
+        .query_first(
+            "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'",
+        )
+        .map_err(|e| fail(&e))?;
+    Ok(status.unwrap_or_default())
+}
+
+/// True if the plugin works.
+///
+/// # Errors
+/// If the query fails.
+pub fn is_active(conn: &mut Conn) -> Result<bool> {
+    Ok(plugin(conn)? == "ACTIVE")
+}
+
+/// Installs the plugin where it is missing. A server whose data were replaced by CLONE may have lost it: which plugins are
+/// installed is among the data.
+///
+/// # Errors
+/// Permanent, with the remedy.
+pub fn install(conn: &mut Conn) -> Result<()> {
+    let status = plugin(conn)?;
+    if status == "ACTIVE" {
+        return Ok(());
+    }
+    let remedy = format!(
+        "the clone plugin is {} on this server: set plugin_load_add = {LIBRARY} in its my.cnf and restart it",
+        if status.is_empty() {
+            "not installed"
+        } else {
+            &status
+        }
+    );
+    if !status.is_empty() {
+        return Err(Error::permanent(remedy)); // DISABLED: installing it again does not help
+    }
+    control::execute(conn, &format!("INSTALL PLUGIN clone SONAME '{LIBRARY}'"))
+        .map_err(|e| e.context(format!("{remedy} (installing it failed)")))?;
+    log::warn!(
+        "the clone plugin was not installed on this server: INSTALL PLUGIN clone SONAME '{LIBRARY}'"
+    );
+    Ok(())
+}
+
+/// That `conn`'s account has `needed`.
+fn privileges(conn: &mut Conn, server: Server, needed: &BTreeSet<String>, who: &str) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let missing = grants::missing(server, needed, &held).join(", ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "mysql.user {account} lacks {missing} on {who}, which CLONE needs, or the target's agent after it: GRANT {missing} ON *.* TO \
+         {account}"
+    )))
+}
+
+/// That a server can be a source: all that it can say of itself.
+fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
+    rules::can_clone(server, who)?;
+    let mut needed = grants::for_copy(server);
+    needed.extend(grants::for_events_of_others(conn, server)?);
+    needed.insert("BACKUP_ADMIN".into());
+    privileges(conn, server, &needed, who)?;
+    if !info::is_on(conn, "log_bin")? {
+        return Err(Error::permanent(format!(
+            "{who} writes no binary log, and a replica could not go on from the copy: set log_bin in its my.cnf and restart it"
+        )));
+    }
+    let updates = server.log_replica_updates();
+    if replicates(conn, server)? && !info::is_on(conn, updates)? {
+        return Err(Error::permanent(format!(
+            "{who} is a replica without {updates}: its binary log lacks what it replicates; set {updates} in its my.cnf and restart it"
+        )));
+    }
+    packets(conn, who)?;
+    tablespaces(conn, who)?;
+    only_innodb(conn, who)
+}
+
+/// What a copy could not be read with, or would write outside the target's data directory.
+fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
+    let encrypted: Option<String> = conn
+        .query_first(
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
+        )
+        .map_err(|e| fail(&e))?;
+    if let Some(name) = encrypted {
+        return Err(Error::permanent(format!(
+            "the tablespace {name} on {who} is encrypted, and the keys of one host are not those of another: decrypt it \
+             (ALTER TABLE ... ENCRYPTION='N'), or use the method Mysqldump with a target that has keys of its own"
+        )));
+    }
+    let datadir = info::global(conn, "datadir")?.unwrap_or_default();
+    let files: Vec<String> = conn
+        .query("SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' AND ENGINE = 'InnoDB'")
+        .map_err(|e| fail(&e))?;
+    match files.iter().find(|f| is_elsewhere(f, &datadir)) {
+        None => Ok(()),
+        Some(file) => Err(Error::permanent(format!(
+            "the tablespace {file} on {who} is outside its data directory, and CLONE would write it to the same place here: use the method \
+             Mysqldump, or {MOVE_BACK}"
+        ))),
+    }
+}
+
+/// As information_schema.FILES names files: relative to the data directory or with a full path.
+fn is_elsewhere(file: &str, datadir: &str) -> bool {
+    file.starts_with("../") || (file.starts_with('/') && !Path::new(file).starts_with(datadir))
+}
+
+fn replicates(conn: &mut Conn, server: Server) -> Result<bool> {
+    let rows: Vec<mysql::Row> = conn.query(server.replica_status()).map_err(|e| fail(&e))?;
+    Ok(!rows.is_empty())
+}
+
+fn packets(conn: &mut Conn, who: &str) -> Result<()> {
+    let size = info::global(conn, "max_allowed_packet")?.unwrap_or_default();
+    if size.parse().is_ok_and(|n: u64| n >= PACKET) {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "max_allowed_packet = {size} on {who}: CLONE needs {PACKET} or more on both servers"
+    )))
+}
+
+/// CLONE copies InnoDB only: other tables would arrive empty.
+fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
+    let tables: Vec<(String, String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+             AND ENGINE <> 'InnoDB' AND TABLE_SCHEMA NOT IN ({}) ORDER BY 1, 2",
+            info::SYSTEM_SCHEMAS.map(|s| format!("'{s}'")).join(",")
+        ))
+        .map_err(|e| fail(&e))?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = tables
+        .iter()
+        .take(NAMED)
+        .map(|(s, t, e)| format!("{}.{} ({e})", quote_name(s), quote_name(t)))
+        .collect();
+    if tables.len() > NAMED {
+        names.push(format!("{} more", tables.len() - NAMED));
+    }
+    Err(Error::permanent(format!(
+        "{who} has tables that are not InnoDB, and CLONE would bring them empty: {}; convert them (ALTER TABLE ... ENGINE = InnoDB), or \
+         use the method Mysqldump or Xtrabackup",
+        names.join(", ")
+    )))
+}
+
+/// Names of the plugins that work on a server.
+fn plugins(conn: &mut Conn) -> Result<BTreeSet<String>> {
+    let names: Vec<String> = conn
+        .query("SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'")
+        .map_err(|e| fail(&e))?;
+    Ok(names.into_iter().collect())
+}
+
+/// Libraries of the plugins that work on a server.
+fn libraries(conn: &mut Conn) -> Result<Vec<String>> {
+    conn.query(
+        "SELECT DISTINCT PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL",
+    )
+    .map_err(|e| fail(&e))
+}
+
+/// Bytes of the InnoDB files that will be copied.
+fn bytes(conn: &mut Conn) -> Result<u64> {
+    let tables: Option<Option<u64>> = conn
+        .query_first("SELECT CAST(SUM(FILE_SIZE) AS UNSIGNED) FROM information_schema.INNODB_TABLESPACES WHERE NAME <> 'innodb_temporary'")
+        .map_err(|e| fail(&e))?;
+    let system: Option<Option<u64>> = conn
+        .query_first(
+            "SELECT CAST(SUM(TOTAL_EXTENTS * EXTENT_SIZE) AS UNSIGNED) FROM information_schema.FILES WHERE TABLESPACE_NAME = 'innodb_system'",
+        )
+        .map_err(|e| fail(&e))?;
+    Ok(tables.flatten().unwrap_or(0) + system.flatten().unwrap_or(0))
+}
+
+impl ClonePlugin {
+    /// Whether the plugin works here, or can be installed; for `available`, in a second.
+    pub(super) fn look(&self) -> Result<()> {
+        let account = &self.config.mysql;
+        rules::login(&account.user, account.password.reveal())?;
+        let endpoint = Endpoint::local(&self.config.mysql);
+        let mut conn = connect(&endpoint, Duration::from_secs(1))?;
+        rules::can_clone(Server::ask(&mut conn)?, "this server")?;
+        match plugin(&mut conn)?.as_str() {
+            "ACTIVE" => return Ok(()),
+            "" => {}
+            other => {
+                return Err(Error::permanent(format!(
+                    "the clone plugin is {other} on this server: see its my.cnf and error log"
+                )));
+            }
+        }
+        let dir = info::global(&mut conn, "plugin_dir")?.unwrap_or_default();
+        if Path::new(&dir).join(LIBRARY).is_file() {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "the clone plugin is not installed and plugin_dir = \"{dir}\" has no {LIBRARY}: install MySQL's package with it"
+        )))
+    }
+
+    /// Prepare of a source. Changes nothing.
+    pub(super) fn check_source(&self) -> Result<()> {
+        let mut conn = patient(&Endpoint::local(&self.config.mysql))?;
+        let server = Server::ask(&mut conn)?;
+        source(&mut conn, server, "this server")
+    }
+
+    /// Prepare of a target. Changes nothing.
+    pub(super) fn check_target(&self) -> Result<Facts> {
+        let mysql = &self.config.mysql;
+        let mut conn = patient(&Endpoint::local(mysql))
+            .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
+        let server = Server::ask(&mut conn)?;
+        rules::can_clone(server, "this server")?;
+        rules::login(&mysql.user, mysql.password.reveal())?;
+        swap_in::check_settings(mysql)?;
+        swap_in::service_permitted(&self.config)?;
+        for (name, file) in [
+            ("ca", &self.config.clone_plugin.ssl_ca),
+            ("cert", &self.config.clone_plugin.ssl_cert),
+            ("key", &self.config.clone_plugin.ssl_key),
+        ] {
+            if !file.is_empty() && !Path::new(file).is_file() {
+                return Err(Error::permanent(format!(
+                    "clone_plugin.clone-ssl-{name} = \"{file}\" is no file on this host"
+                )));
+            }
+        }
+        if !info::is_on(&mut conn, "performance_schema")? {
+            return Err(Error::permanent(
+                "performance_schema = OFF: without it nobody can say how far a CLONE is and where its copy stands; set it to ON in this \
+                 server's my.cnf and restart it",
+            ));
+        }
+        packets(&mut conn, "this server")?;
+        let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
+        privileges(&mut conn, server, &needed.into(), "this server")?;
+        datadir::inspect(&self.config, Side::Target)
+    }
+
+    /// Backup of a target: the first moment at which the source is known. One that takes TLS only (3159) is asked by its own agent
+    /// and by CLONE alone: this connection has none.
+    pub(super) fn check_donor(&self, donor: &Endpoint) -> Result<Donor> {
+        let mut own = patient(&Endpoint::local(&self.config.mysql))?;
+        let target = Server::ask(&mut own)?;
+        let who = format!("source {}", donor.name());
+        if donor.host.contains(':') {
+            return Err(Error::permanent(format!(
+                "{who}: CLONE takes no IPv6 address: give the source by its name"
+            )));
+        }
+        let mut conn = match patient(donor) {
+            Ok(conn) => conn,
+            Err(e) if e.kind() == Kind::Permanent && e.to_string().contains("ERROR 3159 ") => {
+                log::warn!(
+                    "{who} takes connections by TLS only: what it is like is checked by its own agent and by CLONE"
+                );
+                return Ok(Donor {
+                    bytes: None,
+                    replicates: true,
+                    libraries: libraries(&mut own)?,
+                    identity: None,
+                });
+            }
+            Err(e) => return Err(e.context(&who)),
+        };
+        let identity = Identity::hold(donor).map_err(|e| e.context(&who))?;
+        identity.verify(&mut conn).map_err(|e| e.context(&who))?;
+        let server = Server::ask(&mut conn).map_err(|e| e.context(&who))?;
+        rules::fits(server, target)?;
+        self.compare(&mut conn, &mut own, &who)?;
+        source(&mut conn, server, &who)?;
+        let status = plugin(&mut conn)?;
+        if status != "ACTIVE" {
+            return Err(Error::permanent(format!(
+                "the clone plugin is not active on {who}: INSTALL PLUGIN clone SONAME '{LIBRARY}' there, or set plugin_load_add = {LIBRARY} \
+                 in its my.cnf and restart it"
+            )));
+        }
+        let missing: Vec<String> = plugins(&mut conn)?
+            .difference(&plugins(&mut own)?)
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::permanent(format!(
+                "plugins that work on {who} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
+                missing.join(", ")
+            )));
+        }
+        preflight::check_account(&self.config.mysql.user, &mut conn)?;
+        Ok(Donor {
+            bytes: Some(bytes(&mut conn)?),
+            replicates: replicates(&mut conn, server)?,
+            libraries: libraries(&mut own)?,
+            identity: Some(Arc::new(identity)),
+        })
+    }
+
+    /// That the two are not one server, and alike where they must be.
+    fn compare(&self, conn: &mut Conn, own: &mut Conn, who: &str) -> Result<()> {
+        let mut both = |name: &str| -> Result<(String, String)> {
+            Ok((
+                info::global(conn, name)?.unwrap_or_default(),
+                info::global(own, name)?.unwrap_or_default(),
+            ))
+        };
+        for (name, remedy) in [
+            (
+                "server_uuid",
+                "they are one server, or one was made from the other's files; remove auto.cnf from the target's data directory and restart it",
+            ),
+            ("server_id", "give each its own in its my.cnf"),
+        ] {
+            let (there, here) = both(name)?;
+            if there == here {
+                return Err(Error::permanent(format!(
+                    "{who} and this server have the same {name} = {here}: {remedy}"
+                )));
+            }
+        }
+        for name in [
+            "innodb_page_size",
+            "innodb_data_file_path",
+            "lower_case_table_names",
+        ] {
+            let (there, here) = both(name)?;
+            if there != here {
+                return Err(Error::permanent(format!(
+                    "{name} = {here} here and {there} on {who}: CLONE needs the same on both; use the method Mysqldump"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_tablespaces_are_elsewhere() {
+        for inside in ["./shop/t.ibd", "ibdata1", "/var/lib/mysql/shop/t.ibd"] {
+            assert!(!is_elsewhere(inside, "/var/lib/mysql/"), "{inside}");
+        }
+        for outside in ["../t.ibd", "/fast/shop/t.ibd", "/var/lib/mysql-2/t.ibd"] {
+            assert!(is_elsewhere(outside, "/var/lib/mysql/"), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The ClonePlugin method: MySQL of the target copies the source by CLONE (8.0.17 and later). With room for two copies a private server
+//! does, into the staging directory; else the target's own, in place.
+//!
+//! | stage | source | target |
+//! |---|---|---|
+//! | Prepare | [`checks`] | checks, staging directory, the variables are tried |
+//! | Backup | | [`target`]: CLONE, into the staging directory or in place |
+//! | Restore | | proof start and swap; or [`restart`]: MySQL's restart, channels and events of the source ended, GTID state |
+//! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
+
+mod checks;
+mod restart;
+mod rules;
+mod run;
+mod settings;
+mod target;
+
+use super::{contents, swap_in};
+use crate::config::Config;
+use crate::datadir::Staged;
+use crate::error::Result;
+use crate::seed::record::Seed;
+use crate::seed::stage::Context;
+use crate::seed::stage::{Prepared, SeedMethod};
+use crate::seed::vocabulary::{Method, Side};
+use std::sync::Arc;
+
+pub use rules::fits;
+
+/// The method; cheap to clone.
+#[derive(Clone)]
+pub struct ClonePlugin {
+    config: Arc<Config>,
+}
+
+impl ClonePlugin {
+    /// By the configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { config }
+    }
+
+    fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
+        ctx.report("Running prepare");
+        // A CLONE of an agent that was killed must not run on.
+        let (this, seed) = (self.clone(), ctx.seed()?);
+        let facts = ctx.interruptible(move || {
+            this.give_back(&seed)?;
+            this.check_target()
+        })?;
+        ctx.update(|s| s.put_back.clear())?;
+        let journals = swap_in::journals(&self.config);
+        Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
+        ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
+        self.install(ctx)?;
+        let wanted = settings::wanted(&self.config.clone_plugin);
+        let tried = self.set(ctx, &wanted, None);
+        self.settle(ctx)?;
+        tried?;
+        Ok("Prepare completed".into())
+    }
+}
+
+impl SeedMethod for ClonePlugin {
+    fn method(&self) -> Method {
+        Method::ClonePlugin
+    }
+
+    fn available(&self) -> Result<()> {
+        self.look()
+    }
+
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
+        match side {
+            Side::Target => self.prepare_target(ctx),
+            Side::Source => {
+                ctx.report("Running prepare");
+                let this = self.clone();
+                ctx.interruptible(move || this.check_source())?;
+                self.install(ctx)?;
+                let settings = self.config.mysql.clone();
+                let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
+                let text = ["Prepare completed".to_string()].into_iter().chain(known);
+                Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
+            }
+        }
+    }
+
+    fn backup(&self, ctx: &Context) -> Result<String> {
+        self.copy(ctx)
+    }
+
+    fn restore(&self, ctx: &Context) -> Result<String> {
+        self.finish(ctx)
+    }
+
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
+        swap_in::cleanup(&self.config, ctx, side)
+    }
+
+    fn put_back(&self, seed: &Seed) -> Result<()> {
+        self.give_back(seed)
+    }
+}

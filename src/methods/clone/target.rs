@@ -1,0 +1,292 @@
+//! Backup and Restore on the target: CLONE into the staging directory, by a private server, and the swap; or CLONE in place and the
+//! restart.
+
+use super::ClonePlugin;
+use super::checks::{self, Donor};
+use super::run::{End, Outcome};
+use super::settings::{self, Guard, Wanted};
+use crate::datadir;
+use crate::datadir::{Facts, Helper, Host, Room, Staged};
+use crate::error::{Error, Result};
+use crate::methods::swap_in;
+use crate::methods::swap_in::{KEPT, STATEMENT};
+use crate::methods::target_server::TargetServer;
+use crate::mysql::{Endpoint, Server, clone, connect, control, info};
+use crate::seed::record::{Cloning, Load, Seed};
+use crate::seed::stage::Context;
+use mysql::Conn;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// For questions and for the way back.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl ClonePlugin {
+    /// The whole stage. When it returns Ok the copy is whole: in the staging directory, or MySQL restarts with it. After an error
+    /// the target's data are as they were, or the record says that they are not.
+    pub(super) fn copy(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup. Checking the source");
+        let seed = ctx.seed()?;
+        let peer = seed
+            .peer
+            .clone()
+            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let donor = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let (facts, staged) = swap_in::staged(&seed)?;
+        let (this, to) = (self.clone(), donor.clone());
+        let known = ctx.interruptible(move || this.check_donor(&to))?;
+        if let Some(bytes) = known.bytes {
+            ctx.progress().expect(bytes);
+        }
+        let mut wanted = settings::wanted(&self.config.clone_plugin);
+        wanted.push((
+            "clone_valid_donor_list",
+            format!("{}:{}", donor.host, donor.port),
+        ));
+        match datadir::room(&facts, known.bytes, self.config.mysql.datadir_swap)? {
+            Room::TwoCopies => self.staged(ctx, (&facts, &staged), (&donor, &known), &wanted),
+            Room::Wipe => {
+                log::warn!(
+                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
+                     data first",
+                    seed.id,
+                    facts.datadir.display()
+                );
+                self.in_place(ctx, &seed, (&donor, &known), &wanted)
+            }
+        }
+    }
+
+    fn staged(
+        &self,
+        ctx: &Context,
+        (facts, staged): (&Facts, &Staged),
+        (donor, known): (&Endpoint, &Donor),
+        wanted: &Wanted,
+    ) -> Result<String> {
+        ctx.update(|s| {
+            s.cloning = Some(Cloning {
+                in_place: false,
+                is_down: false,
+            });
+        })?;
+        let host = Host::of_stage(&self.config, ctx);
+        let copied = Helper::start(facts, staged, &known.libraries, &host).and_then(|helper| {
+            let on = helper.endpoint();
+            let set = connect(on, STATEMENT).and_then(|mut conn| settings::set(&mut conn, wanted));
+            let new = staged.new_dir();
+            let copied = set
+                .and_then(|()| known.is_still_at(donor))
+                .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
+                .and_then(|_| known.is_still_at(donor));
+            let stopped = helper.stop(ctx.cancel());
+            copied.and(stopped)
+        });
+        if let Err(e) = copied.and_then(|()| ctx.cancel().check()) {
+            let staged = staged.clone();
+            datadir::in_background(move || datadir::discard_new(&staged));
+            return Err(e);
+        }
+        let bytes = crate::sys::usage::usage(&staged.new_dir()).unwrap_or(0);
+        ctx.progress().bytes(bytes);
+        ctx.update(|s| s.dump_bytes = bytes)?;
+        Ok(format!(
+            "Backup completed: {bytes} bytes cloned from {}",
+            donor.name()
+        ))
+    }
+
+    fn in_place(
+        &self,
+        ctx: &Context,
+        seed: &Seed,
+        (donor, known): (&Endpoint, &Donor),
+        wanted: &Wanted,
+    ) -> Result<String> {
+        let guard = Guard {
+            channels: known.replicates,
+            events: self.config.mysql.disable_events_on_target,
+        };
+        let cloning = |is_down| {
+            Some(Cloning {
+                in_place: true,
+                is_down,
+            })
+        };
+        let set = self.set(ctx, wanted, Some(guard));
+        let outcome = match set.and_then(|()| known.is_still_at(donor)) {
+            Ok(()) => {
+                ctx.report(
+                    "Running backup. Two copies do not fit: CLONE deletes the old data first",
+                );
+                ctx.update(|s| {
+                    s.cloning = cloning(false);
+                    s.begin_replacing();
+                })?;
+                let on = Endpoint::local(&self.config.mysql);
+                let mut outcome = self.run(ctx, &on, donor, None);
+                if outcome.end.is_ok()
+                    && let Err(e) = known.is_still_at(donor)
+                {
+                    log::error!(
+                        "seed {}: the source may be another server than before: {e}",
+                        seed.id
+                    );
+                    outcome.end = Err(e);
+                }
+                outcome
+            }
+            Err(end) => Outcome {
+                end: Err(end),
+                began: false,
+            },
+        };
+        if !outcome.began {
+            let was = seed.load;
+            ctx.update(|s| (s.cloning, s.load) = (None, was))?;
+        }
+        match outcome.end {
+            Ok(end) => {
+                let is_down = end == End::Down;
+                let noted = ctx.update(|s| s.cloning = cloning(is_down));
+                if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
+                    self.not_left_down(is_down, ctx);
+                    return Err(e);
+                }
+                Ok(format!(
+                    "Backup completed: cloned from {}. MySQL {} with the copy",
+                    donor.name(),
+                    if is_down {
+                        "is down and is to be started"
+                    } else {
+                        "restarts"
+                    }
+                ))
+            }
+            Err(e) => {
+                if let Err(e) = self.settle(ctx) {
+                    log::error!("settings of MySQL are not put back yet: {e}");
+                }
+                Err(match outcome.began {
+                    true => Error::permanent(format!(
+                        "{e}; CLONE had deleted the old data of this server before"
+                    )),
+                    false => e,
+                })
+            }
+        }
+    }
+
+    /// Records what must be put back, then sets what a CLONE wants.
+    pub(super) fn set(&self, ctx: &Context, wanted: &Wanted, guard: Option<Guard>) -> Result<()> {
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
+        control::binlog_off(&mut conn)?;
+        let server = Server::ask(&mut conn)?;
+        let mut present = settings::to_put_back(&mut conn, wanted)?;
+        if let Some(guard) = guard {
+            present.extend(guard.to_put_back(&mut conn, server)?);
+        }
+        owe(ctx, present)?;
+        ctx.cancel().check()?;
+        settings::set(&mut conn, wanted)?;
+        if let Some(guard) = guard {
+            guard.up(&mut conn, server)?;
+            // CLONE cannot delete the old data otherwise (1290).
+            writable(&mut conn)?;
+        }
+        Ok(())
+    }
+
+    /// Installs the plugin where it is missing, also in a server that takes no statements (1290).
+    pub(super) fn install(&self, ctx: &Context) -> Result<()> {
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
+        if checks::is_active(&mut conn)? {
+            return Ok(());
+        }
+        control::binlog_off(&mut conn)?;
+        owe(ctx, settings::read_only(&mut conn)?)?;
+        let installed = writable(&mut conn).and_then(|()| checks::install(&mut conn));
+        self.settle(ctx)?;
+        installed
+    }
+
+    /// Puts back what is owed, now.
+    pub(super) fn settle(&self, ctx: &Context) -> Result<()> {
+        let seed = ctx.seed()?;
+        self.give_back(&seed)?;
+        ctx.update(|s| s.put_back.clear())
+    }
+
+    /// Ends a CLONE that still runs, keeps a copy in place quiet, and puts the settings back. May be repeated.
+    pub(super) fn give_back(&self, seed: &Seed) -> Result<()> {
+        if seed.put_back.is_empty() {
+            return Ok(());
+        }
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), LOOK)?;
+        if let Some(id) = seed.put_back.get(clone::RUNNING) {
+            clone::end(&mut conn, id.parse().unwrap_or(0))?;
+        }
+        if seed.cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
+            if checks::is_active(&mut conn)? && clone::status(&mut conn)?.state == "In Progress" {
+                return Err(Error::transient("MySQL is about to restart with the copy"));
+            }
+            self.quieten(&mut conn)?;
+        }
+        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    }
+
+    /// Forgets the source's channels and disables its events. The guards have kept them from starting.
+    pub(super) fn quieten(&self, conn: &mut Conn) -> Result<usize> {
+        let server = Server::ask(conn)?;
+        control::binlog_off(conn)?;
+        writable(conn)?;
+        control::execute(conn, &format!("STOP {}", server.replica()))?;
+        control::execute(conn, &format!("RESET {} ALL", server.replica()))?;
+        match self.config.mysql.disable_events_on_target {
+            true => control::disable_events(conn, server),
+            false => Ok(0),
+        }
+    }
+
+    /// The whole stage. May be called again after an error. When it returns Ok MySQL runs on the copy and is as it must be for its
+    /// replication to be connected.
+    pub(super) fn finish(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running restore");
+        let seed = ctx.seed()?;
+        let (facts, staged) = swap_in::staged(&seed)?;
+        match seed.cloning {
+            Some(Cloning {
+                in_place: false, ..
+            }) => {
+                let host = Host::of_stage(&self.config, ctx);
+                let (proven, coordinates) =
+                    datadir::proof_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
+                ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
+                swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
+            }
+            Some(Cloning { is_down, .. }) => self.restarted(ctx, &facts, is_down),
+            None => Err(Error::permanent(
+                "no whole copy was made: call prepare again",
+            )),
+        }
+    }
+}
+
+/// Adds to what must be put back. What is there already is the true value.
+pub(super) fn owe(ctx: &Context, present: BTreeMap<String, String>) -> Result<()> {
+    ctx.update(|s| {
+        for (name, value) in present {
+            s.put_back.entry(name).or_insert(value);
+        }
+    })
+}
+
+/// `super_read_only` and `read_only` off; the record knows what they were.
+pub(super) fn writable(conn: &mut Conn) -> Result<()> {
+    for name in KEPT.into_iter().rev() {
+        if info::is_on(conn, name)? {
+            control::execute(conn, &format!("SET GLOBAL {name} = OFF"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,790 @@
+//! What mydumper cannot keep as it is: options of schemas, sequences, routines, triggers, events and views. Each has a sql_mode, a
+//! character set, a collation or a time zone of its own, of which a dump by mydumper has one for all objects, or none. They are
+//! read from the source by SHOW CREATE and become SQL scripts for the server's own client, in the form in which mysqldump
+//! writes them. And the tables of accounts and the like that have no transactions: mydumper 0.13 and later would lock them in the
+//! sessions that have its snapshot, and LOCK TABLES ends it.
+
+use super::options;
+use crate::error::{Error, Result};
+use crate::methods::row_mode::STRICT;
+use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
+use mysql::consts::ColumnType;
+use mysql::prelude::Queryable;
+use mysql::{Column, Conn, Row, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For each statement on the source: thousands of objects are read one by one.
+const ANSWER: Duration = Duration::from_secs(60);
+/// SHOW CREATE waits for a metadata lock; a statement that holds one for longer is named by the error.
+const LOCK_WAIT: &str = "SET SESSION lock_wait_timeout = 30";
+
+/// The script to execute before the rows are loaded.
+pub const BEFORE: &str = "before.sql";
+/// The script with tables of the server's own schema, to execute before accounts are used.
+pub const OF_SERVER: &str = "server.sql";
+/// The script to execute after rows and accounts.
+pub const AFTER: &str = "after.sql";
+/// The columns of these tables, as JSON: `{"table": ["column", ...]}`.
+const COLUMNS: &str = "server.json";
+/// Bytes of an INSERT at which it ends; the server's limit is at least 4 MB (max_allowed_packet of MySQL 5.6).
+const INSERT_SIZE: usize = 256 << 10;
+/// The names of tables that mydumper leaves out, one a line.
+const LEFT_OUT: &str = "left-out";
+
+/// One object, or one option of a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// `PROCEDURE shop.add`.
+    pub name: String,
+    /// They are bytes, as each object is in its own character set.
+    statements: Vec<Vec<u8>>,
+}
+
+/// All of them, in the order in which they can be created.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Objects {
+    /// Schemas and sequences: tables may refer to them.
+    pub before: Vec<Object>,
+    /// Tables of schema `mysql` without transactions, with their rows.
+    pub of_server: Vec<Object>,
+    /// All that refers to tables, or would change rows while they are loaded.
+    pub after: Vec<Object>,
+    /// The columns of these tables, by the table's name.
+    pub columns: BTreeMap<String, Vec<String>>,
+    /// Tables that mydumper leaves out, as they are sequences or [`of_server`](Self::of_server): `schema.name`.
+    pub left_out: Vec<String>,
+}
+
+impl Objects {
+    /// The first object that is not the same in `other`.
+    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+        let map = |o: &'a Self| -> BTreeMap<&'a str, &'a Object> {
+            let all = o.before.iter().chain(&o.of_server).chain(&o.after);
+            // A sequence goes on while rows are inserted, and statistics are collected at any time.
+            let goes_on = |n: &str| {
+                n.starts_with("SEQUENCE ") || (n.starts_with(TABLE) && n.ends_with("_stats"))
+            };
+            all.filter(|o| !goes_on(&o.name))
+                .map(|o| (o.name.as_str(), o))
+                .collect()
+        };
+        let (mine, others) = (map(self), map(other));
+        let changed = mine.iter().find(|(name, o)| others.get(*name) != Some(o));
+        let added = || others.keys().find(|name| !mine.contains_key(*name));
+        changed.map(|(name, _)| *name).or_else(|| added().copied())
+    }
+
+    /// Fails if an object was created, altered or dropped since it was read, or an account: the position of the dump is between the two
+    /// moments, so it is not known whether replication brings the change.
+    ///
+    /// # Errors
+    /// Transient, with the object's name.
+    pub fn check_same(&self, again: &Self, source: &str) -> Result<()> {
+        let Some(name) = self.difference(again) else {
+            return Ok(());
+        };
+        let changed = match name.strip_prefix(TABLE) {
+            Some(table) => format!("the rows of {table} were changed"),
+            None => format!("{name} was created, altered or dropped"),
+        };
+        Err(Error::transient(format!(
+            "{changed} on source {source} while the dump was started, so it is not known whether the dump has the change: start \
+             the seed again, and change no definitions and no accounts for a minute"
+        )))
+    }
+
+    /// Writes the scripts into `directory`, which is created, and returns their bytes. They are on disk when this returns.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<u64> {
+        let made = DirBuilder::new().mode(0o700).create(directory);
+        made.map_err(|e| Error::io(directory.display(), &e))?;
+        let mut bytes = 0;
+        for (name, objects) in [
+            (BEFORE, &self.before),
+            (OF_SERVER, &self.of_server),
+            (AFTER, &self.after),
+        ] {
+            bytes += write(&directory.join(name), &script(objects))?;
+        }
+        let path = directory.join(COLUMNS);
+        let columns = serde_json::to_vec(&self.columns);
+        let columns = columns.map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
+        write(&path, &columns)?;
+        if !self.left_out.is_empty() {
+            let names: String = self.left_out.iter().map(|n| format!("{n}\n")).collect();
+            write(&directory.join(LEFT_OUT), names.as_bytes())?;
+        }
+        let synced = File::open(directory).and_then(|d| d.sync_all());
+        synced.map_err(|e| Error::io(directory.display(), &e))?;
+        Ok(bytes)
+    }
+
+    /// The file with the names of the tables that mydumper leaves out, if there are such tables.
+    pub fn left_out_file(&self, directory: &Path) -> Option<PathBuf> {
+        (!self.left_out.is_empty()).then(|| directory.join(LEFT_OUT))
+    }
+}
+
+/// The objects' statements for the client. Its messages have a line number only: by the comment before it, it leads to the object.
+fn script(objects: &[Object]) -> Vec<u8> {
+    // The client knows delimiters of at most 15 bytes.
+    let delimiter = (0..)
+        .map(|n: u32| format!("$agent{n}$"))
+        .find(|d| {
+            let has = |s: &Vec<u8>| s.windows(d.len()).any(|w| w == d.as_bytes());
+            !objects.iter().any(|o| o.statements.iter().any(has))
+        })
+        .unwrap_or_default();
+    let mut text = format!("DELIMITER {delimiter}\n").into_bytes();
+    for object in objects {
+        text.extend(format!("-- {}\n", object.name.replace(['\n', '\r'], " ")).bytes());
+        for statement in &object.statements {
+            text.extend(statement);
+            text.extend(format!("\n{delimiter}\n").bytes());
+        }
+    }
+    text
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<u64> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let written = made.and_then(|mut f| f.write_all(text).and_then(|()| f.sync_all()));
+    written.map_err(|e| Error::io(path.display(), &e))?;
+    Ok(text.len() as u64)
+}
+
+/// That the target's server has the tables of schema `mysql` whose rows are in `directory`, with all their columns (`found`: table and
+/// column of its own): another series may have others. MySQL 5.7 has no mysql.user.Password; MariaDB 10.4 made mysql.user a view.
+///
+/// # Errors
+/// Permanent: it has not, with what is missing; or the file is not that of a Backup.
+pub fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Result<()> {
+    let path = directory.join(COLUMNS);
+    let text = std::fs::read(&path).map_err(|e| Error::io(path.display(), &e))?;
+    let wanted: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text)
+        .map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
+    for (table, columns) in wanted {
+        for column in columns {
+            if !found.contains(&(table.clone(), column.clone())) {
+                return Err(Error::permanent(format!(
+                    "the source has mysql.{table}.{column}, and the target's server has no such column, or no such table: Mydumper copies \
+                     accounts between servers of one series only; use the seed method Mysqldump"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the scripts in `directory`; 0 without such files.
+pub fn size(directory: &Path) -> u64 {
+    let of = |name| std::fs::metadata(directory.join(name)).map_or(0, |m| m.len());
+    of(BEFORE) + of(OF_SERVER) + of(AFTER)
+}
+
+/// The object of a script to which a line of it belongs, counted from 1.
+pub fn object_at(script: &Path, line: usize) -> Option<String> {
+    let text = std::fs::read(script).ok()?;
+    let heads = text.split(|b| *b == b'\n').take(line);
+    heads
+        .filter_map(|l| l.strip_prefix(b"-- "))
+        .filter(|l| KINDS.iter().any(|k| l.starts_with(k.as_bytes())))
+        .last()
+        .map(|l| String::from_utf8_lossy(l).into_owned())
+}
+
+const TABLE: &str = "TABLE ";
+
+const KINDS: [&str; 9] = [
+    TABLE,
+    "SCHEMA ",
+    "SEQUENCE ",
+    "FUNCTION ",
+    "PROCEDURE ",
+    "PACKAGE",
+    "TRIGGER ",
+    "EVENT ",
+    "VIEW",
+];
+
+/// Reads them from `source`; may be called again, to see whether they are still the same.
+///
+/// # Errors
+/// If a query fails, or an object cannot be read with the agent's account.
+pub fn read(source: &Endpoint) -> Result<Objects> {
+    let mut conn = connect(source, ANSWER)?;
+    let server = Server::ask(&mut conn)?;
+    let mut reader = Reader {
+        conn,
+        server,
+        source: source.name(),
+        objects: Objects::default(),
+        collations: BTreeMap::new(),
+    };
+    reader.run(LOCK_WAIT)?;
+    // In this order the statements can be executed.
+    reader.schemas()?;
+    reader.sequences()?;
+    reader.tables_of_server()?;
+    reader.routines()?;
+    reader.triggers()?;
+    reader.events()?;
+    reader.views()?;
+    Ok(reader.objects)
+}
+
+/// The server's own schemas; on MySQL mydumper leaves `sys` out, on MariaDB it is not the source's either.
+const OTHER_SCHEMAS: &str = "NOT IN ('information_schema','performance_schema','mysql','sys')";
+
+struct Reader {
+    conn: Conn,
+    server: Server,
+    source: String,
+    objects: Objects,
+    /// Of each schema.
+    collations: BTreeMap<String, String>,
+}
+
+/// Columns of a row of SHOW CREATE by name, as bytes.
+struct Created(BTreeMap<String, Vec<u8>>);
+
+impl Created {
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = self.bytes(name).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+impl Reader {
+    fn run(&mut self, statement: &str) -> Result<()> {
+        let done = self.conn.query_drop(statement);
+        done.map_err(|e| failure(&self.source, "", &e))
+    }
+
+    fn list<T: mysql::prelude::FromRow>(&mut self, query: &str) -> Result<Vec<T>> {
+        let rows = self.conn.query(query);
+        rows.map_err(|e| failure(&self.source, "", &e))
+    }
+
+    /// The columns are those of a table without rows as well.
+    fn with_columns(&mut self, query: &str) -> Result<(Vec<Column>, Vec<Row>)> {
+        let source = &self.source;
+        let fail = |e: mysql::Error| failure(source, "", &e);
+        let result = self.conn.query_iter(query).map_err(fail)?;
+        let columns = result.columns().as_ref().to_vec();
+        let rows = result.collect::<std::result::Result<_, _>>();
+        Ok((columns, rows.map_err(fail)?))
+    }
+
+    /// SHOW CREATE as the server has it: not converted, as the text is in the object's own character set.
+    fn created(&mut self, what: &str) -> Result<Created> {
+        self.run("SET character_set_results = 'binary'")?;
+        let row: std::result::Result<Option<Row>, _> =
+            self.conn.query_first(format!("SHOW CREATE {what}"));
+        let row = row.map_err(|e| failure(&self.source, "", &e).context(what));
+        self.run("SET character_set_results = 'utf8mb4'")?;
+        let row =
+            row?.ok_or_else(|| Error::permanent(format!("{what} has no SHOW CREATE: {NOT_OURS}")))?;
+        let mut out = BTreeMap::new();
+        for (column, value) in row.columns_ref().iter().zip(0..) {
+            if let Some(Value::Bytes(bytes)) = row.as_ref(value) {
+                out.insert(column.name_str().into_owned(), bytes.clone());
+            }
+        }
+        Ok(Created(out))
+    }
+
+    fn schemas(&mut self) -> Result<()> {
+        let comment = match self.server.flavour {
+            Flavour::MariaDb if self.server.version >= Version(10, 5, 0) => "SCHEMA_COMMENT",
+            _ => "''",
+        };
+        let rows: Vec<(String, String, String, String)> = self.list(&format!(
+            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment} FROM information_schema.SCHEMATA \
+             WHERE SCHEMA_NAME {OTHER_SCHEMAS} AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#' ORDER BY 1"
+        ))?;
+        let encrypted: Vec<String> = match self.is_mysql_8() {
+            true => self.list(
+                "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE DEFAULT_ENCRYPTION = 'YES'",
+            )?,
+            false => Vec::new(),
+        };
+        for (name, charset, collation, comment) in rows {
+            let quoted = quote_name(&name);
+            let mut options = format!(" CHARACTER SET {charset} COLLATE {collation}");
+            if self.server.flavour == Flavour::MariaDb && self.server.version >= Version(10, 5, 0) {
+                options.push_str(&format!(" COMMENT {}", quote_text(&comment)));
+            }
+            if self.is_mysql_8() {
+                let yes = if encrypted.contains(&name) { "Y" } else { "N" };
+                options.push_str(&format!(" ENCRYPTION '{yes}'"));
+            }
+            let mut sql = Script::default();
+            sql.add(format!("CREATE DATABASE IF NOT EXISTS {quoted}"));
+            sql.add(format!("ALTER DATABASE {quoted}{options}"));
+            self.objects.before.push(sql.object("SCHEMA", &name));
+            self.collations.insert(name, collation);
+        }
+        Ok(())
+    }
+
+    fn is_mysql_8(&self) -> bool {
+        self.server.flavour == Flavour::MySql && self.server.version >= Version(8, 0, 16)
+    }
+
+    /// MariaDB 10.3 and later. The next value is that of the moment; replication then repeats what came later.
+    fn sequences(&mut self) -> Result<()> {
+        if self.server.flavour != Flavour::MariaDb {
+            return Ok(());
+        }
+        let rows: Vec<(String, String)> = self.list(&format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'SEQUENCE' AND \
+             TABLE_SCHEMA {OTHER_SCHEMAS} ORDER BY 1, 2"
+        ))?;
+        for (schema, name) in rows {
+            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let created = self.created(&format!("SEQUENCE {full}"))?;
+            let text = created.bytes("Create Table").unwrap_or_default().to_vec();
+            let next: Vec<(i128, u64)> = self
+                .list::<(Value, u64)>(&format!(
+                    "SELECT next_not_cached_value, cycle_count FROM {full}"
+                ))?
+                .into_iter()
+                .filter_map(|(v, n)| match v {
+                    Value::Int(i) => Some((i128::from(i), n)),
+                    Value::UInt(u) => Some((i128::from(u), n)),
+                    Value::Bytes(b) => String::from_utf8_lossy(&b).parse().ok().map(|i| (i, n)),
+                    _ => None,
+                })
+                .collect();
+            let mut sql = Script::default();
+            // What the target has under this name may be a table or a view.
+            sql.add(format!("DROP VIEW IF EXISTS {full}"));
+            sql.add(format!("DROP TABLE IF EXISTS {full}"));
+            sql.add(format!("USE {}", quote_name(&schema)));
+            sql.add(text);
+            for (value, round) in next {
+                sql.add(format!("DO SETVAL({full}, {value}, 0, {round})"));
+            }
+            self.objects
+                .before
+                .push(sql.object("SEQUENCE", &format!("{schema}.{name}")));
+            self.objects.left_out.push(format!("{schema}.{name}"));
+        }
+        Ok(())
+    }
+
+    /// Their rows replace those of the target, in the definition that its server has of them.
+    fn tables_of_server(&mut self) -> Result<()> {
+        let names: Vec<String> = self.list(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE = 'BASE TABLE' AND \
+             ENGINE <> 'InnoDB' AND TABLE_NAME REGEXP '^({})$' ORDER BY 1",
+            options::tables_of_server(self.server)
+        ))?;
+        for name in names {
+            let full = format!("`mysql`.{}", quote_name(&name));
+            self.run("SET character_set_results = 'binary', time_zone = '+00:00'")?;
+            let read = self.with_columns(&format!("SELECT * FROM {full}"));
+            self.run("SET character_set_results = 'utf8mb4'")?;
+            let (columns, rows) = read?;
+            let mut sql = Script::default();
+            sql.add(format!("SET sql_mode = '{STRICT}', time_zone = '+00:00'"));
+            sql.add(format!("TRUNCATE TABLE {full}"));
+            for insert in inserts(&full, &columns, &rows) {
+                sql.add(insert);
+            }
+            sql.add(RESET_SESSION);
+            let names = columns.iter().map(|c| c.name_str().into_owned());
+            self.objects.columns.insert(name.clone(), names.collect());
+            let label = format!("mysql.{name}");
+            self.objects.of_server.push(sql.object("TABLE", &label));
+            self.objects.left_out.push(label);
+        }
+        Ok(())
+    }
+
+    fn routines(&mut self) -> Result<()> {
+        let rows: Vec<(String, String, String)> = self.list(&format!(
+            "SELECT ROUTINE_SCHEMA, ROUTINE_TYPE, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA {OTHER_SCHEMAS} \
+             ORDER BY 1, FIELD(ROUTINE_TYPE, 'PACKAGE', 'PACKAGE BODY', 'FUNCTION', 'PROCEDURE'), 3"
+        ))?;
+        for (schema, kind, name) in rows {
+            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let created = self.created(&format!("{kind} {full}"))?;
+            let column = match kind.as_str() {
+                "FUNCTION" => "Create Function",
+                "PROCEDURE" => "Create Procedure",
+                "PACKAGE" => "Create Package",
+                _ => "Create Package Body",
+            };
+            let label = format!("{schema}.{name}");
+            let text = self.body(&created, column, &kind, &label)?;
+            let mut sql = Script::default();
+            if kind.starts_with("PACKAGE") {
+                sql.add("SET sql_mode = 'ORACLE'"); // or MariaDB does not know the next statement
+            }
+            sql.add(format!("DROP {kind} IF EXISTS {full}"));
+            self.with_body(&mut sql, &schema, &created, text, "");
+            self.objects.after.push(sql.object(&kind, &label));
+        }
+        Ok(())
+    }
+
+    /// Of one table, event and time they are executed in the order in which they are created.
+    fn triggers(&mut self) -> Result<()> {
+        // ACTION_ORDER is always 0 or 1 where a table has one trigger for each event and time (MySQL 5.6).
+        let rows: Vec<(String, String)> = self.list(&format!(
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA {OTHER_SCHEMAS} \
+             ORDER BY TRIGGER_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME"
+        ))?;
+        for (schema, name) in rows {
+            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let created = self.created(&format!("TRIGGER {full}"))?;
+            let label = format!("{schema}.{name}");
+            let text = self.body(&created, "SQL Original Statement", "TRIGGER", &label)?;
+            let mut sql = Script::default();
+            sql.add(format!("DROP TRIGGER IF EXISTS {full}"));
+            self.with_body(&mut sql, &schema, &created, text, "");
+            self.objects.after.push(sql.object("TRIGGER", &label));
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<()> {
+        // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.
+        let query = match self.server.flavour {
+            Flavour::MariaDb => {
+                "SELECT db, name FROM mysql.event WHERE db NOT IN ('mysql', 'sys') ORDER BY 1, 2"
+                    .to_string()
+            }
+            Flavour::MySql => format!(
+                "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA {OTHER_SCHEMAS} ORDER BY 1, 2"
+            ),
+        };
+        for (schema, name) in self.list::<(String, String)>(&query)? {
+            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let created = self.created(&format!("EVENT {full}"))?;
+            let label = format!("{schema}.{name}");
+            let text = self.body(&created, "Create Event", "EVENT", &label)?;
+            let zone = quote_text(&created.text("time_zone"));
+            let mut sql = Script::default();
+            sql.add(format!("DROP EVENT IF EXISTS {full}"));
+            let zone = format!("SET time_zone = {zone}");
+            self.with_body(&mut sql, &schema, &created, text, &zone);
+            self.objects.after.push(sql.object("EVENT", &label));
+        }
+        Ok(())
+    }
+
+    /// A view may refer to any other one: first all of them are created with their columns only.
+    fn views(&mut self) -> Result<()> {
+        let columns: Vec<(String, String, String)> = self.list(&format!(
+            "SELECT v.TABLE_SCHEMA, v.TABLE_NAME, c.COLUMN_NAME FROM information_schema.VIEWS v JOIN information_schema.COLUMNS c \
+             ON c.TABLE_SCHEMA = v.TABLE_SCHEMA AND c.TABLE_NAME = v.TABLE_NAME WHERE v.TABLE_SCHEMA {OTHER_SCHEMAS} \
+             ORDER BY 1, 2, c.ORDINAL_POSITION"
+        ))?;
+        let mut views: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for (schema, name, column) in columns {
+            views.entry((schema, name)).or_default().push(column);
+        }
+        let mut real = Vec::new();
+        for ((schema, name), columns) in views {
+            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let label = format!("{schema}.{name}");
+            let list: Vec<String> = columns
+                .iter()
+                .map(|c| format!("1 AS {}", quote_name(c)))
+                .collect();
+            let mut sql = Script::default();
+            sql.add(format!("DROP TABLE IF EXISTS {full}"));
+            sql.add(format!("DROP VIEW IF EXISTS {full}"));
+            sql.add(format!("CREATE VIEW {full} AS SELECT {}", list.join(", ")));
+            self.objects
+                .after
+                .push(sql.object("VIEW (columns)", &label));
+
+            let created = self.created(&format!("VIEW {full}"))?;
+            let text = self.body(&created, "Create View", "VIEW", &label)?;
+            let rest = text.strip_prefix(b"CREATE ").unwrap_or(&text);
+            let mut sql = Script::default();
+            sql.session(&created, "");
+            sql.add([b"CREATE OR REPLACE ", rest].concat());
+            sql.add(RESET_SESSION);
+            real.push(sql.object("VIEW", &label));
+        }
+        self.objects.after.extend(real);
+        Ok(())
+    }
+
+    fn body(&self, created: &Created, column: &str, kind: &str, label: &str) -> Result<Vec<u8>> {
+        match created.bytes(column) {
+            Some(text) if !text.is_empty() => Ok(text.to_vec()),
+            _ => Err(Error::permanent(format!(
+                "the definition of {kind} {label} on source {} cannot be read: {NOT_OURS}",
+                self.source
+            ))),
+        }
+    }
+
+    /// In the session in which it was created: sql_mode, character sets, the schema's collation of that time, time zone.
+    fn with_body(
+        &self,
+        sql: &mut Script,
+        schema: &str,
+        created: &Created,
+        text: Vec<u8>,
+        zone: &str,
+    ) {
+        let quoted = quote_name(schema);
+        sql.add(format!("USE {quoted}"));
+        let then = created.text("Database Collation");
+        let now = self.collations.get(schema);
+        let other = now.filter(|now| **now != then && !then.is_empty());
+        if other.is_some() {
+            sql.add(format!("ALTER DATABASE {quoted} COLLATE {then}"));
+        }
+        sql.session(created, zone);
+        sql.add(text);
+        sql.add(RESET_SESSION);
+        if let Some(now) = other {
+            sql.add(format!("ALTER DATABASE {quoted} COLLATE {now}"));
+        }
+    }
+}
+
+const NOT_OURS: &str = "grant the agent's account SELECT, SHOW VIEW, TRIGGER and EVENT on *.*";
+
+/// Names in the scripts are in utf8mb4, except those of a text by SHOW CREATE.
+const RESET_SESSION: &str = "SET sql_mode = '', NAMES utf8mb4, time_zone = @@global.time_zone";
+
+/// INSERT statements for `rows` of a table, always in the same order.
+fn inserts(table: &str, columns: &[Column], rows: &[Row]) -> Vec<String> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<String> = columns.iter().map(|c| quote_name(&c.name_str())).collect();
+    let begin = format!("INSERT INTO {table} ({}) VALUES ", names.join(", "));
+    let values = |row: &Row| -> String {
+        let of = |(i, c): (usize, &Column)| literal(c.column_type(), row.as_ref(i));
+        let all: Vec<String> = columns.iter().enumerate().map(of).collect();
+        format!("({})", all.join(", "))
+    };
+    let mut rows: Vec<String> = rows.iter().map(values).collect();
+    rows.sort_unstable();
+    let mut out = Vec::new();
+    let mut statement = begin.clone();
+    for row in rows {
+        if statement.len() > begin.len() {
+            if statement.len() + row.len() > INSERT_SIZE {
+                out.push(std::mem::replace(&mut statement, begin.clone()));
+            } else {
+                statement.push_str(",\n");
+            }
+        }
+        statement.push_str(&row);
+    }
+    out.push(statement);
+    out
+}
+
+/// A value of the text protocol, in which all but NULL are bytes: a number, a text in ASCII, or bytes in hexadecimal.
+fn literal(column: ColumnType, value: Option<&Value>) -> String {
+    let Some(Value::Bytes(bytes)) = value else {
+        return "NULL".into();
+    };
+    let plain = |b: &u8| matches!(b, b' '..=b'~');
+    match std::str::from_utf8(bytes) {
+        Ok(number) if column.is_numeric_type() => number.into(),
+        Ok(text) if bytes.iter().all(plain) => quote_text(text),
+        _ => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
+            format!("X'{hex}'")
+        }
+    }
+}
+
+/// The statements that create an object.
+#[derive(Default)]
+struct Script(Vec<Vec<u8>>);
+
+impl Script {
+    fn add(&mut self, statement: impl AsRef<[u8]>) {
+        self.0.push(statement.as_ref().to_vec());
+    }
+
+    fn session(&mut self, created: &Created, zone: &str) {
+        if created.bytes("sql_mode").is_some() {
+            // Before the character set: it is ASCII.
+            self.add(format!(
+                "SET sql_mode = {}",
+                quote_text(&created.text("sql_mode"))
+            ));
+        }
+        if !zone.is_empty() {
+            self.add(zone);
+        }
+        let charset = created.text("character_set_client");
+        let collation = created.text("collation_connection");
+        self.add(format!(
+            "SET character_set_client = {charset}, collation_connection = {collation}"
+        ));
+    }
+
+    fn object(self, kind: &str, label: &str) -> Object {
+        Object {
+            name: format!("{kind} {label}"),
+            statements: self.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, statements: &[&str]) -> Object {
+        Object {
+            name: name.into(),
+            statements: statements.iter().map(|s| s.as_bytes().to_vec()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_script_has_a_delimiter_that_no_object_has() {
+        let objects = [
+            object(
+                "FUNCTION s.a",
+                &["DROP FUNCTION a", "CREATE FUNCTION a\nRETURN '$agent0$'"],
+            ),
+            object("VIEW s.b\nc", &["CREATE VIEW b AS SELECT ';;'"]),
+        ];
+        assert_eq!(
+            String::from_utf8(script(&objects)).unwrap(),
+            "DELIMITER $agent1$\n-- FUNCTION s.a\nDROP FUNCTION a\n$agent1$\nCREATE FUNCTION a\nRETURN '$agent0$'\n$agent1$\n\
+             -- VIEW s.b c\nCREATE VIEW b AS SELECT ';;'\n$agent1$\n"
+        );
+        assert!(
+            format!("$agent{}$", 99_999_999).len() <= 15,
+            "what the client knows"
+        );
+    }
+
+    #[test]
+    fn a_value_is_written_as_it_is_read() {
+        use ColumnType::{MYSQL_TYPE_BLOB as BLOB, MYSQL_TYPE_LONG as LONG};
+        let bytes = |b: &[u8]| Value::Bytes(b.to_vec());
+        for (column, value, wanted) in [
+            (LONG, bytes(b"-12"), "-12"),
+            (BLOB, bytes(b"-12"), "'-12'"),
+            (BLOB, bytes(b""), "''"),
+            (BLOB, bytes(br"it's \"), r"'it''s \\'"),
+            (BLOB, bytes(b"a\n"), "X'610A'"),
+            (BLOB, bytes("\u{fc}".as_bytes()), "X'C3BC'"),
+            (BLOB, bytes(b"\xff\0"), "X'FF00'"),
+            (LONG, Value::NULL, "NULL"),
+        ] {
+            assert_eq!(literal(column, Some(&value)), wanted, "{value:?}");
+        }
+        assert_eq!(literal(LONG, None), "NULL");
+    }
+
+    #[test]
+    fn a_line_of_a_script_leads_to_its_object_and_columns_are_checked() {
+        let place = std::env::temp_dir().join(format!("oa-objects-{}", std::process::id()));
+        let objects = Objects {
+            before: vec![object("SCHEMA s", &["CREATE DATABASE s"])],
+            after: vec![
+                object(
+                    "PROCEDURE s.p",
+                    &["CREATE PROCEDURE p()\n-- a comment\nSELECT 1"],
+                ),
+                object("EVENT s.e", &["DROP EVENT e", "CREATE EVENT e"]),
+            ],
+            left_out: vec!["s.q".into()],
+            columns: BTreeMap::from([(
+                "user".to_string(),
+                vec!["Host".to_string(), "Password".to_string()],
+            )]),
+            ..Objects::default()
+        };
+        let bytes = objects.write(&place).unwrap();
+        assert_eq!(bytes, size(&place));
+        let names = std::fs::read_to_string(objects.left_out_file(&place).unwrap()).unwrap();
+        assert_eq!(names, "s.q\n");
+        let script = place.join(AFTER);
+        for (line, name) in [
+            (1, None),
+            (3, Some("PROCEDURE s.p")),
+            (5, Some("PROCEDURE s.p")),
+            (8, Some("EVENT s.e")),
+            (99, Some("EVENT s.e")),
+        ] {
+            assert_eq!(object_at(&script, line).as_deref(), name, "{line}");
+        }
+        let column = |table: &str, name: &str| (table.to_string(), name.to_string());
+        let mut found = BTreeSet::from([column("user", "Host"), column("db", "Password")]);
+        let e = check_target(&place, &found).unwrap_err().to_string();
+        assert!(e.contains("the source has mysql.user.Password"), "{e}");
+        found.insert(column("user", "Password"));
+        check_target(&place, &found).unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+        assert_eq!(size(&place), 0);
+        assert!(check_target(&place, &found).is_err());
+    }
+
+    #[test]
+    fn a_change_between_two_readings_is_found() {
+        let mut first = Objects {
+            before: vec![object("SEQUENCE s.q", &["next 1"])],
+            after: vec![object("VIEW s.v", &["a"]), object("EVENT s.e", &["b"])],
+            ..Objects::default()
+        };
+        let mut second = first.clone();
+        second.before[0] = object("SEQUENCE s.q", &["next 9"]);
+        second.after.reverse();
+        first.check_same(&second, "db1:3306").unwrap();
+        let account = |text| object("TABLE mysql.db", &[text]);
+        first.of_server = vec![account("a"), object("TABLE mysql.index_stats", &["a"])];
+        second.of_server = vec![account("a"), object("TABLE mysql.index_stats", &["b"])];
+        first.check_same(&second, "db1:3306").unwrap();
+        let mut granted = second.clone();
+        granted.of_server[0] = account("b");
+        let e = first.check_same(&granted, "db1:3306").unwrap_err();
+        let text = e.to_string();
+        assert!(
+            text.contains("the rows of mysql.db were changed on source db1:3306"),
+            "{text}"
+        );
+        for (change, named) in [
+            (object("VIEW s.v", &["c"]), "VIEW s.v"),
+            (object("TRIGGER s.t", &["d"]), "TRIGGER s.t"),
+        ] {
+            let mut changed = second.clone();
+            changed.after.retain(|o| o.name != change.name);
+            changed.after.push(change);
+            let e = first
+                .check_same(&changed, "db1:3306")
+                .unwrap_err()
+                .to_string();
+            assert!(e.contains(named) && e.contains("source db1:3306"), "{e}");
+        }
+        let mut without = second.clone();
+        without.after.pop();
+        assert!(first.check_same(&without, "x").is_err());
+    }
+}

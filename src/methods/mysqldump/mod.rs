@@ -1,0 +1,126 @@
+//! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
+
+mod backup;
+pub(super) mod load;
+mod mode;
+pub mod options;
+mod restore;
+
+use super::target_server::TargetServer;
+use super::{logical, preflight};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::mysql::{Flavour, Server};
+use crate::process::{Launcher, version_text};
+use crate::seed::record::Seed;
+use crate::seed::stage::Context;
+use crate::seed::stage::{Prepared, SeedMethod};
+use crate::seed::vocabulary::{Method, Side};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The method with the configuration it works by.
+#[derive(Clone)]
+pub struct Mysqldump {
+    config: Arc<Config>,
+    launcher: Launcher,
+}
+
+impl Mysqldump {
+    /// By the configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        let launcher = Launcher::new(&config.common);
+        Self { config, launcher }
+    }
+
+    /// The dump, under the Go agent's name (agent-api-v2 4.1).
+    fn dump_file(&self) -> PathBuf {
+        self.config
+            .common
+            .backup_dir
+            .join("orchestrator_agent_backup.sql")
+    }
+
+    /// That the tools are there and can be started as they will be.
+    fn tools_permitted(&self, flavour: Flavour) -> Result<()> {
+        let dump = self.launcher.find(crate::mysql::dump_tools(flavour))?;
+        let client = self.launcher.find(crate::mysql::client_tools(flavour))?;
+        let version = self.tool_version(&dump)?;
+        if version.flavour != flavour {
+            return Err(Error::permanent(format!(
+                "{} is {}'s, and the server is {flavour}: put the directory of the server's own tools first in the agent's PATH",
+                dump.display(),
+                version.flavour
+            )));
+        }
+        let of_client = options::tool_version(&version_text(&client)?).unwrap_or(version);
+        let login = self.config.common.state_dir.join("tools/login.cnf");
+        let (kept, _) = options::operators(&self.config.mysqldump.additional_opts);
+        let sudo = self.launcher.sudo();
+        let of_dump = options::dump_arguments(&login, version, sudo, &[], &kept);
+        self.launcher.permits(&dump, &of_dump)?;
+        let of_client = options::client_arguments(&login, of_client, sudo);
+        self.launcher.permits(&client, &of_client)
+    }
+
+    fn remove_dump(&self) -> Result<()> {
+        let file = self.dump_file();
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(file.display(), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SeedMethod for Mysqldump {
+    fn method(&self) -> Method {
+        Method::Mysqldump
+    }
+
+    fn available(&self) -> Result<()> {
+        if let Some(option) = options::incomplete(&self.config.mysqldump.additional_opts) {
+            return Err(Error::permanent(format!(
+                "mysqldump.addtional-opts: with {option} a dump is not a whole copy; remove it"
+            )));
+        }
+        preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;
+        preflight::tools_of_server(&self.config.mysql, |f| {
+            self.launcher.find(crate::mysql::dump_tools(f))?;
+            self.launcher.find(crate::mysql::client_tools(f)).map(drop)
+        })
+    }
+
+    fn permitted(&self) -> Result<()> {
+        let is_there = |f: &Flavour| self.launcher.find(crate::mysql::dump_tools(*f)).is_ok();
+        let family = preflight::flavour(&self.config.mysql).or_else(|| {
+            [Flavour::MariaDb, Flavour::MySql]
+                .into_iter()
+                .find(is_there)
+        });
+        family.map_or(Ok(()), |f| self.tools_permitted(f))
+    }
+
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
+        let this = self.clone();
+        let tools = move |server: Server| this.tools_permitted(server.flavour);
+        logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
+    }
+
+    fn backup(&self, ctx: &Context) -> Result<String> {
+        self.dump(ctx)
+    }
+
+    fn restore(&self, ctx: &Context) -> Result<String> {
+        self.load(ctx)
+    }
+
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
+        logical::cleanup(&self.config, ctx, side, || self.remove_dump())
+    }
+
+    fn put_back(&self, seed: &Seed) -> Result<()> {
+        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    }
+}

@@ -1,0 +1,423 @@
+//! The SQL mode in which rows are loaded: strict, so that a value that a column cannot take is an error and is never changed. Some
+//! things that a source may hold cannot be loaded so; they are found on the source before anything is dumped.
+
+use crate::error::{Error, Result};
+use crate::methods::contents::physical_methods;
+use crate::mysql::{Endpoint, Flavour, failure, quote_name};
+use crate::seed::stage::Progress;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Zeros in AUTO_INCREMENT columns, zero dates and invalid dates, which a source may have, stay what they are.
+pub const STRICT: &str =
+    "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
+/// As [`STRICT`], for a source with an [`Exceptions`].
+pub const LENIENT: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
+
+/// An ENUM with more members is not compared by the server: the statement would exceed its stack.
+const MEMBERS: usize = 1000;
+
+/// A table that is loaded without strict mode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lenient {
+    /// Columns in which the load may change a value: ENUM columns if it has values with the number 0, and generated columns.
+    pub columns: BTreeSet<String>,
+}
+
+/// What may be impossible to load in strict mode.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// Tables with an ENUM value that is no member, which has the number 0 and the text `''`. A load in strict mode refuses it; any
+    /// other makes the same value of it.
+    pub errors: Vec<String>,
+    /// Tables with such a value where `''` is a member as well: the text in a dump means the member.
+    pub ambiguous: Vec<String>,
+    /// Tables with an ENUM or SET of which two members are equal by its collation: strict mode refuses to create them (error 1291).
+    pub equal_members: Vec<String>,
+    /// Tables with generated columns, functional indexes or CHECK constraints: an expression that converts a value, such as `n + 0` of
+    /// the string `'abc'`, is a warning where the row was written without strict mode and an error (1292) in it.
+    pub expressions: Vec<String>,
+    /// All of these tables, by schema and name.
+    pub tables: Tables,
+}
+
+/// Tables by schema, then by name.
+pub type Tables = BTreeMap<String, BTreeMap<String, Lenient>>;
+
+/// Reads each table with an ENUM column, as long as that takes, but for those in `left_out` (`schema.table`).
+///
+/// # Errors
+/// If a query fails.
+pub fn exceptions(
+    conn: &mut Conn,
+    left_out: &BTreeSet<String>,
+    progress: &Progress,
+) -> Result<Exceptions> {
+    let fail = |e: &mysql::Error| failure("the source", "", e);
+    let mut found = Exceptions::default();
+    let mut tables: BTreeMap<(String, String), Vec<Column>> = BTreeMap::new();
+    for column in columns(conn).map_err(|e| fail(&e))? {
+        let table = (column.schema.clone(), column.table.clone());
+        if !left_out.contains(&column.name_of_table()) {
+            tables.entry(table).or_default().push(column);
+        }
+    }
+    let mut compared: BTreeMap<(String, String), bool> = BTreeMap::new();
+    for ((schema, table), columns) in &tables {
+        let name = format!("{schema}.{table}");
+        for column in columns {
+            let declared = (column.declared.clone(), column.collation.clone());
+            let equal = match compared.get(&declared) {
+                Some(known) => *known,
+                None => column.has_equal_members(conn).map_err(|e| fail(&e))?,
+            };
+            compared.insert(declared, equal);
+            if equal && !found.equal_members.contains(&name) {
+                found.equal_members.push(name.clone());
+                found.lenient(schema, table);
+            }
+        }
+        let enums: Vec<&Column> = columns.iter().filter(|c| c.is_enum()).collect();
+        progress.touch();
+        if !has_errors(conn, &enums).map_err(|e| fail(&e))? {
+            continue;
+        }
+        let empty: Vec<&Column> = enums
+            .iter()
+            .copied()
+            .filter(|c| members(&c.declared).contains(&"''"))
+            .collect();
+        if has_errors(conn, &empty).map_err(|e| fail(&e))? {
+            found.ambiguous.push(name);
+        } else {
+            found.errors.push(name);
+            let names = enums.iter().map(|c| c.name.clone());
+            found.lenient(schema, table).columns.extend(names);
+        }
+    }
+    for (schema, table, column) in with_expressions(conn).map_err(|e| fail(&e))? {
+        let name = format!("{schema}.{table}");
+        if !left_out.contains(&name) {
+            found.lenient(&schema, &table).columns.extend(column);
+            found.expressions.push(name);
+        }
+    }
+    found.expressions.dedup();
+    Ok(found)
+}
+
+impl Exceptions {
+    fn lenient(&mut self, schema: &str, table: &str) -> &mut Lenient {
+        let of_schema = self.tables.entry(schema.into()).or_default();
+        of_schema.entry(table.into()).or_default()
+    }
+
+    /// That no dump holds the text `''` where it means the member `''`, and not the number 0.
+    ///
+    /// # Errors
+    /// Permanent, with the first table and what to do.
+    pub fn refuse_ambiguous(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
+        refuse(self.ambiguous.first(), source, flavour)
+    }
+
+    /// That no ENUM value has the number 0.
+    ///
+    /// # Errors
+    /// As [`Exceptions::refuse_ambiguous`].
+    pub fn refuse_errors(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
+        refuse(
+            self.ambiguous.first().or(self.errors.first()),
+            source,
+            flavour,
+        )
+    }
+
+    /// Why rows of these tables are not loaded in strict mode; `None` if all are.
+    pub fn reason(&self) -> Option<String> {
+        let part = |tables: &[String], what: &str| {
+            let first = tables.first()?;
+            Some(format!(
+                "table {first} ({} in all) has {what}",
+                tables.len()
+            ))
+        };
+        let errors = part(&self.errors, "ENUM values that are no member of their ENUM");
+        let equal = part(&self.equal_members, "an ENUM or SET with two equal members");
+        let expressions = part(
+            &self.expressions,
+            "generated columns, functional indexes or CHECK constraints",
+        );
+        let parts: Vec<String> = errors.into_iter().chain(equal).chain(expressions).collect();
+        (!parts.is_empty()).then(|| parts.join(", and "))
+    }
+}
+
+fn refuse(table: Option<&String>, source: &Endpoint, flavour: Flavour) -> Result<()> {
+    table.map_or(Ok(()), |table| {
+        Err(Error::permanent(format!(
+            "table {table} on source {} has ENUM values that are no member of their ENUM (number 0), which a dump does not tell \
+             from the member '': correct these rows, or use the seed method {}",
+            source.name(),
+            physical_methods(flavour)
+        )))
+    })
+}
+
+/// An ENUM or SET column.
+struct Column {
+    schema: String,
+    table: String,
+    name: String,
+    /// Such as `enum('a','b')`.
+    declared: String,
+    collation: String,
+}
+
+impl Column {
+    fn name_of_table(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    fn is_enum(&self) -> bool {
+        self.declared.starts_with("enum")
+    }
+
+    fn has_equal_members(&self, conn: &mut Conn) -> mysql::Result<bool> {
+        let members = members(&self.declared);
+        if members.len() > MEMBERS {
+            let folded: BTreeSet<String> = members.iter().map(|m| m.to_lowercase()).collect();
+            return Ok(folded.len() < members.len());
+        }
+        // Quoted, because `binary` is a reserved word.
+        let charset = quote_name(self.collation.split('_').next().unwrap_or_default());
+        // The first row names the column.
+        let rows: Vec<String> = members
+            .iter()
+            .map(|m| format!("SELECT CONVERT({m} USING {charset}) AS m"))
+            .collect();
+        let different: Option<usize> = conn.query_first(format!(
+            "SELECT COUNT(DISTINCT m COLLATE {}) FROM ({}) members",
+            quote_name(&self.collation),
+            rows.join(" UNION ALL ")
+        ))?;
+        Ok(different.is_some_and(|n| n < members.len()))
+    }
+}
+
+fn columns(conn: &mut Conn) -> mysql::Result<Vec<Column>> {
+    let rows: Vec<(String, String, String, String, Option<String>)> = conn.query(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLLATION_NAME FROM information_schema.COLUMNS \
+         JOIN information_schema.TABLES USING (TABLE_SCHEMA, TABLE_NAME) WHERE DATA_TYPE IN ('enum', 'set') \
+         AND TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')",
+    )?;
+    let column =
+        |(schema, table, name, declared, collation): (_, _, _, _, Option<String>)| Column {
+            schema,
+            table,
+            name,
+            declared,
+            collation: collation.unwrap_or_else(|| "binary".into()),
+        };
+    Ok(rows.into_iter().map(column).collect())
+}
+
+/// Tables with expressions that an INSERT evaluates, in order, each with a generated column or `None`. `json_valid()`, which MariaDB
+/// checks in each JSON column, has no warnings.
+fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Option<String>)>> {
+    let own = "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')";
+    let mut queries = vec![format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS \
+         WHERE EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' AND {own}"
+    )];
+    let there: Vec<(String, String)> = conn.query(
+        "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' \
+         AND TABLE_NAME IN ('STATISTICS', 'CHECK_CONSTRAINTS', 'TABLE_CONSTRAINTS')",
+    )?;
+    let has = |table: &str, column: &str| {
+        let same = |(t, c): &(String, String)| {
+            t.eq_ignore_ascii_case(table) && c.eq_ignore_ascii_case(column)
+        };
+        there.iter().any(same)
+    };
+    // MySQL 8.0.13.
+    if has("STATISTICS", "EXPRESSION") {
+        queries.push(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.STATISTICS \
+             WHERE EXPRESSION IS NOT NULL AND {own}"
+        ));
+    }
+    // MariaDB 10.2.22 has the table's name there; MySQL 8.0.16 has not.
+    if has("CHECK_CONSTRAINTS", "TABLE_NAME") {
+        queries.push(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, NULL FROM information_schema.CHECK_CONSTRAINTS \
+             WHERE CHECK_CLAUSE NOT LIKE 'json\\_valid(%' AND CONSTRAINT_SCHEMA NOT IN ('mysql', 'sys')"
+                .into(),
+        );
+    } else if has("CHECK_CONSTRAINTS", "CHECK_CLAUSE") {
+        queries.push(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.TABLE_CONSTRAINTS \
+             WHERE CONSTRAINT_TYPE = 'CHECK' AND {own}"
+        ));
+    }
+    let mut found = Vec::new();
+    for query in queries {
+        found.extend(conn.query::<(String, String, Option<String>), _>(query)?);
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What a server calls a value that it has changed (error numbers of MySQL and MariaDB alike): out of range, truncated, a wrong value,
+/// an incorrect string, too long.
+const CHANGES: [&str; 5] = ["1264", "1265", "1292", "1366", "1406"];
+
+/// Whether `line` of a client's output with --show-warnings says that a value of a column other than `excused` was changed: `Warning
+/// (Code 1265): Data truncated for column 'e' at row 3`, in MariaDB also with `` `s`.`t`.`e` ``. A warning without a column comes from
+/// an expression.
+pub fn is_change(line: &str, excused: &BTreeSet<String>) -> bool {
+    let Some((code, text)) = line
+        .strip_prefix("Warning (Code ")
+        .and_then(|rest| rest.split_once("): "))
+    else {
+        return false;
+    };
+    let Some((_, column)) = text.rsplit_once(" for column ") else {
+        return false;
+    };
+    let column = column
+        .rsplit_once(" at row ")
+        .map_or(column, |(name, _)| name);
+    let name = if column.starts_with('`') {
+        column.rsplit("`.`").next().unwrap_or(column)
+    } else {
+        column
+    };
+    CHANGES.contains(&code) && !excused.contains(name.trim_matches(['`', '\'']))
+}
+
+/// Whether a row of the columns' table has the number 0 in one of them.
+fn has_errors(conn: &mut Conn, columns: &[&Column]) -> mysql::Result<bool> {
+    let Some(first) = columns.first() else {
+        return Ok(false);
+    };
+    let conditions: Vec<String> = columns
+        .iter()
+        .map(|c| format!("{} = 0", quote_name(&c.name)))
+        .collect();
+    let found: Option<u8> = conn.query_first(format!(
+        "SELECT 1 FROM {}.{} WHERE {} LIMIT 1",
+        quote_name(&first.schema),
+        quote_name(&first.table),
+        conditions.join(" OR ")
+    ))?;
+    Ok(found.is_some())
+}
+
+/// The members of `enum('a','it''s')` or of a SET, each as the literal that it is there.
+fn members(declared: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = declared.find('\'').map_or("", |at| &declared[at..]);
+    while let Some(end) = literal(rest) {
+        found.push(&rest[..end]);
+        rest = rest[end..].strip_prefix(',').unwrap_or_default();
+    }
+    found
+}
+
+/// The length of the literal that `text` begins with. In it a quote is written twice, and a backslash precedes another character.
+fn literal(text: &str) -> Option<usize> {
+    let mut characters = text.strip_prefix('\'')?.char_indices().peekable();
+    while let Some((at, c)) = characters.next() {
+        let quoted = c == '\'' && characters.next_if(|(_, next)| *next == '\'').is_some();
+        if c == '\\' {
+            characters.next();
+        } else if c == '\'' && !quoted {
+            return Some(at + 2);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_declaration() {
+        for (declared, expected) in [
+            ("enum('a','b')", vec!["'a'", "'b'"]),
+            ("set('')", vec!["''"]),
+            (
+                "enum('it''s','','a,b',''',''')",
+                vec!["'it''s'", "''", "'a,b'", "''','''"],
+            ),
+            (r"enum('\\','é','\n')", vec![r"'\\'", "'é'", r"'\n'"]),
+            ("enum('a", vec![]),
+            ("int(11)", vec![]),
+        ] {
+            assert_eq!(members(declared), expected, "{declared}");
+        }
+    }
+
+    #[test]
+    fn warnings_of_values_that_were_changed() {
+        let excused = BTreeSet::from(["e".to_string()]);
+        for (line, change) in [
+            (
+                "Warning (Code 1265): Data truncated for column 'e' at row 3",
+                false,
+            ),
+            (
+                "Warning (Code 1265): Data truncated for column 'f' at row 3",
+                true,
+            ),
+            (
+                r"Warning (Code 1366): Incorrect string value: '\xE4' for column `s`.`t`.`f` at row 1",
+                true,
+            ),
+            (
+                r"Warning (Code 1366): Incorrect integer value: 'x' for column `s`.`t`.`e` at row 1",
+                false,
+            ),
+            (
+                "Warning (Code 1366): Incorrect integer value: ' for column 'e'' for column 'f' at row 1",
+                true,
+            ),
+            (
+                "Warning (Code 1406): Data too long for column 'f' at row 1",
+                true,
+            ),
+            (
+                "Warning (Code 1292): Truncated incorrect INTEGER value: 'abc'",
+                false,
+            ),
+            ("Note (Code 1051): Unknown table 's.t'", false),
+            (
+                "Warning (Code 1681): Integer display width is deprecated",
+                false,
+            ),
+            ("17", false),
+        ] {
+            assert_eq!(is_change(line, &excused), change, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_reason_names_a_table_of_each_kind() {
+        let mut found = Exceptions::default();
+        assert_eq!(found.reason(), None);
+        found.errors = vec!["s.t".into(), "s.u".into()];
+        found.equal_members = vec!["s.v".into()];
+        let text = found.reason().unwrap();
+        assert!(
+            text.contains("table s.t (2 in all) has ENUM values"),
+            "{text}"
+        );
+        assert!(
+            text.contains("table s.v (1 in all) has an ENUM or SET"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! What all physical methods do on the target once a whole copy is staged and proven: the swap, what follows it, and Cleanup.
+
+use crate::config::{self, Config, KeepOldData};
+use crate::coordinates::Coordinates;
+use crate::datadir;
+use crate::datadir::{Facts, Host, Journals, Proven, Staged};
+use crate::error::{Error, Result};
+use crate::mysql::{
+    Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
+};
+use crate::process::Launcher;
+use crate::seed::record::{Load, Seed};
+use crate::seed::stage::Context;
+use crate::seed::vocabulary::{Side, Stage, Status};
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For statements after the swap.
+pub const STATEMENT: Duration = Duration::from_secs(600);
+/// Settings that a restart of the server forgets, if they were set at run time.
+pub const KEPT: [&str; 2] = ["read_only", "super_read_only"];
+
+/// Where the journal of swaps is.
+pub fn journals(config: &Config) -> Journals {
+    Journals::new(&config.common.state_dir)
+}
+
+/// That MySQL of a target can be stopped and started.
+///
+/// # Errors
+/// Permanent, with the setting.
+pub fn check_settings(mysql: &config::Mysql) -> Result<()> {
+    for (name, line) in [
+        ("service-stop-command", &mysql.service_stop_command),
+        ("service-start-command", &mysql.service_start_command),
+    ] {
+        if line.trim().is_empty() {
+            return Err(Error::permanent(format!(
+                "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// That sudo, where it is used, runs the commands that stop and start MySQL of a target.
+///
+/// # Errors
+/// Permanent, with the setting and sudo's message.
+pub fn service_permitted(config: &Config) -> Result<()> {
+    let launcher = Launcher::new(&config.common);
+    for (name, line) in [
+        ("service-stop-command", &config.mysql.service_stop_command),
+        ("service-start-command", &config.mysql.service_start_command),
+    ] {
+        launcher
+            .permits_line(line)
+            .map_err(|e| e.context(format!("mysql.{name}")))?;
+    }
+    Ok(())
+}
+
+/// The facts and the place of the staged copy, as Prepare has recorded them.
+///
+/// # Errors
+/// Permanent: there was no Prepare.
+pub fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
+    let facts = seed.datadir.clone().map(|f| *f);
+    let facts = facts.ok_or_else(|| {
+        Error::permanent("the record knows no data directory of this seed: call prepare again")
+    })?;
+    let staged = Staged::of(&facts, seed.id);
+    Ok((facts, staged))
+}
+
+/// Puts the proven copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
+/// text is for Details. After an error the old data are as they were, or the record says that they are gone.
+///
+/// # Errors
+/// The first cause; a login that the new data refuse.
+pub fn swap_in(
+    config: &Arc<Config>,
+    ctx: &Context,
+    (facts, staged): (&Facts, &Staged),
+    proven: &Proven,
+    coordinates: &Coordinates,
+) -> Result<String> {
+    let before_it = ctx.seed()?;
+    let host = Host::of_stage(config, ctx);
+    let before = kept_settings(config);
+    ctx.report("Running restore. Swapping the data directory");
+    let down = Instant::now();
+    let swapped = datadir::swap(&journals(config), facts, proven, &host);
+    let refused = match swapped {
+        Ok(refused) => refused,
+        Err(e) => {
+            if journals(config).data_gone() {
+                ctx.update(Seed::begin_replacing)?;
+            }
+            return Err(e);
+        }
+    };
+    let down = down.elapsed();
+    ctx.update(|seed| seed.load = Load::Whole)?;
+    if !refused.is_empty() {
+        return Err(Error::permanent(refused));
+    }
+    let mut conn = connect(&Endpoint::local(&config.mysql), STATEMENT)?;
+    let emptied = open_memory_tables(&mut conn)?;
+    set_gtid_state(&mut conn, facts.server, coordinates)?;
+    for (name, value) in &before {
+        let now = info::global(&mut conn, name)?;
+        if now.as_ref() != Some(value) {
+            let set = format!("SET GLOBAL {name} = {}", quote_text(value));
+            control::execute(&mut conn, &set)?;
+        }
+    }
+    if config.mysql.keep_old_data == KeepOldData::No {
+        discard_old(facts, staged);
+    }
+    let down = if before_it.data_deleted() {
+        "since the old data were deleted".to_string()
+    } else {
+        format!("for {:.1} s", down.as_secs_f32())
+    };
+    let mut parts = vec![format!("Stage completed. MySQL was down {down}")];
+    parts.extend([proven.notes.clone(), empty_tables(&emptied)]);
+    parts.retain(|p| !p.is_empty());
+    Ok(parts.join(". "))
+}
+
+/// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
+/// own: that happens here, without the log. Returns the tables, as `schema.table`.
+fn open_memory_tables(conn: &mut Conn) -> Result<Vec<String>> {
+    let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
+    let tables: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({system})"
+        ))
+        .map_err(|e| failure("this connection", "", &e))?;
+    if !tables.is_empty() {
+        control::binlog_off(conn)?; // a privilege that only this needs here
+    }
+    let mut out = Vec::new();
+    for (schema, table) in tables {
+        let name = format!("{}.{}", quote_name(&schema), quote_name(&table));
+        control::execute(conn, &format!("SELECT 1 FROM {name} LIMIT 0"))?;
+        out.push(format!("{schema}.{table}"));
+    }
+    Ok(out)
+}
+
+fn empty_tables(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "MEMORY tables are empty, as after a restart: {}{}",
+        names[..names.len().min(10)].join(", "),
+        if names.len() > 10 { " ..." } else { "" }
+    )
+}
+
+/// What was set at run time; nothing where MySQL is down.
+fn kept_settings(config: &Config) -> Vec<(&'static str, String)> {
+    let asked =
+        connect(&Endpoint::local(&config.mysql), Duration::from_secs(5)).and_then(|mut conn| {
+            let mut found = Vec::new();
+            for name in KEPT {
+                if let Some(value) = info::global(&mut conn, name)? {
+                    found.push((name, value));
+                }
+            }
+            Ok(found)
+        });
+    asked.unwrap_or_else(|e| {
+        log::debug!("read_only of the target is not known: {e}");
+        Vec::new()
+    })
+}
+
+/// GTID state of a server that now runs on the copy (DESIGN 4a). Its binary logs are new.
+///
+/// # Errors
+/// If the server refuses.
+pub fn set_gtid_state(conn: &mut Conn, server: Server, coordinates: &Coordinates) -> Result<()> {
+    match server.flavour {
+        Flavour::MariaDb => {
+            // In this order: errors 1947 and 1948 otherwise.
+            if info::is_on(conn, "log_bin")? {
+                control::execute(conn, server.reset_binlog())?;
+            }
+            let position = coordinates.gtid_slave_pos.as_deref().unwrap_or("");
+            let set = format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position));
+            control::execute(conn, &set)
+        }
+        Flavour::MySql => {
+            control::execute(conn, server.reset_binlog())?;
+            if coordinates.gtid_executed.is_empty() {
+                return Ok(());
+            }
+            let executed = quote_text(&coordinates.gtid_executed);
+            control::execute(conn, &format!("SET GLOBAL gtid_purged = {executed}"))
+        }
+    }
+}
+
+/// A Cleanup. On the target: the old data by `mysql.keep-old-data`, and the staging directory. May be repeated.
+///
+/// # Errors
+/// What cannot be renamed, or recorded.
+pub fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<String> {
+    if side == Side::Target {
+        ctx.report("Running cleanup");
+        tidy(config, ctx)?;
+    }
+    Ok("Stage completed".into())
+}
+
+fn tidy(config: &Config, ctx: &Context) -> Result<()> {
+    let seed = ctx.seed()?;
+    let Ok((facts, staged)) = staged(&seed) else {
+        return Ok(()); // nothing was made
+    };
+    if let Some(journal) = datadir::unfinished(&journals(config))? {
+        log::warn!("seed {}: {}", seed.id, journal.reason().unwrap_or_default());
+        return Ok(());
+    }
+    if swapped(&seed)
+        && config.mysql.keep_old_data == KeepOldData::Forever
+        && staged.old_dir().exists()
+    {
+        let kept = datadir::keep_old(&facts, &staged)?;
+        log::info!(
+            "seed {}: the old data are kept in {}",
+            seed.id,
+            kept.display()
+        );
+    }
+    datadir::sweep(&facts, &staged)
+}
+
+fn swapped(seed: &Seed) -> bool {
+    seed.load == Load::Whole && seed.status(Stage::Restore) == Some(Status::Completed)
+}
+
+fn discard_old(facts: &Facts, staged: &Staged) {
+    let (facts, staged) = (facts.clone(), staged.clone());
+    datadir::in_background(move || {
+        datadir::discard_old(&facts, &staged, &crate::process::Cancel::default())
+    });
+}

@@ -1,0 +1,310 @@
+//! What a seed method implements, and what the thread of a stage holds: its cancellation, its progress, and its access to the record.
+
+use super::engine::Engine;
+use super::record::Seed;
+use super::sessions::Tool;
+use super::vocabulary::{Method, Side, Stage};
+use crate::error::{Error, Result};
+use crate::process::{Cancel, Running};
+use crate::sys::proc::{ProcessId, group_tcp_ports};
+use crossbeam_channel::{bounded, select};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a tool is asked for its connections.
+const CONNECTS: Duration = Duration::from_secs(60);
+
+/// Progress of a stage, written by its threads and read by anybody.
+#[derive(Debug)]
+pub struct Progress {
+    /// Wall clock at the start of the stage.
+    pub started: SystemTime,
+    base: Instant,
+    touched_ms: AtomicU64,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            started: SystemTime::now(),
+            base: Instant::now(),
+            touched_ms: zero(),
+            done: zero(),
+            total: zero(),
+        }
+    }
+}
+
+impl Progress {
+    /// Something went forward.
+    pub fn touch(&self) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.touched_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// `done` bytes are through.
+    pub fn bytes(&self, done: u64) {
+        if self.done.swap(done, Ordering::Relaxed) != done {
+            self.touch();
+        }
+    }
+
+    /// How many bytes there will be; 0 = unknown.
+    pub fn expect(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Bytes done and bytes expected (0 = unknown).
+    pub fn get(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Time since the last step forward.
+    pub fn standstill(&self) -> Duration {
+        self.base.elapsed().saturating_sub(Duration::from_millis(
+            self.touched_ms.load(Ordering::Relaxed),
+        ))
+    }
+
+    /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
+    /// staleness fires after exactly its time of true standstill (DESIGN 3).
+    pub fn timestamp(&self) -> SystemTime {
+        self.started + self.standstill()
+    }
+}
+
+/// Given to a method for one run of one stage.
+pub struct Context {
+    pub(super) engine: Engine,
+    pub(super) seed_id: i64,
+    pub(super) stage: Stage,
+    pub(super) run: u64,
+    pub(super) cancel: Cancel,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Context {
+    /// The seed's number.
+    pub fn seed_id(&self) -> i64 {
+        self.seed_id
+    }
+
+    /// Ends the stage when it is cancelled.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Where bytes are counted.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Says what is being done now. Counts as a step forward. Kept in memory, written with the next durable change.
+    pub fn report(&self, text: &str) {
+        log::info!("seed {} {}: {text}", self.seed_id, self.stage);
+        self.progress.touch();
+        self.engine.report(self.seed_id, self.stage, self.run, text);
+    }
+
+    /// The seed as recorded.
+    ///
+    /// # Errors
+    /// If it has left the record, which only a newer seed can cause.
+    pub fn seed(&self) -> Result<Seed> {
+        self.engine
+            .seed(self.seed_id)
+            .ok_or_else(|| Error::permanent(format!("seed {} is not in the record", self.seed_id)))
+    }
+
+    /// Changes the record, durably: when this returns Ok it is on disk.
+    ///
+    /// # Errors
+    /// If the record cannot be written; the change is then in memory only. Cancelled if another run has taken this one's
+    /// place; nothing is changed then.
+    pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
+        self.engine
+            .update(self.seed_id, self.stage, self.run, change)
+    }
+
+    /// Does `work`, which only looks and changes nothing, in a thread of its own, and leaves it to itself when the stage is
+    /// cancelled: a server that does not answer must not delay an abort.
+    ///
+    /// # Errors
+    /// Cancelled, or the work's own.
+    pub fn interruptible<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tx, done) = bounded(1);
+        let body = move || {
+            let _ = tx.send(work()); // nobody waits any more after a cancellation: fine
+        };
+        let thread = std::thread::Builder::new().name("look".into()).spawn(body);
+        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        select! {
+            recv(done) -> result => {
+                result.unwrap_or_else(|_| Err(Error::permanent("internal error: a check panicked")))
+            }
+            recv(self.cancel.signal()) -> _ => Err(Error::cancelled()),
+        }
+    }
+
+    /// Records a tool, so that an agent that starts after being killed can end it, and what it has left in its server.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub fn adopt(&self, tool: &Running) -> Result<()> {
+        let Some(id) = tool.id() else {
+            return Ok(()); // it has ended already
+        };
+        self.update(|s| {
+            // A load starts many, one after the other.
+            s.tools.retain(|t| !t.id.group_alive().is_empty());
+            let remote = s.side == Side::Target && self.stage == Stage::Backup;
+            s.tools.push(Tool {
+                id: id.clone(),
+                server: s.peer.clone().filter(|_| remote),
+                ports: BTreeSet::new(),
+            });
+        })?;
+        self.watch_ports(id)
+    }
+
+    /// Records the ports as soon as the tool has them: when agent and tool are killed together, nothing else says which
+    /// sessions were theirs.
+    fn watch_ports(&self, id: ProcessId) -> Result<()> {
+        let (engine, seed, stage, run) = (self.engine.clone(), self.seed_id, self.stage, self.run);
+        let body = move || {
+            let begin = Instant::now();
+            let mut known = BTreeSet::new();
+            let mut pause = Duration::from_millis(20);
+            while begin.elapsed() < CONNECTS && !id.group_alive().is_empty() {
+                let ports: BTreeSet<u16> = group_tcp_ports(id.pid).into_iter().collect();
+                if !ports.is_subset(&known) {
+                    known.extend(ports);
+                    let written = engine.update(seed, stage, run, |s| {
+                        if let Some(tool) = s.tools.iter_mut().find(|t| t.id == id) {
+                            tool.ports.clone_from(&known);
+                        }
+                    });
+                    match written {
+                        Err(e) if e.is_cancelled() => return,
+                        Err(e) => log::warn!("{e}"),
+                        Ok(()) => {}
+                    }
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(500));
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("ports".into())
+            .stack_size(256 << 10)
+            .spawn(body);
+        thread
+            .map(drop)
+            .map_err(|e| Error::io("cannot start a thread", &e))
+    }
+}
+
+/// What follows a Prepare that is completed: the work of a target that is sent its copy. It is this host's Backup.
+pub type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
+
+/// A Prepare that is completed.
+pub struct Prepared {
+    /// The stage's Details.
+    pub text: String,
+    /// Begins at once, in a thread of its own. Dropped, it gives back what it holds.
+    pub reception: Option<Reception>,
+}
+
+impl<T: Into<String>> From<T> for Prepared {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            reception: None,
+        }
+    }
+}
+
+/// One method. Every stage function may be called again for the same seed after it failed, was aborted, or (Prepare,
+/// Cleanup) completed; the text of an Ok becomes the stage's Details. Errors of kind Permanent will not go away by
+/// repeating the call.
+pub trait SeedMethod: Send + Sync {
+    /// Which one it is.
+    fn method(&self) -> Method;
+
+    /// Ok if it can be used on this host now. Looks at tools and, where it answers within a second, at the server.
+    ///
+    /// # Errors
+    /// The reason and the remedy.
+    fn available(&self) -> Result<()>;
+
+    /// Ok if sudo, where it is used, runs what this method needs. Asked by Prepare and `check-config` only: sudo logs each question.
+    ///
+    /// # Errors
+    /// Permanent, with the command and sudo's message.
+    fn permitted(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks all that this host can know, and removes what an earlier attempt left. Touches no data of the server.
+    ///
+    /// # Errors
+    /// What is not as it must be, with the remedy.
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared>;
+
+    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is whole and durable on this host, or acknowledged by the other one, and its
+    /// coordinates are in the record.
+    ///
+    /// # Errors
+    /// The first cause of the failure. Nothing of the target's own data has changed.
+    fn backup(&self, ctx: &Context) -> Result<String>;
+
+    /// Makes the copy a running server. When it returns Ok the data are whole and the server is as it must be for its
+    /// replication to be connected.
+    ///
+    /// # Errors
+    /// The first cause. The record says whether data are partial.
+    fn restore(&self, ctx: &Context) -> Result<String>;
+
+    /// Removes what the seed left on this host.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String>;
+
+    /// Puts the server's settings back that an interrupted Restore of `seed` changed. May be repeated.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses; it is tried again later.
+    fn put_back(&self, seed: &Seed) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timestamp_stands_still_while_work_goes_on() {
+        let p = Progress::default();
+        for n in 1..4 {
+            std::thread::sleep(Duration::from_millis(300));
+            p.bytes(n);
+        }
+        let drift = p.timestamp().duration_since(p.started).unwrap();
+        assert!(drift < Duration::from_millis(250), "{drift:?}");
+        std::thread::sleep(Duration::from_millis(60));
+        p.bytes(3); // no growth
+        assert!(p.timestamp().duration_since(p.started).unwrap() >= Duration::from_millis(55));
+        assert_eq!(p.get(), (3, 0));
+    }
+}

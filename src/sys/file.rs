@@ -1,0 +1,215 @@
+//! Renames that never replace anything, a lock as database servers take it, and the security context of a file.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.
+///
+/// # Errors
+/// EINVAL where the file system cannot do it; ENOENT if one is missing; EXDEV across file systems.
+pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    renameat2(a, b, libc::RENAME_EXCHANGE)
+}
+
+/// Renames, but fails where `to` exists (RENAME_NOREPLACE).
+///
+/// # Errors
+/// EEXIST; those of rename(2).
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    renameat2(from, to, libc::RENAME_NOREPLACE)
+}
+
+fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
+    let from = CString::new(from.as_os_str().as_bytes())?;
+    let to = CString::new(to.as_os_str().as_bytes())?;
+    // SAFETY: both strings are NUL-terminated and outlive the call; the other arguments are integers. By number, because not
+    // every C library that we are linked with has the function.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            flags,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A file in `dir` that has no name (O_TMPFILE), for this process alone (0600): it is gone when it is closed, also by SIGKILL. Where
+/// the file system has no such files it is made under a random name that is removed at once.
+///
+/// # Errors
+/// Those of open(2).
+pub fn nameless(dir: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o600);
+    let opened = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
+    match opened {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {}
+        other => return other,
+    }
+    let name = format!(".orchestrator-agent-{}", crate::sys::host::random_hex(8)?);
+    let path = dir.join(name);
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Writes everything of the file system of `dir` to its disk (syncfs(2)).
+///
+/// # Errors
+/// Since Linux 5.8 also a write that failed since `dir` was opened.
+pub fn sync_file_system(dir: &File) -> io::Result<()> {
+    // SAFETY: the call takes an integer only, and the descriptor is open because `dir` is borrowed.
+    match unsafe { libc::syncfs(dir.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes a write lock on the whole file, as InnoDB does on its system tablespace (fcntl(2)); false if somebody has it. It
+/// belongs to the open file (F_OFD_SETLK) and ends when `file` is closed, whatever else this process does with that file.
+///
+/// # Errors
+/// Those of fcntl(2) but EAGAIN and EACCES; `file` must be open for writing.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match fcntl_lock(file, libc::F_OFD_SETLK) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// True if another open file has a lock on any part of this one. Takes none itself.
+///
+/// # Errors
+/// Those of fcntl(2); `file` must be open for writing.
+pub fn is_locked(file: &File) -> io::Result<bool> {
+    let found = fcntl_lock(file, libc::F_OFD_GETLK)?;
+    Ok(i32::from(found.l_type) != libc::F_UNLCK)
+}
+
+fn fcntl_lock(file: &File, command: libc::c_int) -> io::Result<libc::flock> {
+    // SAFETY: all zero is a valid flock: offset and length 0 mean the whole file, and pid must be 0 for these commands.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open because `file` is borrowed; the pointer is to a live flock that the call may write.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+    if rc == 0 {
+        Ok(lock)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+const LABEL: &std::ffi::CStr = c"security.selinux";
+
+/// The SELinux context of a file as stored with it; `None` where there is none.
+///
+/// # Errors
+/// Those of lgetxattr(2) but ENODATA and EOPNOTSUPP.
+pub fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = vec![0u8; 4096];
+    // SAFETY: both names are NUL-terminated and outlive the call; pointer and length describe `value`.
+    let n = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            LABEL.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    match usize::try_from(n) {
+        Ok(n) => {
+            value.truncate(n);
+            Ok(Some(value))
+        }
+        Err(_) if super::failed_with(libc::ENODATA) || super::failed_with(libc::EOPNOTSUPP) => {
+            Ok(None)
+        }
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives a file this SELinux context.
+///
+/// # Errors
+/// Those of lsetxattr(2).
+pub fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: both names are NUL-terminated and outlive the call; pointer and length describe `value`.
+    let rc = unsafe {
+        libc::lsetxattr(
+            path.as_ptr(),
+            LABEL.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_exchanged_and_never_replaced() {
+        let d = std::env::temp_dir().join(format!("oa-file-{}", std::process::id()));
+        std::fs::create_dir_all(d.join("dir")).unwrap();
+        std::fs::write(d.join("file"), "x").unwrap();
+        exchange(&d.join("dir"), &d.join("file")).unwrap();
+        assert!(d.join("file").is_dir() && d.join("dir").is_file());
+        let e = rename_new(&d.join("dir"), &d.join("file")).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&d.join("dir"), &d.join("third")).unwrap();
+        assert!(d.join("third").is_file());
+        assert_eq!(
+            exchange(&d.join("third"), &d.join("none"))
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_exclusive_and_survives_another_close() {
+        let path = std::env::temp_dir().join(format!("oa-lock-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        let (first, second) = (open(), open());
+        assert!(try_lock(&first).unwrap());
+        drop(open()); // would end a lock of the process
+        assert!(!try_lock(&second).unwrap() && is_locked(&second).unwrap());
+        assert!(!is_locked(&first).unwrap(), "its own");
+        drop(first);
+        assert!(!is_locked(&second).unwrap());
+        assert!(try_lock(&second).unwrap());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_a_context_has_none_and_a_missing_one_is_an_error() {
+        assert!(label(Path::new("/no/such/file")).is_err());
+        label(Path::new("/proc/self/comm")).unwrap(); // with SELinux there is one, without there is none
+    }
+}

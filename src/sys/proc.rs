@@ -1,0 +1,312 @@
+//! What /proc says of processes: who is alive, in which group, with which TCP ports.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A process that cannot be mistaken for a later one with the same number: number, start time in clock ticks after
+/// boot (field 22 of /proc/PID/stat) and the boot's own id.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessId {
+    /// Process number; also the group's, for the leader of one.
+    pub pid: u32,
+    /// Clock ticks from boot to the start of the process.
+    pub start: u64,
+    /// /proc/sys/kernel/random/boot_id
+    pub boot: String,
+}
+
+impl ProcessId {
+    /// The identity of the live process `pid`; `None` if there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self {
+            pid,
+            start: stat(pid)?.start,
+            boot: boot_id(),
+        })
+    }
+
+    /// The members of the group that this process leads or led which are still alive, zombies left out.
+    pub fn group_alive(&self) -> Vec<u32> {
+        if boot_id() != self.boot {
+            return Vec::new();
+        }
+        // A number is not given away while a group has it, so a group whose leader has gone is still ours; if the
+        // leader is there with another start time, both numbers belong to somebody else.
+        if stat(self.pid).is_some_and(|s| s.start != self.start) {
+            return Vec::new();
+        }
+        pids()
+            .filter(|p| {
+                stat(*p)
+                    .is_some_and(|s| s.group == self.pid && s.state != 'Z' && s.start >= self.start)
+            })
+            .collect()
+    }
+}
+
+struct Stat {
+    state: char,
+    group: u32,
+    start: u64,
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_string()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything, so count from the last ')'.
+    let rest: Vec<&str> = text
+        .get(text.rfind(')')? + 1..)?
+        .split_whitespace()
+        .collect();
+    Some(Stat {
+        state: rest.first()?.chars().next()?,
+        group: rest.get(2)?.parse().ok()?,
+        start: rest.get(19)?.parse().ok()?,
+    })
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let dir = std::fs::read_dir("/proc").into_iter().flatten();
+    dir.flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// The process groups, but our own, in which a process has an argument that is `wanted`; zombies have none.
+pub fn groups_with(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(&wanted)
+    };
+    let own = stat(std::process::id()).map(|s| s.group);
+    let groups = pids().filter(has).filter_map(|pid| Some(stat(pid)?.group));
+    let others = groups.filter(|g| Some(*g) != own);
+    let mut found: Vec<i32> = others.filter_map(|g| i32::try_from(g).ok()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The database servers whose working directory is `dir`: mysqld and mariadbd go into their data directory before they open
+/// any file. Needs to be their user or root; what cannot be read is left out.
+pub fn servers_in(dir: &Path) -> Vec<u32> {
+    servers(dir).0
+}
+
+/// The same, and false if there are database servers whose working directory this process may not read.
+pub fn servers(dir: &Path) -> (Vec<u32>, bool) {
+    let mut complete = true;
+    let Ok(place) = std::fs::metadata(dir) else {
+        return (Vec::new(), complete);
+    };
+    let there = |pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let server = name.starts_with("mysqld") || name.starts_with("mariadbd");
+        if !server || name.contains("_safe") {
+            return false;
+        }
+        match std::fs::metadata(format!("/proc/{pid}/cwd")) {
+            Ok(m) => (m.dev(), m.ino()) == (place.dev(), place.ino()),
+            Err(e) => {
+                complete &= e.kind() != std::io::ErrorKind::PermissionDenied;
+                false
+            }
+        }
+    };
+    let found = pids().filter(there).collect();
+    (found, complete)
+}
+
+/// Whether process `pid` holds a TCP connection whose other end has port `peer`; `None` if that cannot be read. Also of a process in
+/// another network namespace.
+pub fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
+    let (sockets, complete) = sockets_of(&[pid]);
+    if !complete {
+        return None;
+    }
+    let connections = tcp_connections(pid);
+    Some(
+        connections
+            .iter()
+            .any(|c| c.remote == peer && sockets.contains(&c.inode)),
+    )
+}
+
+/// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
+/// cannot be read is left out.
+pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
+    tcp_ports(&members(pgid)).0
+}
+
+/// The same; `None` if a process of the group belongs to another user, so that its connections cannot be read.
+pub fn readable_tcp_ports(pgid: u32) -> Option<HashSet<u16>> {
+    let (ports, complete) = tcp_ports(&members(pgid));
+    complete.then_some(ports)
+}
+
+/// The local TCP ports on which this process holds connections.
+pub fn own_tcp_ports() -> HashSet<u16> {
+    tcp_ports(&[std::process::id()]).0
+}
+
+fn members(pgid: u32) -> Vec<u32> {
+    pids()
+        .filter(|p| stat(*p).is_some_and(|s| s.group == pgid))
+        .collect()
+}
+
+/// Ports, and false if a process could not be read for lack of permission.
+fn tcp_ports(members: &[u32]) -> (HashSet<u16>, bool) {
+    let (sockets, complete) = sockets_of(members);
+    let mut ports = HashSet::new();
+    if let Some(pid) = members.first() {
+        let connections = tcp_connections(*pid);
+        let theirs = connections.iter().filter(|c| sockets.contains(&c.inode));
+        ports.extend(theirs.map(|c| c.local));
+    }
+    (ports, complete)
+}
+
+/// Inode numbers of the sockets that the processes hold, and false if one could not be read for lack of permission.
+fn sockets_of(members: &[u32]) -> (HashSet<String>, bool) {
+    let mut complete = true;
+    let mut sockets = HashSet::new();
+    for pid in members {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        if let Err(e) = &descriptors {
+            complete &= e.kind() != std::io::ErrorKind::PermissionDenied;
+        }
+        for fd in descriptors.into_iter().flatten().flatten() {
+            let link = std::fs::read_link(fd.path()).unwrap_or_default();
+            let name = link.to_string_lossy();
+            if let Some(inode) = name
+                .strip_prefix("socket:[")
+                .and_then(|s| s.strip_suffix(']'))
+            {
+                sockets.insert(inode.to_string());
+            }
+        }
+    }
+    (sockets, complete)
+}
+
+struct TcpConnection {
+    local: u16,
+    remote: u16,
+    inode: String,
+}
+
+/// All TCP sockets in the network namespace of `pid`.
+fn tcp_connections(pid: u32) -> Vec<TcpConnection> {
+    let mut all = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let f: Vec<&str> = line.split_whitespace().collect();
+            let port = |n: usize| {
+                let port = f.get(n)?.rsplit(':').next()?;
+                u16::from_str_radix(port, 16).ok()
+            };
+            if let (Some(local), Some(remote), Some(inode)) = (port(1), port(2), f.get(9)) {
+                all.push(TcpConnection {
+                    local,
+                    remote,
+                    inode: (*inode).to_string(),
+                });
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    /// Waits until the group has so many processes.
+    pub(crate) fn until(id: &ProcessId, good: impl Fn(usize) -> bool) {
+        let begin = std::time::Instant::now();
+        while !good(id.group_alive().len()) {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(10));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_group_is_known_by_number_start_and_boot() {
+        let mut c = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of(c.id()).unwrap();
+        until(&id, |n| n == 2);
+        assert!(
+            ProcessId {
+                start: id.start + 1,
+                ..id.clone()
+            }
+            .group_alive()
+            .is_empty()
+        );
+        assert!(
+            ProcessId {
+                boot: "another".into(),
+                ..id.clone()
+            }
+            .group_alive()
+            .is_empty()
+        );
+        c.kill().unwrap(); // the leader only
+        c.wait().unwrap();
+        until(&id, |n| n == 1); // the leader has gone, its child has not
+        crate::sys::process::kill_group(
+            i32::try_from(id.pid).unwrap(),
+            crate::sys::process::Signal::Kill,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_name_and_where_it_works() {
+        let d = std::env::temp_dir().join(format!("oa-servers-{}", std::process::id()));
+        std::fs::create_dir_all(&d).unwrap();
+        let start = |program: &str| {
+            let file = d.join(program);
+            std::fs::copy("/bin/sleep", &file).unwrap();
+            let mut c = std::process::Command::new(file);
+            c.arg("60").current_dir(&d).spawn().unwrap()
+        };
+        let mut children = [start("mariadbd"), start("other"), start("mysqld_safe")];
+        let begin = std::time::Instant::now();
+        while servers_in(&d).is_empty() && begin.elapsed().as_secs() < 10 {}
+        assert_eq!(servers_in(&d), [children[0].id()]);
+        assert!(servers_in(Path::new("/")).is_empty());
+        for c in &mut children {
+            c.kill().unwrap();
+            c.wait().unwrap();
+        }
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn finds_the_ports_of_a_group() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let me = stat(std::process::id()).unwrap().group;
+        let port = stream.local_addr().unwrap().port();
+        assert!(group_tcp_ports(me).contains(&port));
+        assert!(own_tcp_ports().contains(&port));
+        assert_eq!(has_tcp_peer(std::process::id(), port), Some(false));
+        let _accepted = listener.accept().unwrap();
+        assert_eq!(has_tcp_peer(std::process::id(), port), Some(true));
+        assert!(readable_tcp_ports(me).is_some_and(|p| p.contains(&port)));
+    }
+}
