@@ -1,6 +1,6 @@
 #!/bin/bash
-# demo.sh -- seeds a replica for real on this machine and proves that the copy is right. Run it by `make demo`, as root.
-# Two scratch servers and two agents stand for the hosts db1.demo (127.0.0.1) and db2.demo (127.0.0.2). Everything lives below
+# demo.sh -- seeds a replica on this machine, with real servers, and checks the copy. Run it by `make demo`, as root.
+# Two scratch servers and two agents represent the hosts db1.demo (127.0.0.1) and db2.demo (127.0.0.2). Everything lives below
 # target/ and is stopped at the end. SERVER: mariadb (the default) or mysql. DEMO_MB: size of the data (default 220).
 # shellcheck disable=SC2317 # functions that are called by name
 set -euo pipefail
@@ -11,14 +11,14 @@ ip=([1]=127.0.0.1 [2]=127.0.0.2) failed=0 agents=()
 
 say() { printf '[%3d s] %s\n' $SECONDS "$*"; }
 fail() { echo "demo.sh: $*" >&2; exit 1; }
-check() { # TEXT COMMAND...: one proof
+check() { # TEXT COMMAND...: one check
   local text=$1; shift
   if "$@"; then say "ok    $text"; else say "WRONG $text"; failed=1; fi
 }
 run() { "$@" <&0 & wait $!; } # a long command that does not keep a signal waiting
 sql() { local n=$1; shift; "$client" --no-defaults --default-character-set=utf8mb4 -N -uroot -S "$dir/db$n/run/mysql.sock" "$@"; }
 
-case $kind in mariadb | mysql) ;; *) fail "SERVER=$kind: it is either mariadb or mysql" ;; esac
+case $kind in mariadb | mysql) ;; *) fail "SERVER=$kind: use mariadb or mysql" ;; esac
 # shellcheck source-path=SCRIPTDIR source=demo/mysql.sh
 . "$top/contrib/demo/$kind.sh"
 PATH=$RIG/$tree/bin:$PATH ctl=$top/tests/rig/$kind.sh
@@ -35,7 +35,7 @@ if ! resolves; then # this script again, with an /etc/hosts that only it and its
     # shellcheck disable=SC2016 # expanded by the inner shell
     DEMO_HOSTS=1 exec unshare -m sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$RIG/demo.hosts" "$0"
   fi
-  fail "db1.demo and db2.demo do not resolve to 127.0.0.1 and 127.0.0.2: does /etc/nsswitch.conf say 'hosts: files ...'?"
+  fail "db1.demo and db2.demo do not resolve to 127.0.0.1 and 127.0.0.2: does /etc/nsswitch.conf contain 'hosts: files ...'?"
 fi
 
 members() { # SESSION: its processes, zombies left out
@@ -57,19 +57,19 @@ cleanup() {
   wait
   rm -f "$RIG/demo.hosts"
   if [ "$rc" != 1 ]; then rm -rf "$dir"/db?/{data,tmp,backup}; fi
-  say "everything stopped; what is left to read is in $dir"
+  say "everything stopped; logs are in $dir"
   if [ "$rc" = 0 ]; then echo "The demonstration succeeded in $SECONDS s."; else echo "The demonstration FAILED." >&2; fi
   exit "$rc"
 }
 
-# Prints the first port from $1 on that nobody listens on, on any address.
+# Prints the first port from $1 on that is free on all addresses.
 free_port() {
   local p=$1
   while cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '{ print $2 }' | grep -q ":$(printf %04X "$p")\$"; do p=$((p + 1)); done
   echo "$p"
 }
 
-# Sends numbered rows at 100 a second through one client until told to stop; leaves the last number in a file.
+# Sends numbered rows at 100 a second through one client until the file stop-writer exists; keeps the statements in a file.
 writer() {
   local n=$last i
   while [ ! -e "$dir/stop-writer" ]; do
@@ -124,7 +124,7 @@ exec 9>"$RIG/demo.lock"
 flock -n 9 || fail "another demonstration runs"
 say "$about and its tools in $RIG/$tree"
 run "$top/tests/rig/fetch.sh" "$kind"
-for n in 1 2; do "$ctl" kill "$dir/db$n" 0; done # of a demonstration that was killed
+for n in 1 2; do "$ctl" kill "$dir/db$n" 0; done # left by a demonstration that was killed
 rm -rf "$dir" && mkdir -p "$dir"
 port=$(free_port 33306) agent_port=$(free_port 33400) seed_port=$(free_port 33500) seed_command_port=$(free_port 33600)
 trap cleanup EXIT
@@ -180,8 +180,8 @@ numbers() {
 }
 quiet_events() { [ "$(sql 2 -e "SELECT COUNT(*), SUM(STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')) FROM information_schema.EVENTS")" = $'1\t1' ]; }
 
-# One seed by METHOD while the writer writes, and its proofs.
-seed_and_prove() { # METHOD MORE...
+# One seed by METHOD while the writer writes, then the checks.
+seed_and_check() { # METHOD MORE...
   local method=$1 rows since took rate at; shift
   rm -f "$dir/stop-writer"
   sql 1 -e 'SET GLOBAL event_scheduler = ON'
@@ -197,13 +197,13 @@ seed_and_prove() { # METHOD MORE...
   sleep 3
   rate=$((($(sql 1 -e 'SELECT COUNT(*) FROM run.numbers') - rows) * 1000 / (took + 3000)))
 
-  # Quiet: no writer, no event; then the replica has to come to the same point.
+  # Without the writer and the event the replica must reach the position of the source.
   touch "$dir/stop-writer"
   wait $writer_pid || fail "the writer failed"
   last=$(wc -l <"$dir/written.sql")
   sql 1 -e 'SET GLOBAL event_scheduler = OFF'
   until at=$(position) && sleep 0.5 && [ "$at" = "$(position)" ]; do :; done
-  check "the replica came to the source's GTID position $at" caught_up
+  check "the replica reached the source's GTID position $at" caught_up
   check "both replication threads run" threads
   grep -E '(Master|Source)_Host|_(IO|SQL)_Running:|Using_Gtid|Auto_Position|Seconds_Behind_|Last_(IO|SQL)_Error:' "$dir/replica-status" || true
   run checksums 1
@@ -223,9 +223,9 @@ seed_and_prove() { # METHOD MORE...
 
 for n in 1 2; do start_agent $n; done
 say "two agents, and a seed by Mysqldump"
-seed_and_prove Mysqldump
+seed_and_check Mysqldump
 if [ "${xtrabackup:-}" = true ]; then
   say "the same replica once more, by Xtrabackup: a copy of the running server, swapped in"
-  seed_and_prove Xtrabackup --force
+  seed_and_check Xtrabackup --force
 fi
 exit $failed

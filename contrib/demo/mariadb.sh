@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # read by demo.sh, whose variables and functions these are
-# The words of the demonstration on MariaDB.
+# What the demonstration needs to know of MariaDB.
 about='MariaDB 10.11' tree=mdb client=mariadb agent_account=agent-account.sql data=data.sql xtrabackup=true
 
 position() { sql 1 -e 'SELECT @@gtid_binlog_pos'; }

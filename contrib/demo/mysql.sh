@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # read by demo.sh, whose variables and functions these are
-# The words of the demonstration on MySQL.
+# What the demonstration needs to know of MySQL.
 about='MySQL 9.7' tree=my97 client=mysql agent_account=agent-account-mysql.sql data=data-mysql.sql
 
 position() { sql 1 -e "SELECT REPLACE(@@gtid_executed, '\n', '')"; }
