@@ -255,9 +255,18 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_the_sample_accounts() {
+    fn the_page_names_every_section_of_the_sample_accounts() {
+        let page = include_str!("../../contrib/doc/account.md");
+        let old = include_str!("../../contrib/demo/agent-account-mysql56.sql");
+        for line in [MARIADB, MYSQL, old].iter().flat_map(|sql| sql.lines()) {
+            if let Some((section, _)) = line.strip_prefix("-- [").and_then(|l| l.split_once(']')) {
+                assert!(page.contains(&format!("`[{section}]`")), "[{section}]");
+            }
+        }
         let readme = include_str!("../../README.md");
-        assert!(readme.contains(MARIADB) && readme.contains(MYSQL));
+        for file in ["", "-mysql", "-mysql56"] {
+            assert!(readme.contains(&format!("](contrib/demo/agent-account{file}.sql)")));
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn no_key_is_forgotten() {
     let values = reader.values();
     assert_eq!(values.0.len(), known);
     let about = |text: &'static str| text.split("\n\n").find(|p| p.contains("SIGHUP")).unwrap();
-    let readme = about(include_str!("../../../README.md"));
+    let page = about(include_str!("../../../contrib/doc/configuration.md"));
     let sample = about(include_str!("../../../conf/orchestrator-agent.conf"));
     for key in RELOADED {
         let name = key.split_once('.').map_or(key, |(_, name)| name);
@@ -75,7 +75,10 @@ fn no_key_is_forgotten() {
             values.0.contains_key(key) || key == "custom-commands",
             "{key}"
         );
-        assert!(readme.contains(&format!("`{name}`")), "README.md: {name}");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "configuration.md: {name}"
+        );
         assert!(sample.contains(name), "conf: {name}");
     }
 }

@@ -88,8 +88,8 @@ fn lines_of(section: &str) -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn the_readme_has_every_key_with_its_default() {
-    let readme = include_str!("../../../README.md");
+fn the_page_has_every_key_with_its_default() {
+    let page = include_str!("../../../contrib/doc/configuration.md");
     let sample = include_str!("../../../conf/orchestrator-agent.conf");
     let mut required = false;
     for line in sample.lines() {
@@ -98,7 +98,7 @@ fn the_readme_has_every_key_with_its_default() {
         } else if let Some((key, value)) = line.split_once(" = ") {
             let value = if required { "\"\"" } else { value };
             let row = format!("| `{key}` | `{value}` |");
-            assert!(readme.contains(&row), "README.md lacks the row {row}");
+            assert!(page.contains(&row), "configuration.md lacks the row {row}");
         }
     }
 }
