@@ -3,16 +3,9 @@
 use super::{Api, reply, seed};
 use crate::error::{Error, Result};
 use crate::gate::Response;
+use crate::protocol::wire::HeldApplier;
 use crate::seed::applier::LEASE;
 use crate::seed::{Side, Stage, Status};
-use serde::Serialize;
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Held {
-    delay: u64,
-    lease_seconds: u64,
-}
 
 impl Api {
     /// Records what the applier is like, or extends the lease. To be called again within `LeaseSeconds`.
@@ -28,7 +21,7 @@ impl Api {
             )));
         }
         let before = self.applier.hold(id)?;
-        Ok(reply::json(&Held {
+        Ok(reply::json(&HeldApplier {
             delay: before.delay,
             lease_seconds: LEASE.as_secs(),
         }))

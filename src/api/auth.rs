@@ -1,11 +1,9 @@
 //! The token: who may do more than look whether the agent is alive (agent-api-v2 1.5).
 
 use super::path;
-use crate::config::Common;
 use crate::error::{Error, Result};
 use crate::gate::Request;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::protocol::http_client::Basic;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -70,41 +68,10 @@ impl Token {
     }
 }
 
-/// `http-auth-user` and its password (agent-api-v2 0.1); `Debug` shows nothing of them.
-#[derive(Clone)]
-pub struct Basic(String);
-
-impl std::fmt::Debug for Basic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Basic")
-    }
-}
-
-impl Basic {
-    /// `None` where no user is set.
-    pub fn of(common: &Common) -> Option<Self> {
-        if common.http_auth_user.is_empty() {
-            return None;
-        }
-        let password = common.http_auth_password.reveal();
-        Some(Self::new(&format!("{}:{password}", common.http_auth_user)))
-    }
-
-    /// From `user:password`.
-    pub fn new(pair: &str) -> Self {
-        Self(format!("Basic {}", STANDARD.encode(pair)))
-    }
-
-    /// The value of the header `Authorization`.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// True if the request has exactly these credentials.
-    pub fn allows(&self, request: &Request) -> bool {
-        let given = request.header("Authorization").unwrap_or_default();
-        same(given.as_bytes(), self.0.as_bytes())
-    }
+/// True if the request has exactly these credentials.
+pub fn has_credentials(basic: &Basic, request: &Request) -> bool {
+    let given = request.header("Authorization").unwrap_or_default();
+    same(given.as_bytes(), basic.reveal().as_bytes())
 }
 
 /// Compares without telling by its time where the difference is; only the length shows (D18).

@@ -1,90 +1,20 @@
-//! What the agent is and knows: `status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail` (agent-api-v2 2.1, 2.2, 2.6).
+//! What the agent is and knows: `status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail`.
 
 use super::{Api, reply, watch};
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::gate::Response;
 use crate::mysql::info::Schema;
-use crate::protocol::Contact;
+use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
 use crate::seed::Method;
 use crate::seed::vocabulary::ENGINES;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct AgentInfo<'a> {
-    hostname: &'a str,
-    port: u16,
-    token: &'a str,
-    #[serde(rename = "MySQLPort")]
-    mysql_port: u16,
-}
-
-/// Names and order of the keys are those of the Go agents, misspelt ones included; the last two keys are ours, and orchestrator drops them.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct AgentData {
-    local_snapshots_hosts: Vec<String>,
-    snaphost_hosts: Vec<String>,
-    logical_volumes: Vec<String>,
-    mount_point: Mount,
-    backup_dir: PathBuf,
-    backup_dir_disk_free: u64,
-    backup_dir_disk_used: u64,
-    #[serde(rename = "MySQLRunning")]
-    mysql_running: bool,
-    #[serde(rename = "MySQLDatadir")]
-    mysql_datadir: String,
-    #[serde(rename = "MySQLDatadirDiskUsed")]
-    mysql_datadir_disk_used: u64,
-    #[serde(rename = "MySQLDatadirDiskFree")]
-    mysql_datadir_disk_free: u64,
-    #[serde(rename = "MySQLDatabases")]
-    mysql_databases: BTreeMap<String, Database>,
-    availiable_seed_methods: BTreeMap<Method, MethodOptions>,
-    agent_commands: Option<Vec<String>>,
-    #[serde(rename = "NumCPU")]
-    num_cpu: usize,
-    mem_total: u64,
-    os_name: String,
-    unavailable_seed_methods: BTreeMap<Method, String>,
-    /// Ours as well: how this agent stands with each orchestrator, by URL.
-    orchestrators: BTreeMap<String, Contact>,
-}
-
-/// Never null: orchestrator dereferences it (8.4). Without LVM all of it is empty.
-#[derive(Serialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct Mount {
-    path: String,
-    device: String,
-    #[serde(rename = "LVPath")]
-    lv_path: String,
-    file_system: String,
-    is_mounted: bool,
-    disk_usage: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Database {
-    engines: Option<Vec<String>>,
-    size: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct MethodOptions {
-    backup_side: &'static str,
-    supported_engines: Vec<&'static str>,
-    backup_to_datadir: bool,
-}
+use std::path::Path;
 
 impl Api {
     pub(super) fn status(&self) -> Response {
-        if self.pulse.is_good(self.config.common.status_bad_seconds) {
+        if self.contacts.is_good(self.config.common.status_bad_seconds) {
             return reply::json(&"OK");
         }
         let mut bad = reply::json(&"BAD");
@@ -94,12 +24,12 @@ impl Api {
 
     pub(super) fn agent_info(&self) -> Response {
         let token = if self.config.common.expose_token_in_agent_info {
-            self.token.reveal()
+            Secret::new(self.token.reveal())
         } else {
-            ""
-        }; // D17
+            Secret::default()
+        };
         reply::json(&AgentInfo {
-            hostname: &self.hostname,
+            hostname: self.hostname.clone(),
             port: self.config.common.port,
             token,
             mysql_port: self.config.mysql.port,
@@ -128,44 +58,44 @@ impl Api {
         let mut unavailable = BTreeMap::new();
         for (method, state) in methods {
             match state {
-                Ok(()) => drop(available.insert(method, options(method, major))),
-                Err(why) => drop(unavailable.insert(method, why)),
+                Ok(()) => drop(available.insert(method.to_string(), options(method, major))),
+                Err(why) => drop(unavailable.insert(method.to_string(), why)),
             }
         }
+        // The method of the seed in progress stays in the list, or orchestrator drops the seed.
         if let Some(method) = self.engine.method_in_use() {
-            available
-                .entry(method)
-                .or_insert_with(|| options(method, major)); // 8.4
+            let entry = available.entry(method.to_string());
+            entry.or_insert_with(|| options(method, major));
         }
-        let backup_dir = self.config.common.backup_dir.clone();
+        let backup_dir = self.config.common.backup_dir.display().to_string();
         AgentData {
             local_snapshots_hosts: Vec::new(),
             snaphost_hosts: Vec::new(),
             logical_volumes: Vec::new(),
             mount_point: Mount::default(),
-            backup_dir_disk_free: watch::free(&backup_dir.to_string_lossy()),
+            backup_dir_disk_free: watch::free(&backup_dir),
             backup_dir_disk_used: disk.backup_used,
             backup_dir,
             mysql_running: running,
-            mysql_datadir: mysql.datadir.clone(),
-            mysql_datadir_disk_used: disk.datadir_used,
-            mysql_datadir_disk_free: watch::free(&mysql.datadir),
-            mysql_databases: mysql
+            datadir: mysql.datadir.clone(),
+            datadir_used: disk.datadir_used,
+            datadir_free: watch::free(&mysql.datadir),
+            databases: mysql
                 .schemas
                 .iter()
                 .map(|(name, s)| (name.clone(), database(s)))
                 .collect(),
-            availiable_seed_methods: available,
+            methods: available,
             agent_commands: self.command_names(),
             num_cpu,
             mem_total,
             os_name,
-            unavailable_seed_methods: unavailable,
-            orchestrators: self.pulse.contacts(),
+            unavailable,
+            orchestrators: self.contacts.all(),
         }
     }
 
-    /// Names of the custom commands in a fixed order (D51); the hook after a seed is no command for anybody to call.
+    /// Names of the custom commands in a fixed order; the hook after a seed is not a command that clients can call.
     fn command_names(&self) -> Option<Vec<String>> {
         let names: Vec<String> = self
             .custom_commands()
@@ -176,7 +106,7 @@ impl Api {
         if names.is_empty() { None } else { Some(names) }
     }
 
-    /// The last 40 lines of the file named by `log_error` as one string (8.14); works with MySQL down, once it was seen up.
+    /// The last 40 lines of the file named by `log_error` as one string; works with MySQL down, once it was seen up.
     pub(super) fn error_log_tail(&self) -> Result<Response> {
         let facts = self.watch.mysql();
         let name = facts.log_error.as_str();
@@ -186,7 +116,7 @@ impl Api {
                 _ => "log_error names no file: MySQL writes its errors to stderr; set log_error in its my.cnf".to_string(),
             }));
         }
-        let path = Path::new(&facts.datadir).join(name); // an absolute name stays as it is (D46)
+        let path = Path::new(&facts.datadir).join(name); // an absolute name stays as it is
         let tail =
             tail(&path, 40).map_err(|e| Error::io(format!("error log {}", path.display()), &e))?;
         Ok(reply::json(&tail))
@@ -195,14 +125,18 @@ impl Api {
 
 fn options(method: Method, mysql_major: u32) -> MethodOptions {
     MethodOptions {
-        backup_side: method.backup_side().as_str(),
-        supported_engines: method.supported_engines(mysql_major),
+        backup_side: method.backup_side().to_string(),
+        supported_engines: method
+            .supported_engines(mysql_major)
+            .into_iter()
+            .map(String::from)
+            .collect(),
         backup_to_datadir: method.backup_to_datadir(),
     }
 }
 
 /// Engines outside the ten known names are read as ROCKSDB by orchestrator, and two of a name as a duplicate that refuses the
-/// seed: at most one unknown name is sent, and none next to ROCKSDB (D43, DESIGN 9).
+/// seed: at most one unknown name is sent, and none next to ROCKSDB.
 fn database(schema: &Schema) -> Database {
     let known = |e: &String| ENGINES.contains(&e.as_str());
     let mut engines: Vec<String> = schema
@@ -253,7 +187,7 @@ mod tests {
     #[test]
     fn at_most_one_unknown_engine_is_sent() {
         assert_eq!(of(&[]), None);
-        assert_eq!(of(&["Aria", "InnoDB", "S3"]).unwrap(), ["InnoDB", "Aria"]); // D43
+        assert_eq!(of(&["Aria", "InnoDB", "S3"]).unwrap(), ["InnoDB", "Aria"]);
         assert_eq!(of(&["Aria", "ROCKSDB"]).unwrap(), ["ROCKSDB"]);
     }
 
@@ -263,7 +197,7 @@ mod tests {
         let text: String = (1..=100).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&file, &text).unwrap();
         let t = tail(&file, 40).unwrap();
-        assert!(t.starts_with("line 61\n") && t.ends_with("line 100\n")); // 8.14
+        assert!(t.starts_with("line 61\n") && t.ends_with("line 100\n"));
         std::fs::write(&file, "no end").unwrap();
         assert_eq!(tail(&file, 40).unwrap(), "no end");
         std::fs::remove_file(&file).unwrap();

@@ -12,7 +12,8 @@ mod watch;
 use crate::config::Config;
 use crate::gate::{Door, Request, Response};
 use crate::process::{Cancel, Launcher};
-use crate::protocol::Pulse;
+use crate::protocol::contact::Contacts;
+use crate::protocol::http_client::Basic;
 use crate::seed::Method;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
@@ -20,7 +21,7 @@ use crate::seed::stage::SeedMethod;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-pub use auth::{Basic, Token};
+pub use auth::Token;
 pub use watch::Watch;
 
 /// All that the endpoints work with.
@@ -34,7 +35,7 @@ pub struct Api {
     engine: Engine,
     applier: Arc<Applier>,
     watch: Watch,
-    pulse: Arc<Pulse>,
+    contacts: Arc<Contacts>,
     launcher: Launcher,
     /// Ends operators' commands when the agent stops.
     stopping: Cancel,
@@ -56,8 +57,8 @@ pub struct Parts {
     pub methods: Vec<Arc<dyn SeedMethod>>,
     /// Methods that are enabled and left out, with reasons.
     pub left_out: Vec<(Method, String)>,
-    /// The heartbeat's last success.
-    pub pulse: Arc<Pulse>,
+    /// The contact with each orchestrator.
+    pub contacts: Arc<Contacts>,
     /// Cancelled when the agent stops.
     pub stopping: Cancel,
 }
@@ -93,7 +94,7 @@ impl Api {
             engine: parts.engine,
             applier: parts.applier,
             watch,
-            pulse: parts.pulse,
+            contacts: parts.contacts,
             launcher,
             stopping: parts.stopping,
         }
@@ -106,7 +107,11 @@ impl Api {
 
     /// Answers one request.
     pub fn answer(&self, request: &Request) -> Response {
-        if self.basic.as_ref().is_some_and(|b| !b.allows(request)) {
+        if self
+            .basic
+            .as_ref()
+            .is_some_and(|b| !auth::has_credentials(b, request))
+        {
             return reply::unauthorized();
         }
         let Some(path) = path::decode(&request.path) else {

@@ -1,6 +1,7 @@
 //! The forms of an answer (agent-api-v2 0.1, 0.2).
 
 use crate::gate::{Response, STRIKE};
+use crate::protocol::wire::Envelope;
 use serde::Serialize;
 
 /// 200 with JSON, escaped as Go escapes it.
@@ -13,32 +14,14 @@ pub fn json(value: &impl Serialize) -> Response {
 
 /// 500 with the uniform envelope (8.1: nothing else is a failure for orchestrator).
 pub fn error(message: &str) -> Response {
-    let mut response = json(&envelope("ERROR", message));
+    let mut response = json(&Envelope::new("ERROR", message));
     response.status = 500;
     response
 }
 
 /// 200 with the envelope that says OK and carries a text.
 pub fn ok_message(message: &str) -> Response {
-    json(&envelope("OK", message))
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "Code")]
-    code: &'a str,
-    #[serde(rename = "Message")]
-    message: &'a str,
-    #[serde(rename = "Details")]
-    details: Option<&'a str>,
-}
-
-fn envelope<'a>(code: &'a str, message: &'a str) -> Envelope<'a> {
-    Envelope {
-        code,
-        message,
-        details: None,
-    }
+    json(&Envelope::new("OK", message))
 }
 
 /// Plain text.

@@ -1,69 +1,15 @@
-//! Seeds (agent-api-v2 2.5, 2.7 to 2.9). Parameters are checked in the Go agent's order, with its words.
+//! Seeds. Parameters are checked in the Go agent's order, with its words.
 
 use super::{Api, reply};
 use crate::error::{Error, Result};
 use crate::gate::Response;
+use crate::protocol::wire::{ActiveSeed, Metadata, Progress, StageState};
 use crate::seed::engine::Started;
-use crate::seed::record::{LeftBy, Load, Peer, Seed};
-use crate::seed::{Method, Side, Stage, Status};
+use crate::seed::record::{Peer, Seed};
+use crate::seed::{Method, Side, Stage};
 use crate::sys::host::rfc3339;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct StageState<'a> {
-    #[serde(rename = "SeedID")]
-    seed_id: i64,
-    stage: Stage,
-    hostname: &'a str,
-    timestamp: String,
-    status: Status,
-    details: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<Bytes>,
-    /// Our own addition, of a target only: what has become of its data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_data: Option<Load>,
-    /// Our own addition, of Backup only: how long the source's writes were held up at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_lock_milliseconds: Option<u64>,
-    /// Our own addition: the earlier seed that has left these data incomplete.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete_since: Option<LeftBy>,
-}
-
-/// Our own addition, which orchestrator drops; `Total` 0 = unknown.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Bytes {
-    bytes: u64,
-    total: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ActiveSeed<'a> {
-    #[serde(rename = "SeedID")]
-    seed_id: i64,
-    seed_status: Status,
-    method: Method,
-    side: Side,
-    stage: Stage,
-    /// Keys are the agent's numbers of the stages (0.3).
-    stages_details: Option<BTreeMap<usize, StageState<'a>>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Metadata {
-    log_file: String,
-    log_pos: u64,
-    gtid_executed: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gtid_slave_pos: Option<String>,
-}
 
 /// A seed number.
 ///
@@ -212,7 +158,7 @@ impl Api {
         Ok(reply::json(&Metadata {
             log_file: c.log_file,
             log_pos: c.log_pos,
-            gtid_executed: c.gtid_executed,
+            gtid_executed: Some(c.gtid_executed),
             gtid_slave_pos: c.gtid_slave_pos,
         }))
     }
@@ -223,11 +169,11 @@ impl Api {
         Ok(reply::json(&StageState {
             seed_id: id,
             stage,
-            hostname: &self.hostname,
+            hostname: self.hostname.clone(),
             timestamp: rfc3339(view.timestamp),
             status: view.status,
             details: view.details,
-            progress: Some(Bytes {
+            progress: Some(Progress {
                 bytes: view.bytes.0,
                 total: view.bytes.1,
             })
@@ -255,7 +201,7 @@ impl Api {
             let state = StageState {
                 seed_id: seed.id,
                 stage: *stage,
-                hostname: &self.hostname,
+                hostname: self.hostname.clone(),
                 timestamp: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_nanos(s.changed)),
                 status: s.status,
                 details: s.details.clone(),

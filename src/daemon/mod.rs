@@ -9,7 +9,10 @@ use crate::gate::{self, Gate};
 use crate::methods;
 use crate::methods::Enabled;
 use crate::process::{Cancel, Credentials};
-use crate::protocol::{Client, Heartbeat, Intervals, Pulse, Registration};
+use crate::protocol::contact::Contacts;
+use crate::protocol::heartbeat::{Heartbeat, Intervals};
+use crate::protocol::orchestrator::Client;
+use crate::protocol::wire::AgentInfo;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::record::Store;
@@ -84,7 +87,7 @@ pub fn serve(file: &Path) -> Result<()> {
         log::error!("{e}");
     }
     let hostname = hostname(&config);
-    let pulse = Arc::new(Pulse::default());
+    let contacts = Arc::new(Contacts::default());
     let stopping = Cancel::default();
     let api = Arc::new(Api::new(Parts {
         config: Arc::clone(&config),
@@ -94,7 +97,7 @@ pub fn serve(file: &Path) -> Result<()> {
         applier: Arc::clone(&applier),
         methods,
         left_out,
-        pulse: Arc::clone(&pulse),
+        contacts: Arc::clone(&contacts),
         stopping: stopping.clone(),
     }));
     let handler = Arc::clone(&api);
@@ -116,7 +119,7 @@ pub fn serve(file: &Path) -> Result<()> {
     if let Some(recovered) = unstarted {
         start_mysql_again(Arc::clone(&config), engine.clone(), recovered)?;
     }
-    let heartbeats = start_heartbeats(&config, &hostname, &token, &pulse, &api)?;
+    let heartbeats = start_heartbeat(&config, &hostname, &token, &contacts, &api)?;
     let mut live = reload::Live {
         file: file.to_path_buf(),
         log,
@@ -345,74 +348,67 @@ fn start_settling(
         .map_err(|e| Error::io("cannot start a thread", &e))
 }
 
-/// One heartbeat an orchestrator; each begins once this host was looked at in full, because orchestrator calls back during
-/// the registration and stores what it then gets.
-fn start_heartbeats(
+/// The heartbeat begins once this host was examined completely, because orchestrator calls back during the registration and stores
+/// what it then gets.
+fn start_heartbeat(
     config: &Config,
     hostname: &str,
     token: &Token,
-    pulse: &Arc<Pulse>,
+    contacts: &Arc<Contacts>,
     api: &Arc<Api>,
-) -> Result<Vec<Beating>> {
-    let c = &config.common;
-    let who = Registration {
+) -> Result<Heartbeats> {
+    let who = AgentInfo {
         hostname: hostname.to_string(),
-        port: c.port,
+        port: config.common.port,
         token: config::Secret::new(token.reveal()),
         mysql_port: config.mysql.port,
     };
-    let mut running = Vec::new();
-    for url in &config.orchestrator.urls {
-        let at = (url.clone(), config.orchestrator.agents_port);
-        let look = Arc::clone(api);
-        let first = move || look.watch().first_look(Duration::from_secs(20));
-        let (client, intervals) = pace(&at, config)?;
-        let heartbeat = Heartbeat::start(client, who.clone(), intervals, Arc::clone(pulse), first)
-            .map_err(|e| Error::io("cannot start the heartbeat", &e))?;
-        running.push(Beating {
-            at,
-            heartbeat: Some(heartbeat),
-        });
-    }
-    Ok(running)
+    let api = Arc::clone(api);
+    let first = move || api.watch().first_look(Duration::from_secs(20));
+    let orchestrators = config.orchestrator.clone();
+    let (clients, intervals) = heartbeat_of(&orchestrators, config)?;
+    let heartbeat = Heartbeat::start(clients, who, intervals, Arc::clone(contacts), first)
+        .map_err(|e| Error::io("cannot start the heartbeat", &e))?;
+    Ok(Heartbeats {
+        orchestrators,
+        heartbeat,
+    })
 }
 
-/// What of a heartbeat a reload changes. Its orchestrator stays.
-fn pace(at: &(String, u16), config: &Config) -> Result<(Client, Intervals)> {
+/// What a reload changes of the heartbeat; the orchestrators stay.
+fn heartbeat_of(
+    orchestrators: &config::Orchestrator,
+    config: &Config,
+) -> Result<(Vec<Client>, Intervals)> {
     let c = &config.common;
     let intervals = Intervals {
         ping: c.poll_interval,
         register: c.resubmit_agent_interval,
     };
-    let tls = match at.0.starts_with("https:") {
-        true => Some(tls::outgoing(&tls::Files::of(c))?),
-        false => None,
+    let client = |url: &String| {
+        let tls = if url.starts_with("https:") {
+            Some(tls::outgoing(&tls::Files::of(c))?)
+        } else {
+            None
+        };
+        let port = orchestrators.agents_port;
+        Ok(Client::new(url, port, c.http_timeout, tls))
     };
-    Ok((Client::new(&at.0, at.1, c.http_timeout, tls), intervals))
+    let clients: Result<Vec<Client>> = orchestrators.urls.iter().map(client).collect();
+    Ok((clients?, intervals))
 }
 
-/// A heartbeat, stopped when it is dropped.
-struct Beating {
-    /// URL and port of its orchestrator.
-    at: (String, u16),
-    heartbeat: Option<Heartbeat>,
+/// The heartbeat and its orchestrators, which do not change while it runs.
+struct Heartbeats {
+    orchestrators: config::Orchestrator,
+    heartbeat: Heartbeat,
 }
 
-impl Beating {
+impl Heartbeats {
     fn change(&self, config: &Config) {
-        if let Some(heartbeat) = &self.heartbeat {
-            match pace(&self.at, config) {
-                Ok((client, intervals)) => heartbeat.change(client, intervals),
-                Err(e) => log::error!("SIGHUP: {e}; calls to {} go on as before", self.at.0),
-            }
-        }
-    }
-}
-
-impl Drop for Beating {
-    fn drop(&mut self) {
-        if let Some(heartbeat) = self.heartbeat.take() {
-            heartbeat.stop();
+        match heartbeat_of(&self.orchestrators, config) {
+            Ok((clients, intervals)) => self.heartbeat.change(clients, intervals),
+            Err(e) => log::error!("SIGHUP: {e}; calls to orchestrator go on as before"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! SIGHUP: the configuration is read again, and what can change while the agent runs does (DESIGN 9). Nothing else is touched: a
 //! running seed, requests and connections go on.
 
-use super::Beating;
+use super::Heartbeats;
 use crate::api::Api;
 use crate::config::{self, Common, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
@@ -15,7 +15,7 @@ pub(super) struct Live<'a> {
     pub(super) file: PathBuf,
     pub(super) log: Log,
     pub(super) api: Arc<Api>,
-    pub(super) heartbeats: Vec<Beating>,
+    pub(super) heartbeats: Heartbeats,
     /// The settings of the log that are in force.
     pub(super) logging: Logging,
     /// All keys as they were at the start.
@@ -69,7 +69,7 @@ impl Live<'_> {
         }
         let config = &loaded.config;
         self.api.set_custom_commands(config.custom_commands.clone());
-        self.heartbeats.iter().for_each(|h| h.change(config));
+        self.heartbeats.change(config);
         log::info!("SIGHUP: done");
     }
 

@@ -1,67 +1,111 @@
-//! The heartbeat: its own thread and its own timer. Registers once the gate answers, pings, and registers anew after a refusal
-//! or a silence (D20, D21).
+//! The heartbeat: one timer thread for all orchestrators. It registers this agent, pings, and registers again after a refusal, after
+//! a failed ping, and after `resubmit-agent-interval`. Each call runs in a thread of its own, so that an orchestrator that does not
+//! answer does not delay the calls to another.
 
-use super::Pulse;
-use super::client::{Client, Registration, Unregistered};
+use super::contact::Contacts;
+use super::orchestrator::{Client, Unregistered};
+use super::wire::AgentInfo;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Longest pause between two attempts to register (DESIGN 8).
+/// Longest pause between two attempts to register.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often.
 #[derive(Debug, Clone, Copy)]
-pub struct Intervals {
+pub(crate) struct Intervals {
     /// `poll-interval`
-    pub ping: Duration,
+    pub(crate) ping: Duration,
     /// `resubmit-agent-interval`
-    pub register: Duration,
+    pub(crate) register: Duration,
 }
 
-/// The running thread; [`Heartbeat::stop`] ends it at once, but for a call under way.
-pub struct Heartbeat {
-    /// Closed: stop.
-    news: Sender<(Client, Intervals)>,
-    thread: JoinHandle<()>,
+/// The running thread.
+pub(crate) struct Heartbeat {
+    messages: Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Message {
+    /// From now on with these clients, one for each orchestrator as at the start.
+    Change(Vec<Client>, Intervals),
+    /// The call to the orchestrator with this index has ended.
+    Done(usize, Outcome),
+    Stop,
+}
+
+enum Outcome {
+    Registered,
+    NotRegistered,
+    Pinged,
+    PingFailed,
+}
+
+/// The calls to one orchestrator.
+struct Schedule {
+    client: Client,
+    registered: Instant,
+    pinged: Instant,
+    /// When to register before it is time: at first, and after a failure.
+    early: Option<Instant>,
+    /// Attempts to register that failed in a row.
+    failures: u32,
+    is_calling: bool,
 }
 
 impl Heartbeat {
     /// Starts it; `first` is done by the thread before the first registration.
     ///
     /// # Errors
-    /// If there is no thread to be had.
-    pub fn start(
-        client: Client,
-        who: Registration,
+    /// If the thread cannot be started.
+    pub(crate) fn start(
+        clients: Vec<Client>,
+        who: AgentInfo,
         intervals: Intervals,
-        pulse: Arc<Pulse>,
+        contacts: Arc<Contacts>,
         first: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (news, told) = unbounded();
+        let (messages, received) = unbounded();
+        let beat = Beat {
+            who: Arc::new(who),
+            contacts,
+            messages: messages.clone(),
+        };
         let body = move || {
             first();
-            beat(client, &who, intervals, &pulse, &told);
+            beat.run(clients, intervals, &received);
         };
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
             .spawn(body)?;
-        Ok(Self { news, thread })
+        Ok(Self {
+            messages,
+            thread: Some(thread),
+        })
     }
 
-    /// From now on with these: the time that has passed since the last ping and registration counts.
-    pub fn change(&self, client: Client, intervals: Intervals) {
-        if self.news.send((client, intervals)).is_err() {
-            log::error!("the heartbeat has ended by itself: restart the agent");
+    /// From now on with these: the time that has passed since the last calls counts.
+    pub(crate) fn change(&self, clients: Vec<Client>, intervals: Intervals) {
+        if self
+            .messages
+            .send(Message::Change(clients, intervals))
+            .is_err()
+        {
+            log::error!("the heartbeat thread has ended: restart the agent");
         }
     }
+}
 
-    /// Ends it; a call that waits for an answer is left behind.
-    pub fn stop(self) {
-        drop(self.news);
+impl Drop for Heartbeat {
+    /// Ends it within 200 ms; a call that waits for an answer ends by itself.
+    fn drop(&mut self) {
+        let _ = self.messages.send(Message::Stop); // the thread has ended already
         let begin = Instant::now();
-        while !self.thread.is_finished() && begin.elapsed() < Duration::from_millis(200) {
+        while self.thread.as_ref().is_some_and(|t| !t.is_finished())
+            && begin.elapsed() < Duration::from_millis(200)
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -72,71 +116,148 @@ fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE)
 }
 
-fn beat(
-    mut client: Client,
-    who: &Registration,
-    mut every: Intervals,
-    pulse: &Pulse,
-    news: &Receiver<(Client, Intervals)>,
-) {
-    let mut failures = 0;
-    let (mut registered, mut pinged) = (Instant::now(), Instant::now());
-    // When to register although it is not yet time: at first, and after a failure.
-    let mut early = Some(Instant::now());
-    loop {
-        let register_at = early.unwrap_or(registered + every.register);
-        let ping_at = pinged + every.ping;
-        match news.recv_deadline(register_at.min(ping_at)) {
-            Ok(changed) => {
-                (client, every) = changed;
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
+struct Beat {
+    who: Arc<AgentInfo>,
+    contacts: Arc<Contacts>,
+    messages: Sender<Message>,
+}
+
+impl Beat {
+    fn run(&self, clients: Vec<Client>, mut every: Intervals, received: &Receiver<Message>) {
         let now = Instant::now();
-        if register_at <= now {
-            match client.register(who) {
-                Ok(()) => {
-                    log::info!("registered with {} as {}", client.name(), who.hostname);
-                    pulse.registered(client.name());
-                    failures = 0;
-                    (registered, early) = (Instant::now(), None);
+        let schedule = |client| Schedule {
+            client,
+            registered: now,
+            pinged: now,
+            early: Some(now),
+            failures: 0,
+            is_calling: false,
+        };
+        let mut all: Vec<Schedule> = clients.into_iter().map(schedule).collect();
+        loop {
+            let waiting = all.iter().filter(|s| !s.is_calling);
+            let next = waiting
+                .map(|s| s.register_at(every).min(s.ping_at(every)))
+                .min();
+            let next = next.unwrap_or_else(|| Instant::now() + LONGEST_PAUSE);
+            match received.recv_deadline(next) {
+                Ok(Message::Change(clients, intervals)) => {
+                    for (s, client) in all.iter_mut().zip(clients) {
+                        s.client = client;
+                    }
+                    every = intervals;
                 }
-                Err(e) => {
-                    let e = match e {
-                        Unregistered::Refused(e) => {
-                            pulse.refused(client.name(), &e.to_string());
-                            e
+                Ok(Message::Done(index, outcome)) => {
+                    if let Some(s) = all.get_mut(index) {
+                        s.note(&outcome);
+                    }
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    for (index, s) in all.iter_mut().enumerate() {
+                        let register = s.register_at(every) <= now;
+                        if !s.is_calling && (register || s.ping_at(every) <= now) {
+                            self.call(index, s, register);
                         }
-                        Unregistered::Unanswered(e) => {
-                            pulse.failed(client.name(), &e.to_string());
-                            e
-                        }
-                    };
-                    failures += 1;
-                    early = Some(Instant::now() + pause(failures));
-                    let again = pause(failures).as_secs();
-                    if failures.is_power_of_two() {
-                        log::warn!("{e}; next attempt in {again}s");
-                    } else {
-                        log::debug!("{e}; next attempt in {again}s");
                     }
                 }
             }
         }
-        if ping_at <= now {
-            match client.ping() {
-                Ok(()) => pulse.answered(client.name()),
-                Err(e) => {
-                    pulse.failed(client.name(), &format!("ping: {e}"));
-                    log::warn!("ping: {e}");
-                    // It may come back as another process that does not know us: register as soon as it answers.
-                    let soon = Instant::now() + pause(1);
-                    early = Some(early.map_or(soon, |at| at.min(soon)));
-                }
+    }
+
+    fn call(&self, index: usize, s: &mut Schedule, register: bool) {
+        let (client, who, failures) = (s.client.clone(), Arc::clone(&self.who), s.failures);
+        let (contacts, messages) = (Arc::clone(&self.contacts), self.messages.clone());
+        let body = move || {
+            let outcome = if register {
+                try_register(&client, &who, &contacts, failures)
+            } else {
+                ping(&client, &contacts)
+            };
+            let _ = messages.send(Message::Done(index, outcome)); // stopped meanwhile
+        };
+        let thread = std::thread::Builder::new()
+            .name("heartbeat-call".into())
+            .spawn(body);
+        match thread {
+            Ok(_) => s.is_calling = true,
+            Err(e) => {
+                log::error!("cannot start a thread for the heartbeat: {e}");
+                let now = Instant::now();
+                (s.early, s.pinged) = (Some(now + pause(1)), now);
             }
-            pinged = Instant::now();
+        }
+    }
+}
+
+impl Schedule {
+    fn register_at(&self, every: Intervals) -> Instant {
+        self.early.unwrap_or(self.registered + every.register)
+    }
+
+    fn ping_at(&self, every: Intervals) -> Instant {
+        self.pinged + every.ping
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        let now = Instant::now();
+        self.is_calling = false;
+        match outcome {
+            Outcome::Registered => {
+                (self.failures, self.registered, self.early) = (0, now, None);
+            }
+            Outcome::NotRegistered => {
+                self.failures += 1;
+                self.early = Some(now + pause(self.failures));
+            }
+            Outcome::Pinged => self.pinged = now,
+            Outcome::PingFailed => {
+                self.pinged = now;
+                // It may come back as another process, which does not know this agent.
+                let soon = now + pause(1);
+                self.early = Some(self.early.map_or(soon, |at| at.min(soon)));
+            }
+        }
+    }
+}
+
+fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures: u32) -> Outcome {
+    let error = match client.register(who) {
+        Ok(()) => {
+            log::info!("registered with {} as {}", client.name(), who.hostname);
+            contacts.registered(client.name());
+            return Outcome::Registered;
+        }
+        Err(Unregistered::Refused(e)) => {
+            contacts.refused(client.name(), &e.to_string());
+            e
+        }
+        Err(Unregistered::Unanswered(e)) => {
+            contacts.failed(client.name(), &e.to_string());
+            e
+        }
+    };
+    let level = if (failures + 1).is_power_of_two() {
+        log::Level::Warn
+    } else {
+        log::Level::Debug
+    };
+    let again = pause(failures + 1).as_secs();
+    log::log!(level, "{error}; next attempt in {again}s");
+    Outcome::NotRegistered
+}
+
+fn ping(client: &Client, contacts: &Contacts) -> Outcome {
+    match client.ping() {
+        Ok(()) => {
+            contacts.answered(client.name());
+            Outcome::Pinged
+        }
+        Err(e) => {
+            contacts.failed(client.name(), &format!("ping: {e}"));
+            log::warn!("ping: {e}");
+            Outcome::PingFailed
         }
     }
 }
@@ -184,8 +305,8 @@ mod tests {
         let refusal =
             "{\"Code\":\"ERROR\",\"Message\":\"Unable to get agent data: x\",\"Details\":null}";
         let (port, asked) = orchestrator(vec![refusal, "\"db1\""]);
-        let pulse = Arc::new(Pulse::default());
-        let who = Registration {
+        let contacts = Arc::new(Contacts::default());
+        let who = AgentInfo {
             hostname: "db1".into(),
             port: 3002,
             token: crate::config::Secret::new("geheim"),
@@ -197,18 +318,18 @@ mod tests {
             register: Duration::from_secs(3600),
         };
         let client = Client::new("http://127.0.0.1", port, Duration::from_secs(2), None);
-        let h = Heartbeat::start(client, who, every, Arc::clone(&pulse), || {}).unwrap();
+        let h = Heartbeat::start(vec![client], who, every, Arc::clone(&contacts), || {}).unwrap();
         let (path, body) = asked.recv().unwrap();
-        assert_eq!(path, "/api/register-agent"); // 1.1
+        assert_eq!(path, "/api/register-agent");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             body,
             serde_json::json!({"Hostname": "db1", "Port": 3002, "Token": "geheim", "MySQLPort": 3306})
         );
         assert!(
-            !pulse.is_good(Duration::from_secs(60)),
+            !contacts.is_good(Duration::from_secs(60)),
             "a refusal is no success"
-        ); // 8.18, D20
+        );
         assert_eq!(
             asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
             "/api/register-agent"
@@ -217,9 +338,9 @@ mod tests {
             asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
             "/api/agent-ping"
         );
-        assert!(pulse.is_good(Duration::from_secs(60)));
+        assert!(contacts.is_good(Duration::from_secs(60)));
         let begin = Instant::now();
-        h.stop();
+        drop(h);
         assert!(begin.elapsed() < Duration::from_secs(1));
     }
 }

@@ -1,100 +1,11 @@
-//! Talking to the orchestrator: registration, ping, and the thread that does both (agent-api-v2 section 1).
+//! The agent's protocol: its JSON, and the calls to agents and to orchestrators.
 
-mod client;
-mod heartbeat;
+pub(crate) mod agent;
+pub(crate) mod contact;
+pub(crate) mod heartbeat;
+pub(crate) mod http_client;
+pub(crate) mod orchestrator;
+pub(crate) mod wire;
 
-pub use client::{Client, Registration, base};
-pub use heartbeat::{Heartbeat, Intervals};
-
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How this agent stands with one orchestrator.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Contact {
-    /// It has accepted a registration of this process.
-    pub registered: bool,
-    /// Why the last call failed; empty if it succeeded.
-    pub error: String,
-    #[serde(skip)]
-    last: Option<Instant>,
-}
-
-/// The contacts with all orchestrators, by URL.
-#[derive(Debug, Default)]
-pub struct Pulse(Mutex<BTreeMap<String, Contact>>);
-
-impl Pulse {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Contact>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The orchestrator at `url` has accepted the registration.
-    pub fn registered(&self, url: &str) {
-        let contact = Contact {
-            registered: true,
-            error: String::new(),
-            last: Some(Instant::now()),
-        };
-        self.lock().insert(url.into(), contact);
-    }
-
-    /// It has refused the registration: it does not know this agent.
-    pub fn refused(&self, url: &str, why: &str) {
-        let mut all = self.lock();
-        let contact = all.entry(url.into()).or_default();
-        (contact.registered, contact.error) = (false, why.into());
-    }
-
-    /// It has answered a ping. That says nothing of an agent that it does not know.
-    pub fn answered(&self, url: &str) {
-        if let Some(contact) = self.lock().get_mut(url).filter(|c| c.registered) {
-            (contact.error, contact.last) = (String::new(), Some(Instant::now()));
-        }
-    }
-
-    /// A call has failed.
-    pub fn failed(&self, url: &str, why: &str) {
-        self.lock().entry(url.into()).or_default().error = why.into();
-    }
-
-    /// True if one of them knows this agent and has answered within `limit`.
-    pub fn is_good(&self, limit: Duration) -> bool {
-        let recent = |c: &Contact| c.last.is_some_and(|at| at.elapsed() <= limit);
-        self.lock().values().any(|c| c.registered && recent(c))
-    }
-
-    /// All of them.
-    pub fn contacts(&self) -> BTreeMap<String, Contact> {
-        self.lock().clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_a_contact_only_after_a_registration() {
-        let (pulse, long) = (Pulse::default(), Duration::from_secs(60));
-        pulse.answered("a");
-        pulse.refused("a", "status 404");
-        pulse.answered("a");
-        assert!(!pulse.is_good(long));
-        assert_eq!(
-            pulse.contacts()["a"].error,
-            "status 404",
-            "an answer to a ping is no cure"
-        );
-        pulse.registered("b");
-        assert!(pulse.is_good(long), "one of them is enough");
-        pulse.failed("b", "no answer");
-        assert!(pulse.is_good(long), "for status-bad-seconds");
-        assert!(!pulse.is_good(Duration::ZERO));
-        pulse.refused("b", "unknown");
-        assert!(!pulse.is_good(long));
-    }
-}
+pub(crate) use contact::Contact;
+pub(crate) use orchestrator::base;

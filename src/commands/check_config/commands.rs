@@ -1,6 +1,6 @@
 //! sudo, and the operators' own commands. Only `service-status-command` is run.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::Config;
 use crate::process::{
     Cancel, Credentials, Launcher, Login, SessionInit, has_grammar, run_operator_command,
@@ -230,7 +230,7 @@ fn is_assignment(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check_config::Level;
+    use crate::commands::check_config::findings::Level;
 
     #[test]
     fn the_program_of_a_line() {

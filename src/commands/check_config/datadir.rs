@@ -1,6 +1,7 @@
 //! The data directory, as far as physical seeds (Xtrabackup, LVM) and their settings need it.
 
-use super::{Findings, server::Facts as Server, streams};
+use super::findings::{Findings, streams};
+use super::server::Facts as Server;
 use crate::config::Config;
 use crate::datadir;
 use crate::datadir::{Facts, Journals, Room};

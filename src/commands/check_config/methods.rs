@@ -1,6 +1,6 @@
 //! The seed methods that the configuration enables.
 
-use super::{Findings, streams};
+use super::findings::{Findings, streams};
 use crate::config::Config;
 use crate::methods::mydumper::options::{Tool, operators};
 use crate::methods::mysqldump::options;
@@ -95,7 +95,7 @@ fn key(method: Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check_config::Level;
+    use crate::commands::check_config::findings::Level;
 
     fn of(more: &str) -> Findings {
         let text = format!(

@@ -3,77 +3,20 @@
 
 mod commands;
 mod datadir;
+mod findings;
 mod methods;
 mod network;
 mod places;
 mod server;
 mod tls;
 
-use crate::config::{self, Config};
+use crate::config;
 use crate::process::Launcher;
+use findings::{Finding, Findings, Level};
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The agent does not start, or something that is asked of it by the configuration fails.
-    Error,
-    /// It works, but not as well or as safely as it should.
-    Warning,
-    /// As it should be.
-    Ok,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Finding {
-    /// How grave it is.
-    pub level: Level,
-    /// `section.key`, or a file.
-    pub subject: String,
-    /// What was found.
-    pub text: String,
-    /// What to do; empty if nothing is to be done, or if the text says it.
-    pub remedy: String,
-}
-
-/// All findings, in the order in which they were made.
-#[derive(Debug, Default)]
-pub struct Findings {
-    list: Vec<Finding>,
-}
-
-impl Findings {
-    fn add(&mut self, level: Level, subject: &str, text: &str, remedy: &str) {
-        self.list.push(Finding {
-            level,
-            subject: subject.into(),
-            text: text.into(),
-            remedy: remedy.into(),
-        });
-    }
-
-    fn ok(&mut self, subject: &str, text: impl AsRef<str>) {
-        self.add(Level::Ok, subject, text.as_ref(), "");
-    }
-
-    fn warning(&mut self, subject: &str, text: impl AsRef<str>, remedy: impl AsRef<str>) {
-        self.add(Level::Warning, subject, text.as_ref(), remedy.as_ref());
-    }
-
-    fn error(&mut self, subject: &str, text: impl AsRef<str>, remedy: impl AsRef<str>) {
-        self.add(Level::Error, subject, text.as_ref(), remedy.as_ref());
-    }
-
-    fn count(&self, level: Level) -> usize {
-        self.list.iter().filter(|f| f.level == level).count()
-    }
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -117,7 +60,7 @@ pub fn run(file: &Path, json: bool) -> ExitCode {
 }
 
 /// All checks.
-pub fn check(file: &Path) -> Findings {
+fn check(file: &Path) -> Findings {
     let mut f = Findings::default();
     let name = file.display().to_string();
     let loaded = match config::load(file) {
@@ -145,11 +88,6 @@ pub fn check(file: &Path) -> Findings {
     commands::check(&mut f, &config, &launcher, server.alive);
     methods::check(&mut f, &config);
     f
-}
-
-/// True if a method is enabled that sends its data over `seed-port`.
-fn streams(config: &Config) -> bool {
-    config.xtrabackup.enabled || config.lvm.enabled
 }
 
 fn table(document: &Document) -> String {

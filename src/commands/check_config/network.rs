@@ -1,10 +1,10 @@
 //! Ports of this host, its name, and the way to orchestrator.
 
-use super::{Findings, streams};
-use crate::commands::status::client::Client;
+use super::findings::{Findings, streams};
+use crate::commands::status::client;
 use crate::config::Config;
 use crate::process::{Cancel, Launcher, Output, run_operator_command};
-use serde::Deserialize;
+use crate::protocol::wire::AgentInfo;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -90,20 +90,9 @@ fn seed_port(f: &mut Findings, at: SocketAddr, used: bool) {
     }
 }
 
-/// What an agent says of itself to everybody (agent-api-v2 2.2).
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Info {
-    hostname: String,
-    #[serde(rename = "MySQLPort")]
-    mysql_port: u16,
-}
-
-/// Whatever else answers there, or does not, is no agent.
-fn running_agent(config: &Config) -> Option<Info> {
-    let client = Client::new(config).ok()?;
-    let (_, body) = client.get("/api/get-agent-info", None).ok()?;
-    serde_json::from_str(&body).ok()
+/// `None` if nothing answers there, or something that is not an agent.
+fn running_agent(config: &Config) -> Option<AgentInfo> {
+    client::local(config, PATIENCE).ok()?.info().ok()
 }
 
 fn host_name(f: &mut Findings, set: &str) {
@@ -169,7 +158,7 @@ fn reach(at: &str, timeout: Duration) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check_config::Level;
+    use crate::commands::check_config::findings::Level;
 
     #[test]
     fn addresses_and_hosts() {

@@ -219,7 +219,7 @@ fn parent(file: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check_config::Level;
+    use crate::commands::check_config::findings::Level;
 
     #[test]
     fn an_absent_log_file_is_not_created_and_a_lost_directory_is_an_error() {

@@ -1,6 +1,6 @@
 //! The MySQL server beside the agent, and the agent's account there.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::Config;
 use crate::error::Result;
 use crate::methods::settings::problems;

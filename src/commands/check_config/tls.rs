@@ -1,6 +1,6 @@
 //! Certificates: can they be used, and how long yet.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::Config;
 use crate::tls::{self, der::Certificate};
 use std::time::{Duration, SystemTime};

@@ -1,6 +1,5 @@
 //! The stages of a seed in their order, and what is done when one fails (agent-api-v2 3.3).
 
-use super::agent::{Agent, Metadata, shortened};
 use super::event::{End, Event, Outcome, Target, Verified};
 use super::options::Options;
 use super::preflight::Plan;
@@ -11,6 +10,9 @@ use super::tokens::Agents;
 use super::verify::{self, Report};
 use crate::error::{Error, Kind, Result};
 use crate::process::Cancel;
+use crate::protocol::agent::AgentClient;
+use crate::protocol::http_client::shortened;
+use crate::protocol::wire::Metadata;
 use crate::seed::{Side, Stage, Status};
 use std::time::{Duration, Instant};
 
@@ -249,7 +251,7 @@ impl<'a> Drive<'a> {
         )
     }
 
-    fn agent(&self, side: Side) -> &'a Agent {
+    fn agent(&self, side: Side) -> &'a AgentClient {
         if side == Side::Source {
             &self.agents.source
         } else {
@@ -285,7 +287,7 @@ impl<'a> Drive<'a> {
     }
 
     /// The agent of a side, and what follows the stage that runs there.
-    fn watched(&self, side: Side, of_two: bool) -> (&'a Agent, Watch) {
+    fn watched(&self, side: Side, of_two: bool) -> (&'a AgentClient, Watch) {
         let label = match of_two {
             true => format!("{} {}", self.stage, side.as_str().to_lowercase()),
             false => self.stage.to_string(),
@@ -336,8 +338,8 @@ impl<'a> Drive<'a> {
     }
 
     /// Asks until the stage is over on all of `hosts`.
-    fn follow(&mut self, stage: Stage, hosts: Vec<(&Agent, Watch)>) -> Result<()> {
-        let mut hosts: Vec<(&Agent, Watch, Option<Instant>)> =
+    fn follow(&mut self, stage: Stage, hosts: Vec<(&AgentClient, Watch)>) -> Result<()> {
+        let mut hosts: Vec<(&AgentClient, Watch, Option<Instant>)> =
             hosts.into_iter().map(|(a, w)| (a, w, None)).collect();
         while !hosts.is_empty() {
             let mut next = Vec::new();
@@ -367,10 +369,10 @@ impl<'a> Drive<'a> {
                         self.bytes = self.bytes.max(bytes);
                         let lock = state.source_lock_milliseconds.map(Duration::from_millis);
                         self.source_lock = self.source_lock.max(lock);
-                        self.over(stage, agent.side, &state.details, Ok(bytes));
+                        self.over(stage, watch.side, &state.details, Ok(bytes));
                     }
                     Status::Error => {
-                        self.over(stage, agent.side, &state.details, Err(()));
+                        self.over(stage, watch.side, &state.details, Err(()));
                         return Err(Error::permanent(format!(
                             "{}: {}",
                             agent.name(),

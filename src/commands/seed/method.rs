@@ -1,7 +1,7 @@
 //! Which methods this version conducts, and when one may be used: the only part of the conductor that differs by method,
 //! besides the constants in [`crate::seed::vocabulary`].
 
-use super::agent::AgentData;
+use crate::protocol::wire::AgentData;
 use crate::seed::Method;
 use crate::sys::host::human_bytes;
 

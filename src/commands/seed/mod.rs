@@ -6,7 +6,6 @@
 //!            known     changed yet  progress: what the user sees; event: what programs see
 //! ```
 
-mod agent;
 mod drive;
 mod event;
 mod method;

@@ -1,17 +1,15 @@
 //! The command line of `seed`, and the files that it names. Passwords come from files only: an argument and an
 //! environment variable can be read by other users.
 
-use crate::api::Basic;
 use crate::config::{self, Secret};
 use crate::error::{Error, Result};
+use crate::protocol::http_client::{AgentTransport, Basic};
 use crate::seed::Method;
 use crate::tls;
-use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[cfg(test)]
@@ -73,15 +71,6 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// How agents are spoken to.
-#[derive(Debug, Clone, Default)]
-pub struct Way {
-    /// `--https`
-    pub tls: Option<Arc<ClientConfig>>,
-    /// `--http-auth-file`
-    pub basic: Option<Basic>,
-}
-
 /// What `--verify` compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
@@ -118,7 +107,7 @@ pub struct Options {
     /// The source's and the target's token files.
     pub token_files: Option<(PathBuf, PathBuf)>,
     /// How agents are spoken to.
-    pub way: Way,
+    pub(crate) transport: AgentTransport,
     /// The account for both servers.
     pub mysql: Login,
     /// `--replication-user`; `None`: what the target has.
@@ -244,7 +233,7 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         listen: listen(text("listen").unwrap_or(":3001"))?,
         agent_wait: duration("agent-wait", text("agent-wait").unwrap_or("90s"))?,
         token_files,
-        way: Way::default(),
+        transport: AgentTransport::default(),
         mysql: Login {
             user: String::new(),
             password: Secret::default(),
@@ -299,7 +288,7 @@ impl Options {
         };
         if given.contains_key("https") {
             let file = |name: &str| given.get(name).map_or("", String::as_str);
-            self.way.tls = Some(tls::outgoing(&tls::Files {
+            self.transport.tls = Some(tls::outgoing(&tls::Files {
                 authorities: ("--ca-file", file("ca-file")),
                 certificate: ("--cert-file", file("cert-file")),
                 key: ("--key-file", file("key-file")),
@@ -313,7 +302,7 @@ impl Options {
                     "--http-auth-file {path}: it must hold USER:PASSWORD"
                 )));
             }
-            self.way.basic = Some(Basic::new(pair.reveal()));
+            self.transport.basic = Some(Basic::new(pair.reveal()));
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Every check that can be made before anything is touched (agent-api-v2 3.1, DESIGN 8). All findings are printed, not only
 //! the first. The agents check again, as far as one host can know, when Prepare and Backup are called.
 
-use super::agent::AgentData;
 use super::event::Event;
 use super::method;
 use super::options::{Mode, Options};
@@ -14,6 +13,7 @@ use crate::methods::contents::Finding;
 use crate::methods::{clone, definitions, values};
 use crate::mysql::channel::Setting;
 use crate::mysql::{Flavour, Server, info};
+use crate::protocol::wire::AgentData;
 use crate::seed::Method;
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! What the user sees: plain lines, and on a terminal a bar below them; with `--json` programs see events instead. Nothing
 //! here fails: a terminal that has gone away must not end a seed.
 
-use super::agent::{Bytes, StageState};
 use super::event::{self, Event, seconds};
+use crate::protocol::wire::{Progress, StageState};
 use crate::seed::{Side, Stage, Status};
 use crate::sys::host::human_bytes;
 use std::collections::VecDeque;
@@ -122,7 +122,7 @@ impl Screen {
 pub struct Watch {
     label: String,
     stage: Stage,
-    side: Side,
+    pub(super) side: Side,
     begin: Instant,
     samples: VecDeque<(Duration, u64)>,
     most: u64,
@@ -162,7 +162,7 @@ impl Watch {
         screen.event(&Event::StageProgress {
             stage: self.stage,
             side: self.side,
-            details: &super::agent::shortened(&state.details),
+            details: &crate::protocol::http_client::shortened(&state.details),
             bytes: done.bytes,
             total: (done.total > 0).then_some(done.total),
             rate: rate.map(f64::round),
@@ -188,7 +188,7 @@ impl Watch {
         {
             self.samples.pop_front();
         }
-        let details = super::agent::shortened(&state.details);
+        let details = crate::protocol::http_client::shortened(&state.details);
         let new = (state.status, details.clone());
         let changed = self.shown.as_ref() != Some(&new);
         let due = !terminal
@@ -209,7 +209,7 @@ impl Watch {
         ))
     }
 
-    fn done(&self, state: &StageState) -> Bytes {
+    fn done(&self, state: &StageState) -> Progress {
         state.progress.unwrap_or_default()
     }
 
@@ -225,7 +225,7 @@ fn rate(bytes: u64, time: Duration) -> Option<f64> {
 }
 
 /// Time to the end; `None` if the total is unknown or was reached: it is an estimate only.
-fn eta(done: Bytes, rate: f64) -> Option<Duration> {
+fn eta(done: Progress, rate: f64) -> Option<Duration> {
     let left = done.total.checked_sub(done.bytes).filter(|n| *n > 0)?;
     // Beyond a thousand hours it is no estimate any more.
     Some(Duration::from_secs_f64(
@@ -234,7 +234,7 @@ fn eta(done: Bytes, rate: f64) -> Option<Duration> {
 }
 
 /// `1.2 GiB of about 4.0 GiB, 30.1 MiB/s, ETA 1:35`, as far as known.
-fn numbers(done: Bytes, rate: Option<f64>) -> String {
+fn numbers(done: Progress, rate: Option<f64>) -> String {
     let mut parts = Vec::new();
     match (done.bytes, done.total) {
         (0, 0) => {}
@@ -255,7 +255,7 @@ fn numbers(done: Bytes, rate: Option<f64>) -> String {
 }
 
 /// One line for the bottom of a terminal, at most 79 columns.
-fn bar(label: &str, elapsed: Duration, done: Bytes, rate: Option<f64>) -> String {
+fn bar(label: &str, elapsed: Duration, done: Progress, rate: Option<f64>) -> String {
     let mut text = format!("{label} {}", clock(elapsed));
     if done.total > 0 {
         let share = done.bytes.min(done.total) as f64 / done.total as f64;

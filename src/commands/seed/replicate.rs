@@ -1,6 +1,5 @@
 //! The target's replication: stopping what there was, and connecting it to the source after the copy (agent-api-v2 3.6).
 
-use super::agent::Metadata;
 use super::event::{Event, How};
 use super::options::{Mode, Options};
 use super::preflight::Plan;
@@ -10,6 +9,7 @@ use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
+use crate::protocol::wire::Metadata;
 use std::time::{Duration, Instant};
 
 mod checks;
@@ -249,7 +249,7 @@ fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
         true => Ok(()),
         false => Err(Error::permanent(format!(
             "gtid_executed of the target lacks {} of the copy: somebody has reset it, or the load has not set gtid_purged; seed anew",
-            super::agent::shortened(&missing.to_string())
+            crate::protocol::http_client::shortened(&missing.to_string())
         ))),
     }
 }
@@ -313,7 +313,7 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
         if *code != 0 {
             text.push_str(&format!(
                 ", {name} {code}: {}",
-                super::agent::shortened(message)
+                crate::protocol::http_client::shortened(message)
             ));
         }
     }

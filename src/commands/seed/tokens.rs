@@ -1,17 +1,18 @@
 //! How the agents become known: they register here as they would with orchestrator (agent-api-v2 section 1), or their
 //! token files are given.
 
-use super::agent::{Access, Agent, Registration, Slot, shortened};
 use super::event::{Event, seconds};
-use super::options::{HostPort, Options, Way};
+use super::options::{HostPort, Options};
 use super::progress::Screen;
-use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::gate::{Gate, Handler, Limits, Request, Response, Settings};
 use crate::process::Cancel;
+use crate::protocol::agent::{Access, AgentClient, Slot};
+use crate::protocol::http_client::{self, AgentTransport, shortened};
+use crate::protocol::wire::AgentInfo;
 use crate::seed::Side;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,9 +27,9 @@ const STRANGERS: usize = 20;
 /// Both agents, and the listener at which an agent that restarts registers anew; it closes when this is dropped.
 pub struct Agents {
     /// The source's.
-    pub source: Agent,
+    pub source: AgentClient,
     /// The target's.
-    pub target: Agent,
+    pub target: AgentClient,
     pub(super) _gate: Option<Gate>,
 }
 
@@ -38,17 +39,7 @@ struct Desk {
     strangers: Mutex<BTreeSet<String>>,
     changed: Sender<()>,
     screen: Arc<Screen>,
-    way: Way,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Body {
-    hostname: String,
-    port: u16,
-    token: String,
-    #[serde(rename = "MySQLPort")]
-    mysql_port: u16,
+    transport: AgentTransport,
 }
 
 /// How a registration fits a typed host; the greater is the better.
@@ -59,6 +50,25 @@ enum Fit {
     Name,
 }
 
+/// A client for one of the two agents.
+pub(super) fn client(
+    side: Side,
+    at: &HostPort,
+    access: Access,
+    transport: &AgentTransport,
+) -> AgentClient {
+    let role = if side == Side::Source {
+        "source agent"
+    } else {
+        "target agent"
+    };
+    let limits = http_client::Limits {
+        connect: Duration::from_secs(5),
+        total: Duration::from_secs(60),
+    };
+    AgentClient::new(role, (&at.host, at.port), access, transport, limits)
+}
+
 /// Makes both agents known, waiting for their registrations if they have no token files.
 ///
 /// # Errors
@@ -66,14 +76,14 @@ enum Fit {
 pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<Agents> {
     if let Some((source, target)) = &options.token_files {
         let file = |side, at: &HostPort, option, path: &std::path::Path| {
-            Agent::new(
+            client(
                 side,
-                at.clone(),
+                at,
                 Access::File {
-                    option,
+                    setting: format!("--{option}"),
                     path: path.to_path_buf(),
                 },
-                &options.way,
+                &options.transport,
             )
         };
         return Ok(Agents {
@@ -91,7 +101,7 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
         strangers: Mutex::default(),
         changed,
         screen: Arc::clone(screen),
-        way: options.way.clone(),
+        transport: options.transport.clone(),
     });
     let gate = open(options, &desk)?;
     let listen: Vec<String> = gate.local_addrs().iter().map(ToString::to_string).collect();
@@ -107,11 +117,11 @@ pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Resul
     desk.wait(&news, options.agent_wait, cancel)?;
     let [source, target] = &desk.wanted;
     let agent = |(side, at, slot): &(Side, HostPort, Slot)| {
-        Agent::new(
+        client(
             *side,
-            at.clone(),
+            at,
             Access::Registered(Arc::clone(slot)),
-            &options.way,
+            &options.transport,
         )
     };
     Ok(Agents {
@@ -177,36 +187,30 @@ impl Desk {
     /// As the server does it (1.2): decode, call back, remember, answer the host name. The call goes to the host that was
     /// typed, so that a false name leads nowhere; strangers are not called at all.
     fn register(&self, body: &[u8]) -> Result<String> {
-        let body: Body =
+        let registration: AgentInfo =
             serde_json::from_slice(body).map_err(|e| Error::permanent(e.to_string()))?;
         let plain = |text: &str, most| {
             (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
         };
-        if !plain(&body.hostname, 255)
-            || !plain(&body.token, 128)
-            || body.port == 0
-            || body.mysql_port == 0
+        if !plain(&registration.hostname, 255)
+            || !plain(registration.token.reveal(), 128)
+            || registration.port == 0
+            || registration.mysql_port == 0
         {
             return Err(Error::permanent(
                 "Hostname, Port, Token or MySQLPort is empty or malformed",
             ));
         }
-        let registration = Registration {
-            hostname: body.hostname,
-            port: body.port,
-            token: Secret::new(body.token),
-            mysql_port: body.mysql_port,
-        };
         let name = format!("{}:{}", registration.hostname, registration.port);
         let Some((side, at, slot)) = self.find(&registration)? else {
             self.stranger(&name);
             return Err(Error::permanent(format!("{name} has no part in this seed")));
         };
-        let candidate = Agent::new(
+        let candidate = client(
             *side,
-            at.clone(),
+            at,
             Access::Registered(Arc::new(Mutex::new(Some(registration.clone())))),
-            &self.way,
+            &self.transport,
         );
         candidate.data().map_err(|e| {
             self.screen.warn(&format!(
@@ -240,7 +244,7 @@ impl Desk {
     }
 
     /// The part that a registered host plays.
-    fn find(&self, registration: &Registration) -> Result<Option<&(Side, HostPort, Slot)>> {
+    fn find(&self, registration: &AgentInfo) -> Result<Option<&(Side, HostPort, Slot)>> {
         let [source, target] = &self.wanted;
         let fit_source = fit(&source.1, registration, resolve);
         let fit_target = fit(&target.1, registration, resolve);
@@ -318,11 +322,7 @@ impl Desk {
 }
 
 /// By name, or because both names lead to a common address; a port that was typed must be the registered one.
-fn fit(
-    wanted: &HostPort,
-    registration: &Registration,
-    resolve: impl Fn(&str) -> Vec<IpAddr>,
-) -> Fit {
+fn fit(wanted: &HostPort, registration: &AgentInfo, resolve: impl Fn(&str) -> Vec<IpAddr>) -> Fit {
     if wanted.port.is_some_and(|p| p != registration.port) {
         return Fit::None;
     }

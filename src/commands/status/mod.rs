@@ -1,7 +1,8 @@
 //! The `status` command: what the agent on this host is doing, in a few lines or as JSON. Asks the agent over its own port,
 //! MySQL itself, and the record of seeds; changes nothing. Neither the token nor a password is ever printed.
 
-pub mod client;
+pub(crate) mod client;
+mod report;
 mod table;
 
 use crate::config::{self, Config, Secret};
@@ -9,118 +10,18 @@ use crate::datadir;
 use crate::datadir::Journals;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Server, connect};
-use crate::protocol::Contact;
+use crate::seed::Status;
 use crate::seed::record::{Load, Seed, Seeds};
-use crate::seed::{Stage, Status};
 use crate::sys::disk;
 use crate::sys::host::rfc3339;
-use client::Client;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use report::{AgentState, Disk, MysqlState, OldData, Report, SeedState, SwapState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// For each question to the agent and to MySQL.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Report {
-    agent: AgentState,
-    #[serde(rename = "MySQL")]
-    mysql: MysqlState,
-    disks: Vec<Disk>,
-    seed: Option<SeedState>,
-    /// A swap of the data directory that has not come to its end; null if there is none.
-    unfinished_swap: Option<SwapState>,
-    /// Old data of earlier seeds.
-    old_data: Vec<OldData>,
-    /// What could not be known, and why.
-    notes: Vec<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct AgentState {
-    answers: bool,
-    address: String,
-    hostname: String,
-    /// `OK`, or `BAD` without a registration or contact to orchestrator for `status-bad-seconds`; null if unknown.
-    orchestrator: Option<String>,
-    /// How the agent stands with each orchestrator, by URL; empty if unknown.
-    orchestrators: BTreeMap<String, Contact>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct MysqlState {
-    answers: bool,
-    address: String,
-    version: String,
-    /// What `service-status-command` says to the agent; null if unknown.
-    running: Option<bool>,
-    error: String,
-}
-
-/// Sizes in bytes.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Disk {
-    what: &'static str,
-    path: String,
-    free: u64,
-    total: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct SeedState {
-    /// `agent`, or `record` for the file seeds.json.
-    origin: &'static str,
-    #[serde(rename = "SeedID")]
-    seed_id: i64,
-    method: String,
-    side: String,
-    stage: String,
-    status: String,
-    details: String,
-    /// RFC 3339, of the last change of status.
-    timestamp: String,
-    progress: Option<Progress>,
-    /// The target's data are incomplete; null if the record cannot be read.
-    load_incomplete: Option<bool>,
-    /// In words what has become of them; null if they are complete or nothing is known.
-    incomplete: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct SwapState {
-    #[serde(rename = "SeedID")]
-    seed_id: i64,
-    /// How far it is.
-    step: String,
-    /// What that means for MySQL, and what to do.
-    reason: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct OldData {
-    path: String,
-    bytes: u64,
-}
-
-/// Bytes; `Total` 0 = unknown (agent-api-v2 2.7, our addition).
-#[derive(Serialize, Deserialize, Clone, Copy)]
-#[serde(rename_all = "PascalCase")]
-struct Progress {
-    bytes: u64,
-    total: u64,
-}
+/// For each call to the agent, and each query.
+const AGENT_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Looks and prints. Exit code 0 if the agent answers, otherwise 1.
 pub fn run(file: &Path, json: bool) -> ExitCode {
@@ -162,7 +63,7 @@ fn look(config: &Config) -> Report {
             address: String::new(),
             hostname: String::new(),
             orchestrator: None,
-            orchestrators: BTreeMap::new(),
+            orchestrators: Default::default(),
         },
         mysql,
         disks: disks(config, &datadir, &mut notes),
@@ -171,7 +72,7 @@ fn look(config: &Config) -> Report {
         old_data: old_data(config),
         notes,
     };
-    if let Err(e) = ask(config, recorded.as_ref(), &mut report) {
+    if let Err(e) = query_agent(config, recorded.as_ref(), &mut report) {
         report.notes.push(e.to_string());
     }
     if report.seed.as_ref().is_some_and(|s| s.origin == "record") {
@@ -190,7 +91,7 @@ fn look(config: &Config) -> Report {
 /// MySQL as it answers this process, and its datadir.
 fn mysql(config: &Config) -> (MysqlState, String) {
     let endpoint = Endpoint::local(&config.mysql);
-    let asked = connect(&endpoint, PATIENCE).and_then(|mut conn| {
+    let asked = connect(&endpoint, AGENT_ANSWERS).and_then(|mut conn| {
         let server = Server::ask(&mut conn)?;
         let datadir = crate::mysql::info::global(&mut conn, "datadir")?;
         Ok((server, datadir.unwrap_or_default()))
@@ -304,83 +205,54 @@ fn of_record(seed: &Seed) -> SeedState {
     }
 }
 
-/// Fills in what the agent says: to everybody first, then to those who know the token.
-fn ask(config: &Config, recorded: Option<&Seed>, report: &mut Report) -> Result<()> {
-    let client = Client::new(config)?;
-    report.agent.address = client.at.clone();
-    let (_, info) = client.get("/api/get-agent-info", None)?;
-    let info: Value = serde_json::from_str(&info)
-        .map_err(|e| Error::permanent(format!("{} is no agent: {e}", client.at)))?;
-    let (Some(hostname), Some(port)) = (info["Hostname"].as_str(), info["MySQLPort"].as_u64())
-    else {
-        return Err(Error::permanent(format!("{} is no agent", client.at)));
-    };
+/// Adds what the agent reports: first what it reports without the token, then the rest.
+fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) -> Result<()> {
+    let agent = client::local(config, AGENT_ANSWERS)?;
+    report.agent.address = agent.address();
+    let info = agent
+        .info()
+        .map_err(|e| e.context("no agent answers (common.port)"))?;
     report.agent.answers = true;
-    report.agent.hostname = hostname.into();
-    if port != u64::from(config.mysql.port) {
+    report.agent.hostname = info.hostname;
+    if info.mysql_port != config.mysql.port {
         report.notes.push(format!(
-            "this agent is that of the MySQL on port {port}: it runs with another configuration"
+            "this agent is that of the MySQL on port {}: it runs with another configuration",
+            info.mysql_port
         ));
     }
-    let (_, word) = client.get(&config.common.status_endpoint, None)?;
+    let (_, word) = agent.get(&config.common.status_endpoint, &Secret::default())?;
     report.agent.orchestrator = serde_json::from_str(&word).ok();
-    let hint = &config.common.token_hint_file;
-    if hint.is_empty() {
+    if config.common.token_hint_file.is_empty() {
         return Err(Error::permanent(
-            "common.token-hint-file is not set: the agent itself was not asked for its seed",
+            "common.token-hint-file is not set: the agent was not asked for its seed",
         ));
     }
-    let token = std::fs::read_to_string(hint).map_err(|e| {
-        let text = format!(
-            "the agent itself was not asked for its seed: common.token-hint-file = \"{hint}\""
-        );
-        Error::io(text, &e)
-    })?;
-    with_token(&client, &Secret::new(token.trim()), recorded, report)
-}
-
-fn with_token(
-    client: &Client,
-    token: &Secret,
-    recorded: Option<&Seed>,
-    report: &mut Report,
-) -> Result<()> {
-    let active = client.json("/api/active-seed", token)?;
-    let id = active["SeedID"].as_i64().unwrap_or_default();
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
-    if active["StagesDetails"].is_null() {
-        report.seed = None; // there was none yet
-    } else {
-        let stage = text(&active["Stage"]);
-        let number = Stage::parse(&stage).map_or(0, Stage::number);
-        let details = &active["StagesDetails"][number.to_string()];
-        let recorded = recorded.filter(|s| s.id == id);
-        report.seed = Some(SeedState {
-            origin: "agent",
-            seed_id: id,
-            method: text(&active["Method"]),
-            side: text(&active["Side"]),
-            status: text(&details["Status"]),
-            details: text(&details["Details"]),
-            timestamp: text(&details["Timestamp"]),
-            progress: None,
-            load_incomplete: recorded.map(|s| s.load == Load::Incomplete),
-            incomplete: recorded.and_then(Seed::incomplete),
-            stage,
-        });
-    }
-    // This call keeps the seed from being taken for given up, so it is made only while a stage is at work.
+    let active = agent.active_seed()?;
+    let stages = active.stages_details.unwrap_or_default();
+    let recorded = recorded.filter(|s| s.id == active.seed_id);
+    // Without stages there was no seed yet.
+    report.seed = stages.get(&active.stage.number()).map(|state| SeedState {
+        origin: "agent",
+        seed_id: active.seed_id,
+        method: active.method.to_string(),
+        side: active.side.to_string(),
+        stage: active.stage.to_string(),
+        status: state.status.to_string(),
+        details: state.details.clone(),
+        timestamp: state.timestamp.clone(),
+        progress: None,
+        load_incomplete: recorded.map(|s| s.load == Load::Incomplete),
+        incomplete: recorded.and_then(Seed::incomplete),
+    });
+    // This call counts as a call of the seed's controller, so it is made only while a stage is running.
     if let Some(seed) = &mut report.seed
         && seed.status == Status::Running.as_str()
     {
-        let path = format!("/api/seed-stage-state/{id}/{}", seed.stage);
-        let state = client.json(&path, token)?;
-        seed.details = text(&state["Details"]);
-        seed.progress = serde_json::from_value(state["Progress"].clone()).ok();
+        let state = agent.stage_state(active.seed_id, active.stage)?;
+        (seed.details, seed.progress) = (state.details, state.progress);
     }
-    let data = client.json("/api/get-agent-data", token)?;
-    report.mysql.running = data["MySQLRunning"].as_bool();
-    let contacts = serde_json::from_value(data["Orchestrators"].clone());
-    report.agent.orchestrators = contacts.unwrap_or_default(); // an agent of another version
+    let data = agent.data()?;
+    report.mysql.running = Some(data.mysql_running);
+    report.agent.orchestrators = data.orchestrators;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The report for a terminal.
 
-use super::Report;
+use super::report::Report;
 use crate::sys::host::human_bytes;
 
 /// A few lines, each with a word in front.

@@ -1,10 +1,11 @@
 //! A seed that did not go through: ending it on both agents, and saying truthfully what is left.
 
 use super::{Drive, Reached, coordinates};
-use crate::commands::seed::agent::{Agent, shortened};
 use crate::commands::seed::event::{End, Event, Outcome, Reason, Target};
 use crate::commands::seed::replicate;
 use crate::error::{Error, Kind};
+use crate::protocol::agent::AgentClient;
+use crate::protocol::http_client::shortened;
 use crate::seed::record::{LeftBy, Load};
 use crate::seed::{Method, Side, Stage, Status};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ impl Drive<'_> {
             .into_iter()
             .filter(|s| before.contains(s))
         {
-            self.clear(self.agent(side));
+            self.clear(side);
         }
         let (state, words) = self.state(e);
         self.screen.error(&words);
@@ -51,8 +52,9 @@ impl Drive<'_> {
     }
 
     /// Ends what an agent still does for this seed and lets it throw its files away.
-    fn clear(&self, agent: &Agent) {
+    fn clear(&self, side: Side) {
         let (id, method) = (self.options.seed_id, self.plan.method);
+        let agent = self.agent(side);
         // ConnectSlave is no stage of an agent, and nothing runs there then.
         if self.stage != Stage::ConnectSlave {
             if let Err(e) = agent.call(&format!("abort-seed-stage/{id}/{}", self.stage)) {
@@ -60,7 +62,7 @@ impl Drive<'_> {
                 return;
             }
             if let Some((status, details)) = settled(agent, id, self.stage) {
-                self.cleared(agent, self.stage, status, &details);
+                self.cleared(side, self.stage, status, &details);
                 self.screen.say(&format!(
                     "{}: {}: {status}: {details}",
                     agent.name(),
@@ -68,13 +70,13 @@ impl Drive<'_> {
                 ));
             }
         }
-        match agent.call(&format!("cleanup/{id}/{method}/{}", agent.side)) {
+        match agent.call(&format!("cleanup/{id}/{method}/{side}")) {
             Err(e) => self.screen.warn(&format!("cleanup: {e}")),
             Ok(_) => {
                 let Some((status, details)) = settled(agent, id, Stage::Cleanup) else {
                     return;
                 };
-                self.cleared(agent, Stage::Cleanup, status, &details);
+                self.cleared(side, Stage::Cleanup, status, &details);
                 match status {
                     Status::Completed => self.screen.say(&format!("{}: cleaned up", agent.name())),
                     _ => self
@@ -85,9 +87,9 @@ impl Drive<'_> {
         }
     }
 
-    fn cleared(&self, agent: &Agent, stage: Stage, status: Status, details: &str) {
+    fn cleared(&self, side: Side, stage: Stage, status: Status, details: &str) {
         self.screen.event(&Event::AgentCleared {
-            side: agent.side,
+            side,
             stage,
             status,
             details,
@@ -218,7 +220,7 @@ fn advice(e: &Error) -> &'static str {
 }
 
 /// The state of a stage once it does not run any more; `None` if it was never begun, or is not over in time.
-fn settled(agent: &Agent, id: i64, stage: Stage) -> Option<(Status, String)> {
+fn settled(agent: &AgentClient, id: i64, stage: Stage) -> Option<(Status, String)> {
     let begin = Instant::now();
     while begin.elapsed() < CLEARING {
         match agent.stage_state(id, stage) {

@@ -1,10 +1,11 @@
 //! What people and programs are told of a seed on its way and at its end.
 
 use super::Drive;
-use crate::commands::seed::agent::{Metadata, shortened};
 use crate::commands::seed::event::{End, Event, Outcome, Target, seconds};
 use crate::commands::seed::progress::clock;
 use crate::error::Error;
+use crate::protocol::http_client::shortened;
+use crate::protocol::wire::Metadata;
 use crate::seed::{Side, Stage};
 use crate::sys::host::human_bytes;
 use std::time::Instant;

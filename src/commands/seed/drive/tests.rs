@@ -1,6 +1,6 @@
 use super::*;
-use crate::commands::seed::agent::Access;
 use crate::commands::seed::options;
+use crate::protocol::agent::Access;
 use crate::seed::Method;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ fn good(path: &str) -> (u16, &'static str) {
     match path.split('/').next().unwrap() {
         "seed-stage-state" => (
             200,
-            r#"{"SeedID":7,"Status":"Completed","Details":"Dumped 12 bytes"}"#,
+            r#"{"SeedID":7,"Stage":"Backup","Status":"Completed","Details":"Dumped 12 bytes"}"#,
         ),
         "get-metadata" => (
             200,
@@ -77,15 +77,11 @@ impl Rig {
         let words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
         let options = options::parse(&words).unwrap().unwrap();
         let agent = |side, at: &options::HostPort| {
-            Agent::new(
-                side,
-                at.clone(),
-                Access::File {
-                    option: "target-token-file",
-                    path: file.clone(),
-                },
-                &options::Way::default(),
-            )
+            let access = Access::File {
+                setting: "--target-token-file".into(),
+                path: file.clone(),
+            };
+            crate::commands::seed::tokens::client(side, at, access, &options.transport)
         };
         let agents = Agents {
             source: agent(Side::Source, &options.source),
@@ -178,11 +174,11 @@ fn serve(side: char, script: Script, asked: Arc<Mutex<Vec<String>>>) -> u16 {
 
 const FAILED: (u16, &str) = (
     200,
-    r#"{"SeedID":7,"Status":"Error","Details":"disk full"}"#,
+    r#"{"SeedID":7,"Stage":"Backup","Status":"Error","Details":"disk full"}"#,
 );
 const RUNNING: (u16, &str) = (
     200,
-    r#"{"SeedID":7,"Status":"Running","Details":"Running backup","Progress":{"Bytes":5,"Total":0}}"#,
+    r#"{"SeedID":7,"Stage":"Backup","Status":"Running","Details":"Running backup","Progress":{"Bytes":5,"Total":0}}"#,
 );
 
 #[test]
@@ -267,16 +263,15 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
     }
     let rigs = [
         Rig::new("old", |side, path, _| {
-            let old = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Untouched"}"#;
+            let old = r#"{"SeedID":7,"Stage":"Backup","Status":"Completed","Details":"","TargetData":"Untouched"}"#;
             script(side, path, old)
         }),
         Rig::new("gone", |side, path, _| {
-            let gone =
-                r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete"}"#;
+            let gone = r#"{"SeedID":7,"Stage":"Backup","Status":"Completed","Details":"","TargetData":"Incomplete"}"#;
             script(side, path, gone)
         }),
         Rig::new("left", |side, path, _| {
-            let left = r#"{"SeedID":7,"Status":"Completed","Details":"","TargetData":"Incomplete",
+            let left = r#"{"SeedID":7,"Stage":"Backup","Status":"Completed","Details":"","TargetData":"Incomplete",
                 "IncompleteSince":{"SeedID":5,"Method":"Mysqldump"}}"#;
             script(side, path, left)
         }),
@@ -284,7 +279,7 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
             script(
                 side,
                 path,
-                r#"{"SeedID":7,"Status":"Completed","Details":""}"#,
+                r#"{"SeedID":7,"Stage":"Backup","Status":"Completed","Details":""}"#,
             )
         }),
     ];
@@ -411,7 +406,7 @@ fn an_interruption_aborts_the_stage_at_work() {
         ('T', "seed-stage-state/7/Backup") if !ABORTED.load(Ordering::Relaxed) => Some(RUNNING),
         ('T', "seed-stage-state/7/Backup") => Some((
             200,
-            r#"{"SeedID":7,"Status":"Error","Details":"aborted by request"}"#,
+            r#"{"SeedID":7,"Stage":"Backup","Status":"Error","Details":"aborted by request"}"#,
         )),
         ('T', path) if path.starts_with("abort-seed-stage") => {
             ABORTED.store(true, Ordering::Relaxed);

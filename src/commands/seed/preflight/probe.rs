@@ -6,13 +6,13 @@
 //! server restarted.
 
 use super::{Findings, Plan};
-use crate::commands::seed::agent::shortened;
 use crate::commands::seed::options::{Login, Options};
 use crate::commands::seed::replicate::{GONE, address};
 use crate::commands::seed::sql::{Channel, Db, Statement};
 use crate::error::{Error, Result};
 use crate::mysql::channel::Setting;
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
+use crate::protocol::http_client::shortened;
 use std::time::{Duration, Instant};
 
 /// The channel's name.

@@ -3,12 +3,16 @@ use std::sync::Arc;
 
 fn state(status: Status, details: &str, bytes: u64, total: u64) -> StageState {
     StageState {
+        seed_id: 7,
+        stage: Stage::Backup,
+        hostname: String::new(),
+        timestamp: String::new(),
         status,
         details: details.into(),
         target_data: None,
         source_lock_milliseconds: None,
         incomplete_since: None,
-        progress: Some(Bytes { bytes, total }),
+        progress: Some(Progress { bytes, total }),
     }
 }
 
@@ -25,7 +29,7 @@ fn rate_and_eta() {
         None,
         "too short to tell"
     );
-    let at = |bytes, total| Bytes { bytes, total };
+    let at = |bytes, total| Progress { bytes, total };
     assert_eq!(eta(at(100, 400), 10.0), Some(secs(30)));
     assert_eq!(eta(at(100, 0), 10.0), None);
     assert_eq!(
@@ -96,7 +100,7 @@ fn the_rate_is_that_of_the_last_half_minute() {
 
 #[test]
 fn a_bar_fits_a_terminal_even_beyond_its_total() {
-    let b = |bytes, total| bar("Backup", secs(65), Bytes { bytes, total }, Some(1024.0));
+    let b = |bytes, total| bar("Backup", secs(65), Progress { bytes, total }, Some(1024.0));
     assert_eq!(
         b(512, 1024),
         "Backup 1:05 [#####.....] 50% 512 B of about 1.0 KiB, 1.0 KiB/s, ETA 0:00"

@@ -1,7 +1,6 @@
 //! What is looked at when both threads run: that the replica is the one that was asked for.
 
 use super::{PAUSE, default_channel};
-use crate::commands::seed::agent::shortened;
 use crate::commands::seed::event::{Check, Event, Verdict};
 use crate::commands::seed::options::Options;
 use crate::commands::seed::preflight::{Plan, READ_ONLY};
@@ -11,6 +10,7 @@ use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
 use crate::mysql::Flavour;
 use crate::process::Cancel;
+use crate::protocol::http_client::shortened;
 use std::time::Duration;
 
 /// How often the source is asked whether it has what the target has, before it is the target's own.

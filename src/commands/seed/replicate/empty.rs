@@ -1,11 +1,11 @@
 //! An empty GTID set is a position: a source that has GTIDs and has not used one yet.
 
-use crate::commands::seed::agent::Metadata;
 use crate::commands::seed::options::Options;
 use crate::commands::seed::preflight::Plan;
 use crate::commands::seed::sql::Db;
 use crate::error::Result;
 use crate::mysql::quote_text;
+use crate::protocol::wire::Metadata;
 
 /// With these a binary log begins (MySQL 9.7, MariaDB 10.11).
 const HEADER: [&str; 5] = [

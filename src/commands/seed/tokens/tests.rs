@@ -1,5 +1,6 @@
 use super::*;
 use crate::commands::seed::options;
+use crate::config::Secret;
 
 const TOKEN: &str = "5f0f9b5ed7e74b0a8e3d8b1c9d3a5c7e";
 
@@ -18,8 +19,8 @@ fn host(text: &str, port: Option<u16>) -> HostPort {
     }
 }
 
-fn registered(hostname: &str, port: u16) -> Registration {
-    Registration {
+fn registered(hostname: &str, port: u16) -> AgentInfo {
+    AgentInfo {
         hostname: hostname.into(),
         port,
         token: Secret::new(TOKEN),
@@ -72,7 +73,7 @@ fn desk(source: HostPort, target: HostPort) -> (Arc<Desk>, Receiver<()>) {
             strangers: Mutex::default(),
             changed,
             screen: quiet(),
-            way: Way::default(),
+            transport: AgentTransport::default(),
         }),
         news,
     )

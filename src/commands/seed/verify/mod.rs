@@ -12,7 +12,6 @@ mod session;
 mod snapshot;
 mod tables;
 
-use super::agent::{Agent, shortened};
 use super::event::{Event, Verified, seconds};
 use super::options::Options;
 use super::preflight::Plan;
@@ -20,6 +19,8 @@ use super::progress::Screen;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::applier::Point;
 use crate::process::Cancel;
+use crate::protocol::agent::AgentClient;
+use crate::protocol::http_client::shortened;
 use session::Session;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ struct Progress {
 
 struct Run<'a> {
     options: &'a Options,
-    agent: &'a Agent,
+    agent: &'a AgentClient,
     screen: &'a Screen,
     cancel: &'a Cancel,
     source: Session,
@@ -81,7 +82,7 @@ struct Run<'a> {
 pub fn run(
     options: &Options,
     plan: &Plan,
-    agent: &Agent,
+    agent: &AgentClient,
     screen: &Screen,
     cancel: &Cancel,
 ) -> Result<Report> {
@@ -196,7 +197,7 @@ impl<'a> Run<'a> {
     fn open(
         options: &'a Options,
         plan: &Plan,
-        agent: &'a Agent,
+        agent: &'a AgentClient,
         screen: &'a Screen,
         cancel: &'a Cancel,
     ) -> Result<Self> {

@@ -6,14 +6,14 @@
 use super::Run;
 use super::session::Session;
 use super::snapshot::{self, executed};
-use crate::commands::seed::agent::shortened;
 use crate::commands::seed::replicate::own_in_binlog;
 use crate::coordinates::gtid::{GtidSet, MariaDbGtidList};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::Flavour;
 use crate::mysql::applier::Point;
+use crate::protocol::http_client::shortened;
+use crate::protocol::wire::HeldApplier;
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 /// Between two calls that extend the lease.
@@ -37,13 +37,6 @@ pub struct Reached {
     pub stopped: Duration,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Held {
-    delay: u64,
-    lease_seconds: u64,
-}
-
 impl Run<'_> {
     /// Opens both snapshots at one point. The applier is as before when it returns.
     ///
@@ -62,9 +55,7 @@ impl Run<'_> {
             return Err(Error::permanent(own));
         }
         let what = "the target's agent does not hold its applier";
-        let body = self.agent.call(&path).map_err(|e| e.context(what))?;
-        let held: Held = serde_json::from_str(&body)
-            .map_err(|e| Error::permanent(format!("hold-applier: {e}")))?;
+        let held: HeldApplier = self.agent.json(&path).map_err(|e| e.context(what))?;
         let (done, finished) = bounded::<()>(0);
         let agent = self.agent;
         let reached = std::thread::scope(|scope| {

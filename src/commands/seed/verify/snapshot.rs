@@ -268,7 +268,7 @@ pub fn wait_for_long_statements(session: &mut Session, cancel: &Cancel) -> Resul
             return Err(Error::permanent(format!(
                 "a statement has run on the source for {time} s (connection {id} of {user}: {}); with a read lock it would hold \
                  up all others that use its tables",
-                crate::commands::seed::agent::shortened(statement)
+                crate::protocol::http_client::shortened(statement)
             )));
         }
         if !cancel.sleep(Duration::from_millis(300)) {

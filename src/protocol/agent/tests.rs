@@ -1,27 +1,32 @@
 use super::*;
 use crate::error::Kind;
+use crate::protocol::wire::Progress;
 use crate::seed::Status;
+use std::time::Duration;
 
-fn at(port: u16) -> HostPort {
-    HostPort {
-        host: "127.0.0.1".into(),
-        port: Some(port),
-    }
+fn client(port: u16, access: Access) -> AgentClient {
+    let limits = Limits {
+        connect: Duration::from_secs(5),
+        total: Duration::from_secs(60),
+    };
+    let transport = AgentTransport::default();
+    AgentClient::new(
+        "source agent",
+        ("127.0.0.1", Some(port)),
+        access,
+        &transport,
+        limits,
+    )
 }
 
-fn with_token(port: u16, token: &str) -> Agent {
-    let r = Registration {
+fn with_token(port: u16, token: &str) -> AgentClient {
+    let r = AgentInfo {
         hostname: "db1".into(),
         port,
         token: Secret::new(token),
         mysql_port: 3307,
     };
-    Agent::new(
-        Side::Source,
-        at(port),
-        Access::Registered(Arc::new(Mutex::new(Some(r)))),
-        &Way::default(),
-    )
+    client(port, Access::Registered(Arc::new(Mutex::new(Some(r)))))
 }
 
 /// Answers each request by `answer(url)`, and returns the port.
@@ -88,7 +93,10 @@ fn the_token_goes_as_a_parameter_and_never_into_an_error() {
     });
     let agent = with_token(port, "se/cret");
     assert_eq!(
-        agent.json::<Info>("get-agent-info").unwrap().mysql_port,
+        agent
+            .json::<AgentInfo>("get-agent-info")
+            .unwrap()
+            .mysql_port,
         3399
     );
     assert_eq!(
@@ -147,16 +155,12 @@ fn a_redirection_is_not_followed() {
 #[test]
 fn a_token_file_is_read_for_each_call() {
     let port = server(|url| (200, format!("{:?}", url.split('=').nth(1).unwrap())));
-    let path = std::env::temp_dir().join(format!("oa-conduct-token-{}", std::process::id()));
-    let agent = Agent::new(
-        Side::Target,
-        at(port),
-        Access::File {
-            option: "target-token-file",
-            path: path.clone(),
-        },
-        &Way::default(),
-    );
+    let path = std::env::temp_dir().join(format!("oa-agent-token-{}", std::process::id()));
+    let access = Access::File {
+        setting: "--target-token-file".into(),
+        path: path.clone(),
+    };
+    let agent = client(port, access);
     assert!(
         agent
             .call("x")
@@ -198,9 +202,16 @@ fn answers_of_go_agents_and_ours_are_understood() {
         (s.status, s.details.as_str(), s.progress),
         (Status::Running, "d", None)
     );
-    let s = state(r#"{"Status":"Completed","Details":"","Progress":{"Bytes":4,"Total":0}}"#);
-    assert_eq!(s.progress, Some(Bytes { bytes: 4, total: 0 }));
-    assert!(serde_json::from_str::<StageState>(r#"{"Status":"Scheduled","Details":""}"#).is_err());
+    let s = state(
+        r#"{"SeedID":5,"Stage":"Backup","Status":"Completed","Details":"","Progress":{"Bytes":4,"Total":0}}"#,
+    );
+    assert_eq!(s.progress, Some(Progress { bytes: 4, total: 0 }));
+    assert!(
+        serde_json::from_str::<StageState>(
+            r#"{"SeedID":5,"Stage":"Backup","Status":"Scheduled","Details":""}"#
+        )
+        .is_err()
+    );
 }
 
 #[test]

@@ -1,109 +1,75 @@
 //! The two calls to one orchestrator.
 
+use super::http_client::{AgentTransport, HttpClient, Limits};
+use super::wire::AgentInfo;
 use crate::error::{Error, Result};
-use crate::tls::http_client;
 use rustls::ClientConfig;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What the agent says of itself (1.1).
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// The name under which orchestrator knows the MySQL instance.
-    pub hostname: String,
-    /// The agent's own port.
-    pub port: u16,
-    /// The secret.
-    pub token: crate::config::Secret,
-    /// Port of MySQL.
-    pub mysql_port: u16,
-}
 
 const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate, or this itself, or \
      set common.ssl-skip-verify = true";
 
-/// The body of the registration, keys in the order of 1.1.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Body<'a> {
-    hostname: &'a str,
-    port: u16,
-    token: &'a str,
-    #[serde(rename = "MySQLPort")]
-    mysql_port: u16,
-}
-
 /// Why a registration has failed.
 #[derive(Debug)]
-pub enum Unregistered {
+pub(crate) enum Unregistered {
     /// There was no answer: orchestrator may know this agent from before.
     Unanswered(Error),
-    /// It was answered, and this agent is not known there.
+    /// It was answered, and orchestrator does not know this agent.
     Refused(Error),
 }
 
 /// HTTP client for one orchestrator.
+#[derive(Clone)]
 pub struct Client {
-    agent: ureq::Agent,
+    http: HttpClient,
     base: String,
 }
 
 impl Client {
-    /// For `url`, at `agents_port` where it has no port of its own. The registration's answer comes only after orchestrator has called this agent back, so the
-    /// whole call may take `timeout` for the connection and as long again, three times over, for the answer.
+    /// For `url`, at `agents_port` if it has no port of its own. The registration is answered only after orchestrator has called
+    /// this agent back, so the connection may take `timeout`, and the whole call three times as long.
     pub fn new(
         url: &str,
         agents_port: u16,
         timeout: Duration,
         tls: Option<Arc<ClientConfig>>,
     ) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(timeout))
-            .timeout_global(Some(timeout * 3))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent("orchestrator-agent")
-            .build();
+        let transport = AgentTransport { tls, basic: None };
+        let limits = Limits {
+            connect: timeout,
+            total: timeout * 3,
+        };
         Self {
-            agent: http_client(config, tls),
+            http: HttpClient::new(&transport, limits, true),
             base: base(url, agents_port),
         }
     }
 
     /// For messages.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.base
     }
 
-    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status (1.2, 8.18).
+    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status.
     ///
     /// # Errors
-    /// Transient: no answer, or a refusal with its text. Permanent: this is no orchestrator of this protocol.
-    pub fn register(&self, who: &Registration) -> std::result::Result<(), Unregistered> {
-        let body = Body {
-            hostname: &who.hostname,
-            port: who.port,
-            token: who.token.reveal(),
-            mysql_port: who.mysql_port,
-        };
-        let body = serde_json::to_string(&body)
+    /// Transient: no answer, or a refusal with its text. Permanent: this is not an orchestrator with this protocol.
+    pub(crate) fn register(&self, who: &AgentInfo) -> std::result::Result<(), Unregistered> {
+        let body = serde_json::to_string(who)
             .map_err(|e| Unregistered::Unanswered(Error::permanent(e.to_string())))?;
-        let url = format!("{}/api/register-agent", self.base);
-        let sent = self
-            .agent
-            .post(&url)
-            .header("Content-Type", "application/json")
-            .send(body);
-        let (status, text) = self.read(sent).map_err(Unregistered::Unanswered)?;
+        let answer = self
+            .http
+            .post(&format!("{}/api/register-agent", self.base), &body);
+        let (status, text) = self.checked(answer).map_err(Unregistered::Unanswered)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         if value.is_string() && status == 200 {
             return Ok(());
         }
-        let why = value
-            .get("Message")
-            .and_then(|m| m.as_str())
-            .map_or_else(|| first_words(&text), str::to_string);
+        let visible = || text.chars().filter(|c| !c.is_control()).take(200).collect();
+        let why = value["Message"]
+            .as_str()
+            .map_or_else(visible, str::to_string);
         Err(Unregistered::Refused(refusal(
             &self.base,
             status,
@@ -112,17 +78,13 @@ impl Client {
         )))
     }
 
-    /// A success status counts; anything else means that nobody there knows this agent.
+    /// Any status but a success means that orchestrator does not know this agent.
     ///
     /// # Errors
     /// Transient: no answer.
-    pub fn ping(&self) -> Result<()> {
-        let (status, _) = self.read(
-            self.agent
-                .get(format!("{}/api/agent-ping", self.base))
-                .call(),
-        )?;
-        match status {
+    pub(crate) fn ping(&self) -> Result<()> {
+        let answer = self.http.get(&format!("{}/api/agent-ping", self.base));
+        match self.checked(answer)?.0 {
             200..=299 => Ok(()),
             other => Err(Error::transient(format!(
                 "{}: status {other} for a ping",
@@ -131,28 +93,14 @@ impl Client {
         }
     }
 
-    fn read(
-        &self,
-        answer: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<(u16, String)> {
-        let fail = |e: ureq::Error| {
-            Error::transient(format!(
-                "{}: {e}; check {}",
-                self.base,
-                match &e {
-                    ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => UNTRUSTED,
-                    _ => "orchestrator.url and agents-port",
-                }
-            ))
-        };
-        let mut answer = answer.map_err(fail)?;
-        let text = answer
-            .body_mut()
-            .with_config()
-            .limit(64 << 10)
-            .read_to_string()
-            .map_err(fail)?;
-        Ok((answer.status().as_u16(), text))
+    fn checked<T>(&self, answer: std::result::Result<T, ureq::Error>) -> Result<T> {
+        answer.map_err(|e| {
+            let check = match &e {
+                ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => UNTRUSTED,
+                _ => "orchestrator.url and agents-port",
+            };
+            Error::transient(format!("{}: {e}; check {check}", self.base))
+        })
     }
 }
 
@@ -170,7 +118,7 @@ fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
              final address"
                 .into(),
         ),
-        502..=504 => Some("a proxy before orchestrator answers: see whether orchestrator runs".into()),
+        502..=504 => Some("a proxy in front of orchestrator answers: check that orchestrator runs".into()),
         _ if foreign => Some(format!("the answer is not orchestrator's: {PORT}")),
         _ => None,
     };
@@ -188,21 +136,18 @@ fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
     }
 }
 
-/// `url` with `port` put in where it has none.
-pub fn base(url: &str, port: u16) -> String {
+/// `url`, with `port` if it has none.
+pub(crate) fn base(url: &str, port: u16) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let behind_address = authority
+    let after_address = authority
         .rsplit_once(']')
         .map_or(authority, |(_, rest)| rest);
-    match behind_address.contains(':') {
-        true => url.to_string(),
-        false => format!("{scheme}://{authority}:{port}{prefix}"),
+    if after_address.contains(':') {
+        url.to_string()
+    } else {
+        format!("{scheme}://{authority}:{port}{prefix}")
     }
-}
-
-fn first_words(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -218,7 +163,7 @@ mod tests {
             (404, true, "classic agent protocol"),
             (401, true, "wants a login"),
             (302, true, "set orchestrator.url to the final address"),
-            (502, true, "see whether orchestrator runs"),
+            (502, true, "check that orchestrator runs"),
             (200, true, "is not orchestrator's"),
             (500, true, "is not orchestrator's"),
         ] {

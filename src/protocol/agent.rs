@@ -1,0 +1,229 @@
+//! A client for one agent: its calls, with the token and with errors in words.
+
+use super::http_client::{AgentTransport, HttpClient, Limits, authority, shortened};
+use super::wire::{ActiveSeed, AgentData, AgentInfo, Envelope, Metadata, StageState};
+use crate::config::Secret;
+use crate::error::{Error, Kind, Result};
+use crate::seed::{Method, Stage};
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[cfg(test)]
+mod tests;
+
+/// The agents' port if none is given.
+pub(crate) const DEFAULT_PORT: u16 = 3002;
+
+/// The last registration of one agent: an agent that restarts has a new token.
+pub(crate) type Slot = Arc<Mutex<Option<AgentInfo>>>;
+
+/// How port and token are known.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// The agent registers.
+    Registered(Slot),
+    /// A token file, read for each call, because an agent that restarts writes a new token into it. With the option or setting that
+    /// names it.
+    File { setting: String, path: PathBuf },
+}
+
+/// A client for one agent.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentClient {
+    /// For messages: `target agent`, or `agent`.
+    role: &'static str,
+    /// Name or address, without brackets.
+    pub(crate) host: String,
+    port: Option<u16>,
+    access: Access,
+    http: HttpClient,
+}
+
+impl AgentClient {
+    /// Sends nothing. Agents are called directly, whatever proxy the environment names.
+    pub(crate) fn new(
+        role: &'static str,
+        (host, port): (&str, Option<u16>),
+        access: Access,
+        transport: &AgentTransport,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            role,
+            host: host.into(),
+            port,
+            access,
+            http: HttpClient::new(transport, limits, false),
+        }
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        let registered = self.registration().map(|r| r.port);
+        authority(&self.host, registered.or(self.port).unwrap_or(DEFAULT_PORT))
+    }
+
+    /// For messages: `target agent db2:3002`.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.role, self.address())
+    }
+
+    fn registration(&self) -> Option<AgentInfo> {
+        match &self.access {
+            Access::Registered(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Access::File { .. } => None,
+        }
+    }
+
+    fn token(&self) -> Result<Secret> {
+        match &self.access {
+            Access::Registered(_) => Ok(self.registration().map(|r| r.token).unwrap_or_default()),
+            Access::File { setting, path } => std::fs::read_to_string(path)
+                .map(|token| Secret::new(token.trim()))
+                .map_err(|e| Error::io(format!("{setting} {}", path.display()), &e)),
+        }
+    }
+
+    /// The port of its MySQL.
+    ///
+    /// # Errors
+    /// If the agent must be called for it and does not answer.
+    pub(crate) fn mysql_port(&self) -> Result<u16> {
+        match self.registration() {
+            Some(r) => Ok(r.mysql_port),
+            None => self.info().map(|i| i.mysql_port),
+        }
+    }
+
+    /// `get-agent-info`, which needs no token.
+    ///
+    /// # Errors
+    /// As all calls: transient if the agent cannot be reached or has another token (it has just restarted), permanent with its own
+    /// message if it refuses.
+    pub(crate) fn info(&self) -> Result<AgentInfo> {
+        let (status, body) = self.get("/api/get-agent-info", &Secret::default())?;
+        let body = self.decode("get-agent-info", status, body)?;
+        self.parse("get-agent-info", &body)
+    }
+
+    /// `get-agent-data`
+    pub(crate) fn data(&self) -> Result<AgentData> {
+        self.json("get-agent-data")
+    }
+
+    /// `active-seed`
+    pub(crate) fn active_seed(&self) -> Result<ActiveSeed> {
+        self.json("active-seed")
+    }
+
+    /// `seed-stage-state`
+    pub(crate) fn stage_state(&self, id: i64, stage: Stage) -> Result<StageState> {
+        self.json(&format!("seed-stage-state/{id}/{stage}"))
+    }
+
+    /// `get-metadata`. Coordinates without a file or a position are an error.
+    pub(crate) fn metadata(&self, id: i64, method: Method) -> Result<Metadata> {
+        let m: Metadata = self.json(&format!("get-metadata/{id}/{method}"))?;
+        if m.log_file.is_empty() || m.log_pos == 0 {
+            return Err(Error::permanent(format!(
+                "{}: get-metadata has no coordinates: \"{}\":{}",
+                self.name(),
+                m.log_file,
+                m.log_pos
+            )));
+        }
+        Ok(m)
+    }
+
+    /// A call by its path below `/api/` whose answer is JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let body = self.call(path)?;
+        self.parse(path, &body)
+    }
+
+    /// Any other call by its path below `/api/`; returns the body, whatever it is.
+    pub(crate) fn call(&self, path: &str) -> Result<String> {
+        let token = self.token().map_err(|e| e.context(self.name()))?;
+        let url = format!("/api/{path}?token={}", escape(token.reveal()));
+        let (status, body) = self.get(&url, &token)?;
+        self.decode(path, status, body)
+    }
+
+    /// Status and body of a call by its whole path, whatever they are; the token is removed from them.
+    pub(crate) fn get(&self, path: &str, token: &Secret) -> Result<(u16, String)> {
+        let url = format!("{}://{}{path}", self.http.scheme, self.address());
+        match self.http.get(&url) {
+            Ok((status @ 200..=299, body)) => Ok((status, body)),
+            Ok((status, body)) => Ok((status, without_token(&body, token))),
+            Err(e) => {
+                let text = without_token(&e.to_string(), token);
+                Err(Error::transient(text).context(self.name()))
+            }
+        }
+    }
+
+    /// A handled failure is a 500 with the envelope; any other status than 2xx is a failure as well.
+    fn decode(&self, path: &str, status: u16, body: String) -> Result<String> {
+        let call = path.split('/').next().unwrap_or(path);
+        let result = decode(status, body);
+        result.map_err(|e| match &self.access {
+            // An agent that registers does so again after a restart, with its new token.
+            Access::File { setting, path } if e.kind() == Kind::Transient => {
+                let file = path.display();
+                e.context(format!(
+                    "{} {call}: the token in {setting} {file} is not this agent's",
+                    self.name()
+                ))
+            }
+            _ => e.context(format!("{} {call}", self.name())),
+        })
+    }
+
+    fn parse<T: DeserializeOwned>(&self, path: &str, body: &str) -> Result<T> {
+        let call = path.split('/').next().unwrap_or(path);
+        serde_json::from_str(body).map_err(|e| {
+            let name = self.name();
+            Error::permanent(format!("{name} {call}: cannot understand the answer: {e}"))
+        })
+    }
+}
+
+fn decode(status: u16, body: String) -> Result<String> {
+    if (200..=299).contains(&status) {
+        return Ok(body);
+    }
+    match serde_json::from_str::<Envelope>(&body) {
+        // The agent has restarted since it registered: it registers again.
+        Ok(e) if status == 500 && e.message == "Invalid token" => Err(Error::transient(e.message)),
+        Ok(e) if status == 500 => Err(Error::permanent(match e.details {
+            Some(details) if !details.is_empty() => format!("{} ({details})", e.message),
+            _ => e.message,
+        })),
+        _ => Err(Error::permanent(format!(
+            "status {status}: {}",
+            shortened(&body)
+        ))),
+    }
+}
+
+fn without_token(text: &str, token: &Secret) -> String {
+    if token.is_empty() {
+        return text.to_string();
+    }
+    text.replace(&escape(token.reveal()), "(token)")
+        .replace(token.reveal(), "(token)")
+}
+
+/// Percent-encodes a query value.
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let encode = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(encode).collect()
+}

@@ -1,0 +1,126 @@
+//! The HTTP client of all calls to agents and orchestrators.
+
+use crate::config::Common;
+use crate::tls::http_client;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of an answer that are read: a server may have very many schemas.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// Basic credentials; `Debug` does not show them.
+#[derive(Clone)]
+pub struct Basic(String);
+
+impl std::fmt::Debug for Basic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Basic")
+    }
+}
+
+impl Basic {
+    /// `common.http-auth-user` and its password; `None` if no user is set.
+    pub(crate) fn of(common: &Common) -> Option<Self> {
+        if common.http_auth_user.is_empty() {
+            return None;
+        }
+        let password = common.http_auth_password.reveal();
+        Some(Self::new(&format!("{}:{password}", common.http_auth_user)))
+    }
+
+    /// From `user:password`.
+    pub(crate) fn new(pair: &str) -> Self {
+        Self(format!("Basic {}", STANDARD.encode(pair)))
+    }
+
+    /// The value of the header `Authorization`.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How a peer is called: by HTTPS if there is a TLS configuration, and with credentials if there are any.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AgentTransport {
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) basic: Option<Basic>,
+}
+
+/// Time limits of a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    /// With the connect.
+    pub(crate) total: Duration,
+}
+
+/// A client. It follows no redirection, which would carry a token elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpClient {
+    agent: ureq::Agent,
+    basic: Option<Basic>,
+    pub(crate) scheme: &'static str,
+}
+
+impl HttpClient {
+    /// `use_proxy`: the proxy of the environment is used, if there is one.
+    pub(crate) fn new(transport: &AgentTransport, limits: Limits, use_proxy: bool) -> Self {
+        let mut config = ureq::Agent::config_builder()
+            .timeout_connect(Some(limits.connect))
+            .timeout_global(Some(limits.total))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent("orchestrator-agent");
+        if !use_proxy {
+            config = config.proxy(None);
+        }
+        let is_https = transport.tls.is_some();
+        Self {
+            agent: http_client(config.build(), transport.tls.clone()),
+            basic: transport.basic.clone(),
+            scheme: if is_https { "https" } else { "http" },
+        }
+    }
+
+    /// Status and body, whatever they are.
+    pub(crate) fn get(&self, url: &str) -> Result<(u16, String), ureq::Error> {
+        let mut call = self.agent.get(url);
+        if let Some(basic) = &self.basic {
+            call = call.header("Authorization", basic.reveal());
+        }
+        read(call.call()?)
+    }
+
+    /// Sends JSON; status and body of the answer, whatever they are.
+    pub(crate) fn post(&self, url: &str, json: &str) -> Result<(u16, String), ureq::Error> {
+        let call = self.agent.post(url);
+        read(call.header("Content-Type", "application/json").send(json)?)
+    }
+}
+
+fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<(u16, String), ureq::Error> {
+    let body = answer.body_mut().with_config().limit(LARGEST_ANSWER);
+    let text = body.read_to_string()?;
+    Ok((answer.status().as_u16(), text))
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// A text of a peer, for a terminal: one line of at most 300 characters, without control characters.
+pub(crate) fn shortened(text: &str) -> String {
+    text.trim()
+        .chars()
+        .take(300)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,210 @@
+//! The JSON of the agent's protocol, once for server and clients. Names and order of the keys are those of the Go agents, misspelt
+//! ones included. What only this agent adds is optional: orchestrator drops it, and other agents do not send it.
+
+use super::contact::Contact;
+use crate::config::Secret;
+use crate::seed::record::{LeftBy, Load};
+use crate::seed::{Method, Side, Stage, Status};
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// `GET /api/get-agent-info`, and the body of `POST /api/register-agent`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AgentInfo {
+    /// The name under which orchestrator knows the MySQL instance.
+    pub hostname: String,
+    /// The agent's own port.
+    pub port: u16,
+    /// Empty in the answer of `get-agent-info`, unless `common.expose-token-in-agent-info` is set.
+    #[serde(serialize_with = "reveal", deserialize_with = "secret")]
+    pub token: Secret,
+    /// Port of its MySQL.
+    #[serde(rename = "MySQLPort")]
+    pub mysql_port: u16,
+}
+
+fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.reveal())
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+/// `GET /api/get-agent-data`. Sizes in bytes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AgentData {
+    pub(crate) local_snapshots_hosts: Vec<String>,
+    pub(crate) snaphost_hosts: Vec<String>,
+    pub(crate) logical_volumes: Vec<String>,
+    /// Never null: orchestrator dereferences it.
+    pub(crate) mount_point: Mount,
+    pub(crate) backup_dir: String,
+    pub(crate) backup_dir_disk_free: u64,
+    pub(crate) backup_dir_disk_used: u64,
+    #[serde(rename = "MySQLRunning")]
+    pub(crate) mysql_running: bool,
+    #[serde(rename = "MySQLDatadir")]
+    pub(crate) datadir: String,
+    /// 0 = unknown.
+    #[serde(rename = "MySQLDatadirDiskUsed")]
+    pub(crate) datadir_used: u64,
+    #[serde(rename = "MySQLDatadirDiskFree")]
+    pub(crate) datadir_free: u64,
+    /// Schemas that are not the server's own.
+    #[serde(rename = "MySQLDatabases")]
+    pub(crate) databases: BTreeMap<String, Database>,
+    #[serde(rename = "AvailiableSeedMethods")]
+    pub(crate) methods: BTreeMap<String, MethodOptions>,
+    pub(crate) agent_commands: Option<Vec<String>>,
+    #[serde(rename = "NumCPU")]
+    pub(crate) num_cpu: usize,
+    pub(crate) mem_total: u64,
+    pub(crate) os_name: String,
+    /// Why enabled methods cannot be used. Sent by this agent only.
+    #[serde(rename = "UnavailableSeedMethods")]
+    pub(crate) unavailable: BTreeMap<String, String>,
+    /// The contact with each orchestrator, by URL. Sent by this agent only.
+    pub(crate) orchestrators: BTreeMap<String, Contact>,
+}
+
+/// Empty without LVM.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Mount {
+    path: String,
+    device: String,
+    #[serde(rename = "LVPath")]
+    lv_path: String,
+    file_system: String,
+    is_mounted: bool,
+    disk_usage: u64,
+}
+
+/// A schema in [`AgentData`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Database {
+    /// `null` without base tables.
+    pub(crate) engines: Option<Vec<String>>,
+    pub(crate) size: u64,
+}
+
+/// A method in [`AgentData`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct MethodOptions {
+    pub(crate) backup_side: String,
+    pub(crate) supported_engines: Vec<String>,
+    pub(crate) backup_to_datadir: bool,
+}
+
+/// `GET /api/seed-stage-state`, and a stage in [`ActiveSeed`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct StageState {
+    #[serde(rename = "SeedID")]
+    pub(crate) seed_id: i64,
+    pub(crate) stage: Stage,
+    #[serde(default)]
+    pub(crate) hostname: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub(crate) timestamp: String,
+    pub(crate) status: Status,
+    #[serde(default)]
+    pub(crate) details: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) progress: Option<Progress>,
+    /// Of a target only: what has become of its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) target_data: Option<Load>,
+    /// Of Backup only: the longest time for which the source's writes were held up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_lock_milliseconds: Option<u64>,
+    /// The earlier seed that has left these data incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incomplete_since: Option<LeftBy>,
+}
+
+/// Bytes done, and bytes expected, an estimate; `Total` 0 = unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Progress {
+    pub(crate) bytes: u64,
+    pub(crate) total: u64,
+}
+
+/// `GET /api/active-seed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ActiveSeed {
+    #[serde(rename = "SeedID")]
+    pub(crate) seed_id: i64,
+    pub(crate) seed_status: Status,
+    pub(crate) method: Method,
+    pub(crate) side: Side,
+    pub(crate) stage: Stage,
+    /// By [`Stage::number`]; `null` before the first seed.
+    pub(crate) stages_details: Option<BTreeMap<usize, StageState>>,
+}
+
+/// `GET /api/get-metadata`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Metadata {
+    /// Binary log of the source.
+    pub(crate) log_file: String,
+    /// Position in it.
+    pub(crate) log_pos: u64,
+    /// MySQL's GTID set; empty on MariaDB and without GTIDs.
+    #[serde(default)]
+    pub(crate) gtid_executed: Option<String>,
+    /// MariaDB's GTID position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gtid_slave_pos: Option<String>,
+}
+
+impl Metadata {
+    /// The GTID coordinates of whichever family, if there are any.
+    pub(crate) fn gtid(&self) -> Option<&str> {
+        let sets = [&self.gtid_slave_pos, &self.gtid_executed];
+        sets.into_iter()
+            .flatten()
+            .map(String::as_str)
+            .find(|g| !g.is_empty())
+    }
+}
+
+/// The answer to a call that failed (with status 500), and to one that answers with a text only.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Envelope {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) details: Option<String>,
+}
+
+impl Envelope {
+    /// `code` is `OK` or `ERROR`.
+    pub(crate) fn new(code: &str, message: &str) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            details: None,
+        }
+    }
+}
+
+/// `GET /api/hold-applier`, a call of `seed --verify`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HeldApplier {
+    /// `MASTER_DELAY` or `SOURCE_DELAY` of the channel, in seconds.
+    pub(crate) delay: u64,
+    /// The call must be repeated within this time.
+    pub(crate) lease_seconds: u64,
+}
