@@ -4,8 +4,8 @@ use super::path;
 use crate::error::{Error, Result};
 use crate::gate::Request;
 use crate::protocol::http_client::Basic;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use crate::sys::file::replace_atomic;
+use std::path::Path;
 
 /// The secret of this process. Never logged; `Debug` shows nothing of it.
 #[derive(Clone)]
@@ -38,18 +38,8 @@ impl Token {
     /// # Errors
     /// If it cannot be written.
     pub fn write_hint(&self, file: &str) -> Result<()> {
-        let fail =
-            |e: &std::io::Error| Error::io(format!("common.token-hint-file = \"{file}\""), e);
-        let temp = format!("{file}.new");
-        let _ = std::fs::remove_file(&temp); // left by a killed agent, or not there
-        let made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temp);
-        made.and_then(|mut f| f.write_all(self.0.as_bytes()))
-            .map_err(|e| fail(&e))?;
-        std::fs::rename(&temp, file).map_err(|e| fail(&e))
+        replace_atomic(Path::new(file), 0o600, self.0.as_bytes())
+            .map_err(|e| e.context("common.token-hint-file"))
     }
 
     /// The rule of 1.5: the configured header if it has a value, else the query parameter; a wrong header is not rescued by

@@ -18,8 +18,9 @@ use crate::seed::Method;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::stage::SeedMethod;
+use crate::sys::thread::unpoisoned;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 pub use auth::Token;
 pub use watch::Watch;
@@ -66,14 +67,11 @@ pub struct Parts {
 impl Api {
     /// Replaces the custom commands; those that run go on.
     pub fn set_custom_commands(&self, commands: BTreeMap<String, String>) {
-        *self
-            .commands
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = commands;
+        *unpoisoned(self.commands.write()) = commands;
     }
 
     fn custom_commands(&self) -> RwLockReadGuard<'_, BTreeMap<String, String>> {
-        self.commands.read().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.commands.read())
     }
 
     /// Starts the threads that watch MySQL, disks and tools.

@@ -10,11 +10,12 @@ use crate::seed::engine::Engine;
 use crate::seed::record::Seed;
 use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
+use crate::sys::thread::{lock, spawn_with_stack, unpoisoned};
 use crate::sys::{host, usage};
 use crossbeam_channel::{Sender, bounded};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long an answer waits for a fresh look: it shall be there within a second on a busy host too (P9).
@@ -49,25 +50,15 @@ impl<T: Clone + Send + 'static> Sampled<T> {
         let own = Arc::clone(&shared);
         let body = move || {
             while woken.recv().is_ok() {
-                let last = own
-                    .0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .value
-                    .as_ref()
-                    .map(|v| v.1.clone());
+                let last = lock(&own.0).value.as_ref().map(|v| v.1.clone());
                 let begun = Instant::now();
                 let value = look(last.as_ref());
-                own.0.lock().unwrap_or_else(PoisonError::into_inner).value = Some((begun, value));
+                lock(&own.0).value = Some((begun, value));
                 own.1.notify_all();
             }
         };
-        let spawned = std::thread::Builder::new()
-            .name(format!("watch-{name}"))
-            .stack_size(512 << 10)
-            .spawn(body);
-        if let Err(e) = spawned {
-            log::error!("cannot start the thread that watches {name}: {e}");
+        if let Err(e) = spawn_with_stack(&format!("watch-{name}"), 512 << 10, body) {
+            log::error!("{e}");
         }
         Self { shared, wake }
     }
@@ -80,7 +71,7 @@ impl<T: Clone + Send + 'static> Sampled<T> {
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest<T>> {
-        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.0)
     }
 
     /// A look begun at most `age` ago, for which is waited until `until` at most; else the last one there is.
@@ -94,7 +85,7 @@ impl<T: Clone + Send + 'static> Sampled<T> {
                 break;
             }
             let waited = self.shared.1.wait_timeout(latest, left);
-            latest = waited.unwrap_or_else(PoisonError::into_inner).0;
+            latest = unpoisoned(waited).0;
         }
         latest.value.as_ref().map(|(_, v)| v.clone())
     }

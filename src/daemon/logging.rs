@@ -2,12 +2,13 @@
 
 use crate::config::Logging;
 use crate::error::{Error, Result};
+use crate::sys::thread::lock;
 use log::LevelFilter;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The log file, to be opened anew after logrotate has moved it.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ impl Log {
         } else {
             Some(open(name)?)
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *lock(&self.0) = fresh;
         log::set_max_level(settings.level);
         Ok(())
     }
@@ -36,7 +37,7 @@ struct Target(Log);
 
 impl Target {
     fn with<T>(&self, none: T, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-        let mut file = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock(&self.0.0);
         file.as_mut().map_or(Ok(none), work)
     }
 }

@@ -20,6 +20,7 @@ use crate::sys::host;
 use crate::sys::limits;
 use crate::sys::signal;
 use crate::sys::signal::Order;
+use crate::sys::thread::{spawn, spawn_with_stack};
 use crate::tls;
 use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
@@ -192,11 +193,7 @@ fn start_mysql_again(config: Arc<Config>, engine: Engine, recovered: Recovered) 
             }
         }
     };
-    let thread = std::thread::Builder::new().name("start-mysql".into());
-    thread
-        .spawn(body)
-        .map(drop)
-        .map_err(|e| Error::io("cannot start a thread", &e))
+    spawn("start-mysql", body).map(drop)
 }
 
 /// `state-dir`, or a directory in `backup-dir` where the default place cannot be used.
@@ -339,13 +336,7 @@ fn start_settling(
             }
         }
     };
-    let thread = std::thread::Builder::new()
-        .name("settle".into())
-        .stack_size(512 << 10)
-        .spawn(body);
-    thread
-        .map(drop)
-        .map_err(|e| Error::io("cannot start a thread", &e))
+    spawn_with_stack("settle", 512 << 10, body).map(drop)
 }
 
 /// The heartbeat begins once this host was examined completely, because orchestrator calls back during the registration and stores
@@ -367,8 +358,7 @@ fn start_heartbeat(
     let first = move || api.watch().first_look(Duration::from_secs(20));
     let orchestrators = config.orchestrator.clone();
     let (clients, intervals) = heartbeat_of(&orchestrators, config)?;
-    let heartbeat = Heartbeat::start(clients, who, intervals, Arc::clone(contacts), first)
-        .map_err(|e| Error::io("cannot start the heartbeat", &e))?;
+    let heartbeat = Heartbeat::start(clients, who, intervals, Arc::clone(contacts), first)?;
     Ok(Heartbeats {
         orchestrators,
         heartbeat,

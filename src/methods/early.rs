@@ -1,7 +1,8 @@
 //! What is read from the source while a tool works, once its dump's position is fixed: the dump itself goes on for hours.
 
 use crate::error::Result;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sys::thread::{lock, spawn};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 type Read<T> = dyn Fn() -> Result<T> + Send + Sync;
@@ -32,11 +33,10 @@ impl<T: Send + 'static> Early<T> {
 
     /// Reads, at the first call.
     pub fn start(&self) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = lock(&self.thread);
         if thread.is_none() {
             let read = Arc::clone(&self.read);
-            let started = std::thread::Builder::new().name("early".into());
-            *thread = started.spawn(move || read()).ok();
+            *thread = spawn("early", move || read()).ok(); // else it is read by `get`
         }
     }
 
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Early<T> {
     /// # Errors
     /// Those of reading it now.
     pub fn get(&self) -> Result<T> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = lock(&self.thread);
         match thread.take().and_then(|t| t.join().ok()) {
             Some(Ok(early)) => Ok(early),
             _ => (self.read)(),

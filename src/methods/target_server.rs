@@ -18,6 +18,7 @@ use crate::mysql::{
 };
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
+use crate::sys::thread::spawn;
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -488,10 +489,7 @@ impl TargetServer {
             });
             let _ = tx.send(result); // nobody waits any more: fine
         };
-        let thread = std::thread::Builder::new()
-            .name("put-back".into())
-            .spawn(body);
-        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        spawn("put-back", body)?;
         done.recv_timeout(Duration::from_secs(8))
             .unwrap_or_else(|_| Err(Error::transient("MySQL does not answer")))
     }

@@ -3,11 +3,12 @@
 
 use super::{Endpoint, connect, failure, quote_text};
 use crate::error::{Error, Result};
+use crate::sys::thread::{lock, spawn_with_stack};
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What the server is asked to set `completion_type` to in a session that is on another server. It repeats the value in error 1231
@@ -117,16 +118,12 @@ impl Identity {
         let kept = Arc::clone(&conn);
         let body = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(KEEP_ALIVE) {
-                if locked(&kept).query_drop("DO 1").is_err() {
+                if lock(&kept).query_drop("DO 1").is_err() {
                     return; // [`Identity::check`] reports it
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("identity".into())
-            .stack_size(256 << 10)
-            .spawn(body)
-            .map_err(|e| Error::io("cannot start a thread", &e))?;
+        spawn_with_stack("identity", 256 << 10, body)?;
         Ok(Self {
             server: to.name(),
             user: to.user.clone(),
@@ -173,7 +170,7 @@ impl Identity {
     /// Transient: it was killed, or the server was restarted or cannot be reached.
     pub fn check(&self) -> Result<()> {
         let holds: std::result::Result<Option<Option<u64>>, _> =
-            locked(&self.conn).query_first(format!(
+            lock(&self.conn).query_first(format!(
                 "SELECT {} AND CONNECTION_ID() = {}",
                 self.condition, self.id
             ));
@@ -234,7 +231,7 @@ impl Identity {
     /// # Errors
     /// Those of [`Identity::check`].
     pub fn sessions(&self) -> Result<(Session, BTreeMap<u64, Session>)> {
-        let rows: Vec<(u64, String)> = locked(&self.conn)
+        let rows: Vec<(u64, String)> = lock(&self.conn)
             .query(format!(
                 "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {}",
                 quote_text(&self.user)
@@ -312,10 +309,6 @@ fn by_session(conn: &mut Conn) -> Result<String> {
         quote_text(&host),
         quote_text(&place)
     ))
-}
-
-fn locked(conn: &Mutex<Conn>) -> MutexGuard<'_, Conn> {
-    conn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What tells a server from others, as far as it says it itself; kept in the record, because a lock does not outlive the agent.

@@ -1,7 +1,8 @@
 //! A request to end, seen by any number of threads.
 
+use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Cloneable; all clones speak of the same work.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ impl Default for Cancel {
 impl Cancel {
     /// Asks the work to end. The first reason stays.
     pub fn cancel(&self, reason: &str) {
-        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.shared);
         if state.open.take().is_some() {
             state.reason = reason.to_string();
         }
@@ -40,20 +41,12 @@ impl Cancel {
 
     /// True once [`Cancel::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
-        self.shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .open
-            .is_none()
+        lock(&self.shared).open.is_none()
     }
 
     /// Why; empty while not cancelled.
     pub fn reason(&self) -> String {
-        self.shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reason
-            .clone()
+        lock(&self.shared).reason.clone()
     }
 
     /// A channel that becomes ready (disconnected) when the work is to end; for `select!`.

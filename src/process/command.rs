@@ -3,11 +3,12 @@
 
 use super::{Cancel, Exit, Launcher, Running};
 use crate::error::{Error, Result};
+use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{bounded, select};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// At most this much of a command's standard output is kept, in bytes.
@@ -109,10 +110,10 @@ pub fn run_operator_command(
     let (closed_tx, closed) = bounded::<()>(0);
     if let Some(pipe) = tool.take_stdout() {
         let text = Arc::clone(&text);
-        std::thread::spawn(move || {
+        spawn("tool-stdout", move || {
             keep_head(pipe, &text);
             drop(closed_tx);
-        });
+        })?;
     }
     select! {
         recv(tool.exited()) -> _ => {}
@@ -130,7 +131,7 @@ pub fn run_operator_command(
     let exit = tool.finish_leaving_children()?;
     // A server that the command started may hold the pipe for ever: take what is there.
     let _ = closed.recv_timeout(Duration::from_millis(500));
-    let kept = text.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = lock(&text);
     Ok(Output {
         stdout: String::from_utf8_lossy(&kept).into_owned(),
         exit,
@@ -144,7 +145,7 @@ fn keep_head(mut pipe: impl Read, text: &Mutex<Vec<u8>>) {
         if n == 0 {
             return;
         }
-        let mut t = text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut t = lock(text);
         let room = STDOUT_LIMIT.saturating_sub(t.len()).min(n);
         t.extend_from_slice(&buf[..room]);
     }

@@ -3,6 +3,7 @@
 
 use super::{Cancel, Exit, Running};
 use crate::error::{Error, Result};
+use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, bounded, never, select};
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -48,7 +49,7 @@ where
             "internal: the tool's standard output is not a pipe",
         ));
     };
-    let pump = spawn_pump(move || copy(&mut stdout, &mut out, &mut progress));
+    let pump = spawn_pump(move || copy(&mut stdout, &mut out, &mut progress))?;
     complete(tool, &pump, job)
 }
 
@@ -71,18 +72,18 @@ where
             "internal: the tool's standard input is not a pipe",
         ));
     };
-    let pump = spawn_pump(move || copy(&mut input, &mut stdin, &mut progress));
+    let pump = spawn_pump(move || copy(&mut input, &mut stdin, &mut progress))?;
     complete(tool, &pump, job)
 }
 
 fn spawn_pump(
     work: impl FnOnce() -> io::Result<u64> + Send + 'static,
-) -> Receiver<io::Result<u64>> {
+) -> Result<Receiver<io::Result<u64>>> {
     let (tx, rx) = bounded(1);
-    std::thread::spawn(move || {
-        let _ = tx.send(work()); // nobody waits any more after a kill: fine
-    });
-    rx
+    spawn("tool-copy", move || {
+        let _ = tx.send(work()); // no one waits any more after a kill: fine
+    })?;
+    Ok(rx)
 }
 
 fn copy<R: Read, W: Write>(

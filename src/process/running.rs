@@ -3,13 +3,14 @@
 use crate::error::{Error, Result};
 use crate::sys::proc::ProcessId;
 use crate::sys::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
+use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How much of a tool's last words is kept, in bytes.
@@ -81,31 +82,32 @@ impl Running {
     ) -> Result<Self> {
         let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|e| not_started(cmd.get_program().as_ref(), name, &e))?;
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let (pid, pipe) = (child.id(), child.stderr.take());
         let (closed_tx, stderr_closed) = bounded::<()>(0);
-        if let Some(pipe) = child.stderr.take() {
-            let tail = Arc::clone(&stderr);
-            std::thread::spawn(move || {
-                keep_tail(pipe, &tail, hear);
-                drop(closed_tx);
-            });
-        }
         let (exited_tx, exited) = bounded(1);
-        let pid = child.id();
-        std::thread::spawn(move || {
-            if let Err(e) = wait_unreaped(pid) {
-                log::error!("waiting for process {pid}: {e}");
-            }
-            let _ = exited_tx.send(()); // nobody listens any more: fine
-        });
-        Ok(Self {
+        // Dropped where a thread cannot be started, it ends the child.
+        let this = Self {
             name: name.to_string(),
             child,
             exited,
-            stderr,
+            stderr: Arc::default(),
             stderr_closed,
             reaped: false,
-        })
+        };
+        if let Some(pipe) = pipe {
+            let tail = Arc::clone(&this.stderr);
+            spawn("tool-stderr", move || {
+                keep_tail(pipe, &tail, hear);
+                drop(closed_tx);
+            })?;
+        }
+        spawn("tool-exit", move || {
+            if let Err(e) = wait_unreaped(pid) {
+                log::error!("waiting for process {pid}: {e}");
+            }
+            let _ = exited_tx.send(()); // no one waits any more: fine
+        })?;
+        Ok(this)
     }
 
     /// Its identity, for the record of the seed.
@@ -135,7 +137,7 @@ impl Running {
 
     /// The last 8 KiB of its standard error so far.
     pub fn words(&self) -> String {
-        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = lock(&self.stderr);
         String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<u8>>()).into_owned()
     }
 
@@ -202,13 +204,7 @@ impl Running {
             .map_err(|e| Error::io(format!("status of {}", self.name), &e))?;
         // A process that escaped the group may hold stderr open for ever: do not wait long for the last words.
         let _ = self.stderr_closed.recv_timeout(Duration::from_millis(500));
-        let bytes: Vec<u8> = self
-            .stderr
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect();
+        let bytes: Vec<u8> = lock(&self.stderr).iter().copied().collect();
         Ok(Exit {
             name: self.name.clone(),
             status,
@@ -303,7 +299,7 @@ fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnM
         if n == 0 {
             break;
         }
-        let mut t = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut t = lock(tail);
         t.extend(&buf[..n]);
         let excess = t.len().saturating_sub(STDERR_TAIL);
         t.drain(..excess);

@@ -5,9 +5,10 @@ use super::wire::{ActiveSeed, AgentData, AgentInfo, Envelope, Metadata, StageSta
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::seed::{Method, Stage};
+use crate::sys::thread::lock;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,7 @@ impl AgentClient {
 
     fn registration(&self) -> Option<AgentInfo> {
         match &self.access {
-            Access::Registered(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Access::Registered(slot) => lock(slot).clone(),
             Access::File { .. } => None,
         }
     }

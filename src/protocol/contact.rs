@@ -1,8 +1,9 @@
 //! The contact with each orchestrator.
 
+use crate::sys::thread::lock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The contact with one orchestrator.
@@ -23,7 +24,7 @@ pub struct Contacts(Mutex<BTreeMap<String, Contact>>);
 
 impl Contacts {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Contact>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The orchestrator at `url` has accepted the registration.

@@ -5,6 +5,8 @@
 use super::contact::Contacts;
 use super::orchestrator::{Client, Unregistered};
 use super::wire::AgentInfo;
+use crate::error::Result;
+use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -66,7 +68,7 @@ impl Heartbeat {
         intervals: Intervals,
         contacts: Arc<Contacts>,
         first: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self> {
         let (messages, received) = unbounded();
         let beat = Beat {
             who: Arc::new(who),
@@ -77,9 +79,7 @@ impl Heartbeat {
             first();
             beat.run(clients, intervals, &received);
         };
-        let thread = std::thread::Builder::new()
-            .name("heartbeat".into())
-            .spawn(body)?;
+        let thread = spawn("heartbeat", body)?;
         Ok(Self {
             messages,
             thread: Some(thread),
@@ -177,13 +177,10 @@ impl Beat {
             };
             let _ = messages.send(Message::Done(index, outcome)); // stopped meanwhile
         };
-        let thread = std::thread::Builder::new()
-            .name("heartbeat-call".into())
-            .spawn(body);
-        match thread {
+        match spawn("heartbeat-call", body) {
             Ok(_) => s.is_calling = true,
             Err(e) => {
-                log::error!("cannot start a thread for the heartbeat: {e}");
+                log::error!("{e}");
                 let now = Instant::now();
                 (s.early, s.pinged) = (Some(now + pause(1)), now);
             }

@@ -8,10 +8,11 @@ use crate::datadir::journal::write_json;
 use crate::error::{Error, Result};
 use crate::mysql::applier::{Applier as State, applier};
 use crate::mysql::{Endpoint, Server, connect, control};
+use crate::sys::thread::lock;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The record's name in `state-dir`.
@@ -145,7 +146,7 @@ impl Applier {
     }
 
     fn lock(&self) -> MutexGuard<'_, Holding> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Restores the applier now. Without a record there is nothing to do, unless the lease of this seed, the `current` one, has

@@ -15,8 +15,9 @@ use super::stage::SeedMethod;
 use super::vocabulary::{Method, Stage};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
+use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use calls::{StageView, Started};
@@ -112,10 +113,7 @@ impl Engine {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 
     /// Writes the record; the state's lock is given back before the disk is touched, so that nobody who only reads ever
@@ -124,11 +122,7 @@ impl Engine {
         state.version += 1;
         let (seeds, version) = (state.seeds.clone(), state.version);
         drop(state);
-        self.shared
-            .store
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .save(&seeds, version)
+        lock(&self.shared.store).save(&seeds, version)
     }
 
     /// Changes a seed's record durably, on behalf of a run of a stage.
@@ -275,10 +269,7 @@ impl Engine {
     }
 
     fn settling(&self) -> MutexGuard<'_, ()> {
-        self.shared
-            .settling
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.settling)
     }
 
     /// Ends by `end` the sessions that tools of an agent that was killed have left, and forgets them. Returns the errors; called

@@ -8,11 +8,9 @@ use crate::datadir::Facts;
 use crate::error::{Error, Kind, Result};
 use crate::methods::row_mode::Tables;
 use crate::mysql::Fingerprint;
+use crate::sys::file::replace_durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -354,6 +352,9 @@ impl Seeds {
 pub struct Store {
     dir: PathBuf,
     written: u64,
+    /// A slow disk: it takes each record before that is written.
+    #[cfg(test)]
+    pub(super) disk: Option<crossbeam_channel::Sender<String>>,
 }
 
 impl Store {
@@ -362,6 +363,8 @@ impl Store {
         Self {
             dir: dir.to_path_buf(),
             written: 0,
+            #[cfg(test)]
+            disk: None,
         }
     }
 
@@ -420,27 +423,14 @@ impl Store {
         if version < self.written {
             return Ok(());
         }
-        let path = self.path();
-        let fail = |e: &std::io::Error| {
-            Error::io(format!("record {} (common.state-dir)", path.display()), e)
-        };
         let text =
             serde_json::to_vec(seeds).map_err(|e| Error::permanent(format!("record: {e}")))?;
-        let temp = self.dir.join("seeds.json.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)
-            .map_err(|e| fail(&e))?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| fail(&e))?;
-        std::fs::rename(&temp, &path).map_err(|e| fail(&e))?;
-        File::open(&self.dir)
-            .and_then(|d| d.sync_all())
-            .map_err(|e| fail(&e))?;
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            let _ = disk.send(String::from_utf8_lossy(&text).into_owned()); // the test is over: fine
+        }
+        replace_durable(&self.path(), 0o600, &text)
+            .map_err(|e| e.context("record of the seeds (common.state-dir)"))?;
         self.written = version;
         Ok(())
     }

@@ -4,10 +4,11 @@
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control, failure};
 use crate::seed::stage::Context;
+use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long queries are waited for before a lock is asked for, and how long a lock is asked for again and again.
@@ -127,15 +128,18 @@ pub struct Watch {
 impl Watch {
     /// From now on a lock of `server`'s account that has waited for `limit`, with others waiting behind it, is ended together with its
     /// session; `given_up` gets the cause first.
+    ///
+    /// # Errors
+    /// No thread.
     pub fn start(
         server: &Endpoint,
         limit: Duration,
         given_up: impl Fn(&str) + Send + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (stop, stopped) = bounded::<()>(0);
         let (server, found) = (server.clone(), Arc::clone(&seen));
-        let thread = std::thread::spawn(move || {
+        let thread = spawn("source-locks", move || {
             let begin = Instant::now();
             let mut conn = None;
             let (mut behind, mut waiting) = (None, None);
@@ -143,7 +147,7 @@ impl Watch {
                 match look(&mut conn, &server) {
                     Ok(sessions) => {
                         step(&sessions, &server.user, &mut behind, &mut waiting);
-                        let mut seen = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut seen = lock(&found);
                         let time =
                             |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
                         seen.longest = seen.longest.max(time(behind));
@@ -166,8 +170,8 @@ impl Watch {
                     return;
                 }
             }
-        });
-        Self { seen, stop, thread }
+        })?;
+        Ok(Self { seen, stop, thread })
     }
 
     /// Ends it, when the tool has ended.
@@ -176,7 +180,7 @@ impl Watch {
         if self.thread.join().is_err() {
             log::error!("internal error: the thread that watches the source's locks panicked");
         }
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.clone()
     }
 }
@@ -276,7 +280,7 @@ pub fn with_lock_first<T>(
     let mut pause = Duration::from_secs(1);
     loop {
         wait_for_long_queries(ctx, server, deadline)?;
-        let watch = Watch::start(server, limit, |_| {});
+        let watch = Watch::start(server, limit, |_| {})?;
         let result = run();
         let seen = watch.stop();
         let why = match (result, &seen.given_up) {

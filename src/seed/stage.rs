@@ -7,6 +7,7 @@ use super::vocabulary::{Method, Side, Stage};
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
 use crate::sys::proc::{ProcessId, group_tcp_ports};
+use crate::sys::thread::{spawn, spawn_with_stack};
 use crossbeam_channel::{bounded, select};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -147,8 +148,7 @@ impl Context {
         let body = move || {
             let _ = tx.send(work()); // nobody waits any more after a cancellation: fine
         };
-        let thread = std::thread::Builder::new().name("look".into()).spawn(body);
-        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        spawn("check", body)?;
         select! {
             recv(done) -> result => {
                 result.unwrap_or_else(|_| Err(Error::permanent("internal error: a check panicked")))
@@ -205,13 +205,7 @@ impl Context {
                 pause = (pause * 2).min(Duration::from_millis(500));
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("ports".into())
-            .stack_size(256 << 10)
-            .spawn(body);
-        thread
-            .map(drop)
-            .map_err(|e| Error::io("cannot start a thread", &e))
+        spawn_with_stack("ports", 256 << 10, body).map(drop)
     }
 }
 

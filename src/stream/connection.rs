@@ -4,6 +4,7 @@ use super::Settings;
 use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::sys::net;
+use crate::sys::thread::spawn;
 use crate::tls;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded, select};
 use rustls::pki_types::ServerName;
@@ -92,10 +93,7 @@ impl Connection {
                 recv(ended) -> _ => {}
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("stream-end".into())
-            .spawn(wait);
-        thread.map_err(|e| Error::io("cannot start a thread", &e))?;
+        spawn("stream-end", wait)?;
         self._watch = Some(end);
         Ok(())
     }

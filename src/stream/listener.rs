@@ -7,6 +7,7 @@ use super::{HELLO, Settings};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::sys::net::{listen, wait_readable};
+use crate::sys::thread::spawn;
 use crossbeam_channel::{Sender, unbounded};
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -162,10 +163,7 @@ impl Listener {
             }
             let _ = found.send(outcome); // nobody waits any more: its connection is reset
         };
-        let thread = std::thread::Builder::new()
-            .name("stream-hello".into())
-            .spawn(hello);
-        thread.map_err(fail)?;
+        spawn("stream-hello", hello)?;
         Ok(handle)
     }
 }

@@ -8,13 +8,14 @@ use crate::sys::disk::Space;
 use crate::sys::file::nameless;
 use crate::sys::host::human_bytes;
 use crate::sys::net::wait_readable;
+use crate::sys::thread::{lock, spawn, unpoisoned};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Bytes of the tool in one block, at most.
@@ -84,7 +85,7 @@ impl Spool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 
     /// From now on the tool's output is taken as fast as it comes, whatever the receiver does.
@@ -109,11 +110,7 @@ impl Spool {
         end_tool: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
         let this = self.clone();
-        let body = move || this.fill(source, end_tool);
-        let thread = std::thread::Builder::new().name("spool".into()).spawn(body);
-        thread
-            .map(drop)
-            .map_err(|e| Error::io("cannot start a thread", &e))
+        spawn("spool", move || this.fill(source, end_tool)).map(drop)
     }
 
     fn fill<R: Read + AsFd>(&self, mut source: R, end_tool: impl FnOnce()) {
@@ -150,7 +147,7 @@ impl Spool {
         let mut state = self.lock();
         while !state.released && state.in_memory >= BOUND && !state.abandoned {
             let woken = self.0.changed.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
+            state = unpoisoned(woken);
         }
         if state.abandoned {
             return Ok(false);
@@ -215,7 +212,7 @@ impl Spool {
         };
         if nothing(&mut state) {
             let woken = self.0.changed.wait_timeout_while(state, time, nothing);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state = unpoisoned(woken).0;
         }
         if let Some(text) = &state.full {
             return Err(Error::permanent(text));

@@ -1,12 +1,69 @@
-//! Renames that never replace anything, a lock as database servers take it, and the security context of a file.
+//! Files that are replaced atomically and durably, renames that never replace anything, a lock as database servers take it, and
+//! the security context of a file.
 
+use crate::error::{Error, Result};
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Replaces `path`, or creates it, with a file of these bytes and this mode; it is on the disk when this returns. After a crash
+/// it has the old content or the new one.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn replace_durable(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    replace_atomic(path, mode, bytes)?;
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => sync_dir(dir),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// The same without the sync of the directory, which may be one that only lets files be created: a crash may leave the old content.
+///
+/// # Errors
+/// If it cannot be written; the old file is then intact.
+pub fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    // Left by a process that was killed. It may be a link that another user has made: it is never followed.
+    match std::fs::remove_file(temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io(temporary.display(), &e));
+        }
+        _ => {}
+    }
+    create(temporary, mode, bytes)?;
+    std::fs::rename(temporary, path).map_err(|e| Error::io(path.display(), &e))
+}
+
+/// Creates a file that does not exist yet, with these bytes on the disk. Its name is durable after [`sync_dir`].
+///
+/// # Errors
+/// If it cannot be written.
+pub fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(mode);
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|e| Error::io(path.display(), &e))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// If it cannot be opened or synced.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io(dir.display(), &e))
+}
 
 /// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.
 ///
@@ -170,6 +227,27 @@ pub fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_and_a_link_in_the_way_is_not_followed() {
+        use std::os::unix::fs::MetadataExt;
+        let d = std::env::temp_dir().join(format!("oa-replace-{}", std::process::id()));
+        std::fs::create_dir_all(&d).unwrap();
+        let (path, other) = (d.join("seeds.json"), d.join("other"));
+        std::fs::write(&other, "other").unwrap();
+        std::os::unix::fs::symlink(&other, d.join("seeds.json.new")).unwrap();
+        for text in ["first", "second"] {
+            replace_durable(&path, 0o600, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "other");
+        assert_eq!(std::fs::read_dir(&d).unwrap().count(), 2);
+        let e = create(&path, 0o600, b"x").unwrap_err().to_string();
+        assert!(e.contains("seeds.json"), "{e}");
+        std::fs::remove_dir_all(&d).unwrap();
+        assert!(replace_durable(&path, 0o600, b"x").is_err() && sync_dir(&d).is_err());
+    }
 
     #[test]
     fn names_are_exchanged_and_never_replaced() {

@@ -10,6 +10,7 @@ pub mod proc;
 pub mod process;
 pub mod random;
 pub mod signal;
+pub mod thread;
 pub mod usage;
 
 /// True if the last libc call of this thread failed with `code`.

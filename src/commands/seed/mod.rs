@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::sys::signal;
 use crate::sys::signal::Order;
+use crate::sys::thread::spawn;
 use event::{End, Event, Outcome, Target};
 use options::Options;
 use progress::Screen;
@@ -130,10 +131,5 @@ fn listen_to_signals(screen: &Arc<Screen>, cancel: &Cancel) -> Result<()> {
             }
         }
     };
-    let thread = std::thread::Builder::new()
-        .name("signal".into())
-        .spawn(listen);
-    thread
-        .map(drop)
-        .map_err(|e| Error::io("cannot start thread signal", &e))
+    spawn("signal", listen).map(drop)
 }

@@ -5,9 +5,10 @@ use super::event::{self, Event, seconds};
 use crate::protocol::wire::{Progress, StageState};
 use crate::seed::{Side, Stage, Status};
 use crate::sys::host::human_bytes;
+use crate::sys::thread::lock;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ impl Screen {
         if !self.json {
             return;
         }
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         if inner.over {
             return;
         }
@@ -102,7 +103,7 @@ impl Screen {
         if self.json {
             return;
         }
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         if std::mem::take(&mut inner.bar) {
             let _ = write!(inner.out, "\r\x1b[K"); // a terminal that is gone
         }
@@ -111,7 +112,7 @@ impl Screen {
     }
 
     fn bar(&self, text: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         inner.bar = true;
         let _ = write!(inner.out, "\r{text}\x1b[K"); // a terminal that is gone
         let _ = inner.out.flush();

@@ -11,11 +11,12 @@ use crate::protocol::agent::{Access, AgentClient, Slot};
 use crate::protocol::http_client::{self, AgentTransport, shortened};
 use crate::protocol::wire::AgentInfo;
 use crate::seed::Side;
+use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
@@ -219,10 +220,7 @@ impl Desk {
             Error::transient(format!("Unable to get agent data: {e}"))
         })?;
         let hostname = registration.hostname.clone();
-        let before = slot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(registration.clone());
+        let before = lock(slot).replace(registration.clone());
         if before.as_ref() != Some(&registration) {
             self.screen.event(&Event::AgentRegistered {
                 side: *side,
@@ -261,10 +259,7 @@ impl Desk {
 
     /// One line for each; they try again and again.
     fn stranger(&self, name: &str) {
-        let mut strangers = self
-            .strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut strangers = lock(&self.strangers);
         if strangers.len() < STRANGERS && strangers.insert(name.to_string()) {
             drop(strangers);
             let agent = &shortened(name);
@@ -276,10 +271,7 @@ impl Desk {
     }
 
     fn missing(&self) -> Vec<String> {
-        let missing = self
-            .wanted
-            .iter()
-            .filter(|(_, _, s)| s.lock().unwrap_or_else(PoisonError::into_inner).is_none());
+        let missing = self.wanted.iter().filter(|(_, _, s)| lock(s).is_none());
         missing
             .map(|(side, at, _)| format!("the {} agent {}", side.as_str().to_lowercase(), at.host))
             .collect()
@@ -294,10 +286,7 @@ impl Desk {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let strangers = self
-                    .strangers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let strangers = lock(&self.strangers);
                 let others = match strangers.len() {
                     0 => String::new(),
                     _ => format!(

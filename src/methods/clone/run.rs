@@ -6,6 +6,7 @@ use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, clone, connect, failure, quote_text};
 use crate::seed::stage::Context;
 use crate::sys::host::human_bytes;
+use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, bounded, select};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -105,8 +106,8 @@ impl ClonePlugin {
         let body = move || {
             let _ = tx.send(conn.query_drop(text)); // nobody waits any more for one that does not end
         };
-        if let Err(e) = std::thread::Builder::new().name("clone".into()).spawn(body) {
-            return before(Error::io("cannot start a thread", &e));
+        if let Err(e) = spawn("clone", body) {
+            return before(e);
         }
         let mut watch = Watch {
             on: on.clone(),

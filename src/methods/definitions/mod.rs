@@ -17,13 +17,13 @@ use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name};
 use crate::seed::stage::Context;
 use crate::seed::vocabulary::Method;
+use crate::sys::file::replace_durable;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,16 +158,10 @@ pub fn keep(config: &Config, ctx: &Context, source: &Endpoint, read: Read) -> Re
     }
     let mut kept = Kept::new(ctx.seed_id(), read.before, after, read.inexact);
     kept.created = of_replication;
-    remove(config)?;
     let path = file(config);
-    let fail = |e: &std::io::Error| Error::io(path.display(), e);
-    let mut options = OpenOptions::new();
+    let text = serde_json::to_vec(&kept).map_err(|e| Error::io(path.display(), &e.into()))?;
     // Rows of the tables with the accounts are in it, as they are in the dump.
-    let made = options.write(true).create_new(true).mode(0o600).open(&path);
-    let mut to = BufWriter::new(made.map_err(|e| fail(&e))?);
-    serde_json::to_writer(&mut to, &kept).map_err(|e| fail(&e.into()))?;
-    to.flush().map_err(|e| fail(&e))?;
-    to.get_ref().sync_all().map_err(|e| fail(&e))
+    replace_durable(&path, 0o600, &text)
 }
 
 /// What was kept for this seed.

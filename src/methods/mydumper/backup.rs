@@ -15,6 +15,7 @@ use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
 use crate::seed::source_lock::{self, LONG_QUERIES, Watch};
 use crate::seed::stage::Context;
+use crate::sys::file::sync_dir;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
@@ -85,7 +86,7 @@ impl Mydumper {
             let stop = Cancel::default();
             let stopped = stop.clone();
             let limit = self.config.common.source_lock_timeout;
-            let watch = Watch::start(&source, limit, move |why| stopped.cancel(why));
+            let watch = Watch::start(&source, limit, move |why| stopped.cancel(why))?;
             let call = Call {
                 tool: Tool::Mydumper,
                 arguments: &arguments,
@@ -220,9 +221,6 @@ fn sync(ctx: &Context, directory: &Path) -> Result<()> {
         let synced = File::open(&path).and_then(|f| f.sync_all());
         synced.map_err(|e| fail(&path, &e))?;
     }
-    for directory in [Some(directory), directory.parent()].into_iter().flatten() {
-        let synced = File::open(directory).and_then(|d| d.sync_all());
-        synced.map_err(|e| fail(directory, &e))?;
-    }
-    Ok(())
+    sync_dir(directory)?;
+    directory.parent().map_or(Ok(()), sync_dir)
 }

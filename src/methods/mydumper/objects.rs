@@ -8,13 +8,13 @@ use super::options;
 use crate::error::{Error, Result};
 use crate::methods::row_mode::STRICT;
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
+use crate::sys::file::{create, sync_dir};
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
 use mysql::{Column, Conn, Row, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,18 +111,19 @@ impl Objects {
             (OF_SERVER, &self.of_server),
             (AFTER, &self.after),
         ] {
-            bytes += write(&directory.join(name), &script(objects))?;
+            let text = script(objects);
+            create(&directory.join(name), 0o600, &text)?;
+            bytes += text.len() as u64;
         }
         let path = directory.join(COLUMNS);
         let columns = serde_json::to_vec(&self.columns);
         let columns = columns.map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
-        write(&path, &columns)?;
+        create(&path, 0o600, &columns)?;
         if !self.left_out.is_empty() {
             let names: String = self.left_out.iter().map(|n| format!("{n}\n")).collect();
-            write(&directory.join(LEFT_OUT), names.as_bytes())?;
+            create(&directory.join(LEFT_OUT), 0o600, names.as_bytes())?;
         }
-        let synced = File::open(directory).and_then(|d| d.sync_all());
-        synced.map_err(|e| Error::io(directory.display(), &e))?;
+        sync_dir(directory)?;
         Ok(bytes)
     }
 
@@ -151,17 +152,6 @@ fn script(objects: &[Object]) -> Vec<u8> {
         }
     }
     text
-}
-
-fn write(path: &Path, text: &[u8]) -> Result<u64> {
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    let written = made.and_then(|mut f| f.write_all(text).and_then(|()| f.sync_all()));
-    written.map_err(|e| Error::io(path.display(), &e))?;
-    Ok(text.len() as u64)
 }
 
 /// That the target's server has the tables of schema `mysql` whose rows are in `directory`, with all their columns (`found`: table and

@@ -13,6 +13,7 @@ use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run}
 use crate::seed::sessions;
 use crate::seed::stage::Context;
 use crate::sys::proc::{ProcessId, group_tcp_ports};
+use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{bounded, select};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often progress is looked for.
@@ -117,7 +118,7 @@ impl Mydumper {
         // What it does not like in its arguments it says there.
         let (last, stdout_ends) = bounded::<()>(0);
         if let Some(out) = running.take_stdout() {
-            std::thread::spawn(move || {
+            spawn("tool-output", move || {
                 for text in BufReader::new(out)
                     .split(b'\n')
                     .map_while(std::io::Result::ok)
@@ -125,7 +126,7 @@ impl Mydumper {
                     lock(&hear)(&String::from_utf8_lossy(&text));
                 }
                 drop(last);
-            });
+            })?;
         }
         ctx.adopt(&running)?;
         let id = running.id();
@@ -237,10 +238,6 @@ fn own_section(tool: Tool, version: ToolVersion) -> String {
         }
         _ => String::new(),
     }
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The last messages of a tool that ends without a message of the cause, as text for people.

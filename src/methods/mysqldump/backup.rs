@@ -18,6 +18,7 @@ use crate::process::{
 };
 use crate::seed::stage::Context;
 use crate::seed::{sessions, source_lock};
+use crate::sys::file::sync_dir;
 use crate::sys::proc::group_tcp_ports;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -316,12 +317,6 @@ pub(super) fn name_of(program: &Path) -> String {
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default()
-}
-
-fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::io(dir.display(), &e))
 }
 
 /// Coordinates and kind of the dump in `path`.

@@ -12,6 +12,7 @@ use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
 use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::stage::Context;
+use crate::sys::thread::spawn;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -145,8 +146,11 @@ impl<'a> Load<'a> {
         let reader = tool.take_stdout().map(|out| {
             let connection = Arc::clone(&connection);
             let lenient = lenient.clone();
-            std::thread::spawn(move || read_output(out, &connection, &lenient))
+            spawn("tool-output", move || {
+                read_output(out, &connection, &lenient)
+            })
         });
+        let reader = reader.transpose()?;
         let job = Job {
             cancel: self.ctx.cancel(),
             before_kill: &|_| {},

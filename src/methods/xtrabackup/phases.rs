@@ -5,7 +5,8 @@
 //! later (DDL only, for the complete copy) and `BACKUP STAGE START` of MariaDB.
 
 use crate::mysql::{Flavour, Server, Version};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sys::thread::lock;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What a line means.
@@ -153,7 +154,7 @@ impl Phases {
 
     /// Hears one line; what begins with it, each once.
     pub(super) fn hear(&self, line: &str) -> Option<Step> {
-        let mut s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut s = lock(&self.0);
         let row = ROWS.iter().find(|r| {
             r.flavour == s.tool.flavour
                 && (r.from..r.below).contains(&s.tool.version)
@@ -179,7 +180,7 @@ impl Phases {
 
     /// How long the locks were held, when the tool has ended; `None` if it has announced none.
     pub(super) fn held(&self) -> Option<Duration> {
-        let s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let s = lock(&self.0);
         s.held.or_else(|| s.since.map(|since| since.elapsed()))
     }
 }

@@ -11,6 +11,7 @@ use crate::seed::record::{Applied, Seed};
 use crate::seed::stage::Context;
 use crate::stream::{Incoming, Listener, is_of_tool};
 use crate::sys::file::sync_file_system;
+use crate::sys::thread::spawn;
 use std::fs::File;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -64,9 +65,8 @@ impl Xtrabackup {
                     false => e.to_string(),
                 };
                 let body = move || incoming.refuse(&text, aborted);
-                let thread = std::thread::Builder::new().name("refuse".into());
-                if let Err(e) = thread.spawn(body) {
-                    log::warn!("cannot start a thread: {e}; the source sees a reset");
+                if let Err(e) = spawn("refuse", body) {
+                    log::warn!("{e}; the source sees a reset");
                 }
                 Err(e)
             }

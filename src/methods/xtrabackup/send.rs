@@ -14,11 +14,12 @@ use crate::seed::stage::Context;
 use crate::seed::vocabulary::{ENGINES, Method, Side};
 use crate::stream::{Outgoing, Spool};
 use crate::sys::process::{Priority, Signal};
+use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, bounded};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 impl Xtrabackup {
@@ -114,7 +115,7 @@ impl Xtrabackup {
             let (watched, seen) = (watched, Arc::clone(&seen));
             move || {
                 if let Ok(watch) = Receiver::<Watch>::try_recv(&watched) {
-                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = watch.stop();
+                    *lock(&seen) = watch.stop();
                 }
             }
         };
@@ -126,7 +127,12 @@ impl Xtrabackup {
                 log::info!("seed {id} Backup: the backup tool takes its locks on the source");
                 // A slow tool would hold its locks longer. Only root may do that.
                 set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
-                let _ = watch.send(Watch::start(&local, limit, |_| {})); // the stage is over: fine
+                match Watch::start(&local, limit, |_| {}) {
+                    Ok(started) => {
+                        let _ = watch.send(started); // the stage is over: fine
+                    }
+                    Err(e) => log::error!("common.source-lock-timeout cannot be enforced: {e}"),
+                }
             }
             Some(Step::Released) => unlocked(),
             None => {}
@@ -172,7 +178,7 @@ impl Xtrabackup {
             Err(e) => {
                 tool.end()?;
                 stop_watch();
-                if let Some(why) = &seen.lock().unwrap_or_else(PoisonError::into_inner).given_up {
+                if let Some(why) = &lock(&seen).given_up {
                     return Err(Error::permanent(why));
                 }
                 return Err(e);
@@ -185,7 +191,7 @@ impl Xtrabackup {
         let exit = run(tool, &job);
         stop_watch();
         let exit = exit?;
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = lock(&seen).clone();
         drop(credentials);
         let held = phases.held();
         if let Some(held) = held {

@@ -5,7 +5,6 @@ use crate::seed::stage::Context;
 use crate::seed::stage::Prepared;
 use crate::seed::vocabulary::{Side, Status};
 use crossbeam_channel::{Sender, bounded};
-use std::io::Read;
 
 /// A method whose Prepare ends when it is told to.
 struct Held {
@@ -50,19 +49,11 @@ fn engine(dir: &std::path::Path) -> (Engine, Sender<()>) {
     (engine, end)
 }
 
-/// A disk that does not take the record: a pipe that nobody reads.
-fn slow_disk(dir: &std::path::Path) -> std::path::PathBuf {
-    let pipe = dir.join("seeds.json.new");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
-    pipe
-}
-
-fn read(pipe: &std::path::Path) -> String {
-    let mut record = String::new();
-    let mut reader = std::fs::File::open(pipe).unwrap();
-    reader.read_to_string(&mut record).unwrap();
-    record
+/// From now on the record is not written before it was received here.
+fn slow_disk(engine: &Engine) -> Receiver<String> {
+    let (disk, written) = bounded(0);
+    lock(&engine.shared.store).disk = Some(disk);
+    written
 }
 
 /// A controller that was told Completed would see an Error after a kill -9 in that moment (P5).
@@ -71,7 +62,7 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
     let dir = std::env::temp_dir().join(format!("oa-engine-durable-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (engine, end) = engine(&dir);
-    let pipe = slow_disk(&dir);
+    let disk = slow_disk(&engine);
     drop(end);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
@@ -81,7 +72,7 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
         assert_eq!(seed.status(Stage::Prepare), Some(Status::Running));
         std::thread::sleep(Duration::from_millis(10));
     }
-    let record = read(&pipe);
+    let record = disk.recv().unwrap();
     assert!(record.contains("Completed"), "it was on its way: {record}");
     while engine.stage_state(1, Stage::Prepare).unwrap().status != Status::Completed {
         assert!(begin.elapsed() < Duration::from_secs(20));
@@ -98,7 +89,7 @@ fn an_aborted_stage_stays_aborted_while_its_end_is_written() {
     let (engine, end) = engine(&dir);
     engine.abort(1).unwrap();
     let ended = engine.lock().work.as_ref().unwrap().ended.clone();
-    let pipe = slow_disk(&dir);
+    let disk = slow_disk(&engine);
     drop(end);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
@@ -106,7 +97,11 @@ fn an_aborted_stage_stays_aborted_while_its_end_is_written() {
         assert_eq!(view.status, Status::Error, "{}", view.details);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(read(&pipe).contains("Prepare ended: aborted by request"));
+    assert!(
+        disk.recv()
+            .unwrap()
+            .contains("Prepare ended: aborted by request")
+    );
     assert!(ended.recv_timeout(Duration::from_secs(20)).is_err());
     std::fs::remove_dir_all(&dir).unwrap();
 }

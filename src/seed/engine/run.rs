@@ -11,6 +11,7 @@ use crate::seed::stage::{Context, Progress};
 use crate::seed::vocabulary::{Stage, Status};
 use crate::sys::proc::ProcessId;
 use crate::sys::process::Signal;
+use crate::sys::thread::spawn;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
@@ -82,13 +83,13 @@ impl Engine {
             drop(ended_tx);
         };
         let name = format!("seed-{}", stage.as_str().to_lowercase());
-        if let Err(e) = std::thread::Builder::new().name(name).spawn(body) {
+        if let Err(e) = spawn(&name, body) {
             let mut state = self.lock();
             state.work = None;
             state
                 .seed_for_start(id)?
-                .set(stage, Status::Error, "cannot start a thread");
-            return Err(Error::transient(format!("cannot start a thread: {e}")));
+                .set(stage, Status::Error, &e.to_string());
+            return Err(e);
         }
         Ok(Started::Now)
     }

@@ -15,9 +15,10 @@ use crate::error::{Error, Kind, Result};
 use crate::mysql::applier::Point;
 use crate::mysql::{Endpoint, Flavour, connect, quote_text};
 use crate::process::Cancel;
+use crate::sys::thread::lock;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use mysql::prelude::Queryable;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long the snapshot without a lock is tried.
@@ -170,7 +171,7 @@ fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
                 return;
             }
             {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = lock(state);
                 if *state == Lock::Waiting {
                     *state = Lock::Ended;
                     end(&mut killer, &at, &format!("KILL QUERY {id}"));
@@ -183,7 +184,7 @@ fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
         let result = (|| {
             let locked = holder.run("FLUSH TABLES WITH READ LOCK");
             {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = lock(state);
                 if *state == Lock::Waiting {
                     *state = Lock::Granted;
                 }
