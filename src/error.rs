@@ -1,98 +1,494 @@
-//! The one error type. Its text is for a database engineer: it says what failed, on what, and which setting or
-//! action mends it. Text is ASCII where it may reach orchestrator, whose state table stores nothing else.
+//! The one error type. Its variants are what callers decide on; the text is rendered here and in [`mysql`] and nowhere else,
+//! and no caller looks into it. It is for a database engineer: it says what failed, on which object, and which setting or
+//! statement fixes it. It is ASCII where it may reach orchestrator, whose state table stores nothing else.
+
+mod mysql;
+
+pub(crate) use mysql::TLS_REQUIRED;
+pub use mysql::{Cause, LoginOptions, MysqlError};
 
 use std::fmt;
-
-/// What the caller may do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Repeating the call as it is will fail again: bad input, permission, version, full disk, wrong password.
-    Permanent,
-    /// May succeed later: network, a server that is down or busy.
-    Transient,
-    /// Somebody asked for the work to end.
-    Cancelled,
-}
-
-/// An error with its class and a text that names the remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    kind: Kind,
-    text: String,
-}
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// A MySQL server, or the connection to it.
+    Mysql(Box<MysqlError>),
+    /// A system call.
+    Io {
+        /// Operation or path.
+        what: String,
+        /// Its class.
+        kind: ErrorKind,
+        /// The kernel's words.
+        text: String,
+    },
+    /// A program that the agent has run.
+    Tool(Box<ToolError>),
+    /// The other end of the seed stream.
+    Peer {
+        /// What is wrong with it.
+        fault: PeerFault,
+        /// The same in words.
+        text: String,
+    },
+    /// A port could not be bound.
+    Listen(Box<ListenError>),
+    /// Findings in the configuration, each with its section and key.
+    Config(Vec<String>),
+    /// A check that will fail again until an operator has changed something; the text names the remedy.
+    Refused(String),
+    /// What may succeed when it is repeated: a server that is down or busy, a network.
+    Unavailable(String),
+    /// The work was cancelled.
+    Cancelled,
+    /// `what: cause`
+    Context {
+        /// What was being done, or on which object.
+        what: String,
+        /// The error itself.
+        cause: Box<Error>,
+    },
+    /// `cause; note`
+    Noted {
+        /// The error itself.
+        cause: Box<Error>,
+        /// What it has led to, or a remedy.
+        note: String,
+    },
+    /// An error that is corrected in a setting.
+    About {
+        /// `section.key`
+        setting: &'static str,
+        /// The error itself.
+        cause: Box<Error>,
+    },
+    /// An error that, where it happened, passes by itself or is repeated.
+    Passing(Box<Error>),
+    /// An error that, where it happened, stays.
+    Lasting(Box<Error>),
+}
+
+/// A program that has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolError {
+    /// For messages.
+    pub name: String,
+    /// How it has failed.
+    pub fault: ToolFault,
+    /// The end of its standard error, or the message that says why.
+    pub stderr: String,
+}
+
+/// How a program has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolFault {
+    /// It has ended with another status than 0.
+    Exit(ExitStatus),
+    /// It was killed after `common.command-timeout`.
+    Deadline(Duration),
+    /// It has reported a failure, whatever its exit status.
+    Reported,
+    /// It takes no more input.
+    Input(ErrorKind),
+}
+
+/// What is wrong with the other end of the seed stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerFault {
+    /// Another program, another version, another seed, or TLS.
+    Handshake,
+    /// `common.seed-secret`
+    Secret,
+    /// Nothing was received or accepted for too long.
+    Timeout,
+    /// Bytes were changed in transit.
+    Corrupt,
+    /// Not all bytes that were sent have arrived.
+    Incomplete,
+    /// The connection has ended or could not be made.
+    Closed,
+    /// It has failed and said why.
+    Rejected,
+    /// It was told to stop.
+    Aborted,
+}
+
+/// A port that could not be bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenError {
+    /// Address and port, or the port alone.
+    pub at: String,
+    /// Its class.
+    pub kind: ErrorKind,
+    /// The kernel's words.
+    pub text: String,
+    /// Where the port is set.
+    pub set_by: ListenOption,
+}
+
+/// The option that names a listening port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenOption {
+    /// `common.port`
+    Port,
+    /// `common.seed-port`
+    SeedPort,
+    /// `seed --listen`
+    Listen,
+}
+
 impl Error {
-    /// An error that repeating will not cure.
+    /// A check has failed, and repeating the call will not help.
     pub fn permanent(text: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Permanent,
-            text: text.into(),
-        }
+        Self::Refused(text.into())
     }
 
-    /// An error that may pass.
+    /// Repeating the call may help.
     pub fn transient(text: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Transient,
+        Self::Unavailable(text.into())
+    }
+
+    /// The work was cancelled.
+    pub fn cancelled() -> Self {
+        Self::Cancelled
+    }
+
+    /// An I/O error on `what`.
+    pub fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
+        Self::Io {
+            what: what.to_string(),
+            kind: e.kind(),
+            text: e.to_string(),
+        }
+    }
+
+    /// A fault of the other end of the seed stream.
+    pub fn peer(fault: PeerFault, text: impl Into<String>) -> Self {
+        Self::Peer {
+            fault,
             text: text.into(),
         }
     }
 
-    /// The work was told to end.
-    pub fn cancelled() -> Self {
-        Self {
-            kind: Kind::Cancelled,
-            text: "cancelled".into(),
-        }
-    }
-
-    /// The class of the error.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// True if the work was told to end.
-    pub fn is_cancelled(&self) -> bool {
-        self.kind == Kind::Cancelled
-    }
-
-    /// The same error with `what: ` in front of its text.
+    /// The same error with `what: ` in front.
     #[must_use]
     pub fn context(self, what: impl fmt::Display) -> Self {
-        Self {
-            kind: self.kind,
-            text: format!("{what}: {}", self.text),
+        Self::Context {
+            what: what.to_string(),
+            cause: Box::new(self),
         }
     }
 
-    /// An I/O error on `subject`. A full disk, a missing file and a refused permission are permanent.
-    pub fn io(subject: impl fmt::Display, e: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{
-            AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,
-        };
-        let permanent = matches!(
-            e.kind(),
-            NotFound | PermissionDenied | StorageFull | ReadOnlyFilesystem | AlreadyExists
-        );
-        let kind = if permanent {
-            Kind::Permanent
-        } else {
-            Kind::Transient
-        };
-        Self {
-            kind,
-            text: format!("{subject}: {e}"),
+    /// The same error with `; note` behind.
+    #[must_use]
+    pub fn noted(self, note: impl fmt::Display) -> Self {
+        Self::Noted {
+            cause: Box::new(self),
+            note: note.to_string(),
         }
     }
+
+    /// The same error, of which `setting` (`section.key`) is the remedy.
+    #[must_use]
+    pub fn about(self, setting: &'static str) -> Self {
+        Self::About {
+            setting,
+            cause: Box::new(self),
+        }
+    }
+
+    /// The same error, worth repeating whatever it is.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self::Passing(Box::new(self))
+    }
+
+    /// The same error, not worth repeating whatever it is.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self::Lasting(Box::new(self))
+    }
+
+    /// True if repeating the call may help. Neither bad input, a missing file, permission, version, a full disk or a wrong
+    /// password is transient, nor a cancellation.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Mysql(e) => e.is_transient(),
+            Self::Io { kind, .. } => !stays(*kind),
+            Self::Tool(e) => match e.fault {
+                ToolFault::Deadline(_) => true,
+                ToolFault::Exit(_) | ToolFault::Reported => false,
+                ToolFault::Input(kind) => kind != ErrorKind::BrokenPipe && !stays(kind),
+            },
+            Self::Peer { fault, .. } => matches!(
+                fault,
+                PeerFault::Timeout | PeerFault::Corrupt | PeerFault::Closed | PeerFault::Aborted
+            ),
+            Self::Unavailable(_) | Self::Passing(_) => true,
+            Self::Listen(_)
+            | Self::Config(_)
+            | Self::Refused(_)
+            | Self::Cancelled
+            | Self::Lasting(_) => false,
+            Self::Context { cause, .. } | Self::Noted { cause, .. } | Self::About { cause, .. } => {
+                cause.is_transient()
+            }
+        }
+    }
+
+    /// True if the work was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled => true,
+            Self::Context { cause, .. } | Self::Noted { cause, .. } | Self::About { cause, .. } => {
+                cause.is_cancelled()
+            }
+            _ => false,
+        }
+    }
+
+    /// True if repeating the call as it is will fail again.
+    pub fn is_permanent(&self) -> bool {
+        !self.is_transient() && !self.is_cancelled()
+    }
+
+    /// The number of the server's error, if a server has answered with one.
+    pub fn mysql_code(&self) -> Option<u16> {
+        match self.root() {
+            Self::Mysql(e) => e.code(),
+            _ => None,
+        }
+    }
+
+    /// What a tool that failed has written last to its standard error.
+    pub fn tool_stderr(&self) -> Option<&str> {
+        match self.root() {
+            Self::Tool(e) => Some(&e.stderr),
+            _ => None,
+        }
+    }
+
+    /// True if a tool takes no more of its input: it has ended, and knows why.
+    pub fn is_tool_input(&self) -> bool {
+        matches!(self.root(), Self::Tool(e) if matches!(e.fault, ToolFault::Input(_)))
+    }
+
+    /// The setting in which the error is corrected, if it is known.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::About { setting, .. } => Some(setting),
+            Self::Context { cause, .. }
+            | Self::Noted { cause, .. }
+            | Self::Passing(cause)
+            | Self::Lasting(cause) => cause.setting(),
+            _ => None,
+        }
+    }
+
+    /// The error below all that was added to it.
+    fn root(&self) -> &Self {
+        match self {
+            Self::Context { cause, .. }
+            | Self::Noted { cause, .. }
+            | Self::About { cause, .. }
+            | Self::Passing(cause)
+            | Self::Lasting(cause) => cause.root(),
+            own => own,
+        }
+    }
+
+    fn root_mut(&mut self) -> &mut Self {
+        match self {
+            Self::Context { cause, .. }
+            | Self::Noted { cause, .. }
+            | Self::About { cause, .. }
+            | Self::Passing(cause)
+            | Self::Lasting(cause) => cause.root_mut(),
+            own => own,
+        }
+    }
+
+    /// The same as an error of the `seed` command about `server`, which has options where the agent has settings.
+    #[must_use]
+    pub fn of_seed_command(mut self, server: &str) -> Self {
+        if let Self::Mysql(e) = self.root_mut() {
+            e.server.clear();
+            e.login = LoginOptions::SeedCommand;
+        }
+        self.context(server)
+    }
+
+    /// The same with another option that names the port.
+    #[must_use]
+    pub fn listening_by(mut self, option: ListenOption) -> Self {
+        if let Self::Listen(e) = self.root_mut() {
+            e.set_by = option;
+        }
+        self
+    }
+}
+
+/// Whether an I/O error stays until an operator does something.
+fn stays(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::AlreadyExists
+    )
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match self {
+            Self::Mysql(e) => e.fmt(f),
+            Self::Io { what, text, .. } => write!(f, "{what}: {text}"),
+            Self::Tool(e) => e.fmt(f),
+            Self::Listen(e) => e.fmt(f),
+            Self::Config(findings) => f.write_str(&findings.join(". Also: ")),
+            Self::Peer { text, .. } | Self::Refused(text) | Self::Unavailable(text) => {
+                f.write_str(text)
+            }
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Context { what, cause } => write!(f, "{what}: {cause}"),
+            Self::Noted { cause, note } => write!(f, "{cause}; {note}"),
+            Self::About { cause, .. } | Self::Passing(cause) | Self::Lasting(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ToolError {
+    /// An exit status has the form of the Go agent's errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            fault,
+            stderr,
+        } = self;
+        let how = match fault {
+            ToolFault::Exit(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exit status {code}"),
+                (None, Some(signal)) => format!("killed by signal {signal}"),
+                (None, None) => "ended without a status".into(),
+            },
+            ToolFault::Deadline(limit) => format!(
+                "explicitly killed after {}s (common.command-timeout)",
+                limit.as_secs()
+            ),
+            ToolFault::Reported => return write!(f, "{name}: {stderr}"),
+            ToolFault::Input(ErrorKind::BrokenPipe) => {
+                return write!(f, "{name} has ended before the stream");
+            }
+            ToolFault::Input(_) => return write!(f, "{name} takes no more bytes: {stderr}"),
+        };
+        write!(f, "error: command \"{name}\": {how}, stderr: {stderr}")
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (change, also) = match self.set_by {
+            ListenOption::Port => (
+                "set another common.port",
+                "see port and listen-address in [common]",
+            ),
+            ListenOption::SeedPort => (
+                "set another common.seed-port on both hosts",
+                "see common.seed-port and common.listen-address",
+            ),
+            ListenOption::Listen => ("name another --listen", "see --listen"),
+        };
+        write!(f, "cannot listen on {}: {}; ", self.at, self.text)?;
+        match self.kind {
+            ErrorKind::AddrInUse => write!(
+                f,
+                "another program listens there (ss -ltnp shows which): end it, or {change}"
+            ),
+            ErrorKind::PermissionDenied => write!(
+                f,
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE: {change}"
+            ),
+            ErrorKind::AddrNotAvailable => write!(
+                f,
+                "no interface of this host has that address: correct {}, or leave it empty for all",
+                match self.set_by {
+                    ListenOption::Listen => "--listen",
+                    _ => "listen-address in [common]",
+                }
+            ),
+            _ => f.write_str(also),
+        }
     }
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_added_keeps_the_cause() {
+        let server = |code| {
+            Error::Mysql(Box::new(MysqlError {
+                server: "db1:3306".into(),
+                purpose: "STOP SLAVE".into(),
+                cause: Cause::Server {
+                    code,
+                    state: "HY000".into(),
+                    message: "no".into(),
+                },
+                ..MysqlError::default()
+            }))
+        };
+        let e = server(1064).context("target").noted("nothing was changed");
+        assert_eq!(
+            e.to_string(),
+            "target: STOP SLAVE: MySQL at db1:3306: ERROR 1064 (HY000): no; nothing was changed"
+        );
+        assert_eq!((e.mysql_code(), e.is_permanent()), (Some(1064), true));
+        let e = e.passing();
+        assert_eq!((e.mysql_code(), e.is_transient()), (Some(1064), true));
+        let busy = server(1205).context("target");
+        assert!(busy.is_transient() && !busy.clone().lasting().is_transient());
+        let ended = Error::cancelled().context("loading");
+        assert!(ended.is_cancelled() && !ended.is_transient() && !ended.is_permanent());
+        assert!(!ended.passing().is_cancelled());
+        assert_eq!(Error::transient("x").mysql_code(), None);
+    }
+
+    #[test]
+    fn a_port_is_named_by_its_option() {
+        let busy = |set_by| {
+            Error::Listen(Box::new(ListenError {
+                at: "0.0.0.0:3002".into(),
+                kind: ErrorKind::AddrInUse,
+                text: "Address in use".into(),
+                set_by: ListenOption::Port,
+            }))
+            .listening_by(set_by)
+            .to_string()
+        };
+        for (option, name) in [
+            (ListenOption::Port, "or set another common.port"),
+            (
+                ListenOption::SeedPort,
+                "or set another common.seed-port on both hosts",
+            ),
+            (ListenOption::Listen, "or name another --listen"),
+        ] {
+            let text = busy(option);
+            assert!(text.ends_with(name), "{text}");
+        }
+    }
+}

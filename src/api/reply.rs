@@ -1,7 +1,7 @@
 //! The forms of an answer (agent-api-v2 0.1, 0.2).
 
 use crate::gate::{Response, STRIKE};
-use crate::protocol::wire::Envelope;
+use crate::protocol::wire::{Envelope, INVALID_TOKEN};
 use serde::Serialize;
 
 /// 200 with JSON, escaped as Go escapes it.
@@ -41,7 +41,7 @@ pub fn unauthorized() -> Response {
 
 /// The answer to a wrong token; the gate lets clients wait that send several.
 pub fn invalid_token() -> Response {
-    let mut response = error("Invalid token");
+    let mut response = error(INVALID_TOKEN);
     response.headers.push((STRIKE.into(), "token".into()));
     response
 }

@@ -120,7 +120,7 @@ fn every_invalid_file_is_an_error() {
     assert!(all.len() > 35);
     for (name, bytes) in all {
         let error = parse(&name, &bytes).expect_err(&name);
-        assert_eq!(error.kind(), crate::error::Kind::Permanent, "{name}");
+        assert!(error.is_permanent(), "{name}");
         assert!(
             error.to_string().is_ascii() && error.to_string().len() > 20,
             "{name}: {error}"

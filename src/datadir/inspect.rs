@@ -7,7 +7,7 @@ use super::program::{find_program, help_of, version_of};
 use super::refuse::refuse_cluster;
 use super::stopped;
 use crate::config::{self, Config};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::methods::contents::MOVE_BACK;
 use crate::methods::target_server::{QUESTIONS, TargetServer};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
@@ -54,7 +54,7 @@ pub fn examine(config: &Config, side: Side) -> Result<Facts> {
             owner::check_running(&mut conn, &endpoint, &facts.datadir)?;
             facts
         }
-        Err(e) if e.kind() == Kind::Transient => {
+        Err(e) if e.is_transient() => {
             let facts = ask_settings(config, side)?;
             // One that has just ended closes its files a little later than its socket.
             let begin = Instant::now();
@@ -223,6 +223,7 @@ fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
     }
     let datadir = resolved.map_err(|e| {
         e.context("MySQL is down, and its data directory must be known: start it once, or set mysql.defaults-file")
+            .about("mysql.defaults-file")
     })?;
     if !settings.datadir.is_empty() && resolve(&settings.datadir)? != datadir {
         return Err(Error::permanent(format!(
@@ -252,7 +253,8 @@ fn agrees(seen: &Facts, settings: &config::Mysql) -> Result<()> {
              option file",
             seen.datadir.display(),
             named.display()
-        ))),
+        ))
+        .about("mysql.defaults-file")),
         _ => Ok(()),
     }
 }
@@ -292,9 +294,10 @@ fn look(facts: &mut Facts, settings: &config::Mysql) -> Result<()> {
 /// ignores `#sql-`: verified on MySQL 9.7.4 and MariaDB 10.11.19 (DESIGN 4.2).
 pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathBuf> {
     let refuse = |why: &str| {
-        Err(Error::permanent(format!(
-            "mysql.staging-dir = \"{setting}\" {why}"
-        )))
+        Err(
+            Error::permanent(format!("mysql.staging-dir = \"{setting}\" {why}"))
+                .about("mysql.staging-dir"),
+        )
     };
     if setting.is_empty() {
         return Ok(datadir.join(match flavour {

@@ -4,7 +4,7 @@
 use super::facts::Variables;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Session, failure};
+use crate::mysql::{Endpoint, Session};
 use crate::sys::host::kernel_hostname;
 use crate::sys::net::peer_process;
 use crate::sys::proc::{has_tcp_peer, servers};
@@ -30,7 +30,7 @@ enum Finding {
 pub fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
     let said: Option<String> = conn
         .query_first("SELECT @@datadir")
-        .map_err(|e| failure(&endpoint.name(), &endpoint.user, &e))?;
+        .map_err(|e| endpoint.failure(&e))?;
     let said = said.unwrap_or_default();
     if !std::fs::canonicalize(&said).is_ok_and(|real| real == datadir) {
         return Err(Error::permanent(format!(
@@ -49,7 +49,7 @@ pub fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Re
 /// # Errors
 /// Permanent: it does not. If a query fails.
 pub fn check_running(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
-    let fail = |e: &::mysql::Error| failure(&endpoint.name(), &endpoint.user, e);
+    let fail = |e: &::mysql::Error| endpoint.failure(e);
     let client: Option<String> = conn
         .query_first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
         .map_err(|e| fail(&e))?;

@@ -93,7 +93,9 @@ pub(super) fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> 
     }
     let help = output_of(program, &args).map_err(|e| match defaults_file {
         "" => e,
-        set => e.context(format!("mysql.defaults-file = \"{set}\"")),
+        set => e
+            .context(format!("mysql.defaults-file = \"{set}\""))
+            .about("mysql.defaults-file"),
     })?;
     Ok(variables_in(&help))
 }

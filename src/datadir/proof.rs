@@ -8,7 +8,8 @@ use super::tidy;
 use crate::config;
 use crate::coordinates;
 use crate::coordinates::Coordinates;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::mysql::messages::last_errors;
 use crate::mysql::{Endpoint, Flavour, Version, connect, control, failure, quote_text};
 use crate::process::{Cancel, Exit, Running, signal_group};
 use crate::sys::process::Signal;
@@ -208,7 +209,7 @@ fn use_it(
     let mut conn = loop {
         match connect(&endpoint, STATEMENT) {
             Ok(conn) => break conn,
-            Err(e) if e.kind() == Kind::Permanent => return Err(refused(account, &e)),
+            Err(e) if e.is_permanent() => return Err(refused(account, &e)),
             Err(_) => {}
         }
         select! {
@@ -312,13 +313,5 @@ pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
 pub(super) fn with_log(work: &Path, what: &str, e: &Error) -> Error {
     let log = std::fs::read(work.join("error.log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
-    let errors: Vec<&str> = log.lines().filter(|l| l.contains("[ERROR]")).collect();
-    let last = errors.len().saturating_sub(5);
-    Error::permanent(format!(
-        "{what}: {e}; its error log: {}",
-        match errors.is_empty() {
-            true => log.lines().last().unwrap_or("empty").to_string(),
-            false => errors[last..].join(" / "),
-        }
-    ))
+    Error::permanent(format!("{what}: {e}; its error log: {}", last_errors(&log)))
 }

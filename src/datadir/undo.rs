@@ -147,17 +147,13 @@ impl Run<'_> {
         }
         log::error!("the swap of the data directory failed: {cause}; going back");
         self.outside.report("Putting the old data back");
-        let (kind, data) = (cause.kind(), self.undo_and_start());
-        let text = match data {
-            Ok(text) => format!("{cause}; {text}"),
-            Err(e) => format!("{cause}; and going back failed: {e}"),
+        let cancelled = cause.is_cancelled();
+        let cause = match self.undo_and_start() {
+            Ok(text) => cause.noted(text),
+            Err(e) => cause.noted(format!("and going back failed: {e}")),
         };
-        match kind {
-            crate::error::Kind::Transient => Error::transient(text),
-            crate::error::Kind::Permanent => Error::permanent(text),
-            // The engine says who cancelled; what it adds to that is this.
-            crate::error::Kind::Cancelled => Error::transient(text),
-        }
+        // The engine says who cancelled, and adds this to it.
+        if cancelled { cause.passing() } else { cause }
     }
 
     fn undo_and_start(&mut self) -> Result<String> {

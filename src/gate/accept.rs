@@ -2,7 +2,7 @@
 
 use super::seldom::Seldom;
 use super::{Shared, connection};
-use crate::error::{Error, Result};
+use crate::error::{Error, ListenError, ListenOption, Result};
 use crate::sys::net;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
@@ -59,19 +59,12 @@ pub(super) fn cap(wanted: usize, limit: usize) -> usize {
 }
 
 fn bind_error(address: SocketAddr, e: &io::Error) -> Error {
-    let remedy = match e.kind() {
-        ErrorKind::AddrInUse => {
-            "another program listens there (ss -ltnp shows which): end it, or set another common.port"
-        }
-        ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another common.port"
-        }
-        ErrorKind::AddrNotAvailable => {
-            "no interface of this host has that address: correct listen-address in [common], or leave it empty for all"
-        }
-        _ => "see port and listen-address in [common]",
-    };
-    Error::permanent(format!("cannot listen on {address}: {e}; {remedy}"))
+    Error::Listen(Box::new(ListenError {
+        at: address.to_string(),
+        kind: e.kind(),
+        text: e.to_string(),
+        set_by: ListenOption::Port,
+    }))
 }
 
 /// Accepts until a byte arrives on `wake` or its other end is closed.

@@ -247,8 +247,8 @@ pub fn restore(
     let whole = result.is_ok();
     let settled = ctx
         .seed()
-        .and_then(|s| target.put_back_soon(&s, whole))
-        .and_then(|()| ctx.update(|s| s.put_back.clear()));
+        .and_then(|s| target.restore_settings_soon(&s, whole))
+        .and_then(|()| ctx.update(|s| s.pending_restore.clear()));
     if let Err(e) = &settled {
         log::error!("settings of MySQL are not put back yet: {e}");
     }

@@ -269,34 +269,6 @@ fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Optio
     Ok(found)
 }
 
-/// What a server calls a value that it has changed (error numbers of MySQL and MariaDB alike): out of range, truncated, a wrong value,
-/// an incorrect string, too long.
-const CHANGES: [&str; 5] = ["1264", "1265", "1292", "1366", "1406"];
-
-/// Whether `line` of a client's output with --show-warnings says that a value of a column other than `excused` was changed: `Warning
-/// (Code 1265): Data truncated for column 'e' at row 3`, in MariaDB also with `` `s`.`t`.`e` ``. A warning without a column comes from
-/// an expression.
-pub fn is_change(line: &str, excused: &BTreeSet<String>) -> bool {
-    let Some((code, text)) = line
-        .strip_prefix("Warning (Code ")
-        .and_then(|rest| rest.split_once("): "))
-    else {
-        return false;
-    };
-    let Some((_, column)) = text.rsplit_once(" for column ") else {
-        return false;
-    };
-    let column = column
-        .rsplit_once(" at row ")
-        .map_or(column, |(name, _)| name);
-    let name = if column.starts_with('`') {
-        column.rsplit("`.`").next().unwrap_or(column)
-    } else {
-        column
-    };
-    CHANGES.contains(&code) && !excused.contains(name.trim_matches(['`', '\'']))
-}
-
 /// Whether a row of the columns' table has the number 0 in one of them.
 fn has_errors(conn: &mut Conn, columns: &[&Column]) -> mysql::Result<bool> {
     let Some(first) = columns.first() else {
@@ -358,49 +330,6 @@ mod tests {
             ("int(11)", vec![]),
         ] {
             assert_eq!(members(declared), expected, "{declared}");
-        }
-    }
-
-    #[test]
-    fn warnings_of_values_that_were_changed() {
-        let excused = BTreeSet::from(["e".to_string()]);
-        for (line, change) in [
-            (
-                "Warning (Code 1265): Data truncated for column 'e' at row 3",
-                false,
-            ),
-            (
-                "Warning (Code 1265): Data truncated for column 'f' at row 3",
-                true,
-            ),
-            (
-                r"Warning (Code 1366): Incorrect string value: '\xE4' for column `s`.`t`.`f` at row 1",
-                true,
-            ),
-            (
-                r"Warning (Code 1366): Incorrect integer value: 'x' for column `s`.`t`.`e` at row 1",
-                false,
-            ),
-            (
-                "Warning (Code 1366): Incorrect integer value: ' for column 'e'' for column 'f' at row 1",
-                true,
-            ),
-            (
-                "Warning (Code 1406): Data too long for column 'f' at row 1",
-                true,
-            ),
-            (
-                "Warning (Code 1292): Truncated incorrect INTEGER value: 'abc'",
-                false,
-            ),
-            ("Note (Code 1051): Unknown table 's.t'", false),
-            (
-                "Warning (Code 1681): Integer display width is deprecated",
-                false,
-            ),
-            ("17", false),
-        ] {
-            assert_eq!(is_change(line, &excused), change, "{line}");
         }
     }
 

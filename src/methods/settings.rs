@@ -1,7 +1,7 @@
 //! Settings of the two servers of a logical seed: those that change what a copy is are set in its sessions, and what cannot be set is refused before the target is touched.
 
 use crate::error::Result;
-use crate::mysql::profile::{self, Assignment, Purpose, Trial};
+use crate::mysql::profile::{self, Assignment, Problem, Purpose, Trial};
 use crate::mysql::{Endpoint, READABLE, Server, connect_plain, failure};
 use crate::process::SessionInit;
 use mysql::Conn;
@@ -60,7 +60,7 @@ pub fn problems(
     endpoint: &Endpoint,
     purpose: Purpose,
     of_source: &Variables,
-) -> Result<(Vec<String>, Trial, Variables)> {
+) -> Result<(Vec<Problem>, Trial, Variables)> {
     let mut conn = connect_plain(endpoint, TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
     let mut present = profile::variables(&mut conn, false)?;
@@ -77,10 +77,10 @@ pub fn problems(
     if purpose == Purpose::Load {
         for u in UNLOADABLE {
             if let Some(value) = globals.get(u.name).filter(|v| (u.when)(v)) {
-                problems.push(format!(
-                    "{} is {value}: {}; remedy: {}",
-                    u.name, u.reason, u.remedy
-                ));
+                problems.push(Problem {
+                    what: format!("{} is {value}: {}", u.name, u.reason),
+                    remedy: u.remedy.into(),
+                });
             }
         }
     }
@@ -93,7 +93,7 @@ pub fn problems(
 /// Permanent, with all that prevents it; as [`problems`].
 pub fn check(who: &str, endpoint: &Endpoint, purpose: Purpose) -> Result<Variables> {
     let (problems, _, globals) = problems(endpoint, purpose, &Variables::new())?;
-    profile::refuse(who, problems)?;
+    profile::refuse(who, &problems)?;
     Ok(globals)
 }
 
@@ -129,12 +129,12 @@ pub fn check_pair(
             "" => String::new(),
             column => format!(", such as {column} of the source"),
         };
-        problems.push(format!(
+        problems.push(Problem::from(format!(
             "{name} is {} and read-only here, and must be {} for a load ({}{where_}): set it in the target's my.cnf and restart it",
             profile::shown(&fixed.present),
             fixed.value,
             fixed.row.reason
-        ));
+        )));
     }
     let disabled = listed(value("disabled_storage_engines"));
     if !disabled.is_empty() {
@@ -146,11 +146,11 @@ pub fn check_pair(
             .map_err(|e| failure("the source", "", &e))?;
         for (engine, table) in rows {
             if disabled.contains(&engine.to_ascii_lowercase()) {
-                problems.push(format!(
+                problems.push(Problem::from(format!(
                     "disabled_storage_engines = {} forbids {engine}, and table {table} of the source would become one of another engine: remove {engine} from it in \
                      the target's my.cnf and restart it, or convert the source's tables",
                     value("disabled_storage_engines")
-                ));
+                )));
             }
         }
     }
@@ -160,19 +160,19 @@ pub fn check_pair(
         of_source.get("innodb_page_size").map_or("", String::as_str),
     );
     if page(here) != 0 && page(here) < page(there) {
-        problems.push(format!(
+        problems.push(Problem::from(format!(
             "innodb_page_size is {here}, and {there} on the source: its rows and keys may not fit; initialise the target with innodb_page_size = {there}"
-        ));
+        )));
     }
     let ignored = listed(value("ignore_db_dirs"));
     for schema in schemas
         .iter()
         .filter(|s| ignored.contains(&s.to_ascii_lowercase()))
     {
-        problems.push(format!(
+        problems.push(Problem::from(format!(
             "ignore_db_dirs = {} hides schema {schema} of the source: remove it from the target's my.cnf and restart it",
             value("ignore_db_dirs")
-        ));
+        )));
     }
     if is_on(value("innodb_read_only_compressed")) {
         let table = first(
@@ -180,9 +180,9 @@ pub fn check_pair(
             "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE ENGINE = 'InnoDB' AND ROW_FORMAT = 'Compressed' LIMIT 1",
         )?;
         if !table.is_empty() {
-            problems.push(format!(
+            problems.push(Problem::from(format!(
                 "innodb_read_only_compressed is ON, and table {table} of the source is ROW_FORMAT=COMPRESSED: set it to OFF in the target's my.cnf and restart it"
-            ));
+            )));
         }
     }
     // The history of versioned tables is loaded by a session that sets the clock.
@@ -192,13 +192,13 @@ pub fn check_pair(
             "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' LIMIT 1",
         )?;
         if !table.is_empty() {
-            problems.push(format!(
+            problems.push(Problem::from(format!(
                 "secure_timestamp is {}, and the history of table {table} of the source could not be loaded: set it to NO in the target's my.cnf and restart it",
                 value("secure_timestamp")
-            ));
+            )));
         }
     }
-    profile::refuse("the target", problems)
+    profile::refuse("the target", &problems)
 }
 
 fn first(conn: &mut Conn, query: &str) -> Result<String> {
@@ -226,7 +226,7 @@ pub fn session_init(
     of_source: &Variables,
 ) -> Result<SessionInit> {
     let (problems, trial, _) = problems(endpoint, purpose, of_source)?;
-    profile::refuse(&endpoint.name(), problems)?;
+    profile::refuse(&endpoint.name(), &problems)?;
     Ok(trial
         .taken
         .iter()
@@ -239,20 +239,20 @@ pub fn session_init(
 /// Permanent, with the variables that it would have to set; as [`problems`].
 pub fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<()> {
     let (problems, trial, _) = problems(source, Purpose::Dump, &Variables::new())?;
-    profile::refuse("the source", problems)?;
+    profile::refuse("the source", &problems)?;
     let wrong = |a: &&Assignment| {
         CHANGE_MARIADB_DUMP.contains(&a.row.name) && !a.present.eq_ignore_ascii_case(&a.value)
     };
     let wrong = trial.taken.iter().filter(wrong).map(|a| {
-        format!(
+        Problem::from(format!(
             "{} is {} on the source, which {tool} cannot change in its session: {}; SET GLOBAL {} there for the time of the dump, or use another method",
             a.row.name,
             profile::shown(&a.present),
             a.row.reason,
             a.text()
-        )
+        ))
     });
-    profile::refuse("the source", wrong.collect())
+    profile::refuse("the source", &wrong.collect::<Vec<_>>())
 }
 
 /// Sets the profile in an open session.
@@ -268,7 +268,7 @@ pub fn apply(
     let present = profile::variables(conn, false)?;
     let list = profile::assignments(server, purpose, &present, of_source);
     let trial = profile::apply(conn, server, list)?;
-    profile::refuse("this server", trial.problems)
+    profile::refuse("this server", &trial.problems)
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::Purpose;
 use crate::mysql::{
-    Endpoint, Fingerprint, Flavour, Identity, Server, connect, control, failure, info, quote_name,
-    quote_text,
+    Endpoint, Fingerprint, Flavour, Identity, Restore, Server, connect, control, failure, info,
+    quote_name, quote_text,
 };
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
@@ -259,7 +259,7 @@ impl TargetServer {
         Ok(values)
     }
 
-    /// Makes the server ready to be loaded. The record holds what must be put back before any setting is changed, and says
+    /// Makes the server ready to be loaded. The record holds what must be restored before any setting is changed, and says
     /// "load incomplete" before the first statement that touches data. May be called again after a failed load.
     ///
     /// # Errors
@@ -270,18 +270,13 @@ impl TargetServer {
         settings::apply(&mut self.conn, self.server, Purpose::Load, &of_source)?;
         // A session as the tools' is tried before anything is changed.
         session_init(&Endpoint::local(&self.settings), Purpose::Load, &of_source)?;
-        let mut present = control::to_put_back(&mut self.conn, &of_source)?;
+        let mut present = control::to_restore(&mut self.conn, &of_source)?;
         if self.settings.load_without_redo_log && control::has_redo_log(&mut self.conn)? {
-            present.extend([control::redo_log_to_put_back()]);
+            present.push(Restore::RedoLog);
         }
-        ctx.update(|seed| {
-            for (name, value) in present {
-                // What an interrupted load owes is the true value; what is set now is the load's.
-                seed.put_back.entry(name).or_insert(value);
-            }
-        })?;
+        ctx.update(|seed| seed.pending_restore.extend(present))?;
         ctx.cancel().check()?;
-        control::relax(&mut self.conn, &ctx.seed()?.put_back, &of_source)?;
+        control::relax(&mut self.conn, &ctx.seed()?.pending_restore, &of_source)?;
         ctx.cancel().check()?;
         self.reset_binlog()?;
         let now: Option<String> = self
@@ -301,7 +296,7 @@ impl TargetServer {
     }
 
     /// What follows a load that went through: events off, GTID state set and proven. Settings are put back, and the accounts
-    /// put in force, by [`TargetServer::put_back_soon`].
+    /// put in force, by [`TargetServer::restore_settings_soon`].
     ///
     /// # Errors
     /// If the server refuses, or its executed GTID set is not the dump's.
@@ -323,7 +318,7 @@ impl TargetServer {
             // The dump itself has set gtid_purged, and another RESET would lose it.
             Flavour::MySql => self.prove_gtid_set(&coordinates.gtid_executed)?,
         }
-        control::redo_log_on(&mut self.conn, &ctx.seed()?.put_back)?;
+        control::enable_redo_log(&mut self.conn, &ctx.seed()?.pending_restore)?;
         // What the relaxed setting has left to the kernel goes to the disk before anybody is told that it is there.
         control::execute(&mut self.conn, "FLUSH ENGINE LOGS")?;
         ctx.cancel().check()?;
@@ -455,13 +450,13 @@ impl TargetServer {
         Ok(lines)
     }
 
-    /// Puts the recorded settings back. After a load that did not go through, events are disabled first, or the
+    /// Restores the recorded settings. After a load that did not go through, events are disabled first, or the
     /// scheduler would run the source's events here.
     ///
     /// # Errors
     /// If the server refuses; the settings stay in the record and are tried again.
-    pub fn put_back(&mut self, seed: &Seed) -> Result<()> {
-        if seed.put_back.is_empty() {
+    pub fn restore_settings(&mut self, seed: &Seed) -> Result<()> {
+        if seed.pending_restore.is_empty() {
             return Ok(());
         }
         // A client that holds a lock must not hold up the end of a stage; it is tried again later.
@@ -470,26 +465,26 @@ impl TargetServer {
         if seed.load == Load::Incomplete && self.settings.disable_events_on_target {
             control::disable_events(&mut self.conn, self.server)?;
         }
-        control::put_back(&mut self.conn, &seed.put_back)
+        control::restore(&mut self.conn, &seed.pending_restore)
     }
 
-    /// The same, given up after eight seconds if the server does not answer; whoever owes it tries again later. After a
+    /// The same, given up after eight seconds if the server does not answer; it is tried again later. After a
     /// `whole` load the source's accounts come into force as the last thing: with them MySQL takes the privileges of
     /// this session.
     ///
     /// # Errors
     /// If the server refuses or does not answer.
-    pub fn put_back_soon(mut self, seed: &Seed, whole: bool) -> Result<()> {
+    pub fn restore_settings_soon(mut self, seed: &Seed, whole: bool) -> Result<()> {
         let seed = seed.clone();
         let (tx, done) = bounded(1);
         let body = move || {
-            let result = self.put_back(&seed).and_then(|()| match whole {
+            let result = self.restore_settings(&seed).and_then(|()| match whole {
                 true => control::execute(&mut self.conn, "FLUSH PRIVILEGES"),
                 false => Ok(()),
             });
             let _ = tx.send(result); // nobody waits any more: fine
         };
-        spawn("put-back", body)?;
+        spawn("restore-settings", body)?;
         done.recv_timeout(Duration::from_secs(8))
             .unwrap_or_else(|_| Err(Error::transient("MySQL does not answer")))
     }

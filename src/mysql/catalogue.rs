@@ -226,7 +226,7 @@ fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
     let present = profile::variables(conn, false)?;
     let list = profile::assignments(server, Purpose::Dump, &present, &BTreeMap::new());
     let trial = profile::apply(conn, server, list)?;
-    profile::refuse("this server", trial.problems)?;
+    profile::refuse("this server", &trial.problems)?;
     super::control::execute(conn, &format!("SET SESSION lock_wait_timeout = {wait}"))
 }
 

@@ -6,9 +6,6 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::Duration;
 
-/// In the record of what must be put back, the name under which the connection of a CLONE stands that runs. It is no variable.
-pub const RUNNING: &str = "running clone";
-
 /// How far a CLONE is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -1,13 +1,10 @@
 //! One way to connect, with deadlines on everything and errors that name the setting.
 
-use super::locks;
+use super::{locks, messages};
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, MysqlError, Result};
 use mysql::{Conn, Opts, OptsBuilder};
 use std::time::Duration;
-
-/// ER_SECURE_TRANSPORT_REQUIRED: require_secure_transport is ON, and the connection is by TCP without TLS.
-const TLS_DEMANDED: u16 = 3159;
 
 /// Where a server is and who logs in.
 #[derive(Debug, Clone)]
@@ -46,6 +43,17 @@ impl Endpoint {
         }
     }
 
+    /// An error of this server, or of the connection to it.
+    pub fn failure(&self, e: &mysql::Error) -> Error {
+        Error::Mysql(Box::new(MysqlError {
+            server: self.name(),
+            tcp: self.socket.is_empty(),
+            user: self.user.clone(),
+            cause: cause(e),
+            ..MysqlError::default()
+        }))
+    }
+
     /// For messages: `host:port` or the socket's path.
     pub fn name(&self) -> String {
         if self.socket.is_empty() {
@@ -69,7 +77,7 @@ const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion
 /// # Errors
 /// See [`failure`].
 pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
-    open(to, timeout).map_err(|e| failure(&to.name(), &to.user, &e))
+    open(to, timeout).map_err(|e| to.failure(&e))
 }
 
 /// What a session must have set before it can read its variables at all, by name.
@@ -88,7 +96,7 @@ const READABLE_SESSION: &str = "SET SESSION sql_select_limit = 18446744073709551
 /// # Errors
 /// See [`failure`].
 pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
-    open_with(to, timeout, &[READABLE_SESSION]).map_err(|e| failure(&to.name(), &to.user, &e))
+    open_with(to, timeout, &[READABLE_SESSION]).map_err(|e| to.failure(&e))
 }
 
 /// Whether a server answers at all: Ok with the login's error if it answered with one, as a live server does to a wrong
@@ -99,8 +107,8 @@ pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
 pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
     match open(to, timeout) {
         Ok(_) => Ok(None),
-        Err(e @ mysql::Error::MySqlError(_)) => Ok(Some(failure(&to.name(), &to.user, &e))),
-        Err(e) => Err(failure(&to.name(), &to.user, &e)),
+        Err(e @ mysql::Error::MySqlError(_)) => Ok(Some(to.failure(&e))),
+        Err(e) => Err(to.failure(&e)),
     }
 }
 
@@ -134,49 +142,38 @@ fn open_with(
     Conn::new(Opts::from(b))
 }
 
-/// An error of the server or of the connection, in our words. Refused logins, missing privileges and statements that the
-/// server refuses are permanent; a server that cannot be reached or does not answer is transient.
+/// An error of the server, or of the connection to it. `server` and `user` are for the message; `user` is the account that logs
+/// in, empty in an open session.
 pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
+    Error::Mysql(Box::new(MysqlError {
+        server: server.into(),
+        user: user.into(),
+        cause: cause(e),
+        ..MysqlError::default()
+    }))
+}
+
+/// Why a statement or a login has failed.
+pub fn cause(e: &mysql::Error) -> Cause {
     match e {
         mysql::Error::MySqlError(m) => {
-            let text = format!(
-                "MySQL at {server}: ERROR {} ({}): {}",
-                m.code, m.state, m.message
-            );
-            let text = match super::remedies::remedy(m.code, user) {
-                Some(remedy) => format!("{text}; {remedy}"),
-                None => text,
-            };
-            match m.code {
-                // MariaDB 10.11 has no other error for a connection without TLS.
-                1045 if !server.starts_with('/') => Error::permanent(format!(
-                    "{text}; check mysql.user = \"{user}\", mysql.password and this account's grants, and that neither the account \
-                     (REQUIRE SSL) nor the server (require_secure_transport = ON) demands TLS, which this connection does not use"
-                )),
-                1044 | 1045 | 1142 | 1143 | 1227 | 1370 => Error::permanent(format!(
-                    "{text}; check mysql.user = \"{user}\", mysql.password and this account's grants"
-                )),
-                TLS_DEMANDED => Error::permanent(format!(
-                    "{text}; the agent and `seed` connect without TLS: use mysql.socket for the local server, and set \
-                     require_secure_transport = OFF on a server that they reach by TCP, with REQUIRE SSL for the accounts that \
-                     must use TLS"
-                )),
-                1040 | 1203 | 1205 | 1213 | 1226 => Error::transient(text),
-                // The session is ended when its first statement comes.
-                1184 if m.message.contains("init_connect") => Error::permanent(format!(
-                    "{text}; the server's init_connect fails for account \"{user}\", which skips it with the privilege CONNECTION_ADMIN (MariaDB: CONNECTION \
-                     ADMIN, in old versions of both: SUPER)"
-                )),
-                _ => Error::permanent(text),
+            let (code, state, message) = (m.code, m.state.clone(), m.message.clone());
+            if messages::is_init_connect(code, &message) {
+                Cause::InitConnect {
+                    code,
+                    state,
+                    message,
+                }
+            } else {
+                Cause::Server {
+                    code,
+                    state,
+                    message,
+                }
             }
         }
-        e if timed_out(e) => {
-            Error::transient(format!("MySQL at {server}: it did not answer in time"))
-        }
-        other => Error::transient(format!(
-            "MySQL at {server}: {}; check that it runs and mysql.host, mysql.port, mysql.socket",
-            plain(&other.to_string())
-        )),
+        e if timed_out(e) => Cause::Timeout,
+        other => Cause::Unreachable(plain(&other.to_string())),
     }
 }
 
@@ -233,7 +230,7 @@ mod tests {
         let begin = Instant::now();
         let e = connect(&at(port), Duration::from_millis(300)).unwrap_err();
         assert!(begin.elapsed() < Duration::from_secs(3));
-        assert_eq!(e.kind(), crate::error::Kind::Transient);
+        assert!(e.is_transient());
         drop(silent);
         let e = connect(&at(port), Duration::from_secs(3)).unwrap_err();
         assert!(

@@ -2,9 +2,10 @@
 
 use super::profile::{self, Want};
 use super::{
-    Flavour, Server, Version, clone, failure, info, quote_account, quote_name, quote_text,
+    Flavour, PendingRestore, Restore, Server, Version, cause, clone, failure, info, quote_account,
+    quote_name, quote_text,
 };
-use crate::error::Result;
+use crate::error::{Error, MysqlError, Result};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,12 @@ pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
             .take(3)
             .collect::<Vec<_>>()
             .join(" ");
-        failure("this connection", "", &e).context(head)
+        Error::Mysql(Box::new(MysqlError {
+            server: "this connection".into(),
+            purpose: head,
+            cause: cause(&e),
+            ..MysqlError::default()
+        }))
     })
 }
 
@@ -32,9 +38,6 @@ pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
 pub fn binlog_off(conn: &mut Conn) -> Result<()> {
     execute(conn, "SET SESSION sql_log_bin = 0")
 }
-
-/// In the record of what must be put back, the name of a redo log that was switched off. It is no variable.
-const REDO_LOG: &str = "innodb redo log";
 
 /// Whether the server can load without a redo log and has one now (MySQL 8.0.21 and later).
 ///
@@ -47,54 +50,49 @@ pub fn has_redo_log(conn: &mut Conn) -> Result<bool> {
     Ok(row.is_some_and(|(_, value)| value == "ON"))
 }
 
-/// What the record of settings to put back says of a redo log that will be switched off by [`relax`].
-pub fn redo_log_to_put_back() -> (String, String) {
-    (REDO_LOG.into(), "ENABLE".into())
-}
-
-/// Switches the redo log on again if `values` say that it is off. Takes as long as the server needs to write its pages. May be
-/// repeated.
+/// Enables the redo log again if it is disabled. Takes as long as the server needs to write its pages. May be repeated.
 ///
 /// # Errors
 /// If the account may not (INNODB_REDO_LOG_ENABLE).
-pub fn redo_log_on(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
-    match values.contains_key(REDO_LOG) {
-        true => execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG"),
-        false => Ok(()),
+pub fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
+    if pending.has_redo_log() {
+        execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG")
+    } else {
+        Ok(())
     }
 }
 
-/// In the record of what must be put back, what stands before the name of a variable whose persisted value was changed; its value
-/// there is empty if none was persisted.
-const PERSISTED: &str = "persisted ";
-
-/// What the record of settings to put back says of the persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later).
+/// The persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later), for the record.
 ///
 /// # Errors
 /// If the query fails.
-pub fn persisted_to_put_back(conn: &mut Conn, name: &str) -> Result<(String, String)> {
+pub fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
     let value: Option<String> = conn
         .exec_first(
             "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = ?",
             (name,),
         )
         .map_err(|e| failure("this connection", "", &e))?;
-    Ok((format!("{PERSISTED}{name}"), value.unwrap_or_default()))
+    Ok(Restore::Persisted {
+        name: name.into(),
+        value,
+    })
 }
 
-/// Gives a variable a value that outlives a restart; an empty one: what the my.cnf says. May be repeated.
+/// Gives a variable a value that outlives a restart; `None`: what the my.cnf says. May be repeated.
 ///
 /// # Errors
 /// If the account may not (SYSTEM_VARIABLES_ADMIN, for some variables PERSIST_RO_VARIABLES_ADMIN).
-pub fn persist(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
+pub fn persist(conn: &mut Conn, name: &str, value: Option<&str>) -> Result<()> {
     let name = quote_name(name);
     let statement = match value {
-        "" => format!("RESET PERSIST IF EXISTS {name}"),
-        value => {
+        None => format!("RESET PERSIST IF EXISTS {name}"),
+        Some(value) => {
             // PERSIST_ONLY takes the second privilege for any variable.
-            let word = match name.starts_with("`skip_") {
-                true => "PERSIST_ONLY",
-                false => "PERSIST",
+            let word = if name.starts_with("`skip_") {
+                "PERSIST_ONLY"
+            } else {
+                "PERSIST"
             };
             format!("SET {word} {name} = {value}")
         }
@@ -106,38 +104,38 @@ pub fn persist(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
 ///
 /// # Errors
 /// If a query fails.
-pub fn to_put_back(
-    conn: &mut Conn,
-    of_source: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>> {
+pub fn to_restore(conn: &mut Conn, of_source: &BTreeMap<String, String>) -> Result<Vec<Restore>> {
     let present = profile::variables(conn, true)?;
-    let mut out = BTreeMap::new();
+    let mut out = Vec::new();
     for g in profile::GLOBAL {
         let Some(value) = present.get(g.name) else {
             continue;
         };
         if g.load == Want::Keep || g.change(value, of_source).is_some() {
-            out.insert(g.name.to_string(), value.clone());
+            out.push(Restore::Global {
+                name: g.name.into(),
+                value: value.clone(),
+            });
         }
     }
     Ok(out)
 }
 
-/// Sets the variables named in `present` to their values while loading. May be repeated.
+/// Gives the variables of `pending` their values for a load, and disables the redo log if that is pending. May be repeated.
 ///
 /// # Errors
 /// If the account may not.
 pub fn relax(
     conn: &mut Conn,
-    present: &BTreeMap<String, String>,
+    pending: &PendingRestore,
     of_source: &BTreeMap<String, String>,
 ) -> Result<()> {
     for g in profile::GLOBAL {
-        if let Some(value) = present.get(g.name).and_then(|v| g.change(v, of_source)) {
+        if let Some(value) = pending.global(g.name).and_then(|v| g.change(v, of_source)) {
             execute(conn, &format!("SET GLOBAL {} = {value}", g.name))?;
         }
     }
-    if present.contains_key(REDO_LOG) {
+    if pending.has_redo_log() {
         execute(conn, "ALTER INSTANCE DISABLE INNODB REDO_LOG").map_err(|e| {
             e.context(
                 "mysql.load-without-redo-log = true needs the privilege INNODB_REDO_LOG_ENABLE",
@@ -147,45 +145,38 @@ pub fn relax(
     Ok(())
 }
 
-/// Sets everything back, `read_only` before `super_read_only`, which implies it. May be repeated. Goes on after a failure
-/// and returns the first one.
+/// Restores everything. May be repeated. Continues after a failure and returns the first one.
 ///
 /// # Errors
 /// If the account may not.
-pub fn put_back(conn: &mut Conn, values: &BTreeMap<String, String>) -> Result<()> {
-    let mut first = redo_log_on(conn, values);
-    for (name, value) in values {
-        if let Some(name) = name.strip_prefix(PERSISTED) {
-            let done = persist(conn, name, value); // sets the present value as well
-            first = first.and(done);
-        }
-    }
-    for (name, value) in values {
-        if name == REDO_LOG || name.starts_with(PERSISTED) {
-            continue;
-        }
-        if name == clone::RUNNING {
-            let done = clone::end(conn, value.parse().unwrap_or(0));
-            first = first.and(done);
-            continue;
-        }
-        let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        let literal = if number {
-            value.clone()
-        } else if value.is_empty() && name.starts_with("clone_") {
-            "NULL".to_string() // no list of donors is not an empty one (3869)
-        } else {
-            quote_text(value)
+pub fn restore(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
+    let mut first = Ok(());
+    for change in pending.iter() {
+        let done = match change {
+            Restore::RunningClone { connection } => clone::end(conn, *connection),
+            Restore::RedoLog => enable_redo_log(conn, pending),
+            // Sets the present value as well.
+            Restore::Persisted { name, value } => persist(conn, name, value.as_deref()),
+            Restore::Global { name, value } => set_global(conn, name, value),
         };
-        let done = execute(
-            conn,
-            &format!("SET GLOBAL {} = {literal}", quote_name(name)),
-        );
-        if first.is_ok() {
-            first = done;
-        }
+        first = first.and(done);
     }
     first
+}
+
+fn set_global(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
+    let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let literal = if number {
+        value.to_string()
+    } else if value.is_empty() && name.starts_with("clone_") {
+        "NULL".to_string() // no list of donors is not an empty one (3869)
+    } else {
+        quote_text(value)
+    };
+    execute(
+        conn,
+        &format!("SET GLOBAL {} = {literal}", quote_name(name)),
+    )
 }
 
 /// Keeps every enabled event from running here, as a replica has them: definer, character set and collation stay as they

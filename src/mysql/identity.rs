@@ -89,7 +89,7 @@ impl Identity {
                 log::info!("MySQL at {} has no user locks: {}", to.name(), e.message);
                 by_session(&mut conn)?
             }
-            Err(e) => return Err(failure(&to.name(), &to.user, &e)),
+            Err(e) => return Err(to.failure(&e)),
         };
         Self::keep(to, conn, condition)
     }
@@ -107,7 +107,7 @@ impl Identity {
     fn open(to: &Endpoint) -> Result<Conn> {
         let mut conn = connect(to, ANSWER)?;
         conn.query_drop("SET SESSION wait_timeout = 31536000")
-            .map_err(|e| failure(&to.name(), &to.user, &e))?;
+            .map_err(|e| to.failure(&e))?;
         Ok(conn)
     }
 
@@ -198,10 +198,10 @@ impl Identity {
         ))
     }
 
-    /// The error of `tool` as it is to be shown: one that says that the tool has reached another server, by the server's own words in
-    /// the tool's output, becomes ours.
+    /// The error of `tool` as it is to be shown: if the server's answer to [`Identity::statement`] is in its standard error, it has
+    /// reached another server.
     pub fn explain(&self, tool: &str, error: Error) -> Error {
-        if error.is_cancelled() || !error.to_string().contains(MARKER) {
+        if !error.tool_stderr().is_some_and(|s| s.contains(MARKER)) {
             return error;
         }
         match self.check() {
@@ -271,7 +271,7 @@ pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
             let mut conn = connect(&by_socket, ANSWER)?;
             let found: Option<(u64, u64)> = conn
                 .query_first("SELECT @@port, @@skip_networking")
-                .map_err(|e| failure(&by_socket.name(), &by_socket.user, &e))?;
+                .map_err(|e| by_socket.failure(&e))?;
             found.is_none_or(|(port, off)| off == 1 || port == u64::from(settings.port))
         }
     };

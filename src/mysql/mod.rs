@@ -10,16 +10,18 @@ pub mod grants;
 mod identity;
 pub mod info;
 pub mod locks;
+pub mod messages;
 mod plugins;
 pub mod profile;
-mod remedies;
 mod replication;
+mod restore;
 mod server;
 
-pub use connect::{Endpoint, READABLE, answers, connect, connect_plain, failure, timed_out};
+pub use connect::{Endpoint, READABLE, answers, cause, connect, connect_plain, failure, timed_out};
 pub use identity::{Fingerprint, Identity, Session, one_server};
 pub use plugins::old_logins;
 pub use replication::{Source, Start};
+pub use restore::{PendingRestore, Restore};
 pub use server::{Flavour, Server, Version, client_tools, dump_tools};
 
 /// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session

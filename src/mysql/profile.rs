@@ -469,8 +469,36 @@ pub struct Trial {
     pub taken: Vec<Assignment>,
     /// Those of variables that it has as read-only ones.
     pub fixed: Vec<Assignment>,
-    /// What prevents the others, with the remedy.
-    pub problems: Vec<String>,
+    /// What prevents the others.
+    pub problems: Vec<Problem>,
+}
+
+/// What prevents a seed with this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which setting or privilege, and why.
+    pub what: String,
+    /// Empty where `what` names it.
+    pub remedy: String,
+}
+
+impl From<String> for Problem {
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            remedy: String::new(),
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; remedy: {}", self.remedy)?;
+        }
+        Ok(())
+    }
 }
 
 /// Sets them in this session, one by one.
@@ -501,15 +529,16 @@ pub fn apply(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<T
                     }
                     _ => format!("SET GLOBAL {}", assignment.text()),
                 };
-                trial.problems.push(format!(
-                    "{} is {} and must be {} in the sessions of the seed ({}), but ERROR {}: {}; remedy: {remedy}",
+                let what = format!(
+                    "{} is {} and must be {} in the sessions of the seed ({}), but ERROR {}: {}",
                     row.name,
                     shown(present),
                     assignment.value,
                     row.reason,
                     e.code,
                     e.message
-                ));
+                );
+                trial.problems.push(Problem { what, remedy });
             }
             Err(e) => return Err(failure("this connection", "", &e)),
         }
@@ -538,7 +567,7 @@ pub fn lacking(
     server: Server,
     purpose: Purpose,
     globals: &BTreeMap<String, String>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Problem>> {
     let mut needed: Vec<(&str, String, &str)> = Vec::new(); // variable, why, privilege
     if purpose == Purpose::Load {
         for g in GLOBAL {
@@ -567,26 +596,30 @@ pub fn lacking(
         .into_iter()
         .map(|(name, why, privilege)| {
             let present = globals.get(name).map_or("", String::as_str);
-            format!(
-                "{name} is {} and {account} lacks {privilege}: {why}; remedy: GRANT {privilege} ON *.* TO {account}",
-                shown(present)
-            )
+            Problem {
+                what: format!(
+                    "{name} is {} and {account} lacks {privilege}: {why}",
+                    shown(present)
+                ),
+                remedy: format!("GRANT {privilege} ON *.* TO {account}"),
+            }
         })
         .collect())
 }
 
-/// One error out of several lines.
+/// One error out of several problems.
 ///
 /// # Errors
-/// Permanent, unless there are no lines.
-pub fn refuse(who: &str, problems: Vec<String>) -> Result<()> {
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(Error::permanent(format!(
-            "settings of {who} do not allow this seed: {}",
-            problems.join(". ")
-        ))),
+/// Permanent, unless there are none.
+pub fn refuse(who: &str, problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
     }
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    Err(Error::permanent(format!(
+        "settings of {who} do not allow this seed: {}",
+        lines.join(". ")
+    )))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! what they mean in a shell (D13), with a deadline (`common.command-timeout`) and a bounded answer.
 
 use super::{Cancel, Exit, Launcher, Running};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ToolError, ToolFault};
 use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{bounded, select};
 use std::io::Read;
@@ -123,9 +123,11 @@ pub fn run_operator_command(
         }
         default(timeout) => {
             tool.end()?;
-            return Err(Error::transient(format!(
-                "error: command \"{name}\": explicitly killed after {}s (common.command-timeout), stderr: ", timeout.as_secs()
-            )));
+            return Err(Error::Tool(Box::new(ToolError {
+                name,
+                fault: ToolFault::Deadline(timeout),
+                stderr: String::new(),
+            })));
         }
     }
     let exit = tool.finish_leaving_children()?;

@@ -213,7 +213,7 @@ mod tests {
         let tool = start("yes");
         let e = save_to(tool, full, |_| Ok(()), &job(&c)).unwrap_err();
         assert!(e.to_string().contains("No space left"), "{e}");
-        assert_eq!(e.kind(), crate::error::Kind::Permanent);
+        assert!(e.is_permanent());
     }
 
     #[test]

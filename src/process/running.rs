@@ -1,13 +1,13 @@
 //! One child process that leads a group of its own, from start to the end of its whole tree.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ToolError, ToolFault};
 use crate::sys::proc::ProcessId;
 use crate::sys::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -34,20 +34,16 @@ impl Exit {
     /// Ok only for exit status 0.
     ///
     /// # Errors
-    /// Permanent, in the Go agent's form (agent-api-v2 2.3): `error: command "x": exit status 2, stderr: ...`.
+    /// [`ToolFault::Exit`]
     pub fn check(&self) -> Result<()> {
         if self.status.success() {
             return Ok(());
         }
-        let cause = match (self.status.code(), self.status.signal()) {
-            (Some(c), _) => format!("exit status {c}"),
-            (None, Some(s)) => format!("killed by signal {s}"),
-            (None, None) => "ended without a status".into(),
-        };
-        Err(Error::permanent(format!(
-            "error: command \"{}\": {cause}, stderr: {}",
-            self.name, self.stderr
-        )))
+        Err(Error::Tool(Box::new(ToolError {
+            name: self.name.clone(),
+            fault: ToolFault::Exit(self.status),
+            stderr: self.stderr.clone(),
+        })))
     }
 }
 

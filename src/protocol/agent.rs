@@ -1,9 +1,11 @@
 //! A client for one agent: its calls, with the token and with errors in words.
 
 use super::http_client::{AgentTransport, HttpClient, Limits, authority, shortened};
-use super::wire::{ActiveSeed, AgentData, AgentInfo, Envelope, Metadata, StageState};
+use super::wire::{
+    ActiveSeed, AgentData, AgentInfo, Envelope, INVALID_TOKEN, Metadata, StageState,
+};
 use crate::config::Secret;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::seed::{Method, Stage};
 use crate::sys::thread::lock;
 use serde::de::DeserializeOwned;
@@ -170,7 +172,7 @@ impl AgentClient {
         let result = decode(status, body);
         result.map_err(|e| match &self.access {
             // An agent that registers does so again after a restart, with its new token.
-            Access::File { setting, path } if e.kind() == Kind::Transient => {
+            Access::File { setting, path } if e.is_transient() => {
                 let file = path.display();
                 e.context(format!(
                     "{} {call}: the token in {setting} {file} is not this agent's",
@@ -196,7 +198,7 @@ fn decode(status: u16, body: String) -> Result<String> {
     }
     match serde_json::from_str::<Envelope>(&body) {
         // The agent has restarted since it registered: it registers again.
-        Ok(e) if status == 500 && e.message == "Invalid token" => Err(Error::transient(e.message)),
+        Ok(e) if status == 500 && e.message == INVALID_TOKEN => Err(Error::transient(e.message)),
         Ok(e) if status == 500 => Err(Error::permanent(match e.details {
             Some(details) if !details.is_empty() => format!("{} ({details})", e.message),
             _ => e.message,

@@ -8,6 +8,9 @@ use crate::seed::{Method, Side, Stage, Status};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
+/// The message of a wrong token, by which clients of the agents know it.
+pub(crate) const INVALID_TOKEN: &str = "Invalid token";
+
 /// `GET /api/get-agent-info`, and the body of `POST /api/register-agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

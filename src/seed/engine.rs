@@ -258,7 +258,7 @@ impl Engine {
             state
                 .seeds
                 .iter()
-                .filter(|s| !s.put_back.is_empty())
+                .filter(|s| !s.pending_restore.is_empty())
                 .cloned()
                 .collect()
         };
@@ -306,13 +306,13 @@ impl Engine {
         else {
             return Err(Error::permanent(format!(
                 "seed {} changed settings of MySQL ({:?}) and its method {} is not enabled any more: set them by hand",
-                seed.id, seed.put_back, seed.method
+                seed.id, seed.pending_restore, seed.method
             )));
         };
-        method.put_back(seed)?;
+        method.restore_settings(seed)?;
         let mut state = self.lock();
         if let Some(s) = state.seeds.get_mut(seed.id) {
-            s.put_back.clear();
+            s.pending_restore.clear();
         }
         self.persist(state)
     }

@@ -5,9 +5,9 @@ use super::sessions::{Sessions, Tool};
 use super::vocabulary::{Method, Side, Stage, Status};
 use crate::coordinates::Coordinates;
 use crate::datadir::Facts;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::methods::row_mode::Tables;
-use crate::mysql::Fingerprint;
+use crate::mysql::{Fingerprint, PendingRestore};
 use crate::sys::file::replace_durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,6 +75,9 @@ pub struct StageRecord {
     /// Which run of the engine wrote it, to refuse late words of an older one (D6).
     #[serde(default)]
     pub run: u64,
+    /// Bytes that a completed stage has copied; 0 where it counts none.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// The seed that has left the data of this host incomplete.
@@ -140,8 +143,9 @@ pub struct Seed {
     /// the data itself.
     #[serde(default)]
     pub left_by: Option<LeftBy>,
-    /// Server settings that were changed for a load and must be put back.
-    pub put_back: BTreeMap<String, String>,
+    /// What was changed in the server for the seed and must be restored.
+    #[serde(default, alias = "put_back")]
+    pub pending_restore: PendingRestore,
     /// The tools at work.
     pub tools: Vec<Tool>,
 }
@@ -169,7 +173,7 @@ impl Seed {
             applied: Applied::No,
             load: Load::Untouched,
             left_by: None,
-            put_back: BTreeMap::new(),
+            pending_restore: PendingRestore::default(),
             tools: Vec::new(),
         }
     }
@@ -190,15 +194,15 @@ impl Seed {
         self.load == Load::Incomplete && !matches!(by, Method::Mysqldump | Method::Mydumper)
     }
 
-    /// What has become of the target's data, in words, if they are incomplete.
-    pub fn incomplete(&self) -> Option<String> {
+    /// What has become of the target's data, in words, if they are incomplete: after an article, which may begin a sentence.
+    fn incomplete_data(&self) -> Option<String> {
         if self.load != Load::Incomplete {
             return None;
         }
         let words = |method| match method {
-            Method::Mysqldump | Method::Mydumper => "the data in MySQL are partial",
+            Method::Mysqldump | Method::Mydumper => "data in MySQL are partial",
             Method::Xtrabackup | Method::LVM | Method::ClonePlugin => {
-                "the old data were deleted and the new ones are not complete"
+                "old data were deleted and the new ones are not complete"
             }
         };
         Some(match self.left_by {
@@ -208,6 +212,11 @@ impl Seed {
                 words(method)
             ),
         })
+    }
+
+    /// What has become of the target's data, in words, if they are incomplete.
+    pub fn incomplete(&self) -> Option<String> {
+        self.incomplete_data().map(|state| format!("the {state}"))
     }
 
     /// True if a target holds its place for a next stage: something is prepared, and the controller may go on.
@@ -258,6 +267,7 @@ impl Seed {
             started: now,
             changed: now,
             run: 0,
+            bytes: 0,
         });
         record.status = status;
         record.details = short_ascii(details);
@@ -326,8 +336,8 @@ impl Seeds {
         self.seeds.iter()
     }
 
-    /// Makes `seed` the current one, in place of an older one with its number. Settings that an older seed still owes to
-    /// the server go over to it, so that they are not lost, and what the last seed left partial stays partial.
+    /// Makes `seed` the current one, in place of an older one with its number. Settings of the server that an older
+    /// seed has not restored yet go over to it, so that they are not lost, and what the last seed left partial stays partial.
     pub fn make_current(&mut self, mut seed: Seed) {
         if let Some(last) = self.current().filter(|s| s.load == Load::Incomplete) {
             seed.load = Load::Incomplete;
@@ -337,9 +347,7 @@ impl Seeds {
             }));
         }
         for old in &mut self.seeds {
-            for (name, value) in std::mem::take(&mut old.put_back) {
-                seed.put_back.entry(name).or_insert(value);
-            }
+            seed.pending_restore.extend(old.pending_restore.take());
         }
         self.seeds.retain(|s| s.id != seed.id);
         self.seeds.push(seed);
@@ -436,27 +444,27 @@ impl Store {
     }
 }
 
-/// What to add to the error's text of a stage when the target's data are incomplete, by this seed or still by an earlier one. `cause`
-/// is the error's kind: a new seed does not help where it would fail again.
-pub fn incomplete_note(seed: &Seed, cause: Option<Kind>) -> String {
-    let Some(state) = seed.incomplete() else {
+/// What to add to the error's text of a stage when the target's data are incomplete, by this seed or still by an earlier one. A new
+/// seed does not help where it would fail again by the same `cause`.
+pub fn incomplete_note(seed: &Seed, cause: Option<&Error>) -> String {
+    let Some(state) = seed.incomplete_data() else {
         return String::new();
     };
     let advice = match cause {
-        Some(Kind::Permanent) => "correct the cause of this error, then make a new seed",
-        Some(Kind::Transient | Kind::Cancelled) | None => "make a new seed",
+        Some(e) if e.is_permanent() => "correct the cause of this error, then make a new seed",
+        _ => "make a new seed",
     };
-    let before = match seed.left_by {
-        Some(_) => "As before this seed, ",
-        None => "",
+    let article = match seed.left_by {
+        Some(_) => "As before this seed, the",
+        None => "The",
     };
-    let text = format!("{before}{state}: do not use them; {advice}");
-    format!(". {}{}", text[..1].to_ascii_uppercase(), &text[1..])
+    format!(". {article} {state}: do not use them; {advice}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::Restore;
 
     fn dir(name: &str) -> PathBuf {
         let d = std::env::temp_dir().join(format!("oa-record-{name}-{}", std::process::id()));
@@ -493,16 +501,20 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_last_few_and_hands_on_what_is_owed() {
+    fn keeps_the_last_few_and_hands_on_what_is_pending() {
         let mut seeds = Seeds::default();
         let mut first = Seed::new(1, Method::Mysqldump, Side::Target);
-        first.put_back.insert("event_scheduler".into(), "ON".into());
+        first.pending_restore.extend([Restore::Global {
+            name: "event_scheduler".into(),
+            value: "ON".into(),
+        }]);
         seeds.make_current(first);
         for id in 2..=20 {
             seeds.make_current(Seed::new(id, Method::Mysqldump, Side::Target));
         }
         assert_eq!(seeds.iter().count(), KEPT);
-        assert_eq!(seeds.current().unwrap().put_back["event_scheduler"], "ON");
+        let pending = &seeds.current().unwrap().pending_restore;
+        assert_eq!(pending.global("event_scheduler"), Some("ON"));
         assert!(seeds.get(1).is_none() && seeds.get(20).is_some());
     }
 
@@ -510,14 +522,14 @@ mod tests {
     fn the_state_of_the_data_names_the_seed_that_left_it() {
         let mut seeds = Seeds::default();
         let mut first = Seed::new(11, Method::Mysqldump, Side::Target);
-        assert_eq!(incomplete_note(&first, Some(Kind::Permanent)), "");
+        assert_eq!(incomplete_note(&first, Some(&Error::permanent("x"))), "");
         first.begin_replacing();
         assert_eq!(
-            incomplete_note(&first, Some(Kind::Permanent)),
+            incomplete_note(&first, Some(&Error::permanent("x"))),
             ". The data in MySQL are partial: do not use them; correct the cause of this error, then make a new seed"
         );
         assert_eq!(
-            incomplete_note(&first, Some(Kind::Transient)),
+            incomplete_note(&first, Some(&Error::transient("x"))),
             ". The data in MySQL are partial: do not use them; make a new seed"
         );
         seeds.make_current(first);
@@ -535,6 +547,32 @@ mod tests {
         let mut old = serde_json::to_value(&*third).unwrap();
         old.as_object_mut().unwrap().remove("left_by");
         assert_eq!(serde_json::from_value::<Seed>(old).unwrap().left_by, None);
+    }
+
+    #[test]
+    fn the_record_of_an_agent_that_wrote_texts_is_read() {
+        let d = dir("texts");
+        let mut seed = Seed::new(7, Method::ClonePlugin, Side::Target);
+        seed.set(Stage::Restore, Status::Running, "loading");
+        let mut old = serde_json::to_value(&seed).unwrap();
+        let keys = old.as_object_mut().unwrap();
+        keys.remove("pending_restore");
+        keys.insert(
+            "put_back".into(),
+            serde_json::json!({"read_only": "OFF", "persisted event_scheduler": "", "running clone": "17"}),
+        );
+        let file = serde_json::json!({"seeds": [old], "sessions": []});
+        std::fs::write(d.join("seeds.json"), file.to_string()).unwrap();
+        let read = Store::new(&d).load().unwrap();
+        let pending = &read.get(7).unwrap().pending_restore;
+        assert_eq!(
+            (pending.running_clone(), pending.global("read_only")),
+            (Some(17), Some("OFF"))
+        );
+        assert_eq!(pending.iter().count(), 3);
+        Store::new(&d).save(&read, 1).unwrap();
+        assert_eq!(Store::new(&d).load().unwrap(), read);
+        std::fs::remove_dir_all(&d).unwrap();
     }
 
     #[test]

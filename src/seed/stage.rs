@@ -276,11 +276,11 @@ pub trait SeedMethod: Send + Sync {
     /// What could not be removed.
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String>;
 
-    /// Puts the server's settings back that an interrupted Restore of `seed` changed. May be repeated.
+    /// Restores the server's settings that an interrupted Restore of `seed` changed. May be repeated.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses; it is tried again later.
-    fn put_back(&self, seed: &Seed) -> Result<()>;
+    fn restore_settings(&self, seed: &Seed) -> Result<()>;
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub const VERSION: u32 = 1;
 const LARGEST: usize = 512 << 10;
 /// Bytes of a sender's notes at most.
 pub const NOTES: usize = 256 << 10;
+/// Both ends say this of a proof that is not right.
+pub(super) const OTHER_SECRET: &str = "common.seed-secret is not the same on both hosts";
 /// Bytes of a proof.
 const PROOF: usize = 32;
 
@@ -186,7 +188,7 @@ pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
     from.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
     if length > LARGEST {
-        return Err(invalid(format!("a hello of {length} bytes")));
+        return Err(invalid(format!("malformed handshake: {length} bytes")));
     }
     // Grows with what arrives, not with what was announced.
     let mut body = Vec::new();
@@ -204,7 +206,7 @@ pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
 /// # Errors
 /// InvalidData.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(body).map_err(|e| invalid(format!("a hello that is none: {e}")))
+    serde_json::from_slice(body).map_err(|e| invalid(format!("malformed handshake: {e}")))
 }
 
 pub(super) fn invalid(text: String) -> io::Error {

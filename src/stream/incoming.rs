@@ -6,7 +6,7 @@ use super::hello::{self, Answer, From};
 use super::sink::Sink;
 use super::{HELLO, PIPE, Settings};
 use crate::config::Compression;
-use crate::error::{Error, Result};
+use crate::error::{Error, PeerFault, Result, ToolError, ToolFault};
 use crate::process::Cancel;
 use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
@@ -124,22 +124,19 @@ impl Incoming {
                 }
                 Ok(Frame::Alive) => {}
                 Ok(Frame::End(end)) if end.aborted => {
-                    return Err(Error::transient(format!(
-                        "aborted on the source: {}",
-                        end.error
-                    )));
+                    let text = format!("aborted on the source: {}", end.error);
+                    return Err(Error::peer(PeerFault::Aborted, text));
                 }
                 Ok(Frame::End(end)) if !end.ok => {
-                    return Err(Error::permanent(format!(
-                        "the source failed: {}",
-                        end.error
-                    )));
+                    let text = format!("the source failed: {}", end.error);
+                    return Err(Error::peer(PeerFault::Rejected, text));
                 }
                 Ok(Frame::End(end)) if (end.bytes, end.frames) != (bytes, frames) => {
-                    return Err(Error::permanent(format!(
+                    let text = format!(
                         "{bytes} bytes in {frames} frames arrived, the source has sent {} in {}",
                         end.bytes, end.frames
-                    )));
+                    );
+                    return Err(Error::peer(PeerFault::Incomplete, text));
                 }
                 Ok(Frame::End(_)) => {
                     sink.flush().map_err(|e| refused(&e))?;
@@ -208,26 +205,30 @@ impl Incoming {
     fn broken(&self, e: &io::Error, bytes: u64) -> Error {
         let peer = self.connection.peer;
         if is_timeout(e) {
-            return match bytes == 0 && self.begin.elapsed() >= self.settings.first_byte {
-                true => no_first_byte("the source", self.settings.first_byte),
-                false => Error::transient(format!(
+            return if bytes == 0 && self.begin.elapsed() >= self.settings.first_byte {
+                no_first_byte("the source", self.settings.first_byte)
+            } else {
+                let text = format!(
                     "no byte from {peer} for {} s after {bytes} bytes: the source or the network is dead \
                      (common.seed-idle-timeout)",
                     self.settings.idle.as_secs_f32()
-                )),
+                );
+                Error::peer(PeerFault::Timeout, text)
             };
         }
+        let after = format!("after {bytes} bytes from {peer}: {e}");
         match e.kind() {
-            ErrorKind::UnexpectedEof => Error::transient(format!(
-                "the connection from {peer} ended after {bytes} bytes without the end mark: {LOST}"
-            )),
-            ErrorKind::InvalidData => {
-                Error::transient(format!("after {bytes} bytes from {peer}: {e}"))
-            }
+            ErrorKind::UnexpectedEof => Error::peer(
+                PeerFault::Closed,
+                format!(
+                    "the connection from {peer} ended after {bytes} bytes without the end mark: {LOST}"
+                ),
+            ),
+            ErrorKind::InvalidData => Error::peer(PeerFault::Corrupt, after),
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-                Error::transient(format!("after {bytes} bytes from {peer}: {e}: {LOST}"))
+                Error::peer(PeerFault::Closed, format!("{after}: {LOST}"))
             }
-            _ => Error::transient(format!("after {bytes} bytes from {peer}: {e}")),
+            _ => Error::peer(PeerFault::Closed, after),
         }
     }
 
@@ -281,24 +282,19 @@ impl Incoming {
     }
 }
 
-/// Begins the text of an error that is the receiving tool's: that knows more of it.
-const TOOL: &str = "the receiving tool";
-
-/// True if [`Incoming::receive`] has failed because the tool takes no more.
-pub fn is_of_tool(e: &Error) -> bool {
-    e.to_string().starts_with(TOOL)
-}
-
 fn refused(e: &io::Error) -> Error {
-    match e.kind() {
-        ErrorKind::BrokenPipe => Error::permanent(format!("{TOOL} has ended before the stream")),
-        _ => Error::io(format!("{TOOL} takes no more bytes"), e),
-    }
+    Error::Tool(Box::new(ToolError {
+        name: "the receiving tool".into(),
+        fault: ToolFault::Input(e.kind()),
+        stderr: e.to_string(),
+    }))
 }
 
+/// `who`: an end of the stream, or its tool.
 pub(super) fn no_first_byte(who: &str, limit: Duration) -> Error {
-    Error::transient(format!(
+    let text = format!(
         "{who} gave no byte of the copy for {} s (common.seed-first-byte-timeout)",
         limit.as_secs_f32()
-    ))
+    );
+    Error::peer(PeerFault::Timeout, text)
 }

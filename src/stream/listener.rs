@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::hello::{self, Answer, From, Greeting, MAGIC, Offer, VERSION};
 use super::incoming::{Incoming, Kind};
 use super::{HELLO, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, ListenError, ListenOption, PeerFault, Result};
 use crate::process::Cancel;
 use crate::sys::net::{listen, wait_readable};
 use crate::sys::thread::spawn;
@@ -51,16 +51,12 @@ impl Listener {
         }
         let port = settings.port;
         let fail = |e: io::Error| {
-            let remedy = match e.kind() {
-                ErrorKind::AddrInUse => {
-                    "another program listens there (ss -ltnp shows which): end it, or set another common.seed-port on both hosts"
-                }
-                ErrorKind::PermissionDenied => {
-                    "ports below 1024 need root: set another common.seed-port on both hosts"
-                }
-                _ => "see common.seed-port and common.listen-address",
-            };
-            Error::permanent(format!("cannot listen on seed port {port}: {e}; {remedy}"))
+            Error::Listen(Box::new(ListenError {
+                at: format!("seed port {port}"),
+                kind: e.kind(),
+                text: e.to_string(),
+                set_by: ListenOption::SeedPort,
+            }))
         };
         let sockets = listen(SocketAddr::new(settings.listen, port)).map_err(fail)?;
         Ok(Self {
@@ -178,9 +174,12 @@ fn end(newcomers: &[Newcomer], but: Option<SocketAddr>) {
 }
 
 fn converse(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<Incoming> {
-    let said = |e: io::Error| match super::connection::is_timeout(&e) {
-        true => Error::permanent("said nothing in time"),
-        false => Error::permanent(format!("{e}")),
+    let said = |e: io::Error| {
+        if super::connection::is_timeout(&e) {
+            Error::peer(PeerFault::Timeout, "no handshake in time")
+        } else {
+            Error::peer(PeerFault::Handshake, e.to_string())
+        }
     };
     let mut connection = Connection::accepted(socket, settings)?;
     connection.write_within(HELLO).map_err(said)?;
@@ -209,18 +208,18 @@ fn converse(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<
     begin(&mut connection, &mut first).map_err(said)?;
     if first != MAGIC {
         if !first.starts_with(GZIP) && first != XBSTREAM {
-            return Err(Error::permanent("speaks something else"));
+            return Err(Error::peer(PeerFault::Handshake, "another protocol"));
         }
         if !settings.accept_raw {
-            return Err(Error::permanent(
-                "sends a bare stream, as the Go agents do: it has no end mark and no checksums; it is taken with \
+            return Err(Error::peer(
+                PeerFault::Handshake,
+                "sends a bare stream, as the Go agents do: it has no end mark and no checksums; it is accepted with \
                  common.accept-raw-streams = true",
             ));
         }
         if !settings.secret.is_empty() {
-            return Err(Error::permanent(
-                "sends a bare stream, which cannot prove common.seed-secret",
-            ));
+            let text = "sends a bare stream, which cannot prove common.seed-secret";
+            return Err(Error::peer(PeerFault::Secret, text));
         }
         return Ok(Incoming::new(
             connection,
@@ -231,7 +230,8 @@ fn converse(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<
     connection.read_within(Some(HELLO)).map_err(said)?;
     let (body, proof) = hello::read(&mut connection).map_err(said)?;
     let offer: Offer = hello::parse(&body).map_err(said)?;
-    let wrong = wrong(&offer, settings).or_else(|| {
+    let wrong = wrong(&offer, settings).map(|text| (PeerFault::Handshake, text));
+    let wrong = wrong.or_else(|| {
         let right = hello::proven(
             &settings.secret,
             From::Sender,
@@ -240,20 +240,20 @@ fn converse(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<
             &body,
             &proof,
         );
-        (!right).then(|| "common.seed-secret is not the same on both hosts".to_string())
+        (!right).then(|| (PeerFault::Secret, hello::OTHER_SECRET.to_string()))
     });
     let answer = Answer {
         last: false,
         ok: wrong.is_none(),
-        reason: wrong.clone().unwrap_or_default(),
+        reason: wrong.as_ref().map_or_else(String::new, |w| w.1.clone()),
         aborted: false,
     };
     let body = hello::body(&answer)?;
     let proof = hello::prove(&settings.secret, From::Listener, &offer.nonce, &own, &body);
     hello::write(&mut connection, &body, &proof).map_err(said)?;
-    if let Some(reason) = wrong {
+    if let Some((fault, reason)) = wrong {
         connection.close(Duration::from_secs(1));
-        return Err(Error::permanent(reason));
+        return Err(Error::peer(fault, reason));
     }
     let kind = Kind::Framed {
         compression: hello::compression(&offer.compression)
@@ -280,7 +280,7 @@ fn begin(connection: &mut Connection, first: &mut Vec<u8>) -> io::Result<()> {
 fn wrong(offer: &Offer, settings: &Settings) -> Option<String> {
     if offer.version != VERSION {
         return Some(format!(
-            "the sender speaks version {} of the seed stream and the target {VERSION}: use the same release of the agent on both \
+            "the sender uses version {} of the seed stream and the target {VERSION}: use the same release of the agent on both \
              hosts",
             offer.version
         ));

@@ -33,7 +33,7 @@ mod outgoing;
 mod sink;
 mod spool;
 
-pub use incoming::{Incoming, is_of_tool};
+pub use incoming::Incoming;
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 pub use spool::Spool;

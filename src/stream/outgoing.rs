@@ -6,10 +6,11 @@ use super::hello::{self, Answer, From, Greeting, MAGIC, Offer, VERSION};
 use super::incoming::no_first_byte;
 use super::spool::{Next, Spool};
 use super::{HELLO, PIPE, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, PeerFault, Result};
 use crate::process::Cancel;
 use crate::sys::net::wait_readable;
 use crate::sys::pipe;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
@@ -251,26 +252,28 @@ impl Outgoing {
         let answer = self
             .connection
             .read_within(None)
+            .map_err(Unread::from)
             .and_then(|()| self.answer());
         match answer {
             Ok(a) if a.ok => Ok(()),
             Ok(a) => Err(of_target(&a)),
             Err(_) if cancel.is_cancelled() => Err(Error::cancelled()),
-            Err(e) => Err(Error::transient(format!(
-                "the target has not said that the copy is whole: {e}"
-            ))),
+            Err(e) => Err(Error::peer(
+                PeerFault::Closed,
+                format!("the target has not acknowledged the copy: {e}"),
+            )),
         }
     }
 
-    fn answer(&mut self) -> io::Result<Answer> {
+    fn answer(&mut self) -> std::result::Result<Answer, Unread> {
         let Some(session) = &self.session else {
-            return Err(io::Error::other("a bare stream has no answer"));
+            return Err(io::Error::other("a bare stream has no answer").into());
         };
         let (own, theirs) = &session.nonces;
         let answer = read_answer(&mut self.connection, &self.settings, own, theirs)?;
         match answer.last {
             true => Ok(answer),
-            false => Err(hello::invalid("an answer at the wrong time".into())),
+            false => Err(hello::invalid("an answer at the wrong time".into()).into()),
         }
     }
 
@@ -281,55 +284,88 @@ impl Outgoing {
         }
         if let Some(e) = e.filter(|e| is_timeout(e)) {
             log::debug!("seed stream: {e}");
-            return Error::transient(format!(
+            let text = format!(
                 "{} took no byte for {} s after {} bytes: the target or the network is dead (common.seed-idle-timeout)",
                 self.connection.peer,
                 self.settings.idle.as_secs_f32(),
                 self.sent.0
-            ));
+            );
+            return Error::peer(PeerFault::Timeout, text);
         }
         let answer = self
             .connection
             .read_within(Some(HELLO))
+            .map_err(Unread::from)
             .and_then(|()| self.answer());
-        match (answer, e) {
-            (Ok(a), _) if !a.ok => of_target(&a),
-            (Ok(_), _) => Error::transient("the target was content before the end"),
-            (Err(answer), e) => Error::transient(format!(
-                "the connection to {} broke after {} bytes: {}",
-                self.connection.peer,
-                self.sent.0,
-                e.unwrap_or(&answer)
-            )),
-        }
+        let answer = match answer {
+            Ok(a) if !a.ok => return of_target(&a),
+            Ok(_) => {
+                let text = "the target acknowledged the copy before its end";
+                return Error::peer(PeerFault::Corrupt, text);
+            }
+            Err(answer) => answer,
+        };
+        let cause = e.map_or_else(|| answer.to_string(), io::Error::to_string);
+        let text = format!(
+            "the connection to {} broke after {} bytes: {cause}",
+            self.connection.peer, self.sent.0
+        );
+        Error::peer(PeerFault::Closed, text)
     }
 }
 
 /// The receiver's own words.
 fn of_target(answer: &Answer) -> Error {
     let reason = &answer.reason;
-    match answer.aborted {
-        true => Error::transient(format!("aborted on the target: {reason}")),
-        false => Error::permanent(format!("the target: {reason}")),
+    if answer.aborted {
+        Error::peer(
+            PeerFault::Aborted,
+            format!("aborted on the target: {reason}"),
+        )
+    } else {
+        Error::peer(PeerFault::Rejected, format!("the target: {reason}"))
     }
 }
 
 fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
     let found = (host, settings.port).to_socket_addrs();
     let found = found.map_err(|e| Error::io("cannot resolve the name", &e))?;
-    let mut last = Error::transient("the name has no address");
+    let mut last = Error::peer(PeerFault::Closed, "the name has no address");
     for address in found {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(socket) => return Ok(socket),
             Err(e) => {
-                last = Error::transient(format!(
+                let text = format!(
                     "{address}: {e}; is Prepare of the target done, is common.seed-port the same there, and does a firewall let it \
                      through?"
-                ));
+                );
+                last = Error::peer(PeerFault::Closed, text);
             }
         }
     }
     Err(last)
+}
+
+/// Why the listener's answer cannot be used.
+enum Unread {
+    /// The connection; InvalidData for what is malformed.
+    Io(io::Error),
+    Secret,
+}
+
+impl std::convert::From<io::Error> for Unread {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => e.fmt(f),
+            Self::Secret => f.write_str(hello::OTHER_SECRET),
+        }
+    }
 }
 
 fn read_answer(
@@ -337,30 +373,32 @@ fn read_answer(
     settings: &Settings,
     own: &str,
     theirs: &str,
-) -> io::Result<Answer> {
+) -> std::result::Result<Answer, Unread> {
     let mut magic = [0; MAGIC.len()];
     connection.read_exact(&mut magic)?;
     if magic != MAGIC {
-        return Err(hello::invalid("the target speaks something else".into()));
+        return Err(hello::invalid("the target uses another protocol".into()).into());
     }
     let (body, proof) = hello::read(connection)?;
     if !hello::proven(&settings.secret, From::Listener, own, theirs, &body, &proof) {
-        return Err(hello::invalid(
-            "common.seed-secret is not the same on both hosts".into(),
-        ));
+        return Err(Unread::Secret);
     }
-    hello::parse(&body)
+    Ok(hello::parse(&body)?)
 }
 
 fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<Outgoing> {
     let settings_tls = settings.tls.use_ssl;
-    let fail = |e: &io::Error| match is_timeout(e) {
-        true => Error::transient("no answer to the hello within 5 s"),
-        // So rustls tells of certificates, and of peers without TLS.
-        false if e.kind() == ErrorKind::InvalidData && settings_tls => {
-            Error::permanent(format!("TLS: {e} (socat-ssl-cert-file, socat-ssl-ca-file)"))
+    let fail = |e: &io::Error| match e.kind() {
+        _ if is_timeout(e) => {
+            Error::peer(PeerFault::Timeout, "no answer to the handshake within 5 s")
         }
-        false => Error::transient(format!("hello: {e}")),
+        // So rustls reports certificates, and peers without TLS.
+        ErrorKind::InvalidData if settings_tls => {
+            let text = format!("TLS: {e} (socat-ssl-cert-file, socat-ssl-ca-file)");
+            Error::peer(PeerFault::Handshake, text)
+        }
+        ErrorKind::InvalidData => Error::peer(PeerFault::Corrupt, format!("handshake: {e}")),
+        _ => Error::peer(PeerFault::Closed, format!("handshake: {e}")),
     };
     connection.read_within(Some(HELLO)).map_err(|e| fail(&e))?;
     connection.write_within(HELLO).map_err(|e| fail(&e))?;
@@ -376,27 +414,30 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
     let mut magic = [0; MAGIC.len()];
     match connection.read_exact(&mut magic) {
         Ok(()) if magic == MAGIC => {}
-        Ok(()) => return Err(Error::permanent("something else listens there")),
+        Ok(()) => {
+            let text = "something else listens there";
+            return Err(Error::peer(PeerFault::Handshake, text));
+        }
         Err(e) if is_timeout(&e) => return bare(connection, settings),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            return Err(Error::transient(
-                "hello: the target closed the connection: its log says why (does it have socat-use-ssl = true, and this host not?)",
-            ));
+            let text = "handshake: the target closed the connection: its log says why (does it have socat-use-ssl = true, and this \
+                        host not?)";
+            return Err(Error::peer(PeerFault::Closed, text));
         }
         Err(e) => return Err(fail(&e)),
     }
     let (body, _) = hello::read(&mut connection).map_err(|e| fail(&e))?;
     let greeting: Greeting = hello::parse(&body).map_err(|e| fail(&e))?;
     if greeting.version != VERSION {
-        return Err(Error::permanent(format!(
-            "the target speaks version {} of the seed stream and this agent {VERSION}: use the same release on both hosts",
+        let text = format!(
+            "the target uses version {} of the seed stream and this agent {VERSION}: use the same release on both hosts",
             greeting.version
-        )));
+        );
+        return Err(Error::peer(PeerFault::Handshake, text));
     }
     if greeting.secret && settings.secret.is_empty() {
-        return Err(Error::permanent(
-            "the target wants a proof of common.seed-secret, and none is set here",
-        ));
+        let text = "the target wants a proof of common.seed-secret, and none is set here";
+        return Err(Error::peer(PeerFault::Secret, text));
     }
     let own = hello::nonce()?;
     let offer = Offer {
@@ -415,21 +456,28 @@ fn greet(mut connection: Connection, settings: Settings, notes: &str) -> Result<
     };
     written.map_err(|e| fail(&e))?;
     let answer = read_answer(&mut connection, &settings, &own, &greeting.nonce);
-    let answer = answer.map_err(|e| match e.kind() {
-        ErrorKind::InvalidData => Error::permanent(e.to_string()),
-        _ => fail(&e),
+    let answer = answer.map_err(|e| match e {
+        Unread::Secret => Error::peer(PeerFault::Secret, hello::OTHER_SECRET),
+        Unread::Io(e) if e.kind() == ErrorKind::InvalidData => {
+            Error::peer(PeerFault::Handshake, e.to_string())
+        }
+        Unread::Io(e) => fail(&e),
     })?;
     if !answer.ok {
-        return Err(Error::permanent(answer.reason));
+        return Err(Error::peer(PeerFault::Rejected, answer.reason));
     }
     // It may have to make room first, which takes as long as it takes.
     let ready = connection
         .read_within(None)
+        .map_err(Unread::from)
         .and_then(|()| read_answer(&mut connection, &settings, &own, &greeting.nonce));
     match ready {
         Ok(ready) if ready.ok => {}
         Ok(ready) => return Err(of_target(&ready)),
-        Err(e) => return Err(Error::transient(format!("the target was not ready: {e}"))),
+        Err(e) => {
+            let text = format!("the target was not ready: {e}");
+            return Err(Error::peer(PeerFault::Closed, text));
+        }
     }
     let encoder = Encoder::new(settings.compression, !connection.sealed());
     let alive = Duration::from_millis(greeting.idle_ms).min(settings.idle) / 3;
@@ -462,9 +510,10 @@ fn why_not_bare(settings: &Settings) -> Option<&'static str> {
 /// The listener is a Go agent or socat, which never speak.
 fn bare(connection: Connection, settings: Settings) -> Result<Outgoing> {
     if let Some(only) = why_not_bare(&settings) {
-        return Err(Error::permanent(format!(
-            "the target said no hello within 5 s: it is no agent of this kind; a bare stream is sent only {only}"
-        )));
+        let text = format!(
+            "the target sent no handshake within 5 s: it is not an agent of this kind; a bare stream is sent only {only}"
+        );
+        return Err(Error::peer(PeerFault::Handshake, text));
     }
     log::warn!(
         "seed stream: bare, as the Go agents do: no checksums, and nobody will say that the copy is whole"

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::process::{Cancel, Running};
 use std::fs::File;
 use std::io::{Read, Write};

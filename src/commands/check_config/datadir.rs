@@ -43,21 +43,18 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
     match datadir::examine(config, Side::Target) {
         Ok(facts) => settings(f, config, &facts),
         Err(e) => {
-            let text = e.to_string();
-            let named = ["mysql.staging-dir", "mysql.datadir", "mysql.defaults-file"];
-            let subject = named.into_iter().find(|n| text.contains(n));
-            let subject = subject.unwrap_or("mysql.datadir");
+            let subject = e.setting().unwrap_or("mysql.datadir");
             // A cluster node, for one, may be a source.
             if server.answers && datadir::examine(config, Side::Source).is_ok() {
                 f.warning(
                     subject,
-                    format!("this host can be no target of a physical seed: {text}"),
+                    format!("this host can be no target of a physical seed: {e}"),
                     "mend this, or use it as a source only",
                 );
             } else {
                 f.error(
                     subject,
-                    format!("physical seeds are not possible here: {text}"),
+                    format!("physical seeds are not possible here: {e}"),
                     "mend this, or set the enabled keys of [xtrabackup] and [lvm] to false",
                 );
             }

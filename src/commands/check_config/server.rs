@@ -142,10 +142,8 @@ fn settings(f: &mut Findings, endpoint: &Endpoint) -> Result<()> {
         let (problems, ..) = problems(endpoint, purpose, &BTreeMap::new())?;
         for problem in problems {
             found = true;
-            let (what, remedy) = problem
-                .split_once("; remedy: ")
-                .unwrap_or((&problem, "see Prepare's message"));
-            f.warning("mysql", format!("as the {part} of a seed: {what}"), remedy);
+            let what = format!("as the {part} of a seed: {}", problem.what);
+            f.warning("mysql", what, problem.remedy);
         }
     }
     if !found {

@@ -8,7 +8,7 @@ use super::replicate;
 use super::sql::Db;
 use super::tokens::Agents;
 use super::verify::{self, Report};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::protocol::agent::AgentClient;
 use crate::protocol::http_client::shortened;
@@ -21,7 +21,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-use tell::{bytes_in, coordinates};
+use tell::coordinates;
 
 /// How long an agent may be silent: long enough for its restart and a new registration.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -328,7 +328,7 @@ impl<'a> Drive<'a> {
         loop {
             self.cancel.check()?;
             match call() {
-                Err(e) if e.kind() == Kind::Transient && begin.elapsed() < SILENCE => {
+                Err(e) if e.is_transient() && begin.elapsed() < SILENCE => {
                     self.screen.warn(&format!("{e}; trying again"));
                     self.cancel.sleep(Duration::from_secs(2));
                 }
@@ -347,7 +347,7 @@ impl<'a> Drive<'a> {
                 self.cancel.check()?;
                 let state = match agent.stage_state(self.options.seed_id, stage) {
                     Ok(state) => state,
-                    Err(e) if e.kind() == Kind::Transient => {
+                    Err(e) if e.is_transient() => {
                         let since = silent.unwrap_or_else(|| {
                             self.screen
                                 .warn(&format!("{e}; trying again for {} s", SILENCE.as_secs()));
@@ -365,7 +365,7 @@ impl<'a> Drive<'a> {
                 match state.status {
                     Status::Running => next.push((agent, watch, None)),
                     Status::Completed => {
-                        let bytes = watch.bytes().max(bytes_in(&state.details));
+                        let bytes = watch.bytes();
                         self.bytes = self.bytes.max(bytes);
                         let lock = state.source_lock_milliseconds.map(Duration::from_millis);
                         self.source_lock = self.source_lock.max(lock);

@@ -3,9 +3,9 @@
 use super::options::Login;
 use crate::config::Secret;
 use crate::coordinates::gtid::GtidSet;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, MysqlError, Result};
 use crate::mysql::channel::Columns;
-use crate::mysql::{Endpoint, Flavour, Server, connect, info, locks, timed_out};
+use crate::mysql::{Endpoint, Flavour, Server, cause, connect, info, locks};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(2);
 /// For the session that looks up whose lock it was.
 const LOOK_UP: Duration = Duration::from_secs(10);
 /// ER_LOCK_WAIT_TIMEOUT
-const LOCK_WAIT: &str = "1205";
+const LOCK_WAIT: u16 = 1205;
 
 /// A connection to the source or the target.
 pub struct Db {
@@ -132,8 +132,8 @@ impl Db {
             password,
         };
         let name = format!("{side}'s MySQL {}", at.name());
-        let mut conn = connect(&at, TIMEOUT).map_err(|e| for_conductor(&name, &e))?;
-        let server = Server::ask(&mut conn).map_err(|e| for_conductor(&name, &e))?;
+        let mut conn = connect(&at, TIMEOUT).map_err(|e| e.of_seed_command(&name))?;
+        let server = Server::ask(&mut conn).map_err(|e| e.of_seed_command(&name))?;
         Ok(Self {
             conn,
             at,
@@ -151,21 +151,20 @@ impl Db {
         let begin = Instant::now();
         let answer = question(&mut self.conn, self.server);
         if begin.elapsed() < LONG {
-            return answer.map_err(|e| for_conductor(&self.name, &e));
+            return answer.map_err(|e| e.of_seed_command(&self.name));
         }
         let seconds = begin.elapsed().as_secs();
         match answer {
-            Err(e) if e.kind() == Kind::Transient => Err(for_conductor(
-                &self.name,
-                &Error::transient(format!("{e}{}", self.blocked(seconds))),
-            )),
+            Err(e) if e.is_transient() => {
+                Err(e.of_seed_command(&self.name).noted(self.blocked(seconds)))
+            }
             // MariaDB leaves out of information_schema.TABLES what it could not open.
             Ok(_) if self.has_waited()? => Err(Error::transient(format!(
-                "{}: not all tables could be looked at{}",
+                "{}: not all tables could be examined; {}",
                 self.name,
                 self.blocked(seconds)
             ))),
-            other => other.map_err(|e| for_conductor(&self.name, &e)),
+            other => other.map_err(|e| e.of_seed_command(&self.name)),
         }
     }
 
@@ -177,7 +176,7 @@ impl Db {
         let warnings = self.rows("SHOW WARNINGS")?;
         Ok(warnings
             .iter()
-            .any(|w| w.get(1).is_some_and(|c| c == LOCK_WAIT)))
+            .any(|w| w.get(1).is_some_and(|c| c.parse() == Ok(LOCK_WAIT))))
     }
 
     /// Whose lock a query seems to have waited for, asked of the server by a session of its own.
@@ -189,9 +188,7 @@ impl Db {
             "" => "SHOW PROCESSLIST there shows what it waits for",
             holders => holders,
         };
-        format!(
-            " (it did not answer within {seconds} s; a metadata lock may be in the way: {which})"
-        )
+        format!("it did not answer within {seconds} s; a metadata lock may be in the way: {which}")
     }
 
     /// A global variable, empty if there is none of this name.
@@ -370,31 +367,31 @@ impl Db {
     }
 
     fn failed(&self, statement: &Statement, e: &mysql::Error) -> Error {
-        match e {
-            mysql::Error::MySqlError(m) => {
-                let mut text = format!(
-                    "{}: {statement:?}: ERROR {} ({}): {}",
-                    self.name,
-                    m.code,
-                    m.state,
-                    statement.hide(&m.message)
-                );
-                if m.code.to_string() == LOCK_WAIT {
-                    text.push_str(&self.blocked(self.patience));
-                }
-                Error::permanent(text)
-            }
-            e if timed_out(e) => Error::transient(format!(
-                "{}: {statement:?}{}",
-                self.name,
-                self.blocked(TIMEOUT.as_secs())
-            )),
-            other => Error::transient(format!(
-                "{}: {statement:?}: {}",
-                self.name,
-                statement.hide(&other.to_string())
-            )),
+        let mut cause = cause(e);
+        if let Cause::Server { message, .. }
+        | Cause::InitConnect { message, .. }
+        | Cause::Unreachable(message) = &mut cause
+        {
+            *message = statement.hide(message);
         }
+        let waited = match &cause {
+            Cause::Server { code, .. } if *code == LOCK_WAIT => Some(self.patience),
+            Cause::Timeout => Some(TIMEOUT.as_secs()),
+            _ => None,
+        };
+        let refused = matches!(e, mysql::Error::MySqlError(_));
+        let error = Error::Mysql(Box::new(MysqlError {
+            purpose: format!("{statement:?}"),
+            cause,
+            ..MysqlError::default()
+        }))
+        .of_seed_command(&self.name);
+        let error = match waited {
+            Some(seconds) => error.noted(self.blocked(seconds)),
+            None => error,
+        };
+        // `seed` does not repeat a statement that the server has refused.
+        if refused { error.lasting() } else { error }
     }
 }
 
@@ -409,29 +406,6 @@ pub(super) fn grants_one(grant: &str, privileges: &[&str]) -> bool {
     list.split(',')
         .map(str::trim)
         .any(|p| p == "ALL PRIVILEGES" || privileges.contains(&p))
-}
-
-/// The texts of [`crate::mysql`] name the agent's settings; the conductor has options instead.
-fn for_conductor(name: &str, e: &Error) -> Error {
-    let text = e
-        .to_string()
-        .replace("MySQL at this connection: ", "")
-        .replace(
-            "check mysql.user = \"\", mysql.password and this account's grants",
-            "check the grants of --mysql-user",
-        )
-        .replace("mysql.user", "--mysql-user")
-        .replace("mysql.password", "--mysql-password-file")
-        .replace(
-            "check that it runs and mysql.host, mysql.port, mysql.socket",
-            "check that it runs and can be reached from here",
-        );
-    let text = format!("{name}: {text}");
-    if e.kind() == Kind::Transient {
-        Error::transient(text)
-    } else {
-        Error::permanent(text)
-    }
 }
 
 #[cfg(test)]
@@ -495,7 +469,7 @@ mod tests {
             .unwrap()
             .port();
         let e = Db::open("target", "127.0.0.1", free, &login).err().unwrap();
-        assert_eq!(e.kind(), Kind::Transient);
+        assert!(e.is_transient());
         let text = e.to_string();
         assert!(
             text.starts_with(&format!("target's MySQL 127.0.0.1:{free}: ")),

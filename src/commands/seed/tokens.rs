@@ -4,7 +4,7 @@
 use super::event::{Event, seconds};
 use super::options::{HostPort, Options};
 use super::progress::Screen;
-use crate::error::{Error, Result};
+use crate::error::{Error, ListenOption, Result};
 use crate::gate::{Gate, Handler, Limits, Request, Response, Settings};
 use crate::process::Cancel;
 use crate::protocol::agent::{Access, AgentClient, Slot};
@@ -150,10 +150,9 @@ fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
         r.path.starts_with("/api/register-agent")
     });
     gate.map_err(|e| {
-        let text = e
-            .to_string()
-            .replace("set another common.port", "name another --listen");
-        Error::permanent(format!("--listen {}: {text}", options.listen))
+        e.listening_by(ListenOption::Listen)
+            .context(format!("--listen {}", options.listen))
+            .lasting()
     })
 }
 

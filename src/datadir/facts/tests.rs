@@ -92,7 +92,7 @@ fn what_lies_elsewhere_is_refused_by_name() {
         ("innodb_data_file_path", ""),
     ] {
         let e = maria(&[(name, value)]).unwrap_err();
-        assert_eq!(e.kind(), crate::error::Kind::Permanent);
+        assert!(e.is_permanent());
         let text = e.to_string();
         assert!(
             text.contains(name) && text.contains(value) && text.contains("Mysqldump"),

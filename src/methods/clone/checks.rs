@@ -3,7 +3,7 @@
 use super::{ClonePlugin, rules};
 use crate::datadir;
 use crate::datadir::Facts;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result, TLS_REQUIRED};
 use crate::methods::contents::MOVE_BACK;
 use crate::methods::{preflight, swap_in};
 use crate::mysql::{
@@ -329,7 +329,7 @@ impl ClonePlugin {
         }
         let mut conn = match patient(donor) {
             Ok(conn) => conn,
-            Err(e) if e.kind() == Kind::Permanent && e.to_string().contains("ERROR 3159 ") => {
+            Err(e) if e.mysql_code() == Some(TLS_REQUIRED) => {
                 log::warn!(
                     "{who} takes connections by TLS only: what it is like is checked by its own agent and by CLONE"
                 );

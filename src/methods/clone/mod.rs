@@ -44,17 +44,17 @@ impl ClonePlugin {
         // A CLONE of an agent that was killed must not run on.
         let (this, seed) = (self.clone(), ctx.seed()?);
         let facts = ctx.interruptible(move || {
-            this.give_back(&seed)?;
+            this.restore_pending(&seed)?;
             this.check_target()
         })?;
-        ctx.update(|s| s.put_back.clear())?;
+        ctx.update(|s| s.pending_restore.clear())?;
         let journals = swap_in::journals(&self.config);
         Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
         ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
         self.install(ctx)?;
         let wanted = settings::wanted(&self.config.clone_plugin);
         let tried = self.set(ctx, &wanted, None);
-        self.settle(ctx)?;
+        self.restore_now(ctx)?;
         tried?;
         Ok("Prepare completed".into())
     }
@@ -97,7 +97,7 @@ impl SeedMethod for ClonePlugin {
         swap_in::cleanup(&self.config, ctx, side)
     }
 
-    fn put_back(&self, seed: &Seed) -> Result<()> {
-        self.give_back(seed)
+    fn restore_settings(&self, seed: &Seed) -> Result<()> {
+        self.restore_pending(seed)
     }
 }

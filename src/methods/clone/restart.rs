@@ -1,12 +1,12 @@
 //! What follows a CLONE in place: MySQL restarts with the copy, or is started, and is made ready for its replication.
 
-use super::target::{owe, writable};
+use super::target::{add_pending, writable};
 use super::{ClonePlugin, checks, settings};
 use crate::coordinates;
 use crate::coordinates::Coordinates;
 use crate::datadir;
 use crate::datadir::{Facts, Host};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::methods::swap_in;
 use crate::methods::swap_in::STATEMENT;
 use crate::mysql::{Endpoint, clone, connect, control};
@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 /// For questions while MySQL restarts.
 const LOOK: Duration = Duration::from_secs(5);
+/// ER_ACCESS_DENIED_ERROR
+const ACCESS_DENIED: u16 = 1045;
+/// ER_NO_SUCH_TABLE
+const NO_SUCH_TABLE: u16 = 1146;
 /// How often it is asked then.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -29,11 +33,11 @@ impl ClonePlugin {
         ctx.cancel().check()?;
         ctx.report("Running restore. Setting GTID state");
         ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
-        owe(ctx, settings::read_only(&mut conn)?)?; // unless it is known already
-        let events = self.quieten(&mut conn)?;
+        add_pending(ctx, settings::read_only(&mut conn)?)?; // unless it is known already
+        let events = self.disable_replication(&mut conn)?;
         swap_in::set_gtid_state(&mut conn, facts.server, &coordinates)?;
         ctx.cancel().check()?;
-        self.settle(ctx)?;
+        self.restore_now(ctx)?;
         ctx.update(|s| s.load = Load::Whole)?;
         Ok(format!(
             "Stage completed. MySQL was cloned in place, {events} events disabled"
@@ -49,7 +53,7 @@ impl ClonePlugin {
             let last = match self.look_after_restart() {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => "it has not finished the CLONE".to_string(),
-                Err(e) if e.kind() == Kind::Permanent => return Err(e),
+                Err(e) if e.is_permanent() => return Err(e),
                 Err(e) => e.to_string(),
             };
             if is_down && !datadir::stopped::is_in_use(facts)? {
@@ -76,20 +80,20 @@ impl ClonePlugin {
     fn look_after_restart(&self) -> Result<Option<(Conn, Coordinates)>> {
         let endpoint = Endpoint::local(&self.config.mysql);
         let mut conn = match connect(&endpoint, LOOK) {
-            Err(e) if e.to_string().contains("ERROR 1045 ") => return Err(self.refused(&e)),
+            Err(e) if e.mysql_code() == Some(ACCESS_DENIED) => return Err(self.refused(&e)),
             // Such as 1053, server shutdown in progress.
-            Err(e) => return Err(Error::transient(e.to_string())),
-            Ok(_) => connect(&endpoint, STATEMENT).map_err(|e| Error::transient(e.to_string()))?,
+            Err(e) => return Err(e.passing()),
+            Ok(_) => connect(&endpoint, STATEMENT).map_err(Error::passing)?,
         };
         let mut asked = clone::status(&mut conn);
-        if matches!(&asked, Err(e) if e.to_string().contains("ERROR 1146 ")) {
+        if matches!(&asked, Err(e) if e.mysql_code() == Some(NO_SUCH_TABLE)) {
             // The plugin was installed here and not loaded by the my.cnf of this host; the source's list of plugins has come.
             control::binlog_off(&mut conn)?;
             writable(&mut conn)?;
             checks::install(&mut conn)?;
             asked = clone::status(&mut conn);
         }
-        let status = asked.map_err(|e| Error::transient(e.to_string()))?;
+        let status = asked.map_err(Error::passing)?;
         match status.state.as_str() {
             "Completed" if status.recovered => {
                 let found = coordinates::clone::parse(&status.file, status.position, &status.gtid)?;

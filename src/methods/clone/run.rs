@@ -1,9 +1,9 @@
 //! One CLONE statement: run over a connection of its own without deadlines, watched over a second one, and ended by KILL QUERY.
 
 use super::ClonePlugin;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, MysqlError, Result};
 use crate::methods::target_server::until_none;
-use crate::mysql::{Endpoint, clone, connect, failure, quote_text};
+use crate::mysql::{Endpoint, cause, clone, connect, messages, quote_text};
 use crate::seed::stage::Context;
 use crate::sys::host::human_bytes;
 use crate::sys::thread::spawn;
@@ -96,7 +96,7 @@ impl ClonePlugin {
         let text = statement(donor, place, tls);
         let noted = ctx.update(|s| {
             if place.is_none() {
-                s.put_back.insert(clone::RUNNING.into(), id.to_string());
+                s.pending_restore.clone_begins(id);
             }
         });
         if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
@@ -135,9 +135,7 @@ impl ClonePlugin {
         };
         let began = place.is_none() && (watch.last.began || end.is_ok());
         if ended {
-            let noted = ctx.update(|s| {
-                s.put_back.remove(clone::RUNNING);
-            });
+            let noted = ctx.update(|s| s.pending_restore.clone_ended());
             if let Err(e) = noted {
                 log::warn!("{e}");
             }
@@ -161,28 +159,35 @@ impl ClonePlugin {
             }
             Err(e) => e,
         };
-        let text = failure("this server", &donor.user, &e).to_string();
-        // The server does not repeat what it was told; should it ever do so, this is no place for it.
-        let secret = donor.password.reveal();
-        let text = match secret.is_empty() {
-            true => text,
-            false => text.replace(secret, "<secret>"),
-        };
-        let remedy = if text.contains(" 1045 ") {
-            format!(
-                "; the account mysql.user = \"{}\" with mysql.password must exist on the source, valid for this host",
-                donor.user
-            )
-        } else if text.contains(" 2003 ") || text.contains(" 2005 ") {
-            "; check that the source's MySQL runs and can be reached from this host".to_string()
-        } else {
-            String::new()
-        };
-        let text = format!("CLONE from {}: {text}{remedy}", donor.name());
-        match e {
-            mysql::Error::MySqlError(_) => Err(Error::permanent(text)),
-            _ => Err(Error::transient(text)),
+        let mut cause = cause(&e);
+        let mut of_donor = None;
+        if let Cause::Server { code, message, .. } = &mut cause {
+            of_donor = messages::code_of_donor(message).or(Some(*code));
+            // The server does not repeat the statement; should it ever do so, the password must not be shown.
+            let secret = donor.password.reveal();
+            if !secret.is_empty() {
+                *message = message.replace(secret, "<secret>");
+            }
         }
+        let refused = matches!(e, mysql::Error::MySqlError(_));
+        let error = Error::Mysql(Box::new(MysqlError {
+            server: "this server".into(),
+            user: donor.user.clone(),
+            purpose: format!("CLONE from {}", donor.name()),
+            cause,
+            ..MysqlError::default()
+        }));
+        let error = match of_donor {
+            Some(1045) => error.noted(format!(
+                "the account mysql.user = \"{}\" with mysql.password must exist on the source, valid for this host",
+                donor.user
+            )),
+            Some(2003 | 2005) => {
+                error.noted("check that the source's MySQL runs and can be reached from this host")
+            }
+            _ => error,
+        };
+        Err(if refused { error.lasting() } else { error })
     }
 
     /// Sees to it that the source serves no CLONE of this host any more. One whose connection has broken is kept there for five

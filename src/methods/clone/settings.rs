@@ -3,9 +3,8 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::methods::swap_in::KEPT;
-use crate::mysql::{Server, Version, control, info, quote_text};
+use crate::mysql::{Restore, Server, Version, control, info, quote_text};
 use mysql::Conn;
-use std::collections::BTreeMap;
 
 /// Variable and the value that it is to have.
 pub type Wanted = Vec<(&'static str, String)>;
@@ -34,12 +33,15 @@ pub fn wanted(c: &config::ClonePlugin) -> Wanted {
 ///
 /// # Errors
 /// If a query fails; a variable that the server does not have.
-pub fn to_put_back(conn: &mut Conn, wanted: &Wanted) -> Result<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
+pub fn to_restore(conn: &mut Conn, wanted: &Wanted) -> Result<Vec<Restore>> {
+    let mut out = Vec::new();
     for (name, value) in wanted {
         let present = present(conn, name)?;
         if present != *value {
-            out.insert((*name).to_string(), present);
+            out.push(Restore::Global {
+                name: (*name).to_string(),
+                value: present,
+            });
         }
     }
     Ok(out)
@@ -76,11 +78,14 @@ pub fn set(conn: &mut Conn, wanted: &Wanted) -> Result<()> {
 ///
 /// # Errors
 /// If a query fails.
-pub fn read_only(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
+pub fn read_only(conn: &mut Conn) -> Result<Vec<Restore>> {
+    let mut out = Vec::new();
     for name in KEPT {
         if let Some(value) = info::global(conn, name)? {
-            out.insert(name.to_string(), value);
+            out.push(Restore::Global {
+                name: name.to_string(),
+                value,
+            });
         }
     }
     Ok(out)
@@ -125,14 +130,17 @@ impl Guard {
     ///
     /// # Errors
     /// If a query fails.
-    pub fn to_put_back(self, conn: &mut Conn, server: Server) -> Result<BTreeMap<String, String>> {
+    pub fn to_restore(self, conn: &mut Conn, server: Server) -> Result<Vec<Restore>> {
         let mut out = read_only(conn)?;
         let scheduler = info::global(conn, "event_scheduler")?;
         if let Some(value) = scheduler.filter(|v| !v.eq_ignore_ascii_case("DISABLED")) {
-            out.insert("event_scheduler".into(), value);
+            out.push(Restore::Global {
+                name: "event_scheduler".into(),
+                value,
+            });
         }
         for (name, _) in self.names(conn, server)? {
-            out.extend([control::persisted_to_put_back(conn, name)?]);
+            out.push(control::persisted(conn, name)?);
         }
         Ok(out)
     }
@@ -150,7 +158,7 @@ impl Guard {
             ));
         }
         for (name, value) in names {
-            control::persist(conn, name, value).map_err(|e| {
+            control::persist(conn, name, Some(value)).map_err(|e| {
                 let privilege = match name {
                     "event_scheduler" => "SYSTEM_VARIABLES_ADMIN",
                     _ => "PERSIST_RO_VARIABLES_ADMIN",

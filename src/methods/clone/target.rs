@@ -11,11 +11,10 @@ use crate::error::{Error, Result};
 use crate::methods::swap_in;
 use crate::methods::swap_in::{KEPT, STATEMENT};
 use crate::methods::target_server::TargetServer;
-use crate::mysql::{Endpoint, Server, clone, connect, control, info};
+use crate::mysql::{Endpoint, Restore, Server, clone, connect, control, info};
 use crate::seed::record::{Cloning, Load, Seed};
 use crate::seed::stage::Context;
 use mysql::Conn;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// For questions and for the way back.
@@ -164,29 +163,29 @@ impl ClonePlugin {
                 ))
             }
             Err(e) => {
-                if let Err(e) = self.settle(ctx) {
-                    log::error!("settings of MySQL are not put back yet: {e}");
+                if let Err(e) = self.restore_now(ctx) {
+                    log::error!("settings of MySQL are not restored yet: {e}");
                 }
-                Err(match outcome.began {
-                    true => Error::permanent(format!(
-                        "{e}; CLONE had deleted the old data of this server before"
-                    )),
-                    false => e,
+                Err(if outcome.began {
+                    e.noted("CLONE had deleted the old data of this server before")
+                        .lasting()
+                } else {
+                    e
                 })
             }
         }
     }
 
-    /// Records what must be put back, then sets what a CLONE wants.
+    /// Records what must be restored, then sets what a CLONE wants.
     pub(super) fn set(&self, ctx: &Context, wanted: &Wanted, guard: Option<Guard>) -> Result<()> {
         let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
         control::binlog_off(&mut conn)?;
         let server = Server::ask(&mut conn)?;
-        let mut present = settings::to_put_back(&mut conn, wanted)?;
+        let mut present = settings::to_restore(&mut conn, wanted)?;
         if let Some(guard) = guard {
-            present.extend(guard.to_put_back(&mut conn, server)?);
+            present.extend(guard.to_restore(&mut conn, server)?);
         }
-        owe(ctx, present)?;
+        add_pending(ctx, present)?;
         ctx.cancel().check()?;
         settings::set(&mut conn, wanted)?;
         if let Some(guard) = guard {
@@ -204,39 +203,39 @@ impl ClonePlugin {
             return Ok(());
         }
         control::binlog_off(&mut conn)?;
-        owe(ctx, settings::read_only(&mut conn)?)?;
+        add_pending(ctx, settings::read_only(&mut conn)?)?;
         let installed = writable(&mut conn).and_then(|()| checks::install(&mut conn));
-        self.settle(ctx)?;
+        self.restore_now(ctx)?;
         installed
     }
 
-    /// Puts back what is owed, now.
-    pub(super) fn settle(&self, ctx: &Context) -> Result<()> {
+    /// Restores what is pending, now.
+    pub(super) fn restore_now(&self, ctx: &Context) -> Result<()> {
         let seed = ctx.seed()?;
-        self.give_back(&seed)?;
-        ctx.update(|s| s.put_back.clear())
+        self.restore_pending(&seed)?;
+        ctx.update(|s| s.pending_restore.clear())
     }
 
-    /// Ends a CLONE that still runs, keeps a copy in place quiet, and puts the settings back. May be repeated.
-    pub(super) fn give_back(&self, seed: &Seed) -> Result<()> {
-        if seed.put_back.is_empty() {
+    /// Ends a CLONE that still runs, keeps the events and channels of a copy in place from running, and restores the settings. May be repeated.
+    pub(super) fn restore_pending(&self, seed: &Seed) -> Result<()> {
+        if seed.pending_restore.is_empty() {
             return Ok(());
         }
         let mut conn = connect(&Endpoint::local(&self.config.mysql), LOOK)?;
-        if let Some(id) = seed.put_back.get(clone::RUNNING) {
-            clone::end(&mut conn, id.parse().unwrap_or(0))?;
+        if let Some(connection) = seed.pending_restore.running_clone() {
+            clone::end(&mut conn, connection)?;
         }
         if seed.cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
             if checks::is_active(&mut conn)? && clone::status(&mut conn)?.state == "In Progress" {
                 return Err(Error::transient("MySQL is about to restart with the copy"));
             }
-            self.quieten(&mut conn)?;
+            self.disable_replication(&mut conn)?;
         }
-        TargetServer::open(&self.config.mysql)?.put_back(seed)
+        TargetServer::open(&self.config.mysql)?.restore_settings(seed)
     }
 
     /// Forgets the source's channels and disables its events. The guards have kept them from starting.
-    pub(super) fn quieten(&self, conn: &mut Conn) -> Result<usize> {
+    pub(super) fn disable_replication(&self, conn: &mut Conn) -> Result<usize> {
         let server = Server::ask(conn)?;
         control::binlog_off(conn)?;
         writable(conn)?;
@@ -272,13 +271,9 @@ impl ClonePlugin {
     }
 }
 
-/// Adds to what must be put back. What is there already is the true value.
-pub(super) fn owe(ctx: &Context, present: BTreeMap<String, String>) -> Result<()> {
-    ctx.update(|s| {
-        for (name, value) in present {
-            s.put_back.entry(name).or_insert(value);
-        }
-    })
+/// Adds to what must be restored. What is there already stays.
+pub(super) fn add_pending(ctx: &Context, present: Vec<Restore>) -> Result<()> {
+    ctx.update(|s| s.pending_restore.extend(present))
 }
 
 /// `super_read_only` and `read_only` off; the record knows what they were.

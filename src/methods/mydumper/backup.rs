@@ -4,9 +4,9 @@ use super::objects::{self, Objects};
 use super::options::{self, Dump, Tool};
 use super::tool::{Call, End, size};
 use super::version::ToolVersion;
-use super::{Mydumper, content, strict, version};
+use super::{Mydumper, content, log as messages, strict, version};
 use crate::coordinates::{Coordinates, mydumper};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::methods::definitions::Read;
 use crate::methods::early::Early;
 use crate::methods::logical;
@@ -99,7 +99,7 @@ impl Mydumper {
                 move |line| {
                     heard.touch();
                     // With the first row that is dumped the position is fixed.
-                    if line.contains("dumping ") {
+                    if messages::dumps_rows(line) {
                         begun.start();
                     }
                 },
@@ -144,6 +144,7 @@ impl Mydumper {
         c.validate()?;
         let (of_dump, files) = size(&directory);
         bytes += of_dump;
+        ctx.progress().bytes(bytes);
         let text = format!(
             "Dumped {bytes} bytes in {files} files. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
@@ -163,7 +164,7 @@ impl Mydumper {
 fn read_again(version: ToolVersion, source: &Endpoint) -> Result<(Objects, Result<()>)> {
     let objects = objects::read(source)?;
     match content::check(version, source) {
-        Err(e) if e.kind() == Kind::Transient => Err(e),
+        Err(e) if e.is_transient() => Err(e),
         checked => Ok((objects, checked.map(drop))),
     }
 }

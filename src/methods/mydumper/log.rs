@@ -74,6 +74,11 @@ impl Log {
     }
 }
 
+/// True if mydumper dumps rows from here on: `Thread 1 dumping data for ...` (0.10 to 1.0.1).
+pub fn dumps_rows(line: &str) -> bool {
+    line.contains("dumping ")
+}
+
 /// mydumper 0.10.1 says this, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
 pub fn is_of_freed_memory(failure: &str) -> bool {
     failure.contains("Something very bad happened!")

@@ -129,7 +129,7 @@ impl SeedMethod for Mydumper {
         logical::cleanup(&self.config, ctx, side, || self.remove_dump())
     }
 
-    fn put_back(&self, seed: &Seed) -> Result<()> {
-        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    fn restore_settings(&self, seed: &Seed) -> Result<()> {
+        TargetServer::open(&self.config.mysql)?.restore_settings(seed)
     }
 }

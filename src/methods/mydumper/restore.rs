@@ -9,7 +9,7 @@ use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::logical::Loading;
-use crate::methods::mysqldump;
+use crate::methods::mysqldump::{self, client_messages};
 use crate::methods::target_server::TargetServer;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::Cancel;
@@ -74,18 +74,20 @@ impl Mydumper {
         let client =
             mysqldump::load::Load::new(ctx, &self.config, &self.launcher, server, identity)?;
         let result = client.run_script(&script);
-        result.map_err(|e| match line_of(&e.to_string()) {
-            Some(line) if !e.is_cancelled() => {
-                let object = objects::object_at(&script, line).unwrap_or_default();
-                let doing = if name == objects::OF_SERVER {
-                    "loading"
-                } else {
-                    "creating"
-                };
-                e.context(format!("{doing} {object}"))
-            }
-            _ => e,
-        })
+        result.map_err(
+            |e| match e.tool_stderr().and_then(client_messages::line_of) {
+                Some(line) => {
+                    let object = objects::object_at(&script, line).unwrap_or_default();
+                    let doing = if name == objects::OF_SERVER {
+                        "loading"
+                    } else {
+                        "creating"
+                    };
+                    e.context(format!("{doing} {object}"))
+                }
+                _ => e,
+            },
+        )
     }
 
     fn load_rows(
@@ -142,26 +144,4 @@ fn sizes(directory: &Path) -> BTreeMap<String, u64> {
         }
     }
     out
-}
-
-/// The line number in a message of the client: `ERROR 1064 (42000) at line 17: You have an error`.
-fn line_of(message: &str) -> Option<usize> {
-    let (_, rest) = message.split_once(" at line ")?;
-    rest.split(':').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_client_names_a_line() {
-        for (message, line) in [
-            ("ERROR 1064 (42000) at line 17: You have an error", Some(17)),
-            ("ERROR 2006 (HY000): MySQL server has gone away", None),
-            ("ERROR 1 (1) at line x: y", None),
-        ] {
-            assert_eq!(line_of(message), line, "{message}");
-        }
-    }
 }

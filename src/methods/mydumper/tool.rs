@@ -5,7 +5,7 @@ use super::log::{Log, is_of_freed_memory};
 use super::options::Tool;
 use super::strict;
 use super::version::{self, ToolVersion};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ToolError, ToolFault};
 use crate::methods::row_mode::STRICT;
 use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, Flavour, Server, connect, control};
@@ -176,7 +176,11 @@ impl Mydumper {
         }
         ctx.cancel().check()?;
         if let Some(failure) = lock(&said).cause() {
-            let e = Error::permanent(format!("{}: {failure}", tool.name()));
+            let e = Error::Tool(Box::new(ToolError {
+                name: tool.name().into(),
+                fault: ToolFault::Reported,
+                stderr: failure.into(),
+            }));
             if is_of_freed_memory(failure) {
                 return Ok(End::Crashed(e));
             }

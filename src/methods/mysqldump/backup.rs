@@ -1,6 +1,6 @@
 //! Backup: the source's dump into a private file, its coordinates read at once.
 
-use super::{Mysqldump, options};
+use super::{Mysqldump, messages, options};
 use crate::coordinates::mysqldump::{DumpHeader, parse};
 use crate::error::{Error, Result};
 use crate::methods::definitions;
@@ -254,10 +254,9 @@ impl Mysqldump {
             }
         })?;
         exit.check()?;
-        // mysqldump ends with 0 although it was refused what it needs for a part of the dump (PROCESS for tablespaces).
-        if let Some(line) = exit.stderr.lines().find(|l| l.contains("Error:")) {
+        if let Some(line) = messages::left_out(&exit.stderr) {
             return Err(Error::permanent(format!(
-                "the dump of {} is not whole: {line}",
+                "the dump of {} is not complete: {line}",
                 source.name()
             )));
         }

@@ -2,11 +2,10 @@
 
 use super::backup::name_of;
 use super::mode::{self, Sections, with_mode};
-use super::options;
+use super::{client_messages, options};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::methods::logical;
-use crate::methods::row_mode;
 use crate::methods::row_mode::{STRICT, Tables};
 use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
@@ -167,7 +166,7 @@ impl<'a> Load<'a> {
             end_connection(&Endpoint::local(&self.config.mysql), id);
         }
         let (mut exit, _) = result?;
-        exit.stderr = errors_only(&exit.stderr);
+        exit.stderr = client_messages::errors_only(&exit.stderr);
         exit.check()
             .map_err(|e| self.identity.explain(&name, e.context("loading the dump")))?;
         reader.map_or(Ok(None), |thread| {
@@ -176,12 +175,6 @@ impl<'a> Load<'a> {
             })
         })
     }
-}
-
-/// The client repeats the statement that failed, and with it rows, on its standard error: only its own messages may be shown.
-fn errors_only(stderr: &str) -> String {
-    let own: Vec<&str> = stderr.lines().filter(|l| l.starts_with("ERROR ")).collect();
-    own.join("\n")
 }
 
 /// A new connection: the one that is open may itself be waiting.
@@ -209,7 +202,7 @@ fn read_output(out: ChildStdout, connection: &AtomicU64, lenient: &Tables) -> Op
         if let Some((schema, table)) = mode::begun(&text) {
             let of_table = lenient.get(&schema).and_then(|tables| tables.get(&table));
             columns = of_table.map(|t| t.columns.clone()).unwrap_or_default();
-        } else if changed.is_none() && row_mode::is_change(&text, &columns) {
+        } else if changed.is_none() && client_messages::is_change(&text, &columns) {
             changed = Some(text.into_owned());
         }
     }

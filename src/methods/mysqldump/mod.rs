@@ -1,7 +1,9 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
+pub(super) mod client_messages;
 pub(super) mod load;
+mod messages;
 mod mode;
 pub mod options;
 mod restore;
@@ -120,7 +122,7 @@ impl SeedMethod for Mysqldump {
         logical::cleanup(&self.config, ctx, side, || self.remove_dump())
     }
 
-    fn put_back(&self, seed: &Seed) -> Result<()> {
-        TargetServer::open(&self.config.mysql)?.put_back(seed)
+    fn restore_settings(&self, seed: &Seed) -> Result<()> {
+        TargetServer::open(&self.config.mysql)?.restore_settings(seed)
     }
 }

@@ -10,6 +10,7 @@
 
 mod copy;
 mod decompress;
+mod messages;
 pub mod options;
 mod phases;
 mod receive;
@@ -188,7 +189,7 @@ impl SeedMethod for Xtrabackup {
         swap_in::cleanup(&self.config, ctx, side)
     }
 
-    fn put_back(&self, _seed: &Seed) -> Result<()> {
+    fn restore_settings(&self, _seed: &Seed) -> Result<()> {
         Ok(()) // nothing of the server's settings is changed but by a restart
     }
 }

@@ -1,127 +1,17 @@
-//! Where a backup tool's last phase begins and ends: the lines of its standard error, by tool and version.
+//! Where a backup tool's last phase begins and ends, by the lines of its standard error.
 //!
 //! While the tool holds these locks the source's writes wait, so that from the first of these lines on its output must be taken as
 //! fast as it comes. Lines that announce a lock which stops no write are not here: `LOCK INSTANCE FOR BACKUP` of xtrabackup 8.0 and
 //! later (DDL only, for the complete copy) and `BACKUP STAGE START` of MariaDB.
 
-use crate::mysql::{Flavour, Server, Version};
+use super::messages::{
+    self,
+    Meaning::{Locks, Released, Staged},
+};
+use crate::mysql::Server;
 use crate::sys::thread::lock;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// What a line means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// The stages of BACKUP STAGE are taken one by one: [`Row::only_unstaged`] rows do not count.
-    Staged,
-    /// The last phase has begun.
-    Locks,
-    /// Its locks are released.
-    Released,
-}
-
-/// A line that contains `text`, of tools from one version up to another.
-struct Row {
-    flavour: Flavour,
-    from: Version,
-    below: Version,
-    text: &'static str,
-    meaning: Meaning,
-    only_unstaged: bool,
-}
-
-const FIRST: Version = Version(0, 0, 0);
-const LAST: Version = Version(u32::MAX, 0, 0);
-
-const fn row(
-    flavour: Flavour,
-    from: Version,
-    below: Version,
-    text: &'static str,
-    meaning: Meaning,
-) -> Row {
-    Row {
-        flavour,
-        from,
-        below,
-        text,
-        meaning,
-        only_unstaged: false,
-    }
-}
-
-use Flavour::{MariaDb, MySql};
-use Meaning::{Locks, Released, Staged};
-
-/// The table. MariaDB: recorded of mariadb-backup 10.11.19; rows below 10.11 by its source (extra/mariabackup/backup_mysql.cc). MySQL:
-/// by Percona's source (storage/innobase/xtrabackup/src/backup_mysql.cc) and logs that users have published.
-const ROWS: &[Row] = &[
-    row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE START", Staged),
-    // Writes to tables without transactions wait from here on, and they are all copied now; DDL from BLOCK_DDL on, commits from
-    // BLOCK_COMMIT on.
-    row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE FLUSH", Locks),
-    row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_DDL", Locks),
-    row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_COMMIT", Locks),
-    // Without single stages: START to BLOCK_COMMIT in one step, after the copy of InnoDB.
-    Row {
-        only_unstaged: true,
-        ..row(MariaDb, FIRST, LAST, "Acquiring BACKUP LOCKS", Locks)
-    },
-    // mariadb-backup up to 10.3.
-    row(
-        MariaDb,
-        FIRST,
-        Version(10, 4, 0),
-        "Executing FLUSH NO_WRITE_TO_BINLOG TABLES",
-        Locks,
-    ),
-    row(
-        MariaDb,
-        FIRST,
-        Version(10, 4, 0),
-        "Executing FLUSH TABLES WITH READ LOCK",
-        Locks,
-    ),
-    // xtrabackup 2.4: after the copy of InnoDB. Since 8.0 it is taken at the start where --lock-ddl is on.
-    row(
-        MySql,
-        FIRST,
-        Version(8, 0, 0),
-        "Executing LOCK TABLES FOR BACKUP",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing FLUSH NO_WRITE_TO_BINLOG TABLES",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing FLUSH TABLES WITH READ LOCK",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing LOCK BINLOG FOR BACKUP",
-        Locks,
-    ),
-    // xtrabackup 8.0 and later with InnoDB tables only: no lock but LOCK INSTANCE; what follows is short.
-    row(
-        MySql,
-        Version(8, 0, 0),
-        LAST,
-        "Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS",
-        Locks,
-    ),
-    row(MariaDb, FIRST, LAST, "All tables unlocked", Released),
-    row(MySql, FIRST, LAST, "All tables unlocked", Released),
-];
 
 /// Follows the tool's lines. All clones are the same one.
 #[derive(Clone)]
@@ -155,13 +45,7 @@ impl Phases {
     /// Hears one line; what begins with it, each once.
     pub(super) fn hear(&self, line: &str) -> Option<Step> {
         let mut s = lock(&self.0);
-        let row = ROWS.iter().find(|r| {
-            r.flavour == s.tool.flavour
-                && (r.from..r.below).contains(&s.tool.version)
-                && line.contains(r.text)
-                && !(r.only_unstaged && s.staged)
-        })?;
-        match row.meaning {
+        match messages::meaning(line, s.tool, s.staged)? {
             Staged => {
                 s.staged = true;
                 None

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::process::{Job, Launcher, Running, run};
 use crate::seed::record::{Applied, Seed};
 use crate::seed::stage::Context;
-use crate::stream::{Incoming, Listener, is_of_tool};
+use crate::stream::{Incoming, Listener};
 use crate::sys::file::sync_file_system;
 use crate::sys::thread::spawn;
 use std::fs::File;
@@ -165,7 +165,7 @@ impl Xtrabackup {
             Ok(bytes) => bytes,
             Err(e) => {
                 // A tool that has ended by itself knows why.
-                let of_tool = is_of_tool(&e);
+                let of_tool = e.is_tool_input();
                 let ended = of_tool && tool.exited().recv_timeout(LAST_WORDS).is_ok();
                 let exit = if ended { tool.finish() } else { tool.end() }?;
                 return Err(tools::check(exit).err().filter(|_| of_tool).unwrap_or(e));

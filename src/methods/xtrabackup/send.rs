@@ -2,7 +2,7 @@
 
 use super::phases::{Phases, Step};
 use super::{Xtrabackup, options, tools};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::methods::reached::Sessions;
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
@@ -232,7 +232,7 @@ impl Xtrabackup {
                 "Sent {bytes} bytes, which are on the target's disk. {}",
                 told(held, &seen, &spool)
             )),
-            Err(e) if e.kind() == Kind::Transient => Err(e.context("all was sent")),
+            Err(e) if e.is_transient() => Err(e.context("all was sent")),
             Err(e) => Err(e),
         }
     }

@@ -1,5 +1,6 @@
 //! Which programs, and whether they fit the server (tool-compatibility 4 and 6).
 
+use super::messages;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Version};
 use crate::process::{Exit, Launcher, version_text};
@@ -102,33 +103,15 @@ impl Tools {
 /// # Errors
 /// Permanent, with the tool's last words, and the setting of the service where the limit of open files was the cause.
 pub fn check(mut exit: Exit) -> Result<()> {
-    let more = open_files(&exit.stderr).unwrap_or_default();
-    exit.stderr = last_words(&exit.stderr);
-    exit.check()
-        .map_err(|e| Error::permanent(format!("{e}{more}")))
-}
-
-/// A tool that ran into the limit of open files says so in its own words; the remedy is a setting of the service.
-fn open_files(stderr: &str) -> Option<&'static str> {
-    let hit = [
-        "Too many open files",
-        "errno: 24",
-        "Errcode: 24",
-        "OS errno 24",
-        "error number 24",
-    ];
-    hit.iter().any(|h| stderr.contains(h)).then_some(
-        "; the tool needs one descriptor for each table file: raise LimitNOFILE of the agent's service (ulimit -n)",
-    )
-}
-
-/// The last lines without those that name each file that went well: the cause would be lost among them.
-fn last_words(stderr: &str) -> String {
-    const NOISE: [&str; 4] = ["<STDOUT>", "...done", ">> log scanned up to", "Streaming "];
-    let says =
-        |l: &&str| l.to_lowercase().contains("error") || !NOISE.iter().any(|n| l.contains(n));
-    let lines: Vec<&str> = stderr.lines().filter(says).collect();
-    lines[lines.len().saturating_sub(10)..].join("\n")
+    let open_files = messages::is_open_files(&exit.stderr);
+    exit.stderr = messages::last_lines(&exit.stderr);
+    exit.check().map_err(|e| {
+        if open_files {
+            e.noted("the tool needs one descriptor for each table file: raise LimitNOFILE of the agent's service (ulimit -n)")
+        } else {
+            e
+        }
+    })
 }
 
 #[cfg(test)]
@@ -169,25 +152,5 @@ mod tests {
             assert_eq!(tool.fit(server).is_ok(), fits, "{tool:?} {server:?}");
         }
         assert!(parse_version("qpress 1.1").is_err());
-    }
-
-    #[test]
-    fn the_limit_of_open_files_is_named() {
-        assert!(
-            open_files("InnoDB: Operating system error number 24 in a file operation").is_some()
-        );
-        assert!(open_files("completed OK!").is_none());
-    }
-
-    #[test]
-    fn of_thousands_of_files_only_the_one_with_the_error_is_named() {
-        let mut text =
-            "[01] 2026-11-21 Streaming ./shop/t1.ibd to <STDOUT>\n[01] 2026-11-21        ...done\n"
-                .repeat(500);
-        text += "[01] 2026-11-21 Error: cannot copy shop/t2.ibd to <STDOUT>\n[00] >> log scanned up to (47)\nfailed\n";
-        assert_eq!(
-            last_words(&text),
-            "[01] 2026-11-21 Error: cannot copy shop/t2.ibd to <STDOUT>\nfailed"
-        );
     }
 }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::error::Kind;
 use crate::protocol::wire::Progress;
 use crate::seed::Status;
 use std::time::Duration;
@@ -52,20 +51,19 @@ fn envelopes_are_decoded() {
         r#"{"Code":"ERROR","Message":"SeedID 6 not found","Details":null}"#,
     );
     assert_eq!(
-        (e.kind(), e.to_string().as_str()),
-        (Kind::Permanent, "SeedID 6 not found")
+        (e.is_permanent(), e.to_string().as_str()),
+        (true, "SeedID 6 not found")
     );
     assert_eq!(
         text(500, r#"{"Code":"ERROR","Message":"a","Details":"b"}"#).to_string(),
         "a (b)"
     );
-    assert_eq!(
+    assert!(
         text(
             500,
             r#"{"Code":"ERROR","Message":"Invalid token","Details":null}"#
         )
-        .kind(),
-        Kind::Transient
+        .is_transient()
     );
     assert_eq!(
         text(500, "500 Internal Server Error").to_string(),
@@ -122,7 +120,7 @@ fn nobody_there_is_transient_and_quiet_about_the_token() {
         .unwrap()
         .port();
     let e = with_token(free, "secret").data().unwrap_err();
-    assert_eq!(e.kind(), Kind::Transient);
+    assert!(e.is_transient());
     assert!(
         e.to_string().contains(&format!("127.0.0.1:{free}")) && !e.to_string().contains("secret"),
         "{e}"

@@ -2,7 +2,7 @@
 
 use super::{Engine, State};
 use crate::coordinates::Coordinates;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::seed::record::{LeftBy, Load, Peer, Seed, incomplete_note};
 use crate::seed::stage::Prepared;
 use crate::seed::stage::SeedMethod;
@@ -321,7 +321,7 @@ impl Engine {
                 Some(p) if status == Status::Running => p.timestamp(),
                 _ => Self::time(record.changed),
             },
-            bytes: progress.map_or((0, 0), |p| p.get()),
+            bytes: progress.map_or((record.bytes, 0), |p| p.get()),
             target_data: (seed.side == Side::Target).then_some(seed.load),
             source_lock_ms: seed.source_lock_ms.filter(|_| stage == Stage::Backup),
             incomplete_since: seed
@@ -351,7 +351,7 @@ impl Engine {
             let seed = state.seed(id)?;
             let text = format!(
                 "{stage} was aborted by request{}",
-                incomplete_note(seed, Some(Kind::Cancelled))
+                incomplete_note(seed, None)
             );
             seed.set(stage, Status::Error, &text);
             log::info!("seed {id}: {text}");

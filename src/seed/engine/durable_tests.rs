@@ -33,7 +33,7 @@ impl SeedMethod for Held {
     fn cleanup(&self, _ctx: &Context, _side: Side) -> Result<String> {
         Err(Error::permanent("not here"))
     }
-    fn put_back(&self, _seed: &Seed) -> Result<()> {
+    fn restore_settings(&self, _seed: &Seed) -> Result<()> {
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::calls::Started;
 use super::{Engine, State, Work};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::process::signal_group;
 use crate::seed::record::incomplete_note;
@@ -142,7 +142,7 @@ impl Engine {
                 Ok(text) if !ctx.cancel.is_cancelled() => (Status::Completed, text),
                 Err(e) if !ctx.cancel.is_cancelled() => (
                     Status::Error,
-                    format!("{e}{}", incomplete_note(seed, Some(e.kind()))),
+                    format!("{e}{}", incomplete_note(seed, Some(&e))),
                 ),
                 other => {
                     let more = match &other {
@@ -155,7 +155,7 @@ impl Engine {
                             "{} ended: {}{more}{}",
                             ctx.stage,
                             ctx.cancel.reason(),
-                            incomplete_note(seed, Some(Kind::Cancelled))
+                            incomplete_note(seed, None)
                         ),
                     )
                 }
@@ -163,6 +163,9 @@ impl Engine {
             if ours {
                 seed.tools.clear();
                 seed.set(ctx.stage, status, &text);
+                if let Some(record) = seed.stages.get_mut(&ctx.stage) {
+                    record.bytes = ctx.progress().get().0;
+                }
                 completed = status == Status::Completed;
                 if completed {
                     state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run)); // a killed agent makes it an Error

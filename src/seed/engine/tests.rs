@@ -53,7 +53,7 @@ impl SeedMethod for Sent {
         Ok(String::new())
     }
 
-    fn put_back(&self, _: &Seed) -> Result<()> {
+    fn restore_settings(&self, _: &Seed) -> Result<()> {
         Ok(())
     }
 }

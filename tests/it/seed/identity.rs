@@ -13,6 +13,7 @@ use crate::support::sudo::Sudo;
 use crate::support::{Scratch, free_port};
 use mysql::prelude::Queryable;
 use orchestrator_agent::config::Secret;
+use orchestrator_agent::error::{Error, ToolError, ToolFault};
 use orchestrator_agent::mysql::{Endpoint, Identity, connect};
 use std::path::Path;
 use std::process::Command;
@@ -84,7 +85,11 @@ fn by_statement<K: Kind>(db: &Server<K>, other: Option<&Server<K>>) {
             .query_drop(&statement)
             .expect_err("nothing to compare with");
         assert!(e.to_string().contains("not the expected server"), "{e}");
-        let e = orchestrator_agent::error::Error::permanent(e.to_string());
+        let e = Error::Tool(Box::new(ToolError {
+            name: "mysql".into(),
+            fault: ToolFault::Reported,
+            stderr: e.to_string(),
+        }));
         let e = identity.explain("mysql", e).to_string();
         assert!(e.contains("has ended") && e.contains("killed"), "{e}");
     }

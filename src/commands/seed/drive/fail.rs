@@ -3,7 +3,7 @@
 use super::{Drive, Reached, coordinates};
 use crate::commands::seed::event::{End, Event, Outcome, Reason, Target};
 use crate::commands::seed::replicate;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::protocol::agent::AgentClient;
 use crate::protocol::http_client::shortened;
 use crate::seed::record::{LeftBy, Load};
@@ -213,9 +213,10 @@ impl Drive<'_> {
 
 /// What helps: a new seed fails again where its error is permanent.
 fn advice(e: &Error) -> &'static str {
-    match e.kind() {
-        Kind::Permanent => "correct the cause of the error, then make a new seed",
-        Kind::Transient | Kind::Cancelled => "make a new seed",
+    if e.is_permanent() {
+        "correct the cause of the error, then make a new seed"
+    } else {
+        "make a new seed"
     }
 }
 
@@ -227,7 +228,7 @@ fn settled(agent: &AgentClient, id: i64, stage: Stage) -> Option<(Status, String
             Ok(s) if s.status != Status::Running => {
                 return Some((s.status, shortened(&s.details)));
             }
-            Err(e) if e.kind() == Kind::Permanent => return None,
+            Err(e) if e.is_permanent() => return None,
             _ => std::thread::sleep(Duration::from_millis(200)),
         }
     }

@@ -114,14 +114,3 @@ pub(super) fn coordinates(m: &Metadata) -> String {
     let gtid = m.gtid().map_or(String::new(), |g| format!(", GTID {g}"));
     format!("Coordinates: {}:{}{gtid}", m.log_file, m.log_pos)
 }
-
-/// The number in `Dumped 4711 bytes`: a copy may be over before it was seen running.
-pub(super) fn bytes_in(details: &str) -> u64 {
-    let before = details
-        .split(" bytes")
-        .next()
-        .filter(|b| b.len() < details.len());
-    before
-        .and_then(|b| b.rsplit(' ').next()?.parse().ok())
-        .unwrap_or(0)
-}

@@ -23,7 +23,7 @@ const NO_LOG: &str = "orchestrator_agent_probe.000001";
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 /// MariaDB has no two connections to one address (ER_CONNECTION_ALREADY_EXISTS).
-const SAME_ADDRESS: &str = "ERROR 1934";
+const SAME_ADDRESS: u16 = 1934;
 /// Options that decide whether a connection comes about; all that begin so.
 const OF_THE_CONNECTION: [&str; 7] = [
     "SSL",
@@ -108,7 +108,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
             login.user
         )),
         // Then the target replicates from there already, and that connection gets the account.
-        Err(e) if e.to_string().contains(SAME_ADDRESS) => {
+        Err(e) if e.mysql_code() == Some(SAME_ADDRESS) => {
             f.ok(untried("the target's connection leads there already"));
         }
         Err(e) => f.screen.warn(&untried(&e.to_string())),

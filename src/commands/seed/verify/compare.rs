@@ -1,7 +1,7 @@
 //! One table of both servers: its definition, and checksums of its rows, a range of the primary key at a time where that is an
 //! integer.
 
-use super::session::{Fault, Session, interruptible};
+use super::session::{Session, interruptible};
 use super::tables::{Name, Table, is_incomplete};
 use super::{Progress, Run};
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ impl Run<'_> {
             key = quote_name(key)
         );
         match self.source.row(&query) {
-            Err(f) if f.code == 0 => Err(f.error),
+            Err(e) if e.mysql_code().is_none() => Err(e),
             Err(_) => Ok(None),
             Ok(row) => {
                 let number = |i: usize| row.get(i).and_then(|v| v.parse::<i128>().ok());
@@ -183,12 +183,9 @@ impl Run<'_> {
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| sum(target, &query));
                 let own = sum(source, &query);
-                let other = other.join().unwrap_or_else(|_| {
-                    Err(Fault {
-                        code: 0,
-                        error: Error::permanent("a thread has panicked"),
-                    })
-                });
+                let other = other
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::permanent("a thread has panicked")));
                 (own, other)
             })
         });
@@ -202,26 +199,28 @@ impl Run<'_> {
                 Ok(Found::Equal)
             }
             (Ok(own), Ok(other)) => Ok(Found::Differs(differing(table, bounds, &own, &other))),
-            (Err(f), _) | (_, Err(f)) if f.code == 0 => Err(f.error),
-            (Err(f), _) | (_, Err(f)) => Ok(of_fault(&f, deadline)),
+            (Err(e), _) | (_, Err(e)) => match e.mysql_code() {
+                Some(code) => Ok(of_fault(code, &e, deadline)),
+                None => Err(e),
+            },
         }
     }
 }
 
 /// Count and sum.
-fn sum(session: &mut Session, query: &str) -> std::result::Result<[String; 2], Fault> {
+fn sum(session: &mut Session, query: &str) -> Result<[String; 2]> {
     let row = session.row(query)?;
     let text = |i: usize| row.get(i).cloned().unwrap_or_default();
     Ok([text(0), text(1)])
 }
 
-fn of_fault(f: &Fault, deadline: Instant) -> Found {
-    match f.code {
+fn of_fault(code: u16, e: &Error, deadline: Instant) -> Found {
+    match code {
         // Ended by KILL QUERY.
         1317 | 1028 if Instant::now() >= deadline => Found::OutOfTime { progress: false },
         // Altered, dropped or locked since the snapshot; the column is gone.
-        1412 | 1146 | 1051 | 1054 | 1205 | 1317 | 1684 | 1932 => Found::Later(f.error.to_string()),
-        _ => Found::NotCompared(f.error.to_string()),
+        1412 | 1146 | 1051 | 1054 | 1205 | 1317 | 1684 | 1932 => Found::Later(e.to_string()),
+        _ => Found::NotCompared(e.to_string()),
     }
 }
 

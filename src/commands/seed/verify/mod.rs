@@ -16,7 +16,7 @@ use super::event::{Event, Verified, seconds};
 use super::options::Options;
 use super::preflight::Plan;
 use super::progress::Screen;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::mysql::applier::Point;
 use crate::process::Cancel;
 use crate::protocol::agent::AgentClient;
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
                     first = false;
                     failed = if progress { 0 } else { failed };
                 }
-                Err(e) if e.kind() == Kind::Transient && failed + 1 < FAILED_ROUNDS => {
+                Err(e) if e.is_transient() && failed + 1 < FAILED_ROUNDS => {
                     failed += 1;
                     self.screen
                         .warn(&format!("Verification: {e}; trying again"));

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::snapshot::{self, executed};
 use crate::commands::seed::replicate::own_in_binlog;
 use crate::coordinates::gtid::{GtidSet, MariaDbGtidList};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::mysql::Flavour;
 use crate::mysql::applier::Point;
 use crate::protocol::http_client::shortened;
@@ -91,7 +91,7 @@ impl Run<'_> {
         loop {
             match self.agent.call(&path) {
                 Ok(_) => return,
-                Err(e) if e.kind() == Kind::Transient && begin.elapsed() < RELEASE => {
+                Err(e) if e.is_transient() && begin.elapsed() < RELEASE => {
                     std::thread::sleep(Duration::from_millis(500));
                 }
                 Err(e) => {

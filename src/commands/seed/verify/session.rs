@@ -1,9 +1,9 @@
 //! A session for comparing data: the same settings on both servers, statements that can be ended from another session.
 
 use crate::commands::seed::options::Login;
-use crate::error::{Error, Result};
+use crate::error::{Error, MysqlError, Result};
 use crate::mysql::applier::{Applier, applier};
-use crate::mysql::{Endpoint, Flavour, Server, Version, connect};
+use crate::mysql::{Endpoint, Flavour, Server, Version, cause, connect};
 use crate::process::Cancel;
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::prelude::Queryable;
@@ -22,21 +22,6 @@ pub struct Session {
     name: String,
     /// What the server is.
     pub server: Server,
-}
-
-/// Why a statement failed.
-#[derive(Debug, Clone)]
-pub struct Fault {
-    /// The server's error number; 0 if it did not answer.
-    pub code: u16,
-    /// In words.
-    pub error: Error,
-}
-
-impl From<Fault> for Error {
-    fn from(f: Fault) -> Self {
-        f.error
-    }
 }
 
 impl Session {
@@ -74,8 +59,8 @@ impl Session {
 
     fn at(side: &str, at: Endpoint, timeout: Duration) -> Result<Self> {
         let name = format!("{side}'s MySQL {}", at.name());
-        let mut conn = connect(&at, timeout).map_err(|e| e.context(&name))?;
-        let server = Server::ask(&mut conn).map_err(|e| e.context(&name))?;
+        let mut conn = connect(&at, timeout).map_err(|e| e.of_seed_command(&name))?;
+        let server = Server::ask(&mut conn).map_err(|e| e.of_seed_command(&name))?;
         Ok(Self {
             conn,
             at,
@@ -107,7 +92,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's.
-    pub fn run(&mut self, statement: &str) -> std::result::Result<(), Fault> {
+    pub fn run(&mut self, statement: &str) -> Result<()> {
         let done = self.conn.query_drop(statement);
         done.map_err(|e| self.fault(statement, &e))
     }
@@ -116,7 +101,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's.
-    pub fn rows(&mut self, query: &str) -> std::result::Result<Vec<Row>, Fault> {
+    pub fn rows(&mut self, query: &str) -> Result<Vec<Row>> {
         let rows = self.conn.query(query);
         rows.map_err(|e| self.fault(query, &e))
     }
@@ -125,7 +110,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's.
-    pub fn row(&mut self, query: &str) -> std::result::Result<Vec<String>, Fault> {
+    pub fn row(&mut self, query: &str) -> Result<Vec<String>> {
         let rows = self.rows(query)?;
         Ok(rows.first().map(texts).unwrap_or_default())
     }
@@ -134,7 +119,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's.
-    pub fn value(&mut self, query: &str) -> std::result::Result<String, Fault> {
+    pub fn value(&mut self, query: &str) -> Result<String> {
         Ok(self.row(query)?.into_iter().next().unwrap_or_default())
     }
 
@@ -144,29 +129,19 @@ impl Session {
     /// The server's, or if there is no such channel.
     pub fn applier(&mut self) -> Result<Applier> {
         applier(&mut self.conn, self.server)
-            .map_err(|e| e.context(&self.name))?
+            .map_err(|e| e.of_seed_command(&self.name))?
             .ok_or_else(|| {
                 Error::permanent(format!("{}: the replication channel is gone", self.name))
             })
     }
 
-    fn fault(&self, statement: &str, e: &mysql::Error) -> Fault {
-        let head: String = statement.chars().take(60).collect();
-        let (code, text) = match e {
-            mysql::Error::MySqlError(m) => (
-                m.code,
-                format!("ERROR {} ({}): {}", m.code, m.state, m.message),
-            ),
-            other => (0, other.to_string()),
-        };
-        let text = format!("{}: {head}: {text}", self.name);
-        Fault {
-            code,
-            error: match code {
-                0 | 1205 | 1213 => Error::transient(text),
-                _ => Error::permanent(text),
-            },
-        }
+    fn fault(&self, statement: &str, e: &mysql::Error) -> Error {
+        Error::Mysql(Box::new(MysqlError {
+            purpose: statement.chars().take(60).collect(),
+            cause: cause(e),
+            ..MysqlError::default()
+        }))
+        .of_seed_command(&self.name)
     }
 }
 

@@ -11,7 +11,7 @@
 
 use super::session::{Session, texts};
 use crate::coordinates::gtid::GtidSet;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::mysql::applier::Point;
 use crate::mysql::{Endpoint, Flavour, connect, quote_text};
 use crate::process::Cancel;
@@ -131,7 +131,7 @@ fn with_lock(session: &mut Session, by_gtid: bool, cancel: &Cancel) -> Result<Sn
         locked = locked.max(begin.elapsed());
         match tried {
             Ok(point) => return Ok(Snapshot { point, locked }),
-            Err(e) if e.kind() == Kind::Transient => last = e.to_string(),
+            Err(e) if e.is_transient() => last = e.to_string(),
             Err(e) => return Err(e),
         }
         if !cancel.sleep(pause) {
@@ -194,10 +194,10 @@ fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
                     ));
                 }
             }
-            locked.map_err(|f| match f.code {
+            locked.map_err(|e| match e.mysql_code() {
                 // Ended by KILL, or waited for longer than lock_wait_timeout.
-                1317 | 1205 | 0 => Error::transient(f.error.to_string()),
-                _ => f.error,
+                Some(1317 | 1205) | None => e.passing(),
+                Some(_) => e,
             })?;
             session.run(BEGIN)?;
             let point = match by_gtid {
@@ -216,9 +216,7 @@ fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
                 }
             };
             // Only a lock that is still there has kept writers out all the time.
-            holder
-                .run("UNLOCK TABLES")
-                .map_err(|f| Error::transient(f.error.to_string()))?;
+            holder.run("UNLOCK TABLES").map_err(Error::passing)?;
             Ok(point)
         })();
         drop(holder);
