@@ -10,6 +10,7 @@
 //! | [`protocol`] | what orchestrator is sent: registration, ping, the heartbeat thread |
 //! | [`methods`] | the seed methods: what each does at each stage |
 //! | [`seed`] | the engine that runs the stages, and the record on disk |
+//! | [`compatibility`] | may this target become a replica of this source, by this kind of copy |
 //! | [`datadir`] | staging, trial start, swap, rollback and cleanup of a data directory |
 //! | [`coordinates`] | parsers of the tools' metadata, GTID sets |
 //! | [`stream`] | the seed stream: a copy on its way from host to host |
@@ -24,6 +25,7 @@
 
 pub mod api;
 pub mod commands;
+pub mod compatibility;
 pub mod config;
 pub mod coordinates;
 pub mod daemon;

@@ -6,11 +6,12 @@ use super::server_state;
 use super::settings::{self, Variables};
 use super::target_server::{QUESTIONS, TargetServer};
 use super::values;
+use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
-use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, Version, connect, info, one_server};
+use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, connect, info, one_server};
 use crate::seed::vocabulary::Method;
 use mysql::Conn;
 use std::collections::BTreeMap;
@@ -24,7 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// For its first words: a server that hangs is found out sooner.
 const GREETING: Duration = Duration::from_secs(10);
 const MEMORY_LIMIT: &str = "max_heap_table_size";
-const VAR_CASE: &str = "lower_case_table_names";
 
 /// What is known of the source once it was reached.
 pub struct SourceFacts {
@@ -70,7 +70,7 @@ pub fn source(config: &Config, method: Method) -> Result<String> {
     one_server(&config.mysql)?;
     let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
-    writes_binlog(&mut conn, server, "this server")?;
+    compatibility::check_binlog(&mut conn, server, "this server")?;
     settings::check(
         "this server",
         &Endpoint::local(&config.mysql),
@@ -88,29 +88,6 @@ pub fn source(config: &Config, method: Method) -> Result<String> {
 fn patient(endpoint: &Endpoint) -> Result<Conn> {
     drop(connect(endpoint, GREETING)?);
     connect(endpoint, TIMEOUT)
-}
-
-fn writes_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
-    if !info::is_on(conn, "log_bin")? {
-        return Err(Error::permanent(format!(
-            "{who} writes no binary log, so a copy of it could not replicate: set log_bin in its my.cnf and restart it"
-        )));
-    }
-    let updates = if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 26) {
-        "log_replica_updates"
-    } else {
-        "log_slave_updates"
-    };
-    let role = info::role(conn, server)?;
-    if let Some((from, _)) = role.source
-        && !info::is_on(conn, updates)?
-    {
-        return Err(Error::permanent(format!(
-            "{who} is a replica of {from} without {updates}: its binary log lacks what it replicates; set {updates} in \
-             its my.cnf and restart it"
-        )));
-    }
-    Ok(())
 }
 
 /// Fails unless `dir` is a directory that this process may write to.
@@ -137,15 +114,6 @@ pub fn writable(dir: &Path, setting: &str) -> Result<()> {
         )
     })?;
     std::fs::remove_file(&probe).map_err(|e| Error::io(probe.display(), &e))
-}
-
-/// True if an account for host pattern `pattern` would be used for a login over the loopback interface.
-fn loopback(pattern: &str) -> bool {
-    let p = pattern.to_ascii_lowercase();
-    matches!(p.as_str(), "%" | "localhost" | "127.0.0.1" | "::1" | "")
-        || p.strip_suffix('%')
-            .is_some_and(|head| "127.0.0.1".starts_with(head))
-        || p.starts_with("127.0.0.")
 }
 
 /// Prepare of a target; `tools` finds those of its server. Returns which server it is.
@@ -187,31 +155,11 @@ pub fn source_of(
     let reach = |e: Error| e.context(&who);
     let mut conn = patient(source).map_err(reach)?;
     let server = Server::ask(&mut conn).map_err(reach)?;
-    fits(server, target.server)?;
-    let [own_id, own_uuid, own_case, datadir] =
-        target.variables(["server_id", "server_uuid", VAR_CASE, "datadir"])?;
-    let mut of_source = |name| info::global(&mut conn, name).map(Option::unwrap_or_default);
-    let uuid = of_source("server_uuid").map_err(reach)?;
-    if !uuid.is_empty() && uuid == own_uuid {
-        return Err(Error::permanent(format!(
-            "{who} and target have the same server_uuid = {uuid}: they are one server, or one was made from the other's \
-             files; remove auto.cnf from the target's data directory and restart it"
-        )));
-    }
-    if of_source("server_id").map_err(reach)? == own_id {
-        return Err(Error::permanent(format!(
-            "{who} and target have the same server_id = {own_id}: they may be the same server; give each its own"
-        )));
-    }
-    let case = of_source(VAR_CASE).map_err(reach)?;
-    if case != own_case {
-        return Err(Error::permanent(format!(
-            "{VAR_CASE} is {case} on the source and {own_case} on the target, so names that differ in case only would \
-             become one table: set both alike"
-        )));
-    }
-    writes_binlog(&mut conn, server, &who)?;
-    check_account(&config.mysql.user, &mut conn)?;
+    let of_source = ServerInfo::query(&mut conn, server).map_err(reach)?;
+    compatibility::check(CopyKind::Dump, &of_source, &target.compatibility()?).map_err(reach)?;
+    let [datadir] = target.variables(["datadir"])?;
+    compatibility::check_binlog(&mut conn, server, &who)?;
+    compatibility::check_account(&config.mysql.user, &mut conn)?;
     target.check_events(info::events(&mut conn, server)?)?;
     target.check_tablespaces(&info::general_tablespaces(&mut conn, server)?)?;
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
@@ -252,44 +200,6 @@ pub fn source_of(
         directories: contents.directories,
     };
     Ok((facts, conn))
-}
-
-/// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
-/// from the target's own host.
-///
-/// # Errors
-/// Permanent: it is not, with the remedy. If a query fails.
-pub fn check_account(user: &str, conn: &mut Conn) -> Result<()> {
-    let accounts = info::accounts(conn, user)?;
-    let here = info::current_account_host(conn)?;
-    let used = accounts.iter().find(|a| a.host == here);
-    let local: Vec<_> = accounts.iter().filter(|a| loopback(&a.host)).collect();
-    if local.is_empty() {
-        return Err(Error::permanent(format!(
-            "the source has no account '{user}' that can log in from localhost or 127.0.0.1 (only {}), and its accounts \
-             will be the target's: create '{user}'@'localhost' or '{user}'@'%' on the source",
-            accounts
-                .iter()
-                .map(|a| format!("'{user}'@'{}'", a.host))
-                .collect::<Vec<_>>()
-                .join(", ")
-        )));
-    }
-    // Hashes of one plugin without salt tell whether the passwords agree; salted ones do not tell.
-    let tells = |a: &str| a.starts_with("mysql_native_password:") || a.starts_with("ed25519:");
-    if let Some(used) = used
-        && tells(&used.authentication)
-        && let Some(other) = local
-            .iter()
-            .find(|a| tells(&a.authentication) && a.authentication != used.authentication)
-    {
-        return Err(Error::permanent(format!(
-            "on the source '{user}'@'{}' has another password than '{user}'@'{here}', with which the agent logs in: after \
-             the load the agent could not log in to the target; give both the same password",
-            other.host
-        )));
-    }
-    Ok(())
 }
 
 /// orchestrator wants 0.6 of the source's datadir free (agent-api-v2 3.1); less than half of the table bytes cannot do.
@@ -354,45 +264,9 @@ fn permits(mode: u32, owner: u32, uid: u32) -> bool {
     }
 }
 
-/// Families do not mix, and data do not go to an older series.
-fn fits(source: Server, target: Server) -> Result<()> {
-    if source.flavour != target.flavour {
-        return Err(Error::permanent(format!(
-            "the source is {} {}, the target {} {}: the two families do not mix in a seed",
-            source.flavour, source.version, target.flavour, target.version
-        )));
-    }
-    let series = |s: Server| (s.version.0, s.version.1);
-    if series(target) < series(source) {
-        return Err(Error::permanent(format!(
-            "the target ({}) is older than the source ({}): upgrade it first",
-            target.version, source.version
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn which_accounts_serve_the_loopback() {
-        for yes in [
-            "%",
-            "localhost",
-            "127.0.0.1",
-            "127.%",
-            "127.0.0.0/255.0.0.0",
-            "::1",
-            "",
-        ] {
-            assert!(loopback(yes), "{yes}");
-        }
-        for no in ["10.%", "db1", "192.168.1.7", "%.example.com"] {
-            assert!(!loopback(no), "{no}");
-        }
-    }
 
     #[test]
     fn which_directories_a_user_may_write_to() {

@@ -6,6 +6,7 @@ use super::contents;
 use super::definitions::{self, Kept};
 use super::server_state;
 use super::settings::{self, session_init};
+use crate::compatibility::{self, ServerInfo};
 use crate::config;
 use crate::coordinates::Coordinates;
 use crate::coordinates::gtid::GtidSet;
@@ -104,25 +105,15 @@ impl TargetServer {
     /// # Errors
     /// Permanent, with the part it plays.
     pub fn check_role(&mut self) -> Result<()> {
-        let role = info::role(&mut self.conn, self.server)?;
-        let word = self.server.replica();
-        if let Some(cluster) = role.cluster {
-            return Err(Error::permanent(format!(
-                "this server is a {cluster}: it cannot be a target"
-            )));
-        }
-        if let Some((source, true)) = role.source {
-            return Err(Error::permanent(format!(
-                "this server replicates from {source}: STOP {word} and RESET {word} ALL before it is made a target"
-            )));
-        }
-        if !role.replicas.is_empty() {
-            return Err(Error::permanent(format!(
-                "this server has replicas or other readers of its binary log ({}): move them away before it is made a target",
-                role.replicas.join(", ")
-            )));
-        }
-        Ok(())
+        compatibility::check_target_role(&mut self.conn, self.server)
+    }
+
+    /// What decides whether it can become a replica of a source.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub(crate) fn compatibility(&mut self) -> Result<ServerInfo> {
+        ServerInfo::query(&mut self.conn, self.server)
     }
 
     /// As [`server_state::none_prepared_here`].

@@ -1,5 +1,6 @@
 //! The words of a seed, spelt as on the wire (agent-api-v2 0.3), and the constants of each method (3.2).
 
+use crate::compatibility::CopyKind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -116,6 +117,15 @@ impl Method {
         match self {
             Self::Xtrabackup | Self::LVM => Side::Source,
             Self::ClonePlugin | Self::Mydumper | Self::Mysqldump => Side::Target,
+        }
+    }
+
+    /// What the servers must have in common for it.
+    pub(crate) fn copy_kind(self) -> CopyKind {
+        match self {
+            Self::Mydumper | Self::Mysqldump => CopyKind::Dump,
+            Self::Xtrabackup | Self::LVM => CopyKind::Files,
+            Self::ClonePlugin => CopyKind::Clone,
         }
     }
 

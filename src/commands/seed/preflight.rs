@@ -1,4 +1,4 @@
-//! Every check that can be made before anything is touched (agent-api-v2 3.1, DESIGN 8). All findings are printed, not only
+//! Every check that can be made before anything is touched. All findings are printed, not only
 //! the first. The agents check again, as far as one host can know, when Prepare and Backup are called.
 
 use super::event::Event;
@@ -7,12 +7,13 @@ use super::options::{Mode, Options};
 use super::progress::Screen;
 use super::sql::{Channel, Db};
 use super::tokens::Agents;
+use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::error::{Error, Result};
 use crate::methods::contents;
 use crate::methods::contents::Finding;
-use crate::methods::{clone, definitions, values};
+use crate::methods::{definitions, values};
 use crate::mysql::channel::Setting;
-use crate::mysql::{Flavour, Server, info};
+use crate::mysql::{Flavour, info};
 use crate::protocol::wire::AgentData;
 use crate::seed::Method;
 use std::collections::BTreeSet;
@@ -102,13 +103,19 @@ pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan
         read_only: Default::default(),
     };
     if let (Some(mut source), Some(mut target)) = (source, target) {
-        if let Err(e) = servers(options, &mut source, &mut target, &mut plan, &mut f) {
+        let infos = source
+            .ask(ServerInfo::query)
+            .and_then(|s| Ok((s, target.ask(ServerInfo::query)?)));
+        let infos = f.take(infos);
+        if let Some((s, t)) = &infos
+            && let Err(e) = servers(options, (s, t), &mut source, &mut target, &mut plan, &mut f)
+        {
             f.problem(e.to_string());
         }
         if let (Some(s), Some(t)) = (&data.0, &data.1) {
             let used = source_bytes(s, &mut source, &mut f);
-            let servers = (source.server, target.server);
             let contents = contents_of(&mut source, &mut target, &mut f);
+            let servers = infos.as_ref().map(|(s, t)| (s, t));
             let chosen = choose(options, (s, t), servers, used, contents.as_ref(), &mut f);
             plan.method = chosen.unwrap_or(plan.method);
         }
@@ -208,7 +215,7 @@ fn contents_of(source: &mut Db, target: &mut Db, f: &mut Findings) -> Option<Con
 fn choose(
     options: &Options,
     (source, target): (&AgentData, &AgentData),
-    (source_server, target_server): (Server, Server),
+    servers: Option<(&ServerInfo, &ServerInfo)>,
     used: u64,
     contents: Option<&Contents>,
     f: &mut Findings,
@@ -220,10 +227,10 @@ fn choose(
     };
     let obstacles = |m: Method| {
         let mut found = method::obstacles(m, source, target, used, replaced);
-        if m == Method::ClonePlugin
-            && let Err(e) = clone::fits(source_server, target_server)
-        {
-            found.push(e.to_string());
+        if let Some((source, target)) = servers {
+            let of_all = compatibility::obstacles(CopyKind::Dump, source, target);
+            let of_copy = compatibility::obstacles(m.copy_kind(), source, target);
+            found.extend(of_copy.into_iter().filter(|why| !of_all.contains(why)));
         }
         if m.backup_to_datadir() && options.connect && options.replication.is_none() {
             found.push(
@@ -307,6 +314,7 @@ fn source_bytes(data: &AgentData, source: &mut Db, f: &mut Findings) -> u64 {
 /// All that SQL can tell. A query that fails is an error and ends this part.
 fn servers(
     o: &Options,
+    infos: (&ServerInfo, &ServerInfo),
     source: &mut Db,
     target: &mut Db,
     plan: &mut Plan,
@@ -317,16 +325,16 @@ fn servers(
         "source {} {}, target {} {}",
         s.flavour, s.version, t.flavour, t.version
     ));
+    for why in compatibility::obstacles(CopyKind::Dump, infos.0, infos.1) {
+        f.problem(why);
+    }
     if s.flavour != t.flavour {
-        f.problem("source and target are of two families, which do not mix in a seed");
         return Ok(());
     }
-    versions(s, t, f);
-    let ids = (source.global("server_id")?, target.global("server_id")?);
-    if ids.0 == ids.1 {
-        f.problem(format!(
-            "source and target have the same server_id = {}: give each its own in its my.cnf",
-            ids.0
+    if (s.version.0, s.version.1) == (t.version.0, t.version.1) && t.version < s.version {
+        f.screen.warn(&format!(
+            "the target ({}) is a little older than the source ({})",
+            t.version, s.version
         ));
     }
     if s.flavour == Flavour::MySql {
@@ -341,35 +349,13 @@ fn servers(
     engines(source, target, f)
 }
 
-fn versions(source: Server, target: Server, f: &mut Findings) {
-    let series = |s: Server| (s.version.0, s.version.1);
-    if series(target) < series(source) {
-        f.problem(format!(
-            "the target ({}) is older than the source ({}): upgrade it first",
-            target.version, source.version
-        ));
-    } else if target.version < source.version {
-        f.screen.warn(&format!(
-            "the target ({}) is a little older than the source ({})",
-            target.version, source.version
-        ));
-    }
-}
-
 fn source_part(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findings) -> Result<()> {
-    let log_updates = source.server.log_replica_updates();
-    if !source.ask(|c, _| info::is_on(c, "log_bin"))? {
-        f.problem("the source writes no binary log: set log_bin in its my.cnf and restart it");
+    let in_the_way =
+        |c: &mut mysql::Conn, server| compatibility::binlog_obstacles(c, server, "the source");
+    for why in source.ask(in_the_way)? {
+        f.problem(why);
     }
     let channels = source.channels()?;
-    if let Some(c) = channels.first()
-        && !source.ask(|c, _| info::is_on(c, log_updates))?
-    {
-        f.problem(format!(
-            "the source is a replica of {} without {log_updates}: set it in its my.cnf and restart it",
-            c.source.0
-        ));
-    }
     plan.without_gtid |= channels.iter().any(|c| c.using_gtid == "No");
     if !o.connect {
         return Ok(());
@@ -451,17 +437,13 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
     Ok(())
 }
 
-/// Each engine in use on the source must exist on the target, and names must be told apart alike.
+/// Each engine in use on the source must exist on the target.
 fn engines(source: &mut Db, target: &mut Db, f: &mut Findings) -> Result<()> {
     let schemas = source.ask(info::schemas)?;
     for engine in target.ask(|conn, _| info::missing_engines(conn, &schemas))? {
         f.problem(format!(
             "the source has {engine} tables, and the target has no such engine: install it there"
         ));
-    }
-    let case = |conn: &mut mysql::Conn, _| info::global(conn, "lower_case_table_names");
-    if source.ask(case)? != target.ask(case)? {
-        f.problem("lower_case_table_names differs: set it alike on source and target");
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! What is checked before anything is copied or touched (P1). CLONE checks some of it again before it deletes anything.
 
-use super::{ClonePlugin, rules};
+use super::ClonePlugin;
+use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::datadir;
 use crate::datadir::Facts;
 use crate::error::{Error, Result, TLS_REQUIRED};
 use crate::methods::contents::MOVE_BACK;
-use crate::methods::{preflight, swap_in};
+use crate::methods::swap_in;
 use crate::mysql::{
     Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
 };
@@ -127,22 +128,12 @@ fn privileges(conn: &mut Conn, server: Server, needed: &BTreeSet<String>, who: &
 
 /// That a server can be a source: all that it can say of itself.
 fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
-    rules::can_clone(server, who)?;
+    compatibility::can_clone(server, who)?;
     let mut needed = grants::for_copy(server);
     needed.extend(grants::for_events_of_others(conn, server)?);
     needed.insert("BACKUP_ADMIN".into());
     privileges(conn, server, &needed, who)?;
-    if !info::is_on(conn, "log_bin")? {
-        return Err(Error::permanent(format!(
-            "{who} writes no binary log, and a replica could not go on from the copy: set log_bin in its my.cnf and restart it"
-        )));
-    }
-    let updates = server.log_replica_updates();
-    if replicates(conn, server)? && !info::is_on(conn, updates)? {
-        return Err(Error::permanent(format!(
-            "{who} is a replica without {updates}: its binary log lacks what it replicates; set {updates} in its my.cnf and restart it"
-        )));
-    }
+    compatibility::check_binlog(conn, server, who)?;
     packets(conn, who)?;
     tablespaces(conn, who)?;
     only_innodb(conn, who)
@@ -254,10 +245,10 @@ impl ClonePlugin {
     /// Whether the plugin works here, or can be installed; for `available`, in a second.
     pub(super) fn look(&self) -> Result<()> {
         let account = &self.config.mysql;
-        rules::login(&account.user, account.password.reveal())?;
+        login(&account.user, account.password.reveal())?;
         let endpoint = Endpoint::local(&self.config.mysql);
         let mut conn = connect(&endpoint, Duration::from_secs(1))?;
-        rules::can_clone(Server::ask(&mut conn)?, "this server")?;
+        compatibility::can_clone(Server::ask(&mut conn)?, "this server")?;
         match plugin(&mut conn)?.as_str() {
             "ACTIVE" => return Ok(()),
             "" => {}
@@ -289,8 +280,8 @@ impl ClonePlugin {
         let mut conn = patient(&Endpoint::local(mysql))
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
         let server = Server::ask(&mut conn)?;
-        rules::can_clone(server, "this server")?;
-        rules::login(&mysql.user, mysql.password.reveal())?;
+        compatibility::can_clone(server, "this server")?;
+        login(&mysql.user, mysql.password.reveal())?;
         swap_in::check_settings(mysql)?;
         swap_in::service_permitted(&self.config)?;
         for (name, file) in [
@@ -345,8 +336,10 @@ impl ClonePlugin {
         let identity = Identity::hold(donor).map_err(|e| e.context(&who))?;
         identity.verify(&mut conn).map_err(|e| e.context(&who))?;
         let server = Server::ask(&mut conn).map_err(|e| e.context(&who))?;
-        rules::fits(server, target)?;
-        self.compare(&mut conn, &mut own, &who)?;
+        let of_source = ServerInfo::query(&mut conn, server)?;
+        let of_target = ServerInfo::query(&mut own, target)?;
+        compatibility::check(CopyKind::Clone, &of_source, &of_target)
+            .map_err(|e| e.context(&who))?;
         source(&mut conn, server, &who)?;
         let status = plugin(&mut conn)?;
         if status != "ACTIVE" {
@@ -365,7 +358,7 @@ impl ClonePlugin {
                 missing.join(", ")
             )));
         }
-        preflight::check_account(&self.config.mysql.user, &mut conn)?;
+        compatibility::check_account(&self.config.mysql.user, &mut conn)?;
         Ok(Donor {
             bytes: Some(bytes(&mut conn)?),
             replicates: replicates(&mut conn, server)?,
@@ -373,43 +366,23 @@ impl ClonePlugin {
             identity: Some(Arc::new(identity)),
         })
     }
+}
 
-    /// That the two are not one server, and alike where they must be.
-    fn compare(&self, conn: &mut Conn, own: &mut Conn, who: &str) -> Result<()> {
-        let mut both = |name: &str| -> Result<(String, String)> {
-            Ok((
-                info::global(conn, name)?.unwrap_or_default(),
-                info::global(own, name)?.unwrap_or_default(),
-            ))
-        };
-        for (name, remedy) in [
-            (
-                "server_uuid",
-                "they are one server, or one was made from the other's files; remove auto.cnf from the target's data directory and restart it",
-            ),
-            ("server_id", "give each its own in its my.cnf"),
-        ] {
-            let (there, here) = both(name)?;
-            if there == here {
-                return Err(Error::permanent(format!(
-                    "{who} and this server have the same {name} = {here}: {remedy}"
-                )));
-            }
-        }
-        for name in [
-            "innodb_page_size",
-            "innodb_data_file_path",
-            "lower_case_table_names",
-        ] {
-            let (there, here) = both(name)?;
-            if there != here {
-                return Err(Error::permanent(format!(
-                    "{name} = {here} here and {there} on {who}: CLONE needs the same on both; use the method Mysqldump"
-                )));
-            }
-        }
-        Ok(())
+/// That CLONE can log in to the source with the agent's account: its own client sends the password in utf8mb3, so that the
+/// source refuses one with other characters (1045; seen on 9.7.4).
+///
+/// # Errors
+/// Permanent, with the setting.
+fn login(user: &str, password: &str) -> Result<()> {
+    let longer = |text: &str| text.chars().any(|c| c.len_utf8() > 3);
+    if longer(user) || longer(password) {
+        return Err(Error::permanent(
+            "CLONE logs in to the source with the character set utf8mb3, and mysql.user or mysql.password has a character of 4 bytes in \
+             UTF-8, such as an emoji, which utf8mb3 does not have: give the account another password, or use the method Mysqldump \
+             or Xtrabackup",
+        ));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -424,5 +397,13 @@ mod tests {
         for outside in ["../t.ibd", "/fast/shop/t.ibd", "/var/lib/mysql-2/t.ibd"] {
             assert!(is_elsewhere(outside, "/var/lib/mysql/"), "{outside}");
         }
+    }
+
+    #[test]
+    fn passwords_that_clone_cannot_send() {
+        assert!(login("u", "p\u{e4}\u{20ac}").is_ok());
+        assert!(login("u\u{1f511}", "p").is_err());
+        let e = login("u", "p\u{1f511}").unwrap_err().to_string();
+        assert!(e.contains("utf8mb3") && !e.contains('\u{1f511}'), "{e}");
     }
 }

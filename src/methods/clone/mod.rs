@@ -10,7 +10,6 @@
 
 mod checks;
 mod restart;
-mod rules;
 mod run;
 mod settings;
 mod target;
@@ -24,8 +23,6 @@ use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
 use crate::seed::vocabulary::{Method, Side};
 use std::sync::Arc;
-
-pub use rules::fits;
 
 /// The method; cheap to clone.
 #[derive(Clone)]

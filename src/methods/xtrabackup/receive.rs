@@ -3,6 +3,7 @@
 
 use super::tools::{Tools, name};
 use super::{Xtrabackup, copy, options, tools};
+use crate::compatibility::{self, CopyKind};
 use crate::datadir;
 use crate::datadir::{Facts, Host, Room, Staged};
 use crate::error::{Error, Result};
@@ -134,8 +135,7 @@ impl Xtrabackup {
         }
         let source: Facts = serde_json::from_slice(incoming.notes())
             .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
-        facts.accepts(&source)?;
-        facts.differs_from(&source)?;
+        compatibility::check(CopyKind::Files, &(&source).into(), &facts.into())?;
         Ok(Some(source.bytes))
     }
 

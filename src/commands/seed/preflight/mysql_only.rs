@@ -1,8 +1,9 @@
-//! Checks of what only MySQL servers have: server UUIDs and GTID modes.
+//! Checks of what only MySQL servers have: GTID modes.
 
 use super::{Findings, Plan};
 use crate::commands::seed::options::{Mode, Options};
 use crate::commands::seed::sql::Db;
+use crate::compatibility::gtid_modes_replicate;
 use crate::error::Result;
 use crate::mysql::Version;
 
@@ -33,20 +34,12 @@ pub(super) fn check(
     let mut both = |name: &str| -> Result<(String, String)> {
         Ok((source.global(name)?, target.global(name)?))
     };
-    let uuids = both("server_uuid")?;
-    if uuids.0 == uuids.1 {
-        f.problem(format!(
-            "source and target have the same server_uuid = {}: stop the target's server, remove auto.cnf from its data \
-             directory and start it",
-            uuids.0
-        ));
-    }
     let modes = both("gtid_mode")?;
     plan.without_gtid = modes.0 != "ON" || modes.1 != "ON";
     if !o.connect {
         return Ok(());
     }
-    if !can_replicate(&modes.0, &modes.1) {
+    if !gtid_modes_replicate(&modes.0, &modes.1) {
         f.problem(format!(
             "gtid_mode is {} on the source and {} on the target, which do not replicate: set gtid_mode = {0} on the target",
             modes.0, modes.1
@@ -79,29 +72,4 @@ pub(super) fn check(
         ));
     }
     Ok(())
-}
-
-/// By MySQL's own table of gtid_mode on source and replica: a server with OFF takes no GTIDs, one with ON nothing else.
-fn can_replicate(source: &str, target: &str) -> bool {
-    let may_send_gtids = ["ON", "ON_PERMISSIVE"].contains(&source);
-    match target {
-        "OFF" => !may_send_gtids,
-        "ON" => may_send_gtids,
-        _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gtid_modes_that_replicate() {
-        let modes = ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"];
-        let row = |target: &str| modes.map(|source| can_replicate(source, target));
-        assert_eq!(row("OFF"), [true, true, false, false]);
-        assert_eq!(row("OFF_PERMISSIVE"), [true; 4]);
-        assert_eq!(row("ON_PERMISSIVE"), [true; 4]);
-        assert_eq!(row("ON"), [false, false, true, true]);
-    }
 }
