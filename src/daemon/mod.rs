@@ -323,7 +323,7 @@ fn start_settling(
             for e in &errors {
                 if !said {
                     log::warn!(
-                        "settings of MySQL that an interrupted seed changed are not put back yet: {e}"
+                        "settings of MySQL that an interrupted seed changed are not restored yet: {e}"
                     );
                 }
             }

@@ -250,7 +250,7 @@ pub fn restore(
         .and_then(|s| target.restore_settings_soon(&s, whole))
         .and_then(|()| ctx.update(|s| s.pending_restore.clear()));
     if let Err(e) = &settled {
-        log::error!("settings of MySQL are not put back yet: {e}");
+        log::error!("settings of MySQL are not restored yet: {e}");
     }
     let notes = result?;
     settled?;

@@ -16,6 +16,10 @@ pub struct Log {
     warning: String,
 }
 
+/// A line of a failure, in GLib's format or with a level in brackets, as the versions from 0.10.0 to 1.0.1 write it.
+const FAILED: [&str; 4] = ["CRITICAL **", "ERROR **", "[CRITICAL]", "[ERROR]"];
+/// GLib's parser of the command line, which writes no level.
+const BAD_OPTION: &str = "option parsing failed";
 /// Warnings with which the coordinates are not the dump's (mydumper issue 1599), or rows are not those of the dump.
 const FATAL_WARNINGS: [&str; 4] = [
     "no-locks mode",
@@ -42,11 +46,9 @@ impl Log {
                 (has_failed(&event), text_of(&event), explained)
             }
             None => {
-                let failed = ["CRITICAL **", "ERROR **", "[CRITICAL]", "[ERROR]"];
                 let text = message(line);
-                let failed = failed.iter().any(|mark| line.contains(mark));
-                let failed = failed || text.starts_with("option parsing failed");
-                (failed, text, true)
+                let failed = FAILED.iter().any(|mark| line.contains(mark));
+                (failed || text.starts_with(BAD_OPTION), text, true)
             }
         };
         if bad || FATAL_WARNINGS.iter().any(|w| text.contains(w)) {

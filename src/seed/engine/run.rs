@@ -100,7 +100,7 @@ impl Engine {
         if ctx.stage == Stage::Prepare {
             // What a load that was cut short owes must not wait for the end of a whole new seed.
             for e in self.settle_now(&settling) {
-                log::warn!("settings of MySQL are not put back yet: {e}");
+                log::warn!("settings of MySQL are not restored yet: {e}");
             }
         }
         drop(settling);
