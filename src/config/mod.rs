@@ -1,21 +1,21 @@
-//! The configuration file: TOML in, one typed [`Config`] out, or an error that names key, value and remedy.
-//! The format is the Go agent's (agent-api-v2 section 5), so its files go on working; new keys are in DESIGN section 9.
-//! `conf/orchestrator-agent.conf` shows every key with its default.
+//! The configuration file: TOML in, one typed [`Config`] out, or all faults of the file, each with line, key, value and remedy.
+//! The format is the Go agent's, so its files go on working. `conf/orchestrator-agent.conf` shows every key with its default.
 
 mod allow;
-mod build;
+mod document;
 pub(crate) mod duration;
 mod inside;
 mod nearest;
-mod reader;
 mod reloaded;
 mod types;
-mod unbuilt;
 mod validate;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -23,11 +23,12 @@ use std::path::Path;
 
 pub use allow::AllowList;
 pub use inside::inside;
+pub(crate) use nearest::nearest;
 pub use reloaded::{RELOADED, Values, is_reloaded};
 pub use types::*;
-pub use unbuilt::unbuilt;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
+use document::Findings;
 
 /// Where the Go agents' file is too.
 pub const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
@@ -43,48 +44,162 @@ pub struct Loaded {
     pub values: Values,
 }
 
-/// Reads, parses and validates a file, and refuses settings that this version does not obey. Errors begin with the
-/// path.
-pub fn load(path: &Path) -> Result<Loaded> {
-    let name = path.display();
-    let (text, mode) = read(path)?;
-    let mut loaded = parse(&text).map_err(|e| e.context(&name))?;
-    if let Some(e) = unbuilt(&loaded.config) {
-        return Err(e.context(&name));
+/// Why a file cannot be used. The text has a line for each fault and warning, which begins with the file's path if there is one.
+#[derive(Debug)]
+pub struct Faults {
+    file: String,
+    /// At least one; those of values in the order of the file, then those of missing or contradictory settings.
+    pub errors: Vec<String>,
+    /// A key that is missing may be there under a wrong name.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = match self.file.as_str() {
+            "" => String::new(),
+            file => format!("{file}: "),
+        };
+        let all = self.errors.iter().chain(&self.warnings);
+        let lines: Vec<_> = all.map(|text| format!("{prefix}{text}")).collect();
+        f.write_str(&lines.join("\n"))
     }
+}
+
+impl std::error::Error for Faults {}
+
+impl From<Faults> for Error {
+    fn from(faults: Faults) -> Self {
+        Self::permanent(faults.to_string())
+    }
+}
+
+/// Reads, parses and validates a file.
+///
+/// # Errors
+/// All faults of the file.
+pub fn load(path: &Path) -> Result<Loaded, Faults> {
+    let file = path.display().to_string();
+    let (text, mode) = read(path).map_err(|fault| Faults {
+        file: file.clone(),
+        errors: vec![fault],
+        warnings: Vec::new(),
+    })?;
+    let mut result = parse(&text);
+    let warnings = match &mut result {
+        Ok(loaded) => &mut loaded.warnings,
+        Err(faults) => {
+            faults.file.clone_from(&file);
+            &mut faults.warnings
+        }
+    };
     if mode & 0o004 != 0 {
-        loaded.warnings.push(format!(
-            "{name} holds a password and every user can read it: run chmod o-r on it"
+        warnings.push(format!(
+            "{file} holds a password and every user can read it: run chmod o-r on it"
         ));
     }
-    Ok(loaded)
+    result
 }
 
 /// Parses and validates a text.
-pub fn parse(text: &str) -> Result<Loaded> {
-    let mut reader = reader::Reader::new(text)?;
-    let config = build::build(&mut reader)?;
-    let warnings = reader.finish();
-    let values = reader.values();
-    match validate::validate(&config) {
-        Ok(()) => Ok(Loaded {
+///
+/// # Errors
+/// All faults of the text. With faults in the syntax, those of missing or contradictory settings are not among them.
+pub fn parse(text: &str) -> Result<Loaded, Faults> {
+    let (document, wrong) = toml::de::DeTable::parse_recoverable(text);
+    let (mut config, mut found) = document::read::<Config>(document.into_inner());
+    leave_out_empty(&mut config.custom_commands, &mut found);
+    let lines = Lines(text);
+    let syntax = lines.syntax(&wrong);
+    let (mut errors, mut warnings) = (lines.placed(&found.faults), lines.placed(&found.warnings));
+    errors.retain(|(line, _)| !syntax.contains_key(line));
+    warnings.retain(|(line, _)| !syntax.contains_key(line));
+    let rules = if wrong.is_empty() {
+        lines.placed(&validate::validate(&config, &found))
+    } else {
+        Vec::new()
+    };
+    errors.extend(syntax);
+    errors.sort();
+    warnings.sort();
+    let texts = |list: Vec<(usize, String)>| list.into_iter().map(|(_, text)| text).collect();
+    let warnings = texts(warnings);
+    errors.extend(rules);
+    if errors.is_empty() {
+        return Ok(Loaded {
+            values: Values::of(&config),
             config,
             warnings,
-            values,
-        }),
-        // A key that is missing may be there under a wrong name.
-        Err(e) if !warnings.is_empty() => {
-            let found = warnings.join("; ");
-            Err(Error::permanent(format!("{e}. Also: {found}")))
-        }
-        Err(e) => Err(e),
+        });
+    }
+    Err(Faults {
+        file: String::new(),
+        errors: texts(errors),
+        warnings,
+    })
+}
+
+/// A text whose offsets are shown as lines, counted from 1.
+struct Lines<'a>(&'a str);
+
+impl Lines<'_> {
+    /// The line, and what is before the offset in it.
+    fn place(&self, at: usize) -> (usize, &str) {
+        let before = self.0.get(..at).unwrap_or(self.0);
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        (before.matches('\n').count() + 1, &before[start..])
+    }
+
+    /// Texts with their lines, 0 where the file has none for it.
+    fn placed(&self, list: &[(Option<usize>, String)]) -> Vec<(usize, String)> {
+        let placed = list.iter().map(|(at, fault)| match at {
+            Some(at) => {
+                let line = self.place(*at).0;
+                (line, format!("line {line}: {fault}"))
+            }
+            None => (0, fault.clone()),
+        });
+        placed.collect()
+    }
+
+    /// The faults of the syntax by line: the first of each, because it may lead to others.
+    fn syntax(&self, wrong: &[toml::de::Error]) -> BTreeMap<usize, String> {
+        let at = |e: &toml::de::Error| e.span().map_or(0, |span| span.start);
+        let mut wrong: Vec<_> = wrong.iter().collect();
+        wrong.sort_by_key(|e| std::cmp::Reverse(at(e)));
+        let text = |e: &toml::de::Error| {
+            let (line, before) = self.place(at(e));
+            let column = before.chars().count() + 1;
+            // The line itself is not shown: it may hold a password.
+            let reason = e.message().replace('\n', "; ");
+            (
+                line,
+                format!("line {line}, column {column}: invalid TOML: {reason}"),
+            )
+        };
+        wrong.into_iter().map(text).collect()
     }
 }
 
+/// Removes the commands that have no `cmd`, with a warning unless a fault of it is reported.
+fn leave_out_empty(commands: &mut BTreeMap<String, String>, found: &mut Findings) {
+    commands.retain(|name, command| {
+        let section = format!("custom-commands.{name}");
+        let usable = !command.trim().is_empty();
+        if !usable && !found.faulty.contains(&format!("{section}.cmd")) {
+            let at = found.given.get(&section).copied();
+            found.warnings.push((
+                at,
+                format!("{section} has no cmd and is left out: give it cmd = \"...\" or remove it"),
+            ));
+        }
+        usable
+    });
+}
+
 /// The file's text and its mode bits.
-fn read(path: &Path) -> Result<(String, u32)> {
-    let name = path.display();
-    let failed = |e: &std::io::Error| {
+fn read(path: &Path) -> Result<(String, u32), String> {
+    let failed = |e: std::io::Error| {
         let remedy = match e.kind() {
             ErrorKind::NotFound => {
                 "create it from the sample orchestrator-agent.conf, or name another file with --config"
@@ -95,22 +210,16 @@ fn read(path: &Path) -> Result<(String, u32)> {
             ErrorKind::IsADirectory => "name the file itself with --config",
             _ => "the configuration cannot be read",
         };
-        Error::permanent(format!("{name}: {e}: {remedy}"))
+        format!("{e}: {remedy}")
     };
-    let mut file = File::open(path).map_err(|e| failed(&e))?;
-    let mode = file
-        .metadata()
-        .map_err(|e| failed(&e))?
-        .permissions()
-        .mode();
+    let mut file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+    file.read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
-        Error::permanent(format!(
-            "{name}: line {line} is not UTF-8 text: save the file as UTF-8"
-        ))
+        format!("line {line} is not UTF-8 text: save the file as UTF-8")
     })?;
     Ok((text, mode))
 }

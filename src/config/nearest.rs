@@ -1,22 +1,20 @@
-//! What a misspelt or misplaced key was probably meant to be.
+//! What a misspelt or misplaced name was probably meant to be.
 
-/// A hint for an unknown key, from all known keys (section and `|`-separated spellings).
-pub(super) fn hint(section: &str, key: &str, known: &[(String, &'static str)]) -> Option<String> {
-    let here = known.iter().filter(|(place, _)| place == section);
-    let here = here.flat_map(|(_, names)| names.split('|'));
+use super::document::Known;
+use std::cmp::Reverse;
+
+/// A hint for an unknown key.
+pub(super) fn hint(section: &str, key: &str, known: &Known) -> Option<String> {
+    let here = known.get(section).into_iter().flatten().copied();
     elsewhere(section, key, known).or_else(|| similar(key, here))
 }
 
 /// `it belongs to [x]`, if other sections have this very key.
-pub(super) fn elsewhere(
-    section: &str,
-    key: &str,
-    known: &[(String, &'static str)],
-) -> Option<String> {
-    let has = |names: &str| names.split('|').any(|name| name.eq_ignore_ascii_case(key));
+pub(super) fn elsewhere(section: &str, key: &str, known: &Known) -> Option<String> {
     let places: Vec<_> = known
         .iter()
-        .filter(|(place, names)| place != section && has(names))
+        .filter(|(place, _)| !place.is_empty() && *place != section)
+        .filter(|(_, names)| names.iter().any(|name| name.eq_ignore_ascii_case(key)))
         .map(|(place, _)| format!("[{place}]"))
         .collect();
     (!places.is_empty()).then(|| format!("it belongs to {}", places.join(" or ")))
@@ -24,10 +22,18 @@ pub(super) fn elsewhere(
 
 /// `did you mean "x"?`, if one of the names is close enough.
 pub(super) fn similar<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    nearest(key, names).map(|name| format!("did you mean \"{name}\"?"))
+}
+
+/// The name that differs least, unless it differs too much.
+pub(crate) fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let key = key.to_ascii_lowercase().replace('_', "-");
     let limit = if key.len() < 6 { 2 } else { 3 };
-    let (distance, name) = names.map(|name| (distance(&key, name), name)).min()?;
-    (distance <= limit && distance < key.len()).then(|| format!("did you mean \"{name}\"?"))
+    // Of equally near names the one that begins like the key: --sorce is --source rather than --force.
+    let differs = |name: &str| key.bytes().zip(name.bytes()).position(|(a, b)| a != b);
+    let rank = |name| (distance(&key, name), Reverse(differs(name)), name);
+    let (distance, _, name) = names.map(rank).min()?;
+    (distance <= limit && distance < key.len()).then_some(name)
 }
 
 /// How many letters must be put in, left out or replaced to make `b` out of `a` (Levenshtein).
@@ -50,14 +56,18 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn known() -> Vec<(String, &'static str)> {
-        vec![
-            ("common".into(), "port"),
-            ("common".into(), "seed-port"),
-            ("mysql".into(), "port"),
-            ("mysql".into(), "boot-timeout"),
-            ("xtrabackup".into(), "socat-ssl-cat-file|socat-ssl-ca-file"),
+    fn known() -> Known {
+        [
+            ("", vec!["common", "mysql", "xtrabackup"]),
+            ("common", vec!["port", "seed-port"]),
+            ("mysql", vec!["port", "boot-timeout"]),
+            (
+                "xtrabackup",
+                vec!["socat-ssl-cat-file", "socat-ssl-ca-file"],
+            ),
         ]
+        .map(|(section, keys)| (section.to_string(), keys))
+        .into()
     }
 
     #[test]
@@ -72,6 +82,10 @@ mod tests {
         let hint = |key| hint("common", key, &known());
         assert_eq!(hint("prot").unwrap(), "did you mean \"port\"?");
         assert_eq!(hint("Seed_Port").unwrap(), "did you mean \"seed-port\"?");
+        assert_eq!(
+            nearest("sorce", ["force", "source"].into_iter()),
+            Some("source")
+        );
         assert_eq!(hint("something-else"), None);
         assert_eq!(hint("xy"), None);
     }

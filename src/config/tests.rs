@@ -1,10 +1,11 @@
 //! What the tests share: a minimal file with changes.
 
+mod documents;
+mod faults;
 mod keys;
 mod load;
 mod reloaded;
 mod rules;
-mod sample;
 
 use super::*;
 
@@ -39,14 +40,30 @@ fn with(section: &str, keys: &str) -> Config {
     loaded.config
 }
 
+/// The text of the only fault, without its line.
+#[track_caller]
 fn error(section: &str, keys: &str) -> String {
-    parse(&file(&[(section, keys)])).unwrap_err().to_string()
+    only(&parse(&file(&[(section, keys)])).unwrap_err().errors)
 }
 
+/// The text of the only warning, without its line.
+#[track_caller]
 fn warning(section: &str, keys: &str) -> String {
-    let warnings = parse(&file(&[(section, keys)])).unwrap().warnings;
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    warnings[0].clone()
+    only(&parse(&file(&[(section, keys)])).unwrap().warnings)
+}
+
+#[track_caller]
+fn only(texts: &[String]) -> String {
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    without_line(&texts[0]).into()
+}
+
+/// `line 7: text`
+fn without_line(text: &str) -> &str {
+    match text.strip_prefix("line ").and_then(|t| t.split_once(": ")) {
+        Some((line, rest)) if line.parse::<u16>().is_ok() => rest,
+        _ => text,
+    }
 }
 
 #[track_caller]

@@ -1,88 +1,115 @@
-//! The typed configuration: one struct a section, one field a key. Field names are the keys with `_` for `-`.
-//! Every field's default and meaning stands in `conf/orchestrator-agent.conf`.
+//! The configuration as serde types: one struct a section, one field a key, with its spellings, range and default. A key is the field's
+//! name with `-` for `_` unless `rename` says otherwise; `conf/orchestrator-agent.conf` explains each.
 
-use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-/// The whole configuration, validated.
-#[derive(Debug, Clone, PartialEq)]
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::duration::{positive, zero_or_more};
+use super::value::{commands, level, port, range, urls};
+use crate::error::{Error, Result};
+
+/// A struct whose fields have their defaults next to them.
+macro_rules! settings {
+    ($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, rename_all = "kebab-case")]
+        #[allow(missing_docs)]
+        pub struct $name { $($(#[$attr])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+/// An enum whose words in the file are the variants' names, `UntilCleanup` as `until-cleanup`.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($word:ident),* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        #[allow(missing_docs)]
+        pub enum $name { $($word),* }
+    };
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+#[allow(missing_docs)]
 pub struct Config {
-    /// `[common]`
     pub common: Common,
-    /// `[orchestrator]`
     pub orchestrator: Orchestrator,
-    /// `[logging]`
     pub logging: Logging,
-    /// `[mysql]`
     pub mysql: Mysql,
     /// `[custom-commands.NAME]`: name to command line.
+    #[serde(deserialize_with = "commands")]
     pub custom_commands: BTreeMap<String, String>,
-    /// `[mysqldump]`
     pub mysqldump: Mysqldump,
-    /// `[mydumper]`
     pub mydumper: Mydumper,
-    /// `[xtrabackup]`
     pub xtrabackup: Xtrabackup,
-    /// `[lvm]`
     pub lvm: Lvm,
-    /// `[clone_plugin]`
+    /// `[clone-plugin]` is the same section.
+    #[serde(rename = "clone_plugin")]
     pub clone_plugin: ClonePlugin,
-    /// `[classic]`
     pub classic: Classic,
 }
 
-/// `[common]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Common {
-    pub port: u16,
-    pub listen_address: String,
-    pub hostname: String,
-    pub seed_port: u16,
-    pub poll_interval: Duration,
-    pub resubmit_agent_interval: Duration,
-    pub http_auth_user: String,
-    pub http_auth_password: Secret,
-    pub http_timeout: Duration,
-    pub use_ssl: bool,
-    pub use_mutual_tls: bool,
-    pub ssl_skip_verify: bool,
-    pub ssl_cert_file: String,
-    pub ssl_private_key_file: String,
-    pub ssl_ca_file: String,
-    pub ssl_valid_ous: Vec<String>,
-    pub status_ou_verify: bool,
-    pub token_hint_file: String,
-    pub token_http_header: String,
-    pub exec_with_sudo: bool,
-    pub sudo_user: String,
-    pub backup_dir: PathBuf,
-    pub status_endpoint: String,
-    pub status_bad_seconds: Duration,
-    pub state_dir: PathBuf,
-    pub max_connections: usize,
-    pub max_connections_per_address: usize,
+settings! { Common {
+    #[serde(deserialize_with = "port")] port: u16 = 3002,
+    listen_address: String = "".into(),
+    hostname: String = "".into(),
+    #[serde(deserialize_with = "port")] seed_port: u16 = 21234,
+    #[serde(deserialize_with = "positive")] poll_interval: Duration = Duration::from_secs(60),
+    #[serde(deserialize_with = "positive")] resubmit_agent_interval: Duration = Duration::from_secs(3600),
+    http_auth_user: String = "".into(),
+    http_auth_password: Secret = Secret::default(),
+    #[serde(deserialize_with = "positive")] http_timeout: Duration = Duration::from_secs(10),
+    use_ssl: bool = false,
+    use_mutual_tls: bool = false,
+    ssl_skip_verify: bool = false,
+    ssl_cert_file: String = "".into(),
+    ssl_private_key_file: String = "".into(),
+    ssl_ca_file: String = "".into(),
+    ssl_valid_ous: Vec<String> = Vec::new(),
+    status_ou_verify: bool = false,
+    token_hint_file: String = "".into(),
+    token_http_header: String = "".into(),
+    exec_with_sudo: bool = false,
+    sudo_user: String = "".into(),
+    backup_dir: PathBuf = "".into(),
+    status_endpoint: String = "/api/status".into(),
+    #[serde(deserialize_with = "positive")] status_bad_seconds: Duration = Duration::from_secs(300),
+    state_dir: PathBuf = "/var/lib/orchestrator-agent".into(),
+    #[serde(deserialize_with = "range::<_, _, 1, 10_000>")] max_connections: usize = 64,
+    #[serde(deserialize_with = "range::<_, _, 1, 10_000>")] max_connections_per_address: usize = 64,
     /// in a row, 0 = no delay
-    pub max_failed_tokens: u32,
+    #[serde(deserialize_with = "range::<_, _, 0, 1000>")] max_failed_tokens: u32 = 5,
     /// bytes
-    pub max_head_size: usize,
+    #[serde(deserialize_with = "range::<_, _, 1024, 1_048_576>")] max_head_size: usize = 16 << 10,
     /// bytes
-    pub max_body_size: usize,
-    pub allowed_clients: Vec<String>,
-    pub command_timeout: Duration,
-    pub seed_orphan_timeout: Duration,
-    pub seed_secret: Secret,
-    pub seed_first_byte_timeout: Duration,
-    pub seed_idle_timeout: Duration,
-    pub source_lock_timeout: Duration,
+    #[serde(deserialize_with = "range::<_, _, 1024, 1_073_741_824>")] max_body_size: usize = 1 << 20,
+    allowed_clients: Vec<String> = Vec::new(),
+    #[serde(deserialize_with = "positive")] command_timeout: Duration = Duration::from_secs(600),
+    #[serde(deserialize_with = "positive")] seed_orphan_timeout: Duration = Duration::from_secs(180),
+    seed_secret: Secret = Secret::default(),
+    #[serde(deserialize_with = "positive")] seed_first_byte_timeout: Duration = Duration::from_secs(60),
+    #[serde(deserialize_with = "positive")] seed_idle_timeout: Duration = Duration::from_secs(60),
+    #[serde(deserialize_with = "positive")] source_lock_timeout: Duration = Duration::from_secs(1),
     /// bytes per second, 0 = no limit
-    pub seed_rate_limit: u64,
-    pub accept_raw_streams: bool,
-    pub expose_token_in_agent_info: bool,
-}
+    #[serde(deserialize_with = "range::<_, _, 0, 9_223_372_036_854_775_807>")] seed_rate_limit: u64 = 0,
+    accept_raw_streams: bool = false,
+    expose_token_in_agent_info: bool = false,
+}}
 
 impl Common {
     /// The address to listen on: all of them where `listen-address` is empty or `*`.
@@ -94,7 +121,7 @@ impl Common {
             "" | "*" => Ok(Ipv6Addr::UNSPECIFIED.into()),
             text => text.parse().map_err(|_| {
                 Error::permanent(format!(
-                    "common.listen-address = \"{}\" is no IP address; leave it empty for all",
+                    "common.listen-address = \"{}\" is not an IP address; leave it empty for all",
                     self.listen_address
                 ))
             }),
@@ -102,183 +129,146 @@ impl Common {
     }
 }
 
-/// `[orchestrator]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Orchestrator {
-    /// At least one; each `scheme://host[:port][/prefix]` (`http://` is put in front where none was given), no trailing slash. A
-    /// port here goes before `agents-port`.
-    pub urls: Vec<String>,
-    pub agents_port: u16,
-    pub protocol: Protocol,
-}
+settings! { Orchestrator {
+    /// At least one; each `scheme://host[:port][/prefix]` (`http://` is added where none was given), no trailing slash. A port here
+    /// takes precedence over `agents-port`.
+    #[serde(rename = "url", deserialize_with = "urls")] urls: Vec<String> = Vec::new(),
+    #[serde(deserialize_with = "port")] agents_port: u16 = 3001,
+    protocol: Protocol = Protocol::V2,
+}}
 
-/// Which of the two wire protocols the orchestrator speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// spec agent-api-v2
-    V2,
-    /// spec agent-api-v1
-    Classic,
-}
+// Which of the two wire protocols the orchestrator uses; `classic` is that of the original orchestrator.
+words! { Protocol { V2, Classic } }
 
-/// `[logging]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Logging {
+settings! { Logging {
     /// Empty: standard output only.
-    pub file: String,
-    pub level: log::LevelFilter,
-    pub format: LogFormat,
-}
+    file: String = "/var/log/orchestrator-agent.log".into(),
+    #[serde(with = "level")] level: log::LevelFilter = log::LevelFilter::Info,
+    format: LogFormat = LogFormat::Text,
+}}
 
-/// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogFormat {
-    Text,
-    Json,
-    Logfmt,
-}
+// How a log line is written.
+words! { LogFormat { Text, Json, Logfmt } }
 
-/// `[mysql]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Mysql {
-    pub host: String,
-    pub port: u16,
+settings! { Mysql {
+    host: String = "127.0.0.1".into(),
+    #[serde(deserialize_with = "port")] port: u16 = 3306,
     /// Empty: TCP to host and port.
-    pub socket: String,
-    pub user: String,
-    pub password: Secret,
-    pub service_status_command: String,
-    pub service_start_command: String,
-    pub service_stop_command: String,
-    pub datadir: String,
-    pub defaults_file: String,
-    pub staging_dir: String,
-    pub datadir_swap: DatadirSwap,
-    pub keep_old_data: KeepOldData,
+    socket: String = "".into(),
+    user: String = "".into(),
+    password: Secret = Secret::default(),
+    service_status_command: String = "systemctl check mysqld".into(),
+    service_start_command: String = "systemctl start mysqld".into(),
+    service_stop_command: String = "systemctl stop mysqld".into(),
+    datadir: String = "".into(),
+    defaults_file: String = "".into(),
+    staging_dir: String = "".into(),
+    datadir_swap: DatadirSwap = DatadirSwap::Auto,
+    keep_old_data: KeepOldData = KeepOldData::UntilCleanup,
     /// Zero: no limit.
-    pub boot_timeout: Duration,
-    pub drop_extra_schemas: bool,
+    #[serde(deserialize_with = "zero_or_more")] boot_timeout: Duration = Duration::ZERO,
+    drop_extra_schemas: bool = false,
     /// MySQL 8.0.21 and later: no redo log while a logical seed loads.
-    pub load_without_redo_log: bool,
-    pub disable_events_on_target: bool,
-}
+    load_without_redo_log: bool = false,
+    disable_events_on_target: bool = true,
+}}
 
-/// `mysql.datadir-swap`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum DatadirSwap {
-    Auto,
-    Always,
-    Never,
-}
+words! { DatadirSwap { Auto, Always, Never } }
 
-/// `mysql.keep-old-data`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum KeepOldData {
-    UntilCleanup,
-    No,
-    Forever,
-}
+words! { KeepOldData { UntilCleanup, No, Forever } }
 
-/// `[mysqldump]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Mysqldump {
-    pub enabled: bool,
-    pub additional_opts: Vec<String>,
-}
+settings! {
+/// The Go agent's README says `mysqldump-addtional-opts`, its code reads `addtional-opts`.
+Mysqldump {
+    enabled: bool = true,
+    #[serde(
+        rename = "mysqldump-addtional-opts",
+        alias = "mysqldump-additional-opts",
+        alias = "addtional-opts",
+        alias = "additional-opts"
+    )]
+    additional_opts: Vec<String> =
+        ["--single-transaction", "--quick", "--routines", "--events", "--triggers", "--hex-blob"].map(String::from).into(),
+}}
 
-/// `[mydumper]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Mydumper {
-    pub enabled: bool,
-    pub mydumper_additional_opts: Vec<String>,
-    pub myloader_additional_opts: Vec<String>,
-    pub any_version: bool,
-}
+settings! { Mydumper {
+    enabled: bool = false,
+    #[serde(rename = "mydumper-addtional-opts", alias = "mydumper-additional-opts")]
+    mydumper_additional_opts: Vec<String> = Vec::new(),
+    #[serde(alias = "myloader-addtional-opts")]
+    myloader_additional_opts: Vec<String> = Vec::new(),
+    any_version: bool = false,
+}}
 
-/// TLS settings of a seed stream, under the names that the Go agent gave socat's.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs)]
-pub struct SocatTls {
-    pub use_ssl: bool,
-    pub ssl_cert_file: String,
-    pub ssl_ca_file: String,
-    pub ssl_skip_verify: bool,
-}
+settings! {
+/// TLS settings of a seed stream, under the names that the Go agent gave socat's; `socat-ssl-cat-file` is how it spells the CA file.
+SocatTls {
+    #[serde(rename = "socat-use-ssl")] use_ssl: bool = false,
+    #[serde(rename = "socat-ssl-cert-file")] ssl_cert_file: String = "".into(),
+    #[serde(rename = "socat-ssl-cat-file", alias = "socat-ssl-ca-file")] ssl_ca_file: String = "".into(),
+    #[serde(rename = "socat-ssl-skip-verify")] ssl_skip_verify: bool = false,
+}}
 
-/// `stream-compression`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Compression {
-    None,
-    Lz4,
-    Zstd,
-}
+words! { Compression { None, Lz4, Zstd } }
 
-/// `[xtrabackup]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Xtrabackup {
-    pub enabled: bool,
-    pub additional_opts: Vec<String>,
-    pub socat: SocatTls,
-    pub stream_compression: Compression,
-}
+settings! {
+/// The field named "" takes its keys from the section itself, see `document.rs`.
+Xtrabackup {
+    enabled: bool = false,
+    #[serde(
+        rename = "xtrabackup-addtional-opts",
+        alias = "xtrabackup-additional-opts",
+        alias = "addtional-opts",
+        alias = "additional-opts"
+    )]
+    additional_opts: Vec<String> = Vec::new(),
+    #[serde(rename = "")] socat: SocatTls = SocatTls::default(),
+    stream_compression: Compression = Compression::None,
+}}
 
-/// `[lvm]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Lvm {
-    pub enabled: bool,
-    pub create_snapshot_command: String,
-    pub create_new_snapshot_for_seed: bool,
-    pub available_local_snapshot_hosts_command: String,
-    pub available_snapshot_hosts_command: String,
-    pub snapshot_volumes_filter: String,
-    pub socat: SocatTls,
-    pub stream_compression: Compression,
-    pub keep_snapshot: bool,
-}
+settings! { Lvm {
+    enabled: bool = false,
+    create_snapshot_command: String = "".into(),
+    create_new_snapshot_for_seed: bool = false,
+    available_local_snapshot_hosts_command: String = "".into(),
+    available_snapshot_hosts_command: String = "".into(),
+    snapshot_volumes_filter: String = "".into(),
+    #[serde(rename = "")] socat: SocatTls = SocatTls::default(),
+    stream_compression: Compression = Compression::None,
+    keep_snapshot: bool = false,
+}}
 
-/// `[clone_plugin]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct ClonePlugin {
-    pub enabled: bool,
-    pub autotune_concurrency: bool,
-    pub buffer_size: u64,
-    pub ddl_timeout: u64,
-    pub enable_compression: bool,
-    pub max_concurrency: u64,
-    pub max_data_bandwidth: u64,
-    pub max_network_bandwidth: u64,
-    pub ssl_ca: String,
-    pub ssl_cert: String,
-    pub ssl_key: String,
+settings! {
+/// The ranges are those of the server's variables of the same names (MySQL 8.0 to 9.7).
+ClonePlugin {
+    enabled: bool = false,
+    #[serde(rename = "clone-autotune-concurrency")] autotune_concurrency: bool = true,
+    #[serde(rename = "clone-buffer-size", deserialize_with = "range::<_, _, 1_048_576, 268_435_456>")]
+    buffer_size: u64 = 4_194_304,
+    #[serde(rename = "clone-ddl-timeout", deserialize_with = "range::<_, _, 0, 2_592_000>")] ddl_timeout: u64 = 300,
+    #[serde(rename = "clone-enable-compression")] enable_compression: bool = false,
+    #[serde(rename = "clone-max-concurrency", deserialize_with = "range::<_, _, 1, 128>")] max_concurrency: u64 = 16,
+    #[serde(rename = "clone-max-data-bandwidth", deserialize_with = "range::<_, _, 0, 1_048_576>")]
+    max_data_bandwidth: u64 = 0,
+    #[serde(rename = "clone-max-network-bandwidth", deserialize_with = "range::<_, _, 0, 1_048_576>")]
+    max_network_bandwidth: u64 = 0,
+    #[serde(rename = "clone-ssl-ca")] ssl_ca: String = "".into(),
+    #[serde(rename = "clone-ssl-cert")] ssl_cert: String = "".into(),
+    #[serde(rename = "clone-ssl-key")] ssl_key: String = "".into(),
     /// Zero: no limit.
-    pub restart_timeout: Duration,
-}
+    #[serde(deserialize_with = "zero_or_more")] restart_timeout: Duration = Duration::from_secs(900),
+}}
 
-/// `[classic]`
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Classic {
-    pub seed_method: String,
-    pub connect_replication: bool,
-    pub replication_user: String,
-    pub replication_password_file: String,
-    pub close_on_danger: bool,
-}
+settings! { Classic {
+    seed_method: String = "LVM".into(),
+    connect_replication: bool = false,
+    replication_user: String = "".into(),
+    replication_password_file: String = "".into(),
+    close_on_danger: bool = true,
+}}
 
 /// A value that must never be printed: its `Debug` shows only whether it is set.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -305,5 +295,13 @@ impl std::fmt::Debug for Secret {
         } else {
             "(set)"
         })
+    }
+}
+
+/// A number by which two configurations in this process can be compared. It is keyed by chance, so it reveals nothing.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        serializer.serialize_u64(KEYED.hash_one(&self.0))
     }
 }

@@ -1,180 +1,172 @@
-//! What a well-formed configuration must not say. The first rules and their order are the Go agent's
-//! (agent-api-v2 section 5, "Rejected at start-up"), down to the texts, which scripts may look for.
+//! Rules that a file can break although each of its values can be read. The first and their order are the Go agent's, down to the texts,
+//! which scripts may look for.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
-use super::inside;
+use super::document::Findings;
 use super::types::*;
-use crate::error::{Error, Result};
+use super::{AllowList, inside};
 
-/// The first broken rule, as an error that names the key and the remedy.
-pub(super) fn validate(c: &Config) -> Result<()> {
-    go_rules(c)?;
-    tls(c)?;
-    network(c)?;
-    durations(c)?;
-    directories(c)
+/// All broken rules, each with the offset of the key that it is about, if the file has it, and a text that names key and remedy.
+pub(super) fn validate(c: &Config, found: &Findings) -> Vec<(Option<usize>, String)> {
+    let mut rules = Rules {
+        found,
+        broken: Vec::new(),
+    };
+    rules.go(c);
+    rules.tls(c);
+    rules.network(c);
+    rules.directories(c);
+    rules.unavailable(c);
+    rules.broken
 }
 
-/// Fails with the text if the condition holds.
-fn reject(broken: bool, text: impl Into<String>) -> Result<()> {
-    if broken {
-        return Err(Error::permanent(text));
+/// A table of rules: broken if this is true, the keys, the text.
+macro_rules! rules {
+    ($self:ident: $($broken:expr, $($key:expr),+ => $text:expr;)+) => {
+        $($self.reject($broken, &[$($key),+], $text);)+
+    };
+}
+
+struct Rules<'a> {
+    found: &'a Findings,
+    broken: Vec<(Option<usize>, String)>,
+}
+
+impl Rules<'_> {
+    /// Notes the text if the rule is broken, unless a fault of one of its keys is reported already.
+    fn reject(&mut self, broken: bool, keys: &[&str], text: impl Into<String>) {
+        let faulty = |faults: &BTreeSet<String>, key: &str| {
+            let section = key.split('.').next().unwrap_or_default();
+            faults.contains(key) || faults.contains(section)
+        };
+        if broken && !keys.iter().any(|key| faulty(&self.found.faulty, key)) {
+            let at = keys.iter().find_map(|key| self.found.given.get(*key));
+            self.broken.push((at.copied(), text.into()));
+        }
     }
-    Ok(())
-}
 
-fn go_rules(c: &Config) -> Result<()> {
-    let common = &c.common;
-    reject(
-        common.use_ssl && common.ssl_cert_file.is_empty(),
-        "use-ssl is true but ssl-cert-file is not specified: set common.ssl-cert-file to the PEM file of the certificate",
-    )?;
-    reject(
-        common.use_ssl && common.ssl_private_key_file.is_empty(),
-        "use-ssl is true but ssl-private-key-file is not specified: set common.ssl-private-key-file to the PEM file of the key",
-    )?;
-    reject(
-        common.backup_dir.as_os_str().is_empty(),
-        "backup-dir not specified: set common.backup-dir to a directory for backup data, outside the datadir",
-    )?;
-    reject(
-        c.orchestrator.urls.is_empty(),
-        "orchestrator url not specified: set orchestrator.url, such as \"http://orchestrator.example.com\"",
-    )?;
-    reject(
-        c.mysql.user.is_empty(),
-        "mysql user not specified: set mysql.user to the agent's MySQL account",
-    )?;
-    reject(
-        c.mysql.password.is_empty(),
-        "mysql password not specified: set mysql.password to the password of mysql.user",
-    )?;
-    for (key, value) in [
-        ("create-snapshot-command", &c.lvm.create_snapshot_command),
-        (
-            "available-local-snapshot-hosts-command",
+    fn go(&mut self, c: &Config) {
+        let common = &c.common;
+        rules! { self:
+            common.use_ssl && common.ssl_cert_file.is_empty(), "common.use-ssl", "common.ssl-cert-file"
+                => "use-ssl is true but ssl-cert-file is not specified: set common.ssl-cert-file to the PEM file of the certificate";
+            common.use_ssl && common.ssl_private_key_file.is_empty(), "common.use-ssl", "common.ssl-private-key-file"
+                => "use-ssl is true but ssl-private-key-file is not specified: set common.ssl-private-key-file to the PEM file of the key";
+            common.backup_dir.as_os_str().is_empty(), "common.backup-dir"
+                => "backup-dir not specified: set common.backup-dir to a directory for backup data, outside the datadir";
+            c.orchestrator.urls.is_empty(), "orchestrator.url"
+                => "orchestrator url not specified: set orchestrator.url, such as \"http://orchestrator.example.com\"";
+            c.mysql.user.is_empty(), "mysql.user"
+                => "mysql user not specified: set mysql.user to the agent's MySQL account";
+            c.mysql.password.is_empty(), "mysql.password"
+                => "mysql password not specified: set mysql.password to the password of mysql.user";
+        }
+        let (local, all) = (
             &c.lvm.available_local_snapshot_hosts_command,
-        ),
-        (
-            "available-snapshot-hosts-command",
             &c.lvm.available_snapshot_hosts_command,
-        ),
-        ("snapshot-volumes-filter", &c.lvm.snapshot_volumes_filter),
-    ] {
-        reject(
-            c.lvm.enabled && value.is_empty(),
-            format!(
-                "lvm is enabled but {key} is not specified: set lvm.{key} or lvm.enabled = false"
-            ),
-        )?;
+        );
+        for (key, value) in [
+            ("create-snapshot-command", &c.lvm.create_snapshot_command),
+            ("available-local-snapshot-hosts-command", local),
+            ("available-snapshot-hosts-command", all),
+            ("snapshot-volumes-filter", &c.lvm.snapshot_volumes_filter),
+        ] {
+            rules! { self:
+                c.lvm.enabled && value.is_empty(), "lvm.enabled", &format!("lvm.{key}")
+                    => format!("lvm is enabled but {key} is not specified: set lvm.{key} or lvm.enabled = false");
+            }
+        }
     }
-    Ok(())
-}
 
-fn tls(c: &Config) -> Result<()> {
-    reject(
-        c.common.use_mutual_tls && !c.common.use_ssl,
-        "common.use-mutual-tls is true but use-ssl is false: set common.use-ssl = true with its certificate and key, or common.use-mutual-tls = false",
-    )?;
-    for (section, socat) in [("xtrabackup", &c.xtrabackup.socat), ("lvm", &c.lvm.socat)] {
-        reject(
-            socat.use_ssl && socat.ssl_cert_file.is_empty(),
-            format!(
-                "{section}.socat-use-ssl is true but socat-ssl-cert-file is not specified: set {section}.socat-ssl-cert-file to a PEM file with certificate and key"
-            ),
-        )?;
+    fn tls(&mut self, c: &Config) {
+        rules! { self:
+            c.common.use_mutual_tls && !c.common.use_ssl, "common.use-mutual-tls", "common.use-ssl"
+                => "common.use-mutual-tls is true but use-ssl is false: set common.use-ssl = true with its certificate and key, or common.use-mutual-tls = false";
+        }
+        for (section, socat) in [("xtrabackup", &c.xtrabackup.socat), ("lvm", &c.lvm.socat)] {
+            let (on, file) = (
+                format!("{section}.socat-use-ssl"),
+                format!("{section}.socat-ssl-cert-file"),
+            );
+            rules! { self:
+                socat.use_ssl && socat.ssl_cert_file.is_empty(), &on, &file
+                    => format!("{on} is true but socat-ssl-cert-file is not specified: set {file} to a PEM file with certificate and key");
+            }
+        }
     }
-    Ok(())
-}
 
-fn network(c: &Config) -> Result<()> {
-    let common = &c.common;
-    reject(
-        common.port == common.seed_port,
-        format!(
-            "common.port and common.seed-port are both {}: give the seed stream its own port (default 21234)",
-            common.port
-        ),
-    )?;
-    reject(
-        c.mysql.host.is_empty() && c.mysql.socket.is_empty(),
-        "mysql.host = \"\" and no mysql.socket: set mysql.host (default \"127.0.0.1\") or mysql.socket",
-    )?;
-    reject(
-        !common.http_auth_user.is_empty() && common.http_auth_password.is_empty(),
-        "common.http-auth-user is set but http-auth-password is not specified: set common.http-auth-password or remove the user",
-    )?;
-    let header = &common.token_http_header;
-    reject(
-        !header.chars().all(is_header_name_character),
-        format!(
-            "common.token-http-header = {header:?}: not a valid header name; use letters, digits and -, such as \"X-Agent-Token\""
-        ),
-    )?;
-    let endpoint = &common.status_endpoint;
-    reject(
-        !endpoint.starts_with('/'),
-        format!(
-            "common.status-endpoint = {endpoint:?}: must start with / (default \"/api/status\")"
-        ),
-    )
+    fn network(&mut self, c: &Config) {
+        let common = &c.common;
+        if let Err(e) = common.listen_ip() {
+            self.reject(true, &["common.listen-address"], e.to_string());
+        }
+        for entry in &common.allowed_clients {
+            if let Err(e) = AllowList::parse(std::slice::from_ref(entry)) {
+                self.reject(true, &["common.allowed-clients"], e.to_string());
+            }
+        }
+        let (port, header, endpoint) = (
+            common.port,
+            &common.token_http_header,
+            &common.status_endpoint,
+        );
+        rules! { self:
+            port == common.seed_port, "common.seed-port", "common.port"
+                => format!("common.port and common.seed-port are both {port}: give the seed stream its own port (default 21234)");
+            c.mysql.host.is_empty() && c.mysql.socket.is_empty(), "mysql.host", "mysql.socket"
+                => "mysql.host = \"\" and no mysql.socket: set mysql.host (default \"127.0.0.1\") or mysql.socket";
+            !common.http_auth_user.is_empty() && common.http_auth_password.is_empty(), "common.http-auth-user", "common.http-auth-password"
+                => "common.http-auth-user is set but http-auth-password is not specified: set common.http-auth-password or remove the user";
+            !header.chars().all(is_header_name_character), "common.token-http-header"
+                => format!("common.token-http-header = {header:?}: not a valid header name; use letters, digits and -, such as \"X-Agent-Token\"");
+            !endpoint.starts_with('/'), "common.status-endpoint"
+                => format!("common.status-endpoint = {endpoint:?}: must start with / (default \"/api/status\")");
+        }
+    }
+
+    fn directories(&mut self, c: &Config) {
+        let datadir = Path::new(&c.mysql.datadir);
+        let backup_dir = ("common.backup-dir", c.common.backup_dir.as_path());
+        let state_dir = ("common.state-dir", c.common.state_dir.as_path());
+        let staging_dir = ("mysql.staging-dir", Path::new(&c.mysql.staging_dir));
+        for (key, path) in [
+            backup_dir,
+            state_dir,
+            ("mysql.datadir", datadir),
+            staging_dir,
+        ] {
+            // Those have a default or are reported as missing; state-dir has to be set.
+            let unset = path.as_os_str().is_empty() && key != state_dir.0;
+            rules! { self:
+                !unset && !path.is_absolute(), key
+                    => format!("{key} = {path:?}: must be an absolute path, starting with /");
+            }
+        }
+        for (key, path) in [backup_dir, state_dir] {
+            rules! { self:
+                inside(path, datadir), key, "mysql.datadir"
+                    => format!("{key} = {path:?} is inside mysql.datadir = {datadir:?}: a seed replaces what is in there; choose a directory outside");
+            }
+        }
+    }
+
+    /// Settings that this version knows but does not obey yet. Starting without what was asked for, such as encryption, would be worse
+    /// than not starting.
+    fn unavailable(&mut self, c: &Config) {
+        rules! { self:
+            c.lvm.socat.use_ssl, "lvm.socat-use-ssl"
+                => "lvm.socat-use-ssl = true is not available in this version: set lvm.socat-use-ssl = false";
+            c.logging.format != LogFormat::Text, "logging.format"
+                => "logging.format other than \"text\" is not available in this version: set logging.format = \"text\"";
+            c.orchestrator.protocol == Protocol::Classic, "orchestrator.protocol"
+                => "orchestrator.protocol = \"classic\" is not available in this version: set orchestrator.protocol = \"v2\"";
+        }
+    }
 }
 
 /// RFC 9110 5.6.2, "token".
 fn is_header_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
-}
-
-/// Only mysql.boot-timeout and clone_plugin.restart-timeout may be zero: no limit. A negative duration has not come this far.
-fn durations(c: &Config) -> Result<()> {
-    let common = &c.common;
-    for (key, value) in [
-        ("poll-interval", common.poll_interval),
-        ("resubmit-agent-interval", common.resubmit_agent_interval),
-        ("http-timeout", common.http_timeout),
-        ("status-bad-seconds", common.status_bad_seconds),
-        ("command-timeout", common.command_timeout),
-        ("seed-orphan-timeout", common.seed_orphan_timeout),
-        ("seed-first-byte-timeout", common.seed_first_byte_timeout),
-        ("seed-idle-timeout", common.seed_idle_timeout),
-        ("source-lock-timeout", common.source_lock_timeout),
-    ] {
-        reject(
-            value == Duration::ZERO,
-            format!(
-                "common.{key} is zero: give it a positive duration such as \"60s\", or remove it for the default"
-            ),
-        )?;
-    }
-    Ok(())
-}
-
-fn directories(c: &Config) -> Result<()> {
-    let backup_dir = ("common.backup-dir", c.common.backup_dir.as_path());
-    let state_dir = ("common.state-dir", c.common.state_dir.as_path());
-    let datadir = Path::new(&c.mysql.datadir);
-    let may_be_empty = [
-        ("mysql.datadir", datadir),
-        ("mysql.staging-dir", Path::new(&c.mysql.staging_dir)),
-    ];
-    let set = may_be_empty
-        .into_iter()
-        .filter(|(_, path)| !path.as_os_str().is_empty());
-    for (key, path) in [backup_dir, state_dir].into_iter().chain(set) {
-        reject(
-            !path.is_absolute(),
-            format!("{key} = {path:?}: must be an absolute path, starting with /"),
-        )?;
-    }
-    for (key, path) in [backup_dir, state_dir] {
-        reject(
-            inside(path, datadir),
-            format!(
-                "{key} = {path:?} is inside mysql.datadir = {datadir:?}: a seed replaces what is in there; choose a directory outside"
-            ),
-        )?;
-    }
-    Ok(())
 }

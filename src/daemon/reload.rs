@@ -41,8 +41,11 @@ impl Live<'_> {
         self.renew_certificate();
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
-            Err(e) => {
-                log::error!("SIGHUP: {e}; all settings stay as they are");
+            Err(faults) => {
+                for fault in faults.to_string().lines() {
+                    log::error!("SIGHUP: {fault}");
+                }
+                log::error!("SIGHUP: all settings stay as they are");
                 // logrotate has moved the file all the same.
                 self.open_log(&self.logging);
                 return;

@@ -65,12 +65,15 @@ fn check(file: &Path) -> Findings {
     let name = file.display().to_string();
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
-        Err(e) => {
-            f.error(
-                &name,
-                e.to_string(),
-                "correct this, then run check-config again: nothing else was checked",
-            );
+        Err(faults) => {
+            for fault in &faults.errors {
+                f.error(&name, fault, "");
+            }
+            if let Some(last) = f.list.last_mut() {
+                last.remedy =
+                    "correct this, then run check-config again: nothing else was checked".into();
+            }
+            faults.warnings.iter().for_each(|w| f.warning(&name, w, ""));
             return f;
         }
     };

@@ -48,7 +48,7 @@ fn load_names_the_file() {
     );
     let text = load(&json.0).unwrap_err().to_string();
     assert!(
-        text.starts_with(&format!("{}: logging.format", json.0.display())),
+        text.starts_with(&format!("{}: line 9: logging.format", json.0.display())),
         "{text}"
     );
 }
