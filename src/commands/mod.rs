@@ -1,11 +1,15 @@
 //! Arguments, usage text, exit codes.
 
+mod arguments;
 pub mod check_config;
 pub mod seed;
 pub mod status;
 
 use crate::{config, daemon};
-use std::path::{Path, PathBuf};
+use arguments::Takes;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -27,74 +31,51 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The program.
 pub fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
-        Some("check-config") => look(&args[1..], check_config::run),
-        Some("status") => look(&args[1..], status::run),
-        Some("seed") => seed::run(&args[1..]),
-        Some("serve") => serve(&args[1..]),
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((first, rest)) => (first.to_str().unwrap_or_default(), rest),
+        None => ("serve", &args[..]),
+    };
+    let done = match command {
+        "check-config" => options(rest, "json").map(|(file, json)| check_config::run(&file, json)),
+        "status" => options(rest, "json").map(|(file, json)| status::run(&file, json)),
+        "seed" => Ok(seed::run(rest)),
+        "serve" => serve(rest),
         _ => serve(&args),
-    }
+    };
+    done.unwrap_or_else(|code| code)
 }
 
-fn serve(args: &[String]) -> ExitCode {
-    let mut file = PathBuf::from(config::DEFAULT_PATH);
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let (name, value) = arg
-            .split_once('=')
-            .map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
-        match (name, value) {
-            ("--config" | "-config", Some(v)) => file = v.into(),
-            ("--config" | "-config", None) => match args.next() {
-                Some(v) => file = v.into(),
-                None => return usage("--config needs a file name"),
-            },
-            ("--version" | "-version", None) => {
-                println!("orchestrator-agent {VERSION}");
-                return ExitCode::SUCCESS;
-            }
-            ("--help" | "-help" | "-h", None) => {
-                print!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            _ => return usage(&format!("unknown argument {arg}")),
-        }
+fn serve(args: &[OsString]) -> Result<ExitCode, ExitCode> {
+    let (file, version) = options(args, "version")?;
+    if version {
+        println!("orchestrator-agent {VERSION}");
+        return Ok(ExitCode::SUCCESS);
     }
-    match daemon::serve(&file) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("orchestrator-agent: {e}");
-            ExitCode::FAILURE
+    if let Err(e) = daemon::serve(&file) {
+        for line in e.to_string().lines() {
+            eprintln!("orchestrator-agent: {line}");
         }
+        return Err(ExitCode::FAILURE);
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// A command that takes a configuration file and `--json`.
-fn look(args: &[String], command: fn(&Path, bool) -> ExitCode) -> ExitCode {
-    let mut file = PathBuf::from(config::DEFAULT_PATH);
-    let mut json = false;
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let (name, value) = arg
-            .split_once('=')
-            .map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
-        match (name, value) {
-            ("--config" | "-config", given) => {
-                match given.or_else(|| args.next().map(String::as_str)) {
-                    Some(v) if !v.is_empty() => file = v.into(),
-                    _ => return usage("--config needs a file name"),
-                }
-            }
-            ("--json" | "-json", None) => json = true,
-            ("--help" | "-help" | "-h", None) => {
-                print!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            _ => return usage(&format!("unknown argument {arg}")),
-        }
+/// The configuration file, and whether the flag is given. With `--help` or wrong arguments the program is at its end.
+fn options(args: &[OsString], flag: &'static str) -> Result<(PathBuf, bool), ExitCode> {
+    let known = [
+        ("config", Takes::Value),
+        (flag, Takes::Nothing),
+        ("help", Takes::Nothing),
+    ];
+    let given = arguments::parse(args, &known).map_err(|problem| usage(&problem))?;
+    let given: BTreeMap<_, _> = given.into_iter().collect();
+    if given.contains_key("help") {
+        print!("{USAGE}");
+        return Err(ExitCode::SUCCESS);
     }
-    command(&file, json)
+    let file = given.get("config").map_or(config::DEFAULT_PATH, |f| f);
+    Ok((file.into(), given.contains_key(flag)))
 }
 
 fn usage(problem: &str) -> ExitCode {

@@ -27,6 +27,7 @@ use crate::sys::thread::spawn;
 use event::{End, Event, Outcome, Target};
 use options::Options;
 use progress::Screen;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,11 +38,14 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs `orchestrator-agent seed` with the arguments behind that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
-pub fn run(args: &[String]) -> ExitCode {
+pub fn run(args: &[OsString]) -> ExitCode {
     // Known before all else, because a wrong command line is told to programs as well.
-    let json = args.iter().any(|a| a == "--json");
+    let json = args.iter().any(|a| a == "--json" || a == "-json");
     let screen = Arc::new(Screen::standard(json));
-    if args.iter().any(|a| a == "--help" || a == "-h") {
+    if args
+        .iter()
+        .any(|a| a == "--help" || a == "-help" || a == "-h")
+    {
         Screen::standard(false).say(USAGE.trim_end());
         return ExitCode::SUCCESS;
     }

@@ -1,12 +1,14 @@
 //! The command line of `seed`, and the files that it names. Passwords come from files only: an argument and an
 //! environment variable can be read by other users.
 
+use crate::commands::arguments::{self, Takes};
 use crate::config::{self, Secret};
 use crate::error::{Error, Result};
 use crate::protocol::http_client::{AgentTransport, Basic};
 use crate::seed::Method;
 use crate::tls;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,62 +21,39 @@ mod usage;
 pub use usage::USAGE;
 
 /// Options that take a value.
-const VALUED: [&str; 21] = [
-    "source",
-    "target",
-    "method",
-    "seed-id",
-    "poll",
-    "listen",
-    "agent-wait",
-    "source-token-file",
-    "target-token-file",
-    "mysql-user",
-    "mysql-password-file",
-    "config",
-    "replication-user",
-    "replication-password-file",
-    "replication",
-    "connect-to",
-    "ca-file",
-    "cert-file",
-    "key-file",
-    "http-auth-file",
-    "verify-max-time",
-];
+const VALUED: &str = "source target method seed-id poll listen agent-wait source-token-file target-token-file mysql-user \
+    mysql-password-file config replication-user replication-password-file replication connect-to ca-file \
+    cert-file key-file http-auth-file verify-max-time";
 /// Options without a value.
-const FLAGS: [&str; 7] = [
-    "dry-run",
-    "force",
-    "json",
-    "no-connect",
-    "https",
-    "skip-verify",
-    "replication-tls",
-];
+const FLAGS: &str = "dry-run force json no-connect https skip-verify replication-tls";
+
+/// The error is about the command line.
+type Checked<T> = std::result::Result<T, String>;
+
+fn known() -> Vec<(&'static str, Takes)> {
+    let valued = VALUED.split_whitespace().map(|name| (name, Takes::Value));
+    let flags = FLAGS.split_whitespace().map(|name| (name, Takes::Nothing));
+    let all = valued.chain(flags).chain([("verify", Takes::Optional)]);
+    all.collect()
+}
 
 /// A host, and a port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
     /// Name or address as typed, without brackets.
     pub host: String,
-    /// Port behind the colon.
     pub port: Option<u16>,
 }
 
-/// A MySQL account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Name.
     pub user: String,
-    /// Password.
     pub password: Secret,
 }
 
 /// What `--verify` compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// All rows of all tables.
     All,
     /// All rows of small tables, some of others.
     Sample,
@@ -85,52 +64,35 @@ pub enum Verify {
 pub enum Mode {
     /// GTID where the source has them.
     Auto,
-    /// GTID.
     Gtid,
-    /// File and position.
     Position,
 }
 
 /// All options, checked; files are read.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `--source`
     pub source: HostPort,
-    /// `--target`
     pub target: HostPort,
     /// `--method`; `None` is auto.
     pub method: Option<Method>,
-    /// `--listen`
     pub listen: SocketAddr,
-    /// `--agent-wait`
     pub agent_wait: Duration,
-    /// The source's and the target's token files.
     pub token_files: Option<(PathBuf, PathBuf)>,
-    /// How agents are spoken to.
     pub(crate) transport: AgentTransport,
-    /// The account for both servers.
     pub mysql: Login,
     /// `--replication-user`; `None`: what the target has.
     pub replication: Option<Login>,
-    /// `--replication`
     pub mode: Mode,
     /// False with `--no-connect`.
     pub connect: bool,
-    /// `--replication-tls`
     pub replication_tls: bool,
-    /// `--connect-to`
     pub connect_to: Option<HostPort>,
-    /// `--verify`
     pub verify: Option<Verify>,
-    /// `--verify-max-time`
     pub verify_max_time: Duration,
-    /// `--force`
     pub force: bool,
-    /// `--dry-run`
     pub dry_run: bool,
     /// `--seed-id`, positive.
     pub seed_id: i64,
-    /// `--poll`
     pub poll: Duration,
     /// What the user should know, such as a password file that others can read.
     pub warnings: Vec<String>,
@@ -140,99 +102,22 @@ pub struct Options {
 ///
 /// # Errors
 /// Each names the option and what it takes.
-pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
-    let given = split(args)?;
-    let text = |name: &str| given.get(name).map(String::as_str);
-    let host = |name: &str| text(name).map(|v| host_port(name, v)).transpose();
-    let source = host("source")?.ok_or("--source is missing")?;
-    let target = host("target")?.ok_or("--target is missing")?;
-    let ports_differ = source.port.is_some() && target.port.is_some() && source.port != target.port;
-    if source.host.eq_ignore_ascii_case(&target.host) && !ports_differ {
-        return Err(
-            "--source and --target are the same host; two agents on one host need two ports".into(),
-        );
-    }
-    let mode = match text("replication").unwrap_or("auto") {
-        "auto" => Mode::Auto,
-        "gtid" => Mode::Gtid,
-        "position" => Mode::Position,
-        other => return Err(format!("--replication {other}: auto, gtid or position")),
-    };
-    let connect_to = host("connect-to")?;
-    if connect_to.is_some() && mode == Mode::Position {
-        return Err(
-            "--connect-to needs GTID: a position is right on the copied server only".into(),
-        );
-    }
-    let verify = match text("verify") {
-        None => None,
-        Some("") | Some("all") => Some(Verify::All),
-        Some("sample") => Some(Verify::Sample),
-        Some(other) => {
-            return Err(format!(
-                "--verify={other}: write --verify or --verify=sample"
-            ));
-        }
-    };
-    if verify.is_some() && given.contains_key("no-connect") {
-        return Err(
-            "--verify compares with a target that replicates: it cannot go with --no-connect"
-                .into(),
-        );
-    }
-    if verify.is_none() && given.contains_key("verify-max-time") {
-        return Err("--verify-max-time needs --verify".into());
-    }
-    let verify_max_time = duration("verify-max-time", text("verify-max-time").unwrap_or("1h"))?;
-    if verify_max_time < Duration::from_secs(1) {
-        return Err("--verify-max-time: at least 1s".into());
-    }
-    let token_files = match (text("source-token-file"), text("target-token-file")) {
-        (Some(s), Some(t)) => Some((PathBuf::from(s), PathBuf::from(t))),
-        (None, None) => None,
-        _ => return Err("--source-token-file and --target-token-file go together".into()),
-    };
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(1, |d| d.as_secs());
-    let seed_id = match text("seed-id") {
-        Some(v) => v
-            .parse()
-            .ok()
-            .filter(|n| *n > 0)
-            .ok_or(format!("--seed-id {v}: a positive whole number"))?,
-        None => i64::try_from(now).unwrap_or(i64::MAX),
-    };
-    let poll = duration("poll", text("poll").unwrap_or("1s"))?;
-    if poll < Duration::from_millis(100) {
-        return Err("--poll: at least 100ms".into());
-    }
-    for (user, file) in [
-        ("mysql-user", "mysql-password-file"),
-        ("replication-user", "replication-password-file"),
-    ] {
-        if text(user).is_some() != text(file).is_some() {
-            return Err(format!("--{user} and --{file} go together"));
-        }
-    }
-    if text("cert-file").is_some() != text("key-file").is_some() {
-        return Err("--cert-file and --key-file go together".into());
-    }
-    for option in ["ca-file", "cert-file", "skip-verify"] {
-        if given.contains_key(option) && !given.contains_key("https") {
-            return Err(format!("--{option} needs --https"));
-        }
-    }
-    if text("mysql-user").is_none() && text("config").is_none() {
-        return Err("--mysql-user and --mysql-password-file are missing (or --config)".into());
-    }
+pub fn parse<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Result<Options>> {
+    let given = Given::read(args)?;
+    let (source, target) = given.hosts()?;
+    let (mode, connect_to) = given.coordinates()?;
+    let verify = given.verify()?;
+    given.combinations()?;
     let mut options = Options {
         source,
         target,
-        method: method(text("method").unwrap_or("auto"))?,
-        listen: listen(text("listen").unwrap_or(":3001"))?,
-        agent_wait: duration("agent-wait", text("agent-wait").unwrap_or("90s"))?,
-        token_files,
+        method: method(given.text("method").unwrap_or("auto"))?,
+        listen: listen(given.text("listen").unwrap_or(":3001"))?,
+        agent_wait: given.duration("agent-wait", "90s", "0s")?,
+        token_files: given
+            .text("source-token-file")
+            .zip(given.text("target-token-file"))
+            .map(|(source, target)| (source.into(), target.into())),
         transport: AgentTransport::default(),
         mysql: Login {
             user: String::new(),
@@ -240,18 +125,143 @@ pub fn parse(args: &[String]) -> std::result::Result<Result<Options>, String> {
         },
         replication: None,
         mode,
-        connect: !given.contains_key("no-connect"),
-        replication_tls: given.contains_key("replication-tls"),
+        connect: !given.has("no-connect"),
+        replication_tls: given.has("replication-tls"),
         connect_to,
         verify,
-        verify_max_time,
-        force: given.contains_key("force"),
-        dry_run: given.contains_key("dry-run"),
-        seed_id,
-        poll,
+        verify_max_time: given.duration("verify-max-time", "1h", "1s")?,
+        force: given.has("force"),
+        dry_run: given.has("dry-run"),
+        seed_id: given.seed_id()?,
+        poll: given.duration("poll", "1s", "100ms")?,
         warnings: Vec::new(),
     };
     Ok(options.read_files(&given).map(|()| options))
+}
+
+/// The options of a command line with their values; those without one have an empty value.
+struct Given(BTreeMap<&'static str, String>);
+
+impl Given {
+    fn read<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Self> {
+        let mut given = BTreeMap::new();
+        for (name, value) in arguments::parse(args, &known())? {
+            if given.insert(name, value).is_some() {
+                return Err(format!("--{name} is given twice"));
+            }
+        }
+        Ok(Self(given))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn host(&self, name: &str) -> Checked<Option<HostPort>> {
+        self.text(name).map(|v| host_port(name, v)).transpose()
+    }
+
+    fn duration(&self, name: &str, default: &str, least: &str) -> Checked<Duration> {
+        let text = self.text(name).unwrap_or(default);
+        let wrong = |e| format!("--{name} {text}: {e}; write for example 90s or 1m30s");
+        let value = config::duration::parse(text).map_err(wrong)?;
+        if value < config::duration::parse(least).map_err(wrong)? {
+            return Err(format!("--{name}: at least {least}"));
+        }
+        Ok(value)
+    }
+
+    fn hosts(&self) -> Checked<(HostPort, HostPort)> {
+        let source = self.host("source")?.ok_or("--source is missing")?;
+        let target = self.host("target")?.ok_or("--target is missing")?;
+        let ports_differ =
+            source.port.is_some() && target.port.is_some() && source.port != target.port;
+        if source.host.eq_ignore_ascii_case(&target.host) && !ports_differ {
+            return Err(
+                "--source and --target are the same host; two agents on one host need two ports"
+                    .into(),
+            );
+        }
+        Ok((source, target))
+    }
+
+    fn coordinates(&self) -> Checked<(Mode, Option<HostPort>)> {
+        let mode = match self.text("replication").unwrap_or("auto") {
+            "auto" => Mode::Auto,
+            "gtid" => Mode::Gtid,
+            "position" => Mode::Position,
+            other => return Err(format!("--replication {other}: auto, gtid or position")),
+        };
+        let connect_to = self.host("connect-to")?;
+        if connect_to.is_some() && mode == Mode::Position {
+            return Err(
+                "--connect-to needs GTID: a position is right on the copied server only".into(),
+            );
+        }
+        Ok((mode, connect_to))
+    }
+
+    fn verify(&self) -> Checked<Option<Verify>> {
+        let verify = match self.text("verify") {
+            None => None,
+            Some("") | Some("all") => Some(Verify::All),
+            Some("sample") => Some(Verify::Sample),
+            Some(other) => {
+                return Err(format!(
+                    "--verify={other}: write --verify or --verify=sample"
+                ));
+            }
+        };
+        if verify.is_some() && self.has("no-connect") {
+            return Err(
+                "--verify compares with a target that replicates: it cannot go with --no-connect"
+                    .into(),
+            );
+        }
+        Ok(verify)
+    }
+
+    fn seed_id(&self) -> Checked<i64> {
+        let Some(text) = self.text("seed-id") else {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now = now.map_or(1, |d| d.as_secs());
+            return Ok(i64::try_from(now).unwrap_or(i64::MAX));
+        };
+        let id = text.parse().ok().filter(|n| *n > 0);
+        id.ok_or(format!("--seed-id {text}: a positive whole number"))
+    }
+
+    /// Options that need others.
+    fn combinations(&self) -> Checked<()> {
+        for (one, other) in [
+            ("source-token-file", "target-token-file"),
+            ("mysql-user", "mysql-password-file"),
+            ("replication-user", "replication-password-file"),
+            ("cert-file", "key-file"),
+        ] {
+            if self.has(one) != self.has(other) {
+                return Err(format!("--{one} and --{other} go together"));
+            }
+        }
+        for (option, needed) in [
+            ("ca-file", "https"),
+            ("cert-file", "https"),
+            ("skip-verify", "https"),
+            ("verify-max-time", "verify"),
+        ] {
+            if self.has(option) && !self.has(needed) {
+                return Err(format!("--{option} needs --{needed}"));
+            }
+        }
+        if !self.has("mysql-user") && !self.has("config") {
+            return Err("--mysql-user and --mysql-password-file are missing (or --config)".into());
+        }
+        Ok(())
+    }
 }
 
 impl Options {
@@ -260,20 +270,20 @@ impl Options {
         self.verify == Some(Verify::Sample)
     }
 
-    fn read_files(&mut self, given: &BTreeMap<&'static str, String>) -> Result<()> {
+    fn read_files(&mut self, given: &Given) -> Result<()> {
         let mut login = |user: &str, file: &str| -> Result<Option<Login>> {
-            let (Some(user), Some(path)) = (given.get(user), given.get(file)) else {
+            let (Some(user), Some(path)) = (given.text(user), given.text(file)) else {
                 return Ok(None);
             };
             let password = secret(file, Path::new(path), &mut self.warnings)?;
             Ok(Some(Login {
-                user: user.clone(),
+                user: user.into(),
                 password,
             }))
         };
         let mysql = login("mysql-user", "mysql-password-file")?;
         self.replication = login("replication-user", "replication-password-file")?;
-        self.mysql = match (mysql, given.get("config")) {
+        self.mysql = match (mysql, given.text("config")) {
             (Some(login), _) => login,
             (None, Some(path)) => {
                 let loaded = config::load(Path::new(path))?;
@@ -286,16 +296,16 @@ impl Options {
             }
             (None, None) => return Err(Error::permanent("--mysql-user is missing")),
         };
-        if given.contains_key("https") {
-            let file = |name: &str| given.get(name).map_or("", String::as_str);
+        if given.has("https") {
+            let file = |name: &str| given.text(name).unwrap_or_default();
             self.transport.tls = Some(tls::outgoing(&tls::Files {
                 authorities: ("--ca-file", file("ca-file")),
                 certificate: ("--cert-file", file("cert-file")),
                 key: ("--key-file", file("key-file")),
-                skip_verify: given.contains_key("skip-verify"),
+                skip_verify: given.has("skip-verify"),
             })?);
         }
-        if let Some(path) = given.get("http-auth-file") {
+        if let Some(path) = given.text("http-auth-file") {
             let pair = secret("http-auth-file", Path::new(path), &mut self.warnings)?;
             if !pair.reveal().contains(':') {
                 return Err(Error::permanent(format!(
@@ -308,43 +318,7 @@ impl Options {
     }
 }
 
-/// The arguments as option and value; flags have an empty value.
-fn split(args: &[String]) -> std::result::Result<BTreeMap<&'static str, String>, String> {
-    let mut out = BTreeMap::new();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let Some(option) = arg.strip_prefix("--") else {
-            return Err(format!("{arg}: options begin with --"));
-        };
-        let (name, inline) = match option.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_string())),
-            None => (option, None),
-        };
-        let known = |names: &[&'static str]| names.iter().copied().find(|n| *n == name);
-        let (name, value) = if name == "verify" {
-            // A value only after =: it may be left out.
-            ("verify", inline.unwrap_or_default())
-        } else if let Some(flag) = known(&FLAGS) {
-            match inline {
-                None => (flag, String::new()),
-                Some(_) => return Err(format!("--{flag} takes no value")),
-            }
-        } else if let Some(valued) = known(&VALUED) {
-            let value = inline
-                .or_else(|| args.next().cloned())
-                .filter(|v| !v.is_empty());
-            (valued, value.ok_or(format!("--{valued} needs a value"))?)
-        } else {
-            return Err(format!("--{name}: no such option"));
-        };
-        if out.insert(name, value).is_some() {
-            return Err(format!("--{name} is given twice"));
-        }
-    }
-    Ok(out)
-}
-
-fn method(word: &str) -> std::result::Result<Option<Method>, String> {
+fn method(word: &str) -> Checked<Option<Method>> {
     if word.eq_ignore_ascii_case("auto") {
         return Ok(None);
     }
@@ -352,17 +326,18 @@ fn method(word: &str) -> std::result::Result<Option<Method>, String> {
         .iter()
         .find(|m| m.as_str().eq_ignore_ascii_case(word));
     let method = *known.ok_or(format!("--method {word}: no such method"))?;
-    match super::method::CONDUCTED.contains(&method) {
-        true => Ok(Some(method)),
-        false => Err(format!(
+    if super::method::CONDUCTED.contains(&method) {
+        Ok(Some(method))
+    } else {
+        Err(format!(
             "--method {method}: not supported by this version yet"
-        )),
+        ))
     }
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`. The host goes into URLs and statements, so only what a name or an address
 /// is made of is taken.
-fn host_port(option: &str, text: &str) -> std::result::Result<HostPort, String> {
+fn host_port(option: &str, text: &str) -> Checked<HostPort> {
     let bad = |why: &str| format!("--{option} {text}: {why}");
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest
@@ -407,7 +382,7 @@ fn host_port(option: &str, text: &str) -> std::result::Result<HostPort, String> 
     })
 }
 
-fn listen(text: &str) -> std::result::Result<SocketAddr, String> {
+fn listen(text: &str) -> Checked<SocketAddr> {
     let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
     let parsed = all.as_deref().unwrap_or(text).parse::<SocketAddr>();
     parsed.map_err(|_| {
@@ -415,11 +390,6 @@ fn listen(text: &str) -> std::result::Result<SocketAddr, String> {
             "--listen {text}: an IP address and a port, such as 10.0.0.5:3001, or :3001 for all"
         )
     })
-}
-
-fn duration(option: &str, text: &str) -> std::result::Result<Duration, String> {
-    config::duration::parse(text)
-        .map_err(|e| format!("--{option} {text}: {e}; write for example 90s or 1m30s"))
 }
 
 /// The content of a password or token file without one trailing newline; a warning if other users can read the file.
