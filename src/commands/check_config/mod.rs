@@ -149,4 +149,18 @@ mod tests {
         assert_eq!((f.list.len(), f.count(Level::Error)), (1, 1));
         assert_eq!(f.list[0].subject, "/no/such/agent.conf");
     }
+
+    #[test]
+    fn all_faults_of_a_file_are_findings() {
+        let file = std::env::temp_dir().join(format!("check-config-{}.conf", std::process::id()));
+        std::fs::write(&file, "[common]\nport = 0\nprot = 1\nuse-ssl = 1\n").unwrap();
+        let f = check(&file);
+        std::fs::remove_file(&file).unwrap();
+        let name = file.display().to_string();
+        let of_file = f.list.iter().filter(|f| f.subject == name).count();
+        assert_eq!((of_file, f.list.len()), (8, 8), "{f:?}");
+        assert_eq!((f.count(Level::Error), f.count(Level::Warning)), (6, 2));
+        let told: Vec<_> = f.list.iter().filter(|f| !f.remedy.is_empty()).collect();
+        assert!(told.len() == 1 && told[0].remedy.contains("nothing else was checked"));
+    }
 }
