@@ -7,7 +7,7 @@ use crate::gate::Response;
 use crate::mysql::info::Schema;
 use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
 use crate::seed::Method;
-use crate::seed::vocabulary::ENGINES;
+use crate::seed::types::ENGINES;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;

@@ -3,7 +3,8 @@
 //! MySQL nor a slow disk nor a stage at work delays it (D8, 3.8.3).
 
 use crate::config::Config;
-use crate::datadir::{STAGING_NAMES, Staged};
+use crate::datadir::STAGING_NAMES;
+use crate::methods;
 use crate::mysql::{Endpoint, Server, connect, info};
 use crate::process::{Cancel, Launcher, run_operator_command};
 use crate::seed::engine::Engine;
@@ -265,18 +266,20 @@ impl Watch {
 /// Bytes of the data directory. What is staged counts on the target of a seed only: elsewhere it is no data, and a source
 /// would seem too large. Until the swap what has come is added to what was there, so that only that must be looked at.
 fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
-    let staged = target.and_then(|s| Some((s, s.datadir.as_ref()?)));
-    if let Some((seed, facts)) = staged {
-        let staged = Staged::of(facts, seed.id);
+    if let Some(seed) = target
+        && let Ok((facts, staged)) = methods::staged(seed)
+    {
         if seed.stage <= Stage::Backup {
-            return Some(staged.disk_used(facts));
+            return Some(staged.disk_used(&facts));
         }
         let inside = usage::usage(&facts.datadir).ok()?;
-        let beside = match facts.staging.starts_with(&facts.datadir) {
-            true => 0,
-            false => usage::usage(&staged.dir).unwrap_or(0),
-        };
-        return Some(inside + beside);
+        let is_inside = facts.staging.starts_with(&facts.datadir);
+        let outside = || usage::usage(&staged.dir).unwrap_or(0);
+        return Some(if is_inside {
+            inside
+        } else {
+            inside + outside()
+        });
     }
     if datadir.as_os_str().is_empty() {
         return Some(0);

@@ -319,7 +319,7 @@ fn start_settling(
                 }
             }
             said_of_sessions = !errors.is_empty();
-            let errors = engine.settle();
+            let errors = engine.restore_pending();
             for e in &errors {
                 if !said {
                     log::warn!(

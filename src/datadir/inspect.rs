@@ -12,7 +12,7 @@ use crate::methods::contents::MOVE_BACK;
 use crate::methods::target_server::{QUESTIONS, TargetServer};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
 use crate::process::Launcher;
-use crate::seed::vocabulary::Side;
+use crate::seed::types::Side;
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
 use std::os::unix::fs::MetadataExt;

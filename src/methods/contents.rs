@@ -7,7 +7,7 @@ use super::server_state::{self, SourceState, TargetState, XA_PRIVILEGE};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, failure, grants, info, profile, quote_name};
-use crate::seed::vocabulary::Method;
+use crate::seed::types::Method;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,8 @@ use super::mysqldump::options::ignored_tables;
 use super::preflight::{self, SourceFacts};
 use super::server_state;
 use super::settings;
-use super::target_server::{TargetServer, until_none};
+use super::state::LogicalState;
+use super::target_server::TargetServer;
 use super::values;
 use crate::config::Config;
 use crate::coordinates::Coordinates;
@@ -16,7 +17,7 @@ use crate::process::SessionInit;
 use crate::seed::record::Load;
 use crate::seed::stage::Context;
 use crate::seed::stage::Prepared;
-use crate::seed::vocabulary::{Method, Side};
+use crate::seed::types::{Method, Side};
 use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub fn prepare(
     ctx.report("Running prepare");
     let settings = Arc::clone(&config);
     let server = ctx.interruptible(move || preflight::target(&settings, tools))?;
-    ctx.update(|s| s.target_server = Some(server))?;
+    ctx.update_state(|_, s: &mut LogicalState| s.target_server = Some(server))?;
     definitions::remove(&config)?;
     remove()?;
     Ok("Stage completed".into())
@@ -120,7 +121,7 @@ pub fn source(
     })?;
     ctx.progress().expect(facts.bytes);
     let variables = facts.variables.clone();
-    ctx.update(|seed| seed.source_variables = variables)?;
+    ctx.update_state(|_, s: &mut LogicalState| s.source_variables = variables)?;
     Ok((source, facts, identity))
 }
 
@@ -167,7 +168,7 @@ pub fn scan<T: Send + 'static>(
     let result = ctx.interruptible(move || work(&mut conn, server));
     if ctx.cancel().is_cancelled() {
         let ended = connect(source, Duration::from_secs(3)).and_then(|mut conn| {
-            until_none(|| control::kill_connection(&mut conn, &source.user, id))
+            control::wait_until_gone(|| control::kill_connection(&mut conn, &source.user, id))
         });
         if let Err(e) = ended {
             log::warn!("cannot end a query on {}: {e}", source.name());
@@ -203,7 +204,8 @@ pub fn check_tool_without_init(ctx: &Context, tool: &str, source: &Endpoint) -> 
 /// If the server cannot be reached or refuses one.
 pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Result<SessionInit> {
     let local = Endpoint::local(&config.mysql);
-    let init = settings::session_init(&local, Purpose::Load, &ctx.seed()?.source_variables)?;
+    let of_source = ctx.state::<LogicalState>()?.source_variables;
+    let init = settings::session_init(&local, Purpose::Load, &of_source)?;
     Ok(init.first(identity.assignment()))
 }
 
@@ -277,7 +279,7 @@ fn fill(
     let left_out = left_out(config, ctx.seed()?.method);
     let compared = definitions::check(config, ctx, &kept, left_out)?;
     ctx.report("Running restore. Setting accounts and GTID state");
-    let of_source = ctx.seed()?.source_schemas;
+    let of_source = ctx.state::<LogicalState>()?.source_schemas;
     let mut notes = vec![
         format!("Stage completed: {} bytes loaded", what.bytes),
         told,

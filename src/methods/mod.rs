@@ -15,10 +15,13 @@ mod reached;
 pub mod row_mode;
 pub mod server_state;
 pub mod settings;
+pub(crate) mod state;
 mod swap_in;
 pub mod target_server;
 pub mod values;
 pub mod xtrabackup;
+
+pub(crate) use swap_in::staged;
 
 use crate::config::Config;
 use crate::seed::Method;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, connect, info, one_server};
-use crate::seed::vocabulary::Method;
+use crate::seed::types::Method;
 use mysql::Conn;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,6 @@
 //! What all physical methods do on the target once a whole copy is staged and proven: the swap, what follows it, and Cleanup.
 
+use super::state::PhysicalState;
 use crate::config::{self, Config, KeepOldData};
 use crate::coordinates::Coordinates;
 use crate::datadir;
@@ -11,7 +12,7 @@ use crate::mysql::{
 use crate::process::Launcher;
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
-use crate::seed::vocabulary::{Side, Stage, Status};
+use crate::seed::types::{Side, Stage, Status};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::sync::Arc;
@@ -67,8 +68,8 @@ pub fn service_permitted(config: &Config) -> Result<()> {
 /// # Errors
 /// Permanent: there was no Prepare.
 pub fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
-    let facts = seed.datadir.clone().map(|f| *f);
-    let facts = facts.ok_or_else(|| {
+    let facts = seed.method_state::<PhysicalState>()?.datadir;
+    let facts = facts.map(|f| *f).ok_or_else(|| {
         Error::permanent("the record knows no data directory of this seed: call prepare again")
     })?;
     let staged = Staged::of(&facts, seed.id);

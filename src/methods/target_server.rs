@@ -6,6 +6,7 @@ use super::contents;
 use super::definitions::{self, Kept};
 use super::server_state;
 use super::settings::{self, session_init};
+use super::state::LogicalState;
 use crate::compatibility::{self, ServerInfo};
 use crate::config;
 use crate::coordinates::Coordinates;
@@ -257,7 +258,7 @@ impl TargetServer {
     /// If the server refuses, or the record cannot be written.
     pub fn begin(&mut self, ctx: &Context) -> Result<()> {
         self.check_prepared()?;
-        let of_source = ctx.seed()?.source_variables;
+        let of_source = ctx.state::<LogicalState>()?.source_variables;
         settings::apply(&mut self.conn, self.server, Purpose::Load, &of_source)?;
         // A session as the tools' is tried before anything is changed.
         session_init(&Endpoint::local(&self.settings), Purpose::Load, &of_source)?;
@@ -479,21 +480,4 @@ impl TargetServer {
         done.recv_timeout(Duration::from_secs(8))
             .unwrap_or_else(|_| Err(Error::transient("MySQL does not answer")))
     }
-}
-
-/// Calls `look`, which returns how many connections of ours are left on a server, until there are none, at most five
-/// seconds: a server needs a moment to let go.
-///
-/// # Errors
-/// The look's own; transient if some are still there.
-pub fn until_none(mut look: impl FnMut() -> Result<usize>) -> Result<()> {
-    for _ in 0..50 {
-        if look()? == 0 {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Err(Error::transient(
-        "connections of ours still run on the server",
-    ))
 }

@@ -7,7 +7,7 @@ use crate::methods::contents;
 use crate::methods::contents::{Finding, Outcome};
 use crate::methods::row_mode::LENIENT;
 use crate::mysql::{Flavour, Server, Version, failure, quote_name, quote_text};
-use crate::seed::vocabulary::Method;
+use crate::seed::types::Method;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row as Answer};
 use std::collections::{BTreeMap, BTreeSet};

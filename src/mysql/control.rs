@@ -9,6 +9,7 @@ use crate::error::{Error, MysqlError, Result};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Runs a statement without a result.
 ///
@@ -322,4 +323,20 @@ fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Resul
         }
     }
     Ok(found)
+}
+/// Calls `count`, which ends connections of ours and returns how many are left on the server, until there are none, at most five
+/// seconds: a server needs a moment to end them.
+///
+/// # Errors
+/// Those of `count`; transient if some are still there.
+pub fn wait_until_gone(mut count: impl FnMut() -> Result<usize>) -> Result<()> {
+    for _ in 0..50 {
+        if count()? == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(Error::transient(
+        "connections of ours still run on the server",
+    ))
 }

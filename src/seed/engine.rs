@@ -1,5 +1,5 @@
-//! The engine: takes start calls, keeps one seed at a time, runs a stage in a thread of its own, and writes the record. It
-//! never knows what a method does. A call that is repeated begins nothing twice; when a seed gives up its place to another one is decided in `make_room`.
+//! The engine: takes start calls, keeps one seed at a time, runs a stage in a thread of its own, and writes the record. What a method
+//! does it does not know. A repeated call starts nothing twice; `make_room` decides when a seed is evicted by another one.
 
 mod calls;
 #[cfg(test)]
@@ -8,13 +8,12 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use super::record::{Seed, Seeds, Store};
+use super::record::{Load, Seed, Seeds, Store, short_ascii};
 use super::sessions::Sessions;
-use super::stage::Progress;
-use super::stage::SeedMethod;
-use super::vocabulary::{Method, Stage};
+use super::stage::{Progress, Recorder, Run, SeedMethod};
+use super::types::{Method, Stage, Status};
 use crate::error::{Error, Result};
-use crate::process::Cancel;
+use crate::process::{Cancel, end_orphans};
 use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,8 +32,8 @@ struct Shared {
     store: Mutex<Store>,
     methods: Vec<Arc<dyn SeedMethod>>,
     orphan_timeout: Duration,
-    /// Held while settings are put back, so that no stage begins meanwhile.
-    settling: Mutex<()>,
+    /// Locked while settings are restored, so that no stage begins meanwhile.
+    restoring: Mutex<()>,
 }
 
 struct State {
@@ -42,18 +41,16 @@ struct State {
     version: u64,
     runs: u64,
     work: Option<Work>,
-    /// Seed, stage and run of stages that are Completed and not on the disk as such yet.
-    unwritten: Vec<(i64, Stage, u64)>,
+    /// Runs that are Completed and not yet on the disk as such.
+    unwritten: Vec<Run>,
     /// When a controller last called with the number of the current seed.
     called: Instant,
     stopping: bool,
 }
 
-/// The stage at work, or the one that was told to end and has not yet.
+/// The stage at work, or one that was cancelled and has not ended yet.
 struct Work {
-    run: u64,
-    seed_id: i64,
-    stage: Stage,
+    run: Run,
     method: Method,
     cancel: Cancel,
     progress: Arc<Progress>,
@@ -69,8 +66,8 @@ impl Work {
 }
 
 impl Engine {
-    /// With the record as read from `store`. Tools that an earlier agent left behind are ended here, before anybody can
-    /// ask for anything.
+    /// With the record as read from `store`. Tools that an earlier agent left behind are ended here, before the
+    /// first call.
     ///
     /// # Errors
     /// If the record cannot be read or written.
@@ -80,14 +77,17 @@ impl Engine {
         orphan_timeout: Duration,
     ) -> Result<Self> {
         let mut seeds = store.load()?;
-        let left: Vec<Sessions> = seeds.iter().flat_map(Sessions::left_by).collect();
+        let left: Vec<Sessions> = seeds
+            .iter()
+            .flat_map(|s| Sessions::left_by(&s.tools))
+            .collect();
         if !left.is_empty() {
             seeds.sessions.extend(left);
             store.save(&seeds, 1)?; // before the tools end and take with them what they were
         }
         for seed in seeds.iter_mut() {
             for tool in std::mem::take(&mut seed.tools) {
-                run::end_orphans(&tool.id);
+                end_orphans(&tool.id);
             }
         }
         let state = State {
@@ -105,7 +105,7 @@ impl Engine {
                 store: Mutex::new(store),
                 methods,
                 orphan_timeout,
-                settling: Mutex::new(()),
+                restoring: Mutex::new(()),
             }),
         };
         engine.persist(engine.lock())?;
@@ -125,45 +125,13 @@ impl Engine {
         lock(&self.shared.store).save(&seeds, version)
     }
 
-    /// Changes a seed's record durably, on behalf of a run of a stage.
-    ///
-    /// # Errors
-    /// Cancelled if another run has taken the stage's place (D6); the record's own.
-    pub(super) fn update(
-        &self,
-        id: i64,
-        stage: Stage,
-        run: u64,
-        change: impl FnOnce(&mut Seed),
-    ) -> Result<()> {
-        let mut state = self.lock();
-        match state.seeds.get_mut(id) {
-            Some(s) if s.stages.get(&stage).is_some_and(|r| r.run == run) => change(s),
-            _ => return Err(Error::cancelled()),
-        }
-        self.persist(state)
-    }
-
-    pub(super) fn report(&self, id: i64, stage: Stage, run: u64, text: &str) {
-        let mut state = self.lock();
-        if let Some(record) = state
-            .seeds
-            .get_mut(id)
-            .and_then(|s| s.stages.get_mut(&stage))
-            && record.run == run
-            && record.status == super::Status::Running
-        {
-            record.details = super::record::short_ascii(text);
-        }
-    }
-
     /// True if the method is enabled and built, whatever its tools are like.
     pub fn offers(&self, method: Method) -> bool {
         self.shared.methods.iter().any(|m| m.method() == method)
     }
 
     /// Adds to the record of a seed whose stage was interrupted what was found and done at the agent's start.
-    pub fn recovered(&self, id: i64, data: Option<super::record::Load>, text: &str) {
+    pub fn recovered(&self, id: i64, data: Option<Load>, text: &str) {
         let mut state = self.lock();
         let Some(seed) = state.seeds.get_mut(id) else {
             log::warn!("seed {id} is not in the record any more");
@@ -175,10 +143,10 @@ impl Engine {
         };
         match data {
             // An earlier seed may have left the old data partial.
-            None | Some(super::record::Load::Untouched) => {}
+            None | Some(Load::Untouched) => {}
             Some(data) => seed.load = data,
         }
-        seed.set(stage, super::Status::Error, &format!("{before}; {text}"));
+        seed.set(stage, Status::Error, &format!("{before}; {text}"));
         if let Err(e) = self.persist(state) {
             log::error!("{e}");
         }
@@ -195,7 +163,7 @@ impl Engine {
         let mut seed = state.seeds.current().cloned()?;
         for (stage, record) in &mut seed.stages {
             if state.is_unwritten(seed.id, *stage, record.run) {
-                record.status = super::Status::Running;
+                record.status = Status::Running;
             }
         }
         Some(seed)
@@ -206,7 +174,7 @@ impl Engine {
     pub fn method_in_use(&self) -> Option<Method> {
         let state = self.lock();
         let in_progress =
-            |s: &&Seed| !s.given_up && s.status(Stage::Cleanup) != Some(super::Status::Completed);
+            |s: &&Seed| !s.given_up && s.status(Stage::Cleanup) != Some(Status::Completed);
         let current = state.seeds.current().filter(in_progress).map(|s| s.method);
         state.work.as_ref().map(|w| w.method).or(current)
     }
@@ -242,34 +210,27 @@ impl Engine {
         }
     }
 
-    /// Puts back what interrupted seeds owe to the server. Returns the errors; called again until there are none.
-    pub fn settle(&self) -> Vec<Error> {
-        let settling = self.settling();
+    /// Restores what interrupted seeds have changed in the server. Returns the errors; called again until there are none.
+    pub fn restore_pending(&self) -> Vec<Error> {
+        let restoring = self.restoring();
         if self.is_busy() {
-            return Vec::new(); // Prepare has seen to it, Restore will
+            return Vec::new(); // Prepare has done so, Restore will
         }
-        self.settle_now(&settling)
+        self.restore_all(&restoring)
     }
 
     /// The same while a stage is at work that has not begun yet.
-    fn settle_now(&self, _settling: &MutexGuard<'_, ()>) -> Vec<Error> {
-        let owing: Vec<Seed> = {
-            let state = self.lock();
-            state
-                .seeds
-                .iter()
-                .filter(|s| !s.pending_restore.is_empty())
-                .cloned()
-                .collect()
-        };
-        owing
-            .iter()
-            .filter_map(|seed| self.settle_one(seed).err())
-            .collect()
+    fn restore_all(&self, _restoring: &MutexGuard<'_, ()>) -> Vec<Error> {
+        let state = self.lock();
+        let pending = state.seeds.iter().filter(|s| !s.pending_restore.is_empty());
+        let pending: Vec<Seed> = pending.cloned().collect();
+        drop(state);
+        let failed = |seed: &Seed| self.restore_of(seed).err();
+        pending.iter().filter_map(failed).collect()
     }
 
-    fn settling(&self) -> MutexGuard<'_, ()> {
-        lock(&self.shared.settling)
+    fn restoring(&self) -> MutexGuard<'_, ()> {
+        lock(&self.shared.restoring)
     }
 
     /// Ends by `end` the sessions that tools of an agent that was killed have left, and forgets them. Returns the errors; called
@@ -297,7 +258,7 @@ impl Engine {
         errors
     }
 
-    fn settle_one(&self, seed: &Seed) -> Result<()> {
+    fn restore_of(&self, seed: &Seed) -> Result<()> {
         let Some(method) = self
             .shared
             .methods
@@ -320,5 +281,39 @@ impl Engine {
     /// Wall-clock time of a record's nanoseconds.
     fn time(nanos: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+    }
+}
+
+impl Recorder for Engine {
+    fn seed(&self, id: i64) -> Option<Seed> {
+        Engine::seed(self, id)
+    }
+
+    fn update(&self, run: Run, change: &mut dyn FnMut(&mut Seed)) -> Result<()> {
+        let mut state = self.lock();
+        match state.seeds.get_mut(run.seed_id) {
+            Some(s)
+                if s.stages
+                    .get(&run.stage)
+                    .is_some_and(|r| r.run == run.number) =>
+            {
+                change(s)
+            }
+            _ => return Err(Error::cancelled()),
+        }
+        self.persist(state)
+    }
+
+    fn report(&self, run: Run, text: &str) {
+        let mut state = self.lock();
+        if let Some(record) = state
+            .seeds
+            .get_mut(run.seed_id)
+            .and_then(|s| s.stages.get_mut(&run.stage))
+            && record.run == run.number
+            && record.status == Status::Running
+        {
+            record.details = short_ascii(text);
+        }
     }
 }

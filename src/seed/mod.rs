@@ -9,6 +9,6 @@ pub mod record;
 pub mod sessions;
 pub mod source_lock;
 pub mod stage;
-pub mod vocabulary;
+pub mod types;
 
-pub use vocabulary::{Method, Side, Stage, Status};
+pub use types::{Method, Side, Stage, Status};

@@ -2,64 +2,23 @@
 //! instant finds either the state before or the state after.
 
 use super::sessions::{Sessions, Tool};
-use super::vocabulary::{Method, Side, Stage, Status};
+pub use super::types::{Load, Peer};
+use super::types::{Method, Side, Stage, Status, nanos};
 use crate::coordinates::Coordinates;
-use crate::datadir::Facts;
 use crate::error::{Error, Result};
-use crate::methods::row_mode::Tables;
-use crate::mysql::{Fingerprint, PendingRestore};
+use crate::mysql::PendingRestore;
 use crate::sys::file::replace_durable;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// How many seeds are remembered, so that late questions get a truthful answer (S4).
+/// How many seeds are remembered, so that late questions get a truthful answer.
 const KEPT: usize = 8;
-/// Longest text of a stage, in bytes: orchestrator's column takes 65,535 (2.7).
+/// Longest text of a stage, in bytes: orchestrator's column takes 65,535.
 const DETAILS_LIMIT: usize = 4000;
-
-/// The source of a target, or the target of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Host name or address as the controller gave it.
-    pub host: String,
-    /// MySQL port of the source (8.17).
-    pub mysql_port: u16,
-}
-
-/// What is in the target's MySQL after a logical load.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Load {
-    /// Restore has not begun: the target's data are as they were.
-    #[default]
-    Untouched,
-    /// Between the first statement and the last: the data are partial.
-    Incomplete,
-    /// All of it is there.
-    Whole,
-}
-
-/// How a CLONE is made, for the stages after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cloning {
-    /// Into the running server; otherwise into the staging directory.
-    pub in_place: bool,
-    /// MySQL has shut down with the copy and nobody starts it (error 3707).
-    pub is_down: bool,
-}
-
-/// How far `--prepare` of a staged copy is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Applied {
-    /// The copy is as the tool on the source has sent it.
-    #[default]
-    No,
-    /// `--prepare` was started: it may have changed any file of the copy.
-    Begun,
-    /// It has completed. The tool's own files may be gone from the copy since, so that it cannot run again.
-    Completed,
-}
 
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +31,7 @@ pub struct StageRecord {
     pub started: u64,
     /// Nanoseconds since 1970 of the last change of status.
     pub changed: u64,
-    /// Which run of the engine wrote it, to refuse late words of an older one (D6).
+    /// Which run of the engine wrote it, to refuse late reports of an older one.
     #[serde(default)]
     pub run: u64,
     /// Bytes that a completed stage has copied; 0 where it counts none.
@@ -110,33 +69,9 @@ pub struct Seed {
     pub peer: Option<Peer>,
     /// The source's coordinates, known when Backup is done.
     pub coordinates: Option<Coordinates>,
-    /// Bytes of the dump when Backup was done.
-    #[serde(default)]
-    pub dump_bytes: u64,
     /// The longest time that the source's writes were held up by this copy, in milliseconds; `None` where it is not known.
     #[serde(default)]
     pub source_lock_ms: Option<u64>,
-    /// Schemas that the source had.
-    #[serde(default)]
-    pub source_schemas: Vec<String>,
-    /// Settings of the source that a load needs to have as they are there.
-    #[serde(default)]
-    pub source_variables: BTreeMap<String, String>,
-    /// Tables of the dump that cannot be loaded in strict mode.
-    #[serde(default)]
-    pub lenient_tables: Tables,
-    /// The target's server as a logical method's Prepare has seen it: Restore loads no other.
-    #[serde(default)]
-    pub target_server: Option<Fingerprint>,
-    /// A physical seed's data directory, so that Restore works while MySQL is down.
-    #[serde(default)]
-    pub datadir: Option<Box<Facts>>,
-    /// What a CLONE has begun.
-    #[serde(default)]
-    pub cloning: Option<Cloning>,
-    /// What `--prepare` has done to the staged copy.
-    #[serde(default)]
-    pub applied: Applied,
     /// State of the target's data.
     pub load: Load,
     /// Where `load` was incomplete before this seed: the seed that has left it so. `None` once this seed has begun to replace
@@ -148,6 +83,9 @@ pub struct Seed {
     pub pending_restore: PendingRestore,
     /// The tools at work.
     pub tools: Vec<Tool>,
+    /// What the method must remember between its stages; the method reads and writes it as a type of its own.
+    #[serde(flatten)]
+    method_state: serde_json::Map<String, Value>,
 }
 
 impl Seed {
@@ -162,20 +100,36 @@ impl Seed {
             given_up: false,
             peer: None,
             coordinates: None,
-            dump_bytes: 0,
-            target_server: None,
             source_lock_ms: None,
-            source_schemas: Vec::new(),
-            source_variables: BTreeMap::new(),
-            lenient_tables: Tables::new(),
-            datadir: None,
-            cloning: None,
-            applied: Applied::No,
             load: Load::Untouched,
             left_by: None,
             pending_restore: PendingRestore::default(),
             tools: Vec::new(),
+            method_state: serde_json::Map::new(),
         }
+    }
+
+    /// What the method remembers.
+    ///
+    /// # Errors
+    /// Permanent: the record was written by something else.
+    pub(crate) fn method_state<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(Value::Object(self.method_state.clone())).map_err(|e| {
+            Error::permanent(format!("the record of seed {} is damaged: {e}", self.id))
+        })
+    }
+
+    /// Remembers it for the later stages.
+    ///
+    /// # Errors
+    /// Permanent: `state` is not a structure.
+    pub(crate) fn set_method_state(&mut self, state: &impl Serialize) -> Result<()> {
+        match serde_json::to_value(state) {
+            Ok(Value::Object(state)) => self.method_state.extend(state),
+            Ok(_) => return Err(Error::permanent("the state of a method is a structure")),
+            Err(e) => return Err(Error::permanent(format!("record: {e}"))),
+        }
+        Ok(())
     }
 
     /// Status of a stage, `None` if it was never started.
@@ -191,7 +145,7 @@ impl Seed {
     /// True if a physical method, of this seed or of the one that has left the data incomplete, has deleted the target's old data.
     pub fn data_deleted(&self) -> bool {
         let by = self.left_by.map_or(self.method, |l| l.method);
-        self.load == Load::Incomplete && !matches!(by, Method::Mysqldump | Method::Mydumper)
+        self.load == Load::Incomplete && by.backup_to_datadir()
     }
 
     /// What has become of the target's data, in words, if they are incomplete: after an article, which may begin a sentence.
@@ -199,10 +153,11 @@ impl Seed {
         if self.load != Load::Incomplete {
             return None;
         }
-        let words = |method| match method {
-            Method::Mysqldump | Method::Mydumper => "data in MySQL are partial",
-            Method::Xtrabackup | Method::LVM | Method::ClonePlugin => {
+        let words = |method: Method| {
+            if method.backup_to_datadir() {
                 "old data were deleted and the new ones are not complete"
+            } else {
+                "data in MySQL are partial"
             }
         };
         Some(match self.left_by {
@@ -275,13 +230,7 @@ impl Seed {
     }
 }
 
-/// Nanoseconds since 1970.
-pub fn nanos(t: SystemTime) -> u64 {
-    t.duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// Printable ASCII and line breaks only, at most [`DETAILS_LIMIT`] bytes; of a longer text the beginning and the end (8.13).
+/// Printable ASCII and line breaks only, at most [`DETAILS_LIMIT`] bytes; of a longer text the beginning and the end.
 pub fn short_ascii(text: &str) -> String {
     let clean: String = text
         .trim_end()

@@ -2,10 +2,9 @@
 //! whoever wants the same lock waits behind it (seen on 9.7.4 for tables, FLUSH TABLES and its read lock; MariaDB 10.11 sees it
 //! within seconds, but for a row's lock).
 
-use super::record::{Peer, Seed, nanos};
+use super::types::{Peer, nanos};
 use crate::config;
 use crate::error::Result;
-use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, connect, control};
 use crate::sys::proc::{ProcessId, group_tcp_ports};
 use serde::{Deserialize, Serialize};
@@ -41,8 +40,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Of the tools that `seed` has in the record, whether they still live or not: systemd ends them with their agent.
-    pub fn left_by(seed: &Seed) -> Vec<Self> {
+    /// Of tools in the record, whether they still run or not: systemd ends them with their agent.
+    pub(super) fn left_by(tools: &[Tool]) -> Vec<Self> {
         let found = nanos(SystemTime::now());
         let of = |tool: &Tool| {
             let mut ports = tool.ports.clone();
@@ -55,7 +54,7 @@ impl Sessions {
                 found,
             })
         };
-        seed.tools.iter().filter_map(of).collect()
+        tools.iter().filter_map(of).collect()
     }
 
     /// True when they are not looked for any more.
@@ -83,5 +82,5 @@ impl Sessions {
 /// If the server cannot be asked, or does not let go of them.
 pub fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
     let mut conn = connect(server, Duration::from_secs(3))?;
-    until_none(|| control::kill_ports(&mut conn, &server.user, ports))
+    control::wait_until_gone(|| control::kill_ports(&mut conn, &server.user, ports))
 }

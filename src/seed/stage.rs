@@ -1,14 +1,15 @@
 //! What a seed method implements, and what the thread of a stage holds: its cancellation, its progress, and its access to the record.
 
-use super::engine::Engine;
 use super::record::Seed;
 use super::sessions::Tool;
-use super::vocabulary::{Method, Side, Stage};
+use super::types::{Method, Side, Stage};
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
 use crate::sys::proc::{ProcessId, group_tcp_ports};
 use crate::sys::thread::{spawn, spawn_with_stack};
 use crossbeam_channel::{bounded, select};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a tool is asked for its connections.
 const CONNECTS: Duration = Duration::from_secs(60);
 
-/// Progress of a stage, written by its threads and read by anybody.
+/// Progress of a stage, written by its threads and read by all others.
 #[derive(Debug)]
 pub struct Progress {
     /// Wall clock at the start of the stage.
@@ -76,18 +77,40 @@ impl Progress {
     }
 
     /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
-    /// staleness fires after exactly its time of true standstill (DESIGN 3).
+    /// staleness applies after exactly its time without progress.
     pub fn timestamp(&self) -> SystemTime {
         self.started + self.standstill()
     }
 }
 
+/// One run of one stage of a seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) seed_id: i64,
+    pub(crate) stage: Stage,
+    /// Counts the runs of all stages since the agent's start.
+    pub(crate) number: u64,
+}
+
+/// The record, as a stage reads and changes it.
+pub(crate) trait Recorder: Send + Sync {
+    fn seed(&self, id: i64) -> Option<Seed>;
+
+    /// Changes the record durably.
+    ///
+    /// # Errors
+    /// If it cannot be written; the change is then in memory only. Cancelled if another run has taken this one's place; nothing is
+    /// changed then.
+    fn update(&self, run: Run, change: &mut dyn FnMut(&mut Seed)) -> Result<()>;
+
+    /// Replaces the details of a running stage, in memory only.
+    fn report(&self, run: Run, text: &str);
+}
+
 /// Given to a method for one run of one stage.
 pub struct Context {
-    pub(super) engine: Engine,
-    pub(super) seed_id: i64,
-    pub(super) stage: Stage,
-    pub(super) run: u64,
+    pub(super) recorder: Arc<dyn Recorder>,
+    pub(super) run: Run,
     pub(super) cancel: Cancel,
     pub(super) progress: Arc<Progress>,
 }
@@ -95,7 +118,7 @@ pub struct Context {
 impl Context {
     /// The seed's number.
     pub fn seed_id(&self) -> i64 {
-        self.seed_id
+        self.run.seed_id
     }
 
     /// Ends the stage when it is cancelled.
@@ -110,9 +133,9 @@ impl Context {
 
     /// Says what is being done now. Counts as a step forward. Kept in memory, written with the next durable change.
     pub fn report(&self, text: &str) {
-        log::info!("seed {} {}: {text}", self.seed_id, self.stage);
+        log::info!("seed {} {}: {text}", self.run.seed_id, self.run.stage);
         self.progress.touch();
-        self.engine.report(self.seed_id, self.stage, self.run, text);
+        self.recorder.report(self.run, text);
     }
 
     /// The seed as recorded.
@@ -120,9 +143,35 @@ impl Context {
     /// # Errors
     /// If it has left the record, which only a newer seed can cause.
     pub fn seed(&self) -> Result<Seed> {
-        self.engine
-            .seed(self.seed_id)
-            .ok_or_else(|| Error::permanent(format!("seed {} is not in the record", self.seed_id)))
+        let id = self.run.seed_id;
+        self.recorder
+            .seed(id)
+            .ok_or_else(|| Error::permanent(format!("seed {id} is not in the record")))
+    }
+
+    /// What the method remembers of the seed.
+    ///
+    /// # Errors
+    /// As [`Context::seed`] and [`Seed::method_state`].
+    pub(crate) fn state<T: DeserializeOwned>(&self) -> Result<T> {
+        self.seed()?.method_state()
+    }
+
+    /// As [`Context::update`], with what the method remembers.
+    ///
+    /// # Errors
+    /// As there, and as [`Context::state`].
+    pub(crate) fn update_state<T: DeserializeOwned + Serialize>(
+        &self,
+        change: impl FnOnce(&mut Seed, &mut T),
+    ) -> Result<()> {
+        let mut state: T = self.state()?;
+        let mut set = Ok(());
+        self.update(|seed| {
+            change(seed, &mut state);
+            set = seed.set_method_state(&state);
+        })?;
+        set
     }
 
     /// Changes the record, durably: when this returns Ok it is on disk.
@@ -131,8 +180,7 @@ impl Context {
     /// If the record cannot be written; the change is then in memory only. Cancelled if another run has taken this one's
     /// place; nothing is changed then.
     pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
-        self.engine
-            .update(self.seed_id, self.stage, self.run, change)
+        update(self.recorder.as_ref(), self.run, change)
     }
 
     /// Does `work`, which only looks and changes nothing, in a thread of its own, and leaves it to itself when the stage is
@@ -146,7 +194,7 @@ impl Context {
     ) -> Result<T> {
         let (tx, done) = bounded(1);
         let body = move || {
-            let _ = tx.send(work()); // nobody waits any more after a cancellation: fine
+            let _ = tx.send(work()); // after a cancellation the result is not needed
         };
         spawn("check", body)?;
         select! {
@@ -168,7 +216,7 @@ impl Context {
         self.update(|s| {
             // A load starts many, one after the other.
             s.tools.retain(|t| !t.id.group_alive().is_empty());
-            let remote = s.side == Side::Target && self.stage == Stage::Backup;
+            let remote = s.side == Side::Target && self.run.stage == Stage::Backup;
             s.tools.push(Tool {
                 id: id.clone(),
                 server: s.peer.clone().filter(|_| remote),
@@ -181,7 +229,7 @@ impl Context {
     /// Records the ports as soon as the tool has them: when agent and tool are killed together, nothing else says which
     /// sessions were theirs.
     fn watch_ports(&self, id: ProcessId) -> Result<()> {
-        let (engine, seed, stage, run) = (self.engine.clone(), self.seed_id, self.stage, self.run);
+        let (recorder, run) = (Arc::clone(&self.recorder), self.run);
         let body = move || {
             let begin = Instant::now();
             let mut known = BTreeSet::new();
@@ -190,7 +238,7 @@ impl Context {
                 let ports: BTreeSet<u16> = group_tcp_ports(id.pid).into_iter().collect();
                 if !ports.is_subset(&known) {
                     known.extend(ports);
-                    let written = engine.update(seed, stage, run, |s| {
+                    let written = update(recorder.as_ref(), run, |s| {
                         if let Some(tool) = s.tools.iter_mut().find(|t| t.id == id) {
                             tool.ports.clone_from(&known);
                         }
@@ -207,6 +255,15 @@ impl Context {
         };
         spawn_with_stack("ports", 256 << 10, body).map(drop)
     }
+}
+
+fn update(recorder: &dyn Recorder, run: Run, change: impl FnOnce(&mut Seed)) -> Result<()> {
+    let mut change = Some(change);
+    recorder.update(run, &mut |seed| {
+        if let Some(change) = change.take() {
+            change(seed);
+        }
+    })
 }
 
 /// What follows a Prepare that is completed: the work of a target that is sent its copy. It is this host's Backup.

@@ -50,7 +50,7 @@ pub fn obstacles(
         for (name, database) in &source.databases {
             for engine in database.engines.iter().flatten() {
                 // Names outside the wire's ten are looked up on the target's server itself.
-                if crate::seed::vocabulary::ENGINES.contains(&engine.as_str())
+                if crate::seed::types::ENGINES.contains(&engine.as_str())
                     && !options.supported_engines.contains(engine)
                 {
                     out.push(format!(

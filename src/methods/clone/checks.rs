@@ -10,7 +10,7 @@ use crate::methods::swap_in;
 use crate::mysql::{
     Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
 };
-use crate::seed::vocabulary::Side;
+use crate::seed::types::Side;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;

@@ -18,10 +18,11 @@ use super::{contents, swap_in};
 use crate::config::Config;
 use crate::datadir::Staged;
 use crate::error::Result;
+use crate::methods::state::PhysicalState;
 use crate::seed::record::Seed;
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
-use crate::seed::vocabulary::{Method, Side};
+use crate::seed::types::{Method, Side};
 use std::sync::Arc;
 
 /// The method; cheap to clone.
@@ -47,7 +48,7 @@ impl ClonePlugin {
         ctx.update(|s| s.pending_restore.clear())?;
         let journals = swap_in::journals(&self.config);
         Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
-        ctx.update(|s| s.datadir = Some(Box::new(facts)))?;
+        ctx.update_state(|_, s: &mut PhysicalState| s.datadir = Some(Box::new(facts)))?;
         self.install(ctx)?;
         let wanted = settings::wanted(&self.config.clone_plugin);
         let tried = self.set(ctx, &wanted, None);

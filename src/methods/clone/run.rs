@@ -2,8 +2,7 @@
 
 use super::ClonePlugin;
 use crate::error::{Cause, Error, MysqlError, Result};
-use crate::methods::target_server::until_none;
-use crate::mysql::{Endpoint, cause, clone, connect, messages, quote_text};
+use crate::mysql::{Endpoint, cause, clone, connect, control, messages, quote_text};
 use crate::seed::stage::Context;
 use crate::sys::host::human_bytes;
 use crate::sys::thread::spawn;
@@ -196,7 +195,7 @@ impl ClonePlugin {
     fn let_go(&self, donor: &Endpoint, sent: bool) {
         let begin = Instant::now();
         let gone = connect(donor, LOOK).and_then(|mut conn| {
-            until_none(|| {
+            control::wait_until_gone(|| {
                 let kill = sent && begin.elapsed() > BY_ITSELF;
                 clone::served(&mut conn, &donor.user, kill)
             })

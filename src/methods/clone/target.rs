@@ -8,11 +8,12 @@ use super::settings::{self, Guard, Wanted};
 use crate::datadir;
 use crate::datadir::{Facts, Helper, Host, Room, Staged};
 use crate::error::{Error, Result};
+use crate::methods::state::{Cloning, PhysicalState};
 use crate::methods::swap_in;
 use crate::methods::swap_in::{KEPT, STATEMENT};
 use crate::methods::target_server::TargetServer;
 use crate::mysql::{Endpoint, Restore, Server, clone, connect, control, info};
-use crate::seed::record::{Cloning, Load, Seed};
+use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
 use mysql::Conn;
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl ClonePlugin {
         (donor, known): (&Endpoint, &Donor),
         wanted: &Wanted,
     ) -> Result<String> {
-        ctx.update(|s| {
+        ctx.update_state(|_, s: &mut PhysicalState| {
             s.cloning = Some(Cloning {
                 in_place: false,
                 is_down: false,
@@ -88,7 +89,6 @@ impl ClonePlugin {
         }
         let bytes = crate::sys::usage::usage(&staged.new_dir()).unwrap_or(0);
         ctx.progress().bytes(bytes);
-        ctx.update(|s| s.dump_bytes = bytes)?;
         Ok(format!(
             "Backup completed: {bytes} bytes cloned from {}",
             donor.name()
@@ -118,9 +118,9 @@ impl ClonePlugin {
                 ctx.report(
                     "Running backup. Two copies do not fit: CLONE deletes the old data first",
                 );
-                ctx.update(|s| {
+                ctx.update_state(|seed, s: &mut PhysicalState| {
                     s.cloning = cloning(false);
-                    s.begin_replacing();
+                    seed.begin_replacing();
                 })?;
                 let on = Endpoint::local(&self.config.mysql);
                 let mut outcome = self.run(ctx, &on, donor, None);
@@ -142,12 +142,13 @@ impl ClonePlugin {
         };
         if !outcome.began {
             let was = seed.load;
-            ctx.update(|s| (s.cloning, s.load) = (None, was))?;
+            ctx.update_state(|seed, s: &mut PhysicalState| (s.cloning, seed.load) = (None, was))?;
         }
         match outcome.end {
             Ok(end) => {
                 let is_down = end == End::Down;
-                let noted = ctx.update(|s| s.cloning = cloning(is_down));
+                let noted =
+                    ctx.update_state(|_, s: &mut PhysicalState| s.cloning = cloning(is_down));
                 if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
                     self.not_left_down(is_down, ctx);
                     return Err(e);
@@ -225,7 +226,8 @@ impl ClonePlugin {
         if let Some(connection) = seed.pending_restore.running_clone() {
             clone::end(&mut conn, connection)?;
         }
-        if seed.cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
+        let cloning = seed.method_state::<PhysicalState>()?.cloning;
+        if cloning.is_some_and(|c| c.in_place) && seed.load == Load::Incomplete {
             if checks::is_active(&mut conn)? && clone::status(&mut conn)?.state == "In Progress" {
                 return Err(Error::transient("MySQL is about to restart with the copy"));
             }
@@ -241,9 +243,10 @@ impl ClonePlugin {
         writable(conn)?;
         control::execute(conn, &format!("STOP {}", server.replica()))?;
         control::execute(conn, &format!("RESET {} ALL", server.replica()))?;
-        match self.config.mysql.disable_events_on_target {
-            true => control::disable_events(conn, server),
-            false => Ok(0),
+        if self.config.mysql.disable_events_on_target {
+            control::disable_events(conn, server)
+        } else {
+            Ok(0)
         }
     }
 
@@ -253,7 +256,7 @@ impl ClonePlugin {
         ctx.report("Running restore");
         let seed = ctx.seed()?;
         let (facts, staged) = swap_in::staged(&seed)?;
-        match seed.cloning {
+        match seed.method_state::<PhysicalState>()?.cloning {
             Some(Cloning {
                 in_place: false, ..
             }) => {
@@ -265,7 +268,7 @@ impl ClonePlugin {
             }
             Some(Cloning { is_down, .. }) => self.restarted(ctx, &facts, is_down),
             None => Err(Error::permanent(
-                "no whole copy was made: call prepare again",
+                "no complete copy was made: call prepare again",
             )),
         }
     }

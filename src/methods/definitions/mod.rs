@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name};
 use crate::seed::stage::Context;
-use crate::seed::vocabulary::Method;
+use crate::seed::types::Method;
 use crate::sys::file::replace_durable;
 use mysql::Conn;
 use mysql::prelude::Queryable;

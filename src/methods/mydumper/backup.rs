@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::methods::definitions::Read;
 use crate::methods::early::Early;
 use crate::methods::logical;
+use crate::methods::state::LogicalState;
 use crate::methods::target_server::QUESTIONS;
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
@@ -149,11 +150,11 @@ impl Mydumper {
             "Dumped {bytes} bytes in {files} files. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
         );
-        ctx.update(|seed| {
+        ctx.update_state(|seed, state: &mut LogicalState| {
             seed.coordinates = Some(c);
-            seed.dump_bytes = bytes;
             seed.source_lock_ms = Some(seen.milliseconds());
-            seed.source_schemas = schemas;
+            state.dump_bytes = bytes;
+            state.source_schemas = schemas;
         })?;
         Ok(text)
     }

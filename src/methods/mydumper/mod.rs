@@ -20,7 +20,7 @@ use crate::process::Launcher;
 use crate::seed::record::Seed;
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
-use crate::seed::vocabulary::{Method, Side};
+use crate::seed::types::{Method, Side};
 use options::Tool;
 use std::path::PathBuf;
 use std::sync::Arc;

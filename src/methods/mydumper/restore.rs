@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::logical::Loading;
 use crate::methods::mysqldump::{self, client_messages};
+use crate::methods::state::LogicalState;
 use crate::methods::target_server::TargetServer;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::Cancel;
@@ -24,16 +25,17 @@ impl Mydumper {
     pub(super) fn load(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
         let seed = ctx.seed()?;
+        let state: LogicalState = seed.method_state()?;
         let directory = self.directory();
         let found = read_metadata(&directory)?;
         let bytes = size(&directory).0 + objects::size(&self.objects_directory());
         let same = |c: &Coordinates| c.log_file == found.log_file && c.log_pos == found.log_pos;
         let coordinates = seed.coordinates.clone().filter(same);
-        let Some(coordinates) = coordinates.filter(|_| bytes == seed.dump_bytes) else {
+        let Some(coordinates) = coordinates.filter(|_| bytes == state.dump_bytes) else {
             return Err(Error::permanent(format!(
                 "{} is not the dump that Backup made ({bytes} bytes, not {}): call prepare again",
                 directory.display(),
-                seed.dump_bytes
+                state.dump_bytes
             )));
         };
         let version = self.version(Tool::Myloader)?;
@@ -43,7 +45,7 @@ impl Mydumper {
         objects::check_target(&self.objects_directory(), &target.columns_of_server()?)?;
         ctx.cancel().check()?;
 
-        let identity = target.identity(seed.target_server.as_ref())?;
+        let identity = target.identity(state.target_server.as_ref())?;
         let what = Loading {
             bytes,
             coordinates: &coordinates,

@@ -7,7 +7,6 @@ use super::strict;
 use super::version::{self, ToolVersion};
 use crate::error::{Error, Result, ToolError, ToolFault};
 use crate::methods::row_mode::STRICT;
-use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, Flavour, Server, connect, control};
 use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run};
 use crate::seed::sessions;
@@ -296,7 +295,7 @@ fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Resu
         };
     }
     let mut conn = connect(server, Duration::from_secs(3))?;
-    until_none(|| control::kill_socket_connections(&mut conn, &server.user, known))
+    control::wait_until_gone(|| control::kill_socket_connections(&mut conn, &server.user, known))
 }
 
 /// Bytes of the files in a directory, and their number. Nothing if there is none yet.

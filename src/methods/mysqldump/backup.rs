@@ -10,6 +10,7 @@ use crate::methods::logical;
 use crate::methods::reached::Sessions;
 use crate::methods::row_mode;
 use crate::methods::row_mode::Tables;
+use crate::methods::state::LogicalState;
 use crate::methods::target_server::QUESTIONS;
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
@@ -159,12 +160,12 @@ impl Mysqldump {
             "Dumped {bytes} bytes. Coordinates {}:{}. {seen}",
             c.log_file, c.log_pos
         );
-        ctx.update(|seed| {
+        ctx.update_state(|seed, state: &mut LogicalState| {
             seed.coordinates = Some(c);
-            seed.dump_bytes = bytes;
             seed.source_lock_ms = Some(seen.milliseconds());
-            seed.source_schemas = schemas;
-            seed.lenient_tables = exceptions;
+            state.dump_bytes = bytes;
+            state.source_schemas = schemas;
+            state.lenient_tables = exceptions;
         })?;
         Ok(text)
     }

@@ -7,7 +7,6 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::row_mode::{STRICT, Tables};
-use crate::methods::target_server::until_none;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
 use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
 use crate::seed::stage::Context;
@@ -179,8 +178,9 @@ impl<'a> Load<'a> {
 
 /// A new connection: the one that is open may itself be waiting.
 fn end_connection(target: &Endpoint, id: u64) {
-    let ended = connect(target, Duration::from_secs(3))
-        .and_then(|mut conn| until_none(|| control::kill_connection(&mut conn, &target.user, id)));
+    let ended = connect(target, Duration::from_secs(3)).and_then(|mut conn| {
+        control::wait_until_gone(|| control::kill_connection(&mut conn, &target.user, id))
+    });
     if let Err(e) = ended {
         log::warn!("cannot end a left-over connection on the target: {e}");
     }

@@ -17,7 +17,7 @@ use crate::process::{Launcher, version_text};
 use crate::seed::record::Seed;
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
-use crate::seed::vocabulary::{Method, Side};
+use crate::seed::types::{Method, Side};
 use std::path::PathBuf;
 use std::sync::Arc;
 

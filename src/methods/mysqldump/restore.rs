@@ -6,6 +6,7 @@ use super::load::Load;
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::logical::Loading;
+use crate::methods::state::LogicalState;
 use crate::methods::target_server::TargetServer;
 use crate::seed::stage::Context;
 
@@ -15,16 +16,17 @@ impl Mysqldump {
     pub(super) fn load(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
         let seed = ctx.seed()?;
+        let state: LogicalState = seed.method_state()?;
         let path = self.dump_file();
         let header = read_header(&path)?;
         let size = std::fs::metadata(&path)
             .map_err(|e| Error::io(path.display(), &e))?
             .len();
-        if size != seed.dump_bytes || Some(&header.coordinates) != seed.coordinates.as_ref() {
+        if size != state.dump_bytes || Some(&header.coordinates) != seed.coordinates.as_ref() {
             return Err(Error::permanent(format!(
                 "{} is not the dump that Backup made ({size} bytes, not {}): call prepare again",
                 path.display(),
-                seed.dump_bytes
+                state.dump_bytes
             )));
         }
         let mut target = TargetServer::open(&self.config.mysql)?;
@@ -35,11 +37,11 @@ impl Mysqldump {
             bytes: size,
             coordinates: &header.coordinates,
         };
-        let identity = target.identity(seed.target_server.as_ref())?;
+        let identity = target.identity(state.target_server.as_ref())?;
         let load = Load::new(ctx, &self.config, &self.launcher, target.server, identity)?;
         load.check()?;
         logical::restore(&self.config, ctx, target, &what, |_| {
-            load.run(&path, header.load_from, &seed.lenient_tables)?;
+            load.run(&path, header.load_from, &state.lenient_tables)?;
             Ok(String::new())
         })
     }

@@ -24,11 +24,12 @@ use crate::config::Config;
 use crate::datadir;
 use crate::datadir::{Facts, Journals, Staged};
 use crate::error::{Error, Result};
+use crate::methods::state::PhysicalState;
 use crate::process::Launcher;
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
-use crate::seed::vocabulary::{Method, Side};
+use crate::seed::types::{Method, Side};
 use crate::stream::{Listener, Settings};
 use std::sync::Arc;
 use tools::Tools;
@@ -120,8 +121,8 @@ impl Xtrabackup {
         let wiped = journals.data_gone();
         ctx.cancel().check()?;
         let staged = Staged::make(&facts, id, &journals, ctx.cancel())?;
-        ctx.update(|seed| {
-            seed.datadir = Some(Box::new(facts.clone()));
+        ctx.update_state(|seed, state: &mut PhysicalState| {
+            state.datadir = Some(Box::new(facts.clone()));
             if wiped {
                 seed.load = Load::Incomplete; // since an earlier seed
             }

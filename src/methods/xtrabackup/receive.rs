@@ -7,8 +7,9 @@ use crate::compatibility::{self, CopyKind};
 use crate::datadir;
 use crate::datadir::{Facts, Host, Room, Staged};
 use crate::error::{Error, Result};
+use crate::methods::state::{Applied, PhysicalState};
 use crate::process::{Job, Launcher, Running, run};
-use crate::seed::record::{Applied, Seed};
+use crate::seed::record::Seed;
 use crate::seed::stage::Context;
 use crate::stream::{Incoming, Listener};
 use crate::sys::file::sync_file_system;
@@ -118,10 +119,9 @@ impl Xtrabackup {
         let dir = File::open(&new).and_then(|d| sync_file_system(&d));
         dir.map_err(|e| Error::io(format!("sync of {}", new.display()), &e))?;
         ctx.cancel().check()?;
-        ctx.update(|seed| {
+        ctx.update_state(|seed, state: &mut PhysicalState| {
             seed.coordinates = Some(coordinates);
-            seed.dump_bytes = bytes;
-            seed.applied = Applied::No;
+            state.applied = Applied::No;
         })?;
         Ok(bytes)
     }

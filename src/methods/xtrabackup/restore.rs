@@ -5,12 +5,12 @@ use super::{Xtrabackup, copy, options, tools};
 use crate::datadir;
 use crate::datadir::{Facts, Host, Staged};
 use crate::error::{Error, Result};
+use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
 use crate::mysql::Flavour;
 use crate::process::{Exit, Launcher, Running};
-use crate::seed::record::Applied;
 use crate::seed::stage::Context;
-use crate::seed::vocabulary::{Stage, Status};
+use crate::seed::types::{Stage, Status};
 use crate::sys::file::sync_file_system;
 use crossbeam_channel::select;
 use std::ffi::OsString;
@@ -35,7 +35,8 @@ impl Xtrabackup {
             .clone()
             .filter(|_| seed.status(Stage::Backup) == Some(Status::Completed))
             .ok_or_else(|| Error::permanent("no complete copy was received: call prepare again"))?;
-        self.apply_log_once(ctx, &facts, &staged, seed.applied)?;
+        let applied = seed.method_state::<PhysicalState>()?.applied;
+        self.apply_log_once(ctx, &facts, &staged, applied)?;
         let host = Host::of_stage(&self.config, ctx);
         let proven = datadir::proof_start(&facts, &staged, &self.config.mysql, &host)?;
         swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
@@ -72,7 +73,7 @@ impl Xtrabackup {
             Applied::Begun => redo.put_back()?,
             _ => redo.keep()?,
         }
-        ctx.update(|seed| seed.applied = Applied::Begun)?;
+        ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
         self.apply_log(ctx, &tools, staged).map_err(|e| match before {
             Applied::Begun if !e.is_cancelled() => Error::permanent(format!(
                 "{e}. An earlier --prepare of this copy was interrupted: if this repeats itself, make a new seed, which copies the \
@@ -82,7 +83,7 @@ impl Xtrabackup {
         })?;
         let dir = File::open(staged.new_dir()).and_then(|d| sync_file_system(&d));
         dir.map_err(|e| Error::io(format!("sync of {}", staged.new_dir().display()), &e))?;
-        ctx.update(|seed| seed.applied = Applied::Completed)?;
+        ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Completed)?;
         redo.discard()
     }
 

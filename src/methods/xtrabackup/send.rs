@@ -11,7 +11,7 @@ use crate::process::{
 };
 use crate::seed::source_lock::{Seen, Watch};
 use crate::seed::stage::Context;
-use crate::seed::vocabulary::{ENGINES, Method, Side};
+use crate::seed::types::{ENGINES, Method, Side};
 use crate::stream::{Outgoing, Spool};
 use crate::sys::process::{Priority, Signal};
 use crate::sys::thread::lock;

@@ -4,13 +4,12 @@ use super::{Engine, State};
 use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
 use crate::seed::record::{LeftBy, Load, Peer, Seed, incomplete_note};
-use crate::seed::stage::Prepared;
-use crate::seed::stage::SeedMethod;
-use crate::seed::vocabulary::{Method, Side, Stage, Status};
+use crate::seed::stage::{Prepared, Run, SeedMethod};
+use crate::seed::types::{Method, Side, Stage, Status};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-/// How a start call was taken. Both are a 202 for the controller.
+/// The outcome of a start call. Both are a 202 for the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     /// The stage runs now.
@@ -19,14 +18,14 @@ pub enum Started {
     Already,
 }
 
-/// The state of a stage for `seed-stage-state` (agent-api-v2 2.7).
+/// The state of a stage for `seed-stage-state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageView {
     /// Its status.
     pub status: Status,
     /// Short ASCII text.
     pub details: String,
-    /// By the rule of DESIGN 3 while it runs, else the time of its end.
+    /// [`Progress::timestamp`](super::super::stage::Progress::timestamp) while it runs, else the time of its end.
     pub timestamp: SystemTime,
     /// Bytes done, bytes expected (0 = unknown).
     pub bytes: (u64, u64),
@@ -48,7 +47,7 @@ impl Engine {
         })
     }
 
-    /// Starts Prepare of a new seed, or anew of the current one. Every earlier work of the same seed is stopped first.
+    /// Starts Prepare of a new seed, or again of the current one. Every earlier work of the same seed is stopped first.
     ///
     /// # Errors
     /// If another seed holds this host, or the record cannot be written.
@@ -144,7 +143,7 @@ impl Engine {
     /// That `id` is the current seed.
     ///
     /// # Errors
-    /// `Unable to start <stage> stage. SeedID not found`, as the Go agent says it (2.5).
+    /// `Unable to start <stage> stage. SeedID not found`, as the Go agent reports it.
     pub fn expect_current(&self, id: i64, what: &str) -> Result<()> {
         self.lock().expect_current(id, what)
     }
@@ -264,7 +263,7 @@ impl Engine {
         )
     }
 
-    /// The coordinates of the source at the moment of the copy (2.9). May be repeated until the seed is forgotten.
+    /// The coordinates of the source at the moment of the copy . May be repeated until the seed is forgotten.
     ///
     /// # Errors
     /// Wrong seed or method; no copy yet.
@@ -289,7 +288,7 @@ impl Engine {
     /// The state of a stage of one of the last few seeds.
     ///
     /// # Errors
-    /// `SeedID 6 not found`, `SeedID 5 on stage Backup not found` (2.5).
+    /// `SeedID 6 not found`, `SeedID 5 on stage Backup not found`.
     pub fn stage_state(&self, id: i64, stage: Stage) -> Result<StageView> {
         let mut state = self.lock();
         state.called_for(id);
@@ -304,15 +303,14 @@ impl Engine {
         let progress = state
             .work
             .as_ref()
-            .filter(|w| w.run == record.run)
+            .filter(|w| w.run.number == record.run)
             .map(|w| &w.progress);
-        // Nobody is told of a good end that a killed agent would take back.
-        let (status, details) = match state.is_unwritten(id, stage, record.run) {
-            true => (
-                Status::Running,
-                format!("Running {stage}. Writing the record"),
-            ),
-            false => (record.status, record.details.clone()),
+        // A stage is reported as completed once it is on the disk, where a killed agent cannot revoke it.
+        let (status, details) = if state.is_unwritten(id, stage, record.run) {
+            let text = format!("Running {stage}. Writing the record");
+            (Status::Running, text)
+        } else {
+            (record.status, record.details.clone())
         };
         Ok(StageView {
             status,
@@ -333,12 +331,12 @@ impl Engine {
     /// That `id` is one of the last few seeds.
     ///
     /// # Errors
-    /// `Unable to abort seed stage. SeedID not found` (2.5).
+    /// `Unable to abort seed stage. SeedID not found`.
     pub fn expect_known(&self, id: i64) -> Result<()> {
         self.lock().expect_known(id)
     }
 
-    /// Aborts whatever of this seed is at work and gives up its place; nothing to do is a success as well (8.5). Returns at
+    /// Aborts whatever of this seed is at work and gives up its place; nothing to do is a success as well. Returns at
     /// once: the tools end within seconds, and a new Prepare waits for that.
     ///
     /// # Errors
@@ -366,8 +364,8 @@ impl State {
     fn at_work(&self, id: i64) -> Option<Stage> {
         self.work
             .as_ref()
-            .filter(|w| w.seed_id == id && !w.cancel.is_cancelled())
-            .map(|w| w.stage)
+            .filter(|w| w.run.seed_id == id && !w.cancel.is_cancelled())
+            .map(|w| w.run.stage)
     }
 
     /// A controller has called with the number of seed `id`.
@@ -379,7 +377,12 @@ impl State {
 
     /// True for a stage that is Completed while the record on the disk says that it runs.
     pub(super) fn is_unwritten(&self, id: i64, stage: Stage, run: u64) -> bool {
-        self.unwritten.contains(&(id, stage, run))
+        let run = Run {
+            seed_id: id,
+            stage,
+            number: run,
+        };
+        self.unwritten.contains(&run)
     }
 
     /// A server with half a load in it must not be copied.
@@ -404,7 +407,21 @@ impl State {
         }
     }
 
-    fn seed(&mut self, id: i64) -> Result<&mut Seed> {
+    /// Makes the stage the seed's current one, as Running. Returns the seed's method.
+    pub(super) fn begin(&mut self, run: Run) -> Result<Method> {
+        let seed = self.seed(run.seed_id)?;
+        seed.stages.remove(&run.stage);
+        let text = format!("Running {}", run.stage.as_str().to_lowercase());
+        seed.set(run.stage, Status::Running, &text);
+        if let Some(record) = seed.stages.get_mut(&run.stage) {
+            record.run = run.number;
+        }
+        seed.stage = run.stage;
+        seed.given_up = false;
+        Ok(seed.method)
+    }
+
+    pub(super) fn seed(&mut self, id: i64) -> Result<&mut Seed> {
         self.seeds
             .get_mut(id)
             .ok_or_else(|| Error::permanent(format!("SeedID {id} not found")))
@@ -428,7 +445,7 @@ impl State {
         )))
     }
 
-    /// D50: the method of later calls is that of the seed.
+    /// The method of later calls is that of the seed.
     fn expect_method(&mut self, id: i64, method: Method) -> Result<()> {
         let own = self.seed(id)?.method;
         if own == method {

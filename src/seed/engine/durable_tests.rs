@@ -3,7 +3,7 @@
 use super::*;
 use crate::seed::stage::Context;
 use crate::seed::stage::Prepared;
-use crate::seed::vocabulary::{Side, Status};
+use crate::seed::types::{Side, Status};
 use crossbeam_channel::{Sender, bounded};
 
 /// A method whose Prepare ends when it is told to.

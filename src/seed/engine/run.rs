@@ -4,18 +4,14 @@ use super::calls::Started;
 use super::{Engine, State, Work};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::process::signal_group;
-use crate::seed::record::incomplete_note;
-use crate::seed::stage::Prepared;
-use crate::seed::stage::{Context, Progress};
-use crate::seed::vocabulary::{Stage, Status};
-use crate::sys::proc::ProcessId;
-use crate::sys::process::Signal;
+use crate::seed::record::{Seed, incomplete_note};
+use crate::seed::stage::{Context, Prepared, Progress, Reception, Run};
+use crate::seed::types::{Stage, Status};
 use crate::sys::thread::spawn;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a stage waits for the one before it to end: more than an abort may take.
 const PREDECESSOR: Duration = Duration::from_secs(60);
@@ -23,7 +19,7 @@ const PREDECESSOR: Duration = Duration::from_secs(60);
 pub(super) type Job = Box<dyn FnOnce(&Context) -> Result<Prepared> + Send>;
 
 impl Engine {
-    /// Registers the stage as Running, durably and before the caller answers (3.8.2), and starts its thread.
+    /// Registers the stage as Running, durably and before the caller answers, and starts its thread.
     pub(super) fn start(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -35,60 +31,40 @@ impl Engine {
             return Err(Error::transient("the agent is stopping"));
         }
         state.runs += 1;
-        let run = state.runs;
-        let cancel = Cancel::default();
-        let progress = Arc::new(Progress::default());
-        let (ended_tx, ended) = bounded::<()>(0);
-        let seed = state.seed_for_start(id)?;
-        seed.stages.remove(&stage);
-        seed.set(
+        let run = Run {
+            seed_id: id,
             stage,
-            Status::Running,
-            &format!("Running {}", stage.as_str().to_lowercase()),
-        );
-        if let Some(record) = seed.stages.get_mut(&stage) {
-            record.run = run;
-        }
-        seed.stage = stage;
-        seed.given_up = false;
-        let method = seed.method;
+            number: state.runs,
+        };
+        let ctx = Context {
+            recorder: Arc::new(self.clone()),
+            run,
+            cancel: Cancel::default(),
+            progress: Arc::new(Progress::default()),
+        };
+        let (ended_tx, ended) = bounded::<()>(0);
         let work = Work {
             run,
-            seed_id: id,
-            stage,
-            method,
-            cancel: cancel.clone(),
-            progress: Arc::clone(&progress),
+            method: state.begin(run)?,
+            cancel: ctx.cancel.clone(),
+            progress: Arc::clone(&ctx.progress),
             ended,
         };
-        let before = state.work.replace(work);
-        let ctx = Context {
-            engine: self.clone(),
-            seed_id: id,
-            stage,
-            run,
-            cancel,
-            progress,
-        };
+        let mut before = state.work.replace(work);
         let written = self.persist(state);
+        let engine = self.clone();
         let body = move || {
-            let mut before = before;
-            let result = match written {
-                Ok(()) => {
-                    wait_for(&mut before, &ctx.cancel).and_then(|()| ctx.engine.run_job(&ctx, job))
-                }
-                Err(e) => Err(e),
-            };
-            ctx.engine.finish(&ctx, result, before);
+            let result = written
+                .and_then(|()| wait_for(&mut before, &ctx.cancel))
+                .and_then(|()| engine.run_job(&ctx, job));
+            engine.finish(&ctx, result, before);
             drop(ended_tx);
         };
         let name = format!("seed-{}", stage.as_str().to_lowercase());
         if let Err(e) = spawn(&name, body) {
             let mut state = self.lock();
             state.work = None;
-            state
-                .seed_for_start(id)?
-                .set(stage, Status::Error, &e.to_string());
+            state.seed(id)?.set(stage, Status::Error, &e.to_string());
             return Err(e);
         }
         Ok(Started::Now)
@@ -96,152 +72,120 @@ impl Engine {
 
     fn run_job(&self, ctx: &Context, job: Job) -> Result<Prepared> {
         ctx.cancel.check()?;
-        let settling = self.settling(); // who puts settings back now is done before this stage changes any
-        if ctx.stage == Stage::Prepare {
-            // What a load that was cut short owes must not wait for the end of a whole new seed.
-            for e in self.settle_now(&settling) {
+        let restoring = self.restoring(); // a restore of settings ends before this stage changes any
+        if ctx.run.stage == Stage::Prepare {
+            // What an interrupted load has left must not wait for the end of a whole new seed.
+            for e in self.restore_all(&restoring) {
                 log::warn!("settings of MySQL are not restored yet: {e}");
             }
         }
-        drop(settling);
-        log::info!("seed {} {}: started", ctx.seed_id, ctx.stage);
-        match catch_unwind(AssertUnwindSafe(|| job(ctx))) {
-            Ok(result) => result,
-            Err(panic) => {
-                let text = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or(panic.downcast_ref::<&str>().copied());
-                Err(Error::permanent(format!(
-                    "internal error: {}; please report it",
-                    text.unwrap_or("panic")
-                )))
-            }
-        }
+        drop(restoring);
+        log::info!("seed {} {}: started", ctx.run.seed_id, ctx.run.stage);
+        catch_unwind(AssertUnwindSafe(|| job(ctx))).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or(panic.downcast_ref::<&str>().copied());
+            Err(Error::permanent(format!(
+                "internal error: {}; please report it",
+                text.unwrap_or("panic")
+            )))
+        })
     }
 
-    /// Records how a run ended. `before` is the run that it waited for in vain: it is the one at work then, or a third run
-    /// would begin beside it.
+    /// Records how a run ended. `before` is the run for which it waited without success: it is the one at work then, or a third
+    /// run would begin next to it.
     fn finish(&self, ctx: &Context, result: Result<Prepared>, before: Option<Work>) {
         let (result, reception) = match result {
             Ok(done) => (Ok(done.text), done.reception),
             Err(e) => (Err(e), None),
         };
-        let mut completed = false;
+        let (run, mut completed) = (ctx.run, false);
         let mut state = self.lock();
-        if state.work.as_ref().is_some_and(|w| w.run == ctx.run) {
+        if state.work.as_ref().is_some_and(|w| w.run == run) {
             state.work = before.filter(Work::is_live);
         }
-        if let Some(seed) = state.seeds.get_mut(ctx.seed_id) {
-            let ours = seed
-                .stages
-                .get(&ctx.stage)
-                .is_some_and(|r| r.run == ctx.run);
-            // Once cancelled a stage is Error, even if it came to its end in the same moment: its controller was told so.
-            let (status, text) = match result {
-                Ok(text) if !ctx.cancel.is_cancelled() => (Status::Completed, text),
-                Err(e) if !ctx.cancel.is_cancelled() => (
-                    Status::Error,
-                    format!("{e}{}", incomplete_note(seed, Some(&e))),
-                ),
-                other => {
-                    let more = match &other {
-                        Err(e) if !e.is_cancelled() => format!(" ({e})"),
-                        _ => String::new(),
-                    };
-                    (
-                        Status::Error,
-                        format!(
-                            "{} ended: {}{more}{}",
-                            ctx.stage,
-                            ctx.cancel.reason(),
-                            incomplete_note(seed, None)
-                        ),
-                    )
-                }
+        if let Some(seed) = state.seeds.get_mut(run.seed_id) {
+            let (status, text) = outcome(ctx, seed, result);
+            let level = match status {
+                Status::Error => log::Level::Error,
+                _ => log::Level::Info,
             };
-            if ours {
+            log::log!(level, "seed {} {}: {text}", run.seed_id, run.stage);
+            let recorded = seed.stages.get(&run.stage).map(|r| r.run);
+            if recorded == Some(run.number) {
                 seed.tools.clear();
-                seed.set(ctx.stage, status, &text);
-                if let Some(record) = seed.stages.get_mut(&ctx.stage) {
+                seed.set(run.stage, status, &text);
+                if let Some(record) = seed.stages.get_mut(&run.stage) {
                     record.bytes = ctx.progress().get().0;
                 }
                 completed = status == Status::Completed;
                 if completed {
-                    state.unwritten.push((ctx.seed_id, ctx.stage, ctx.run)); // a killed agent makes it an Error
+                    state.unwritten.push(run); // a killed agent makes it an Error
                 }
             }
-            match status {
-                Status::Error => log::error!("seed {} {}: {text}", ctx.seed_id, ctx.stage),
-                _ => log::info!("seed {} {}: {text}", ctx.seed_id, ctx.stage),
-            }
         }
-        // The port is bound already, so nobody comes too early.
-        let written = match reception.filter(|_| completed) {
-            None => self.persist(state),
-            Some(reception) => {
-                let job = Box::new(move |ctx: &Context| reception(ctx).map(Prepared::from));
-                self.start(state, ctx.seed_id, Stage::Backup, job).map(drop)
-            }
-        };
+        let written = self.persist_or_receive(state, run, reception.filter(|_| completed));
         if let Err(e) = written {
-            log::error!("{e}; the state of seed {} is in memory only", ctx.seed_id);
+            log::error!("{e}; the state of seed {} is in memory only", run.seed_id);
         }
-        let of_this = (ctx.seed_id, ctx.stage, ctx.run);
-        self.lock().unwritten.retain(|run| *run != of_this);
+        self.lock().unwritten.retain(|r| *r != run);
+    }
+
+    /// After the Prepare of a target that is sent its copy, its Backup begins at once. The port is bound already, so no sender comes
+    /// too early.
+    fn persist_or_receive(
+        &self,
+        state: MutexGuard<'_, State>,
+        run: Run,
+        reception: Option<Reception>,
+    ) -> Result<()> {
+        let Some(reception) = reception else {
+            return self.persist(state);
+        };
+        let job = Box::new(move |ctx: &Context| reception(ctx).map(Prepared::from));
+        self.start(state, run.seed_id, Stage::Backup, job).map(drop)
     }
 }
 
-impl State {
-    fn seed_for_start(&mut self, id: i64) -> Result<&mut crate::seed::record::Seed> {
-        self.seeds
-            .get_mut(id)
-            .ok_or_else(|| Error::permanent(format!("SeedID {id} not found")))
+/// Once cancelled a stage is Error, even if it completed in the same moment: its controller was answered so.
+fn outcome(ctx: &Context, seed: &Seed, result: Result<String>) -> (Status, String) {
+    let is_cancelled = ctx.cancel.is_cancelled();
+    match result {
+        Ok(text) if !is_cancelled => (Status::Completed, text),
+        Err(e) if !is_cancelled => {
+            let note = incomplete_note(seed, Some(&e));
+            (Status::Error, format!("{e}{note}"))
+        }
+        other => {
+            let more = match &other {
+                Err(e) if !e.is_cancelled() => format!(" ({e})"),
+                _ => String::new(),
+            };
+            let (stage, reason) = (ctx.run.stage, ctx.cancel.reason());
+            let note = incomplete_note(seed, None);
+            (
+                Status::Error,
+                format!("{stage} ended: {reason}{more}{note}"),
+            )
+        }
     }
 }
 
-/// Waits until the run before has ended; `before` is then `None`. Also when it is cancelled: whoever waits for the end of a run, as a
-/// stop of the agent does, waits for the tools of all runs before it.
+/// Waits until the run before has ended; `before` is then `None`. It also waits when it is cancelled itself: a stop of the agent,
+/// which waits for the end of this run, has to wait for the tools of all runs before it.
 fn wait_for(before: &mut Option<Work>, cancel: &Cancel) -> Result<()> {
     let Some(work) = before else { return Ok(()) };
     while work.ended.recv_timeout(PREDECESSOR) == Err(RecvTimeoutError::Timeout) {
         if !cancel.is_cancelled() {
             return Err(Error::transient(format!(
-                "{} of seed {} was told to end and has not within {}s: does MySQL hang?",
-                work.stage,
-                work.seed_id,
+                "{} of seed {} was cancelled and has not ended within {}s: does MySQL hang?",
+                work.run.stage,
+                work.run.seed_id,
                 PREDECESSOR.as_secs()
             )));
         }
     }
     *before = None;
     cancel.check()
-}
-
-/// Ends what an agent that was killed left behind: TERM, two seconds, KILL.
-pub(super) fn end_orphans(tool: &ProcessId) {
-    let Ok(pgid) = i32::try_from(tool.pid) else {
-        return;
-    };
-    let begin = Instant::now();
-    let mut signal = Signal::Term;
-    while !tool.group_alive().is_empty() {
-        log::warn!("ending process group {pgid}, which an agent that was killed had started");
-        if let Err(e) = signal_group(pgid, signal) {
-            log::error!("cannot end process group {pgid}: {e}");
-            return;
-        }
-        if begin.elapsed() > Duration::from_secs(2) {
-            signal = Signal::Kill;
-        }
-        if begin.elapsed() > Duration::from_secs(6) {
-            log::error!("process group {pgid} does not end");
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(if signal == Signal::Kill {
-            50
-        } else {
-            250
-        }));
-    }
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::seed::record::{Seed, Store};
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
-use crate::seed::vocabulary::{Method, Side, Stage, Status};
+use crate::seed::types::{Method, Side, Stage, Status};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,10 +1,11 @@
-//! The words of a seed, spelt as on the wire (agent-api-v2 0.3), and the constants of each method (3.2).
+//! The types of a seed, spelt as on the wire, and the constants of each method.
 
 use crate::compatibility::CopyKind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-macro_rules! words {
+macro_rules! wire_names {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ macro_rules! words {
     };
 }
 
-words!(
+wire_names!(
     /// How data is copied.
     Method {
         /// MySQL's clone plugin.
@@ -49,7 +50,7 @@ words!(
     }
 );
 
-words!(
+wire_names!(
     /// The part of a host in a seed.
     Side {
         /// The host that is overwritten.
@@ -59,7 +60,7 @@ words!(
     }
 );
 
-words!(
+wire_names!(
     /// The steps of a seed, in the agent's order (the numbers are keys in `active-seed`).
     Stage {
         /// Checks and room.
@@ -68,14 +69,14 @@ words!(
         Backup,
         /// Making the copy a running server.
         Restore,
-        /// Throwing away what is not needed any more.
+        /// Removes what is not needed any more.
         Cleanup,
         /// Done by the controller, never by the agent.
         ConnectSlave,
     }
 );
 
-words!(
+wire_names!(
     /// How far a stage is.
     Status {
         /// At work.
@@ -87,7 +88,34 @@ words!(
     }
 );
 
-/// The ten engine names that the wire knows, in the Go agent's order (agent-api-v2 3.2).
+/// The source of a target, or the target of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Host name or address as the controller gave it.
+    pub host: String,
+    /// MySQL port of the source.
+    pub mysql_port: u16,
+}
+
+/// What is in the target's MySQL after a logical load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Load {
+    /// Restore has not begun: the target's data are as they were.
+    #[default]
+    Untouched,
+    /// Between the first statement and the last: the data are partial.
+    Incomplete,
+    /// All of it is there.
+    Whole,
+}
+
+/// Nanoseconds since 1970.
+pub fn nanos(t: SystemTime) -> u64 {
+    t.duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The ten engine names that the wire knows, in the Go agent's order.
 pub const ENGINES: [&str; 10] = [
     "ROCKSDB",
     "MRG_MYISAM",
@@ -134,7 +162,7 @@ impl Method {
         !matches!(self, Self::Mydumper | Self::Mysqldump)
     }
 
-    /// Engines that the method copies, no name twice (8.10). Xtrabackup's depend on the server's major version.
+    /// Engines that the method copies, no name twice. Xtrabackup's depend on the server's major version.
     pub fn supported_engines(self, mysql_major: u32) -> Vec<&'static str> {
         let all = ENGINES.into_iter();
         match self {
@@ -152,12 +180,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_exact_and_constants_follow_the_table_of_3_2() {
+    fn words_are_exact_and_each_method_has_its_constants() {
         for m in Method::ALL {
             assert_eq!(Method::parse(m.as_str()), Some(*m));
             assert_eq!(serde_json::to_string(m).unwrap(), format!("\"{m}\""));
         }
-        assert_eq!(Method::parse("mysqldump"), None); // 0.3: case-sensitive
+        assert_eq!(Method::parse("mysqldump"), None);
         assert_eq!(Stage::ConnectSlave.number(), 4);
         assert_eq!(Method::Xtrabackup.supported_engines(8).len(), 9);
         assert_eq!(Method::Xtrabackup.supported_engines(5).len(), 8);

@@ -1,0 +1,95 @@
+//! What the methods remember in the record between their stages. The names are those of the record's file.
+
+use super::row_mode::Tables;
+use crate::datadir::Facts;
+use crate::mysql::Fingerprint;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Of Mysqldump and Mydumper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LogicalState {
+    /// Bytes of the dump when Backup was completed.
+    pub(crate) dump_bytes: u64,
+    pub(crate) source_schemas: Vec<String>,
+    /// Settings of the source that the load must have.
+    pub(crate) source_variables: BTreeMap<String, String>,
+    /// Tables of the dump that cannot be loaded in strict mode.
+    pub(crate) lenient_tables: Tables,
+    /// The target's server as Prepare has seen it: Restore loads no other.
+    pub(crate) target_server: Option<Fingerprint>,
+}
+
+/// Of the methods that replace the data directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PhysicalState {
+    /// The data directory, so that Restore works while MySQL is down.
+    pub(crate) datadir: Option<Box<Facts>>,
+    /// What a CLONE has begun.
+    pub(crate) cloning: Option<Cloning>,
+    /// What `--prepare` has done to the staged copy.
+    pub(crate) applied: Applied,
+}
+
+/// How a CLONE is made, for the stages after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cloning {
+    /// Into the running server; otherwise into the staging directory.
+    pub(crate) in_place: bool,
+    /// MySQL has shut down with the copy and is not started by a supervisor (error 3707).
+    pub(crate) is_down: bool,
+}
+
+/// How far `--prepare` of a staged copy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Applied {
+    /// The copy is as the tool on the source has sent it.
+    #[default]
+    No,
+    /// `--prepare` was started: it may have changed any file of the copy.
+    Begun,
+    /// It has completed. The tool's own files may be gone from the copy since, so that it cannot run again.
+    Completed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::record::Seed;
+    use crate::seed::{Method, Side};
+
+    #[test]
+    fn the_record_keeps_it_under_the_names_of_earlier_versions() {
+        let seed = Seed::new(7, Method::ClonePlugin, Side::Target);
+        let mut record = serde_json::to_value(&seed).unwrap();
+        let keys = record.as_object_mut().unwrap();
+        keys.insert("dump_bytes".into(), 5.into());
+        keys.insert("source_schemas".into(), serde_json::json!(["shop"]));
+        keys.insert("datadir".into(), serde_json::Value::Null);
+        keys.insert("applied".into(), "Begun".into());
+        let cloning = serde_json::json!({"in_place": true, "is_down": false});
+        keys.insert("cloning".into(), cloning);
+        let mut seed: Seed = serde_json::from_value(record).unwrap();
+        let mut logical: LogicalState = seed.method_state().unwrap();
+        assert_eq!((logical.dump_bytes, logical.source_schemas.len()), (5, 1));
+        let physical: PhysicalState = seed.method_state().unwrap();
+        assert_eq!(physical.applied, Applied::Begun);
+        assert!(physical.cloning.is_some_and(|c| c.in_place));
+        logical.dump_bytes = 6;
+        seed.set_method_state(&logical).unwrap();
+        let again: Seed = serde_json::from_str(&serde_json::to_string(&seed).unwrap()).unwrap();
+        assert_eq!(again, seed);
+        assert_eq!(again.method_state::<LogicalState>().unwrap(), logical);
+        assert_eq!(again.method_state::<PhysicalState>().unwrap(), physical);
+        let mut damaged = serde_json::to_value(&seed).unwrap();
+        damaged["applied"] = 3.into();
+        let damaged: Seed = serde_json::from_value(damaged).unwrap();
+        let e = damaged.method_state::<PhysicalState>().unwrap_err();
+        assert!(
+            e.is_permanent() && e.to_string().contains("record of seed 7"),
+            "{e}"
+        );
+    }
+}
