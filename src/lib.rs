@@ -41,3 +41,6 @@ pub mod stream;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tls;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

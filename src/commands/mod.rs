@@ -26,9 +26,6 @@ exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wr
 check-config: 0 no error found, 1 errors found; status: 0 the agent answers, 1 it does not
 ";
 
-/// Version as `-version` prints it.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// The program.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -49,7 +46,7 @@ pub fn main() -> ExitCode {
 fn serve(args: &[OsString]) -> Result<ExitCode, ExitCode> {
     let (file, version) = options(args, "version")?;
     if version {
-        println!("orchestrator-agent {VERSION}");
+        println!("orchestrator-agent {}", crate::VERSION);
         return Ok(ExitCode::SUCCESS);
     }
     if let Err(e) = daemon::serve(&file) {

@@ -14,7 +14,7 @@ use serde::de::{self, DeserializeOwned, Expected, IntoDeserializer, Unexpected, 
 use serde::{Deserializer, forward_to_deserialize_any};
 use toml::de::{DeTable, DeValue};
 
-use super::nearest;
+use super::nearest::{self, Known};
 
 /// Keys that earlier versions had: accepted whatever their value, and named in a warning with what is true now.
 const RETIRED: [(&str, &str); 1] = [(
@@ -31,9 +31,6 @@ const WORDS: [(&str, &str); 3] = [
     ("a boolean", "true or false, without quotes"),
     ("a sequence", "a list of strings such as [\"a\", \"b\"]"),
 ];
-
-/// Section to the names of its keys in all their spellings; "" are the sections.
-pub(super) type Known = BTreeMap<String, Vec<&'static str>>;
 
 /// What was found in a document.
 #[derive(Default)]

@@ -1,7 +1,10 @@
 //! What a misspelt or misplaced name was probably meant to be.
 
-use super::document::Known;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Section to the names of its keys in all their spellings; "" are the sections.
+pub(super) type Known = BTreeMap<String, Vec<&'static str>>;
 
 /// A hint for an unknown key.
 pub(super) fn hint(section: &str, key: &str, known: &Known) -> Option<String> {

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 
-/// The log file, to be opened anew after logrotate has moved it.
+/// The log file, to be opened again after logrotate has moved it.
 #[derive(Clone)]
 pub struct Log(Arc<Mutex<Option<File>>>);
 

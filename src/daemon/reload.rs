@@ -1,7 +1,7 @@
-//! SIGHUP: the configuration is read again, and what can change while the agent runs does (DESIGN 9). Nothing else is touched: a
+//! SIGHUP: the configuration is read again, and what can change while the agent runs does. Nothing else is touched: a
 //! running seed, requests and connections go on.
 
-use super::Heartbeats;
+use super::heartbeat::Heartbeats;
 use crate::api::Api;
 use crate::config::{self, Common, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
@@ -35,7 +35,7 @@ impl Live<'_> {
         }
     }
 
-    /// Reads the file. One that cannot be used changes nothing, but the log file is opened anew all the same.
+    /// Reads the file. One that cannot be used changes nothing, but the log file is opened again all the same.
     pub(super) fn reload(&mut self) {
         log::info!("SIGHUP: reading {} again", self.file.display());
         self.renew_certificate();
@@ -80,7 +80,7 @@ impl Live<'_> {
     fn open_log(&self, settings: &Logging) -> bool {
         let set = self.log.set(settings);
         match &set {
-            Ok(()) => log::info!("SIGHUP: the log file was opened anew"),
+            Ok(()) => log::info!("SIGHUP: the log file was opened again"),
             Err(e) => log::error!("{e}; the old one stays in use"),
         }
         set.is_ok()

@@ -1,6 +1,7 @@
 //! Directories and files that the agent writes to.
 
-use super::{Findings, server::Facts};
+use super::findings::Findings;
+use super::server::Facts;
 use crate::config::{Config, inside};
 use crate::sys::disk;
 use crate::sys::host::human_bytes;

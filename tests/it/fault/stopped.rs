@@ -203,7 +203,7 @@ fn sighup_opens_the_log_anew_and_nothing_else() {
     wait_for("a new log", Duration::from_secs(20), || {
         std::fs::read_to_string(&log)
             .ok()
-            .filter(|t| t.contains("opened anew"))
+            .filter(|t| t.contains("opened again"))
     });
     agent.json("/api/get-agent-data");
     assert_eq!(agent.pid(), pid);

@@ -23,7 +23,7 @@ fn again(agent: &Lone) -> String {
         let log = agent.log();
         let new = log.get(before..).unwrap_or_default();
         let over = new.contains("SIGHUP: done")
-            || new.contains("stay as they are") && new.contains("opened anew");
+            || new.contains("stay as they are") && new.contains("opened again");
         // At level error nothing is said of success.
         over.then(|| new.to_string())
     })
@@ -170,10 +170,10 @@ fn the_log_file_changes_its_name() {
     let text = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
     agent.with("logging", format!("file = {one:?}"));
     reload(&agent);
-    assert!(text(&one).contains("opened anew"));
+    assert!(text(&one).contains("opened again"));
     agent.with("logging", format!("file = {two:?}"));
     reload(&agent);
-    assert!(text(&two).contains("opened anew"));
+    assert!(text(&two).contains("opened again"));
     let ended = text(&one);
     agent.with("logging", "file = \"/no/such/dir/log\"");
     let told = reload(&agent);
@@ -187,7 +187,7 @@ fn the_log_file_changes_its_name() {
     std::fs::rename(&two, agent.dir.join("two.log.1")).expect("rotate");
     std::fs::write(agent.file(), "[common").expect("file");
     again(&agent);
-    assert!(text(&two).contains("opened anew"), "{}", text(&two));
+    assert!(text(&two).contains("opened again"), "{}", text(&two));
 }
 
 /// http-timeout counts for the next call: this orchestrator never answers.

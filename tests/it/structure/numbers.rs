@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The rooms from top to bottom: a room imports from rooms that are below it only.
-pub const ROOMS: [&str; 21] = [
+pub const ROOMS: &[&str] = &[
     "main",
     "lib",
     "commands",
@@ -247,6 +247,7 @@ fn absolute(
     path: &[String],
     module: &[String],
     children: &BTreeSet<String>,
+    nested: usize,
 ) -> Option<Vec<String>> {
     let mut base = module.to_vec();
     match path.first().map(String::as_str) {
@@ -254,7 +255,8 @@ fn absolute(
         Some("self") => Some(base.into_iter().chain(path[1..].iter().cloned()).collect()),
         Some("super") => {
             let ups = path.iter().take_while(|p| *p == "super").count();
-            base.truncate(base.len().saturating_sub(ups));
+            let files_up = ups.checked_sub(nested).filter(|n| *n > 0)?;
+            base.truncate(base.len().saturating_sub(files_up));
             Some(
                 base.into_iter()
                     .chain(path[ups..].iter().cloned())
@@ -275,16 +277,28 @@ fn imports(
 ) -> (BTreeSet<Vec<String>>, BTreeMap<String, Vec<String>>) {
     let tokens = tokens(&file.lines);
     let (mut all, mut passed_on) = (BTreeSet::new(), BTreeMap::new());
+    // Depths of braces at which modules within this file begin.
+    let (mut depth, mut inline) = (0usize, Vec::new());
     let mut at = 0;
     while at < tokens.len() {
         let token = tokens[at].as_str();
-        let in_path = at > 0 && tokens[at - 1] == "::";
+        match token {
+            "mod" if tokens.get(at + 2).is_some_and(|t| t == "{") => inline.push(depth),
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                inline.retain(|d| *d < depth);
+            }
+            _ => {}
+        }
+        // Within a path, or in `pub(in crate::config)`.
+        let in_path = at > 0 && (tokens[at - 1] == "::" || tokens[at - 1] == "in");
         if token == "use" && !in_path {
             let is_public = at > 0 && (tokens[at - 1] == "pub" || tokens[at - 1] == ")");
             let mut found = Vec::new();
             at = paths(&tokens, at + 1, &[], &mut found);
             for (path, name) in found {
-                let Some(path) = absolute(&path, &file.module, children) else {
+                let Some(path) = absolute(&path, &file.module, children, inline.len()) else {
                     continue;
                 };
                 if is_public {
@@ -303,7 +317,7 @@ fn imports(
             all.extend(
                 found
                     .iter()
-                    .filter_map(|(path, _)| absolute(path, &file.module, children)),
+                    .filter_map(|(path, _)| absolute(path, &file.module, children, inline.len())),
             );
             continue;
         }
@@ -596,6 +610,21 @@ pub fn count(root: &Path) -> Numbers {
     }
 }
 
+/// The arrows that make a circle.
+pub fn ties(circle: &[String], arrows: &Arrows) -> Vec<String> {
+    let inside = |arrow: &(String, String)| circle.contains(&arrow.0) && circle.contains(&arrow.1);
+    let text = |((from, to), names): (&(String, String), &BTreeSet<String>)| {
+        format!(
+            "{from} -> {to}: {}",
+            names.iter().cloned().collect::<Vec<_>>().join(", ")
+        )
+    };
+    let title = format!("circle of {} files", circle.len());
+    std::iter::once(title)
+        .chain(arrows.iter().filter(|(arrow, _)| inside(arrow)).map(text))
+        .collect()
+}
+
 fn main() {
     let root = std::env::args().nth(1).unwrap_or_else(|| ".".into());
     let detailed = std::env::args().nth(2).is_some_and(|a| a == "-v");
@@ -620,7 +649,11 @@ fn main() {
     println!("comments that cite papers       {}", n.cited_papers.len());
     if detailed {
         let long: Vec<String> = n.long.iter().map(|(l, f)| format!("{l} {f}")).collect();
-        let circles: Vec<String> = n.circles.iter().map(|c| c.join(" ")).collect();
+        let circles = n
+            .circles
+            .iter()
+            .flat_map(|circle| ties(circle, &n.arrows))
+            .collect();
         let parts = [
             ("circles", circles),
             ("upward", n.upward),
