@@ -1,19 +1,25 @@
-//! What programs see of `seed --json`: one object a line. contrib/doc/seed-json.md describes every event and field, and a
-//! test holds both against each other. No field may carry a secret: texts of agents and servers come here already scrubbed.
+//! What a seed reports: everything that happens, once, to a [`Listener`]. These types are also the lines of `seed --json`:
+//! contrib/doc/seed-json.md describes every event and field, and a test compares both. No field may carry a secret: texts of
+//! agents and servers come here already scrubbed.
 
 use crate::seed::{Method, Side, Stage, Status};
-use crate::sys::host::rfc3339;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-#[cfg(test)]
-mod tests;
+/// Where events go: to people ([`super::terminal`]) or to programs ([`super::json`]). It cannot fail: an output that is gone
+/// must not end a seed.
+pub trait Listener: Send + Sync {
+    fn report(&self, event: &Event);
 
-/// One line but for its time. Seconds are numbers with fractions, sizes are bytes.
+    fn warn(&self, text: &str) {
+        self.report(&Event::Warning { text });
+    }
+}
+
+/// Seconds are numbers with fractions, sizes are bytes.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[allow(missing_docs)] // said in contrib/doc/seed-json.md
 pub enum Event<'a> {
     AgentsAwaited {
         listen: &'a [String],
@@ -46,16 +52,7 @@ pub enum Event<'a> {
         stage: Stage,
         side: Side,
     },
-    StageProgress {
-        stage: Stage,
-        side: Side,
-        details: &'a str,
-        bytes: u64,
-        total: Option<u64>,
-        rate: Option<f64>,
-        elapsed_seconds: f64,
-        eta_seconds: Option<f64>,
-    },
+    StageProgress(StageProgress<'a>),
     StageCompleted {
         stage: Stage,
         side: Side,
@@ -139,22 +136,36 @@ pub enum Event<'a> {
         status: Status,
         details: &'a str,
     },
+    /// A first signal was received. For people only: programs get `abort`.
+    #[serde(skip)]
+    Interrupting,
     Result(&'a Outcome),
 }
 
-/// By which coordinates the target replicates.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct StageProgress<'a> {
+    pub stage: Stage,
+    pub side: Side,
+    pub details: &'a str,
+    pub bytes: u64,
+    /// An estimate, which may be passed.
+    pub total: Option<u64>,
+    /// Bytes per second.
+    pub rate: Option<f64>,
+    pub elapsed_seconds: f64,
+    pub eta_seconds: Option<f64>,
+}
+
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum How {
     Gtid,
     Position,
 }
 
-/// What is looked at when replication runs.
+/// A check of the connected target.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum Check {
     Source,
     OwnTransactions,
@@ -162,17 +173,15 @@ pub enum Check {
     ReadOnly,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum Verdict {
     Ok,
     Warning,
     Error,
 }
 
-/// What came of `--verify`.
+/// The result of `--verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
@@ -184,28 +193,21 @@ pub enum Verified {
     NotCompared,
 }
 
-/// Why a seed is given up.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum Reason {
     Failed,
     Interrupted,
 }
 
-/// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// All is well.
     Completed,
-    /// `--dry-run`: nothing was found that forbids the seed.
+    /// `--dry-run` found nothing that prevents the seed.
     DryRun,
-    /// See the error.
     Failed,
-    /// By a signal.
     Interrupted,
-    /// The command line is wrong.
     WrongUsage,
     /// Done, but the data differ (`--verify`).
     Differs,
@@ -213,29 +215,28 @@ pub enum End {
     NotCompared,
 }
 
-/// In what state the target is left.
+/// The state in which the target is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// As it was.
+    /// Unchanged.
     Untouched,
-    /// Its data as they were; its replication is stopped.
+    /// Data unchanged; its replication is stopped.
     ReplicationStopped,
-    /// Its data as they were; its replication is given up, at least in part.
+    /// Data unchanged; its replication was removed, at least in part.
     ReplicationGivenUp,
-    /// Its data may be partial: nobody may use it.
+    /// Its data may be incomplete and must not be used.
     Partial,
-    /// Its data are whole; its replication is not connected.
+    /// Data complete; its replication is not connected.
     Loaded,
-    /// Its data are whole and its replication is connected.
+    /// Data complete, and its replication is connected.
     Replicating,
-    /// The command left without looking.
+    /// It could not be determined.
     Unknown,
 }
 
-/// The last line. Fields are empty or null as far as the seed did not come to them.
+/// The last event. Fields are empty or null as far as the seed did not reach them.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
 pub struct Outcome {
     pub status: End,
     pub exit_code: u8,
@@ -249,7 +250,7 @@ pub struct Outcome {
     /// Seconds by stage.
     pub durations: BTreeMap<Stage, f64>,
     pub total_seconds: f64,
-    /// `None` without `--verify`, or if it did not come to it.
+    /// `None` without `--verify`, or if it was not reached.
     pub verified: Option<Verified>,
 }
 
@@ -271,27 +272,49 @@ impl Outcome {
             verified: None,
         }
     }
+
+    /// True if all stages are done: what `error` then names are the checks after them.
+    pub fn is_complete(&self) -> bool {
+        self.target_text.is_none()
+            && matches!(self.target_state, Target::Loaded | Target::Replicating)
+    }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    #[serde(flatten)]
-    event: &'a Event<'a>,
-}
-
-/// The line of an event that happens now, without a line end.
-///
-/// # Errors
-/// None that these types can cause.
-pub fn line(event: &Event) -> serde_json::Result<String> {
-    serde_json::to_string(&Line {
-        time: rfc3339(SystemTime::now()),
-        event,
-    })
+/// `Coordinates: binlog.000002:314, GTID 0-1-22`
+pub fn coordinates(log_file: &str, log_pos: u64, gtid: Option<&str>) -> String {
+    let gtid = gtid.map_or(String::new(), |g| format!(", GTID {g}"));
+    format!("Coordinates: {log_file}:{log_pos}{gtid}")
 }
 
 /// Seconds with milliseconds.
 pub fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::wire::Metadata;
+
+    #[test]
+    fn coordinates_in_words() {
+        let text = |gtid_slave_pos: Option<&str>, gtid_executed: Option<&str>| {
+            let m = Metadata {
+                log_file: "b.1".into(),
+                log_pos: 4,
+                gtid_slave_pos: gtid_slave_pos.map(str::to_string),
+                gtid_executed: gtid_executed.map(str::to_string),
+            };
+            coordinates(&m.log_file, m.log_pos, m.gtid())
+        };
+        assert_eq!(text(Some("0-1-2"), None), "Coordinates: b.1:4, GTID 0-1-2");
+        for none in [None, Some("")] {
+            assert_eq!(text(none, None), "Coordinates: b.1:4");
+        }
+        let set = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5";
+        assert_eq!(
+            text(Some(""), Some(set)),
+            format!("Coordinates: b.1:4, GTID {set}")
+        );
+    }
 }

@@ -1,139 +1,126 @@
-//! The `seed` command: a whole seed between two agents, from one shell, without an orchestrator (DESIGN 8).
+//! The `seed` command: a complete seed between two agents, from one shell, without an orchestrator.
 //!
 //! ```text
-//! options -> tokens -> preflight -> drive (Prepare, Backup, Restore) -> replicate -> drive (Cleanup, hooks, summary)
-//!            agents    nothing is   agent: the HTTP calls                sql: statements
-//!            known     changed yet  progress: what the user sees; event: what programs see
+//! options -> registration -> preflight -> driver: Prepare, Backup, Restore, replicate, Cleanup, verify, hooks
+//!            the agents      nothing is   agent: HTTP calls                 sql: statements
+//!            are known       changed yet
 //! ```
+//! Each of them reports [`event`]s to one listener: `terminal` for people, `json` for programs.
 
-mod drive;
+mod driver;
 mod event;
+mod json;
 mod method;
 mod options;
 mod preflight;
 mod progress;
+mod registration;
 mod replicate;
 mod sql;
-mod tokens;
+mod terminal;
 mod verify;
 
 pub use options::USAGE;
 
 use crate::error::{Error, Result};
 use crate::process::Cancel;
-use crate::sys::signal;
-use crate::sys::signal::Order;
+use crate::sys::signal::{self, Order};
 use crate::sys::thread::spawn;
-use event::{End, Event, Outcome, Target};
+use driver::Driver;
+use event::{End, Event, Listener, Outcome, Target, seconds};
+use json::JsonLines;
 use options::Options;
-use progress::Screen;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
+use terminal::Terminal;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
-/// Runs `orchestrator-agent seed` with the arguments behind that word. Must be called before any thread is started, because
+/// Runs `orchestrator-agent seed` with the arguments after that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
 pub fn run(args: &[OsString]) -> ExitCode {
-    // Known before all else, because a wrong command line is told to programs as well.
-    let json = args.iter().any(|a| a == "--json" || a == "-json");
-    let screen = Arc::new(Screen::standard(json));
-    if args
-        .iter()
-        .any(|a| a == "--help" || a == "-help" || a == "-h")
-    {
-        Screen::standard(false).say(USAGE.trim_end());
+    let has = |names: &[&str]| args.iter().any(|a| names.iter().any(|n| a == n));
+    if has(&["--help", "-help", "-h"]) {
+        let _ = std::io::stdout().write_all(USAGE.as_bytes()); // a reader that is gone
         return ExitCode::SUCCESS;
     }
-    let outcome = match options::parse(args) {
-        Err(text) => {
-            screen.error(&format!(
-                "{text}\n`orchestrator-agent seed --help` lists all options"
-            ));
-            Outcome::early(End::WrongUsage, WRONG_USAGE, Some(text))
-        }
-        Ok(Err(e)) => {
-            screen.error(&e.to_string());
-            Outcome::early(End::Failed, FAILED, Some(e.to_string()))
-        }
-        Ok(Ok(options)) => conduct(&options, &screen),
+    // Known before all else: programs learn of a wrong command line as well.
+    let events: Arc<dyn Listener> = if has(&["--json", "-json"]) {
+        Arc::new(JsonLines::default())
+    } else {
+        Arc::new(Terminal::standard())
     };
-    screen.event(&Event::Result(&outcome));
+    let outcome = match options::parse(args) {
+        Err(text) => Outcome::early(End::WrongUsage, WRONG_USAGE, Some(text)),
+        Ok(Err(e)) => Outcome::early(End::Failed, FAILED, Some(e.to_string())),
+        Ok(Ok(options)) => seed(&options, &events),
+    };
+    events.report(&Event::Result(&outcome));
     ExitCode::from(outcome.exit_code)
 }
 
-fn conduct(options: &Options, screen: &Arc<Screen>) -> Outcome {
+fn seed(options: &Options, events: &Arc<dyn Listener>) -> Outcome {
     let begin = Instant::now();
-    options.warnings.iter().for_each(|w| screen.warn(w));
+    options.warnings.iter().for_each(|w| events.warn(w));
     let cancel = Cancel::default();
-    let result = listen_to_signals(screen, &cancel).and_then(|()| seed(options, screen, &cancel));
-    let early = match result {
-        Ok(outcome) => return outcome,
+    let early = match conduct(options, events, &cancel) {
+        Ok(outcome) if outcome.status != End::DryRun => return outcome,
+        Ok(passed) => passed,
         Err(e) if e.is_cancelled() => {
-            screen.error("interrupted; nothing on the target was touched");
             Outcome::early(End::Interrupted, INTERRUPTED, Some("interrupted".into()))
         }
-        Err(e) => {
-            screen.error(&format!("{e}; nothing on the target was touched"));
-            Outcome::early(End::Failed, FAILED, Some(e.to_string()))
-        }
+        Err(e) => Outcome::early(End::Failed, FAILED, Some(e.to_string())),
     };
     Outcome {
         seed_id: Some(options.seed_id),
-        total_seconds: event::seconds(begin.elapsed()),
+        total_seconds: seconds(begin.elapsed()),
         ..early
     }
 }
 
-/// The seed itself. An error means that nothing was changed yet.
-fn seed(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<Outcome> {
-    let begin = Instant::now();
-    let agents = tokens::gather(options, screen, cancel)?;
-    let plan = preflight::check(options, &agents, screen)?;
+/// An error means that nothing was changed yet.
+fn conduct(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Outcome> {
+    handle_signals(events, cancel)?;
+    let agents = registration::gather(options, events, cancel)?;
+    let plan = preflight::check(options, &agents, events.as_ref())?;
     cancel.check()?;
     if options.dry_run {
-        screen.say("Preflight: passed; nothing was changed (--dry-run)");
         return Ok(Outcome {
-            seed_id: Some(options.seed_id),
             method: Some(plan.method),
-            total_seconds: event::seconds(begin.elapsed()),
             ..Outcome::early(End::DryRun, 0, None)
         });
     }
-    Ok(drive::Drive::new(options, &plan, &agents, screen, cancel).run())
+    Ok(Driver::new(options, &plan, &agents, events.as_ref(), cancel).run())
 }
 
-/// The first TERM or INT cancels, which takes a moment; a second one leaves at once.
-fn listen_to_signals(screen: &Arc<Screen>, cancel: &Cancel) -> Result<()> {
+/// The first TERM or INT cancels, which takes a moment; a second one ends the process at once.
+fn handle_signals(events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<()> {
     signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
-    let (screen, cancel) = (Arc::clone(screen), cancel.clone());
-    let listen = move || {
+    let (events, cancel) = (Arc::clone(events), cancel.clone());
+    let handle = move || {
         loop {
             match signal::wait() {
                 Ok(Order::Stop) if cancel.is_cancelled() => {
-                    let text = "interrupted twice: left at once, the agents may still be at work";
-                    let outcome =
-                        Outcome::early(End::Interrupted, INTERRUPTED, Some(text.to_string()));
-                    screen.event(&Event::Result(&Outcome {
+                    let text = "interrupted twice: `seed` has ended at once, the agents may still be at work";
+                    events.report(&Event::Result(&Outcome {
                         target_state: Target::Unknown,
-                        ..outcome
+                        ..Outcome::early(End::Interrupted, INTERRUPTED, Some(text.into()))
                     }));
                     std::process::exit(i32::from(INTERRUPTED))
                 }
                 Ok(Order::Stop) => {
-                    screen.error(
-                        "interrupted: ending the seed on both agents; once more to leave at once",
-                    );
+                    events.report(&Event::Interrupting);
                     cancel.cancel("interrupted");
                 }
                 Ok(Order::Reload) => {}
-                Err(e) => return screen.warn(&format!("signals are not heard any more: {e}")),
+                Err(e) => return events.warn(&format!("signals are no longer handled: {e}")),
             }
         }
     };
-    spawn("signal", listen).map(drop)
+    spawn("signal", handle).map(drop)
 }

@@ -1,12 +1,11 @@
 //! Every check that can be made before anything is touched. All findings are printed, not only
 //! the first. The agents check again, as far as one host can know, when Prepare and Backup are called.
 
-use super::event::Event;
+use super::event::{Event, Listener};
 use super::method;
 use super::options::{Mode, Options};
-use super::progress::Screen;
+use super::registration::Agents;
 use super::sql::{Channel, Db};
-use super::tokens::Agents;
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::error::{Error, Result};
 use crate::methods::contents;
@@ -49,7 +48,7 @@ pub const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
 /// What was found so far.
 struct Findings<'a> {
-    screen: &'a Screen,
+    events: &'a dyn Listener,
     problems: usize,
 }
 
@@ -57,14 +56,12 @@ impl Findings<'_> {
     fn problem(&mut self, text: impl AsRef<str>) {
         self.problems += 1;
         let text = text.as_ref();
-        self.screen.event(&Event::Preflight { ok: false, text });
-        self.screen.say(&format!("Preflight: PROBLEM: {text}"));
+        self.events.report(&Event::Preflight { ok: false, text });
     }
 
     fn ok(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
-        self.screen.event(&Event::Preflight { ok: true, text });
-        self.screen.say(&format!("Preflight: {text}"));
+        self.events.report(&Event::Preflight { ok: true, text });
     }
 
     /// The value, or the error as a finding.
@@ -77,9 +74,9 @@ impl Findings<'_> {
 ///
 /// # Errors
 /// If there is a finding that forbids the seed.
-pub fn check(options: &Options, agents: &Agents, screen: &Screen) -> Result<Plan> {
+pub fn check(options: &Options, agents: &Agents, events: &dyn Listener) -> Result<Plan> {
     let mut f = Findings {
-        screen,
+        events,
         problems: 0,
     };
     let data = (f.take(agents.source.data()), f.take(agents.target.data()));
@@ -203,7 +200,7 @@ fn contents_of(source: &mut Db, target: &mut Db, f: &mut Findings) -> Option<Con
     match inspect() {
         Ok(found) => Some(found),
         Err(e) => {
-            f.screen.warn(&format!(
+            f.events.warn(&format!(
                 "what the servers hold cannot be inspected, so the agents do so at the beginning of the seed: {e}"
             ));
             None
@@ -247,16 +244,11 @@ fn choose(
     if options.dry_run {
         for m in method::ORDER {
             let why = obstacles(m);
-            f.screen.event(&Event::Method {
+            f.events.report(&Event::Method {
                 method: m,
                 usable: why.is_empty(),
                 reasons: &why,
             });
-            let words = match why.is_empty() {
-                true => "usable".to_string(),
-                false => why.join("; "),
-            };
-            f.screen.say(&format!("Preflight: method {m}: {words}"));
         }
     }
     let candidates = options
@@ -281,7 +273,7 @@ fn choose(
             }
             let warnings = contents.into_iter().flat_map(|c| c.warnings(m));
             for text in inexact(m).into_iter().chain(warnings) {
-                f.screen.warn(&format!("method {m}: {text}"));
+                f.events.warn(&format!("method {m}: {text}"));
             }
             f.ok(format!("method {m}"));
         }
@@ -304,7 +296,7 @@ fn source_bytes(data: &AgentData, source: &mut Db, f: &mut Findings) -> u64 {
     }
     let schemas = f.take(source.ask(info::schemas)).unwrap_or_default();
     let tables = schemas.values().map(|s| s.size).sum();
-    f.screen.warn(&format!(
+    f.events.warn(&format!(
         "the source agent does not know the size of the data directory; the server estimates its tables as {}",
         crate::sys::host::human_bytes(tables)
     ));
@@ -332,7 +324,7 @@ fn servers(
         return Ok(());
     }
     if (s.version.0, s.version.1) == (t.version.0, t.version.1) && t.version < s.version {
-        f.screen.warn(&format!(
+        f.events.warn(&format!(
             "the target ({}) is a little older than the source ({})",
             t.version, s.version
         ));

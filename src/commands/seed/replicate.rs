@@ -1,14 +1,14 @@
-//! The target's replication: stopping what there was, and connecting it to the source after the copy (agent-api-v2 3.6).
+//! The target's replication: stopping what there was, and connecting it to the source after the copy.
 
-use super::event::{Event, How};
+use super::event::{Event, How, Listener};
 use super::options::{Mode, Options};
 use super::preflight::Plan;
-use super::progress::Screen;
 use super::sql::{Channel, Db, Statement};
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
+use crate::protocol::http_client::shortened;
 use crate::protocol::wire::Metadata;
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ mod tests;
 
 /// How long both threads may take to run.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks at them.
+/// Between two queries of their state.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A host name that leads nowhere, as orchestrator uses it to keep a stopped replica from starting (agent-api-v2 3.6).
+/// A host that does not exist, as orchestrator uses it to keep a stopped replica from starting.
 const NOWHERE: &str = "_";
 
 /// From where the target replicates.
@@ -34,20 +34,14 @@ pub enum From {
     Position(String, u64),
 }
 
-/// The outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// `Replication: IO thread Yes, SQL thread Yes, 0 seconds behind`
-    pub line: String,
-    /// What the checks after it have found wrong; empty if nothing.
-    pub wrong: Vec<String>,
+    pub state: String,
+    pub failed_checks: Vec<String>,
 }
 
 /// Stops all channels of a target, before anything is copied.
-///
-/// # Errors
-/// The server's.
-pub fn pause(target: &mut Db, channels: &[Channel]) -> Result<()> {
+pub fn stop_all(target: &mut Db, channels: &[Channel]) -> Result<()> {
     let server = target.server;
     channels
         .iter()
@@ -55,10 +49,7 @@ pub fn pause(target: &mut Db, channels: &[Channel]) -> Result<()> {
 }
 
 /// Starts those channels again that ran when `channels` was read: the seed has failed and the data are as before.
-///
-/// # Errors
-/// The server's.
-pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
+pub fn start_again(target: &mut Db, channels: &[Channel]) -> Result<()> {
     let server = target.server;
     channels
         .iter()
@@ -66,21 +57,18 @@ pub fn resume(target: &mut Db, channels: &[Channel]) -> Result<()> {
         .try_for_each(|c| target.run(&Statement::plain(server.start_replica(&c.name))))
 }
 
-/// Gives up the target's replication for good, just before its data are overwritten: even a restart of its server in mid-load
-/// must not start it. With `keep_account` the default channel keeps its account and its filters, and leads nowhere.
-///
-/// # Errors
-/// The server's.
-pub fn give_up(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
+/// Removes the target's replication, just before its data are overwritten: even a restart of its server in mid-load must not
+/// start it. With `keep_account` the default channel keeps its account and its filters, with a host that does not exist.
+pub fn remove_all(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
     for c in channels {
-        forget(target.server, &c.name, keep_account)
+        removal(target.server, &c.name, keep_account)
             .into_iter()
             .try_for_each(|text| target.run(&Statement::plain(text)))?;
     }
     Ok(())
 }
 
-fn forget(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
+fn removal(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
     if !keep_account || !channel.is_empty() {
         return vec![server.reset_replica_all(channel)];
     }
@@ -95,17 +83,9 @@ fn forget(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
     }
 }
 
-/// By `--replication`, and by what there is. `empty`: the copy is from before the source's first GTID, so that a missing GTID
-/// position is the empty one.
-///
-/// # Errors
-/// If GTID is asked for, or needed for `--connect-to`, and the copy has none.
-pub fn start_from(
-    options: &Options,
-    plan: &Plan,
-    metadata: &Metadata,
-    empty: bool,
-) -> Result<From> {
+/// By `--replication`, and by what the copy has. `empty`: the copy is from before the source's first GTID, so that a missing
+/// GTID position is the empty one.
+fn start_from(options: &Options, plan: &Plan, metadata: &Metadata, empty: bool) -> Result<From> {
     let gtid = metadata.gtid();
     let position = From::Position(metadata.log_file.clone(), metadata.log_pos);
     let from = match (options.mode, gtid) {
@@ -164,20 +144,17 @@ fn change_source(
 }
 
 /// Connects the target and waits until both threads run; then the checks.
-///
-/// # Errors
-/// The server's, and the threads' own errors; cancelled.
 pub fn connect(
     o: &Options,
     plan: &Plan,
     metadata: &Metadata,
-    screen: &Screen,
+    events: &dyn Listener,
     cancel: &Cancel,
 ) -> Result<Connected> {
     let empty = metadata.gtid().is_none() && o.mode != Mode::Position && {
         let found = empty::before_first_gtid(o, plan, metadata);
         found.unwrap_or_else(|e| {
-            screen.warn(&format!(
+            events.warn(&format!(
                 "whether the copy is from before the source's first GTID is not known: {e}"
             ));
             false
@@ -193,29 +170,20 @@ pub fn connect(
             "the target has no replication account any more: give --replication-user",
         ));
     }
-    pause(&mut target, &present)?;
-    give_up(&mut target, &present, true)?;
+    stop_all(&mut target, &present)?;
+    remove_all(&mut target, &present, true)?;
     if let From::Gtid(gtid) = &from {
         begin_at(&mut target, gtid)?;
     }
     let server = target.server;
     target.run(&change_source(server, o, plan, &to, &from))?;
     target.run(&Statement::plain(server.start_replica("")))?;
-    let how = match &from {
-        From::Gtid(gtid) if gtid.is_empty() => "an empty GTID set".to_string(),
-        From::Gtid(gtid) => format!("GTID {gtid}"),
-        From::Position(file, position) => format!("{file}:{position}"),
-    };
-    screen.say(&format!(
-        "Replication: from {}:{}, starting at {how}",
-        to.0, to.1
-    ));
     let c = wait_until_it_runs(&mut target, cancel)?;
     let (how, gtid, place) = match &from {
         From::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None),
         From::Position(file, position) => (How::Position, None, Some((file.as_str(), *position))),
     };
-    screen.event(&Event::ReplicationConnected {
+    events.report(&Event::ReplicationConnected {
         source_host: &to.0,
         source_port: to.1,
         how,
@@ -226,38 +194,38 @@ pub fn connect(
         sql_thread: &c.sql,
         lag_seconds: c.lag,
     });
-    let wrong = checks::all(&mut target, o, plan, &to, screen, cancel)?;
     Ok(Connected {
-        line: running_line(&c),
-        wrong,
+        state: running_line(&c),
+        failed_checks: checks::all(&mut target, o, plan, &to, events, cancel)?,
     })
 }
 
 /// On MariaDB the position is set here. On MySQL the load has set it, and without it all would be applied a second time.
 fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
     if target.server.flavour == Flavour::MariaDb {
-        return match target.global("gtid_slave_pos")? == gtid {
-            true => Ok(()),
-            false => target.run(&Statement::plain(format!(
-                "SET GLOBAL gtid_slave_pos = {}",
-                quote_text(gtid)
-            ))),
-        };
+        if target.global("gtid_slave_pos")? == gtid {
+            return Ok(());
+        }
+        return target.run(&Statement::plain(format!(
+            "SET GLOBAL gtid_slave_pos = {}",
+            quote_text(gtid)
+        )));
     }
     let missing = GtidSet::parse(gtid)?.minus(&target.gtid_executed()?);
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Error::permanent(format!(
-            "gtid_executed of the target lacks {} of the copy: somebody has reset it, or the load has not set gtid_purged; seed anew",
-            crate::protocol::http_client::shortened(&missing.to_string())
-        ))),
+    if missing.is_empty() {
+        return Ok(());
     }
+    Err(Error::permanent(format!(
+        "gtid_executed of the target lacks {} of the copy: another session has reset it, or the load has not set gtid_purged; \
+         make a new seed",
+        shortened(&missing.to_string())
+    )))
 }
 
 fn default_channel(target: &mut Db) -> Result<Channel> {
     let found = target.channels()?.into_iter().find(|c| c.name.is_empty());
     found.ok_or_else(|| {
-        Error::permanent("the target's replication has disappeared: somebody else has reset it")
+        Error::permanent("the target's replication has disappeared: another session has reset it")
     })
 }
 
@@ -294,11 +262,10 @@ fn running_line(c: &Channel) -> String {
     )
 }
 
-/// The source does not have what the target asks it for; 13114 is what MySQL 8.0 and later make of 1236.
+/// The source does not have what the target requests; 13114 is what MySQL 8.0 and later make of 1236.
 pub(super) const GONE: [u32; 2] = [1236, 13114];
 
-/// What the threads say if there is nothing to wait for any more: a thread that has stopped with an error, a refused login,
-/// or the end of the time.
+/// Why it is useless to wait longer: a thread has stopped with an error, the login was refused, or the time is over.
 fn failure(c: &Channel, late: bool) -> Option<Error> {
     let stopped = |state: &str, error: &(u32, String)| state == "No" && error.0 != 0;
     let refused = c.io_error.0 == 1045;
@@ -311,10 +278,7 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
         ("Last_SQL_Error", &c.sql_error),
     ] {
         if *code != 0 {
-            text.push_str(&format!(
-                ", {name} {code}: {}",
-                crate::protocol::http_client::shortened(message)
-            ));
+            text.push_str(&format!(", {name} {code}: {}", shortened(message)));
         }
     }
     if GONE.contains(&c.io_error.0) {

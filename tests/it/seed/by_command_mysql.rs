@@ -112,7 +112,7 @@ fn wrong_password_and_force() {
         "as repl was not tried: --mysql-user agent lacks REPLICATION_SLAVE_ADMIN or RELOAD on the target",
         "ConnectSlave failed",
         "Last_IO_Error 1045",
-        "data are whole, but its replication is not connected. Coordinates: binlog.",
+        "data are complete, but its replication is not connected. Coordinates: binlog.",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }

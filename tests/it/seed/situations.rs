@@ -193,7 +193,7 @@ fn purged<K: Kind + Sync>(replication: &str) {
         "{printed}"
     );
     assert!(
-        printed.contains("the target's data are whole, but its replication is not connected"),
+        printed.contains("the target's data are complete, but its replication is not connected"),
         "{printed}"
     );
 }

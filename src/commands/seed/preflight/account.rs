@@ -26,7 +26,7 @@ pub(super) fn check(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findi
     if let Some(login) = &o.replication
         && let Err(e) = account(login, source, plan, f)
     {
-        f.screen
+        f.events
             .warn(&format!("the replication account cannot be checked: {e}"));
     }
     if plan.tls {
@@ -37,7 +37,7 @@ pub(super) fn check(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findi
                  my.cnf and restart it",
             ),
             Err(e) => f
-                .screen
+                .events
                 .warn(&format!("whether the source serves TLS is not known: {e}")),
         }
     }

@@ -40,14 +40,14 @@ pub(super) fn check(
     }
     if !lost.is_empty() {
         let how = if by_gtid { "GTID" } else { "position" };
-        f.screen.warn(&format!(
+        f.events.warn(&format!(
             "not kept of the target's replication, because it starts by {how}: {}",
             list(&lost)
         ));
     }
     let filters = channel::filters(&columns);
     if !filters.is_empty() {
-        f.screen.warn(&format!(
+        f.events.warn(&format!(
             "the target replicates with filters ({}): the copy brings all data, and what the filters leave out is not replicated \
              afterwards; filters that are not in its my.cnf end when its server restarts, as it does in a physical copy",
             filters.join(", ")

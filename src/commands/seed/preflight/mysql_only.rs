@@ -58,7 +58,7 @@ pub(super) fn check(
     }
     let enforce = both("enforce_gtid_consistency")?;
     if enforce.0 != "ON" && enforce.1 == "ON" {
-        f.screen.warn(&format!(
+        f.events.warn(&format!(
             "enforce_gtid_consistency is {} on the source and ON on the target: replication stops at a statement that only the \
              source allows",
             enforce.0

@@ -65,7 +65,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
         )
     };
     if matches!(target.logs_passwords(), Ok(true)) && !matches!(target.may(&["SUPER"]), Ok(true)) {
-        f.screen.warn(&format!(
+        f.events.warn(&format!(
             "general_log is ON on the target, and --mysql-user {} lacks SUPER to keep CHANGE MASTER out of it: the password of {} \
              will be written into that log; set general_log = OFF meanwhile",
             o.mysql.user, login.user
@@ -73,7 +73,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
     }
     let server = target.server;
     if server.flavour == Flavour::MySql && !server.has_channels() {
-        f.screen
+        f.events
             .warn(&untried("this server has one replication channel only"));
         return;
     }
@@ -84,11 +84,11 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
     match (target.may_replicate(), target.may(&["RELOAD"])) {
         (Ok(true), Ok(true)) => {}
         (Err(e), _) | (_, Err(e)) => {
-            f.screen.warn(&untried(&e.to_string()));
+            f.events.warn(&untried(&e.to_string()));
             return;
         }
         _ => {
-            f.screen.warn(&untried(&format!(
+            f.events.warn(&untried(&format!(
                 "--mysql-user {} lacks {} or RELOAD on the target",
                 o.mysql.user,
                 server.replica_privilege()
@@ -111,7 +111,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
         Err(e) if e.mysql_code() == Some(SAME_ADDRESS) => {
             f.ok(untried("the target's connection leads there already"));
         }
-        Err(e) => f.screen.warn(&untried(&e.to_string())),
+        Err(e) => f.events.warn(&untried(&e.to_string())),
     }
     if let Err(e) = removed {
         f.problem(format!(

@@ -1,10 +1,9 @@
-//! What is looked at when both threads run: that the replica is the one that was asked for.
+//! Checks when both threads run: that the replica is the one that was requested.
 
 use super::{PAUSE, default_channel};
-use crate::commands::seed::event::{Check, Event, Verdict};
+use crate::commands::seed::event::{Check, Event, Listener, Verdict};
 use crate::commands::seed::options::Options;
 use crate::commands::seed::preflight::{Plan, READ_ONLY};
-use crate::commands::seed::progress::Screen;
 use crate::commands::seed::sql::Db;
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
@@ -13,36 +12,32 @@ use crate::process::Cancel;
 use crate::protocol::http_client::shortened;
 use std::time::Duration;
 
-/// How often the source is asked whether it has what the target has, before it is the target's own.
-const LOOKS: usize = 5;
+/// How often the source is queried for what the target has, before that is the target's own.
+const QUERIES: usize = 5;
 
-/// All of them. Returns what is wrong; warnings go to the screen.
-///
-/// # Errors
-/// The target's; cancelled.
-pub fn all(
+/// Makes all checks; returns those that have failed.
+pub(super) fn all(
     target: &mut Db,
     o: &Options,
     plan: &Plan,
     to: &(String, u16),
-    screen: &Screen,
+    events: &dyn Listener,
     cancel: &Cancel,
 ) -> Result<Vec<String>> {
     let mut f = Findings {
-        screen,
-        wrong: Vec::new(),
+        events,
+        failed: Vec::new(),
     };
     let c = default_channel(target)?;
-    f.add(
-        Check::Source,
-        match c.source == *to {
-            true => Found::Nothing,
-            false => Found::Error(format!(
-                "the target replicates from {}:{}, not from {}:{}",
-                c.source.0, c.source.1, to.0, to.1
-            )),
-        },
-    );
+    let source = if c.source == *to {
+        Found::Nothing
+    } else {
+        Found::Error(format!(
+            "the target replicates from {}:{}, not from {}:{}",
+            c.source.0, c.source.1, to.0, to.1
+        ))
+    };
+    f.add(Check::Source, source);
     let own = match target.server.flavour {
         Flavour::MariaDb => Ok(own_in_binlog(
             &target.global("gtid_binlog_state")?,
@@ -66,11 +61,11 @@ pub fn all(
     };
     f.add(Check::OwnTransactions, match own {
         Err(e) => Found::Warning(format!(
-            "transactions of the target's own could not be looked for: {e}"
+            "whether the target has transactions of its own is not known: {e}"
         )),
         Ok(own) if own.is_empty() => Found::Nothing,
         Ok(own) => Found::Error(format!(
-            "the target has transactions of its own ({}): something writes to it; find it, set read_only, and seed anew",
+            "the target has transactions of its own ({}): something writes to it; find it, set read_only, and make a new seed",
             shortened(&own)
         )),
     });
@@ -84,15 +79,14 @@ pub fn all(
     });
     for (name, before) in READ_ONLY.iter().zip(&plan.read_only) {
         let now = target.global(name)?;
-        f.add(
-            Check::ReadOnly,
-            match now == *before {
-                true => Found::Nothing,
-                false => Found::Warning(format!("{name} of the target is {now}, it was {before}")),
-            },
-        );
+        let found = if now == *before {
+            Found::Nothing
+        } else {
+            Found::Warning(format!("{name} of the target is {now}, it was {before}"))
+        };
+        f.add(Check::ReadOnly, found);
     }
-    Ok(f.wrong)
+    Ok(f.failed)
 }
 
 enum Found {
@@ -102,9 +96,8 @@ enum Found {
 }
 
 struct Findings<'a> {
-    screen: &'a Screen,
-    /// People read these at the end.
-    wrong: Vec<String>,
+    events: &'a dyn Listener,
+    failed: Vec<String>,
 }
 
 impl Findings<'_> {
@@ -114,15 +107,13 @@ impl Findings<'_> {
             Found::Warning(text) => (Verdict::Warning, text.as_str()),
             Found::Error(text) => (Verdict::Error, text.as_str()),
         };
-        self.screen.event(&Event::Verification {
+        self.events.report(&Event::Verification {
             check,
             verdict,
             text,
         });
-        match found {
-            Found::Nothing => {}
-            Found::Warning(text) => self.screen.caution(&text),
-            Found::Error(text) => self.wrong.push(text),
+        if let Found::Error(text) = found {
+            self.failed.push(text);
         }
     }
 }
@@ -145,9 +136,9 @@ fn missing_on(
     cancel: &Cancel,
     mut source: impl FnMut() -> Result<GtidSet>,
 ) -> Result<String> {
-    for look in 1.. {
+    for query in 1.. {
         let left = have.minus(&source()?);
-        if left.is_empty() || look == LOOKS {
+        if left.is_empty() || query == QUERIES {
             return Ok(left.to_string());
         }
         if !cancel.sleep(pause) {
@@ -187,7 +178,7 @@ mod tests {
             Ok(set(7))
         });
         let wanted = "3e11fa47-71ca-11e1-9e33-c80aa9429562:8-9";
-        assert_eq!((own.unwrap().as_str(), asked), (wanted, LOOKS));
+        assert_eq!((own.unwrap().as_str(), asked), (wanted, QUERIES));
         let cancel = Cancel::default();
         cancel.cancel("test");
         let own = missing_on(&have, pause, &cancel, || Ok(GtidSet::default()));

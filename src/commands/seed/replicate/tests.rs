@@ -134,17 +134,17 @@ fn the_source_is_told_with_a_hidden_password() {
 fn old_replication_is_forgotten_but_for_a_kept_account() {
     let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
     let mysql = Server::parse("9.7.4", "").unwrap();
-    assert_eq!(forget(maria, "", false), ["RESET SLAVE ALL"]);
+    assert_eq!(removal(maria, "", false), ["RESET SLAVE ALL"]);
     assert_eq!(
-        forget(maria, "", true),
+        removal(maria, "", true),
         ["CHANGE MASTER TO MASTER_HOST='_'"]
     );
-    assert_eq!(forget(maria, "eu", true), ["RESET SLAVE 'eu' ALL"]);
+    assert_eq!(removal(maria, "eu", true), ["RESET SLAVE 'eu' ALL"]);
     assert_eq!(
-        forget(mysql, "eu", true),
+        removal(mysql, "eu", true),
         ["RESET REPLICA ALL FOR CHANNEL 'eu'"]
     );
-    let kept = forget(mysql, "", true);
+    let kept = removal(mysql, "", true);
     assert_eq!(kept[0], "RESET REPLICA FOR CHANNEL ''");
     assert!(
         kept[1].contains("SOURCE_HOST='_'") && kept.len() == 2,

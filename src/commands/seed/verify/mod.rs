@@ -12,10 +12,9 @@ mod session;
 mod snapshot;
 mod tables;
 
-use super::event::{Event, Verified, seconds};
+use super::event::{Event, Listener, Verified, seconds};
 use super::options::Options;
 use super::preflight::Plan;
-use super::progress::Screen;
 use crate::error::{Error, Result};
 use crate::mysql::applier::Point;
 use crate::process::Cancel;
@@ -23,7 +22,7 @@ use crate::protocol::agent::AgentClient;
 use crate::protocol::http_client::shortened;
 use session::Session;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tables::{Name, Table, full};
 
 /// How many names a text gives.
@@ -56,7 +55,7 @@ struct Progress {
 struct Run<'a> {
     options: &'a Options,
     agent: &'a AgentClient,
-    screen: &'a Screen,
+    events: &'a dyn Listener,
     cancel: &'a Cancel,
     source: Session,
     target: Session,
@@ -72,7 +71,8 @@ struct Run<'a> {
     not_compared: BTreeMap<String, String>,
     /// Tables that cannot be compared, and why.
     left_out: BTreeMap<String, String>,
-    shown: (Instant, Instant),
+    /// When progress was reported last.
+    shown: Instant,
 }
 
 /// Compares, and says what came of it.
@@ -83,16 +83,15 @@ pub fn run(
     options: &Options,
     plan: &Plan,
     agent: &AgentClient,
-    screen: &Screen,
+    events: &dyn Listener,
     cancel: &Cancel,
 ) -> Result<Report> {
     let begin = Instant::now();
-    screen.event(&Event::CompareStarted {
+    events.report(&Event::CompareStarted {
         sample: options.sample(),
         max_time_seconds: seconds(options.verify_max_time),
     });
-    screen.say("Verification: comparing the data of source and target");
-    let opened = Run::open(options, plan, agent, screen, cancel);
+    let opened = Run::open(options, plan, agent, events, cancel);
     let (mut run, failed) = match opened {
         Ok(mut run) => {
             let failed = run.rounds().err();
@@ -134,7 +133,7 @@ pub fn run(
         [differing, not_compared, left_out],
         failed.as_ref(),
     );
-    screen.event(&Event::CompareCompleted {
+    events.report(&Event::CompareCompleted {
         verdict,
         equal,
         differing: &names(differing),
@@ -144,10 +143,6 @@ pub fn run(
         text: &text,
         elapsed_seconds: seconds(begin.elapsed()),
     });
-    match verdict {
-        Verified::Equal => screen.say(&text),
-        Verified::Differs | Verified::NotCompared => screen.error(&text),
-    }
     Ok(Report { verdict, text })
 }
 
@@ -198,7 +193,7 @@ impl<'a> Run<'a> {
         options: &'a Options,
         plan: &Plan,
         agent: &'a AgentClient,
-        screen: &'a Screen,
+        events: &'a dyn Listener,
         cancel: &'a Cancel,
     ) -> Result<Self> {
         let open = |side: &str, host: &str, port: u16| {
@@ -213,7 +208,7 @@ impl<'a> Run<'a> {
             target: open("target", &options.target.host, plan.target_port)?,
             options,
             agent,
-            screen,
+            events,
             cancel,
             begin: now,
             pending: Vec::new(),
@@ -223,7 +218,7 @@ impl<'a> Run<'a> {
             differing: BTreeMap::new(),
             not_compared: BTreeMap::new(),
             left_out: BTreeMap::new(),
-            shown: (now, now),
+            shown: now,
         })
     }
 
@@ -243,7 +238,7 @@ impl<'a> Run<'a> {
                 }
                 Err(e) if e.is_transient() && failed + 1 < FAILED_ROUNDS => {
                     failed += 1;
-                    self.screen
+                    self.events
                         .warn(&format!("Verification: {e}; trying again"));
                     for session in [&mut self.source, &mut self.target] {
                         if session.value("SELECT 1").is_err() {
@@ -272,21 +267,12 @@ impl<'a> Run<'a> {
         let reached = self.reach()?;
         *at = Some(reached.point.clone());
         let place = reached.point.to_string();
-        self.screen.event(&Event::ComparePoint {
+        self.events.report(&Event::ComparePoint {
             round,
             point: &place,
             source_locked_seconds: seconds(reached.locked),
             applier_stopped_seconds: seconds(reached.stopped),
         });
-        let locked = match reached.locked {
-            Duration::ZERO => String::new(),
-            time => format!(", read lock on the source {} ms", time.as_millis()),
-        };
-        self.screen.say(&format!(
-            "Verification: both at {} (applier stopped for {:.1} s{locked})",
-            shortened(&place),
-            reached.stopped.as_secs_f64()
-        ));
         let deadline = Instant::now() + self.options.verify_max_time;
         let of_source = tables::all(&mut self.source)?;
         let of_target = tables::all(&mut self.target)?;
@@ -367,42 +353,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tells how far it is: programs every `--poll`, people every few seconds.
+    /// Reports every `--poll` how far it is.
     fn show(&mut self, name: &Name) {
-        let now = Instant::now();
-        let event = now.duration_since(self.shown.0) >= self.options.poll;
-        let line = now.duration_since(self.shown.1) >= Duration::from_secs(5);
-        if !event && !line {
+        if self.shown.elapsed() < self.options.poll {
             return;
         }
-        let total: u64 = self.sizes.values().sum();
-        let bytes: f64 = self
-            .sizes
-            .iter()
-            .map(|(n, size)| self.state.get(n).map_or(0.0, |s| s.share) * *size as f64)
-            .sum();
-        let bytes = bytes as u64;
-        let done = self.equal + (self.differing.len() + self.not_compared.len()) as u64;
-        let tables = self.sizes.len() as u64;
-        if event {
-            self.shown.0 = now;
-            self.screen.event(&Event::CompareProgress {
-                table: &full(name),
-                tables_done: done,
-                tables,
-                bytes,
-                total,
-                elapsed_seconds: seconds(self.begin.elapsed()),
-            });
-        }
-        if line {
-            self.shown.1 = now;
-            let human = crate::sys::host::human_bytes;
-            self.screen.say(&format!(
-                "Verification: {done} of {tables} tables, about {} of {}",
-                human(bytes),
-                human(total)
-            ));
-        }
+        self.shown = Instant::now();
+        let share = |name| self.state.get(name).map_or(0.0, |s| s.share);
+        let done = self.sizes.iter().map(|(n, size)| share(n) * *size as f64);
+        self.events.report(&Event::CompareProgress {
+            table: &full(name),
+            tables_done: self.equal + (self.differing.len() + self.not_compared.len()) as u64,
+            tables: self.sizes.len() as u64,
+            bytes: done.sum::<f64>() as u64,
+            total: self.sizes.values().sum(),
+            elapsed_seconds: seconds(self.begin.elapsed()),
+        });
     }
 }

@@ -74,7 +74,7 @@ impl Run<'_> {
         // A statement without an answer may still be at work, a STOP for example that waits for a long transaction: the agent
         // restores the applier after it.
         if reached.is_err() && self.target.value("SELECT 1").is_err() {
-            self.screen.warn(&format!(
+            self.events.warn(&format!(
                 "the target does not answer; its agent restores its applier within about {} s by itself",
                 held.lease_seconds
             ));
@@ -95,7 +95,7 @@ impl Run<'_> {
                     std::thread::sleep(Duration::from_millis(500));
                 }
                 Err(e) => {
-                    return self.screen.warn(&format!(
+                    return self.events.warn(&format!(
                         "{e}; the target's agent restores its applier within about {lease} s by itself"
                     ));
                 }

@@ -4,12 +4,14 @@ use crate::config::Secret;
 
 const TOKEN: &str = "5f0f9b5ed7e74b0a8e3d8b1c9d3a5c7e";
 
-fn quiet() -> Arc<Screen> {
-    Arc::new(Screen::new(
-        false,
-        Box::new(std::io::sink()),
-        Box::new(std::io::sink()),
-    ))
+struct Ignored;
+
+impl Listener for Ignored {
+    fn report(&self, _: &Event) {}
+}
+
+fn ignored() -> Arc<dyn Listener> {
+    Arc::new(Ignored)
 }
 
 fn host(text: &str, port: Option<u16>) -> HostPort {
@@ -55,46 +57,46 @@ fn who_fits() {
     );
     assert_eq!(fits(host("db1", None), "db2.example.com", 3002), Fit::None);
     assert_eq!(
-        fits(host("nowhere", None), "nobody", 3002),
+        fits(host("nowhere", None), "db8", 3002),
         Fit::None,
         "two unknown names are not the same host"
     );
 }
 
-fn desk(source: HostPort, target: HostPort) -> (Arc<Desk>, Receiver<()>) {
-    let (changed, news) = bounded(1);
+fn server(source: HostPort, target: HostPort) -> (Arc<RegistrationServer>, Receiver<()>) {
+    let (changed, changes) = bounded(1);
     let wanted = [
         (Side::Source, source, Slot::default()),
         (Side::Target, target, Slot::default()),
     ];
     (
-        Arc::new(Desk {
+        Arc::new(RegistrationServer {
             wanted,
-            strangers: Mutex::default(),
+            unknown: Mutex::default(),
             changed,
-            screen: quiet(),
+            events: ignored(),
             transport: AgentTransport::default(),
         }),
-        news,
+        changes,
     )
 }
 
 #[test]
 fn one_host_for_both_needs_ports() {
-    let (d, _news) = desk(host("127.0.0.1", None), host("localhost", None));
+    let (s, _changes) = server(host("127.0.0.1", None), host("localhost", None));
     assert_eq!(
-        d.find(&registered("localhost", 3002)).unwrap().unwrap().0,
+        s.find(&registered("localhost", 3002)).unwrap().unwrap().0,
         Side::Target,
         "the name is better"
     );
-    let (d, _news) = desk(host("::ffff:7f00:1", None), host("127.0.0.1", Some(3003)));
+    let (s, _changes) = server(host("::ffff:7f00:1", None), host("127.0.0.1", Some(3003)));
     assert_eq!(
-        d.find(&registered("127.0.0.1", 3003)).unwrap().unwrap().0,
+        s.find(&registered("127.0.0.1", 3003)).unwrap().unwrap().0,
         Side::Target
     );
-    let (d, _news) = desk(host("localhost", None), host("localhost.", None));
+    let (s, _changes) = server(host("localhost", None), host("localhost.", None));
     assert!(
-        d.find(&registered("localhost", 3002))
+        s.find(&registered("localhost", 3002))
             .unwrap_err()
             .to_string()
             .contains("ports")
@@ -168,7 +170,7 @@ fn free_port() -> u16 {
 }
 
 fn options_for(listen: u16, source: u16, target: u16, wait: &str) -> Options {
-    let pw = std::env::temp_dir().join(format!("oa-tokens-{}-{listen}", std::process::id()));
+    let pw = std::env::temp_dir().join(format!("oa-registration-{}-{listen}", std::process::id()));
     std::fs::write(&pw, "x").unwrap();
     let line = format!(
         "--source localhost:{source} --target 127.0.0.1:{target} --mysql-user u --mysql-password-file {} \
@@ -188,10 +190,10 @@ fn options_for(listen: u16, source: u16, target: u16, wait: &str) -> Options {
 }
 
 #[test]
-fn the_whole_exchange_with_real_sockets() {
+fn the_complete_exchange_with_real_sockets() {
     let (listen, source, target) = (free_port(), agent(), agent());
     let o = options_for(listen, source, target, "20s");
-    let waiting = std::thread::spawn(move || gather(&o, &quiet(), &Cancel::default()));
+    let waiting = std::thread::spawn(move || gather(&o, &ignored(), &Cancel::default()));
     let begin = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", listen)).is_err() {
         assert!(begin.elapsed() < Duration::from_secs(10));
@@ -200,11 +202,11 @@ fn the_whole_exchange_with_real_sockets() {
     assert_eq!(
         ping(listen).0,
         503,
-        "agents of an earlier run must register anew"
+        "agents of an earlier run must register again"
     );
 
-    // 1.2: the status is always 200; an object is a refusal, a string the success (8.18).
-    let (status, text) = post(listen, &registration("stranger", 3002, TOKEN));
+    // The status is always 200; an object is a refusal, a string the success.
+    let (status, text) = post(listen, &registration("db9", 3002, TOKEN));
     assert!(
         status == 200 && text.contains(r#""Code":"ERROR""#) && text.contains("no part"),
         "{text}"
@@ -245,10 +247,10 @@ fn the_whole_exchange_with_real_sockets() {
 }
 
 #[test]
-fn who_does_not_come_is_named_with_the_remedy() {
+fn an_agent_that_does_not_register_is_named_with_the_remedy() {
     let (listen, source) = (free_port(), agent());
     let o = options_for(listen, source, 1, "1500ms");
-    let waiting = std::thread::spawn(move || gather(&o, &quiet(), &Cancel::default()));
+    let waiting = std::thread::spawn(move || gather(&o, &ignored(), &Cancel::default()));
     let begin = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", listen)).is_err()
         && begin.elapsed() < Duration::from_millis(1400)
@@ -274,6 +276,11 @@ fn a_cancellation_ends_the_wait_at_once() {
     let cancel = Cancel::default();
     cancel.cancel("interrupted");
     let begin = Instant::now();
-    assert!(gather(&o, &quiet(), &cancel).err().unwrap().is_cancelled());
+    assert!(
+        gather(&o, &ignored(), &cancel)
+            .err()
+            .unwrap()
+            .is_cancelled()
+    );
     assert!(begin.elapsed() < Duration::from_secs(10));
 }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::commands::seed::event::{
+    Check, End, How, Outcome, Reason, StageProgress, Target, Verdict, Verified,
+};
+use crate::seed::{Method, Side, Stage, Status};
 use schema::Schema;
 use std::collections::BTreeSet;
 
@@ -36,7 +40,7 @@ fn next<'a>(
             target: "b",
         },
         Some(Event::SeedStarted { .. }) => Event::StageStarted { stage, side },
-        Some(Event::StageStarted { .. }) => Event::StageProgress {
+        Some(Event::StageStarted { .. }) => Event::StageProgress(StageProgress {
             stage,
             side,
             details,
@@ -45,8 +49,8 @@ fn next<'a>(
             rate: Some(0.5),
             elapsed_seconds: 1.0,
             eta_seconds: Some(2.0),
-        },
-        Some(Event::StageProgress { .. }) => Event::StageCompleted {
+        }),
+        Some(Event::StageProgress(_)) => Event::StageCompleted {
             stage,
             side,
             details,
@@ -123,7 +127,8 @@ fn next<'a>(
             details,
         },
         Some(Event::AgentCleared { .. }) => Event::Result(outcome),
-        Some(Event::Result(_)) => return None,
+        // For people only.
+        Some(Event::Result(_) | Event::Interrupting) => return None,
     })
 }
 

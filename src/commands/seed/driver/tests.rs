@@ -1,29 +1,12 @@
 use super::*;
 use crate::commands::seed::options;
+use crate::commands::seed::registration::client;
+use crate::commands::seed::terminal::Terminal;
 use crate::protocol::agent::Access;
 use crate::seed::Method;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-
-#[test]
-fn coordinates_and_bytes_in_words() {
-    let m = |gtid: Option<&str>| Metadata {
-        log_file: "b.1".into(),
-        log_pos: 4,
-        gtid_slave_pos: gtid.map(str::to_string),
-        gtid_executed: None,
-    };
-    assert_eq!(
-        coordinates(&m(Some("0-1-2"))),
-        "Coordinates: b.1:4, GTID 0-1-2"
-    );
-    assert_eq!(coordinates(&m(Some(""))), "Coordinates: b.1:4");
-    assert_eq!(coordinates(&m(None)), "Coordinates: b.1:4");
-    let mut mysql = m(Some(""));
-    mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
-    assert!(coordinates(&mysql).ends_with(":4, GTID 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"));
-}
 
 /// Two agents that answer by a script, and all that was asked of them: `T restore/7/Mysqldump`.
 struct Rig {
@@ -58,7 +41,7 @@ fn good(path: &str) -> (u16, &'static str) {
 
 impl Rig {
     fn new(name: &str, script: Script) -> Self {
-        let files = std::env::temp_dir().join(format!("oa-drive-{name}-{}", std::process::id()));
+        let files = std::env::temp_dir().join(format!("oa-driver-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&files).unwrap();
         let file = files.join("secret");
         std::fs::write(&file, "secret").unwrap();
@@ -78,12 +61,12 @@ impl Rig {
                 setting: "--target-token-file".into(),
                 path: file.clone(),
             };
-            crate::commands::seed::tokens::client(side, at, access, &options.transport)
+            client(side, at, access, &options.transport)
         };
         let agents = Agents {
             source: agent(Side::Source, &options.source),
             target: agent(Side::Target, &options.target),
-            _gate: None,
+            _server: None,
         };
         Self {
             agents,
@@ -110,10 +93,10 @@ impl Rig {
             read_only: Default::default(),
         };
         let out = || Box::new(Sink(Arc::clone(&self.output)));
-        let screen = Screen::new(false, out(), out());
-        Drive::new(&self.options, &plan, &self.agents, &screen, cancel)
-            .run()
-            .exit_code
+        let events = Terminal::new(false, out(), out());
+        let outcome = Driver::new(&self.options, &plan, &self.agents, &events, cancel).run();
+        events.report(&Event::Result(&outcome));
+        outcome.exit_code
     }
 
     fn asked(&self) -> Vec<String> {
@@ -179,8 +162,8 @@ const RUNNING: (u16, &str) = (
 );
 
 #[test]
-fn a_whole_seed_calls_each_stage_once_and_in_order() {
-    let rig = Rig::new("whole", |_, path, before| match (path, before) {
+fn a_complete_seed_calls_each_stage_once_and_in_order() {
+    let rig = Rig::new("complete", |_, path, before| match (path, before) {
         ("seed-stage-state/7/Backup", 0) => Some(RUNNING),
         // An agent that was restarted knows another token until it has registered again.
         ("seed-stage-state/7/Backup", 1) => Some((
@@ -218,6 +201,7 @@ fn a_whole_seed_calls_each_stage_once_and_in_order() {
         "Bytes: 12 (12 B)\n",
         "Coordinates: b.1:4, GTID 0-1-2\n",
         "Replication: not connected (--no-connect)\n",
+        "Durations: Prepare 0:0",
         "Seed 7: done\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
@@ -234,7 +218,7 @@ fn a_physical_copy_is_sent_by_the_source() {
         rig.output()
     );
     let asked = rig.asked();
-    // 8.17: seedHost is the target then; Backup is the source's stage.
+    // seedHost is the target then; Backup is the source's stage.
     for call in [
         "S backup/7/Xtrabackup/127.0.0.1/3310",
         "S seed-stage-state/7/Backup",
@@ -290,7 +274,7 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
             3,
             "partial (its server may run) since seed 5 by Mysqldump was interrupted",
         ),
-        (3, "does not say"),
+        (3, "does not report"),
     ];
     for (rig, (code, words)) in rigs.iter().zip(wanted) {
         assert_eq!(rig.run_by(Method::Xtrabackup, &Cancel::default()), code);
@@ -327,7 +311,7 @@ fn a_failed_backup_is_ended_on_both_and_leaves_the_target_as_it_was() {
             && text.contains("disk full"),
         "{text}"
     );
-    assert!(text.contains("nothing on the target was touched"), "{text}");
+    assert!(text.contains("nothing on the target was changed"), "{text}");
 }
 
 #[test]
@@ -353,14 +337,14 @@ fn bad_coordinates_after_the_load_are_no_success() {
     assert_eq!(rig.run(&Cancel::default()), 3);
     assert!(
         rig.output()
-            .contains("data are whole, but its replication is not connected"),
+            .contains("data are complete, but its replication is not connected"),
         "{}",
         rig.output()
     );
 }
 
 #[test]
-fn a_refused_prepare_touches_nothing_and_is_not_repeated() {
+fn a_refused_prepare_changes_nothing_and_is_not_repeated() {
     let rig = Rig::new("prepare", |side, path, _| {
         let refused = (
             500,

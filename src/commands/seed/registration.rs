@@ -1,9 +1,7 @@
-//! How the agents become known: they register here as they would with orchestrator (agent-api-v2 section 1), or their
-//! token files are given.
+//! How the two agents become known: they register here as they would with orchestrator, or their token files are given.
 
-use super::event::{Event, seconds};
+use super::event::{Event, Listener, seconds};
 use super::options::{HostPort, Options};
-use super::progress::Screen;
 use crate::error::{Error, ListenOption, Result};
 use crate::gate::{Gate, Handler, Limits, Request, Response, Settings};
 use crate::process::Cancel;
@@ -16,34 +14,32 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
 
-/// Strangers that are remembered and named.
-const STRANGERS: usize = 20;
+/// Agents that have no part in the seed and are remembered.
+const MOST_UNKNOWN: usize = 20;
 
-/// Both agents, and the listener at which an agent that restarts registers anew; it closes when this is dropped.
+/// Both agents, and the server at which an agent that restarts registers again; it closes when this is dropped.
 pub struct Agents {
-    /// The source's.
     pub source: AgentClient,
-    /// The target's.
     pub target: AgentClient,
-    pub(super) _gate: Option<Gate>,
+    pub(super) _server: Option<Gate>,
 }
 
-/// The registration listener's state.
-struct Desk {
+struct RegistrationServer {
     wanted: [(Side, HostPort, Slot); 2],
-    strangers: Mutex<BTreeSet<String>>,
+    unknown: Mutex<BTreeSet<String>>,
     changed: Sender<()>,
-    screen: Arc<Screen>,
+    events: Arc<dyn Listener>,
     transport: AgentTransport,
 }
 
-/// How a registration fits a typed host; the greater is the better.
+/// How well a registration fits a host of the command line; the greater is the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     None,
@@ -51,17 +47,15 @@ enum Fit {
     Name,
 }
 
-/// A client for one of the two agents.
 pub(super) fn client(
     side: Side,
     at: &HostPort,
     access: Access,
     transport: &AgentTransport,
 ) -> AgentClient {
-    let role = if side == Side::Source {
-        "source agent"
-    } else {
-        "target agent"
+    let role = match side {
+        Side::Source => "source agent",
+        Side::Target => "target agent",
     };
     let limits = http_client::Limits {
         connect: Duration::from_secs(5),
@@ -74,65 +68,55 @@ pub(super) fn client(
 ///
 /// # Errors
 /// If an agent does not register in time, or the listener cannot be opened; cancelled.
-pub fn gather(options: &Options, screen: &Arc<Screen>, cancel: &Cancel) -> Result<Agents> {
+pub fn gather(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Agents> {
+    let client = |side, at: &HostPort, access| client(side, at, access, &options.transport);
     if let Some((source, target)) = &options.token_files {
-        let file = |side, at: &HostPort, option, path: &std::path::Path| {
-            client(
-                side,
-                at,
-                Access::File {
-                    setting: format!("--{option}"),
-                    path: path.to_path_buf(),
-                },
-                &options.transport,
-            )
+        let file = |option: &str, path: &Path| Access::File {
+            setting: option.into(),
+            path: path.into(),
         };
+        let source = file("--source-token-file", source);
+        let target = file("--target-token-file", target);
         return Ok(Agents {
-            source: file(Side::Source, &options.source, "source-token-file", source),
-            target: file(Side::Target, &options.target, "target-token-file", target),
-            _gate: None,
+            source: client(Side::Source, &options.source, source),
+            target: client(Side::Target, &options.target, target),
+            _server: None,
         });
     }
-    let (changed, news) = bounded(1);
-    let desk = Arc::new(Desk {
+    let (changed, changes) = bounded(1);
+    let server = Arc::new(RegistrationServer {
         wanted: [
             (Side::Source, options.source.clone(), Slot::default()),
             (Side::Target, options.target.clone(), Slot::default()),
         ],
-        strangers: Mutex::default(),
+        unknown: Mutex::default(),
         changed,
-        screen: Arc::clone(screen),
+        events: Arc::clone(events),
         transport: options.transport.clone(),
     });
-    let gate = open(options, &desk)?;
-    let listen: Vec<String> = gate.local_addrs().iter().map(ToString::to_string).collect();
-    screen.event(&Event::AgentsAwaited {
+    let listener = open(options, &server)?;
+    let listen: Vec<String> = listener
+        .local_addrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    events.report(&Event::AgentsAwaited {
         listen: &listen,
         limit_seconds: seconds(options.agent_wait),
     });
-    screen.say(&format!(
-        "Agents: waiting for registrations on {}, at most {}s",
-        listen.join(", "),
-        options.agent_wait.as_secs()
-    ));
-    desk.wait(&news, options.agent_wait, cancel)?;
-    let [source, target] = &desk.wanted;
+    server.wait(&changes, options.agent_wait, cancel)?;
+    let [source, target] = &server.wanted;
     let agent = |(side, at, slot): &(Side, HostPort, Slot)| {
-        client(
-            *side,
-            at,
-            Access::Registered(Arc::clone(slot)),
-            &options.transport,
-        )
+        client(*side, at, Access::Registered(Arc::clone(slot)))
     };
     Ok(Agents {
         source: agent(source),
         target: agent(target),
-        _gate: Some(gate),
+        _server: Some(listener),
     })
 }
 
-fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
+fn open(options: &Options, server: &Arc<RegistrationServer>) -> Result<Gate> {
     let settings = Settings {
         listen: vec![options.listen],
         max_connections: 64,
@@ -143,8 +127,8 @@ fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
         tls: None,
         limits: Limits::default(),
     };
-    let desk = Arc::clone(desk);
-    let handler: Handler = Arc::new(move |request| desk.answer(request));
+    let server = Arc::clone(server);
+    let handler: Handler = Arc::new(move |request| server.answer(request));
     // A registration calls its agent back, which may take as long as that agent likes.
     let gate = Gate::open(settings, handler, |r| {
         r.path.starts_with("/api/register-agent")
@@ -156,8 +140,8 @@ fn open(options: &Options, desk: &Arc<Desk>) -> Result<Gate> {
     })
 }
 
-impl Desk {
-    /// The one match of this little server; a trailing slash is allowed (agent-api-v2 0.1).
+impl RegistrationServer {
+    /// A trailing slash is allowed.
     fn answer(&self, request: &Request) -> Response {
         let path = request.path.strip_suffix('/').unwrap_or(&request.path);
         match (request.method.as_str(), path) {
@@ -167,7 +151,7 @@ impl Desk {
                     &serde_json::json!({"Code": "ERROR", "Message": e.to_string(), "Details": null}),
                 ),
             },
-            // Agents that registered with an earlier run believe that they are known here: an error makes them register.
+            // An agent that registered with an earlier run registers again after an error.
             ("GET", "/api/agent-ping") if !self.missing().is_empty() => Response {
                 status: 503,
                 ..json(
@@ -184,8 +168,8 @@ impl Desk {
         }
     }
 
-    /// As the server does it (1.2): decode, call back, remember, answer the host name. The call goes to the host that was
-    /// typed, so that a false name leads nowhere; strangers are not called at all.
+    /// As orchestrator does it: decode, call back, remember, answer the host name. The call goes to the host of the command
+    /// line, so that a false name has no effect; other agents are not called at all.
     fn register(&self, body: &[u8]) -> Result<String> {
         let registration: AgentInfo =
             serde_json::from_slice(body).map_err(|e| Error::permanent(e.to_string()))?;
@@ -203,7 +187,7 @@ impl Desk {
         }
         let name = format!("{}:{}", registration.hostname, registration.port);
         let Some((side, at, slot)) = self.find(&registration)? else {
-            self.stranger(&name);
+            self.remember_unknown(&name);
             return Err(Error::permanent(format!("{name} has no part in this seed")));
         };
         let candidate = client(
@@ -213,7 +197,7 @@ impl Desk {
             &self.transport,
         );
         candidate.data().map_err(|e| {
-            self.screen.warn(&format!(
+            self.events.warn(&format!(
                 "{name} registers as {side}, but calling it back failed: {e}"
             ));
             Error::transient(format!("Unable to get agent data: {e}"))
@@ -221,26 +205,17 @@ impl Desk {
         let hostname = registration.hostname.clone();
         let before = lock(slot).replace(registration.clone());
         if before.as_ref() != Some(&registration) {
-            self.screen.event(&Event::AgentRegistered {
+            self.events.report(&Event::AgentRegistered {
                 side: *side,
                 agent: &name,
                 again: before.is_some(),
             });
-            let again = if before.is_some() {
-                " again: it was restarted"
-            } else {
-                ""
-            };
-            self.screen.say(&format!(
-                "Agents: {} registered as {name}{again}",
-                candidate.name()
-            ));
         }
-        let _ = self.changed.try_send(()); // full: the waiter is told already
+        let _ = self.changed.try_send(()); // full: `wait` will wake up already
         Ok(hostname)
     }
 
-    /// The part that a registered host plays.
+    /// The side of which this agent is.
     fn find(&self, registration: &AgentInfo) -> Result<Option<&(Side, HostPort, Slot)>> {
         let [source, target] = &self.wanted;
         let fit_source = fit(&source.1, registration, resolve);
@@ -256,16 +231,13 @@ impl Desk {
         }
     }
 
-    /// One line for each; they try again and again.
-    fn stranger(&self, name: &str) {
-        let mut strangers = lock(&self.strangers);
-        if strangers.len() < STRANGERS && strangers.insert(name.to_string()) {
-            drop(strangers);
+    /// Each is reported once, however often it registers.
+    fn remember_unknown(&self, name: &str) {
+        let mut unknown = lock(&self.unknown);
+        if unknown.len() < MOST_UNKNOWN && unknown.insert(name.to_string()) {
+            drop(unknown);
             let agent = &shortened(name);
-            self.screen.event(&Event::AgentIgnored { agent });
-            self.screen.say(&format!(
-                "Agents: {agent} registered, which is neither source nor target: ignored"
-            ));
+            self.events.report(&Event::AgentIgnored { agent });
         }
     }
 
@@ -276,7 +248,7 @@ impl Desk {
             .collect()
     }
 
-    fn wait(&self, news: &Receiver<()>, limit: Duration, cancel: &Cancel) -> Result<()> {
+    fn wait(&self, changes: &Receiver<()>, limit: Duration, cancel: &Cancel) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
             let missing = self.missing();
@@ -285,13 +257,10 @@ impl Desk {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let strangers = lock(&self.strangers);
-                let others = match strangers.len() {
-                    0 => String::new(),
-                    _ => format!(
-                        "; registered instead: {}",
-                        strangers.iter().cloned().collect::<Vec<_>>().join(", ")
-                    ),
+                let unknown: Vec<String> = lock(&self.unknown).iter().cloned().collect();
+                let others = match unknown.join(", ") {
+                    none if none.is_empty() => none,
+                    names => format!("; registered instead: {names}"),
                 };
                 return Err(Error::transient(format!(
                     "{} did not register within --agent-wait = {}s{others}. The agents' orchestrator.url and \
@@ -301,7 +270,7 @@ impl Desk {
                 )));
             }
             select! {
-                recv(news) -> _ => {}
+                recv(changes) -> _ => {}
                 recv(cancel.signal()) -> _ => return Err(Error::cancelled()),
                 default(left) => {}
             }
