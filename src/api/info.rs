@@ -1,6 +1,7 @@
 //! What the agent is and knows: `status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail`.
 
-use super::{Api, reply, watch};
+use super::monitor::{self, HostStatus};
+use super::{Api, reply};
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::gate::Response;
@@ -37,22 +38,22 @@ impl Api {
     }
 
     pub(super) fn agent_data(&self) -> Response {
-        reply::json(&self.collect(self.watch.now()))
+        reply::json(&self.collect(self.monitor.now()))
     }
 
     /// `get-agent-data` after something has changed the server.
-    pub(super) fn agent_data_anew(&self) -> Response {
-        reply::json(&self.collect(self.watch.anew()))
+    pub(super) fn agent_data_after_change(&self) -> Response {
+        reply::json(&self.collect(self.monitor.after_change()))
     }
 
-    fn collect(&self, facts: watch::Facts) -> AgentData {
-        let watch::Facts {
+    fn collect(&self, status: HostStatus) -> AgentData {
+        let HostStatus {
             mysql,
             disk,
             running,
             methods,
-        } = facts;
-        let (num_cpu, mem_total, os_name) = watch::machine();
+        } = status;
+        let (num_cpu, mem_total, os_name) = monitor::machine();
         let major = mysql.server.map_or(8, |s| s.version.0);
         let mut available = BTreeMap::new();
         let mut unavailable = BTreeMap::new();
@@ -73,13 +74,13 @@ impl Api {
             snaphost_hosts: Vec::new(),
             logical_volumes: Vec::new(),
             mount_point: Mount::default(),
-            backup_dir_disk_free: watch::free(&backup_dir),
-            backup_dir_disk_used: disk.backup_used,
+            backup_dir_disk_free: monitor::free(&backup_dir),
+            backup_dir_disk_used: disk.backup_dir,
             backup_dir,
             mysql_running: running,
             datadir: mysql.datadir.clone(),
-            datadir_used: disk.datadir_used,
-            datadir_free: watch::free(&mysql.datadir),
+            datadir_used: disk.datadir,
+            datadir_free: monitor::free(&mysql.datadir),
             databases: mysql
                 .schemas
                 .iter()
@@ -108,15 +109,15 @@ impl Api {
 
     /// The last 40 lines of the file named by `log_error` as one string; works with MySQL down, once it was seen up.
     pub(super) fn error_log_tail(&self) -> Result<Response> {
-        let facts = self.watch.mysql();
-        let name = facts.log_error.as_str();
+        let mysql = self.monitor.mysql();
+        let name = mysql.log_error.as_str();
         if name.is_empty() || name == "stderr" {
-            return Err(Error::permanent(match (name, facts.server) {
+            return Err(Error::permanent(match (name, mysql.server) {
                 (_, None) => "MySQL has not answered yet, so the name of its error log is not known".to_string(),
                 _ => "log_error names no file: MySQL writes its errors to stderr; set log_error in its my.cnf".to_string(),
             }));
         }
-        let path = Path::new(&facts.datadir).join(name); // an absolute name stays as it is
+        let path = Path::new(&mysql.datadir).join(name); // an absolute name stays as it is
         let tail =
             tail(&path, 40).map_err(|e| Error::io(format!("error log {}", path.display()), &e))?;
         Ok(reply::json(&tail))

@@ -3,11 +3,11 @@
 mod applier;
 mod auth;
 mod info;
+mod monitor;
 mod path;
 mod reply;
 mod seed;
 mod service;
-mod watch;
 
 use crate::config::Config;
 use crate::gate::{Door, Request, Response};
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 pub use auth::Token;
-pub use watch::Watch;
+pub(crate) use monitor::HostMonitor;
 
 /// All that the endpoints work with.
 pub struct Api {
@@ -35,7 +35,7 @@ pub struct Api {
     basic: Option<Basic>,
     engine: Engine,
     applier: Arc<Applier>,
-    watch: Watch,
+    monitor: HostMonitor,
     contacts: Arc<Contacts>,
     launcher: Launcher,
     /// Ends operators' commands when the agent stops.
@@ -74,10 +74,10 @@ impl Api {
         unpoisoned(self.commands.read())
     }
 
-    /// Starts the threads that watch MySQL, disks and tools.
+    /// Starts nothing.
     pub fn new(parts: Parts) -> Self {
         let launcher = Launcher::new(&parts.config.common);
-        let watch = Watch::start(
+        let monitor = HostMonitor::new(
             &parts.config,
             parts.engine.clone(),
             parts.methods,
@@ -91,16 +91,15 @@ impl Api {
             token: parts.token,
             engine: parts.engine,
             applier: parts.applier,
-            watch,
+            monitor,
             contacts: parts.contacts,
             launcher,
             stopping: parts.stopping,
         }
     }
 
-    /// What is watched.
-    pub fn watch(&self) -> &Watch {
-        &self.watch
+    pub(crate) fn monitor(&self) -> &HostMonitor {
+        &self.monitor
     }
 
     /// Answers one request.

@@ -76,12 +76,12 @@ impl Api {
         if self.engine.method_of(id) == Some(method) {
             return Ok(method);
         }
-        match self.watch.method(method) {
+        match self.monitor.method(method) {
             Some(Ok(())) => Ok(method),
             Some(Err(why)) => Err(Error::permanent(format!(
                 "Seed method unavailiable on agent: {why}"
             ))),
-            // Not looked at yet: the agent has just started, and MySQL hangs.
+            // Not probed yet: the agent has just started, and MySQL hangs.
             None if self.engine.offers(method) => Ok(method),
             None => Err(Error::permanent(format!(
                 "Seed method unavailiable on agent: {method} is not enabled; set enabled = true in its section of the configuration"

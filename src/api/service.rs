@@ -28,7 +28,7 @@ impl Api {
             if start { "started" } else { "stopped" }
         );
         self.run(line)?;
-        Ok(self.agent_data_anew())
+        Ok(self.agent_data_after_change())
     }
 
     pub(super) fn custom_command(&self, name: &str) -> Result<Response> {

@@ -27,7 +27,7 @@ pub(super) fn start(
         mysql_port: config.mysql.port,
     };
     let api = Arc::clone(api);
-    let first = move || api.watch().first_look(Duration::from_secs(20));
+    let first = move || api.monitor().probe_once(Duration::from_secs(20));
     let orchestrators = config.orchestrator.clone();
     let (clients, intervals) = settings(&orchestrators, config)?;
     let heartbeat = Heartbeat::start(clients, who, intervals, Arc::clone(contacts), first)?;

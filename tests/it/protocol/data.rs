@@ -310,7 +310,7 @@ fn methods_that_are_not_built_are_left_out() {
         .unwrap_or_else(|| panic!("{method}: {data}"));
     assert!(why.contains(&format!("{section}.enabled = true")), "{why}");
     assert!(
-        log.contains(&format!("seed method {method} is left out: {why}")),
+        log.contains(&format!("seed method {method} is not available: {why}")),
         "{log}"
     );
     let text = agent

@@ -1,0 +1,406 @@
+//! The state of the host for the information endpoints. MySQL, the disks, the service command and the tools are probed in threads of
+//! their own when a call needs it; an answer waits for them for a moment and then uses the last known state, so that neither a
+//! hung MySQL nor a slow disk nor a stage at work delays it.
+
+use crate::config::Config;
+use crate::datadir::STAGING_NAMES;
+use crate::methods;
+use crate::mysql::{Endpoint, Server, connect, info};
+use crate::process::{Cancel, Launcher, run_operator_command};
+use crate::seed::engine::Engine;
+use crate::seed::record::Seed;
+use crate::seed::stage::SeedMethod;
+use crate::seed::{Method, Stage};
+use crate::sys::thread::{lock, spawn_with_stack, unpoisoned};
+use crate::sys::{host, usage};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long an answer waits for a probe: the answer has to be there within a second also on a busy host.
+const ANSWER_LIMIT: Duration = Duration::from_millis(400);
+/// How long a call waits that is refused if nothing has changed.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
+/// How old the result of a probe may be.
+const MAX_AGE: Duration = Duration::from_millis(500);
+/// The same for the tools, which change seldom.
+const MAX_AGE_OF_METHODS: Duration = Duration::from_secs(5);
+/// The same for disk use, which takes long to find; each answer starts a new probe.
+const MAX_AGE_OF_DISK: Duration = Duration::from_secs(30);
+/// How long the disk probe waits for the name of the data directory.
+const DATADIR_LIMIT: Duration = Duration::from_secs(5);
+/// For the connection of a probe and each of its queries.
+const QUERY_LIMIT: Duration = Duration::from_secs(30);
+
+/// By method nothing, or why it cannot be used.
+pub(super) type Methods = BTreeMap<Method, Result<(), String>>;
+
+/// A value that is found by a probe, in a thread that ends with it. One runs at a time.
+struct Probed<T> {
+    name: String,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    latest: Mutex<Latest<T>>,
+    changed: Condvar,
+    probe: Mutex<Probe<T>>,
+}
+
+/// Gets the last value.
+type Probe<T> = Box<dyn FnMut(Option<&T>) -> T + Send>;
+
+struct Latest<T> {
+    /// With the time at which its probe began.
+    value: Option<(Instant, T)>,
+    is_probing: bool,
+}
+
+impl<T: Clone + Send + 'static> Probed<T> {
+    fn new(name: &str, probe: impl FnMut(Option<&T>) -> T + Send + 'static) -> Self {
+        Self {
+            name: format!("probe-{name}"),
+            shared: Arc::new(Shared {
+                latest: Mutex::new(Latest {
+                    value: None,
+                    is_probing: false,
+                }),
+                changed: Condvar::new(),
+                probe: Mutex::new(Box::new(probe)),
+            }),
+        }
+    }
+
+    /// Starts a probe if the last one is older than `age`.
+    fn refresh(&self, age: Duration) {
+        let mut latest = lock(&self.shared.latest);
+        if !latest.is_fresh(Instant::now().checked_sub(age)) {
+            self.start(&mut latest);
+        }
+    }
+
+    fn start(&self, latest: &mut Latest<T>) {
+        if latest.is_probing {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let body = move || {
+            let last = lock(&shared.latest).value.as_ref().map(|v| v.1.clone());
+            let begun = Instant::now();
+            let probed = catch_unwind(AssertUnwindSafe(|| lock(&shared.probe)(last.as_ref())));
+            let mut latest = lock(&shared.latest);
+            latest.is_probing = false;
+            match probed {
+                Ok(value) => latest.value = Some((begun, value)),
+                Err(_) => log::error!("internal error: a probe of this host panicked"),
+            }
+            shared.changed.notify_all();
+        };
+        match spawn_with_stack(&self.name, 512 << 10, body) {
+            Ok(_) => latest.is_probing = true,
+            Err(e) => log::error!("{e}"),
+        }
+    }
+
+    /// The result of a probe that began at most `age` ago, for which is waited until `until` at most; else the last one.
+    fn get(&self, age: Duration, until: Instant) -> Option<T> {
+        let oldest = Instant::now().checked_sub(age);
+        let mut latest = lock(&self.shared.latest);
+        while !latest.is_fresh(oldest) {
+            self.start(&mut latest);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            latest = unpoisoned(self.shared.changed.wait_timeout(latest, left)).0;
+        }
+        latest.value.as_ref().map(|(_, v)| v.clone())
+    }
+}
+
+impl<T> Latest<T> {
+    fn is_fresh(&self, oldest: Option<Instant>) -> bool {
+        let at = self.value.as_ref().map(|v| v.0);
+        at.is_some_and(|at| oldest.is_none_or(|oldest| at >= oldest))
+    }
+}
+
+/// What MySQL reports; as last known, but for `answers` and `schemas`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct MysqlStatus {
+    answers: bool,
+    pub(super) server: Option<Server>,
+    /// From the configuration until MySQL has answered.
+    pub(super) datadir: String,
+    pub(super) log_error: String,
+    /// Empty while it does not answer.
+    pub(super) schemas: BTreeMap<String, info::Schema>,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DiskUse {
+    pub(super) backup_dir: u64,
+    /// On the target of a seed with what is staged.
+    pub(super) datadir: u64,
+    /// The seed whose target this host was.
+    of_seed: Option<i64>,
+}
+
+/// The results of all probes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HostStatus {
+    pub(super) mysql: MysqlStatus,
+    pub(super) disk: DiskUse,
+    /// By `service-status-command`.
+    pub(super) running: bool,
+    pub(super) methods: Methods,
+}
+
+/// Probes this host when a call needs it.
+pub(crate) struct HostMonitor {
+    mysql: Arc<Probed<MysqlStatus>>,
+    disk: Probed<DiskUse>,
+    running: Probed<bool>,
+    methods: Probed<Methods>,
+}
+
+impl HostMonitor {
+    /// Nothing is probed before the first call.
+    pub(super) fn new(
+        config: &Arc<Config>,
+        engine: Engine,
+        methods: Vec<Arc<dyn SeedMethod>>,
+        left_out: Vec<(Method, String)>,
+    ) -> Self {
+        let c = Arc::clone(config);
+        let mysql = Arc::new(Probed::new("mysql", move |last| probe_mysql(&c, last)));
+        let (c, of_mysql) = (Arc::clone(config), Arc::clone(&mysql));
+        let disk = Probed::new("disk", move |last| {
+            let mysql = of_mysql.get(Duration::MAX, Instant::now() + DATADIR_LIMIT);
+            let datadir = mysql.unwrap_or_default().datadir;
+            probe_disk(&c, Path::new(&datadir), &engine, last)
+        });
+        let (c, launcher) = (Arc::clone(config), Launcher::new(&config.common));
+        let running = Probed::new("service", move |_| is_running(&c, &launcher));
+        let methods = Probed::new("methods", move |last| {
+            probe_methods(&methods, &left_out, last)
+        });
+        Self {
+            mysql,
+            disk,
+            running,
+            methods,
+        }
+    }
+
+    /// Probes everything and waits for it up to `limit`: before the first registration.
+    pub(crate) fn probe_once(&self, limit: Duration) {
+        self.status(Duration::MAX, limit);
+    }
+
+    /// Everything as of now; what does not answer soon as last known.
+    pub(super) fn now(&self) -> HostStatus {
+        self.status(MAX_AGE, ANSWER_LIMIT)
+    }
+
+    /// Everything after a change: by probes that begin after this call, for which it waits longer.
+    pub(super) fn after_change(&self) -> HostStatus {
+        self.status(Duration::ZERO, Duration::from_secs(5))
+    }
+
+    /// All probes run at the same time.
+    fn status(&self, age: Duration, limit: Duration) -> HostStatus {
+        let until = Instant::now() + limit;
+        let age_of_methods = if age == MAX_AGE {
+            MAX_AGE_OF_METHODS
+        } else {
+            age
+        };
+        self.mysql.refresh(age);
+        self.running.refresh(age);
+        self.methods.refresh(age_of_methods);
+        self.disk.refresh(age);
+        let disk = self.disk.get(age.max(MAX_AGE_OF_DISK), until);
+        HostStatus {
+            mysql: self.mysql.get(age, until).unwrap_or_default(),
+            running: self.running.get(age, until).unwrap_or(false),
+            methods: self.methods.get(age_of_methods, until).unwrap_or_default(),
+            disk: disk.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn mysql(&self) -> MysqlStatus {
+        let until = Instant::now() + ANSWER_LIMIT;
+        self.mysql.get(MAX_AGE, until).unwrap_or_default()
+    }
+
+    /// If `method` can be used, or why it cannot; `None` if it is not enabled or was never probed. An earlier probe is enough for a
+    /// yes; a no is probed again, because its cause may have been corrected.
+    pub(super) fn method(&self, method: Method) -> Option<Result<(), String>> {
+        let of = |age, limit| {
+            let methods = self.methods.get(age, Instant::now() + limit);
+            methods.and_then(|mut all| all.remove(&method))
+        };
+        match of(MAX_AGE_OF_METHODS, ANSWER_LIMIT) {
+            Some(Err(_)) => of(Duration::ZERO, REFUSAL_LIMIT),
+            other => other,
+        }
+    }
+}
+
+fn probe_methods(
+    methods: &[Arc<dyn SeedMethod>],
+    left_out: &[(Method, String)],
+    last: Option<&Methods>,
+) -> Methods {
+    let left_out = left_out.iter().map(|(m, why)| (*m, Err(why.clone())));
+    let available = |m: &Arc<dyn SeedMethod>| m.available().map_err(|e| e.to_string());
+    let all: Methods = left_out
+        .chain(methods.iter().map(|m| (m.method(), available(m))))
+        .collect();
+    for (method, state) in &all {
+        if last.and_then(|l| l.get(method)) != Some(state) {
+            match state {
+                Ok(()) => log::info!("seed method {method} is available"),
+                Err(why) => log::warn!("seed method {method} is not available: {why}"),
+            }
+        }
+    }
+    all
+}
+
+fn probe_disk(config: &Config, datadir: &Path, engine: &Engine, last: Option<&DiskUse>) -> DiskUse {
+    let last = last.copied().unwrap_or_default();
+    let target = engine.current().filter(Seed::is_growing);
+    let of_seed = target.as_ref().map(|s| s.id);
+    // It never falls during a seed: orchestrator takes it for the seed's progress.
+    let same_seed = of_seed.is_some() && last.of_seed == of_seed;
+    let floor = if same_seed { last.datadir } else { 0 };
+    DiskUse {
+        backup_dir: usage::usage(&config.common.backup_dir).unwrap_or(last.backup_dir),
+        datadir: datadir_used(datadir, target.as_ref())
+            .unwrap_or(last.datadir)
+            .max(floor),
+        of_seed,
+    }
+}
+
+/// Bytes of the data directory. What is staged counts on the target of a seed only: elsewhere it is not data,
+/// and a source would seem too large. Until the swap it is added to the size of the old data, which does not change.
+fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
+    if let Some(seed) = target
+        && let Ok((facts, staged)) = methods::staged(seed)
+    {
+        if seed.stage <= Stage::Backup {
+            return Some(staged.disk_used(&facts));
+        }
+        let inside = usage::usage(&facts.datadir).ok()?;
+        let is_inside = facts.staging.starts_with(&facts.datadir);
+        let outside = || usage::usage(&staged.dir).unwrap_or(0);
+        return Some(if is_inside {
+            inside
+        } else {
+            inside + outside()
+        });
+    }
+    if datadir.as_os_str().is_empty() {
+        return Some(0);
+    }
+    usage::usage_without(datadir, &STAGING_NAMES).ok()
+}
+
+fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {
+    let mut now = last.cloned().unwrap_or_default();
+    now.answers = false;
+    now.schemas.clear();
+    if now.datadir.is_empty() {
+        now.datadir.clone_from(&config.mysql.datadir);
+    }
+    let query = |now: &mut MysqlStatus| -> crate::error::Result<()> {
+        let mut conn = connect(&Endpoint::local(&config.mysql), QUERY_LIMIT)?;
+        let server = Server::ask(&mut conn)?;
+        now.server = Some(server);
+        now.datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
+        now.log_error = info::global(&mut conn, "log_error")?.unwrap_or_default();
+        now.schemas = info::schemas(&mut conn, server)?;
+        now.answers = true;
+        Ok(())
+    };
+    match (&query(&mut now), last.is_none_or(|l| l.answers)) {
+        (Err(e), true) => log::warn!("{e}"),
+        (Err(e), false) => log::debug!("{e}"),
+        (Ok(()), _) => {
+            if last.is_some_and(|l| !l.answers) {
+                log::info!("MySQL answers");
+            }
+        }
+    }
+    now
+}
+
+fn is_running(config: &Config, launcher: &Launcher) -> bool {
+    let line = &config.mysql.service_status_command;
+    // A stopped MySQL is not an error.
+    let limit = config.common.command_timeout.min(Duration::from_secs(30));
+    match run_operator_command(line, launcher, limit, &Cancel::default()) {
+        Ok(out) => out.ok(),
+        Err(e) => {
+            log::warn!("mysql.service-status-command: {e}");
+            false
+        }
+    }
+}
+
+/// Free bytes of the file system of a path, 0 if unknown.
+pub(super) fn free(path: &str) -> u64 {
+    if path.is_empty() {
+        0
+    } else {
+        crate::sys::disk::space(Path::new(path)).map_or(0, |s| s.available)
+    }
+}
+
+/// CPUs, bytes of memory and name of the operating system, which do not change while the agent runs.
+pub(super) fn machine() -> (usize, u64, String) {
+    static MACHINE: std::sync::OnceLock<(usize, u64, String)> = std::sync::OnceLock::new();
+    MACHINE
+        .get_or_init(|| (host::cpus(), host::memory_total(), host::os_name()))
+        .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_slow_probe_delays_no_answer_beyond_its_limit() {
+        let n = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&n);
+        let s = Probed::new("test", move |_| {
+            let n = count.fetch_add(1, Ordering::Relaxed) + 1;
+            if n == 2 {
+                std::thread::sleep(Duration::from_secs(3));
+            }
+            n
+        });
+        let within = |ms| Instant::now() + Duration::from_millis(ms);
+        assert_eq!(s.get(Duration::ZERO, within(5000)), Some(1));
+        assert_eq!(
+            s.get(Duration::from_secs(60), within(0)),
+            Some(1),
+            "fresh enough"
+        );
+        let begin = Instant::now();
+        assert_eq!(
+            s.get(Duration::ZERO, within(100)),
+            Some(1),
+            "the last known"
+        );
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(s.get(Duration::ZERO, within(20_000)).unwrap() >= 2);
+    }
+}
