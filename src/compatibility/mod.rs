@@ -5,7 +5,7 @@ mod account;
 
 pub(crate) use account::check_account;
 
-use crate::datadir::Facts;
+use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server, Version, failure, info};
 use mysql::Conn;
@@ -57,8 +57,8 @@ impl ServerInfo {
     }
 }
 
-impl From<&Facts> for ServerInfo {
-    fn from(of: &Facts) -> Self {
+impl From<&DatadirInfo> for ServerInfo {
+    fn from(of: &DatadirInfo) -> Self {
         Self {
             server: of.server,
             server_id: of.server_id.clone(),
@@ -290,25 +290,7 @@ pub(crate) fn check_binlog(conn: &mut Conn, server: Server, who: &str) -> Result
 /// # Errors
 /// Permanent, with its role.
 pub(crate) fn check_target_role(conn: &mut Conn, server: Server) -> Result<()> {
-    let role = info::role(conn, server)?;
-    let word = server.replica();
-    if let Some(cluster) = role.cluster {
-        return Err(Error::permanent(format!(
-            "this server is a {cluster}: it cannot be a target"
-        )));
-    }
-    if let Some((source, true)) = role.source {
-        return Err(Error::permanent(format!(
-            "this server replicates from {source}: STOP {word} and RESET {word} ALL before it is made a target"
-        )));
-    }
-    if !role.replicas.is_empty() {
-        return Err(Error::permanent(format!(
-            "this server has replicas or other readers of its binary log ({}): move them away before it is made a target",
-            role.replicas.join(", ")
-        )));
-    }
-    Ok(())
+    info::role(conn, server)?.check_target(server)
 }
 
 /// By the table of gtid_mode on source and replica (MySQL 8.4 manual, 19.1.4.1 Replication Mode Concepts): a server with OFF accepts
@@ -439,6 +421,9 @@ mod tests {
         // MariaDB has no server_uuid.
         let (mut source, mut target) = (info("10.11.6-MariaDB", "1"), info("10.11.6-MariaDB", "2"));
         (source.server_uuid, target.server_uuid) = (String::new(), String::new());
+        assert_eq!(obstacles(CopyKind::Files, &source, &target), [""; 0]);
+        // Not known.
+        (source.server_id, target.server_id) = (String::new(), String::new());
         assert_eq!(obstacles(CopyKind::Files, &source, &target), [""; 0]);
     }
 

@@ -136,7 +136,7 @@ impl Running {
             Arc::clone(config),
             stopping.clone(),
         )?;
-        datadir::resume(datadir::staging_roots(config), datadir::last_seen(config));
+        datadir::resume_cleanup(datadir::staging_roots(config), datadir::last_seen(config));
         if let Some(recovered) = recovered {
             recovery::start_mysql_again(Arc::clone(config), engine.clone(), recovered)?;
         }

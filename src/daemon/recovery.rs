@@ -25,7 +25,7 @@ pub(super) fn recover(config: &Arc<Config>, engine: &Engine) -> Option<Recovered
         Ok(found) => {
             let found = found?;
             log::warn!("{}", found.text);
-            engine.recovered(found.seed, Some(found.data), &found.text);
+            engine.recovered(found.seed, Some(found.data.into()), &found.text);
             Some(found).filter(|f| f.start.is_some())
         }
         Err(e) => {

@@ -1,96 +1,106 @@
-//! Prepare's questions (DESIGN 4.1): to the running server, or, when it is down, to its program and settings; and to the
-//! file system. Nothing here changes anything but the note of what was seen last.
+//! Prepare's inspection of a server and its data directory: by queries, or, when MySQL is down, by its program and settings; and in
+//! the file system. Nothing here changes anything but the note of what was seen last.
 
-use super::facts::{Facts, Variables};
+use super::info::{DatadirInfo, Variables, refuse_cluster, value};
+use super::journal::write_json;
 use super::owner;
-use super::program::{find_program, help_of, version_of};
-use super::refuse::refuse_cluster;
+use super::staging::{OnPath, STAGING_NAMES, not_utf8};
 use super::stopped;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::methods::contents::MOVE_BACK;
-use crate::methods::target_server::{QUESTIONS, TargetServer};
-use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure};
-use crate::process::Launcher;
-use crate::seed::types::Side;
+use crate::mysql::{
+    Endpoint, Flavour, MOVE_BACK, Server, Version, connect, failure, info::role, one_server,
+};
+use crate::process::{Launcher, set_environment};
+use crate::sys::proc::servers_in;
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Name of the note in `state-dir`: the facts seen last, for a seed that begins while MySQL is down.
+/// Name of the note in `state-dir`: what was seen last, for a seed that begins while MySQL is down.
 const NOTE: &str = "datadir.json";
+/// For each query; enough for a server with thousands of tables.
+const QUERY: Duration = Duration::from_secs(20);
 /// How long a server that does not answer may still hold its files before it counts as one that hangs.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
-/// Looks at the local server and its data directory. On the target everything that a physical seed cannot follow is
-/// refused, also the server's role; on the source what a physical copy would miss. MySQL may be down. May take as long as a
-/// walk through the data directory.
+/// What the server is in a seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Its data are replaced.
+    Target,
+    /// Its data are copied.
+    Source,
+}
+
+/// Inspects the local server and its data directory. On the target everything that a physical seed cannot follow is refused, also
+/// the server's part in replication; on the source what a physical copy would miss. MySQL may be down. May take as long as a walk
+/// through the data directory.
 ///
 /// # Errors
 /// What is not as it must be, with the setting, its value and the remedy.
-pub fn inspect(config: &Config, side: Side) -> Result<Facts> {
-    if side == Side::Target
-        && let Ok(_conn) = connect(&Endpoint::local(&config.mysql), QUESTIONS)
+pub fn inspect(config: &Config, of: Role) -> Result<DatadirInfo> {
+    if of == Role::Target
+        && let Ok(mut conn) = connect(&Endpoint::local(&config.mysql), QUERY)
     {
-        TargetServer::open_for(&config.mysql, QUESTIONS)?.check_role()?;
+        let server = Server::ask(&mut conn)?;
+        role(&mut conn, server)?.check_target(server)?;
     }
-    let facts = examine(config, side)?;
-    note(config, &facts)?;
-    Ok(facts)
+    let info = examine(config, of)?;
+    let note = Note {
+        seen: owner::Seen::now(&info.datadir, &config.mysql)?,
+        info,
+    };
+    write_json(&config.common.state_dir.join(NOTE), &note)?;
+    Ok(note.info)
 }
 
-/// [`inspect`] without a look at the server's part in replication, and without the note.
+/// [`inspect`] without the server's part in replication, and without the note.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn examine(config: &Config, side: Side) -> Result<Facts> {
+pub fn examine(config: &Config, of: Role) -> Result<DatadirInfo> {
     let endpoint = Endpoint::local(&config.mysql);
-    let mut facts = match connect(&endpoint, QUESTIONS) {
+    let mut info = match connect(&endpoint, QUERY) {
         Ok(mut conn) => {
-            crate::mysql::one_server(&config.mysql)?;
-            let facts = ask_running(&mut conn, side)?;
-            owner::check_running(&mut conn, &endpoint, &facts.datadir)?;
-            facts
+            one_server(&config.mysql)?;
+            let info = from_server(&mut conn, of)?;
+            owner::check_running(&mut conn, &endpoint, &info.datadir)?;
+            info
         }
         Err(e) if e.is_transient() => {
-            let facts = ask_settings(config, side)?;
+            let info = from_settings(config, of)?;
             // One that has just ended closes its files a little later than its socket.
             let begin = Instant::now();
-            while stopped::is_in_use(&facts)? && begin.elapsed() < LAST_MOMENTS {
+            while stopped::is_in_use(&info)? {
+                if begin.elapsed() >= LAST_MOMENTS {
+                    return Err(Error::transient(format!(
+                        "a server uses {} but does not answer: {e}",
+                        info.datadir.display()
+                    )));
+                }
                 std::thread::sleep(Duration::from_millis(50));
             }
-            if stopped::is_in_use(&facts)? {
-                return Err(Error::transient(format!(
-                    "a server uses {} but does not answer: {e}",
-                    facts.datadir.display()
-                )));
-            }
-            facts
+            info
         }
         Err(e) => return Err(e),
     };
-    look(&mut facts, &config.mysql)?;
-    if side == Side::Target {
-        may_rename(&facts)?;
+    add_files(&mut info, &config.mysql)?;
+    if of == Role::Target {
+        may_rename(&info)?;
     }
-    Ok(facts)
-}
-
-/// Keeps what was seen for the day when MySQL is down.
-fn note(config: &Config, facts: &Facts) -> Result<()> {
-    let note = Note {
-        seen: owner::Seen::now(&facts.datadir, &config.mysql)?,
-        facts: facts.clone(),
-    };
-    super::journal::write_json(&config.common.state_dir.join(NOTE), &note)
+    Ok(info)
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Note {
     seen: owner::Seen,
-    facts: Facts,
+    #[serde(alias = "facts")]
+    info: DatadirInfo,
 }
 
 fn read_note(config: &Config) -> Option<Note> {
@@ -98,12 +108,12 @@ fn read_note(config: &Config) -> Option<Note> {
     serde_json::from_slice(&text).ok()
 }
 
-/// The facts seen last of the server of `[mysql]` on this host; `None` without facts that this version understands.
-pub fn last_seen(config: &Config) -> Option<Facts> {
+/// What was seen last of the server of `[mysql]` on this host; `None` without a note that this version can parse.
+pub(crate) fn last_seen(config: &Config) -> Option<DatadirInfo> {
     let note = read_note(config)?;
-    let now = owner::Seen::now(&note.facts.datadir, &config.mysql).ok()?;
+    let now = owner::Seen::now(&note.info.datadir, &config.mysql).ok()?;
     match note.seen.differs(&now) {
-        None => Some(note.facts),
+        None => Some(note.info),
         Some(why) => {
             let path = config.common.state_dir.join(NOTE);
             log::warn!("{} is not used: {why}", path.display());
@@ -113,23 +123,20 @@ pub fn last_seen(config: &Config) -> Option<Facts> {
 }
 
 /// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
-///
-/// # Errors
-/// The program's own; no such directory.
-pub fn datadir_of_settings(program: &Path, defaults_file: &str) -> Result<PathBuf> {
+pub(crate) fn datadir_of_settings(program: &Path, defaults_file: &str) -> Result<PathBuf> {
     let of = help_of(program, defaults_file)?;
-    resolve(of.get("datadir").map_or("", String::as_str))
+    resolve(value(&of, "datadir"))
         .map_err(|e| e.context(format!("mysql.defaults-file = \"{defaults_file}\"")))
 }
 
-/// Where staging directories of this host may be, without asking MySQL: by the note, and by the settings.
+/// Where staging directories of this host may be, by the note and the settings, without MySQL.
 pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
     let last = last_seen(config);
     let mut datadirs: Vec<PathBuf> = last.iter().map(|f| f.datadir.clone()).collect();
     datadirs.extend(resolve(&config.mysql.datadir));
     let inside = datadirs
         .iter()
-        .flat_map(|d| super::STAGING_NAMES.map(|n| d.join(n)));
+        .flat_map(|d| STAGING_NAMES.map(|n| d.join(n)));
     let mut roots: Vec<PathBuf> = inside.chain(last.map(|f| f.staging)).collect();
     if !config.mysql.staging_dir.is_empty() {
         roots.push(config.mysql.staging_dir.clone().into());
@@ -140,86 +147,82 @@ pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
     roots
 }
 
-fn ask_running(conn: &mut Conn, side: Side) -> Result<Facts> {
+/// From a server that is up.
+fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
     let server = Server::ask(conn)?;
     let fail = |e: &::mysql::Error| failure("this connection", "", e);
     let rows: Vec<(String, String)> = conn.query("SHOW GLOBAL VARIABLES").map_err(|e| fail(&e))?;
-    let of: Variables = rows.into_iter().collect();
-    if side == Side::Target {
-        refuse_cluster(&of)?;
+    let variables: Variables = rows.into_iter().collect();
+    if of == Role::Target {
+        refuse_cluster(&variables)?;
     }
-    let datadir = resolve(of.get("datadir").map_or("", String::as_str))?;
-    let program = find_program(&of, &datadir, server)?;
-    let facts = Facts::from_variables(&of, server, &datadir, &program)?;
-    let (sql, encrypted) = match server.flavour {
-        Flavour::MariaDb => (
-            "",
-            "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1",
-        ),
-        // Also tablespaces elsewhere: MySQL 8.0 and later has no link file for them.
-        Flavour::MySql if server.version >= Version(8, 0, 0) => (
-            "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND ENGINE = 'InnoDB'",
-            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
-        ),
-        Flavour::MySql => ("", ""),
+    let datadir = resolve(value(&variables, "datadir"))?;
+    let program = find_program(&variables, &datadir, server)?;
+    let info = DatadirInfo::from_variables(&variables, server, &datadir, &program)?;
+    let encrypted = match server.flavour {
+        Flavour::MariaDb => {
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1"
+        }
+        Flavour::MySql if server.version < Version(8, 0, 0) => return Ok(info),
+        Flavour::MySql => {
+            // Tablespaces elsewhere have no link file (.isl) in MySQL 8.0 and later.
+            let files: Vec<String> = conn
+                .query("SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND ENGINE = 'InnoDB'")
+                .map_err(|e| fail(&e))?;
+            let elsewhere = |f: &&String| {
+                f.starts_with("../") || (f.starts_with('/') && !Path::new(f).starts_with(&datadir))
+            };
+            if let Some(file) = files.iter().find(elsewhere) {
+                return Err(elsewhere_error(Path::new(file), "the tablespace"));
+            }
+            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1"
+        }
     };
-    if !sql.is_empty() {
-        let files: Vec<String> = conn.query(sql).map_err(|e| fail(&e))?;
-        let elsewhere = |f: &&String| {
-            f.starts_with("../") || (f.starts_with('/') && !Path::new(f).starts_with(&datadir))
-        };
-        if let Some(file) = files.iter().find(elsewhere) {
-            return Err(elsewhere_error(Path::new(file), "the tablespace"));
-        }
+    let name: Option<String> = conn.query_first(encrypted).map_err(|e| fail(&e))?;
+    match name {
+        None => Ok(info),
+        Some(name) => Err(Error::permanent(format!(
+            "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
+             (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
+        ))),
     }
-    if !encrypted.is_empty() {
-        let name: Option<String> = conn.query_first(encrypted).map_err(|e| fail(&e))?;
-        if let Some(name) = name {
-            return Err(Error::permanent(format!(
-                "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
-                 (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
-            )));
-        }
-    }
-    Ok(facts)
 }
 
-/// What a server that is down would use, as its own program says it.
-fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
+/// What a server that is down would use, as its own program reports it.
+fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
     let settings = &config.mysql;
     let last = last_seen(config);
     if settings.defaults_file.is_empty()
-        && let Some(mut facts) = last.clone()
+        && let Some(mut info) = last.clone()
     {
-        agrees(&facts, settings)?;
-        if !settings.datadir.is_empty() && resolve(&settings.datadir)? != facts.datadir {
+        check_option_files(&info, settings)?;
+        if !settings.datadir.is_empty() && resolve(&settings.datadir)? != info.datadir {
             return Err(Error::permanent(format!(
                 "mysql.datadir = \"{}\", but MySQL was last seen in {}: start MySQL once, or set mysql.defaults-file to its my.cnf",
                 settings.datadir,
-                facts.datadir.display()
+                info.datadir.display()
             )));
         }
-        facts.datadir = resolve(&facts.datadir.to_string_lossy())?;
-        facts.server = version_of(&facts.program)?; // upgraded since, perhaps
-        return Ok(facts);
+        info.datadir = resolve(&info.datadir.to_string_lossy())?;
+        info.server = version_of(&info.program)?; // upgraded since, perhaps
+        return Ok(info);
     }
     let last_datadir = last.map(|f| f.datadir);
     // Where the program is may be right although the rest of a note is not.
-    let program = match read_note(config).map(|n| n.facts.program) {
+    let program = match read_note(config).map(|n| n.info.program) {
         Some(program) if program.is_file() => program,
         _ => Launcher::new(&config.common).find(&["mariadbd", "mysqld"])?,
     };
     let server = version_of(&program)?;
-    let mut of = help_of(&program, &settings.defaults_file)?;
-    if side == Side::Target {
-        refuse_cluster(&of)?;
+    let variables = help_of(&program, &settings.defaults_file)?;
+    if of == Role::Target {
+        refuse_cluster(&variables)?;
     }
-    let found = of.remove("datadir").unwrap_or_default();
-    let resolved = resolve(&found);
+    let resolved = resolve(value(&variables, "datadir"));
     let place = resolved.as_deref().unwrap_or(Path::new("/"));
     // A note of the server itself is as good as its address.
     if !last_datadir.is_some_and(|d| resolved.as_ref().is_ok_and(|r| *r == d)) {
-        owner::check_settings(&of, place, settings)?;
+        owner::check_settings(&variables, place, settings)?;
     }
     let datadir = resolved.map_err(|e| {
         e.context("MySQL is down, and its data directory must be known: start it once, or set mysql.defaults-file")
@@ -233,21 +236,19 @@ fn ask_settings(config: &Config, side: Side) -> Result<Facts> {
             datadir.display()
         )));
     }
-    of.insert("datadir".into(), datadir.display().to_string());
-    Facts::from_variables(&of, server, &datadir, &program)
+    DatadirInfo::from_variables(&variables, server, &datadir, &program)
 }
 
 /// That the option files in the default places, if they are those of this server, do not name another data directory than the one in
 /// which it was seen: the server that is started next would not use what was swapped in.
-fn agrees(seen: &Facts, settings: &config::Mysql) -> Result<()> {
+fn check_option_files(seen: &DatadirInfo, settings: &config::Mysql) -> Result<()> {
     let Ok(of) = help_of(&seen.program, "") else {
-        return Ok(()); // it does not read them, or it would not start
+        return Ok(()); // the server does not read them, or it would not start
     };
-    let named = of.get("datadir").map_or("", String::as_str);
     if owner::check_settings(&of, &seen.datadir, settings).is_err() {
         return Ok(());
     }
-    match resolve(named) {
+    match resolve(value(&of, "datadir")) {
         Ok(named) if named != seen.datadir => Err(Error::permanent(format!(
             "MySQL is down; it was last seen in {}, and its option files now name {}: start it once, or set mysql.defaults-file to its \
              option file",
@@ -266,16 +267,16 @@ fn resolve(datadir: &str) -> Result<PathBuf> {
         return Ok(real);
     }
     Err(Error::permanent(format!(
-        "\"{datadir}\" is no data directory"
+        "\"{datadir}\" is not a data directory"
     )))
 }
 
-/// Fills in what the file system says, and refuses what lies elsewhere or cannot be renamed.
-fn look(facts: &mut Facts, settings: &config::Mysql) -> Result<()> {
-    let datadir = facts.datadir.clone();
-    let meta = std::fs::metadata(&datadir).map_err(|e| Error::io(datadir.display(), &e))?;
-    (facts.uid, facts.gid, facts.mode) = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
-    facts.staging = staging_root(&datadir, facts.server.flavour, &settings.staging_dir)?;
+/// Adds what the file system shows, and refuses what lies elsewhere or cannot be renamed.
+fn add_files(info: &mut DatadirInfo, settings: &config::Mysql) -> Result<()> {
+    let datadir = info.datadir.clone();
+    let meta = std::fs::metadata(&datadir).on(&datadir)?;
+    (info.uid, info.gid, info.mode) = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+    info.staging = staging_root(&datadir, info.server.flavour, &settings.staging_dir)?;
     for mount in crate::sys::host::mounts_below(&datadir) {
         if mount.file_name().is_some_and(|n| n != "lost+found") {
             return Err(Error::permanent(format!(
@@ -285,14 +286,14 @@ fn look(facts: &mut Facts, settings: &config::Mysql) -> Result<()> {
             )));
         }
     }
-    (facts.bytes, facts.files) = survey(&datadir, &facts.staging)?;
+    (info.bytes, info.files) = survey(&datadir, &info.staging)?;
     Ok(())
 }
 
 /// `.orchestrator-agent` or `#sql-orchestrator-agent` in the data directory, or `mysql.staging-dir`. MySQL refuses to start
 /// when a directory that is not hidden holds tablespaces with ids of its own; MariaDB takes a hidden one for a schema, and
-/// ignores `#sql-`: verified on MySQL 9.7.4 and MariaDB 10.11.19 (DESIGN 4.2).
-pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathBuf> {
+/// ignores `#sql-`: verified on MySQL 9.7.4 and MariaDB 10.11.19.
+fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathBuf> {
     let refuse = |why: &str| {
         Err(
             Error::permanent(format!("mysql.staging-dir = \"{setting}\" {why}"))
@@ -301,8 +302,8 @@ pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<P
     };
     if setting.is_empty() {
         return Ok(datadir.join(match flavour {
-            Flavour::MySql => super::STAGING_NAMES[0],
-            Flavour::MariaDb => super::STAGING_NAMES[1],
+            Flavour::MySql => STAGING_NAMES[0],
+            Flavour::MariaDb => STAGING_NAMES[1],
         }));
     }
     let root = Path::new(setting);
@@ -317,44 +318,39 @@ pub fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<P
     let real = std::fs::canonicalize(existing).unwrap_or_else(|_| existing.to_path_buf());
     if real.starts_with(datadir) {
         return refuse(
-            "is inside the data directory: leave the setting empty for the agent's own place in there",
+            "is inside the data directory: leave the setting empty for the agent's own directory in there",
         );
     }
     let hidden = root
         .file_name()
         .is_some_and(|n| n.to_string_lossy().starts_with('.'));
     if flavour == Flavour::MySql && !hidden {
-        return refuse(
-            "must end in a name that begins with a dot, so that no MySQL server looks into it",
-        );
+        return refuse("must end in a name that begins with a dot, so that MySQL does not scan it");
     }
     Ok(root.to_path_buf())
 }
 
-/// Bytes of everything below `datadir`, `staging` left out, and the number of files. Refuses data that live elsewhere: symbolic links, and InnoDB's own
-/// link files (`.isl`; MariaDB and MySQL 5.7).
+/// Bytes of everything below `datadir`, without `staging`, and the number of files. Refuses data that are elsewhere: symbolic links,
+/// and InnoDB's own link files (`.isl`; MariaDB and MySQL 5.7).
 fn survey(datadir: &Path, staging: &Path) -> Result<(u64, u64)> {
     let (mut bytes, mut files) = (0, 0);
     let mut todo = vec![datadir.to_path_buf()];
     while let Some(dir) = todo.pop() {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir != datadir => continue, // dropped meanwhile
+            Err(e) if e.kind() == ErrorKind::NotFound && dir != datadir => continue, // dropped meanwhile
             Err(e) if dir.ends_with("lost+found") => {
                 log::debug!("{}: {e}", dir.display());
                 continue;
             }
-            Err(e) => return Err(Error::io(dir.display(), &e)),
+            Err(e) => return Err(e).on(&dir),
         };
         for entry in entries.flatten() {
             let (path, Ok(meta)) = (entry.path(), entry.metadata()) else {
                 continue;
             };
             if entry.file_name().to_str().is_none() {
-                return Err(Error::permanent(format!(
-                    "the data directory holds a file whose name is no UTF-8 text: {}; rename or remove it",
-                    path.display()
-                )));
+                return Err(not_utf8(&path));
             }
             let name = entry.file_name();
             let hidden =
@@ -392,16 +388,148 @@ fn elsewhere_error(path: &Path, what: &str) -> Error {
 }
 
 /// This process must be able to rename what the server owns and to run a server as its owner.
-fn may_rename(facts: &Facts) -> Result<()> {
+fn may_rename(info: &DatadirInfo) -> Result<()> {
     let me = crate::sys::process::effective_uid();
-    if me == 0 || me == facts.uid {
+    if me == 0 || me == info.uid {
         return Ok(());
     }
     Err(Error::permanent(format!(
-        "the data directory {} belongs to user number {} and the agent runs as {me}: a physical seed needs the agent to run as that \
-         user or as root (common.exec-with-sudo is for tools only)",
-        facts.datadir.display(),
-        facts.uid
+        "the data directory {} belongs to uid {} and the agent runs as uid {me}: a physical seed needs the agent to run as that user or \
+         as root (common.exec-with-sudo is for tools only)",
+        info.datadir.display(),
+        info.uid
+    )))
+}
+
+/// The running server's own program: by its process, by `basedir`, by PATH; of its version.
+fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBuf> {
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    for pid in servers_in(datadir) {
+        if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+            let name = exe.to_string_lossy();
+            // Replaced by an upgrade since its start.
+            candidates.push(name.strip_suffix(" (deleted)").unwrap_or(&name).into());
+        }
+    }
+    let names: &[&str] = match server.flavour {
+        Flavour::MariaDb => &["mariadbd", "mysqld"],
+        Flavour::MySql => &["mysqld"],
+    };
+    let basedir = Path::new(of.get("basedir").map_or("/usr", String::as_str));
+    for dir in ["sbin", "bin", "libexec"] {
+        candidates.extend(names.iter().map(|n| basedir.join(dir).join(n)));
+    }
+    candidates.extend(Launcher::default().find(names));
+    let mut seen = Vec::new();
+    for program in candidates {
+        match version_of(&program) {
+            Ok(found) if found == server => return Ok(program),
+            Ok(found) => seen.push((program.canonicalize().unwrap_or(program), found)),
+            Err(e) => log::debug!("{e}"),
+        }
+    }
+    Err(no_program(server, seen))
+}
+
+/// `seen`: programs of other versions by their canonical paths, an installed one under several names more than once.
+fn no_program(server: Server, mut seen: Vec<(PathBuf, Server)>) -> Error {
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    seen.dedup_by(|a, b| a.0 == b.0);
+    let running = format!("{} {}", server.flavour, server.version);
+    let shown = |(program, found): &(PathBuf, Server)| {
+        format!(
+            "{} is {} {}",
+            program.display(),
+            found.flavour,
+            found.version
+        )
+    };
+    const WHY: &str =
+        "a physical seed starts the server's own program on the copy before it is used";
+    Error::permanent(match seen.as_slice() {
+        [] => format!(
+            "the program of the running server ({running}) was not found: {WHY}; put the directory of mysqld into the agent's PATH"
+        ),
+        [one] if one.1.flavour == server.flavour => format!(
+            "the running server is {running}, but its program {}: the packages were upgraded since its start, and {WHY}; restart \
+             MySQL",
+            shown(one)
+        ),
+        all => format!(
+            "no program of the running server's version ({running}) was found ({}): {WHY}; restart MySQL if its packages were \
+             upgraded, else put the directory of its mysqld into the agent's PATH",
+            all.iter().map(shown).collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
+
+/// `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`
+fn version_of(program: &Path) -> Result<Server> {
+    let text = output_of(program, &["--no-defaults", "--version"])?;
+    let version = text
+        .split_once("Ver ")
+        .and_then(|(_, t)| t.split_whitespace().next());
+    Server::parse(version.unwrap_or(&text), &text)
+}
+
+/// The variables that the program would run with: the table at the end of its help.
+fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> {
+    let file = format!("--defaults-file={defaults_file}");
+    // It would open the index of its binary log otherwise.
+    let mut args = vec![
+        "--verbose",
+        "--help",
+        "--log-bin-index=/nonexistent/orchestrator-agent",
+    ];
+    if !defaults_file.is_empty() {
+        args.insert(0, &file);
+    }
+    let help = output_of(program, &args).map_err(|e| match defaults_file {
+        "" => e,
+        set => e
+            .context(format!("mysql.defaults-file = \"{set}\""))
+            .about("mysql.defaults-file"),
+    })?;
+    Ok(variables_in(&help))
+}
+
+fn variables_in(help: &str) -> Variables {
+    let table = help
+        .lines()
+        .skip_while(|l| !l.starts_with("Variables (--variable"));
+    let mut of = Variables::new();
+    for line in table
+        .skip(1)
+        .take_while(|l| !l.is_empty() || !l.starts_with("To see"))
+    {
+        if let Some((name, value)) = line.split_once(char::is_whitespace)
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+        {
+            of.insert(name.replace('-', "_"), value.trim().to_string());
+        }
+    }
+    of.remove("log_bin_index"); // ours
+    of
+}
+
+fn output_of(program: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    set_environment(&mut command);
+    let out = command
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| Error::io(program.display(), &e))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let why = String::from_utf8_lossy(&out.stderr);
+    Err(Error::permanent(format!(
+        "{} {}: {}, stderr: {}",
+        program.display(),
+        args.join(" "),
+        out.status,
+        why.lines().last().unwrap_or_default()
     )))
 }
 
@@ -463,5 +591,43 @@ mod tests {
                 .contains("symbolic link to /tmp")
         );
         std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn an_upgraded_program_is_named_once() {
+        let server = |text: &str| Server::parse(text, text).unwrap();
+        let (old, new) = (server("10.11.18-MariaDB"), server("10.11.19-MariaDB"));
+        let of = |seen: &[(&str, Server)]| {
+            let seen = seen.iter().map(|(p, s)| (PathBuf::from(p), *s)).collect();
+            no_program(old, seen).to_string()
+        };
+        let one = of(&[("/usr/sbin/mariadbd", new); 3]);
+        assert_eq!(one.matches("/usr/sbin/mariadbd").count(), 1, "{one}");
+        assert!(one.ends_with("; restart MySQL"), "{one}");
+        let two = of(&[
+            ("/usr/sbin/mariadbd", new),
+            ("/opt/mysqld", server("9.7.4")),
+        ]);
+        assert!(
+            two.contains("mariadbd is MariaDB 10.11.19")
+                && two.contains("/opt/mysqld is MySQL 9.7.4"),
+            "{two}"
+        );
+        assert!(of(&[]).contains("was not found"));
+    }
+
+    #[test]
+    fn the_help_of_both_families_is_read() {
+        let help = "mysqld  Ver 9.7.4\nUsage\n\nVariables (--variable-name=value)\nand boolean options {FALSE|TRUE}  Value (after reading options)\n\
+                    ------------------------------------------------------------ -------------\n\
+                    datadir                                                      /var/lib/my sql/\n\
+                    innodb-data-home-dir                                         (No default value)\n\
+                    log-bin-index                                                /nonexistent/orchestrator-agent\n\
+                    a-very-long-name-that-is-longer-than-the-column-of-names-indeed 1\n\nTo see what values\n";
+        let of = variables_in(help);
+        assert_eq!(of["datadir"], "/var/lib/my sql/");
+        assert_eq!(of["innodb_data_home_dir"], "(No default value)");
+        assert!(!of.contains_key("log_bin_index"));
+        assert!(of.keys().any(|k| k.starts_with("a_very_long")));
     }
 }

@@ -1,7 +1,8 @@
 //! Whose a data directory is. Nothing in it is moved before it is known to be that of the server behind mysql.host, mysql.port or
-//! mysql.socket: a path says nothing, because the server may run on another host, and the next instance's path looks the same.
+//! mysql.socket: the path alone proves nothing, because the server may run on another host, and another instance may report the same.
 
-use super::facts::Variables;
+use super::info::Variables;
+use super::staging::OnPath;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Session};
@@ -14,28 +15,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// What the processes of this host say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finding {
-    Ours,
-    Another,
-    /// This process may not look at them.
-    Unknown,
-}
-
-/// That the server at the other end of `conn` says that `datadir` is its data directory, and [`check_running`].
-///
-/// # Errors
-/// The same.
-pub fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
-    let said: Option<String> = conn
+/// That the server at the other end of `conn` reports `datadir` as its data directory, and [`check_running`].
+pub(super) fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
+    let reported: Option<String> = conn
         .query_first("SELECT @@datadir")
         .map_err(|e| endpoint.failure(&e))?;
-    let said = said.unwrap_or_default();
-    if !std::fs::canonicalize(&said).is_ok_and(|real| real == datadir) {
+    let reported = reported.unwrap_or_default();
+    if !std::fs::canonicalize(&reported).is_ok_and(|real| real == datadir) {
         return Err(Error::permanent(format!(
-            "MySQL at {} has the data directory {said}, not {}, whose content is swapped: mysql.service-start-command starts a server with \
-             other settings, or mysql.host, mysql.port and mysql.socket lead to another server",
+            "MySQL at {} has the data directory {reported}, not {}, whose content is swapped: mysql.service-start-command starts a server \
+             with other settings, or mysql.host, mysql.port and mysql.socket lead to another server",
             endpoint.name(),
             datadir.display()
         )));
@@ -44,36 +33,32 @@ pub fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Re
 }
 
 /// That the server at the other end of `conn` works in `datadir`, on this host: the process in that directory holds the other end
-/// of the connection, by the client's port as the server itself sees it, or listens on the unix socket.
-///
-/// # Errors
-/// Permanent: it does not. If a query fails.
-pub fn check_running(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
+/// of the connection, by the client's port as the server itself sees it, or listens on the unix socket. Where this process may not
+/// inspect the others, the host's name counts.
+pub(super) fn check_running(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
     let fail = |e: &::mysql::Error| endpoint.failure(e);
     let client: Option<String> = conn
         .query_first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
         .map_err(|e| fail(&e))?;
     let client = Session::parse(&client.unwrap_or_default());
     let (there, complete) = servers(datadir);
-    let finding = match client.port {
-        Some(port) => by_client(&there, complete, port),
-        None => by_socket(&there, complete, &endpoint.socket),
+    let is_there = match client.port {
+        Some(port) => holds_client(&there, complete, port),
+        None => listens(&there, complete, &endpoint.socket),
     };
-    let known = match finding {
-        Finding::Ours => true,
-        Finding::Another => false,
-        Finding::Unknown => {
-            let row: Option<String> = conn
-                .query_first("SELECT @@hostname")
-                .map_err(|e| fail(&e))?;
-            row.is_some_and(|name| name == kernel_hostname())
-        }
+    let is_there = if let Some(known) = is_there {
+        known
+    } else {
+        let name: Option<String> = conn
+            .query_first("SELECT @@hostname")
+            .map_err(|e| fail(&e))?;
+        name.is_some_and(|n| n == kernel_hostname())
     };
-    if known {
+    if is_there {
         return Ok(());
     }
     Err(Error::permanent(format!(
-        "MySQL at {} says that its data directory is {}, but no server that works in that directory on this host holds the agent's \
+        "MySQL at {} reports the data directory {}, but no server that works in that directory on this host holds the agent's \
          connection: the connection leads to another server (mysql.host, mysql.port or mysql.socket of another instance or host, a \
          forwarder, a load balancer); set them to the server of this host",
         endpoint.name(),
@@ -81,41 +66,40 @@ pub fn check_running(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Re
     )))
 }
 
-fn by_client(there: &[u32], complete: bool, port: u16) -> Finding {
+/// Whether one of the processes holds a connection from `port`; `None` if not all can be inspected.
+fn holds_client(there: &[u32], complete: bool, port: u16) -> Option<bool> {
     let mut readable = complete;
     for pid in there {
         match has_tcp_peer(*pid, port) {
-            Some(true) => return Finding::Ours,
+            Some(true) => return Some(true),
             Some(false) => {}
             None => readable = false,
         }
     }
-    if readable {
-        Finding::Another
-    } else {
-        Finding::Unknown
-    }
+    readable.then_some(false)
 }
 
-fn by_socket(there: &[u32], complete: bool, socket: &str) -> Finding {
+/// Whether one of the processes listens on `socket`; `None` if not all can be inspected.
+fn listens(there: &[u32], complete: bool, socket: &str) -> Option<bool> {
     match UnixStream::connect(socket).and_then(|s| peer_process(&s)) {
-        Ok(pid) if there.contains(&pid) => Finding::Ours,
-        Ok(_) if complete => Finding::Another,
-        _ => Finding::Unknown,
+        Ok(pid) if there.contains(&pid) => Some(true),
+        Ok(_) if complete => Some(false),
+        _ => None,
     }
 }
 
 /// That `of`, the settings of a server that is down, are those of the server of `[mysql]`: the same socket, or the same port.
-///
-/// # Errors
-/// Permanent: they are another's, with both values and the remedy.
-pub fn check_settings(of: &Variables, datadir: &Path, settings: &config::Mysql) -> Result<()> {
-    let value = |name: &str| super::facts::value(of, name);
+pub(super) fn check_settings(
+    of: &Variables,
+    datadir: &Path,
+    settings: &config::Mysql,
+) -> Result<()> {
+    let value = |name: &str| super::info::value(of, name);
     let file = match settings.defaults_file.as_str() {
         "" => "the option files in the default places".to_string(),
         file => format!("mysql.defaults-file = \"{file}\""),
     };
-    let remedy = "start MySQL once, so that the agent sees which data directory it has, or set mysql.defaults-file to the option file \
+    let remedy = "start MySQL once, so that the agent learns its data directory, or set mysql.defaults-file to the option file \
                   that this server is started with";
     let (name, wanted, found) = if settings.socket.is_empty() {
         let off = value("skip_networking").eq_ignore_ascii_case("TRUE");
@@ -131,12 +115,14 @@ pub fn check_settings(of: &Variables, datadir: &Path, settings: &config::Mysql) 
         let wanted = Path::new(&settings.socket);
         let same = found.file_name() == wanted.file_name()
             && matches!((real(&found), real(wanted)), (Ok(a), Ok(b)) if a == b);
-        let found = if same {
-            settings.socket.clone()
-        } else {
-            found.display().to_string()
-        };
-        ("socket", settings.socket.clone(), found)
+        if same {
+            return Ok(());
+        }
+        (
+            "socket",
+            settings.socket.clone(),
+            found.display().to_string(),
+        )
     };
     if wanted == found {
         return Ok(());
@@ -149,8 +135,7 @@ pub fn check_settings(of: &Variables, datadir: &Path, settings: &config::Mysql) 
 
 /// What a note about a data directory was written for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Seen {
-    /// Name of the host.
+pub(super) struct Seen {
     host: String,
     /// Where the server answered: `host:port` or the socket.
     server: String,
@@ -161,12 +146,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Of `datadir` now.
-    ///
-    /// # Errors
-    /// If the directory cannot be read.
-    pub fn now(datadir: &Path, settings: &config::Mysql) -> Result<Self> {
-        let meta = std::fs::metadata(datadir).map_err(|e| Error::io(datadir.display(), &e))?;
+    pub(super) fn now(datadir: &Path, settings: &config::Mysql) -> Result<Self> {
+        let meta = std::fs::metadata(datadir).on(datadir)?;
         let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
         Ok(Self {
             host: kernel_hostname(),
@@ -177,7 +158,7 @@ impl Seen {
     }
 
     /// Why it is not a note about what is `now`; `None` if it is.
-    pub fn differs(&self, now: &Self) -> Option<&'static str> {
+    pub(super) fn differs(&self, now: &Self) -> Option<&'static str> {
         if self.host != now.host || self.machine != now.machine {
             Some("it was written on another host")
         } else if self.server != now.server {

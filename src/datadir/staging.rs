@@ -1,18 +1,36 @@
-//! The staging directory: where it is, what it holds, whose it is, and whether there is room for it.
+//! The staging directory of a seed, and the file operations that staging, swap and cleanup share.
 
-use super::facts::{Facts, Outside};
-use super::journal::{Journals, Phase, sync_dir};
-use super::origin::Origin;
-use super::tidy;
-use crate::config::DatadirSwap;
+use super::file_policy::{FilePolicy, policy_of};
+use super::info::{DatadirInfo, LogsElsewhere};
 use crate::error::{Error, Result};
-use crate::process::Cancel;
 use crate::sys::file;
-use crate::sys::host::human_bytes;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-/// The staging directory of one seed. It is a place only: making one of these touches nothing.
+/// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.
+pub const STAGING_NAMES: [&str; 2] = [".orchestrator-agent", "#sql-orchestrator-agent"];
+
+pub(super) trait OnPath<T> {
+    /// The error names the path.
+    fn on(self, path: &Path) -> Result<T>;
+}
+
+impl<T> OnPath<T> for io::Result<T> {
+    fn on(self, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::io(path.display(), &e))
+    }
+}
+
+/// `None` for what does not exist.
+pub(super) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// The staging directory of one seed. It is a path only: making one of these changes nothing on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
     /// The seed.
@@ -21,58 +39,12 @@ pub struct Staged {
     pub dir: PathBuf,
 }
 
-/// What the room on the file system allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// The old data stay until the new ones are proven.
-    TwoCopies,
-    /// The old data must be deleted before the copy is received.
-    Wipe,
-}
-
-/// Two copies, the wipe, or a refusal (`mysql.datadir-swap`). `need`: bytes of the source's data, if they are known.
-///
-/// # Errors
-/// Permanent: too little room, with the setting.
-pub fn room(facts: &Facts, need: Option<u64>, setting: DatadirSwap) -> Result<Room> {
-    let space = crate::sys::disk::space(&facts.datadir);
-    let space = space.map_err(|e| Error::io(facts.datadir.display(), &e))?;
-    decide(space.available, facts.bytes, need, setting)
-}
-
-fn decide(free: u64, own: u64, need: Option<u64>, setting: DatadirSwap) -> Result<Room> {
-    // A tenth more: recovery writes redo logs, undo and temporary tablespaces into the copy.
-    let need = need.map(|n| n + n / 10);
-    let refuse = |what: &str, n: u64| {
-        Err(Error::permanent(format!(
-            "the copy needs {} on the file system of the data directory, {} are free and the old data take {}: {what}",
-            human_bytes(n),
-            human_bytes(free),
-            human_bytes(own)
-        )))
-    };
-    match (setting, need) {
-        (_, Some(n)) if n > free.saturating_add(own) => {
-            refuse("it does not fit even without the old data; make room", n)
-        }
-        (DatadirSwap::Never, _) => Ok(Room::Wipe),
-        (_, Some(n)) if n <= free => Ok(Room::TwoCopies),
-        (_, None) => Ok(Room::TwoCopies),
-        (DatadirSwap::Auto, Some(_)) => Ok(Room::Wipe),
-        (DatadirSwap::Always, Some(n)) => refuse(
-            "two copies do not fit and mysql.datadir-swap = \"always\"; make room, or set it to \"auto\", which deletes the old data \
-             first",
-            n,
-        ),
-    }
-}
-
 impl Staged {
     /// Where seed `seed` stages.
-    pub fn of(facts: &Facts, seed: i64) -> Self {
+    pub fn of(info: &DatadirInfo, seed: i64) -> Self {
         Self {
             seed,
-            dir: facts.staging.join(seed.to_string()),
+            dir: info.staging.join(seed.to_string()),
         }
     }
 
@@ -87,12 +59,12 @@ impl Staged {
     }
 
     /// What a server that was started in mid-swap has left.
-    pub fn stray_dir(&self) -> PathBuf {
+    pub(super) fn stray_dir(&self) -> PathBuf {
         self.dir.join("stray")
     }
 
     /// Parts of the copy that do not go into the data directory.
-    pub fn left_out_dir(&self) -> PathBuf {
+    pub(super) fn left_out_dir(&self) -> PathBuf {
         self.dir.join("left-out")
     }
 
@@ -101,102 +73,35 @@ impl Staged {
         self.dir.join("work")
     }
 
-    /// Where logs go that lie outside the data directory: `old` and `new` in there.
-    pub fn aside(&self, outside: &Outside) -> PathBuf {
-        outside
-            .dir
-            .join(format!(".orchestrator-agent-{}", self.seed))
+    /// Where logs outside the data directory are moved: `old` and `new` in there.
+    pub fn aside(&self, logs: &LogsElsewhere) -> PathBuf {
+        logs.dir.join(format!(".orchestrator-agent-{}", self.seed))
     }
 
     /// Bytes for `MySQLDatadirDiskUsed` of a target until the swap: its own data as they were, and what was received so far.
-    /// Costs a walk through the copy only, and grows while it comes in (agent-api-v2 8.15).
-    pub fn disk_used(&self, facts: &Facts) -> u64 {
-        facts.bytes + crate::sys::usage::usage(&self.new_dir()).unwrap_or(0)
+    /// Walks through the copy only, and grows while it comes in.
+    pub(crate) fn disk_used(&self, info: &DatadirInfo) -> u64 {
+        info.bytes + crate::sys::usage::usage(&self.new_dir()).unwrap_or(0)
     }
 
-    /// Makes the directory, empty. What earlier seeds left is removed first, or waited for where that is being done in the
-    /// background; copies that are kept for ever stay. A target whose old data an earlier seed had to delete goes over to this
-    /// one. May be repeated.
-    ///
-    /// # Errors
-    /// An unfinished swap; what cannot be made or removed; a file system without an atomic exchange of names; cancelled.
-    pub fn make(facts: &Facts, seed: i64, journals: &Journals, cancel: &Cancel) -> Result<Self> {
-        super::sweep::wait(cancel)?;
-        let staged = Self::of(facts, seed);
-        let mut taken_over = None;
-        if let Some(mut journal) = journals.read()? {
-            match journal.phase {
-                Phase::Done => journals.remove(&journal)?,
-                Phase::Back => {} // MySQL is being started; the next swap remembers that it is to run
-                Phase::Wiped => {
-                    journal.seed = seed;
-                    journal.facts = facts.clone();
-                    taken_over = Some(journal);
-                }
-                _ => return Err(Error::permanent(journal.reason().unwrap_or_default())),
-            }
-        }
-        make_dir(&facts.staging, facts)?;
-        make_dir(&staged.dir, facts)?;
-        if let Some(journal) = taken_over {
-            journals.write(&journal)?; // before the other seed's directory, with the copy of it, goes
-        }
-        tidy::remove_others(facts, &staged)?;
-        tidy::remove_trash(facts, &staged)?;
-        for dir in [
-            staged.new_dir(),
-            staged.old_dir(),
-            staged.stray_dir(),
-            staged.left_out_dir(),
-            staged.work_dir(),
-        ] {
-            tidy::remove_tree(&dir)?;
-            make_dir(&dir, facts)?;
-        }
-        for outside in &facts.outside {
-            let aside = staged.aside(outside);
-            tidy::remove_tree(&aside)?;
-            for dir in [&aside, &aside.join("old"), &aside.join("new")] {
-                make_dir(dir, facts)?;
-            }
-        }
-        staged.probe_exchange()?;
-        sync_dir(&staged.dir)?;
-        Ok(staged)
-    }
-
-    fn probe_exchange(&self) -> Result<()> {
-        let (a, b) = (self.new_dir(), self.old_dir());
-        file::exchange(&a, &b).and_then(|()| file::exchange(&a, &b)).map_err(|e| {
-            Error::permanent(format!(
-                "the file system of {} cannot exchange two names atomically ({e}), which a swap of data directories needs: use the \
-                 method Mysqldump",
-                self.dir.display()
-            ))
-        })
-    }
-
-    /// Takes what does not come from the copy out of it ([`super::origin`]), and gives the rest to the owner of the data
+    /// Takes what does not come from the copy out of it ([`super::file_policy`]), and gives the rest to the owner of the data
     /// directory, with its security context. May be repeated.
     ///
     /// # Errors
-    /// If something cannot be renamed or given away.
-    pub fn settle(&self, facts: &Facts) -> Result<()> {
+    /// If something cannot be renamed or its owner changed.
+    pub fn adapt(&self, info: &DatadirInfo) -> Result<()> {
         let new = self.new_dir();
         for name in names_in(&new)? {
-            let origin = facts.table().origin(&new, &name);
-            if origin.map_err(|e| Error::io(new.join(&name).display(), &e))? != Origin::New {
+            if policy_of(info, &new, &name).on(&new.join(&name))? != FilePolicy::TakeNew {
                 move_aside(&new, &name, &self.left_out_dir())?;
             }
         }
-        let label = label_of(&facts.datadir)?;
+        let label = label_of(&info.datadir)?;
         let mut todo = vec![new];
         while let Some(path) = todo.pop() {
-            let meta = give(&path, facts, label.as_deref())?;
-            if meta.is_dir() {
-                let below = std::fs::read_dir(&path).map_err(|e| Error::io(path.display(), &e))?;
-                for entry in below {
-                    todo.push(entry.map_err(|e| Error::io(path.display(), &e))?.path());
+            if give(&path, info, label.as_deref())?.is_dir() {
+                for entry in std::fs::read_dir(&path).on(&path)? {
+                    todo.push(entry.on(&path)?.path());
                 }
             }
         }
@@ -209,33 +114,29 @@ fn label_of(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Makes a directory that the server's account owns; fine if it is there.
-pub(super) fn make_dir(path: &Path, facts: &Facts) -> Result<()> {
+pub(super) fn make_dir(path: &Path, info: &DatadirInfo) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::io(path.display(), &e));
-        }
-        _ => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        done => done.on(path)?,
     }
-    give(path, facts, label_of(&facts.datadir)?.as_deref()).map(drop)
+    give(path, info, label_of(&info.datadir)?.as_deref()).map(drop)
 }
 
 /// Owner, security context, and at least the owner's own access, as the data directory has them.
-fn give(path: &Path, facts: &Facts, label: Option<&[u8]>) -> Result<std::fs::Metadata> {
-    let fail = |e: &std::io::Error| Error::io(path.display(), e);
-    let meta = std::fs::symlink_metadata(path).map_err(|e| fail(&e))?;
-    if (meta.uid(), meta.gid()) != (facts.uid, facts.gid) {
-        let own_group = meta.uid() == facts.uid;
-        // Who is not root cannot give a file away, and only its group may differ then, which does no harm.
-        if let Err(e) = lchown(path, Some(facts.uid), Some(facts.gid))
-            && !own_group
-        {
-            return Err(fail(&e));
+fn give(path: &Path, info: &DatadirInfo, label: Option<&[u8]>) -> Result<std::fs::Metadata> {
+    let meta = std::fs::symlink_metadata(path).on(path)?;
+    if (meta.uid(), meta.gid()) != (info.uid, info.gid) {
+        let own_group = meta.uid() == info.uid;
+        // Without root the owner cannot be changed, and only the group may differ then, which does no harm.
+        let done = lchown(path, Some(info.uid), Some(info.gid));
+        if !own_group {
+            done.on(path)?;
         }
     }
     let access = if meta.is_dir() { 0o700 } else { 0o600 };
     if !meta.is_symlink() && meta.mode() & access != access {
         let mode = std::fs::Permissions::from_mode((meta.mode() & 0o7777) | access);
-        std::fs::set_permissions(path, mode).map_err(|e| fail(&e))?;
+        std::fs::set_permissions(path, mode).on(path)?;
     }
     if let Some(label) = label
         && label_of(path)?.as_deref() != Some(label)
@@ -246,38 +147,62 @@ fn give(path: &Path, facts: &Facts, label: Option<&[u8]>) -> Result<std::fs::Met
     Ok(meta)
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    Missing,
+    Dir,
+    Other,
+}
+
+pub(super) fn kind(path: &Path) -> Result<EntryKind> {
+    Ok(match if_there(std::fs::symlink_metadata(path)).on(path)? {
+        None => EntryKind::Missing,
+        Some(meta) if meta.is_dir() => EntryKind::Dir,
+        Some(_) => EntryKind::Other,
+    })
+}
+
 /// Names in a directory, sorted.
-///
-/// # Errors
-/// If it cannot be read, or a name is no UTF-8 text, which neither server nor journal could hold.
 pub(super) fn names_in(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir.display(), &e))? {
-        let name = entry.map_err(|e| Error::io(dir.display(), &e))?.file_name();
-        names.push(name.into_string().map_err(|n| {
-            Error::permanent(format!(
-                "{} holds a file whose name is no UTF-8 text: {}; rename or remove it",
-                dir.display(),
-                n.to_string_lossy()
-            ))
-        })?);
+    for entry in std::fs::read_dir(dir).on(dir)? {
+        let name = entry.on(dir)?.file_name();
+        names.push(name.into_string().map_err(|n| not_utf8(&dir.join(n)))?);
     }
     names.sort();
     Ok(names)
 }
 
+pub(super) fn not_utf8(path: &Path) -> Error {
+    Error::permanent(format!(
+        "the name of the file {} is not UTF-8: rename or remove it",
+        path.display()
+    ))
+}
+
 /// Moves `from/name` into `to`, under another name if that one is taken.
 pub(super) fn move_aside(from: &Path, name: &str, to: &Path) -> Result<()> {
-    let mut target = to.join(name);
+    rename_to_free(&from.join(name), &to.join(name)).map(drop)
+}
+
+/// Renames, with a number behind the new name if it is taken; returns the name.
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> Result<PathBuf> {
+    let mut target = to.to_path_buf();
     for n in 1.. {
-        match file::rename_new(&from.join(name), &target) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                target = to.join(format!("{name}.{n}"));
+        match file::rename_new(from, &target) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                target.set_file_name(format!(
+                    "{}.{n}",
+                    to.file_name().unwrap_or_default().to_string_lossy()
+                ));
             }
-            done => return done.map_err(|e| Error::io(from.join(name).display(), &e)),
+            done => {
+                done.on(from)?;
+                break;
+            }
         }
     }
-    Ok(())
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -304,13 +229,13 @@ mod tests {
                 copy.metadata().unwrap().gid(),
             )
         };
-        let facts = Facts {
+        let info = DatadirInfo {
             datadir,
             uid,
             gid,
-            ..Facts::for_test()
+            ..DatadirInfo::for_test()
         };
-        give(&copy, &facts, label_of(&facts.datadir).unwrap().as_deref()).unwrap();
+        give(&copy, &info, label_of(&info.datadir).unwrap().as_deref()).unwrap();
         let meta = std::fs::metadata(&copy).unwrap();
         assert_eq!(
             (meta.uid(), meta.gid(), meta.mode() & 0o7777),
@@ -318,34 +243,5 @@ mod tests {
         );
         assert_eq!(label_of(&copy).unwrap(), root.then(|| label.to_vec()));
         std::fs::remove_dir_all(&d).unwrap();
-    }
-
-    #[test]
-    fn two_copies_the_wipe_or_a_refusal() {
-        use DatadirSwap::{Always, Auto, Never};
-        // (free, own, need, setting) -> what
-        for (free, own, need, setting, wanted) in [
-            (200, 100, Some(100), Auto, Some(Room::TwoCopies)),
-            (105, 100, Some(100), Auto, Some(Room::Wipe)), // a tenth more
-            (105, 100, Some(100), Always, None),
-            (200, 100, Some(100), Always, Some(Room::TwoCopies)),
-            (200, 100, Some(100), Never, Some(Room::Wipe)),
-            (5, 100, Some(100), Auto, None),
-            (5, 100, Some(100), Never, None),
-            (5, 100, None, Auto, Some(Room::TwoCopies)),
-            (5, 100, None, Never, Some(Room::Wipe)),
-        ] {
-            let got = decide(free, own, need, setting);
-            assert_eq!(
-                got.clone().ok(),
-                wanted,
-                "{free} {own} {need:?} {setting:?}"
-            );
-            if let Err(e) = got {
-                assert!(e.to_string().contains("make room"), "{e}");
-            }
-        }
-        let e = decide(105, 100, Some(100), Always).unwrap_err().to_string();
-        assert!(e.contains("mysql.datadir-swap = \"always\""), "{e}");
     }
 }

@@ -1,68 +1,63 @@
-//! The proof that no server runs in the data directory: the lock that every InnoDB server holds on its system tablespace
-//! file, and the working directories of processes.
+//! That no server runs in the data directory: the lock that every InnoDB server holds on its system tablespace file, and the
+//! working directories of processes.
 
-use super::facts::Facts;
+use super::info::DatadirInfo;
+use super::staging::{OnPath, if_there};
 use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::sys::file;
 use crate::sys::proc::servers_in;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often the lock is tried.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 /// How long a server that was started in mid-swap may take to find out that it cannot start.
 const REFUSAL: Duration = Duration::from_secs(20);
-/// How long a server that is just starting is let to before it is stopped.
+/// How long a server that is just starting is waited for before it is stopped.
 const START: Duration = Duration::from_secs(30);
-
 /// How often a server that was started since is stopped again.
 const AGAIN: u32 = 5;
 
 /// The lock, held while data are renamed: a server started meanwhile does not get it. `None` inside: there is no such file.
-pub struct Lock(#[allow(dead_code)] Option<File>);
+pub(super) struct Lock(#[allow(dead_code)] Option<File>);
 
 /// The file, if there is one: our guard is a directory.
 fn open(path: &Path) -> Result<Option<File>> {
-    match std::fs::symlink_metadata(path) {
-        Ok(m) if m.is_file() => {}
-        Ok(_) => return Ok(None),
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(path.display(), &e)),
+    match if_there(std::fs::symlink_metadata(path)).on(path)? {
+        Some(meta) if meta.is_file() => {}
+        _ => return Ok(None),
     }
     let file = File::options().read(true).write(true).open(path);
-    file.map(Some).map_err(|e| Error::io(path.display(), &e))
+    file.map(Some).on(path)
 }
 
 fn lock_error(path: &Path, e: &std::io::Error) -> Error {
     Error::io(format!("lock of {}", path.display()), e)
 }
 
-/// True if a server runs in the data directory. Only asks: a server that starts at this moment is not disturbed.
-///
-/// # Errors
-/// If the file cannot be opened.
-pub fn is_in_use(facts: &Facts) -> Result<bool> {
-    let path = facts.datadir.join(&facts.system_file);
+/// True if a server runs in the data directory. Takes no lock: a server that starts at this moment is not disturbed.
+pub(crate) fn is_in_use(info: &DatadirInfo) -> Result<bool> {
+    let path = info.datadir.join(&info.system_file);
     let locked = match open(&path)? {
         Some(file) => file::is_locked(&file).map_err(|e| lock_error(&path, &e))?,
         None => false,
     };
-    Ok(locked || !servers_in(&facts.datadir).is_empty())
+    Ok(locked || !servers_in(&info.datadir).is_empty())
 }
 
-/// Waits a while for a server that is just starting: MariaDB 10.11 that is told to stop in that moment may hang for ever, and
-/// with it its service manager's stop command.
-///
-/// # Errors
-/// Cancelled.
-pub fn let_it_start(facts: &Facts, answers: &dyn Fn() -> bool, cancel: &Cancel) -> Result<()> {
+/// Waits a while for a server that is just starting: MariaDB 10.11 that is stopped at that moment may hang for ever, and with it
+/// its service manager's stop command.
+pub(super) fn wait_for_start(
+    info: &DatadirInfo,
+    answers: &dyn Fn() -> bool,
+    cancel: &Cancel,
+) -> Result<()> {
     let begin = Instant::now();
-    while begin.elapsed() < START && !servers_in(&facts.datadir).is_empty() && !answers() {
+    while begin.elapsed() < START && !servers_in(&info.datadir).is_empty() && !answers() {
         cancel.check()?;
-        cancel.sleep(PAUSE);
+        cancel.sleep(POLL);
     }
     Ok(())
 }
@@ -73,23 +68,23 @@ pub fn let_it_start(facts: &Facts, answers: &dyn Fn() -> bool, cancel: &Cancel) 
 ///
 /// # Errors
 /// Those of `stop`; transient after `patience`; cancelled.
-pub fn prove(
-    facts: &Facts,
+pub(super) fn stop_and_lock(
+    info: &DatadirInfo,
     stop: &dyn Fn() -> Result<()>,
     quiet: Duration,
     patience: Duration,
     cancel: &Cancel,
 ) -> Result<Lock> {
-    let path = facts.datadir.join(&facts.system_file);
-    let mut stopped = servers_in(&facts.datadir);
+    let path = info.datadir.join(&info.system_file);
+    let mut stopped = servers_in(&info.datadir);
     stop()?;
     let (mut begin, mut again) = (Instant::now(), 0);
     let (mut free_since, mut was_free) = (None, false);
     loop {
         cancel.check()?;
-        if is_in_use(facts)? {
+        if is_in_use(info)? {
             free_since = None;
-            let there = servers_in(&facts.datadir);
+            let there = servers_in(&info.datadir);
             let new = was_free || there.iter().any(|pid| !stopped.contains(pid));
             if new && again < AGAIN {
                 log::warn!("MySQL was started again: stopping it");
@@ -118,19 +113,16 @@ pub fn prove(
                 patience.as_secs()
             )));
         }
-        cancel.sleep(PAUSE);
+        cancel.sleep(POLL);
     }
 }
 
 /// Waits until no server's process works in the data directory. With the guard in place one that was started ends by itself;
 /// one that had opened the system tablespace before waits for its lock, and must not be left alone with moved files.
-///
-/// # Errors
-/// Transient after 20 s, with the process.
-pub fn nobody_there(facts: &Facts, cancel: &Cancel) -> Result<()> {
+pub(super) fn wait_until_unused(info: &DatadirInfo, cancel: &Cancel) -> Result<()> {
     let begin = Instant::now();
     loop {
-        let there = servers_in(&facts.datadir);
+        let there = servers_in(&info.datadir);
         let Some(pid) = there.first() else {
             return Ok(());
         };
@@ -139,9 +131,9 @@ pub fn nobody_there(facts: &Facts, cancel: &Cancel) -> Result<()> {
             return Err(Error::transient(format!(
                 "a database server (process {pid}) was started in {} while its content was being swapped; keep MySQL stopped \
                  until the seed is done",
-                facts.datadir.display()
+                info.datadir.display()
             )));
         }
-        cancel.sleep(PAUSE);
+        cancel.sleep(POLL);
     }
 }

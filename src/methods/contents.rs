@@ -6,7 +6,9 @@ use super::children::{self, Reference};
 use super::server_state::{self, SourceState, TargetState, XA_PRIVILEGE};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{self, Catalogue, Definition, Kind, Object};
-use crate::mysql::{Flavour, Server, Version, failure, grants, info, profile, quote_name};
+use crate::mysql::{
+    Flavour, Server, Version, failure, grants, info, move_back, profile, quote_name,
+};
 use crate::seed::types::Method;
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -20,18 +22,6 @@ const NAMED: usize = 10;
 const FILE: &str = "FILE";
 /// The privilege for `mysql.load-without-redo-log`.
 const REDO: &str = "INNODB_REDO_LOG_ENABLE";
-
-/// How a table gets back into the data directory. ALTER TABLE keeps the directory: MySQL 9.7 leaves it out with ALGORITHM=COPY and
-/// this mode, MariaDB 10.11 hides it then, but keeps it. CREATE TABLE ... LIKE leaves it out on both.
-macro_rules! move_back {
-    () => {
-        "move the tables back into its data directory (MySQL: SET SESSION sql_mode = 'NO_DIR_IN_CREATE', then ALTER TABLE ... FORCE, \
-         ALGORITHM=COPY; MariaDB: CREATE TABLE copy LIKE table, which leaves out the directory and foreign keys, INSERT ... SELECT, \
-         and RENAME TABLE)"
-    };
-}
-/// The same for the checks of the physical methods.
-pub const MOVE_BACK: &str = concat!("on the server that has them, ", move_back!());
 
 const FILTERS: &str = "statements and rows of schemas that they leave out are not replicated: such schemas of the new replica become old, or \
                        its replication stops; remove them from the source's my.cnf and use filters of the replica";

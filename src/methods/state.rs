@@ -1,7 +1,7 @@
 //! What the methods remember in the record between their stages. The names are those of the record's file.
 
 use super::row_mode::Tables;
-use crate::datadir::Facts;
+use crate::datadir::DatadirInfo;
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(crate) struct LogicalState {
 #[serde(default)]
 pub(crate) struct PhysicalState {
     /// The data directory, so that Restore works while MySQL is down.
-    pub(crate) datadir: Option<Box<Facts>>,
+    pub(crate) datadir: Option<Box<DatadirInfo>>,
     /// What a CLONE has begun.
     pub(crate) cloning: Option<Cloning>,
     /// What `--prepare` has done to the staged copy.

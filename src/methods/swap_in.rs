@@ -4,7 +4,7 @@ use super::state::PhysicalState;
 use crate::config::{self, Config, KeepOldData};
 use crate::coordinates::Coordinates;
 use crate::datadir;
-use crate::datadir::{Facts, Host, Journals, Proven, Staged};
+use crate::datadir::{DatadirInfo, Host, Journals, Staged, VerifiedCopy};
 use crate::error::{Error, Result};
 use crate::mysql::{
     Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
@@ -67,7 +67,7 @@ pub fn service_permitted(config: &Config) -> Result<()> {
 ///
 /// # Errors
 /// Permanent: there was no Prepare.
-pub fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
+pub fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
     let facts = seed.method_state::<PhysicalState>()?.datadir;
     let facts = facts.map(|f| *f).ok_or_else(|| {
         Error::permanent("the record knows no data directory of this seed: call prepare again")
@@ -84,8 +84,8 @@ pub fn staged(seed: &Seed) -> Result<(Facts, Staged)> {
 pub fn swap_in(
     config: &Arc<Config>,
     ctx: &Context,
-    (facts, staged): (&Facts, &Staged),
-    proven: &Proven,
+    (facts, staged): (&DatadirInfo, &Staged),
+    proven: &VerifiedCopy,
     coordinates: &Coordinates,
 ) -> Result<String> {
     let before_it = ctx.seed()?;
@@ -119,7 +119,7 @@ pub fn swap_in(
         }
     }
     if config.mysql.keep_old_data == KeepOldData::No {
-        discard_old(facts, staged);
+        datadir::delete_old(facts, staged);
     }
     let down = if before_it.data_deleted() {
         "since the old data were deleted".to_string()
@@ -240,16 +240,9 @@ fn tidy(config: &Config, ctx: &Context) -> Result<()> {
             kept.display()
         );
     }
-    datadir::sweep(&facts, &staged)
+    datadir::clean_up(&facts, &staged)
 }
 
 fn swapped(seed: &Seed) -> bool {
     seed.load == Load::Whole && seed.status(Stage::Restore) == Some(Status::Completed)
-}
-
-fn discard_old(facts: &Facts, staged: &Staged) {
-    let (facts, staged) = (facts.clone(), staged.clone());
-    datadir::in_background(move || {
-        datadir::discard_old(&facts, &staged, &crate::process::Cancel::default())
-    });
 }

@@ -101,10 +101,10 @@ impl TargetServer {
         Ok(Arc::new(identity))
     }
 
-    /// Refuses a server whose data must not be replaced (P1): one that replicates, has replicas, or belongs to a cluster.
+    /// As [`compatibility::check_target_role`].
     ///
     /// # Errors
-    /// Permanent, with the part it plays.
+    /// As there; if a query fails.
     pub fn check_role(&mut self) -> Result<()> {
         compatibility::check_target_role(&mut self.conn, self.server)
     }

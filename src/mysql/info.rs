@@ -1,7 +1,7 @@
 //! Questions to a server. Nothing here changes anything.
 
 use super::{Flavour, Server, Version, failure};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,33 @@ pub struct Role {
     pub replicas: Vec<String>,
     /// `Galera cluster node` or `group replication member`.
     pub cluster: Option<&'static str>,
+}
+
+impl Role {
+    /// Refuses a server whose data must not be replaced: one that replicates, has replicas, or belongs to a cluster.
+    ///
+    /// # Errors
+    /// Permanent, with the part it plays.
+    pub fn check_target(&self, server: Server) -> Result<()> {
+        let word = server.replica();
+        if let Some(cluster) = self.cluster {
+            return Err(Error::permanent(format!(
+                "this server is a {cluster}: it cannot be a target"
+            )));
+        }
+        if let Some((source, true)) = &self.source {
+            return Err(Error::permanent(format!(
+                "this server replicates from {source}: STOP {word} and RESET {word} ALL before it is made a target"
+            )));
+        }
+        if !self.replicas.is_empty() {
+            return Err(Error::permanent(format!(
+                "this server has replicas or other readers of its binary log ({}): move them away before it is made a target",
+                self.replicas.join(", ")
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn fail(e: &mysql::Error) -> crate::error::Error {

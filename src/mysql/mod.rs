@@ -52,6 +52,19 @@ pub fn quote_account(account: &str) -> String {
     format!("{}@{}", quote_name(user), quote_name(host))
 }
 
+/// How a table gets back into the data directory. ALTER TABLE keeps the directory: MySQL 9.7 leaves it out with ALGORITHM=COPY and
+/// this mode, MariaDB 10.11 hides it then, but keeps it. CREATE TABLE ... LIKE leaves it out on both.
+macro_rules! move_back {
+    () => {
+        "move the tables back into its data directory (MySQL: SET SESSION sql_mode = 'NO_DIR_IN_CREATE', then ALTER TABLE ... FORCE, \
+         ALGORITHM=COPY; MariaDB: CREATE TABLE copy LIKE table, which leaves out the directory and foreign keys, INSERT ... SELECT, \
+         and RENAME TABLE)"
+    };
+}
+pub(crate) use move_back;
+/// The same for the checks of the physical methods.
+pub(crate) const MOVE_BACK: &str = concat!("on the server that has them, ", move_back!());
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use super::record::Seed;
 use super::sessions::Tool;
 use super::types::{Method, Side, Stage};
+use crate::datadir::Task;
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
 use crate::sys::proc::{ProcessId, group_tcp_ports};
@@ -264,6 +265,20 @@ fn update(recorder: &dyn Recorder, run: Run, change: impl FnOnce(&mut Seed)) -> 
             change(seed);
         }
     })
+}
+
+impl Task for Context {
+    fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    fn report(&self, text: &str) {
+        self.report(text);
+    }
+
+    fn adopt(&self, tool: &Running) -> Result<()> {
+        self.adopt(tool)
+    }
 }
 
 /// What follows a Prepare that is completed: the work of a target that is sent its copy. It is this host's Backup.

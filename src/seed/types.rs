@@ -1,6 +1,7 @@
 //! The types of a seed, spelt as on the wire, and the constants of each method.
 
 use crate::compatibility::CopyKind;
+use crate::datadir::{DataNow, Role};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -60,6 +61,15 @@ wire_names!(
     }
 );
 
+impl From<Side> for Role {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Target => Self::Target,
+            Side::Source => Self::Source,
+        }
+    }
+}
+
 wire_names!(
     /// The steps of a seed, in the agent's order (the numbers are keys in `active-seed`).
     Stage {
@@ -107,6 +117,16 @@ pub enum Load {
     Incomplete,
     /// All of it is there.
     Whole,
+}
+
+impl From<DataNow> for Load {
+    fn from(data: DataNow) -> Self {
+        match data {
+            DataNow::Old => Self::Untouched,
+            DataNow::Missing => Self::Incomplete,
+            DataNow::New => Self::Whole,
+        }
+    }
 }
 
 /// Nanoseconds since 1970.

@@ -4,8 +4,7 @@ use super::findings::{Findings, streams};
 use super::server::Facts as Server;
 use crate::config::Config;
 use crate::datadir;
-use crate::datadir::{Facts, Journals, Room};
-use crate::seed::Side;
+use crate::datadir::{DatadirInfo, Journals, Role, SwapMode};
 use crate::sys::host::human_bytes;
 use std::path::Path;
 
@@ -22,12 +21,12 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
                 "a swap of the data directory is not finished: {}",
                 journal.reason().unwrap_or_default()
             ),
-            "the README says what to do about an interrupted swap",
+            "contrib/doc/recovery.md says what to do about an interrupted swap",
         ),
         Err(e) => f.error(
             "common.state-dir",
             e.to_string(),
-            "let the user that the agent runs as read this file; if it is damaged, the README says what to do about an interrupted swap",
+            "let the user that the agent runs as read this file; if it is damaged, contrib/doc/recovery.md says what to do about an interrupted swap",
         ),
     }
     for (path, bytes) in datadir::kept(&datadir::staging_roots(config)) {
@@ -40,12 +39,12 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
     if !streams(config) {
         return;
     }
-    match datadir::examine(config, Side::Target) {
+    match datadir::examine(config, Role::Target) {
         Ok(facts) => settings(f, config, &facts),
         Err(e) => {
             let subject = e.setting().unwrap_or("mysql.datadir");
             // A cluster node, for one, may be a source.
-            if server.answers && datadir::examine(config, Side::Source).is_ok() {
+            if server.answers && datadir::examine(config, Role::Source).is_ok() {
                 f.warning(
                     subject,
                     format!("this host can be no target of a physical seed: {e}"),
@@ -62,7 +61,7 @@ pub fn check(f: &mut Findings, config: &Config, server: &Server) {
     }
 }
 
-fn settings(f: &mut Findings, config: &Config, facts: &Facts) {
+fn settings(f: &mut Findings, config: &Config, facts: &DatadirInfo) {
     let m = &config.mysql;
     f.ok(
         "mysql.datadir",
@@ -108,7 +107,7 @@ fn settings(f: &mut Findings, config: &Config, facts: &Facts) {
     }
 }
 
-fn staging(f: &mut Findings, config: &Config, facts: &Facts) {
+fn staging(f: &mut Findings, config: &Config, facts: &DatadirInfo) {
     const KEY: &str = "mysql.staging-dir";
     let root = &facts.staging;
     if config.mysql.staging_dir.is_empty() {
@@ -128,11 +127,11 @@ fn staging(f: &mut Findings, config: &Config, facts: &Facts) {
 }
 
 /// Whether a copy of this host's own size fits beside it.
-fn swap(f: &mut Findings, config: &Config, facts: &Facts) {
+fn swap(f: &mut Findings, config: &Config, facts: &DatadirInfo) {
     const KEY: &str = "mysql.datadir-swap";
-    match datadir::room(facts, Some(facts.bytes), config.mysql.datadir_swap) {
-        Ok(Room::TwoCopies) => f.ok(KEY, "there is room for a second copy of the data directory"),
-        Ok(Room::Wipe) => f.warning(
+    match datadir::swap_mode(facts, Some(facts.bytes), config.mysql.datadir_swap) {
+        Ok(SwapMode::TwoCopies) => f.ok(KEY, "there is room for a second copy of the data directory"),
+        Ok(SwapMode::Wipe) => f.warning(
             KEY,
             "a seed of this size deletes the old data before it receives the new: a failure leaves this host without data",
             "make room for two copies and set it to \"auto\" or \"always\"",

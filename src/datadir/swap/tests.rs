@@ -1,8 +1,10 @@
 //! Swaps of plain directories: killed at every step, failed at every step, cancelled, and in the way of strangers.
 
 use super::*;
-use crate::datadir::undo::{Recovered, mysql_start_refused, recover_at_start, start_again};
-use crate::seed::record::Load;
+use crate::datadir::Task;
+use crate::datadir::rollback::{
+    DataNow, Recovered, mysql_start_refused, recover_at_start, start_again,
+};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +21,8 @@ use rig::{Fake, Fault, Rig, SEED};
 /// As the agent does it at its start.
 fn recover(rig: &Rig, fake: &Fake) -> Option<Recovered> {
     let found = recover_at_start(&rig.journals, fake).unwrap();
-    if let Some(facts) = found.as_ref().and_then(|f| f.start.as_ref()) {
-        start_again(&rig.journals, facts, fake).unwrap();
+    if let Some(info) = found.as_ref().and_then(|f| f.start.as_ref()) {
+        start_again(&rig.journals, info, fake).unwrap();
     }
     found
 }
@@ -44,26 +46,26 @@ fn killed(work: impl FnOnce()) -> bool {
 #[test]
 fn the_copy_takes_the_place_of_the_old_data() {
     let rig = Rig::new();
-    let before = std::fs::metadata(&rig.facts.datadir).unwrap();
+    let before = std::fs::metadata(&rig.info.datadir).unwrap();
     let fake = rig.fake(Fault::None, 0);
     assert_eq!(rig.swap(&fake).unwrap(), "");
     rig.assert_new();
     assert!(*fake.running.lock().unwrap());
-    let after = std::fs::metadata(&rig.facts.datadir).unwrap();
+    let after = std::fs::metadata(&rig.info.datadir).unwrap();
     assert_eq!(
         (after.ino(), after.uid(), after.mode()),
         (before.ino(), before.uid(), before.mode())
     );
-    let staged = Staged::of(&rig.facts, SEED);
-    let kept = crate::datadir::keep_old(&rig.facts, &staged).unwrap();
+    let staged = Staged::of(&rig.info, SEED);
+    let kept = crate::datadir::keep_old(&rig.info, &staged).unwrap();
     assert!(kept.join("only.old").exists() && !staged.old_dir().exists());
     rig.make(); // a later Prepare leaves it alone
     assert!(kept.join("only.old").exists());
-    crate::datadir::sweep(&rig.facts, &staged).unwrap();
+    crate::datadir::clean_up(&rig.info, &staged).unwrap();
     assert!(!staged.dir.exists() && kept.exists());
     rig.make(); // waits for what is being deleted
     let names = |dir: &Path| crate::datadir::staging::names_in(dir).unwrap();
-    assert_eq!(names(&rig.facts.staging), ["7", "kept-7"]);
+    assert_eq!(names(&rig.info.staging), ["7", "kept-7"]);
     assert_eq!(
         names(&rig.dir.join("logs")),
         [".orchestrator-agent-7", "binary"]
@@ -92,7 +94,7 @@ fn killed_at_any_step_the_old_data_are_back() {
             assert!(
                 mysql_start_refused(&rig.journals)
                     .unwrap()
-                    .contains("README"),
+                    .contains("recovery.md"),
                 "{what}"
             );
         }
@@ -200,7 +202,7 @@ fn what_a_stranger_makes_goes_aside() {
         // One may have come between the last look and the exchange; the copy's own are in place in any case.
         let now = rig.tree();
         assert_eq!(now["data/ib_logfile0"], "new", "{stray}");
-        let aside = Staged::of(&rig.facts, SEED).stray_dir().join(stray);
+        let aside = Staged::of(&rig.info, SEED).stray_dir().join(stray);
         assert_eq!(std::fs::read_to_string(aside).unwrap(), "stray");
         // The same on the way back.
         let rig = Rig::new();

@@ -3,14 +3,12 @@
 use super::ClonePlugin;
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::datadir;
-use crate::datadir::Facts;
+use crate::datadir::{DatadirInfo, Role};
 use crate::error::{Error, Result, TLS_REQUIRED};
-use crate::methods::contents::MOVE_BACK;
 use crate::methods::swap_in;
 use crate::mysql::{
-    Endpoint, Identity, Server, connect, control, failure, grants, info, quote_name,
+    Endpoint, Identity, MOVE_BACK, Server, connect, control, failure, grants, info, quote_name,
 };
-use crate::seed::types::Side;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
@@ -275,7 +273,7 @@ impl ClonePlugin {
     }
 
     /// Prepare of a target. Changes nothing.
-    pub(super) fn check_target(&self) -> Result<Facts> {
+    pub(super) fn check_target(&self) -> Result<DatadirInfo> {
         let mysql = &self.config.mysql;
         let mut conn = patient(&Endpoint::local(mysql))
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
@@ -304,7 +302,7 @@ impl ClonePlugin {
         packets(&mut conn, "this server")?;
         let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
         privileges(&mut conn, server, &needed.into(), "this server")?;
-        datadir::inspect(&self.config, Side::Target)
+        datadir::inspect(&self.config, Role::Target)
     }
 
     /// Backup of a target: the first moment at which the source is known. One that takes TLS only (3159) is asked by its own agent

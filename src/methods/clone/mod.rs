@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | Prepare | [`checks`] | checks, staging directory, the variables are tried |
 //! | Backup | | [`target`]: CLONE, into the staging directory or in place |
-//! | Restore | | proof start and swap; or [`restart`]: MySQL's restart, channels and events of the source ended, GTID state |
+//! | Restore | | trial start and swap; or [`restart`]: MySQL's restart, channels and events of the source ended, GTID state |
 //! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
 
 mod checks;

@@ -5,7 +5,7 @@ use super::{ClonePlugin, checks, settings};
 use crate::coordinates;
 use crate::coordinates::Coordinates;
 use crate::datadir;
-use crate::datadir::{Facts, Host};
+use crate::datadir::{DatadirInfo, Host};
 use crate::error::{Error, Result};
 use crate::methods::swap_in;
 use crate::methods::swap_in::STATEMENT;
@@ -27,7 +27,12 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 impl ClonePlugin {
     /// Restore after a CLONE in place. May be called again after an error.
-    pub(super) fn restarted(&self, ctx: &Context, facts: &Facts, is_down: bool) -> Result<String> {
+    pub(super) fn restarted(
+        &self,
+        ctx: &Context,
+        facts: &DatadirInfo,
+        is_down: bool,
+    ) -> Result<String> {
         ctx.report("Running restore. Waiting for MySQL to start");
         let (mut conn, coordinates) = self.wait(ctx, facts, is_down)?;
         ctx.cancel().check()?;
@@ -46,7 +51,12 @@ impl ClonePlugin {
 
     /// Waits until MySQL runs on the copy, as long as `clone_plugin.restart-timeout`. One that nobody restarts is started as soon as
     /// it has gone; that may take as long as `mysql.boot-timeout`.
-    fn wait(&self, ctx: &Context, facts: &Facts, mut is_down: bool) -> Result<(Conn, Coordinates)> {
+    fn wait(
+        &self,
+        ctx: &Context,
+        facts: &DatadirInfo,
+        mut is_down: bool,
+    ) -> Result<(Conn, Coordinates)> {
         let limit = self.config.clone_plugin.restart_timeout;
         let begin = Instant::now();
         loop {

@@ -6,7 +6,7 @@ use super::checks::{self, Donor};
 use super::run::{End, Outcome};
 use super::settings::{self, Guard, Wanted};
 use crate::datadir;
-use crate::datadir::{Facts, Helper, Host, Room, Staged};
+use crate::datadir::{CloneServer, DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Error, Result};
 use crate::methods::state::{Cloning, PhysicalState};
 use crate::methods::swap_in;
@@ -43,9 +43,9 @@ impl ClonePlugin {
             "clone_valid_donor_list",
             format!("{}:{}", donor.host, donor.port),
         ));
-        match datadir::room(&facts, known.bytes, self.config.mysql.datadir_swap)? {
-            Room::TwoCopies => self.staged(ctx, (&facts, &staged), (&donor, &known), &wanted),
-            Room::Wipe => {
+        match datadir::swap_mode(&facts, known.bytes, self.config.mysql.datadir_swap)? {
+            SwapMode::TwoCopies => self.staged(ctx, (&facts, &staged), (&donor, &known), &wanted),
+            SwapMode::Wipe => {
                 log::warn!(
                     "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
                      data first",
@@ -60,7 +60,7 @@ impl ClonePlugin {
     fn staged(
         &self,
         ctx: &Context,
-        (facts, staged): (&Facts, &Staged),
+        (facts, staged): (&DatadirInfo, &Staged),
         (donor, known): (&Endpoint, &Donor),
         wanted: &Wanted,
     ) -> Result<String> {
@@ -71,20 +71,21 @@ impl ClonePlugin {
             });
         })?;
         let host = Host::of_stage(&self.config, ctx);
-        let copied = Helper::start(facts, staged, &known.libraries, &host).and_then(|helper| {
-            let on = helper.endpoint();
-            let set = connect(on, STATEMENT).and_then(|mut conn| settings::set(&mut conn, wanted));
-            let new = staged.new_dir();
-            let copied = set
-                .and_then(|()| known.is_still_at(donor))
-                .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
-                .and_then(|_| known.is_still_at(donor));
-            let stopped = helper.stop(ctx.cancel());
-            copied.and(stopped)
-        });
+        let copied =
+            CloneServer::start(facts, staged, &known.libraries, &host).and_then(|helper| {
+                let on = helper.endpoint();
+                let set =
+                    connect(on, STATEMENT).and_then(|mut conn| settings::set(&mut conn, wanted));
+                let new = staged.new_dir();
+                let copied = set
+                    .and_then(|()| known.is_still_at(donor))
+                    .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
+                    .and_then(|_| known.is_still_at(donor));
+                let stopped = helper.stop(ctx.cancel());
+                copied.and(stopped)
+            });
         if let Err(e) = copied.and_then(|()| ctx.cancel().check()) {
-            let staged = staged.clone();
-            datadir::in_background(move || datadir::discard_new(&staged));
+            datadir::delete_new(staged);
             return Err(e);
         }
         let bytes = crate::sys::usage::usage(&staged.new_dir()).unwrap_or(0);
@@ -262,7 +263,7 @@ impl ClonePlugin {
             }) => {
                 let host = Host::of_stage(&self.config, ctx);
                 let (proven, coordinates) =
-                    datadir::proof_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
+                    datadir::trial_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
                 ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
                 swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
             }

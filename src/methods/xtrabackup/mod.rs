@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | Prepare | checks | checks, staging directory, listener |
 //! | Backup | [`send`]: tool to stream | [`receive`]: stream to tool, decompress; begins as soon as Prepare is done |
-//! | Restore | | [`restore`]: prepare, proof start, swap |
+//! | Restore | | [`restore`]: prepare, trial start, swap |
 //! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
 
 mod copy;
@@ -22,7 +22,7 @@ pub mod tools;
 use super::{contents, swap_in};
 use crate::config::Config;
 use crate::datadir;
-use crate::datadir::{Facts, Journals, Staged};
+use crate::datadir::{DatadirInfo, Journals, Role, Staged};
 use crate::error::{Error, Result};
 use crate::methods::state::PhysicalState;
 use crate::process::Launcher;
@@ -74,10 +74,10 @@ impl Xtrabackup {
         kept
     }
 
-    /// Facts of the local data directory and tools that fit its server. Changes nothing.
-    fn look(&self, side: Side) -> Result<(Facts, Tools)> {
+    /// DatadirInfo of the local data directory and tools that fit its server. Changes nothing.
+    fn look(&self, side: Side) -> Result<(DatadirInfo, Tools)> {
         self.check_settings(side)?;
-        let facts = datadir::inspect(&self.config, side)?;
+        let facts = datadir::inspect(&self.config, side.into())?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         tools.fit(facts.server)?;
         match side {
@@ -90,7 +90,7 @@ impl Xtrabackup {
         Ok((facts, tools))
     }
 
-    fn backup_permitted(&self, facts: &Facts, tools: &Tools) -> Result<()> {
+    fn backup_permitted(&self, facts: &DatadirInfo, tools: &Tools) -> Result<()> {
         let common = &self.config.common;
         let login = common.state_dir.join("tools/login.cnf");
         let arguments = options::backup(&login, &common.backup_dir, false, &self.options());
@@ -116,7 +116,7 @@ impl Xtrabackup {
         let (facts, tools) = ctx.interruptible(move || this.look(Side::Target))?;
         let id = ctx.seed_id();
         // How much the source has is known when it says hello; what is sure not to fit is refused at once.
-        datadir::room(&facts, None, self.config.mysql.datadir_swap)?;
+        datadir::swap_mode(&facts, None, self.config.mysql.datadir_swap)?;
         let journals = self.journals();
         let wiped = journals.data_gone();
         ctx.cancel().check()?;
@@ -158,7 +158,7 @@ impl SeedMethod for Xtrabackup {
         if !self.launcher.sudo() {
             return Ok(());
         }
-        let facts = datadir::inspect(&self.config, Side::Source)?;
+        let facts = datadir::inspect(&self.config, Role::Source)?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         self.backup_permitted(&facts, &tools)
     }

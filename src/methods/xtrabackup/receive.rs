@@ -5,7 +5,7 @@ use super::tools::{Tools, name};
 use super::{Xtrabackup, copy, options, tools};
 use crate::compatibility::{self, CopyKind};
 use crate::datadir;
-use crate::datadir::{Facts, Host, Room, Staged};
+use crate::datadir::{DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Error, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::process::{Job, Launcher, Running, run};
@@ -29,13 +29,13 @@ impl Xtrabackup {
         &self,
         ctx: &Context,
         listener: Listener,
-        facts: &Facts,
+        facts: &DatadirInfo,
         staged: &Staged,
         tools: &Tools,
     ) -> Result<String> {
         let result = self.receive_from(ctx, listener, facts, staged, tools);
         if result.is_err() {
-            discard(staged);
+            datadir::delete_new(staged);
         }
         result
     }
@@ -44,7 +44,7 @@ impl Xtrabackup {
         &self,
         ctx: &Context,
         listener: Listener,
-        facts: &Facts,
+        facts: &DatadirInfo,
         staged: &Staged,
         tools: &Tools,
     ) -> Result<String> {
@@ -79,7 +79,7 @@ impl Xtrabackup {
         &self,
         ctx: &Context,
         incoming: &mut Incoming,
-        facts: &Facts,
+        facts: &DatadirInfo,
         staged: &Staged,
         tools: &Tools,
     ) -> Result<u64> {
@@ -87,9 +87,9 @@ impl Xtrabackup {
         if let Some(bytes) = need {
             ctx.progress().expect(bytes);
         }
-        match datadir::room(facts, need, self.config.mysql.datadir_swap)? {
-            Room::TwoCopies => {}
-            Room::Wipe => {
+        match datadir::swap_mode(facts, need, self.config.mysql.datadir_swap)? {
+            SwapMode::TwoCopies => {}
+            SwapMode::Wipe => {
                 log::warn!(
                     "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
                      deleted before the new ones are received",
@@ -128,12 +128,12 @@ impl Xtrabackup {
 
     /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a bare stream
     /// says nothing.
-    fn agree(&self, incoming: &Incoming, facts: &Facts) -> Result<Option<u64>> {
+    fn agree(&self, incoming: &Incoming, facts: &DatadirInfo) -> Result<Option<u64>> {
         if incoming.is_raw() {
             log::warn!("a bare stream: neither the source's version nor its size is known");
             return Ok(None);
         }
-        let source: Facts = serde_json::from_slice(incoming.notes())
+        let source: DatadirInfo = serde_json::from_slice(incoming.notes())
             .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
         compatibility::check(CopyKind::Files, &(&source).into(), &facts.into())?;
         Ok(Some(source.bytes))
@@ -180,10 +180,4 @@ impl Xtrabackup {
         tools::check(exit)?;
         Ok(bytes)
     }
-}
-
-/// Deletes what is of no use any more in the background.
-fn discard(staged: &Staged) {
-    let staged = staged.clone();
-    datadir::in_background(move || datadir::discard_new(&staged));
 }

@@ -3,7 +3,7 @@
 use super::redo::Redo;
 use super::{Xtrabackup, copy, options, tools};
 use crate::datadir;
-use crate::datadir::{Facts, Host, Staged};
+use crate::datadir::{DatadirInfo, Host, Staged};
 use crate::error::{Error, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
@@ -38,7 +38,7 @@ impl Xtrabackup {
         let applied = seed.method_state::<PhysicalState>()?.applied;
         self.apply_log_once(ctx, &facts, &staged, applied)?;
         let host = Host::of_stage(&self.config, ctx);
-        let proven = datadir::proof_start(&facts, &staged, &self.config.mysql, &host)?;
+        let proven = datadir::trial_start(&facts, &staged, &self.config.mysql, &host)?;
         swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
     }
 
@@ -52,7 +52,7 @@ impl Xtrabackup {
     fn apply_log_once(
         &self,
         ctx: &Context,
-        facts: &Facts,
+        facts: &DatadirInfo,
         staged: &Staged,
         before: Applied,
     ) -> Result<()> {

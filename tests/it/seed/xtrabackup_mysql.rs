@@ -141,9 +141,9 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     player.start_restore();
     let state = player.must_complete(&target, "Restore");
     println!("{}", state["Details"]);
-    let forgotten = "1 replication channels of the source forgotten";
+    let removed = "1 replication channels of the source removed";
     let details = state["Details"].as_str().expect("Details");
-    assert_eq!(details.contains(forgotten), upstream.is_some(), "{details}");
+    assert_eq!(details.contains(removed), upstream.is_some(), "{details}");
     assert!(
         details.ends_with(
             "1 events disabled. MEMORY tables are empty, as after a restart: shop.in`mind"

@@ -94,7 +94,7 @@ fn a_broken_journal_keeps_mysql_from_being_started_and_everybody_is_told() {
     agent.wait_ready();
     let e = agent.error("/api/mysql-start");
     assert!(
-        e.contains("MySQL is not started") && e.contains("README"),
+        e.contains("MySQL is not started") && e.contains("recovery.md"),
         "{e}"
     );
     assert_eq!(agent.json("/api/get-agent-data")["MySQLRunning"], false);
@@ -110,7 +110,7 @@ fn a_broken_journal_keeps_mysql_from_being_started_and_everybody_is_told() {
         status["Notes"].to_string().contains("datadir-swap.json"),
         "{status}"
     );
-    // As the README says.
+    // As contrib/doc/recovery.md says.
     std::fs::remove_file(agent.dir.join("state/datadir-swap.json")).expect("by hand");
     agent.json("/api/mysql-start");
     assert_eq!(db.value("SELECT 1"), "1");

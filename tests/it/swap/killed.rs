@@ -12,7 +12,7 @@ const STEPS: [(&str, bool); 7] = [
     ("stop MySQL", false),
     ("guard", false),
     ("rename mysql to", true),
-    ("journal In", true),
+    ("journal MovingNewIn", true),
     ("exchange the guard", true),
     ("start MySQL", false),
     ("journal Done", false),
@@ -38,7 +38,7 @@ fn killed<K: Family>() {
             );
         }
         // Once the state directory is lost with the agent: the copy of the journal is as good.
-        if step == "journal In" {
+        if step == "journal MovingNewIn" {
             std::fs::remove_dir_all(rig.dir.join("state")).expect("state");
             std::fs::create_dir(rig.dir.join("state")).expect("state");
             assert!(
@@ -57,7 +57,7 @@ fn killed<K: Family>() {
     }
     // A server that was down stays down.
     rig.down();
-    rig.killed_at(&facts, &proven, "journal Entered");
+    rig.killed_at(&facts, &proven, "journal Committed");
     let text = rig.recover();
     assert!(text.contains("MySQL was down before"), "{text}");
     assert!(std::net::TcpStream::connect((rig.db.host.as_str(), rig.db.port)).is_err());
@@ -77,13 +77,13 @@ fn mysql() {
     killed::<MysqldKind>();
 }
 
-/// What the README tells to do where there is no agent any more.
+/// What contrib/doc/recovery.md says to do where there is no agent any more.
 #[test]
 fn by_hand() {
     let source = source::<MariadbKind>("");
     let rig = Rig::<MariadbKind>::new("", "", "");
     let facts = rig.inspect().expect("fit");
-    for step in ["rename mysql to", "journal Entered", "start MySQL"] {
+    for step in ["rename mysql to", "journal Committed", "start MySQL"] {
         let staged = rig.stage(&facts, &source.datadir());
         let proven = rig.prove(&facts, &staged);
         rig.killed_at(&facts, &proven, step);
@@ -92,12 +92,12 @@ fn by_hand() {
         let journal: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
         assert_eq!(journal["seed"], SEED);
         let text = |v: &serde_json::Value| v.as_str().expect("a text").to_string();
-        let d = PathBuf::from(text(&journal["facts"]["datadir"]));
-        let s = PathBuf::from(text(&journal["facts"]["staging"])).join("7");
+        let d = PathBuf::from(text(&journal["info"]["datadir"]));
+        let s = PathBuf::from(text(&journal["info"]["staging"])).join("7");
         let rename = |from: &Path, name: &str, to: &Path| {
             std::fs::rename(from.join(name), to.join(name)).expect(name);
         };
-        if ["In", "Entered", "NewOut"].contains(&&text(&journal["phase"])[..]) {
+        if ["MovingNewIn", "Committed", "MovingNewOut"].contains(&&text(&journal["phase"])[..]) {
             for name in journal["incoming"]
                 .as_array()
                 .expect("names")

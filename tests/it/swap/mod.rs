@@ -1,4 +1,4 @@
-//! The data directory of a target with real servers of both families: what is staged harms nobody, the proof start, the swap, its
+//! The data directory of a target with real servers of both families: what is staged harms nobody, the trial start, the swap, its
 //! way back from every step, and what is refused. A copy of a stopped server's data directory stands in for one that
 //! was received and prepared.
 

@@ -63,7 +63,7 @@ fn linked_and_down<K: Family>() {
     assert!(before.len() >= 2, "{before:?}");
     let staged = rig.stage(&facts, &source.datadir());
     let proven = rig.prove(&facts, &staged);
-    rig.killed_at(&facts, &proven, "journal Entered");
+    rig.killed_at(&facts, &proven, "journal Committed");
     assert!(rig.recover().contains("MySQL was down before"));
     assert_eq!(logs_in(&logs), before, "the logs are back");
     rig.swap(&facts, &proven, &rig.host()).expect("swapped");

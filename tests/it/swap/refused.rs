@@ -5,12 +5,11 @@ use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::mysqld::MysqldKind;
 use crate::support::server::REPL_PASSWORD;
 use crate::support::wait_for;
-use orchestrator_agent::datadir::{self, Facts};
-use orchestrator_agent::seed::Side;
+use orchestrator_agent::datadir::{self, DatadirInfo, Role};
 use std::time::Duration;
 
 #[track_caller]
-fn refused(found: orchestrator_agent::error::Result<Facts>, words: &[&str]) {
+fn refused(found: orchestrator_agent::error::Result<DatadirInfo>, words: &[&str]) {
     let e = found.expect_err(words[0]).to_string();
     for word in words {
         assert!(e.contains(word), "{word}: {e}");
@@ -34,7 +33,7 @@ fn its_part_in_replication() {
     };
     connect(&other, (&rig.db.host, rig.db.port));
     refused(rig.inspect(), &["has replicas"]);
-    datadir::examine(&rig.config, Side::Source).expect("a source may have replicas");
+    datadir::examine(&rig.config, Role::Source).expect("a source may have replicas");
     other.sql("STOP SLAVE");
     other.sql("RESET SLAVE ALL");
     wait_for("the dump thread ends", Duration::from_secs(60), || {
@@ -105,7 +104,7 @@ fn a_copy_that_is_not_whole() {
     let table = staged.new_dir().join("ibdata1");
     let whole = std::fs::read(&table).expect("system tablespace");
     std::fs::write(&table, &whole[..whole.len() / 2]).expect("cut short");
-    let prove = || datadir::proof_start(&facts, &staged, &rig.config.mysql, &rig.host());
+    let prove = || datadir::trial_start(&facts, &staged, &rig.config.mysql, &rig.host());
     let e = prove().expect_err("half a tablespace").to_string();
     assert!(
         e.contains("the copy does not start") && e.contains("ERROR"),

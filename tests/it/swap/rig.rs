@@ -1,4 +1,4 @@
-//! A target, a copy to be swapped in, and surroundings that can be held or killed at any step.
+//! A target, a copy to be swapped in, and environment that can be held or killed at any step.
 
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
@@ -6,12 +6,11 @@ use crate::support::server::{AGENT_PASSWORD, Kind, Server};
 use crate::support::{Scratch, wait_for};
 use orchestrator_agent::config::{self, Config};
 use orchestrator_agent::datadir::{
-    self, Facts, Host, Journals, Proven, Staged, Surroundings, mysql_start_refused,
-    recover_at_start, start_again,
+    self, DatadirInfo, Environment, Host, Journals, Role, Staged, Task, VerifiedCopy,
+    mysql_start_refused, recover_at_start, start_again,
 };
 use orchestrator_agent::error::{Error, Result};
 use orchestrator_agent::process::{Cancel, Running};
-use orchestrator_agent::seed::Side;
 use orchestrator_agent::sys::proc::servers_in;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -104,18 +103,18 @@ impl<K: Family> Rig<K> {
         self.config = configuration(&self.db, &self.dir, mysql, common);
     }
 
-    pub fn inspect(&self) -> Result<Facts> {
-        datadir::inspect(&self.config, Side::Target)
+    pub fn inspect(&self) -> Result<DatadirInfo> {
+        datadir::inspect(&self.config, Role::Target)
     }
 
     /// Stages `copy`, a data directory.
-    pub fn stage(&self, facts: &Facts, copy: &Path) -> Staged {
+    pub fn stage(&self, facts: &DatadirInfo, copy: &Path) -> Staged {
         let staged = self.stage_nothing(facts);
         self.fill(&staged, copy);
         staged
     }
 
-    pub fn stage_nothing(&self, facts: &Facts) -> Staged {
+    pub fn stage_nothing(&self, facts: &DatadirInfo) -> Staged {
         Staged::make(facts, SEED, &self.journals, &Cancel::default()).expect("staged")
     }
 
@@ -136,16 +135,21 @@ impl<K: Family> Rig<K> {
         }
     }
 
-    pub fn prove(&self, facts: &Facts, staged: &Staged) -> Proven {
-        datadir::proof_start(facts, staged, &self.config.mysql, &self.host()).expect("proof start")
+    pub fn prove(&self, facts: &DatadirInfo, staged: &Staged) -> VerifiedCopy {
+        datadir::trial_start(facts, staged, &self.config.mysql, &self.host()).expect("trial start")
     }
 
-    pub fn swap(&self, facts: &Facts, proven: &Proven, host: &Hooked) -> Result<String> {
+    pub fn swap(
+        &self,
+        facts: &DatadirInfo,
+        proven: &VerifiedCopy,
+        host: &Hooked,
+    ) -> Result<String> {
         datadir::swap(&self.journals, facts, proven, host)
     }
 
     /// Swaps, and is killed before the first step whose name begins with `step`.
-    pub fn killed_at(&self, facts: &Facts, proven: &Proven, step: &str) {
+    pub fn killed_at(&self, facts: &DatadirInfo, proven: &VerifiedCopy, step: &str) {
         self.killed_in(step, |host| self.swap(facts, proven, host).map(drop));
     }
 
@@ -245,14 +249,14 @@ fn configuration<K: Family>(db: &Server<K>, dir: &Path, mysql: &str, common: &st
 /// What is done before a step.
 pub type Hook<'a> = Box<dyn Fn(&str) -> Result<()> + Sync + 'a>;
 
-/// The real surroundings, with something done before each step.
+/// The real environment, with something done before each step.
 pub struct Hooked<'a> {
     pub host: Host<'a>,
     pub hook: Hook<'a>,
     pub quiet: Duration,
 }
 
-impl Surroundings for Hooked<'_> {
+impl Task for Hooked<'_> {
     fn cancel(&self) -> &Cancel {
         self.host.cancel()
     }
@@ -262,6 +266,9 @@ impl Surroundings for Hooked<'_> {
     fn adopt(&self, tool: &Running) -> Result<()> {
         self.host.adopt(tool)
     }
+}
+
+impl Environment for Hooked<'_> {
     fn stop(&self, cancel: &Cancel) -> Result<()> {
         self.host.stop(cancel)
     }
@@ -271,17 +278,17 @@ impl Surroundings for Hooked<'_> {
     fn answers(&self) -> Result<Option<Error>> {
         self.host.answers()
     }
-    fn serves(&self, facts: &Facts) -> Result<()> {
+    fn serves(&self, facts: &DatadirInfo) -> Result<()> {
         self.host.serves(facts)
     }
-    fn program(&self, facts: &Facts) -> Command {
+    fn program(&self, facts: &DatadirInfo) -> Command {
         self.host.program(facts)
     }
     fn boot_timeout(&self) -> Duration {
         self.host.boot_timeout()
     }
-    fn patience(&self) -> Duration {
-        self.host.patience()
+    fn stop_timeout(&self) -> Duration {
+        self.host.stop_timeout()
     }
     fn quiet(&self) -> Duration {
         self.quiet

@@ -54,7 +54,7 @@ fn at_each_step<K: Family>() {
     rig.killed_at(&now, &proven, "exchange the guard");
     let mut host = rig.host();
     host.hook = Box::new(|step| {
-        if step == "journal OldIn" {
+        if step == "journal MovingOldBack" {
             let started = rig.stranger().status().expect("sh");
             assert!(!started.success(), "{step}: it starts");
         }

@@ -1,9 +1,9 @@
-//! A whole swap: what is staged harms no server, the proof start, and what comes from where.
+//! A whole swap: what is staged harms no server, the trial start, and what comes from where.
 
 use super::rig::{Family, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use orchestrator_agent::datadir::{self, Facts, STAGING_NAMES, Staged, Surroundings};
+use orchestrator_agent::datadir::{self, DatadirInfo, Environment, STAGING_NAMES, Staged};
 use orchestrator_agent::mysql::{Endpoint, Server, connect, info};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -49,8 +49,8 @@ fn variable<K: Family>(rig: &Rig<K>, name: &str) -> String {
 }
 
 /// A private server on the copy, which an agent has left that was killed before it could record it.
-fn left_over<K: Family>(rig: &Rig<K>, facts: &Facts, staged: &Staged) -> Child {
-    staged.settle(facts).expect("settled");
+fn left_over<K: Family>(rig: &Rig<K>, facts: &DatadirInfo, staged: &Staged) -> Child {
+    staged.adapt(facts).expect("settled");
     let mut command = rig.host().program(facts);
     command.args([
         "--no-defaults",
@@ -128,7 +128,7 @@ fn whole<K: Family>(persisted: bool) {
     assert_eq!(
         proven
             .notes
-            .contains("1 replication channels of the source forgotten"),
+            .contains("1 replication channels of the source removed"),
         persisted,
         "{}",
         proven.notes
@@ -176,7 +176,7 @@ fn whole<K: Family>(persisted: bool) {
     rig.db.up();
     dump(&rig);
 
-    datadir::sweep(&facts, &staged).expect("swept");
+    datadir::clean_up(&facts, &staged).expect("swept");
     crate::support::wait_for("nothing is left", Duration::from_secs(30), || {
         let left = STAGING_NAMES
             .iter()

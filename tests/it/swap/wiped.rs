@@ -5,7 +5,7 @@
 use super::rig::{Family, Hooked, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use orchestrator_agent::datadir::{self, Facts};
+use orchestrator_agent::datadir::{self, DatadirInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Before which steps of the wipe the agent is killed, and whether the guard is up then.
@@ -17,8 +17,8 @@ const OF_WIPE: [(&str, bool); 4] = [
 ];
 /// The same of the swap. Once the new system tablespace is in, a server starts on new and whole data.
 const OF_SWAP: [(&str, bool); 5] = [
-    ("journal In", true),
-    ("journal Entered", true),
+    ("journal MovingNewIn", true),
+    ("journal Committed", true),
     ("exchange the guard", true),
     ("start MySQL", false),
     ("journal Done", false),
@@ -74,7 +74,7 @@ fn refuses<K: Family>(rig: &Rig<K>, step: &str) {
 }
 
 /// Does `work` while somebody starts MySQL at many of its steps.
-fn disturbed<K: Family>(rig: &Rig<K>, facts: &Facts, work: impl Fn(&Hooked)) {
+fn disturbed<K: Family>(rig: &Rig<K>, facts: &DatadirInfo, work: impl Fn(&Hooked)) {
     let (seen, tried) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut host = rig.host();
     host.hook = Box::new(|step| {

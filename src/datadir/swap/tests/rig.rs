@@ -16,7 +16,7 @@ pub(super) enum Fault {
 }
 
 pub(super) struct Fake {
-    pub(super) facts: Facts,
+    pub(super) info: DatadirInfo,
     pub(super) cancel: Cancel,
     pub(super) running: Mutex<bool>,
     pub(super) fault: Fault,
@@ -29,7 +29,7 @@ pub(super) struct Fake {
     pub(super) ends_after: Mutex<Option<usize>>,
 }
 
-impl Surroundings for Fake {
+impl Task for Fake {
     fn cancel(&self) -> &Cancel {
         &self.cancel
     }
@@ -37,6 +37,9 @@ impl Surroundings for Fake {
     fn adopt(&self, _: &crate::process::Running) -> Result<()> {
         Ok(())
     }
+}
+
+impl Environment for Fake {
     fn stop(&self, _: &Cancel) -> Result<()> {
         if self.ends_after.lock().unwrap().is_some() {
             return Err(Error::cancelled());
@@ -46,15 +49,15 @@ impl Surroundings for Fake {
     }
     /// As a server does: refuses a directory in place of its system tablespace, and makes what it lacks.
     fn start(&self, _: &Cancel) -> Result<()> {
-        let top = self.facts.datadir.join("ibdata1");
+        let top = self.info.datadir.join("ibdata1");
         assert_ne!(
             kind(&top).unwrap(),
-            Kind::Missing,
+            EntryKind::Missing,
             "it would make a new server"
         );
         let whole =
-            std::fs::read_to_string(self.facts.datadir.join("shop/t.ibd")).unwrap_or_default();
-        if kind(&top).unwrap() == Kind::Dir || (!self.starts && whole == "new") {
+            std::fs::read_to_string(self.info.datadir.join("shop/t.ibd")).unwrap_or_default();
+        if kind(&top).unwrap() == EntryKind::Dir || (!self.starts && whole == "new") {
             return Err(Error::permanent("refuses to start"));
         }
         assert_eq!(
@@ -63,7 +66,7 @@ impl Surroundings for Fake {
             "a mixture was started"
         );
         for made in ["auto.cnf", "binlog.000001"] {
-            let path = self.facts.datadir.join(made);
+            let path = self.info.datadir.join(made);
             if !path.exists() {
                 std::fs::write(path, "made").unwrap();
             }
@@ -81,18 +84,19 @@ impl Surroundings for Fake {
             Some(n) => *left = Some(n - 1),
             None => {}
         }
-        match *self.running.lock().unwrap() {
-            true => Ok(None),
-            false => Err(Error::transient("nobody answers")),
+        if *self.running.lock().unwrap() {
+            Ok(None)
+        } else {
+            Err(Error::transient("no answer"))
         }
     }
-    fn program(&self, _: &Facts) -> Command {
+    fn program(&self, _: &DatadirInfo) -> Command {
         Command::new("false")
     }
     fn boot_timeout(&self) -> Duration {
         Duration::ZERO
     }
-    fn patience(&self) -> Duration {
+    fn stop_timeout(&self) -> Duration {
         Duration::from_secs(5)
     }
     fn quiet(&self) -> Duration {
@@ -106,8 +110,9 @@ impl Surroundings for Fake {
             (steps.len(), first)
         };
         if let Some(stray) = self.stray.filter(|_| first) {
-            let path = self.facts.datadir.join(stray);
-            if kind(&self.facts.datadir.join("ibdata1")).unwrap() == Kind::Dir && !path.exists() {
+            let path = self.info.datadir.join(stray);
+            if kind(&self.info.datadir.join("ibdata1")).unwrap() == EntryKind::Dir && !path.exists()
+            {
                 std::fs::write(path, "stray").unwrap();
             }
         }
@@ -126,12 +131,17 @@ impl Surroundings for Fake {
 /// A data directory with old content, logs elsewhere, and a staged copy.
 pub(super) struct Rig {
     pub(super) dir: PathBuf,
-    pub(super) facts: Facts,
+    pub(super) info: DatadirInfo,
     pub(super) journals: Journals,
     pub(super) before: BTreeMap<String, String>,
 }
 
 pub(super) const SEED: i64 = 7;
+
+pub(super) fn copy_of(seed: i64) -> VerifiedCopy {
+    let notes = String::new();
+    VerifiedCopy { seed, notes }
+}
 
 impl Rig {
     pub(super) fn new() -> Self {
@@ -164,10 +174,10 @@ impl Rig {
             write(&data.join(name), text);
         }
         let meta = std::fs::metadata(&data).unwrap();
-        let facts = Facts {
+        let info = DatadirInfo {
             datadir: std::fs::canonicalize(&data).unwrap(),
             dirs: vec!["tmp".into()],
-            outside: vec![crate::datadir::Outside {
+            outside: vec![crate::datadir::LogsElsewhere {
                 dir: std::fs::canonicalize(&logs).unwrap(),
                 base: "bin".into(),
             }],
@@ -177,12 +187,12 @@ impl Rig {
             staging: std::fs::canonicalize(&data)
                 .unwrap()
                 .join(".orchestrator-agent"),
-            ..Facts::for_test()
+            ..DatadirInfo::for_test()
         };
         let journals = Journals::new(&state);
         let mut rig = Self {
             dir,
-            facts,
+            info,
             journals,
             before: BTreeMap::new(),
         };
@@ -193,7 +203,7 @@ impl Rig {
     }
 
     pub(super) fn make(&self) -> Staged {
-        Staged::make(&self.facts, SEED, &self.journals, &Cancel::default()).unwrap()
+        Staged::make(&self.info, SEED, &self.journals, &Cancel::default()).unwrap()
     }
 
     pub(super) fn fill_copy(&self, staged: &Staged) {
@@ -234,7 +244,7 @@ impl Rig {
 
     pub(super) fn fake(&self, fault: Fault, at: usize) -> Fake {
         Fake {
-            facts: self.facts.clone(),
+            info: self.info.clone(),
             cancel: Cancel::default(),
             running: Mutex::new(true),
             fault,
@@ -247,7 +257,7 @@ impl Rig {
     }
 
     pub(super) fn swap(&self, fake: &Fake) -> Result<String> {
-        swap(&self.journals, &self.facts, &Proven::for_test(SEED), fake)
+        swap(&self.journals, &self.info, &copy_of(SEED), fake)
     }
 
     pub(super) fn assert_old(&self, what: &str) {
@@ -285,7 +295,7 @@ impl Rig {
         ] {
             assert!(!now.contains_key(gone), "{gone}: {now:#?}");
         }
-        let old = Staged::of(&self.facts, SEED).old_dir();
+        let old = Staged::of(&self.info, SEED).old_dir();
         assert_eq!(
             std::fs::read_to_string(old.join("shop/t.ibd")).unwrap(),
             "old"

@@ -1,13 +1,13 @@
 //! The wipe, and what a lost or broken journal does.
 
-use super::rig::write;
+use super::rig::{copy_of, write};
 use super::*;
 
 #[test]
 fn the_wipe_leaves_the_guard_and_a_later_seed_goes_on() {
     let rig = Rig::new();
     let fake = rig.fake(Fault::None, 0);
-    let wipe = |fake: &Fake| wipe(&rig.journals, &rig.facts, SEED, fake);
+    let wipe = |fake: &Fake| wipe(&rig.journals, &rig.info, SEED, fake);
     wipe(&fake).unwrap();
     wipe(&fake).unwrap(); // again
     let now = rig.tree();
@@ -28,19 +28,19 @@ fn the_wipe_leaves_the_guard_and_a_later_seed_goes_on() {
     // An agent's restart changes nothing about it.
     let found = recover(&rig, &fake).unwrap();
     assert!(
-        found.text.contains("were deleted") && found.data == Load::Incomplete,
+        found.text.contains("were deleted") && found.data == DataNow::Missing,
         "{found:?}"
     );
     // The seed fails; another one takes over.
-    let staged = Staged::make(&rig.facts, 8, &rig.journals, &Cancel::default()).unwrap();
-    assert!(!Staged::of(&rig.facts, SEED).dir.exists());
+    let staged = Staged::make(&rig.info, 8, &rig.journals, &Cancel::default()).unwrap();
+    assert!(!Staged::of(&rig.info, SEED).dir.exists());
     assert!(refused().contains("seed 8"));
     rig.fill_copy(&staged);
     // Its swap fails first, at each step: the guard stays, and MySQL down.
     for n in 1.. {
         let fake = rig.fake(Fault::Fail, n);
         *fake.running.lock().unwrap() = false;
-        let done = swap(&rig.journals, &rig.facts, &Proven::for_test(8), &fake);
+        let done = swap(&rig.journals, &rig.info, &copy_of(8), &fake);
         if done.is_ok() {
             assert!(n > 10, "{n}");
             break;
@@ -61,7 +61,7 @@ fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
     for n in 1.. {
         let rig = Rig::new();
         let fake = rig.fake(Fault::Kill, n);
-        let was_killed = killed(|| wipe(&rig.journals, &rig.facts, SEED, &fake).unwrap());
+        let was_killed = killed(|| wipe(&rig.journals, &rig.info, SEED, &fake).unwrap());
         if !was_killed {
             assert!(n > 10);
             break;
@@ -73,26 +73,26 @@ fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
     }
     // Killed in the middle of the deletion: it is finished.
     let rig = Rig::new();
-    wipe(&rig.journals, &rig.facts, SEED, &rig.fake(Fault::None, 0)).unwrap();
+    wipe(&rig.journals, &rig.info, SEED, &rig.fake(Fault::None, 0)).unwrap();
     let mut journal = rig.journals.read().unwrap().unwrap();
     (journal.phase, journal.wiped) = (Phase::Wiping, false);
     rig.journals.write(&journal).unwrap();
     write(
-        &Staged::of(&rig.facts, SEED).old_dir().join("shop/left"),
+        &Staged::of(&rig.info, SEED).old_dir().join("shop/left"),
         "old",
     );
     let found = recover(&rig, &rig.fake(Fault::None, 0)).unwrap();
     assert!(found.text.contains("were deleted"), "{found:?}");
-    assert!(!Staged::of(&rig.facts, SEED).old_dir().join("shop").exists());
+    assert!(!Staged::of(&rig.info, SEED).old_dir().join("shop").exists());
 }
 
-/// What the seed's record is to say of the data (DESIGN 4.8).
+/// What the seed's record is to say of the data.
 #[test]
 fn after_a_wipe_that_failed_it_is_known_whether_the_old_data_are_there() {
     let (mut there, mut gone) = (0, 0);
     for n in 1.. {
         let rig = Rig::new();
-        let done = wipe(&rig.journals, &rig.facts, SEED, &rig.fake(Fault::Fail, n));
+        let done = wipe(&rig.journals, &rig.info, SEED, &rig.fake(Fault::Fail, n));
         assert_eq!(rig.journals.data_gone(), rig.tree() != rig.before, "{n}");
         if done.is_ok() {
             break;
@@ -102,8 +102,13 @@ fn after_a_wipe_that_failed_it_is_known_whether_the_old_data_are_there() {
     assert!(there > 10, "{there}");
     // A deletion that cannot be finished: the journal stays in the middle of it.
     let rig = Rig::new();
-    let mut journal = first(&rig.facts, SEED, None, &rig.fake(Fault::None, 0)).unwrap();
-    for phase in [Phase::Stopping, Phase::Out, Phase::Wiping, Phase::Wiped] {
+    let mut journal = first(&rig.info, SEED, None, &rig.fake(Fault::None, 0)).unwrap();
+    for phase in [
+        Phase::Stopping,
+        Phase::MovingOldOut,
+        Phase::Wiping,
+        Phase::Wiped,
+    ] {
         journal.phase = phase;
         rig.journals.write(&journal).unwrap();
         gone += usize::from(rig.journals.data_gone());
@@ -122,14 +127,14 @@ fn a_journal_that_cannot_be_read_keeps_mysql_down_and_everything_where_it_is() {
     assert!(
         mysql_start_refused(&rig.journals)
             .unwrap()
-            .contains("README")
+            .contains("recovery.md")
     );
     assert!(rig.journals.data_gone(), "for all that is known");
     let fake = rig.fake(Fault::None, 0);
     assert!(recover_at_start(&rig.journals, &fake).is_err());
     assert!(
         rig.swap(&fake).is_err()
-            && Staged::make(&rig.facts, 8, &rig.journals, &Cancel::default()).is_err()
+            && Staged::make(&rig.info, 8, &rig.journals, &Cancel::default()).is_err()
     );
     assert_eq!(rig.tree(), rig.before);
 }
@@ -140,28 +145,29 @@ fn a_journal_that_is_lost_with_the_state_dir_is_found_in_the_staging_directory()
         let rig = Rig::new();
         assert!(killed(|| drop(rig.swap(&rig.fake(Fault::Kill, 12)))));
         let main = rig.dir.join("state").join(crate::datadir::journal::NAME);
-        match broken {
-            true => std::fs::write(&main, "{").unwrap(),
-            false => std::fs::remove_file(&main).unwrap(),
+        if broken {
+            std::fs::write(&main, "{").unwrap();
+        } else {
+            std::fs::remove_file(&main).unwrap();
         }
-        let copy = Staged::of(&rig.facts, SEED)
+        let copy = Staged::of(&rig.info, SEED)
             .dir
             .join(crate::datadir::journal::NAME);
         // Somebody else's word is not taken: a link, and a journal of another place.
-        let forged = rig.facts.staging.join("99");
+        let forged = rig.info.staging.join("99");
         std::fs::create_dir(&forged).unwrap();
         std::os::unix::fs::symlink(&copy, forged.join(crate::datadir::journal::NAME)).unwrap();
-        let other = rig.facts.staging.join("98");
+        let other = rig.info.staging.join("98");
         std::fs::create_dir(&other).unwrap();
         std::fs::copy(&copy, other.join(crate::datadir::journal::NAME)).unwrap();
         assert!(
             rig.journals
-                .rescue(std::slice::from_ref(&rig.facts.staging))
+                .rescue(std::slice::from_ref(&rig.info.staging))
                 .unwrap()
         );
         assert!(
             !rig.journals
-                .rescue(std::slice::from_ref(&rig.facts.staging))
+                .rescue(std::slice::from_ref(&rig.info.staging))
                 .unwrap()
         );
         recover(&rig, &rig.fake(Fault::None, 0)).unwrap();
@@ -173,12 +179,12 @@ fn a_journal_that_is_lost_with_the_state_dir_is_found_in_the_staging_directory()
 #[test]
 fn a_start_command_that_gives_up_on_a_live_server_is_not_the_end() {
     struct Slow {
-        facts: Facts,
+        info: DatadirInfo,
         cancel: Cancel,
         lock: Mutex<Option<std::fs::File>>,
         questions: AtomicUsize,
     }
-    impl Surroundings for Slow {
+    impl Task for Slow {
         fn cancel(&self) -> &Cancel {
             &self.cancel
         }
@@ -186,11 +192,13 @@ fn a_start_command_that_gives_up_on_a_live_server_is_not_the_end() {
         fn adopt(&self, _: &crate::process::Running) -> Result<()> {
             Ok(())
         }
+    }
+    impl Environment for Slow {
         fn stop(&self, _: &Cancel) -> Result<()> {
             Ok(())
         }
         fn start(&self, _: &Cancel) -> Result<()> {
-            let top = self.facts.datadir.join(&self.facts.system_file);
+            let top = self.info.datadir.join(&self.info.system_file);
             let file = std::fs::File::options().read(true).write(true).open(top);
             let file = file.unwrap();
             assert!(file::try_lock(&file).unwrap());
@@ -203,29 +211,29 @@ fn a_start_command_that_gives_up_on_a_live_server_is_not_the_end() {
                 _ => Ok(None),
             }
         }
-        fn program(&self, _: &Facts) -> Command {
+        fn program(&self, _: &DatadirInfo) -> Command {
             Command::new("false")
         }
         fn boot_timeout(&self) -> Duration {
             Duration::ZERO
         }
-        fn patience(&self) -> Duration {
+        fn stop_timeout(&self) -> Duration {
             Duration::ZERO
         }
     }
     let rig = Rig::new();
     let slow = Slow {
-        facts: rig.facts.clone(),
+        info: rig.info.clone(),
         cancel: Cancel::default(),
         lock: Mutex::default(),
         questions: AtomicUsize::new(0),
     };
-    start_and_wait(&slow, &rig.facts, &slow.cancel).unwrap();
+    start_and_wait(&slow, &rig.info, &slow.cancel).unwrap();
     // Dead, it is.
     let fake = rig.fake(Fault::None, 0);
-    std::fs::remove_file(rig.facts.datadir.join("ibdata1")).unwrap();
-    std::fs::create_dir(rig.facts.datadir.join("ibdata1")).unwrap();
+    std::fs::remove_file(rig.info.datadir.join("ibdata1")).unwrap();
+    std::fs::create_dir(rig.info.datadir.join("ibdata1")).unwrap();
     *fake.running.lock().unwrap() = false;
-    let e = start_and_wait(&fake, &rig.facts, &fake.cancel).unwrap_err();
+    let e = start_and_wait(&fake, &rig.info, &fake.cancel).unwrap_err();
     assert!(e.to_string().contains("refuses to start"), "{e}");
 }

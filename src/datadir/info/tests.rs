@@ -1,11 +1,10 @@
 use super::*;
-use crate::datadir::refuse::refuse_cluster;
 
-fn maria(more: &[(&str, &str)]) -> Result<Facts> {
+fn maria(more: &[(&str, &str)]) -> Result<DatadirInfo> {
     facts("10.11.6-MariaDB", more)
 }
 
-fn facts(version: &str, more: &[(&str, &str)]) -> Result<Facts> {
+fn facts(version: &str, more: &[(&str, &str)]) -> Result<DatadirInfo> {
     let mut of: Variables = [
         ("innodb_data_file_path", "ibdata1:12M:autoextend"),
         ("innodb_page_size", "16384"),
@@ -21,7 +20,7 @@ fn facts(version: &str, more: &[(&str, &str)]) -> Result<Facts> {
     .into();
     of.extend(more.iter().map(|(k, v)| (k.to_string(), v.to_string())));
     let server = Server::parse(version, "")?;
-    Facts::from_variables(
+    DatadirInfo::from_variables(
         &of,
         server,
         Path::new("/no/such/data"),
@@ -104,29 +103,6 @@ fn what_lies_elsewhere_is_refused_by_name() {
         &[("innodb_temp_tablespaces_dir", "./#innodb_temp/")],
     )
     .unwrap();
-}
-
-#[test]
-fn a_copy_must_fit_the_server() {
-    let own = maria(&[]).unwrap();
-    own.accepts(&facts("10.11.19-MariaDB", &[]).unwrap())
-        .unwrap();
-    for (source, word) in [
-        (facts("9.7.4", &[]), "one family"),
-        (facts("10.6.4-MariaDB", &[]), "same series"),
-        (maria(&[("innodb_page_size", "65536")]), "innodb_page_size"),
-        (
-            maria(&[("lower_case_table_names", "1")]),
-            "lower_case_table_names",
-        ),
-        (
-            maria(&[("innodb_data_file_path", "ibdata1:12M;ibdata2:12M")]),
-            "innodb_data_file_path",
-        ),
-    ] {
-        let e = own.accepts(&source.unwrap()).unwrap_err().to_string();
-        assert!(e.contains(word), "{e}");
-    }
 }
 
 #[test]
@@ -216,30 +192,5 @@ fn the_directory_of_a_temporary_tablespace_is_made() {
             .unwrap()
             .dirs
             .is_empty()
-    );
-}
-
-#[test]
-fn a_server_is_not_its_own_source() {
-    let id = |id: &str, uuid: &str| Facts {
-        server_id: id.into(),
-        server_uuid: uuid.into(),
-        ..maria(&[]).unwrap()
-    };
-    let differ = |own: &Facts, source: &Facts| own.differs_from(source);
-    assert!(differ(&id("1", "a"), &id("2", "b")).is_ok());
-    assert!(differ(&id("1", ""), &id("2", "")).is_ok());
-    assert!(differ(&id("", ""), &id("", "")).is_ok(), "nothing is known");
-    assert!(
-        differ(&id("1", "a"), &id("2", "a"))
-            .unwrap_err()
-            .to_string()
-            .contains("auto.cnf")
-    );
-    assert!(
-        differ(&id("1", ""), &id("1", ""))
-            .unwrap_err()
-            .to_string()
-            .contains("server_id = 1")
     );
 }
