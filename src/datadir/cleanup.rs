@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn large_files_go_in_steps_and_a_cancellation_stops_it() {
-        let d = std::env::temp_dir().join(format!("oa-tidy-{}", std::process::id()));
+        let d = std::env::temp_dir().join(format!("oa-steps-{}", std::process::id()));
         std::fs::create_dir_all(d.join("shop")).unwrap();
         let big = d.join("shop/big.ibd");
         File::create(&big).unwrap().set_len(5 * STEP).unwrap(); // sparse
@@ -328,7 +328,7 @@ mod tests {
     /// One test: what is at work is counted for the whole process.
     #[test]
     fn a_prepare_waits_for_what_is_deleted_and_an_agents_rest_is_continued() {
-        let d = std::env::temp_dir().join(format!("oa-sweep-{}", std::process::id()));
+        let d = std::env::temp_dir().join(format!("oa-cleanup-{}", std::process::id()));
         let root = d.join(".root");
         let trash = root.join("7").join(format!("{TRASH}abc"));
         std::fs::create_dir_all(&trash).unwrap();

@@ -59,10 +59,10 @@ fn places_inside_are_sorted_and_logs_outside_are_found() {
         f.options
             .contains(&("innodb_page_size".into(), "16384".into()))
     );
-    // Upward out of the data directory, as a running server says it.
+    // Upward out of the data directory, as a running server reports it.
     let up = maria(&[("log_bin_basename", "/no/such/data/../logs/bin")]).unwrap();
     assert_eq!((up.outside[0].base.as_str(), up.dirs.len()), ("bin", 0));
-    // A server that is down says it in its own way.
+    // The help of a server that is down has other values.
     let help = maria(&[
         ("log_bin", "(No default value)"),
         ("relay_log", "(No default value)"),
@@ -166,7 +166,7 @@ fn a_member_of_a_cluster_is_no_target_also_while_it_is_down() {
         .unwrap_err()
         .to_string();
     assert!(e.contains("wsrep_on = ON") && e.contains("Galera"), "{e}");
-    // `mysqld --verbose --help` says TRUE.
+    // `mysqld --verbose --help` prints TRUE.
     for on in ["ON", "TRUE"] {
         let group = [
             (

@@ -1,4 +1,4 @@
-//! Swaps of plain directories: killed at every step, failed at every step, cancelled, and in the way of strangers.
+//! Swaps of plain directories: killed at every step, failed at every step, cancelled, and with servers that are started meanwhile.
 
 use super::*;
 use crate::datadir::Task;
@@ -27,7 +27,7 @@ fn recover(rig: &Rig, fake: &Fake) -> Option<Recovered> {
     found
 }
 
-fn steps_of_a_whole_swap() -> usize {
+fn steps_of_a_complete_swap() -> usize {
     let rig = Rig::new();
     let fake = rig.fake(Fault::None, 0);
     rig.swap(&fake).unwrap();
@@ -74,7 +74,7 @@ fn the_copy_takes_the_place_of_the_old_data() {
 
 #[test]
 fn killed_at_any_step_the_old_data_are_back() {
-    let steps = steps_of_a_whole_swap();
+    let steps = steps_of_a_complete_swap();
     assert!(steps > 20, "{steps}");
     for n in 1..=steps {
         let rig = Rig::new();
@@ -110,7 +110,7 @@ fn killed_at_any_step_the_old_data_are_back() {
 
 #[test]
 fn killed_at_any_step_of_the_way_back_the_old_data_are_back() {
-    let steps = steps_of_a_whole_swap();
+    let steps = steps_of_a_complete_swap();
     // Killed when everything but the last step was done, and again on each step of the way back.
     for n in 1.. {
         let rig = Rig::new();
@@ -132,7 +132,7 @@ fn killed_at_any_step_of_the_way_back_the_old_data_are_back() {
 
 #[test]
 fn a_failure_or_a_cancellation_at_any_step_rolls_back() {
-    let steps = steps_of_a_whole_swap();
+    let steps = steps_of_a_complete_swap();
     for fault in [Fault::Fail, Fault::Cancel] {
         for n in 1..=steps {
             let rig = Rig::new();
@@ -156,7 +156,7 @@ fn a_failure_or_a_cancellation_at_any_step_rolls_back() {
     }
 }
 
-/// An abort ends the stop command, which has already told the server to end: for a moment it still answers.
+/// An abort ends the stop command, which has already signalled the server: for a moment it still answers.
 #[test]
 fn a_server_that_ends_late_is_started_again() {
     for answers in 2..4 {
@@ -168,7 +168,7 @@ fn a_server_that_ends_late_is_started_again() {
         let ended = fake.ends_after.lock().unwrap().is_none();
         assert!(
             ended == (answers < 3),
-            "asked before, after the start, and a moment later: {answers}"
+            "queried before, after the start, and a moment later: {answers}"
         );
         assert!(*fake.running.lock().unwrap(), "{answers}");
     }
@@ -193,7 +193,7 @@ fn a_copy_that_does_not_start_is_rolled_back_and_a_server_that_was_down_stays_do
 }
 
 #[test]
-fn what_a_stranger_makes_goes_aside() {
+fn what_another_server_makes_is_set_aside() {
     for stray in ["ib_logfile0", "binlog.index", "something"] {
         let rig = Rig::new();
         let mut fake = rig.fake(Fault::None, 0);
@@ -206,7 +206,7 @@ fn what_a_stranger_makes_goes_aside() {
         assert_eq!(std::fs::read_to_string(aside).unwrap(), "stray");
         // The same on the way back.
         let rig = Rig::new();
-        let steps = steps_of_a_whole_swap();
+        let steps = steps_of_a_complete_swap();
         let mut fake = rig.fake(Fault::Fail, steps);
         fake.stray = Some(stray);
         rig.swap(&fake).unwrap_err();

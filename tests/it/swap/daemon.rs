@@ -1,4 +1,4 @@
-//! What the agent tells of a data directory: disk use, schemas, an unfinished swap, old data, settings that cannot work.
+//! What the agent reports of a data directory: disk use, schemas, an unfinished swap, old data, settings that cannot work.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::Mariadb;
@@ -82,9 +82,9 @@ fn staged_and_old_data_are_no_data_of_the_server() {
     );
 }
 
-/// P5, where the state directory is damaged: nobody knows what is where, so MySQL is not started, and the agent says why.
+/// Where the state directory is damaged it is not known what is where: MySQL is not started, and the agent reports why.
 #[test]
-fn a_broken_journal_keeps_mysql_from_being_started_and_everybody_is_told() {
+fn a_broken_journal_keeps_mysql_from_being_started_and_is_reported() {
     let db = Mariadb::start("127.0.0.1", "");
     let mut agent = Agent::start_with(&db, &changes());
     agent.json("/api/mysql-stop");
@@ -192,7 +192,7 @@ fn settings_that_cannot_work_are_findings_with_a_remedy() {
         "{stop}"
     );
 
-    // Somebody who may not touch the data.
+    // A user that may not access the data.
     let as_other = |line: &str| {
         std::fs::write(&file, text.replace("[mysql]", &format!("[mysql]\n{line}")))
             .expect("configuration");

@@ -1,4 +1,4 @@
-//! An agent that is killed in a swap: at its next start the old data are back and serve. Every step is proven on plain
+//! An agent that is killed in a swap: at its next start the old data are back and serve. Every step is tested on plain
 //! directories in the unit tests; here are those that matter to a real server.
 
 use super::rig::{Family, Rig, SEED, source};
@@ -21,17 +21,17 @@ const STEPS: [(&str, bool); 7] = [
 fn killed<K: Family>() {
     let source = source::<K>("");
     let rig = Rig::<K>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
     for (step, guarded) in STEPS {
-        rig.killed_at(&facts, &proven, step);
+        rig.killed_at(&info, &copy, step);
         let refused = rig
             .refused()
             .unwrap_or_else(|| panic!("{step}: MySQL may be started"));
         assert!(refused.contains("seed 7"), "{refused}");
         if guarded {
-            let started = rig.stranger().status().expect("sh");
+            let started = rig.start_command().status().expect("sh");
             assert!(
                 !started.success(),
                 "{step}: a server starts on half of the data"
@@ -43,7 +43,7 @@ fn killed<K: Family>() {
             std::fs::create_dir(rig.dir.join("state")).expect("state");
             assert!(
                 rig.journals
-                    .rescue(std::slice::from_ref(&facts.staging))
+                    .rescue(std::slice::from_ref(&info.staging))
                     .expect("rescued")
             );
         }
@@ -57,13 +57,13 @@ fn killed<K: Family>() {
     }
     // A server that was down stays down.
     rig.down();
-    rig.killed_at(&facts, &proven, "journal Committed");
+    rig.killed_at(&info, &copy, "journal Committed");
     let text = rig.recover();
     assert!(text.contains("MySQL was down before"), "{text}");
     assert!(std::net::TcpStream::connect((rig.db.host.as_str(), rig.db.port)).is_err());
     rig.db.up();
     rig.assert_old();
-    rig.swap(&facts, &proven, &rig.host()).expect("swapped");
+    rig.swap(&info, &copy, &rig.host()).expect("swapped");
     rig.assert_new();
 }
 
@@ -82,11 +82,11 @@ fn mysql() {
 fn by_hand() {
     let source = source::<MariadbKind>("");
     let rig = Rig::<MariadbKind>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
+    let info = rig.inspect().expect("fit");
     for step in ["rename mysql to", "journal Committed", "start MySQL"] {
-        let staged = rig.stage(&facts, &source.datadir());
-        let proven = rig.prove(&facts, &staged);
-        rig.killed_at(&facts, &proven, step);
+        let staged = rig.stage(&info, &source.datadir());
+        let copy = rig.trial_start(&info, &staged);
+        rig.killed_at(&info, &copy, step);
         let marker = rig.dir.join("state").join(NAME);
         let text = std::fs::read(&marker).expect("marker");
         let journal: serde_json::Value = serde_json::from_slice(&text).expect("JSON");

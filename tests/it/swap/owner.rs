@@ -71,7 +71,7 @@ fn cases<K: Family>() {
     rig.down();
     assert_eq!(rig.inspect().expect("by the note").datadir, seen);
     let text = std::fs::read_to_string(&note).expect("note");
-    // The note is another host's, another directory's (both here by what the note says), or of a server at another address.
+    // The note is another host's, another directory's (both here by what is in the note), or of a server at another address.
     let inode = |by: u64| {
         let mut v: Value = serde_json::from_str(&text).expect("note");
         let n = v["seen"]["inode"].as_u64().expect("inode") + by;
@@ -148,11 +148,11 @@ fn cases<K: Family>() {
         &format!("service-start-command = {:?}", other.service("start")),
         "",
     );
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &copy.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &copy.datadir());
+    let copy = rig.trial_start(&info, &staged);
     let e = rig
-        .swap(&facts, &proven, &rig.host())
+        .swap(&info, &copy, &rig.host())
         .expect_err("another server");
     let e = e.to_string();
     for word in [
@@ -164,7 +164,7 @@ fn cases<K: Family>() {
     }
     // And one that stands there before it is not stopped at all.
     let e = rig
-        .swap(&facts, &proven, &rig.host())
+        .swap(&info, &copy, &rig.host())
         .expect_err("another server");
     assert!(e.to_string().contains("has the data directory"), "{e}");
     assert_eq!(other.value("SELECT 1"), "1", "it was not stopped");
@@ -172,7 +172,7 @@ fn cases<K: Family>() {
     rig.configure("", "");
     rig.db.up();
     rig.assert_old();
-    rig.swap(&facts, &proven, &rig.host()).expect("swapped");
+    rig.swap(&info, &copy, &rig.host()).expect("swapped");
     rig.assert_new();
 }
 

@@ -51,24 +51,24 @@ fn linked_and_down<K: Family>() {
     rig.inspect().expect_err("it is not there any more");
     let cnf = rig.db.dir.join("my.cnf");
     rig.configure(&format!("defaults-file = {cnf:?}"), "");
-    let facts = rig.inspect().expect("by the option file");
-    assert_eq!((&facts.datadir, &facts.outside), (&up.datadir, &up.outside));
+    let info = rig.inspect().expect("by the option file");
+    assert_eq!((&info.datadir, &info.outside), (&up.datadir, &up.outside));
     assert_eq!(
-        (&facts.system_file, &facts.page_size, &facts.data_file_path),
+        (&info.system_file, &info.page_size, &info.data_file_path),
         (&up.system_file, &up.page_size, &up.data_file_path)
     );
-    assert_eq!(facts.server_id, up.server_id);
+    assert_eq!(info.server_id, up.server_id);
 
     let before: Vec<PathBuf> = logs_in(&logs);
     assert!(before.len() >= 2, "{before:?}");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
-    rig.killed_at(&facts, &proven, "journal Committed");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
+    rig.killed_at(&info, &copy, "journal Committed");
     assert!(rig.recover().contains("MySQL was down before"));
     assert_eq!(logs_in(&logs), before, "the logs are back");
-    rig.swap(&facts, &proven, &rig.host()).expect("swapped");
+    rig.swap(&info, &copy, &rig.host()).expect("swapped");
     rig.assert_new();
-    assert!(data.is_symlink() && real.join(&facts.system_file).is_file());
+    assert!(data.is_symlink() && real.join(&info.system_file).is_file());
     let now = rig.db.sql("SHOW BINARY LOGS");
     assert_eq!(
         now,
@@ -130,13 +130,13 @@ fn a_mount_point() {
     std::fs::create_dir(data.join("lost+found")).expect("lost+found"); // root's, as a file system makes it
     db.up();
     let rig = Rig::of(db, "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
-    rig.killed_at(&facts, &proven, "start MySQL");
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
+    rig.killed_at(&info, &copy, "start MySQL");
     rig.recover();
     rig.assert_old();
-    rig.swap(&facts, &proven, &rig.host()).expect("swapped");
+    rig.swap(&info, &copy, &rig.host()).expect("swapped");
     rig.assert_new();
     assert!(data.join("lost+found").is_dir(), "the file system's own");
     // A file system below it cannot be renamed.

@@ -1,4 +1,4 @@
-//! What Prepare refuses on a real server, by its name (DESIGN 4.1); what cannot be set up here is in the unit tests.
+//! What Prepare refuses on a real server, by its name; what cannot be set up here is in the unit tests.
 
 use super::rig::{Rig, source};
 use crate::support::mariadb::{Mariadb, MariadbKind};
@@ -94,31 +94,31 @@ fn mysqls_own_places() {
     refused(rig.inspect(), &["innodb_directories", "../tmp"]);
 }
 
-/// A copy that does not start is found out before anything is touched, and so is one that does not let the agent in.
+/// A copy that does not start is found out before anything is changed, and so is one that rejects the agent's login.
 #[test]
-fn a_copy_that_is_not_whole() {
+fn a_copy_that_is_not_complete() {
     let source = source::<MariadbKind>("");
     let rig = Rig::<MariadbKind>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
     let table = staged.new_dir().join("ibdata1");
     let whole = std::fs::read(&table).expect("system tablespace");
     std::fs::write(&table, &whole[..whole.len() / 2]).expect("cut short");
-    let prove = || datadir::trial_start(&facts, &staged, &rig.config.mysql, &rig.host());
-    let e = prove().expect_err("half a tablespace").to_string();
+    let trial = || datadir::trial_start(&info, &staged, &rig.config.mysql, &rig.host());
+    let e = trial().expect_err("half a tablespace").to_string();
     assert!(
         e.contains("the copy does not start") && e.contains("ERROR"),
         "{e}"
     );
     rig.assert_old();
 
-    let staged = rig.stage(&facts, &source.datadir());
+    let staged = rig.stage(&info, &source.datadir());
     source.up();
     source.sql("DROP USER 'agent'@'%'");
     source.down();
-    let staged_again = rig.stage(&facts, &source.datadir());
+    let staged_again = rig.stage(&info, &source.datadir());
     assert_eq!(staged, staged_again);
-    let e = prove().expect_err("no account").to_string();
+    let e = trial().expect_err("no account").to_string();
     assert!(
         e.contains("mysql.user = \"agent\"") && e.contains("create this account on the source"),
         "{e}"

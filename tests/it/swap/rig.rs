@@ -108,14 +108,14 @@ impl<K: Family> Rig<K> {
     }
 
     /// Stages `copy`, a data directory.
-    pub fn stage(&self, facts: &DatadirInfo, copy: &Path) -> Staged {
-        let staged = self.stage_nothing(facts);
+    pub fn stage(&self, info: &DatadirInfo, copy: &Path) -> Staged {
+        let staged = self.stage_nothing(info);
         self.fill(&staged, copy);
         staged
     }
 
-    pub fn stage_nothing(&self, facts: &DatadirInfo) -> Staged {
-        Staged::make(facts, SEED, &self.journals, &Cancel::default()).expect("staged")
+    pub fn stage_nothing(&self, info: &DatadirInfo) -> Staged {
+        Staged::make(info, SEED, &self.journals, &Cancel::default()).expect("staged")
     }
 
     pub fn fill(&self, staged: &Staged, copy: &Path) {
@@ -135,22 +135,17 @@ impl<K: Family> Rig<K> {
         }
     }
 
-    pub fn prove(&self, facts: &DatadirInfo, staged: &Staged) -> VerifiedCopy {
-        datadir::trial_start(facts, staged, &self.config.mysql, &self.host()).expect("trial start")
+    pub fn trial_start(&self, info: &DatadirInfo, staged: &Staged) -> VerifiedCopy {
+        datadir::trial_start(info, staged, &self.config.mysql, &self.host()).expect("trial start")
     }
 
-    pub fn swap(
-        &self,
-        facts: &DatadirInfo,
-        proven: &VerifiedCopy,
-        host: &Hooked,
-    ) -> Result<String> {
-        datadir::swap(&self.journals, facts, proven, host)
+    pub fn swap(&self, info: &DatadirInfo, copy: &VerifiedCopy, host: &Hooked) -> Result<String> {
+        datadir::swap(&self.journals, info, copy, host)
     }
 
     /// Swaps, and is killed before the first step whose name begins with `step`.
-    pub fn killed_at(&self, facts: &DatadirInfo, proven: &VerifiedCopy, step: &str) {
-        self.killed_in(step, |host| self.swap(facts, proven, host).map(drop));
+    pub fn killed_at(&self, info: &DatadirInfo, copy: &VerifiedCopy, step: &str) {
+        self.killed_in(step, |host| self.swap(info, copy, host).map(drop));
     }
 
     /// Does `work`, and is killed before the first step whose name begins with `step`.
@@ -176,8 +171,8 @@ impl<K: Family> Rig<K> {
         let found = recover_at_start(&self.journals, &host)
             .expect("rolled back")
             .expect("an unfinished swap");
-        if let Some(facts) = &found.start {
-            start_again(&self.journals, facts, &host).expect("MySQL starts");
+        if let Some(info) = &found.start {
+            start_again(&self.journals, info, &host).expect("MySQL starts");
         }
         found.text
     }
@@ -208,8 +203,8 @@ impl<K: Family> Rig<K> {
         assert_eq!(self.refused(), None);
     }
 
-    /// Starts MySQL as somebody would who knows nothing of seeds.
-    pub fn stranger(&self) -> Command {
+    /// Starts MySQL without the agent.
+    pub fn start_command(&self) -> Command {
         let mut command = Command::new("sh");
         command.arg("-c").arg(self.db.service("start"));
         command
@@ -278,11 +273,11 @@ impl Environment for Hooked<'_> {
     fn answers(&self) -> Result<Option<Error>> {
         self.host.answers()
     }
-    fn serves(&self, facts: &DatadirInfo) -> Result<()> {
-        self.host.serves(facts)
+    fn serves(&self, info: &DatadirInfo) -> Result<()> {
+        self.host.serves(info)
     }
-    fn program(&self, facts: &DatadirInfo) -> Command {
-        self.host.program(facts)
+    fn program(&self, info: &DatadirInfo) -> Command {
+        self.host.program(info)
     }
     fn boot_timeout(&self) -> Duration {
         self.host.boot_timeout()

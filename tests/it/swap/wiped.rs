@@ -1,5 +1,5 @@
-//! Where two copies do not fit (DESIGN 4.8): an agent that is killed at the steps of a wipe and of the swap after it, and somebody
-//! who starts MySQL at any of them. Until the deletion begins the old data come back; after it no server starts until the new ones
+//! Where two copies do not fit: an agent that is killed at the steps of a wipe and of the swap after it, and a start
+//! of MySQL at any of them. Until the deletion begins the old data come back; after it no server starts until the new ones
 //! are in.
 
 use super::rig::{Family, Hooked, Rig, SEED, source};
@@ -15,7 +15,7 @@ const OF_WIPE: [(&str, bool); 4] = [
     ("rename mysql to", true),
     ("journal Wiping", true),
 ];
-/// The same of the swap. Once the new system tablespace is in, a server starts on new and whole data.
+/// The same of the swap. Once the new system tablespace is in, a server starts on new and complete data.
 const OF_SWAP: [(&str, bool); 5] = [
     ("journal MovingNewIn", true),
     ("journal Committed", true),
@@ -27,9 +27,9 @@ const OF_SWAP: [(&str, bool); 5] = [
 fn killed_and_disturbed<K: Family>() {
     let source = source::<K>("");
     let rig = Rig::<K>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage_nothing(&facts);
-    let wipe = |host: &Hooked| datadir::wipe(&rig.journals, &facts, SEED, host);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage_nothing(&info);
+    let wipe = |host: &Hooked| datadir::wipe(&rig.journals, &info, SEED, host);
     for (step, guarded) in OF_WIPE {
         rig.killed_in(step, wipe);
         assert!(rig.refused().is_some(), "{step}: MySQL may be started");
@@ -42,7 +42,7 @@ fn killed_and_disturbed<K: Family>() {
         rig.assert_old();
     }
 
-    disturbed(&rig, &facts, |host| wipe(host).expect("wiped"));
+    disturbed(&rig, &info, |host| wipe(host).expect("wiped"));
     let gone = |step: &str| {
         refuses(&rig, step);
         let refused = rig.refused().expect(step);
@@ -51,9 +51,9 @@ fn killed_and_disturbed<K: Family>() {
     };
     gone("wiped");
     rig.fill(&staged, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let copy = rig.trial_start(&info, &staged);
     for (step, guarded) in OF_SWAP {
-        rig.killed_at(&facts, &proven, step);
+        rig.killed_at(&info, &copy, step);
         if guarded {
             refuses(&rig, step);
         }
@@ -61,24 +61,24 @@ fn killed_and_disturbed<K: Family>() {
         assert!(text.contains("were deleted"), "{step}: {text}");
         gone(step);
     }
-    disturbed(&rig, &facts, |host| {
-        rig.swap(&facts, &proven, host).expect("swapped");
+    disturbed(&rig, &info, |host| {
+        rig.swap(&info, &copy, host).expect("swapped");
     });
     rig.assert_new();
     assert!(!rig.journals.data_gone());
 }
 
 fn refuses<K: Family>(rig: &Rig<K>, step: &str) {
-    let started = rig.stranger().status().expect("sh");
+    let started = rig.start_command().status().expect("sh");
     assert!(!started.success(), "{step}: a server starts");
 }
 
-/// Does `work` while somebody starts MySQL at many of its steps.
-fn disturbed<K: Family>(rig: &Rig<K>, facts: &DatadirInfo, work: impl Fn(&Hooked)) {
+/// Does `work` while MySQL is started at many of its steps.
+fn disturbed<K: Family>(rig: &Rig<K>, info: &DatadirInfo, work: impl Fn(&Hooked)) {
     let (seen, tried) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut host = rig.host();
     host.hook = Box::new(|step| {
-        let up = facts.datadir.join(&facts.system_file).is_dir();
+        let up = info.datadir.join(&info.system_file).is_dir();
         let often = seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(6);
         if up && (often || step.starts_with("journal")) {
             tried.fetch_add(1, Ordering::Relaxed);

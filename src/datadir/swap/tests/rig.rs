@@ -22,7 +22,7 @@ pub(super) struct Fake {
     pub(super) fault: Fault,
     pub(super) at: usize,
     pub(super) steps: Mutex<Vec<String>>,
-    /// A file that a stranger's server makes at each step.
+    /// A file that another server makes at each step.
     pub(super) stray: Option<&'static str>,
     pub(super) starts: bool,
     /// The stop is given up, but has been heard: the server is gone after so many more answers.
@@ -55,14 +55,14 @@ impl Environment for Fake {
             EntryKind::Missing,
             "it would make a new server"
         );
-        let whole =
+        let table =
             std::fs::read_to_string(self.info.datadir.join("shop/t.ibd")).unwrap_or_default();
-        if kind(&top).unwrap() == EntryKind::Dir || (!self.starts && whole == "new") {
+        if kind(&top).unwrap() == EntryKind::Dir || (!self.starts && table == "new") {
             return Err(Error::permanent("refuses to start"));
         }
         assert_eq!(
             std::fs::read_to_string(top).unwrap(),
-            whole,
+            table,
             "a mixture was started"
         );
         for made in ["auto.cnf", "binlog.000001"] {

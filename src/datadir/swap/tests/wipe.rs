@@ -57,7 +57,7 @@ fn the_wipe_leaves_the_guard_and_a_later_seed_goes_on() {
 }
 
 #[test]
-fn killed_at_any_step_of_the_wipe_the_data_are_whole_or_the_guard_is_up() {
+fn killed_at_any_step_of_the_wipe_the_data_are_complete_or_the_guard_is_up() {
     for n in 1.. {
         let rig = Rig::new();
         let fake = rig.fake(Fault::Kill, n);
@@ -153,7 +153,7 @@ fn a_journal_that_is_lost_with_the_state_dir_is_found_in_the_staging_directory()
         let copy = Staged::of(&rig.info, SEED)
             .dir
             .join(crate::datadir::journal::NAME);
-        // Somebody else's word is not taken: a link, and a journal of another place.
+        // What is not this agent's is ignored: a link, and a journal of another place.
         let forged = rig.info.staging.join("99");
         std::fs::create_dir(&forged).unwrap();
         std::os::unix::fs::symlink(&copy, forged.join(crate::datadir::journal::NAME)).unwrap();
@@ -207,7 +207,7 @@ fn a_start_command_that_gives_up_on_a_live_server_is_not_the_end() {
         }
         fn answers(&self) -> Result<Option<Error>> {
             match self.questions.fetch_add(1, Ordering::Relaxed) {
-                0..6 => Err(Error::transient("nobody answers")),
+                0..6 => Err(Error::transient("no answer")),
                 _ => Ok(None),
             }
         }

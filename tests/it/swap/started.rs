@@ -1,4 +1,4 @@
-//! MySQL is started by somebody else in the middle of a swap, or by a supervisor that does not want it to be stopped.
+//! MySQL is started by another process in the middle of a swap, or by a supervisor that does not want it to be stopped.
 
 use super::rig::{Family, Rig, source};
 use crate::support::mariadb::MariadbKind;
@@ -10,52 +10,50 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn ended(mut child: Child) {
-    wait_for(
-        "the stranger's command ends",
-        Duration::from_secs(150),
-        || child.try_wait().expect("wait"),
-    );
+    wait_for("the start command ends", Duration::from_secs(150), || {
+        child.try_wait().expect("wait")
+    });
 }
 
 fn at_each_step<K: Family>() {
     let source = source::<K>("");
     let rig = Rig::<K>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
 
     // While the guard is up none starts, and the swap comes to its end.
     let tried = AtomicUsize::new(0);
     let guarded = AtomicUsize::new(0);
     let mut host = rig.host();
     host.hook = Box::new(|step| {
-        let up = facts.datadir.join(&facts.system_file).is_dir();
+        let up = info.datadir.join(&info.system_file).is_dir();
         if up
             && (guarded.fetch_add(1, Ordering::Relaxed).is_multiple_of(6)
                 || step.starts_with("journal"))
         {
             tried.fetch_add(1, Ordering::Relaxed);
-            let started = rig.stranger().status().expect("sh");
+            let started = rig.start_command().status().expect("sh");
             assert!(!started.success(), "{step}: it starts");
         }
         Ok(())
     });
-    rig.swap(&facts, &proven, &host).expect("swapped");
+    rig.swap(&info, &copy, &host).expect("swapped");
     drop(host);
     assert!(tried.into_inner() > 6);
     rig.assert_new();
     // And back again, in the same way, from the last step.
     let now = rig.inspect().expect("fit");
     let staged = rig.stage(&now, &source.datadir());
-    let proven = rig.prove(&now, &staged);
+    let copy = rig.trial_start(&now, &staged);
     rig.db.sql("CREATE DATABASE precious");
     rig.db.sql("CREATE TABLE precious.t AS SELECT 'mine' AS v");
     rig.db.sql("DROP DATABASE shop");
-    rig.killed_at(&now, &proven, "exchange the guard");
+    rig.killed_at(&now, &copy, "exchange the guard");
     let mut host = rig.host();
     host.hook = Box::new(|step| {
         if step == "journal MovingOldBack" {
-            let started = rig.stranger().status().expect("sh");
+            let started = rig.start_command().status().expect("sh");
             assert!(!started.success(), "{step}: it starts");
         }
         Ok(())
@@ -69,43 +67,43 @@ fn at_each_step<K: Family>() {
 }
 
 /// Just before the guard is up: that server waits for the lock that we hold. It goes when it tries again, or is left alone with
-/// whole data; in either case nothing is mixed and the result tells the truth.
+/// complete data; in either case nothing is mixed and the result is true.
 fn before_the_guard<K: Family>() {
     let source = source::<K>("");
     let rig = Rig::<K>::new("", "", "");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
     let log = rig.db.dir.join("run/error.log");
-    let words = || {
+    let waits = || {
         std::fs::read_to_string(&log)
             .unwrap_or_default()
             .matches("lock ./ibdata1")
             .count()
     };
-    let stranger = Mutex::new(None);
+    let other = Mutex::new(None);
     let mut host = rig.host();
     host.hook = Box::new(|step| {
-        let mut stranger = stranger.lock().expect("lock");
-        if step == "guard" && stranger.is_none() {
-            let before = words();
-            *stranger = Some(rig.stranger().spawn().expect("sh"));
+        let mut other = other.lock().expect("lock");
+        if step == "guard" && other.is_none() {
+            let before = waits();
+            *other = Some(rig.start_command().spawn().expect("sh"));
             wait_for("it wants the lock", Duration::from_secs(30), || {
-                (words() > before).then_some(())
+                (waits() > before).then_some(())
             });
         }
         Ok(())
     });
-    let swapped = rig.swap(&facts, &proven, &host);
+    let swapped = rig.swap(&info, &copy, &host);
     drop(host);
-    ended(stranger.into_inner().expect("lock").expect("started"));
+    ended(other.into_inner().expect("lock").expect("started"));
     match swapped {
         Ok(_) => rig.assert_new(),
         Err(e) => {
             let e = e.to_string();
-            let told = e.contains("was started in")
+            let reported = e.contains("was started in")
                 && e.contains("the old data are in place and MySQL runs on them");
-            assert!(told, "{e}");
+            assert!(reported, "{e}");
             rig.assert_old();
         }
     }
@@ -153,15 +151,15 @@ fn a_supervisor_that_restarts_it() {
     };
     let command = format!("service-stop-command = \"sh '{}'\"", script.display());
     rig.configure(&command, "command-timeout = \"15s\"");
-    let facts = rig.inspect().expect("fit");
-    let staged = rig.stage(&facts, &source.datadir());
-    let proven = rig.prove(&facts, &staged);
+    let info = rig.inspect().expect("fit");
+    let staged = rig.stage(&info, &source.datadir());
+    let copy = rig.trial_start(&info, &staged);
 
     supervise(1000);
     let mut host = rig.host();
     host.quiet = Duration::from_secs(10);
     let e = rig
-        .swap(&facts, &proven, &host)
+        .swap(&info, &copy, &host)
         .expect_err("it comes again and again");
     let e = e.to_string();
     assert!(
@@ -176,14 +174,14 @@ fn a_supervisor_that_restarts_it() {
             .is_empty()
             .then_some(())
     });
-    assert!(rig.stranger().status().expect("sh").success());
+    assert!(rig.start_command().status().expect("sh").success());
     rig.assert_old();
 
     supervise(3);
     rig.configure(&command, "command-timeout = \"180s\"");
     let mut host = rig.host();
     host.quiet = Duration::from_secs(10);
-    rig.swap(&facts, &proven, &host).expect("swapped");
+    rig.swap(&info, &copy, &host).expect("swapped");
     drop(host);
     rig.assert_new();
 }

@@ -1,4 +1,4 @@
-//! A whole swap: what is staged harms no server, the trial start, and what comes from where.
+//! A complete swap: what is staged harms no server, the trial start, and what comes from where.
 
 use super::rig::{Family, Rig, SEED, source};
 use crate::support::mariadb::MariadbKind;
@@ -49,16 +49,16 @@ fn variable<K: Family>(rig: &Rig<K>, name: &str) -> String {
 }
 
 /// A private server on the copy, which an agent has left that was killed before it could record it.
-fn left_over<K: Family>(rig: &Rig<K>, facts: &DatadirInfo, staged: &Staged) -> Child {
-    staged.adapt(facts).expect("settled");
-    let mut command = rig.host().program(facts);
+fn left_over<K: Family>(rig: &Rig<K>, info: &DatadirInfo, staged: &Staged) -> Child {
+    staged.adapt(info).expect("adapted");
+    let mut command = rig.host().program(info);
     command.args([
         "--no-defaults",
         "--socket=../work/sock",
         "--skip-networking",
     ]);
     command.arg(format!("--datadir={}", staged.new_dir().display()));
-    for (name, value) in &facts.options {
+    for (name, value) in &info.options {
         command.arg(format!("--{}={value}", name.replace('_', "-")));
     }
     command.args([
@@ -78,7 +78,7 @@ fn left_over<K: Family>(rig: &Rig<K>, facts: &DatadirInfo, staged: &Staged) -> C
     child
 }
 
-fn whole<K: Family>(persisted: bool) {
+fn complete<K: Family>(persisted: bool) {
     let source = source::<K>("");
     let rig = Rig::<K>::new("", "", "");
     if persisted {
@@ -96,11 +96,11 @@ fn whole<K: Family>(persisted: bool) {
         }
     }
     let (id, uuid) = (variable(&rig, "server_id"), variable(&rig, "server_uuid"));
-    let facts = rig.inspect().expect("fit");
-    assert!(facts.staging.ends_with(K::STAGING) && facts.files > 50);
-    assert_eq!(facts.server_id, id);
+    let info = rig.inspect().expect("fit");
+    assert!(info.staging.ends_with(K::STAGING) && info.files > 50);
+    assert_eq!(info.server_id, id);
     let before = std::fs::metadata(rig.db.datadir()).expect("datadir");
-    let staged = rig.stage(&facts, &source.datadir());
+    let staged = rig.stage(&info, &source.datadir());
 
     // MySQL restarts in mid-seed, cleanly and after a crash, and works on.
     rig.db.down();
@@ -120,30 +120,25 @@ fn whole<K: Family>(persisted: bool) {
     assert_eq!(info::schema_names(&mut conn).expect("names"), ["precious"]);
     drop(conn);
 
-    let mut left = left_over(&rig, &facts, &staged);
-    let proven = rig.prove(&facts, &staged);
+    let mut left = left_over(&rig, &info, &staged);
+    let copy = rig.trial_start(&info, &staged);
     let ended = left.try_wait().expect("its status").expect("it has ended");
     assert_eq!(ended.signal(), Some(9), "{ended}");
     // MariaDB's channels are files, which do not come along.
     assert_eq!(
-        proven
-            .notes
+        copy.notes
             .contains("1 replication channels of the source removed"),
         persisted,
         "{}",
-        proven.notes
+        copy.notes
     );
-    assert!(
-        proven.notes.contains("1 events disabled"),
-        "{}",
-        proven.notes
-    );
+    assert!(copy.notes.contains("1 events disabled"), "{}", copy.notes);
     rig.assert_old();
     assert_eq!(rig.db.value("SELECT v FROM precious.later"), "1");
 
     let mut host = rig.host();
     host.quiet = Duration::from_secs(3); // the real one, once
-    assert_eq!(rig.swap(&facts, &proven, &host).expect("swapped"), "");
+    assert_eq!(rig.swap(&info, &copy, &host).expect("swapped"), "");
     rig.assert_new();
     let after = std::fs::metadata(rig.db.datadir()).expect("datadir");
     let of = |m: &std::fs::Metadata| (m.ino(), m.uid(), m.gid(), m.mode());
@@ -164,19 +159,19 @@ fn whole<K: Family>(persisted: bool) {
     let events = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
     assert_eq!(rig.db.value(events), "0");
     assert_eq!(rig.db.replica_status("Last_IO_Errno"), "", "no channel");
-    // The old data are whole: a server would start on them.
-    for name in [&facts.system_file[..], "precious", "mysql"] {
+    // The old data are complete: a server would start on them.
+    for name in [&info.system_file[..], "precious", "mysql"] {
         assert!(staged.old_dir().join(name).exists(), "{name}");
     }
     let roots = datadir::staging_roots(&rig.config);
-    assert_eq!(roots, std::slice::from_ref(&facts.staging));
+    assert_eq!(roots, std::slice::from_ref(&info.staging));
     let kept = datadir::kept(&roots);
     assert!(kept.len() == 1 && kept[0].1 > 1_000_000, "{kept:?}");
     rig.db.down();
     rig.db.up();
     dump(&rig);
 
-    datadir::clean_up(&facts, &staged).expect("swept");
+    datadir::clean_up(&info, &staged).expect("cleaned up");
     crate::support::wait_for("nothing is left", Duration::from_secs(30), || {
         let left = STAGING_NAMES
             .iter()
@@ -189,10 +184,10 @@ fn whole<K: Family>(persisted: bool) {
 
 #[test]
 fn mariadb() {
-    whole::<MariadbKind>(false);
+    complete::<MariadbKind>(false);
 }
 
 #[test]
 fn mysql() {
-    whole::<MysqldKind>(true);
+    complete::<MysqldKind>(true);
 }
