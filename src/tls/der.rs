@@ -1,6 +1,5 @@
-//! The little of a certificate that is read here: the organizational units of its subject, how long it is valid, and whether it
-//! may sign others. A walk of
-//! the DER encoding (X.690, RFC 5280 4.1) that reads foreign bytes: whatever they are, it ends and does not panic.
+//! What is read of a certificate: the organizational units of its subject, how long it is valid, and whether it may sign others. A
+//! walk of the DER encoding (X.690, RFC 5280 4.1) of untrusted bytes: whatever they are, it ends and does not panic.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +16,7 @@ const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
 /// 2.5.4.11, organizationalUnitName.
 const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
 
-/// What a certificate says.
+/// What was read of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// All OU values of the subject, in order.
@@ -97,7 +96,7 @@ fn text(tag: u8, value: &[u8]) -> Option<String> {
     match tag {
         // UTF8String, PrintableString, IA5String
         0x0c | 0x13 | 0x16 => String::from_utf8(value.to_vec()).ok(),
-        // TeletexString, as everybody fills it: Latin-1
+        // TeletexString, in practice Latin-1
         0x14 => Some(value.iter().map(|b| char::from(*b)).collect()),
         // BMPString
         0x1e if value.len().is_multiple_of(2) => {

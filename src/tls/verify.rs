@@ -1,11 +1,12 @@
-//! Who is believed: certificates that an authority in the file has signed, and those that stand in the file themselves.
+//! Which certificates are trusted: those that an authority in the file has signed, and those that are in the file themselves.
 
 use super::der::Certificate;
-use super::provider;
 use crate::error::{Error, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -15,7 +16,12 @@ use rustls::{
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// For which names a certificate is good that stands itself in the file.
+/// The one crypto provider.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// For which names a certificate is good that is itself in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Names {
     /// Any: fleets share one file.
@@ -24,19 +30,23 @@ pub(super) enum Names {
     Own,
 }
 
-/// True if `leaf` stands itself in the file and has not ended. OpenSSL makes self-signed certificates that are authorities too,
-/// which webpki takes for no one's own.
-fn listed(known: &[CertificateDer<'static>], leaf: &CertificateDer<'_>, now: UnixTime) -> bool {
+/// True if `leaf` is itself in the file and has not expired. OpenSSL makes self-signed certificates that are authorities too, which
+/// webpki does not accept as a server's or client's own.
+fn is_listed(
+    trusted: &[CertificateDer<'static>],
+    leaf: &CertificateDer<'_>,
+    now: UnixTime,
+) -> bool {
     let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-    known.iter().any(|k| k == leaf) && Certificate::parse(leaf).is_some_and(|c| now < c.not_after)
+    trusted.iter().any(|k| k == leaf) && Certificate::parse(leaf).is_some_and(|c| now < c.not_after)
 }
 
-/// The authorities among `known`: webpki takes any certificate for one. Who is listed for himself must not sign for others.
-/// One that cannot be read here is left to webpki.
-fn roots(known: &[CertificateDer<'static>]) -> Option<Arc<RootCertStore>> {
+/// The authorities among `trusted`: webpki takes any certificate for one, and one that is listed for itself must not sign others. One
+/// that cannot be read here is left to webpki.
+fn roots(trusted: &[CertificateDer<'static>]) -> Option<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
     let signs = |c: &&CertificateDer<'_>| Certificate::parse(c).is_none_or(|c| c.is_authority);
-    roots.add_parsable_certificates(known.iter().filter(signs).cloned());
+    roots.add_parsable_certificates(trusted.iter().filter(signs).cloned());
     (!roots.is_empty()).then(|| Arc::new(roots))
 }
 
@@ -44,50 +54,46 @@ fn unknown() -> rustls::Error {
     CertificateError::UnknownIssuer.into()
 }
 
-fn unusable(setting: &str, e: impl std::fmt::Display) -> Error {
-    Error::permanent(format!("{setting}: {e}"))
-}
-
 fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
 
-/// For a listener: a certificate that is given must verify; `needed`: one must be given.
+/// For a server: a certificate that a client gives must verify; `required`: it must give one.
 pub(super) fn clients(
     setting: &str,
-    known: Vec<CertificateDer<'static>>,
-    needed: bool,
+    trusted: Vec<CertificateDer<'static>>,
+    required: bool,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
     let build = |roots| WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-    let by_authority = roots(&known).map(build).transpose();
+    let by_authority = roots(&trusted).map(build).transpose();
     Ok(Arc::new(Clients {
-        by_authority: by_authority.map_err(|e| unusable(setting, e))?,
-        known,
-        needed,
+        by_authority: by_authority.map_err(|e| Error::permanent(format!("{setting}: {e}")))?,
+        trusted,
+        required,
     }))
 }
 
-/// For whom we connect to.
+/// For a client.
 pub(super) fn servers(
     setting: &str,
-    known: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
     names: Names,
 ) -> Result<Arc<dyn ServerCertVerifier>> {
     let build = |roots| WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
-    let by_authority = roots(&known).map(build).transpose();
+    let by_authority = roots(&trusted).map(build).transpose();
     Ok(Arc::new(Servers {
-        by_authority: by_authority.map_err(|e| unusable(setting, e))?,
-        known,
+        by_authority: by_authority.map_err(|e| Error::permanent(format!("{setting}: {e}")))?,
+        trusted,
         names,
     }))
 }
 
 /// For `ssl-skip-verify = true` and the like.
-pub(super) fn any_server() -> Arc<dyn ServerCertVerifier> {
+pub(super) fn unverified_server() -> Arc<dyn ServerCertVerifier> {
     Arc::new(AnyServer)
 }
 
-/// What all verifiers have in common: signatures are left to two functions in the manner of rustls's own.
+/// All verifiers leave signatures to two functions with the signature of rustls's own.
 macro_rules! signatures {
     ($tls12:path, $tls13:path, $schemes:path) => {
         fn verify_tls12_signature(
@@ -114,15 +120,15 @@ macro_rules! signatures {
     };
 }
 
-fn rings_schemes() -> Vec<SignatureScheme> {
+fn known_schemes() -> Vec<SignatureScheme> {
     algorithms().supported_schemes()
 }
 
 #[derive(Debug)]
 struct Clients {
     by_authority: Option<Arc<dyn ClientCertVerifier>>,
-    known: Vec<CertificateDer<'static>>,
-    needed: bool,
+    trusted: Vec<CertificateDer<'static>>,
+    required: bool,
 }
 
 impl ClientCertVerifier for Clients {
@@ -131,7 +137,7 @@ impl ClientCertVerifier for Clients {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.needed
+        self.required
     }
 
     fn verify_client_cert(
@@ -140,7 +146,7 @@ impl ClientCertVerifier for Clients {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> std::result::Result<ClientCertVerified, rustls::Error> {
-        if listed(&self.known, leaf, now) {
+        if is_listed(&self.trusted, leaf, now) {
             return Ok(ClientCertVerified::assertion());
         }
         let by_authority = self.by_authority.as_ref().ok_or_else(unknown)?;
@@ -150,14 +156,14 @@ impl ClientCertVerifier for Clients {
     signatures!(
         verify_tls12_signature,
         verify_tls13_signature,
-        rings_schemes
+        known_schemes
     );
 }
 
 #[derive(Debug)]
 struct Servers {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
-    known: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
     names: Names,
 }
 
@@ -170,7 +176,7 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        if !listed(&self.known, leaf, now) {
+        if !is_listed(&self.trusted, leaf, now) {
             let by_authority = self.by_authority.as_ref().ok_or_else(unknown)?;
             return by_authority.verify_server_cert(leaf, chain, name, ocsp, now);
         }
@@ -183,12 +189,12 @@ impl ServerCertVerifier for Servers {
     signatures!(
         verify_tls12_signature,
         verify_tls13_signature,
-        rings_schemes
+        known_schemes
     );
 }
 
-/// Believes anybody, also with a certificate or a signature of a form that ring does not know: the signature of somebody who may
-/// be anybody proves nothing.
+/// Accepts every certificate, also one with a key or a signature that ring does not know: without a verified certificate a signature
+/// proves nothing.
 #[derive(Debug)]
 struct AnyServer;
 
@@ -204,10 +210,10 @@ impl ServerCertVerifier for AnyServer {
         Ok(ServerCertVerified::assertion())
     }
 
-    signatures!(believed, believed, all_schemes);
+    signatures!(unverified, unverified, all_schemes);
 }
 
-fn believed(
+fn unverified(
     _: &[u8],
     _: &CertificateDer<'_>,
     _: &DigitallySignedStruct,
@@ -218,7 +224,7 @@ fn believed(
 
 fn all_schemes() -> Vec<SignatureScheme> {
     use SignatureScheme as S;
-    let mut all = rings_schemes();
+    let mut all = known_schemes();
     all.extend([S::ECDSA_NISTP521_SHA512, S::ED448, S::RSA_PKCS1_SHA1]);
     all
 }
