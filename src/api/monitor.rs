@@ -12,7 +12,7 @@ use crate::seed::record::Seed;
 use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
 use crate::sys::thread::{lock, spawn_with_stack, unpoisoned};
-use crate::sys::{host, usage};
+use crate::sys::{disk, host};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -280,7 +280,7 @@ fn probe_disk(config: &Config, datadir: &Path, engine: &Engine, last: Option<&Di
     let same_seed = of_seed.is_some() && last.of_seed == of_seed;
     let floor = if same_seed { last.datadir } else { 0 };
     DiskUse {
-        backup_dir: usage::usage(&config.common.backup_dir).unwrap_or(last.backup_dir),
+        backup_dir: disk::usage(&config.common.backup_dir).unwrap_or(last.backup_dir),
         datadir: datadir_used(datadir, target.as_ref())
             .unwrap_or(last.datadir)
             .max(floor),
@@ -297,9 +297,9 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
         if seed.stage <= Stage::Backup {
             return Some(staged.disk_used(&facts));
         }
-        let inside = usage::usage(&facts.datadir).ok()?;
+        let inside = disk::usage(&facts.datadir).ok()?;
         let is_inside = facts.staging.starts_with(&facts.datadir);
-        let outside = || usage::usage(&staged.dir).unwrap_or(0);
+        let outside = || disk::usage(&staged.dir).unwrap_or(0);
         return Some(if is_inside {
             inside
         } else {
@@ -309,7 +309,7 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
     if datadir.as_os_str().is_empty() {
         return Some(0);
     }
-    usage::usage_without(datadir, &STAGING_NAMES).ok()
+    disk::usage_without(datadir, &STAGING_NAMES).ok()
 }
 
 fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {

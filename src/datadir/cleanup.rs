@@ -141,7 +141,7 @@ pub fn kept(roots: &[PathBuf]) -> Vec<(PathBuf, u64)> {
                 Err(_) => continue,
             };
             if names_in(&path).is_ok_and(|n| !n.is_empty()) {
-                let bytes = crate::sys::usage::usage(&path).unwrap_or(0);
+                let bytes = crate::sys::disk::usage(&path).unwrap_or(0);
                 found.push((path, bytes));
             }
         }

@@ -81,7 +81,7 @@ impl Staged {
     /// Bytes for `MySQLDatadirDiskUsed` of a target until the swap: its own data as they were, and what was received so far.
     /// Walks through the copy only, and grows while it comes in.
     pub(crate) fn disk_used(&self, info: &DatadirInfo) -> u64 {
-        info.bytes + crate::sys::usage::usage(&self.new_dir()).unwrap_or(0)
+        info.bytes + crate::sys::disk::usage(&self.new_dir()).unwrap_or(0)
     }
 
     /// Takes what does not come from the copy out of it ([`super::file_policy`]), and gives the rest to the owner of the data

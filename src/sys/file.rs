@@ -1,6 +1,7 @@
 //! Files that are replaced atomically and durably, renames that never replace anything, a lock as database servers take it, and
 //! the security context of a file.
 
+use super::done;
 use crate::error::{Error, Result};
 use std::ffi::CString;
 use std::fs::File;
@@ -12,10 +13,7 @@ use std::path::Path;
 
 /// Replaces `path`, or creates it, with a file of these bytes and this mode; it is on the disk when this returns. After a crash
 /// it has the old content or the new one.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn replace_durable(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_durable(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     replace_atomic(path, mode, bytes)?;
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => sync_dir(dir),
@@ -24,10 +22,7 @@ pub fn replace_durable(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 /// The same without the sync of the directory, which may be one that only lets files be created: a crash may leave the old content.
-///
-/// # Errors
-/// If it cannot be written; the old file is then intact.
-pub fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
@@ -43,10 +38,7 @@ pub fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 /// Creates a file that does not exist yet, with these bytes on the disk. Its name is durable after [`sync_dir`].
-///
-/// # Errors
-/// If it cannot be written.
-pub fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true).mode(mode);
     let written = options
@@ -56,28 +48,20 @@ pub fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-///
-/// # Errors
-/// If it cannot be opened or synced.
-pub fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(|e| Error::io(dir.display(), &e))
 }
 
 /// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.
-///
-/// # Errors
-/// EINVAL where the file system cannot do it; ENOENT if one is missing; EXDEV across file systems.
-pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+/// EINVAL: the file system cannot do it.
+pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     renameat2(a, b, libc::RENAME_EXCHANGE)
 }
 
 /// Renames, but fails where `to` exists (RENAME_NOREPLACE).
-///
-/// # Errors
-/// EEXIST; those of rename(2).
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     renameat2(from, to, libc::RENAME_NOREPLACE)
 }
 
@@ -96,19 +80,12 @@ fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
             flags,
         )
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(rc)
 }
 
 /// A file in `dir` that has no name (O_TMPFILE), for this process alone (0600): it is gone when it is closed, also by SIGKILL. Where
 /// the file system has no such files it is made under a random name that is removed at once.
-///
-/// # Errors
-/// Those of open(2).
-pub fn nameless(dir: &Path) -> io::Result<File> {
+pub(crate) fn nameless(dir: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(0o600);
     let opened = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
@@ -123,24 +100,17 @@ pub fn nameless(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes everything of the file system of `dir` to its disk (syncfs(2)).
-///
-/// # Errors
-/// Since Linux 5.8 also a write that failed since `dir` was opened.
-pub fn sync_file_system(dir: &File) -> io::Result<()> {
+/// Writes everything of the file system of `dir` to its disk (syncfs(2)). Since Linux 5.8 it also reports a write that failed since
+/// `dir` was opened.
+pub(crate) fn sync_file_system(dir: &File) -> io::Result<()> {
     // SAFETY: the call takes an integer only, and the descriptor is open because `dir` is borrowed.
-    match unsafe { libc::syncfs(dir.as_raw_fd()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(unsafe { libc::syncfs(dir.as_raw_fd()) })
 }
 
-/// Takes a write lock on the whole file, as InnoDB does on its system tablespace (fcntl(2)); false if somebody has it. It
-/// belongs to the open file (F_OFD_SETLK) and ends when `file` is closed, whatever else this process does with that file.
-///
-/// # Errors
-/// Those of fcntl(2) but EAGAIN and EACCES; `file` must be open for writing.
-pub fn try_lock(file: &File) -> io::Result<bool> {
+/// Takes a write lock on the whole file, as InnoDB does on its system tablespace (fcntl(2)); false if another process has it. It
+/// belongs to the open file (F_OFD_SETLK) and ends when `file` is closed, whatever else this process does with that file. `file`
+/// must be open for writing.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match fcntl_lock(file, libc::F_OFD_SETLK) {
         Ok(_) => Ok(true),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -148,11 +118,8 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// True if another open file has a lock on any part of this one. Takes none itself.
-///
-/// # Errors
-/// Those of fcntl(2); `file` must be open for writing.
-pub fn is_locked(file: &File) -> io::Result<bool> {
+/// True if another open file has a lock on any part of this one, which must be open for writing. Takes none itself.
+pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
     let found = fcntl_lock(file, libc::F_OFD_GETLK)?;
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
 }
@@ -163,21 +130,14 @@ fn fcntl_lock(file: &File, command: libc::c_int) -> io::Result<libc::flock> {
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     // SAFETY: the descriptor is open because `file` is borrowed; the pointer is to a live flock that the call may write.
-    let rc = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
-    if rc == 0 {
-        Ok(lock)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) })?;
+    Ok(lock)
 }
 
 const LABEL: &std::ffi::CStr = c"security.selinux";
 
 /// The SELinux context of a file as stored with it; `None` where there is none.
-///
-/// # Errors
-/// Those of lgetxattr(2) but ENODATA and EOPNOTSUPP.
-pub fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut value = vec![0u8; 4096];
     // SAFETY: both names are NUL-terminated and outlive the call; pointer and length describe `value`.
@@ -202,10 +162,7 @@ pub fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Gives a file this SELinux context.
-///
-/// # Errors
-/// Those of lsetxattr(2).
-pub fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: both names are NUL-terminated and outlive the call; pointer and length describe `value`.
     let rc = unsafe {
@@ -217,11 +174,7 @@ pub fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
             0,
         )
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(rc)
 }
 
 #[cfg(test)]

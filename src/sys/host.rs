@@ -1,16 +1,17 @@
-//! Facts about this host: disk use and free space, memory, operating system, host name, processes.
+//! This host: memory, operating system, host name, mount points, random numbers; and forms for people.
 
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Total memory in bytes (`MemTotal` of /proc/meminfo), 0 if it cannot be read.
-pub fn memory_total() -> u64 {
+pub(crate) fn memory_total() -> u64 {
     meminfo("MemTotal:")
 }
 
 /// Memory in bytes that programs can have without swapping (`MemAvailable` of /proc/meminfo), 0 if it cannot be read.
-pub fn memory_available() -> u64 {
+pub(crate) fn memory_available() -> u64 {
     meminfo("MemAvailable:")
 }
 
@@ -28,7 +29,7 @@ fn meminfo(name: &str) -> u64 {
 }
 
 /// Name of the operating system (`PRETTY_NAME` of os-release(5)), empty if unknown.
-pub fn os_name() -> String {
+pub(crate) fn os_name() -> String {
     let read = |p| std::fs::read_to_string(p).ok();
     let text = read("/etc/os-release")
         .or_else(|| read("/usr/lib/os-release"))
@@ -41,16 +42,26 @@ pub fn os_name() -> String {
 }
 
 /// Number of logical CPUs that this process may use.
-pub fn cpus() -> usize {
+pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The kernel's host name (uname(2)).
+/// The kernel's host name (uname(2), which needs no /proc), empty if unknown.
 pub fn kernel_hostname() -> String {
-    crate::sys::process::node_name()
+    let mut name = std::mem::MaybeUninit::<libc::utsname>::uninit();
+    // SAFETY: `name` is a valid place for one struct.
+    if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
+        return String::new();
+    }
+    // SAFETY: uname returned 0, so it filled the struct.
+    let name = unsafe { name.assume_init() };
+    let bytes = name.nodename.iter().take_while(|c| **c != 0);
+    // c_char is signed on some platforms; its bits are the byte's.
+    let bytes: Vec<u8> = bytes.map(|c| c.to_ne_bytes()[0]).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A moment as RFC 3339 in UTC with nanoseconds, trailing zeros trimmed, as Go writes it (agent-api-v2 0.4).
+/// A moment as RFC 3339 in UTC with nanoseconds, trailing zeros trimmed, as Go writes it.
 pub fn rfc3339(t: SystemTime) -> String {
     let d = t.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
@@ -78,7 +89,7 @@ pub fn rfc3339(t: SystemTime) -> String {
 }
 
 /// Mount points below `dir`, itself left out (/proc/self/mountinfo).
-pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     let points = text.split(|b| *b == b'\n').filter_map(mount_point);
     points.filter(|p| p != dir && p.starts_with(dir)).collect()
@@ -98,17 +109,30 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 }
 
 /// Random bytes from the kernel as lower-case hex, `bytes` * 2 digits.
-///
-/// # Errors
-/// Those of getrandom(2).
-pub fn random_hex(bytes: usize) -> std::io::Result<String> {
+pub(crate) fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buf = vec![0u8; bytes];
-    crate::sys::random::fill(&mut buf)?;
+    fill_random(&mut buf)?;
     Ok(buf.iter().map(|b| format!("{b:02x}")).collect())
 }
 
+/// By getrandom(2), which needs no file: a directory root without /dev will do.
+fn fill_random(buffer: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = &mut buffer[done..];
+        // SAFETY: pointer and length describe `rest`, which is writable and lives through the call.
+        let n = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(n) {
+            Ok(n) => done += n,
+            Err(_) if super::failed_with(libc::EINTR) => {}
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+    Ok(())
+}
+
 /// Bytes for people: `1.5 GiB`.
-pub fn human_bytes(n: u64) -> String {
+pub(crate) fn human_bytes(n: u64) -> String {
     let mut value = n as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
@@ -151,6 +175,21 @@ mod tests {
         assert_eq!(mount_point(b"36 35"), None);
         assert!(mounts_below(Path::new("/")).contains(&PathBuf::from("/proc")));
         assert!(!mounts_below(Path::new("/proc")).contains(&PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn the_host_name_is_that_of_proc() {
+        let proc = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(kernel_hostname(), proc.trim());
+    }
+
+    #[test]
+    fn all_random_bytes_are_filled_and_differ_between_calls() {
+        let (mut a, mut b) = ([0; 4096], [0; 4096]);
+        fill_random(&mut a).unwrap();
+        fill_random(&mut b).unwrap();
+        assert_ne!(a, b);
+        assert!(a[4000..].iter().any(|x| *x != 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The limit of open files (RLIMIT_NOFILE): that of this process, and that of what it starts.
 
+use super::done;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::sync::OnceLock;
 
 /// Soft and hard limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenFiles {
+pub(crate) struct OpenFiles {
     /// What counts.
     pub soft: u64,
     /// What an unprivileged process may raise it to; `u64::MAX` is no limit.
@@ -18,19 +19,13 @@ pub struct OpenFiles {
 static AT_START: OnceLock<OpenFiles> = OnceLock::new();
 
 /// The limits of this process.
-///
-/// # Errors
-/// Those of getrlimit(2).
-pub fn open_files() -> io::Result<OpenFiles> {
+pub(crate) fn open_files() -> io::Result<OpenFiles> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the pointer is to a live rlimit structure that the call fills in.
-    let rc = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    if rc != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    done(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     Ok(OpenFiles {
         soft: limit.rlim_cur,
         hard: limit.rlim_max,
@@ -43,18 +38,12 @@ fn set(limits: OpenFiles) -> io::Result<()> {
         rlim_max: limits.hard,
     };
     // SAFETY: the pointer is to a live rlimit structure that the call only reads.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
 }
 
 /// Raises the soft limit of this process to its hard one. [`restored_in`] gives children what was there before. Returns the
 /// limits from before.
-///
-/// # Errors
-/// Those of getrlimit(2) and setrlimit(2).
-pub fn raise_open_files() -> io::Result<OpenFiles> {
+pub(crate) fn raise_open_files() -> io::Result<OpenFiles> {
     let before = open_files()?;
     set(OpenFiles {
         soft: before.hard,
@@ -65,7 +54,7 @@ pub fn raise_open_files() -> io::Result<OpenFiles> {
 
 /// Makes `command` run with the limits that this process was started with: a server that a service command starts would
 /// inherit the raised ones otherwise, and programs that use select(2) fail with descriptors above 1023.
-pub fn restored_in(command: &mut Command) -> &mut Command {
+pub(crate) fn restored_in(command: &mut Command) -> &mut Command {
     let Some(limits) = AT_START.get().copied() else {
         return command;
     };

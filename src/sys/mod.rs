@@ -1,19 +1,28 @@
 //! The only home of `unsafe` and of libc. Every function here is safe to call and says why it is sound.
 
-pub mod disk;
-pub mod file;
+pub(crate) mod disk;
+pub(crate) mod file;
 pub mod host;
-pub mod limits;
-pub mod net;
+pub(crate) mod limits;
+pub(crate) mod net;
 pub mod pipe;
 pub mod proc;
-pub mod process;
-pub mod random;
-pub mod signal;
-pub mod thread;
-pub mod usage;
+pub(crate) mod process;
+pub(crate) mod signal;
+pub(crate) mod thread;
+
+use std::io;
+
+/// What a call has returned that returns 0 for success, else -1 and errno.
+fn done(rc: impl Into<i64>) -> io::Result<()> {
+    if rc.into() == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
 
 /// True if the last libc call of this thread failed with `code`.
 fn failed_with(code: i32) -> bool {
-    std::io::Error::last_os_error().raw_os_error() == Some(code)
+    io::Error::last_os_error().raw_os_error() == Some(code)
 }

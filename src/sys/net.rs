@@ -1,5 +1,6 @@
-//! Socket calls that std does not have: poll(2) on several descriptors, the timing of TCP keepalive, and to listen on all addresses of both families.
+//! Socket calls that std does not have: poll(2) on several descriptors, TCP keepalive, and listening on all addresses of both families.
 
+use super::done;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,18 +8,15 @@ use std::time::Duration;
 
 /// Waits until one of `fds` can be read (or accepted on, or has failed), or `timeout` has passed; `None` waits for
 /// ever. Returns one flag per descriptor, in order; all false means the timeout. A signal does not end the wait.
-///
-/// # Errors
-/// Those of poll(2) except EINTR: in practice ENOMEM, and EINVAL with more descriptors than RLIMIT_NOFILE.
-pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+pub(crate) fn wait_readable(
+    fds: &[BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
     wait_for(fds, libc::POLLIN, timeout)
 }
 
 /// Waits until `fd` can be written to (or has failed), for at most `timeout`. False means the timeout.
-///
-/// # Errors
-/// As [`wait_readable`].
-pub fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     wait_for(&[fd], libc::POLLOUT, Some(timeout)).map(|ready| ready == [true])
 }
 
@@ -51,10 +49,7 @@ fn wait_for(
 }
 
 /// The process that listens on the other end of a unix socket (SO_PEERCRED of unix(7)).
-///
-/// # Errors
-/// Those of getsockopt(2).
-pub fn peer_process(socket: &std::os::unix::net::UnixStream) -> io::Result<u32> {
+pub(crate) fn peer_process(socket: &std::os::unix::net::UnixStream) -> io::Result<u32> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -71,19 +66,14 @@ pub fn peer_process(socket: &std::os::unix::net::UnixStream) -> io::Result<u32> 
             &mut size,
         )
     };
-    if rc != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    done(rc)?;
     u32::try_from(peer.pid).map_err(|_| io::Error::from(ErrorKind::NotFound))
 }
 
 /// Listens on `address`, without blocking accepts: a client that is gone between poll and accept must not hold a thread.
 /// `[::]` takes IPv4 too: it becomes `0.0.0.0` on a host without IPv6, and where the sysctl net.ipv6.bindv6only is 1
 /// there are two sockets, of the same port.
-///
-/// # Errors
-/// Those of bind(2).
-pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let v6_only = || std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
     let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let all_v4 = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
@@ -106,15 +96,9 @@ pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
 /// Lets as many connections wait for an accept as the sysctl net.core.somaxconn allows (4096 since Linux 5.4). The 128 of
 /// std are full after an instant in which many clients connect, and a client whose SYN was dropped repeats it after a
 /// second at the earliest (RFC 6298, 2.1).
-///
-/// # Errors
-/// Those of listen(2).
 fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
     // SAFETY: the descriptor is open because it is borrowed; listen(2) of a socket that listens only sets the length.
-    match unsafe { libc::listen(listener.as_raw_fd(), i32::MAX) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(unsafe { libc::listen(listener.as_raw_fd(), i32::MAX) })
 }
 
 /// True if an address of IPv6 was refused because the host has none.
@@ -124,10 +108,7 @@ fn no_v6(e: &io::Error) -> bool {
 
 /// Switches TCP keepalive on: first probe after `idle` without traffic, then one each `interval`, dead after `probes`
 /// of them without an answer. Whole seconds; at least one.
-///
-/// # Errors
-/// Those of setsockopt(2).
-pub fn set_keepalive(
+pub(crate) fn set_keepalive(
     socket: &TcpStream,
     idle: Duration,
     interval: Duration,
@@ -141,69 +122,42 @@ pub fn set_keepalive(
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, probes),
     ];
     for (level, name, value) in options {
-        set_int(socket, level, name, value)?;
+        set_option(socket, level, name, &value)?;
     }
     Ok(())
 }
 
 /// Closing the socket from now on resets the connection: the peer sees an error, never an end (SO_LINGER with no time).
-///
-/// # Errors
-/// Those of setsockopt(2).
-pub fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
+pub(crate) fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: the pointer and the length describe `linger`, which lives through the call; the descriptor is open because
-    // `socket` is borrowed.
-    let rc = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
-        )
-    };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
 /// Bytes that were written and that the peer's host has not acknowledged (SIOCOUTQ).
-///
-/// # Errors
-/// Those of ioctl(2).
-pub fn unsent(socket: &TcpStream) -> io::Result<usize> {
+pub(crate) fn unsent(socket: &TcpStream) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open because `socket` is borrowed; the pointer is to a live int that the call fills in.
-    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    match rc {
-        0 => Ok(usize::try_from(bytes).unwrap_or_default()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
-fn set_int(socket: &TcpStream, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe `value`, which lives through the call; the descriptor is open
+/// `T`: the C type of the option, without padding.
+fn set_option<T: Copy>(socket: &TcpStream, level: i32, name: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which lives through the call and is only read; the descriptor is open
     // because `socket` is borrowed.
     let rc = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             name,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(rc)
 }
 
 #[cfg(test)]

@@ -16,9 +16,6 @@ pub fn enlarge(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
 
 /// From now on a write that would have to wait fails with EAGAIN. For both ends of a socket, for one end of a pipe; a file does
 /// not change.
-///
-/// # Errors
-/// EBADF.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both calls take integers only, and the descriptor is open because it is borrowed.
     let done = unsafe {

@@ -18,7 +18,7 @@ pub struct ProcessId {
 
 impl ProcessId {
     /// The identity of the live process `pid`; `None` if there is none.
-    pub fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         Some(Self {
             pid,
             start: stat(pid)?.start,
@@ -27,7 +27,7 @@ impl ProcessId {
     }
 
     /// The members of the group that this process leads or led which are still alive, zombies left out.
-    pub fn group_alive(&self) -> Vec<u32> {
+    pub(crate) fn group_alive(&self) -> Vec<u32> {
         if boot_id() != self.boot {
             return Vec::new();
         }
@@ -79,7 +79,7 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 /// The process groups, but our own, in which a process has an argument that is `wanted`; zombies have none.
-pub fn groups_with(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
+pub(crate) fn groups_with(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
     let has = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|b| *b == 0).any(&wanted)
@@ -100,7 +100,7 @@ pub fn servers_in(dir: &Path) -> Vec<u32> {
 }
 
 /// The same, and false if there are database servers whose working directory this process may not read.
-pub fn servers(dir: &Path) -> (Vec<u32>, bool) {
+pub(crate) fn servers(dir: &Path) -> (Vec<u32>, bool) {
     let mut complete = true;
     let Ok(place) = std::fs::metadata(dir) else {
         return (Vec::new(), complete);
@@ -125,7 +125,7 @@ pub fn servers(dir: &Path) -> (Vec<u32>, bool) {
 
 /// Whether process `pid` holds a TCP connection whose other end has port `peer`; `None` if that cannot be read. Also of a process in
 /// another network namespace.
-pub fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
+pub(crate) fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
     let (sockets, complete) = sockets_of(&[pid]);
     if !complete {
         return None;
@@ -140,18 +140,18 @@ pub fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
 
 /// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
 /// cannot be read is left out.
-pub fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
+pub(crate) fn group_tcp_ports(pgid: u32) -> HashSet<u16> {
     tcp_ports(&members(pgid)).0
 }
 
 /// The same; `None` if a process of the group belongs to another user, so that its connections cannot be read.
-pub fn readable_tcp_ports(pgid: u32) -> Option<HashSet<u16>> {
+pub(crate) fn readable_tcp_ports(pgid: u32) -> Option<HashSet<u16>> {
     let (ports, complete) = tcp_ports(&members(pgid));
     complete.then_some(ports)
 }
 
 /// The local TCP ports on which this process holds connections.
-pub fn own_tcp_ports() -> HashSet<u16> {
+pub(crate) fn own_tcp_ports() -> HashSet<u16> {
     tcp_ports(&[std::process::id()]).0
 }
 

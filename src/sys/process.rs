@@ -1,21 +1,18 @@
-//! Process groups: signals to all members, and waiting without freeing the number.
+//! Process groups: signals to all members, priorities, and waiting without freeing the number.
 
+use super::done;
 use std::io;
 
 /// A signal that this program sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGTERM
+pub(crate) enum Signal {
     Term,
-    /// SIGKILL
     Kill,
 }
 
-/// Sends a signal to every process of group `pgid`. Ok(false): the group has no member that we may signal or exists.
-///
-/// # Errors
-/// EPERM and the like. A `pgid` below 2 is refused, because 0 and 1 would mean our own group or everybody.
-pub fn kill_group(pgid: i32, signal: Signal) -> io::Result<bool> {
+/// Sends a signal to every process of group `pgid`. Ok(false): there is no such group. A `pgid` below 2 is refused, because 0 and 1
+/// would mean our own group or all processes.
+pub(crate) fn kill_group(pgid: i32, signal: Signal) -> io::Result<bool> {
     if pgid < 2 {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
@@ -34,12 +31,9 @@ pub fn kill_group(pgid: i32, signal: Signal) -> io::Result<bool> {
     }
 }
 
-/// Blocks until the child `pid` has ended, and leaves it as a zombie: its process group number stays taken, so that a
-/// later [`kill_group`] cannot hit strangers. The caller reaps it afterwards.
-///
-/// # Errors
-/// ECHILD if `pid` is no child of ours or was reaped already.
-pub fn wait_unreaped(pid: u32) -> io::Result<()> {
+/// Blocks until the child `pid` has ended, and leaves it as a zombie: its process group number stays taken, so that a later
+/// [`kill_group`] cannot hit other processes. The caller reaps it afterwards.
+pub(crate) fn wait_unreaped(pid: u32) -> io::Result<()> {
     loop {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: `info` is a valid place for one siginfo_t; the other arguments are integers.
@@ -61,34 +55,25 @@ pub fn wait_unreaped(pid: u32) -> io::Result<()> {
 }
 
 /// Gives the calling thread the lowest I/O priority (ioprio_set(2), class idle). Schedulers that know no priorities ignore it.
-///
-/// # Errors
-/// Those of the call.
-pub fn idle_io() -> io::Result<()> {
+pub(crate) fn idle_io() -> io::Result<()> {
     const WHO_THREAD: libc::c_int = 1; // IOPRIO_WHO_PROCESS: a thread's number, 0 is the caller
     const CLASS_IDLE: libc::c_int = 3 << 13;
     // SAFETY: the call takes three integers and touches no memory of ours. No C library has a function for it.
-    match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, CLASS_IDLE) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, CLASS_IDLE) })
 }
 
 /// CPU and I/O priority of a process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
-    /// nice 10, and the lowest level of the best-effort I/O class (7): after everybody who wants the CPU or the disk, but not
-    /// starved by them.
+pub(crate) enum Priority {
+    /// nice 10, and the lowest level of the best-effort I/O class (7): after all others, but not starved by them.
     Low,
     /// nice 0, and the class that follows from it.
     Normal,
 }
 
-/// Sets the priority of all threads of group `pgid` (setpriority(2), ioprio_set(2)).
-///
-/// # Errors
-/// EPERM for another user's processes, and without CAP_SYS_NICE for [`Priority::Normal`]. A `pgid` below 2 is refused.
-pub fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()> {
+/// Sets the priority of all threads of group `pgid` (setpriority(2), ioprio_set(2)): EPERM for another user's processes, and without
+/// CAP_SYS_NICE for [`Priority::Normal`]. A `pgid` below 2 is refused.
+pub(crate) fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()> {
     const WHO_GROUP: libc::c_int = 2; // IOPRIO_WHO_PGRP
     let group = libc::id_t::try_from(pgid)
         .ok()
@@ -99,34 +84,14 @@ pub fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()> {
         Priority::Normal => (0, 0),         // class none
     };
     // SAFETY: both calls take integers and touch no memory of ours. No C library has a function for the second.
-    let failed = unsafe {
-        libc::setpriority(libc::PRIO_PGRP, group, nice) != 0
-            || libc::syscall(libc::SYS_ioprio_set, WHO_GROUP, pgid, io) != 0
-    };
-    if failed {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+    unsafe {
+        done(libc::setpriority(libc::PRIO_PGRP, group, nice))?;
+        done(libc::syscall(libc::SYS_ioprio_set, WHO_GROUP, pgid, io))
     }
-}
-
-/// The node name of uname(2), which needs no /proc.
-pub fn node_name() -> String {
-    let mut name = std::mem::MaybeUninit::<libc::utsname>::uninit();
-    // SAFETY: `name` is a valid place for one struct.
-    if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
-        return String::new();
-    }
-    // SAFETY: uname returned 0, so it filled the struct.
-    let name = unsafe { name.assume_init() };
-    let bytes = name.nodename.iter().take_while(|c| **c != 0);
-    // c_char is signed on some platforms; its bits are the byte's.
-    let bytes: Vec<u8> = bytes.map(|c| c.to_ne_bytes()[0]).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The effective user number of this process.
-pub fn effective_uid() -> u32 {
+pub(crate) fn effective_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }
@@ -135,12 +100,6 @@ pub fn effective_uid() -> u32 {
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
-
-    #[test]
-    fn the_node_name_is_what_proc_says() {
-        let proc = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-        assert_eq!(node_name(), proc.trim());
-    }
 
     #[test]
     fn a_group_dies_with_its_grandchildren_and_keeps_its_number_until_reaped() {

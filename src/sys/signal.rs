@@ -2,9 +2,9 @@
 
 use std::io;
 
-/// What the daemon is told by a signal.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// SIGTERM or SIGINT
     Stop,
     /// SIGHUP
@@ -25,10 +25,7 @@ fn the_set() -> libc::sigset_t {
 
 /// Blocks TERM, INT and HUP in the calling thread and in all threads it starts later. Call it before any other thread
 /// exists. Children of std::process start with an empty mask again.
-///
-/// # Errors
-/// Whatever pthread_sigmask says.
-pub fn block() -> io::Result<()> {
+pub(crate) fn block() -> io::Result<()> {
     let set = the_set();
     // SAFETY: `set` is an initialised sigset_t; the old mask is not asked for.
     let rc =
@@ -41,10 +38,7 @@ pub fn block() -> io::Result<()> {
 }
 
 /// Waits for the next blocked signal.
-///
-/// # Errors
-/// Whatever sigwait says.
-pub fn wait() -> io::Result<Order> {
+pub(crate) fn wait() -> io::Result<Order> {
     let set = the_set();
     let mut got: libc::c_int = 0;
     // SAFETY: both pointers are to live values of the right types.

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// # Errors
 /// Transient: the limits of threads are reached.
-pub fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
@@ -16,10 +16,7 @@ pub fn spawn<T: Send + 'static>(
 }
 
 /// The same with a stack of so many bytes instead of the 2 MiB of std.
-///
-/// # Errors
-/// As [`spawn`].
-pub fn spawn_with_stack<T: Send + 'static>(
+pub(crate) fn spawn_with_stack<T: Send + 'static>(
     name: &str,
     bytes: usize,
     body: impl FnOnce() -> T + Send + 'static,
@@ -41,12 +38,12 @@ fn start<T: Send + 'static>(
 }
 
 /// Locks. Where a thread panicked while it had the lock, the value is used as that thread left it.
-pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }
 
 /// The guard of an RwLock or a Condvar, with the same rule.
-pub fn unpoisoned<G>(guard: LockResult<G>) -> G {
+pub(crate) fn unpoisoned<G>(guard: LockResult<G>) -> G {
     guard.unwrap_or_else(PoisonError::into_inner)
 }
 

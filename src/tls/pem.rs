@@ -68,7 +68,8 @@ impl Identity {
         ) -> std::result::Result<T, rustls::Error>,
     ) -> Result<T> {
         let files = self.files;
-        install(self.certificates, self.key).map_err(|e| Error::permanent(format!("{files} do not fit together: {e}")))
+        install(self.certificates, self.key)
+            .map_err(|e| Error::permanent(format!("{files} do not fit together: {e}")))
     }
 }
 

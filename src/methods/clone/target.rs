@@ -88,7 +88,7 @@ impl ClonePlugin {
             datadir::delete_new(staged);
             return Err(e);
         }
-        let bytes = crate::sys::usage::usage(&staged.new_dir()).unwrap_or(0);
+        let bytes = crate::sys::disk::usage(&staged.new_dir()).unwrap_or(0);
         ctx.progress().bytes(bytes);
         Ok(format!(
             "Backup completed: {bytes} bytes cloned from {}",
