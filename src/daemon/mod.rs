@@ -54,7 +54,7 @@ pub fn serve(file: &Path) -> Result<()> {
     loaded.config.common.state_dir = state_dir::find(&loaded.config)?;
     let config = Arc::new(loaded.config);
     let _lock = state_dir::lock(&config.common.state_dir)?;
-    Credentials::sweep(&config.common.state_dir);
+    Credentials::remove_left(&config.common.state_dir);
     let running = Running::start(&config)?;
     let mut live = reload::Live {
         file: file.to_path_buf(),

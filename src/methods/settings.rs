@@ -220,7 +220,7 @@ fn listed(value: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// As [`problems`]; permanent if the server refuses one.
-pub fn session_init(
+pub(crate) fn session_init(
     endpoint: &Endpoint,
     purpose: Purpose,
     of_source: &Variables,

@@ -1,10 +1,11 @@
 //! A request to end, seen by any number of threads.
 
+use crate::error::{Error, Result};
 use crate::sys::thread::lock;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::sync::{Arc, Mutex};
 
-/// Cloneable; all clones speak of the same work.
+/// All clones are about the same work.
 #[derive(Clone)]
 pub struct Cancel {
     shared: Arc<Mutex<State>>,
@@ -55,12 +56,9 @@ impl Cancel {
     }
 
     /// An error once cancelled.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::cancelled`]
-    pub fn check(&self) -> crate::error::Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.is_cancelled() {
-            Err(crate::error::Error::cancelled())
+            Err(Error::cancelled())
         } else {
             Ok(())
         }
@@ -68,10 +66,7 @@ impl Cancel {
 
     /// Sleeps, but not beyond a cancellation. False if cancelled.
     pub fn sleep(&self, time: std::time::Duration) -> bool {
-        matches!(
-            self.signal.recv_timeout(time),
-            Err(crossbeam_channel::RecvTimeoutError::Timeout)
-        )
+        self.signal.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Operators' own commands (service, snapshot, custom): run by `/bin/sh -c`, so that quotes, pipes and redirections mean
-//! what they mean in a shell (D13), with a deadline (`common.command-timeout`) and a bounded answer.
+//! Operators' own commands (service, snapshot, custom): run by `/bin/sh -c`, so that quotes, pipes and redirections mean what they mean
+//! in a shell, with a deadline (`common.command-timeout`) and a bounded output.
 
 use super::{Cancel, Exit, Launcher, Running};
 use crate::error::{Error, Result, ToolError, ToolFault};
@@ -14,9 +14,8 @@ use std::time::Duration;
 /// At most this much of a command's standard output is kept, in bytes.
 const STDOUT_LIMIT: usize = 1 << 20;
 
-/// What a command gave.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Standard output, at most 1 MiB.
     pub stdout: String,
     exit: Exit,
@@ -24,21 +23,18 @@ pub struct Output {
 
 impl Output {
     /// The standard output of a command that ended with 0.
-    ///
-    /// # Errors
-    /// Permanent, with exit status and stderr.
-    pub fn success(self) -> Result<String> {
+    pub(crate) fn success(self) -> Result<String> {
         self.exit.check()?;
         Ok(self.stdout)
     }
 
     /// The end of its standard error.
-    pub fn stderr(&self) -> &str {
+    pub(crate) fn stderr(&self) -> &str {
         &self.exit.stderr
     }
 
     /// True for exit status 0.
-    pub fn ok(&self) -> bool {
+    pub(crate) fn ok(&self) -> bool {
         self.exit.status.success()
     }
 }
@@ -46,24 +42,19 @@ impl Output {
 /// How a command line reaches its programs under sudo: a plain pipeline has each member prefixed, as sudoers rules
 /// expect; anything with more grammar goes to one `sudo sh -c`.
 fn build(line: &str, launcher: &Launcher) -> Command {
-    let mut cmd;
-    if launcher.sudo() && has_grammar(line) {
-        cmd = launcher.operators_command(Path::new("/bin/sh"));
+    let by_members = launcher.sudo() && !has_grammar(line);
+    let (shell, text) = if by_members {
+        (Launcher::default(), prefix_members(line, launcher))
     } else {
-        cmd = Command::new("/bin/sh");
-        cmd.env("PATH", super::launch::search_path());
-    }
-    let text = if launcher.sudo() && !has_grammar(line) {
-        prefix_members(line, launcher)
-    } else {
-        line.to_string()
+        (launcher.clone(), line.to_string())
     };
+    let mut cmd = shell.operators_command(Path::new("/bin/sh"));
     cmd.arg("-c").arg(text);
     cmd
 }
 
 /// True if the line holds more than words and single `|` outside quotes.
-pub fn has_grammar(line: &str) -> bool {
+pub(crate) fn has_grammar(line: &str) -> bool {
     line.contains("||")
         || line.contains([
             '"', '\'', '\\', '>', '<', '&', ';', '$', '`', '(', ')', '{', '}', '\n', '#', '~', '=',
@@ -91,7 +82,7 @@ pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
 /// # Errors
 /// Permanent when it cannot be started; transient when it runs longer than `timeout` (it is then killed with all its
 /// children); cancelled. A command that fails is in the [`Output`].
-pub fn run_operator_command(
+pub(crate) fn run_operator_command(
     line: &str,
     launcher: &Launcher,
     timeout: Duration,
@@ -175,7 +166,7 @@ mod tests {
                 .success()
                 .unwrap(),
             "A|B C > D\n"
-        ); // D13
+        );
         assert_eq!(
             sh("X=1; echo $((X+1)) && printf %s ok")
                 .unwrap()

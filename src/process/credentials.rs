@@ -1,29 +1,28 @@
-//! Login data for MySQL's command-line tools: an option file of mode 0600 that exists while the tool runs, so that no
-//! password is ever in an argument vector or an environment (D34).
+//! Login data for MySQL's command-line tools: an option file of mode 0600 that exists while the tool runs, so that no password is
+//! ever in an argument vector or an environment.
 
 use super::Launcher;
 use crate::error::{Error, Result};
-use std::fs::{File, OpenOptions};
+use crate::sys::process::effective_uid;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whom a tool logs in to.
-pub struct Login<'a> {
+/// The server and account of a tool.
+pub(crate) struct Login<'a> {
     /// Host name or address; not used with a socket.
     pub host: &'a str,
     /// TCP port; not used with a socket.
     pub port: u16,
     /// Path of a unix socket, or empty for TCP.
     pub socket: &'a str,
-    /// Account name.
     pub user: &'a str,
-    /// Its password.
     pub password: &'a str,
     /// The server is MySQL: the tool may ask it for its public key, or caching_sha2_password fails where there is no TLS.
     pub public_key: bool,
-    /// Where the client finds ways of login that it has not built in.
+    /// Where the client finds authentication plugins that are not built in.
     pub plugin_dir: Option<PathBuf>,
     /// For a tool that reads the server's files: the server's own my.cnf, if it is named, and its data directory.
     pub server: Option<(String, PathBuf)>,
@@ -32,93 +31,72 @@ pub struct Login<'a> {
 /// The assignments with which each session of a tool begins, before the tool's first statement. They are one SET statement,
 /// because the clients send no more than one (`init-command` of the option file): all of them take effect, or the session ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionInit(Vec<String>);
+pub(crate) struct SessionInit(Vec<String>);
 
 impl SessionInit {
     /// Appends an assignment, such as `sql_log_bin = 0` (SESSION is the default of SET) or `@name = expression`.
     #[must_use]
-    pub fn assign(mut self, assignment: impl Into<String>) -> Self {
+    pub(crate) fn assign(mut self, assignment: impl Into<String>) -> Self {
         self.0.push(assignment.into());
         self
     }
 
     /// Puts an assignment before all others: the first one that fails is the one that the error names.
     #[must_use]
-    pub fn first(mut self, assignment: impl Into<String>) -> Self {
+    pub(crate) fn first(mut self, assignment: impl Into<String>) -> Self {
         self.0.insert(0, assignment.into());
         self
     }
 
     /// The statement; empty if nothing is assigned.
-    pub fn statement(&self) -> String {
-        match self.0.is_empty() {
-            true => String::new(),
-            false => format!("SET {}", self.0.join(", ")),
+    pub(crate) fn statement(&self) -> String {
+        if self.0.is_empty() {
+            String::new()
+        } else {
+            format!("SET {}", self.0.join(", "))
         }
     }
 }
 
 /// The file; dropping it deletes it.
-pub struct Credentials {
+pub(crate) struct Credentials {
     path: PathBuf,
 }
 
 impl Credentials {
-    /// Writes the option file into `dir`/tools (created with mode 0700), readable by the user that the tool runs as. Each session
-    /// of the tool begins with `init`.
-    ///
-    /// # Errors
-    /// Permanent if it cannot be written, or if `sudo-user` is another user and this process may not give it the file.
-    pub fn create(
+    /// Writes the option file into `dir`/tools (created with mode 0700), readable by the user that the tool runs as: refused if that is
+    /// another one. Each session of the tool begins with `init`.
+    pub(crate) fn create(
         dir: &Path,
         login: &Login,
         launcher: &Launcher,
         init: &SessionInit,
     ) -> Result<Self> {
         let text = option_file(login, &init.statement())?;
+        check_user(launcher)?;
         let dir = dir.join("tools");
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder
-            .create(&dir)
-            .map_err(|e| Error::io(dir.display(), &e))?;
+        let made = builder.recursive(true).mode(0o700).create(&dir);
+        made.map_err(|e| Error::io(dir.display(), &e))?;
         let name = crate::sys::host::random_hex(8)
             .map_err(|e| Error::io("random numbers of the kernel", &e))?;
         let path = dir.join(format!("{name}.cnf"));
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let file = made.map_err(|e| Error::io(path.display(), &e))?;
+        let mut options = File::options();
+        let made = options.write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = made.map_err(|e| Error::io(path.display(), &e))?;
         let this = Self { path };
-        this.fill(file, &text, launcher)?;
+        let written = file.write_all(text.as_bytes());
+        written.map_err(|e| Error::io(this.path.display(), &e))?;
         Ok(this)
     }
 
-    fn fill(&self, mut file: File, text: &str, launcher: &Launcher) -> Result<()> {
-        file.write_all(text.as_bytes())
-            .map_err(|e| Error::io(self.path.display(), &e))?;
-        if launcher.sudo() && !launcher.sudo_user().is_empty() {
-            let uid = user_number(launcher.sudo_user())?;
-            if uid != crate::sys::process::effective_uid() {
-                return Err(Error::permanent(format!(
-                    "sudo-user = \"{}\" is not the user that the agent runs as, so the tool could not read its password \
-                     file; run the agent as {0} or leave sudo-user empty",
-                    launcher.sudo_user()
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Its path, for `--defaults-file=`.
-    pub fn path(&self) -> &Path {
+    /// For `--defaults-file=`.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes files that a killed agent left in `dir`/tools.
-    pub fn sweep(dir: &Path) {
+    pub(crate) fn remove_left(dir: &Path) {
         for entry in std::fs::read_dir(dir.join("tools"))
             .into_iter()
             .flatten()
@@ -142,78 +120,79 @@ impl Drop for Credentials {
     }
 }
 
-fn user_number(name: &str) -> Result<u32> {
-    let out = Command::new("id")
-        .args(["-u", "--", name])
-        .output()
-        .map_err(|e| Error::io("id", &e))?;
-    let text = String::from_utf8_lossy(&out.stdout);
-    text.trim()
-        .parse()
-        .map_err(|_| Error::permanent(format!("sudo-user = \"{name}\": no such user")))
+/// That the tool can read a file of this process's user.
+fn check_user(launcher: &Launcher) -> Result<()> {
+    let name = launcher.sudo_user();
+    if !launcher.sudo() || name.is_empty() {
+        return Ok(());
+    }
+    let id = Command::new("id").args(["-u", "--", name]).output();
+    let id = id.map_err(|e| Error::io("id", &e))?;
+    match String::from_utf8_lossy(&id.stdout).trim().parse::<u32>() {
+        Err(_) => Err(Error::permanent(format!(
+            "sudo-user = \"{name}\": no such user"
+        ))),
+        Ok(uid) if uid != effective_uid() => Err(Error::permanent(format!(
+            "sudo-user = \"{name}\" is not the user that the agent runs as, so the tool could not read its password file; run the \
+             agent as {name} or leave sudo-user empty"
+        ))),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// The text of the option file. Values are quoted: the readers of MySQL and MariaDB strip quotes and know the escapes
 /// `\\ \" \n \r \t \b \s` inside a value (manual, "Using Option Files").
-fn option_file(login: &Login, first: &str) -> Result<String> {
-    let quote = |what: &str, v: &str| -> Result<String> {
-        if v.contains('\0') {
-            return Err(Error::permanent(format!("{what} contains a NUL byte")));
-        }
-        let v = v
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n")
-            .replace('\r', "\\r");
-        Ok(format!("\"{v}\""))
-    };
-    let place = if login.socket.is_empty() {
-        format!(
-            "loose-protocol=tcp\nhost={}\nport={}\n",
-            quote("mysql.host", login.host)?,
-            login.port
-        )
-    } else {
-        format!(
-            "loose-protocol=socket\nsocket={}\n",
-            quote("mysql.socket", login.socket)?
-        )
-    };
-    let key = if login.public_key {
-        "loose-get-server-public-key=1\n"
-    } else {
-        ""
-    };
-    let plugins = match &login.plugin_dir {
-        Some(dir) => format!(
-            "plugin-dir={}\n",
-            quote("plugin-dir", &dir.to_string_lossy())?
-        ),
-        None => String::new(),
-    };
-    let first = match first {
-        "" => String::new(),
-        statement => format!("init-command={}\n", quote("init-command", statement)?),
-    };
-    let user = quote("mysql.user", login.user)?;
-    let password = quote("mysql.password", login.password)?;
+fn option_file(login: &Login, init: &str) -> Result<String> {
+    let mut text = String::new();
     // What comes later counts.
-    let (before, after) = match &login.server {
-        None => (String::new(), String::new()),
-        Some((file, datadir)) => (
-            match file.as_str() {
-                "" => String::new(),
-                file => format!("!include {file}\n"),
-            },
-            format!(
-                "[mysqld]\ndatadir={}\n",
-                quote("datadir", &datadir.to_string_lossy())?
-            ),
-        ),
-    };
-    Ok(format!(
-        "{before}[client]\n{place}{key}{plugins}{first}user={user}\npassword={password}\n{after}"
-    ))
+    if let Some((file, _)) = &login.server
+        && !file.is_empty()
+    {
+        text += &format!("!include {file}\n");
+    }
+    text += "[client]\n";
+    if login.socket.is_empty() {
+        let host = quoted("mysql.host", login.host)?;
+        text += &format!("loose-protocol=tcp\nhost={host}\nport={}\n", login.port);
+    } else {
+        let socket = quoted("mysql.socket", login.socket)?;
+        text += &format!("loose-protocol=socket\nsocket={socket}\n");
+    }
+    if login.public_key {
+        text += "loose-get-server-public-key=1\n";
+    }
+    if let Some(dir) = &login.plugin_dir {
+        let dir = quoted("plugin-dir", &dir.to_string_lossy())?;
+        text += &format!("plugin-dir={dir}\n");
+    }
+    if !init.is_empty() {
+        text += &format!("init-command={}\n", quoted("init-command", init)?);
+    }
+    let user = quoted("mysql.user", login.user)?;
+    let password = quoted("mysql.password", login.password)?;
+    text += &format!("user={user}\npassword={password}\n");
+    if let Some((_, datadir)) = &login.server {
+        let datadir = quoted("datadir", &datadir.to_string_lossy())?;
+        text += &format!("[mysqld]\ndatadir={datadir}\n");
+    }
+    Ok(text)
+}
+
+fn quoted(what: &str, value: &str) -> Result<String> {
+    if value.contains('\0') {
+        return Err(Error::permanent(format!("{what} contains a NUL byte")));
+    }
+    let mut text = String::from('"');
+    for c in value.chars() {
+        match c {
+            '\\' => text += r"\\",
+            '"' => text += "\\\"",
+            '\n' => text += r"\n",
+            '\r' => text += r"\r",
+            other => text.push(other),
+        }
+    }
+    Ok(text + "\"")
 }
 
 #[cfg(test)]
@@ -252,7 +231,7 @@ mod tests {
             Credentials::create(&dir, &login, &Launcher::default(), &SessionInit::default())
                 .unwrap(),
         );
-        Credentials::sweep(&dir);
+        Credentials::remove_left(&dir);
         assert_eq!(std::fs::read_dir(dir.join("tools")).unwrap().count(), 0);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Directories looked into behind those of PATH (agent-api-v2 section 6).
+/// Searched after those of PATH.
 const MORE_DIRS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables of this process that its tools get as well. TZ: the zone of the times in a dump's comments and in logs. TMPDIR: where
@@ -21,14 +21,14 @@ const LOGIN_FILE: (&str, &str) = ("MYSQL_TEST_LOGIN_FILE", "/dev/null/no-login-p
 
 /// Builds commands as the configuration wants them run.
 #[derive(Debug, Clone, Default)]
-pub struct Launcher {
+pub(crate) struct Launcher {
     sudo: bool,
     sudo_user: String,
 }
 
 impl Launcher {
     /// By `exec-with-sudo` and `sudo-user`.
-    pub fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common) -> Self {
         Self {
             sudo: common.exec_with_sudo,
             sudo_user: common.sudo_user.clone(),
@@ -36,18 +36,18 @@ impl Launcher {
     }
 
     /// True if programs are run through sudo.
-    pub fn sudo(&self) -> bool {
+    pub(crate) fn sudo(&self) -> bool {
         self.sudo
     }
 
     /// `sudo-user`, empty for root.
-    pub fn sudo_user(&self) -> &str {
+    pub(crate) fn sudo_user(&self) -> &str {
         &self.sudo_user
     }
 
     /// For tools that work on files of user `owner`: without sudo where this process may do all with them itself, as then
     /// what they write is not another user's.
-    pub fn on_files_of(&self, owner: u32) -> Self {
+    pub(crate) fn on_files_of(&self, owner: u32) -> Self {
         match crate::sys::process::effective_uid() {
             0 => Self::default(),
             me if me == owner => Self::default(),
@@ -58,14 +58,14 @@ impl Launcher {
     /// A command for a tool of MySQL, with sudo in front where configured. Its environment is [`environment`]; sudo replaces that by
     /// its own, with the HOME of the user that the tool runs as (env_reset in sudoers(5), the default), so there a login path file of
     /// that user is read.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut cmd = self.prefixed(program);
         set_environment(&mut cmd);
         cmd
     }
 
     /// A command for a program of the operator's, which gets the environment of this process.
-    pub fn operators_command(&self, program: &Path) -> Command {
+    pub(crate) fn operators_command(&self, program: &Path) -> Command {
         let mut cmd = self.prefixed(program);
         cmd.env("PATH", search_path());
         cmd
@@ -73,25 +73,20 @@ impl Launcher {
 
     /// `-n`: a password prompt is an error, not a hang. The program follows sudo's own options, as rules in sudoers name it.
     fn prefixed(&self, program: &Path) -> Command {
-        let mut cmd;
-        if self.sudo {
-            cmd = Command::new("sudo");
-            cmd.arg("-n");
-            if !self.sudo_user.is_empty() {
-                cmd.args(["-u", &self.sudo_user]);
-            }
-            cmd.arg("--").arg(program);
-        } else {
-            cmd = Command::new(program);
+        if !self.sudo {
+            return Command::new(program);
         }
+        let mut cmd = Command::new("sudo");
+        cmd.arg("-n");
+        if !self.sudo_user.is_empty() {
+            cmd.args(["-u", &self.sudo_user]);
+        }
+        cmd.arg("--").arg(program);
         cmd
     }
 
     /// The first of `names` that is an executable file in PATH or in the system's directories.
-    ///
-    /// # Errors
-    /// Permanent: names what was looked for and where.
-    pub fn find(&self, names: &[&str]) -> Result<PathBuf> {
+    pub(crate) fn find(&self, names: &[&str]) -> Result<PathBuf> {
         let path = search_path();
         for name in names {
             for dir in path.split(':').filter(|d| d.starts_with('/')) {
@@ -122,12 +117,12 @@ fn environment() -> Vec<(&'static str, OsString)> {
 }
 
 /// Gives `command` the environment of a tool and nothing else. For programs that [`Launcher::command`] does not start.
-pub fn set_environment(command: &mut Command) {
+pub(crate) fn set_environment(command: &mut Command) {
     command.env_clear().envs(environment());
 }
 
 /// PATH of this process with the system's directories behind it.
-pub fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     match std::env::var("PATH") {
         Ok(p) if !p.is_empty() => format!("{p}:{MORE_DIRS}"),
         _ => MORE_DIRS.to_string(),

@@ -11,10 +11,11 @@ mod running;
 mod sudo;
 
 pub use cancel::Cancel;
-pub use command::{Output, has_grammar, run_operator_command};
-pub use credentials::{Credentials, Login, SessionInit};
-pub use launch::{Launcher, set_environment};
+pub(crate) use command::{Output, has_grammar, run_operator_command};
+pub(crate) use credentials::{Credentials, Login, SessionInit};
+pub(crate) use launch::{Launcher, set_environment};
 pub(crate) use orphans::end_orphans;
-pub use pipe::{Job, feed_from, run, save_to};
-pub use running::{Exit, Running, set_priority, signal_group};
-pub use sudo::version_text;
+pub(crate) use pipe::{Job, feed_from, run, save_to};
+pub use running::Running;
+pub(crate) use running::{Exit, set_priority, signal_group};
+pub(crate) use sudo::version_text;

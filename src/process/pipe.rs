@@ -1,5 +1,5 @@
-//! A tool with one end of its stream in our hands: its output into a file, or its input from a reader. The bytes pass
-//! through this process (by splice(2) where the kernel can), so an agent that dies takes the stream with it.
+//! A tool's output into a file, or its input from a reader. The bytes pass through this process (by splice(2) where the kernel can),
+//! so an agent that dies ends the stream with it.
 
 use super::{Cancel, Exit, Running};
 use crate::error::{Error, Result};
@@ -11,30 +11,24 @@ use std::time::Duration;
 /// Bytes between two reports of progress.
 const CHUNK: u64 = 256 << 10;
 /// How long the last bytes may take to be written after the tool has ended: a disk may stall.
-const LINGER: Duration = Duration::from_secs(60);
+const LAST_BYTES: Duration = Duration::from_secs(60);
+/// The same of a tool that failed: what it has not taken or given does not matter, and its source may be waiting for something else.
+const LAST_BYTES_OF_FAILED: Duration = Duration::from_secs(2);
 
-/// What a run needs besides the tool.
-pub struct Job<'a> {
-    /// Ends the run when it is cancelled.
+pub(crate) struct Job<'a> {
     pub cancel: &'a Cancel,
     /// Called with the process group before it is killed because of a cancellation or a failed stream.
     pub before_kill: &'a dyn Fn(u32),
 }
 
-/// Waits for a tool whose streams need no care from us.
-///
-/// # Errors
-/// Cancelled. The tool's own failure is in the [`Exit`].
-pub fn run(tool: Running, job: &Job) -> Result<Exit> {
-    complete(tool, &never(), job).map(|(exit, _)| exit)
+/// Waits for a tool whose streams are not copied here. The tool's own failure is in the [`Exit`].
+pub(crate) fn run(tool: Running, job: &Job) -> Result<Exit> {
+    complete(tool, None, job).map(|(exit, _)| exit)
 }
 
-/// Copies the tool's standard output into `out` until it ends; `progress` is told the bytes so far, and its error ends the copy. Returns the exit and the
-/// number of bytes. Nothing is flushed or synced here.
-///
-/// # Errors
-/// Cancelled, or a failed write (a full disk is permanent). The tool's own failure is in the [`Exit`].
-pub fn save_to<W, P>(
+/// Copies the tool's standard output into `out` until it ends; `progress` receives the bytes so far, and its error ends the copy.
+/// Returns the exit and the number of bytes. Nothing is synced here. The tool's own failure is in the [`Exit`].
+pub(crate) fn save_to<W, P>(
     mut tool: Running,
     mut out: W,
     mut progress: P,
@@ -49,15 +43,13 @@ where
             "internal: the tool's standard output is not a pipe",
         ));
     };
-    let pump = spawn_pump(move || copy(&mut stdout, &mut out, &mut progress))?;
-    complete(tool, &pump, job)
+    let copying = spawn_copy(move || copy(&mut stdout, &mut out, &mut progress))?;
+    complete(tool, Some(&copying), job)
 }
 
-/// Feeds the tool's standard input from `input` and closes it at the end; `progress` is told the bytes so far.
-///
-/// # Errors
-/// Cancelled, or a failed read. A tool that stops reading is judged by its exit status alone.
-pub fn feed_from<R, P>(
+/// Feeds the tool's standard input from `input` and closes it at the end; `progress` receives the bytes so far. A tool that stops
+/// reading is judged by its exit status alone.
+pub(crate) fn feed_from<R, P>(
     mut tool: Running,
     mut input: R,
     mut progress: P,
@@ -72,11 +64,11 @@ where
             "internal: the tool's standard input is not a pipe",
         ));
     };
-    let pump = spawn_pump(move || copy(&mut input, &mut stdin, &mut progress))?;
-    complete(tool, &pump, job)
+    let copying = spawn_copy(move || copy(&mut input, &mut stdin, &mut progress))?;
+    complete(tool, Some(&copying), job)
 }
 
-fn spawn_pump(
+fn spawn_copy(
     work: impl FnOnce() -> io::Result<u64> + Send + 'static,
 ) -> Result<Receiver<io::Result<u64>>> {
     let (tx, rx) = bounded(1);
@@ -104,11 +96,17 @@ fn copy<R: Read, W: Write>(
     }
 }
 
-fn complete(tool: Running, pump: &Receiver<io::Result<u64>>, job: &Job) -> Result<(Exit, u64)> {
-    let mut pumped: Option<io::Result<u64>> = None;
-    let no_pump = never();
+/// Waits for the tool and for what copies its stream, if there is one.
+fn complete(
+    tool: Running,
+    copying: Option<&Receiver<io::Result<u64>>>,
+    job: &Job,
+) -> Result<(Exit, u64)> {
+    let nothing = never();
+    let mut copied = copying.is_none().then_some(Ok(0));
+    let copying = copying.unwrap_or(&nothing);
     loop {
-        let waiting = if pumped.is_none() { pump } else { &no_pump };
+        let waiting = if copied.is_none() { copying } else { &nothing };
         select! {
             recv(tool.exited()) -> _ => break,
             recv(job.cancel.signal()) -> _ => {
@@ -124,38 +122,28 @@ fn complete(tool: Running, pump: &Receiver<io::Result<u64>>, job: &Job) -> Resul
                     tool.end()?;
                     return Err(e);
                 }
-                pumped = Some(result);
+                copied = Some(result);
             }
         }
     }
     let exit = tool.finish()?;
-    if pumped.is_none() && is_real(pump) {
-        // What a failed tool has not taken or given does not matter; its source may be waiting for something else.
-        let linger = if exit.status.success() {
-            LINGER
-        } else {
-            Duration::from_secs(2)
-        };
+    let succeeded = exit.status.success();
+    if copied.is_none() {
         select! {
-            recv(pump) -> result => pumped = result.ok(),
+            recv(copying) -> result => copied = result.ok(),
             recv(job.cancel.signal()) -> _ => return Err(Error::cancelled()),
-            default(linger) => {}
+            default(if succeeded { LAST_BYTES } else { LAST_BYTES_OF_FAILED }) => {}
         }
     }
-    match pumped {
+    match copied {
         Some(Ok(n)) => Ok((exit, n)),
         // The tool gave up reading: its own status tells why. Success of a tool that did not read all is no success.
-        Some(Err(e)) if exit.status.success() => Err(Error::io("stream", &e)),
-        None if is_real(pump) && exit.status.success() => Err(Error::permanent(
+        Some(Err(e)) if succeeded => Err(Error::io("stream", &e)),
+        None if succeeded => Err(Error::permanent(
             "the tool ended but another process still holds its stream",
         )),
         _ => Ok((exit, 0)),
     }
-}
-
-/// `never()` has no sender and can never deliver; everything else here is a channel of capacity one.
-fn is_real(pump: &Receiver<io::Result<u64>>) -> bool {
-    pump.capacity() == Some(1)
 }
 
 #[cfg(test)]

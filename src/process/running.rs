@@ -13,12 +13,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How much of a tool's last words is kept, in bytes.
+/// The end of a tool's standard error that is kept, in bytes.
 const STDERR_TAIL: usize = 8 * 1024;
-/// How much of one line of them is heard, in bytes.
-const LINE: usize = 64 * 1024;
+/// The beginning of a line of it that is reported, in bytes.
+const STDERR_LINE: usize = 64 * 1024;
 /// How long a tool may take to end after SIGTERM before it gets SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
+const TERM_TO_KILL: Duration = Duration::from_secs(2);
+/// How long a standard error that a process outside the group holds open may delay the result.
+const STDERR_CLOSE: Duration = Duration::from_millis(500);
 
 /// How a tool ended.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Exit {
     ///
     /// # Errors
     /// [`ToolFault::Exit`]
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.status.success() {
             return Ok(());
         }
@@ -60,21 +62,15 @@ pub struct Running {
 impl Running {
     /// Starts `cmd` as leader of its own process group, its standard error kept as a tail. Standard input and output
     /// are as the caller set them.
-    ///
-    /// # Errors
-    /// Permanent if the program cannot be started, with the program's name.
-    pub fn start(cmd: &mut Command, name: &str) -> Result<Self> {
-        Self::start_heard(cmd, name, |_| {})
+    pub(crate) fn start(cmd: &mut Command, name: &str) -> Result<Self> {
+        Self::start_with(cmd, name, |_| {})
     }
 
-    /// The same; `hear` is told each line of its standard error as it comes, of a long one the first 64 KiB.
-    ///
-    /// # Errors
-    /// As [`Running::start`].
-    pub fn start_heard(
+    /// The same; `on_line` gets each line of its standard error as it comes, of a long one the first 64 KiB.
+    pub(crate) fn start_with(
         cmd: &mut Command,
         name: &str,
-        hear: impl FnMut(&str) + Send + 'static,
+        on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<Self> {
         let spawned = cmd.process_group(0).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|e| not_started(cmd.get_program().as_ref(), name, &e))?;
@@ -93,7 +89,7 @@ impl Running {
         if let Some(pipe) = pipe {
             let tail = Arc::clone(&this.stderr);
             spawn("tool-stderr", move || {
-                keep_tail(pipe, &tail, hear);
+                keep_tail(pipe, &tail, on_line);
                 drop(closed_tx);
             })?;
         }
@@ -106,87 +102,70 @@ impl Running {
         Ok(this)
     }
 
-    /// Its identity, for the record of the seed.
-    pub fn id(&self) -> Option<ProcessId> {
+    pub(crate) fn id(&self) -> Option<ProcessId> {
         ProcessId::of(self.child.id())
     }
 
     /// The process group's number.
-    pub fn group(&self) -> u32 {
+    pub(crate) fn group(&self) -> u32 {
         self.child.id()
     }
 
     /// Sets the priority of all its processes. What cannot be set is logged: with sudo they are another user's.
-    pub fn prioritise(&self, priority: Priority) {
+    pub(crate) fn prioritise(&self, priority: Priority) {
         set_priority(self.child.id(), priority);
     }
 
-    /// Its standard output, once.
-    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// Its standard input, once.
-    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
     /// The last 8 KiB of its standard error so far.
-    pub fn words(&self) -> String {
-        let tail = lock(&self.stderr);
-        String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<u8>>()).into_owned()
+    pub(crate) fn stderr(&self) -> String {
+        let mut tail = lock(&self.stderr);
+        String::from_utf8_lossy(tail.make_contiguous()).into_owned()
     }
 
     /// Ready once the tool itself has ended (it is not reaped yet).
-    pub fn exited(&self) -> &Receiver<()> {
+    pub(crate) fn exited(&self) -> &Receiver<()> {
         &self.exited
     }
 
     /// True if the tool itself ends within `wait`, or has ended.
-    pub fn has_ended(&self, wait: Duration) -> bool {
+    pub(crate) fn has_ended(&self, wait: Duration) -> bool {
         self.exited.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
     }
 
     /// Takes the result of a tool that has ended, and ends what is left of its group.
-    ///
-    /// # Errors
-    /// If the system does not give its status.
-    pub fn finish(mut self) -> Result<Exit> {
+    pub(crate) fn finish(mut self) -> Result<Exit> {
         self.signal(Signal::Kill); // grandchildren that outlive their leader, while the number is still ours
         self.reap()
     }
 
     /// Takes the result of a command that has ended and leaves alone what it started: a service command may well have
     /// put mysqld into its own group.
-    ///
-    /// # Errors
-    /// If the system does not give its status.
-    pub fn finish_leaving_children(mut self) -> Result<Exit> {
+    pub(crate) fn finish_leaving_children(mut self) -> Result<Exit> {
         self.reap()
     }
 
     /// Ends the whole group: TERM, two seconds of grace, KILL; then reaps.
-    ///
-    /// # Errors
-    /// If the system does not give its status.
-    pub fn end(mut self) -> Result<Exit> {
+    pub(crate) fn end(mut self) -> Result<Exit> {
         self.stop();
         self.reap()
     }
 
     /// Ends the group; the leader stays a zombie until it is reaped, so the number is ours up to the last signal.
     fn stop(&mut self) {
-        // Disconnected: its end was heard of before.
-        let lives = || !self.has_ended(GRACE);
         self.signal(Signal::Term);
-        if lives() {
+        if !self.has_ended(TERM_TO_KILL) {
             self.signal(Signal::Kill);
-            if lives() {
-                log::error!(
-                    "{} (process {}) does not end after SIGKILL",
-                    self.name,
-                    self.child.id()
-                );
+            if !self.has_ended(TERM_TO_KILL) {
+                let pid = self.child.id();
+                log::error!("{} (process {pid}) does not end after SIGKILL", self.name);
             }
         }
         self.signal(Signal::Kill); // what is left of the group when its leader ended by itself
@@ -198,13 +177,11 @@ impl Running {
             .child
             .wait()
             .map_err(|e| Error::io(format!("status of {}", self.name), &e))?;
-        // A process that escaped the group may hold stderr open for ever: do not wait long for the last words.
-        let _ = self.stderr_closed.recv_timeout(Duration::from_millis(500));
-        let bytes: Vec<u8> = lock(&self.stderr).iter().copied().collect();
+        let _ = self.stderr_closed.recv_timeout(STDERR_CLOSE); // what came until now is kept
         Ok(Exit {
             name: self.name.clone(),
             status,
-            stderr: String::from_utf8_lossy(&bytes).into_owned(),
+            stderr: self.stderr(),
         })
     }
 
@@ -219,7 +196,7 @@ impl Running {
 }
 
 /// Sets the priority of a process group; what cannot be set is logged.
-pub fn set_priority(group: u32, priority: Priority) {
+pub(crate) fn set_priority(group: u32, priority: Priority) {
     let set = i32::try_from(group)
         .map_err(std::io::Error::other)
         .and_then(|group| set_group_priority(group, priority));
@@ -230,10 +207,7 @@ pub fn set_priority(group: u32, priority: Priority) {
 
 /// Signals a group. What sudo started an unprivileged agent may not signal, and SIGKILL for sudo alone would orphan the tool:
 /// then it is done by `sudo -n kill`.
-///
-/// # Errors
-/// If neither is permitted.
-pub fn signal_group(pgid: i32, signal: Signal) -> std::io::Result<bool> {
+pub(crate) fn signal_group(pgid: i32, signal: Signal) -> std::io::Result<bool> {
     let result = kill_group(pgid, signal);
     if !matches!(&result, Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied) {
         return result;
@@ -288,7 +262,7 @@ fn not_started(program: &Path, name: &str, e: &std::io::Error) -> Error {
     Error::permanent(format!("cannot start {name}: {why}"))
 }
 
-fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnMut(&str)) {
+fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut on_line: impl FnMut(&str)) {
     let mut buf = [0u8; 4096];
     let mut line = Vec::new();
     while let Ok(n) = pipe.read(&mut buf) {
@@ -302,15 +276,15 @@ fn keep_tail(mut pipe: impl Read, tail: &Mutex<VecDeque<u8>>, mut hear: impl FnM
         drop(t);
         for byte in &buf[..n] {
             if *byte == b'\n' {
-                hear(&String::from_utf8_lossy(&line));
+                on_line(&String::from_utf8_lossy(&line));
                 line.clear();
-            } else if line.len() < LINE {
+            } else if line.len() < STDERR_LINE {
                 line.push(*byte);
             }
         }
     }
     if !line.is_empty() {
-        hear(&String::from_utf8_lossy(&line));
+        on_line(&String::from_utf8_lossy(&line));
     }
 }
 
@@ -337,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_heard() {
+    fn each_line_is_reported() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&lines);
         let mut cmd = Command::new("sh");
@@ -346,7 +320,7 @@ mod tests {
             "seq 5000 >&2; head -c 70000 /dev/zero | tr '\\0' x >&2; echo >&2; printf end >&2",
         ]);
         let hear = move |line: &str| heard.lock().unwrap().push(line.to_string());
-        let r = Running::start_heard(&mut cmd, "sh", hear).unwrap();
+        let r = Running::start_with(&mut cmd, "sh", hear).unwrap();
         r.exited().recv().unwrap();
         r.finish().unwrap().check().unwrap();
         let lines = lines.lock().unwrap();
@@ -354,7 +328,7 @@ mod tests {
             (lines.len(), lines[4999].as_str(), lines[5001].as_str()),
             (5002, "5000", "end")
         );
-        assert_eq!(lines[5000].len(), LINE);
+        assert_eq!(lines[5000].len(), STDERR_LINE);
     }
 
     #[test]

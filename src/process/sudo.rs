@@ -14,10 +14,7 @@ impl Launcher {
     /// That sudo, where it is used, runs `program` with these arguments. Nothing is run but `sudo -n -l`, which ends with 0 for a
     /// command that the rules permit (sudo(8)); sudo 1.9.13 prints nothing for one that they do not, and does not tell whether a
     /// password is needed where another rule of this user needs none.
-    ///
-    /// # Errors
-    /// Permanent, with sudo's own message.
-    pub fn permits(&self, program: &Path, arguments: &[OsString]) -> Result<()> {
+    pub(crate) fn permits(&self, program: &Path, arguments: &[OsString]) -> Result<()> {
         if !self.sudo() {
             return Ok(());
         }
@@ -29,10 +26,7 @@ impl Launcher {
     }
 
     /// The same of an operator's command line: of each member of a plain pipeline, else of the shell that the line is given to.
-    ///
-    /// # Errors
-    /// As [`Launcher::permits`].
-    pub fn permits_line(&self, line: &str) -> Result<()> {
+    pub(crate) fn permits_line(&self, line: &str) -> Result<()> {
         if !self.sudo() {
             return Ok(());
         }
@@ -43,10 +37,7 @@ impl Launcher {
     }
 
     /// That sudo answers, and knows a command that needs no password.
-    ///
-    /// # Errors
-    /// Permanent, with sudo's own message.
-    pub fn has_rules(&self) -> Result<()> {
+    pub(crate) fn has_rules(&self) -> Result<()> {
         let plain = Self::default();
         let asked = run_operator_command("sudo -n -l", &plain, ANSWER, &Cancel::default())?;
         asked.success().map(drop)
@@ -80,10 +71,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// What `program --version` prints, on whichever of its two outputs. Never by sudo, which need not permit it.
-///
-/// # Errors
-/// Permanent, with the program's exit status and its own message.
-pub fn version_text(program: &Path) -> Result<String> {
+pub(crate) fn version_text(program: &Path) -> Result<String> {
     let out = Launcher::default()
         .command(program)
         .arg("--version")

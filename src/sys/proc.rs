@@ -1,4 +1,4 @@
-//! What /proc says of processes: who is alive, in which group, with which TCP ports.
+//! Processes by /proc: which are alive, in which group, with which TCP ports.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ pub struct ProcessId {
     pub pid: u32,
     /// Clock ticks from boot to the start of the process.
     pub start: u64,
-    /// /proc/sys/kernel/random/boot_id
+    /// `/proc/sys/kernel/random/boot_id`
     pub boot: String,
 }
 
@@ -31,8 +31,8 @@ impl ProcessId {
         if boot_id() != self.boot {
             return Vec::new();
         }
-        // A number is not given away while a group has it, so a group whose leader has gone is still ours; if the
-        // leader is there with another start time, both numbers belong to somebody else.
+        // A number is not reused while a group has it, so a group whose leader has ended is still ours; if the leader is there with
+        // another start time, both numbers belong to other processes.
         if stat(self.pid).is_some_and(|s| s.start != self.start) {
             return Vec::new();
         }

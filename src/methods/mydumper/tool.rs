@@ -113,7 +113,7 @@ impl Mydumper {
         }));
         let told = Arc::clone(&hear);
         let hear_stderr = move |text: &str| lock(&told)(text);
-        let mut running = Running::start_heard(&mut cmd, tool.name(), hear_stderr)?;
+        let mut running = Running::start_with(&mut cmd, tool.name(), hear_stderr)?;
         // What it does not like in its arguments it says there.
         let (last, stdout_ends) = bounded::<()>(0);
         if let Some(out) = running.take_stdout() {

@@ -135,7 +135,7 @@ impl Xtrabackup {
                     tool.end()?;
                     return Err(Error::cancelled());
                 }
-                default(LOOK) => look(&tool.words()),
+                default(LOOK) => look(&tool.stderr()),
             }
         }
     }

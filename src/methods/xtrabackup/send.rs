@@ -140,7 +140,7 @@ impl Xtrabackup {
         // The tool follows at once: the target expects data within its time limits from here on.
         ctx.report(&format!("Running backup. Connecting to {}", peer.host));
         let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
-        let mut tool = Running::start_heard(&mut command, &name, hear)?;
+        let mut tool = Running::start_with(&mut command, &name, hear)?;
         group.store(tool.group(), Ordering::Release);
         tool.prioritise(Priority::Low);
         ctx.adopt(&tool)?;

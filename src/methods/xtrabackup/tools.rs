@@ -37,7 +37,7 @@ fn unpack_names(flavour: Flavour) -> &'static [&'static str] {
 ///
 /// # Errors
 /// Permanent, with the names that were looked for.
-pub fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
+pub(crate) fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
     let backup = launcher.find(backup_names(flavour))?;
     let unpack = launcher.find(unpack_names(flavour))?;
     let version = version_of(&backup)?;
