@@ -14,12 +14,17 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// How long this end may take to say that it was told to end.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long this end may take to tell the peer that it was cancelled.
+pub(super) const CANCEL_NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A dead host is found by TCP keepalive where no timer runs: after about two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: i32 = 6;
 
 /// A connection. Dropped, it is reset, unless it was closed in good order before.
 pub(super) struct Connection {
-    wire: Wire,
+    session: Box<dyn Session>,
+    has_tls: bool,
     /// A second handle of the same socket.
     socket: TcpStream,
     pub peer: SocketAddr,
@@ -27,78 +32,93 @@ pub(super) struct Connection {
     _watch: Option<Sender<()>>,
 }
 
-enum Wire {
-    Plain(TcpStream),
-    Server(Box<StreamOwned<ServerConnection, TcpStream>>),
-    Client(Box<StreamOwned<ClientConnection, TcpStream>>),
+/// What is read from and written to.
+trait Session: Read + Write + Send {
+    fn send_close_notify(&mut self) {}
+}
+
+impl Session for TcpStream {}
+
+impl Session for StreamOwned<ServerConnection, TcpStream> {
+    fn send_close_notify(&mut self) {
+        self.conn.send_close_notify();
+    }
+}
+
+impl Session for StreamOwned<ClientConnection, TcpStream> {
+    fn send_close_notify(&mut self) {
+        self.conn.send_close_notify();
+    }
 }
 
 impl Connection {
-    fn new(socket: &TcpStream, wire: impl FnOnce(TcpStream) -> Result<Wire>) -> Result<Self> {
+    fn new(
+        socket: &TcpStream,
+        settings: &Settings,
+        with_tls: impl FnOnce(TcpStream) -> Result<Box<dyn Session>>,
+    ) -> Result<Self> {
         let fail = |e: io::Error| Error::io("seed stream", &e);
         let peer = socket.peer_addr().map_err(fail)?;
         socket.set_nodelay(true).map_err(fail)?;
-        // Where no timer runs, a dead host is found by this: after about two minutes.
-        net::set_keepalive(socket, Duration::from_secs(60), Duration::from_secs(10), 6)
+        net::set_keepalive(socket, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES)
+            .and_then(|()| net::reset_on_close(socket))
             .map_err(fail)?;
-        net::reset_on_close(socket).map_err(fail)?;
+        let (has_tls, inner) = (settings.tls.use_ssl, socket.try_clone().map_err(fail)?);
         Ok(Self {
-            wire: wire(socket.try_clone().map_err(fail)?)?,
+            session: if has_tls {
+                with_tls(inner)?
+            } else {
+                Box::new(inner)
+            },
+            has_tls,
             socket: socket.try_clone().map_err(fail)?,
             peer,
             _watch: None,
         })
     }
 
-    /// The listener's end of an accepted socket. The handshake comes with the first read or write.
+    /// The listener's end of an accepted socket. The TLS handshake comes with the first read or write.
     pub fn accepted(socket: &TcpStream, settings: &Settings) -> Result<Self> {
-        Self::new(socket, |socket| {
-            if !settings.tls.use_ssl {
-                return Ok(Wire::Plain(socket));
-            }
+        Self::new(socket, settings, |socket| {
             let session = ServerConnection::new(tls::stream_server(&settings.tls)?);
             let session = session.map_err(|e| Error::permanent(e.to_string()))?;
-            Ok(Wire::Server(Box::new(StreamOwned::new(session, socket))))
+            Ok(Box::new(StreamOwned::new(session, socket)))
         })
     }
 
     /// The sender's end of a socket that is connected to `host`.
     pub fn connected(socket: &TcpStream, host: &str, settings: &Settings) -> Result<Self> {
-        Self::new(socket, |socket| {
-            if !settings.tls.use_ssl {
-                return Ok(Wire::Plain(socket));
-            }
+        Self::new(socket, settings, |socket| {
             let name = ServerName::try_from(host.to_string())
                 .map_err(|e| Error::permanent(format!("{host}: {e}")))?;
             let session = ClientConnection::new(tls::stream_client(&settings.tls)?, name);
             let session = session.map_err(|e| Error::permanent(e.to_string()))?;
-            Ok(Wire::Client(Box::new(StreamOwned::new(session, socket))))
+            Ok(Box::new(StreamOwned::new(session, socket)))
         })
     }
 
-    /// From now on a cancellation ends every read that waits at once, so that this end can still say why it goes, and what is
-    /// left after [`LAST_WORDS`].
+    /// From now on a cancellation ends every read that waits at once, so that this end can still send the reason, and what is left
+    /// after [`CANCEL_NOTICE_TIMEOUT`].
     pub fn watch(&mut self, cancel: &Cancel) -> Result<()> {
         let (end, ended) = bounded::<()>(0);
         let (cancel, socket) = (cancel.clone(), self.socket.try_clone());
         let socket = socket.map_err(|e| Error::io("seed stream", &e))?;
-        let wait = move || {
+        spawn("stream-end", move || {
             select! {
                 recv(cancel.signal()) -> _ => {
-                    let _ = socket.shutdown(Shutdown::Read); // gone already: fine
-                    if ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+                    let _ = socket.shutdown(Shutdown::Read); // closed already: fine
+                    if ended.recv_timeout(CANCEL_NOTICE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
                         let _ = socket.shutdown(Shutdown::Both); // a write waits for a peer that takes nothing
                     }
                 }
                 recv(ended) -> _ => {}
             }
-        };
-        spawn("stream-end", wait)?;
+        })?;
         self._watch = Some(end);
         Ok(())
     }
 
-    /// How long a read may wait; `None`: for ever.
+    /// How long a read may wait; `None`: without limit.
     pub fn read_within(&self, time: Option<Duration>) -> io::Result<()> {
         self.socket
             .set_read_timeout(time.map(|t| t.max(Duration::from_millis(1))))
@@ -111,55 +131,36 @@ impl Connection {
     }
 
     /// What ends the connection from another thread.
-    ///
-    /// # Errors
-    /// No more descriptors.
     pub fn breaker(&self) -> io::Result<impl FnOnce() + Send + 'static> {
         let socket = self.socket.try_clone()?;
         Ok(move || {
-            let _ = socket.shutdown(Shutdown::Both); // gone already: fine
+            let _ = socket.shutdown(Shutdown::Both); // closed already: fine
         })
     }
 
-    /// For poll.
+    /// For poll(2).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// The socket itself, if nothing is done to its bytes.
-    pub fn bare(&mut self) -> Option<&mut TcpStream> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Some(socket),
-            _ => None,
-        }
+    /// The socket, if its bytes are those of the stream: no TLS.
+    pub fn plain_socket(&self) -> Option<&TcpStream> {
+        (!self.has_tls).then_some(&self.socket)
     }
 
-    /// True if TLS looks after every byte.
-    pub fn sealed(&self) -> bool {
-        !matches!(self.wire, Wire::Plain(_))
+    /// True if TLS protects every byte.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
     }
 
-    /// Says that nothing comes after what was written.
+    /// Tells the peer that nothing follows what was written.
     pub fn close_write(&mut self) -> io::Result<()> {
-        match &mut self.wire {
-            Wire::Plain(_) => {}
-            Wire::Server(s) => {
-                s.conn.send_close_notify();
-                s.flush()?;
-            }
-            Wire::Client(s) => {
-                s.conn.send_close_notify();
-                s.flush()?;
-            }
-        }
+        self.session.send_close_notify();
+        self.session.flush()?;
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Says that nothing comes after what was written, and waits until the peer has it all, or `time` is over: a reset would
-    /// take back what the peer has not read.
-    ///
-    /// # Errors
-    /// The connection's.
+    /// The same, and waits until the peer has it all, or `time` is over: a reset would take back what the peer has not read.
     pub fn drain_writes(&mut self, time: Duration) -> io::Result<()> {
         self.close_write()?;
         let begin = std::time::Instant::now();
@@ -169,8 +170,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends in good order: what was written arrives, however long the peer takes for it. Waits at most `time` for the peer's
-    /// own end.
+    /// Ends in good order: what was written arrives, however long the peer takes for it. Waits at most `time` for the peer's own end.
     pub fn close(mut self, time: Duration) {
         let mut rest = [0; 16 << 10];
         // What fails here has no other remedy than the reset that follows.
@@ -188,37 +188,21 @@ impl Connection {
 
 impl Read for Connection {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        match &mut self.wire {
-            Wire::Plain(s) => s.read(to),
-            Wire::Server(s) => s.read(to),
-            Wire::Client(s) => s.read(to),
-        }
+        self.session.read(to)
     }
 }
 
 impl Write for Connection {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        match &mut self.wire {
-            Wire::Plain(s) => s.write(from),
-            Wire::Server(s) => s.write(from),
-            Wire::Client(s) => s.write(from),
-        }
+        self.session.write(from)
     }
 
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &mut self.wire {
-            Wire::Plain(s) => s.write_vectored(from),
-            Wire::Server(s) => s.write_vectored(from),
-            Wire::Client(s) => s.write_vectored(from),
-        }
+        self.session.write_vectored(from)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.wire {
-            Wire::Plain(s) => s.flush(),
-            Wire::Server(s) => s.flush(),
-            Wire::Client(s) => s.flush(),
-        }
+        self.session.flush()
     }
 }
 

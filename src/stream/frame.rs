@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0 | 1 data, 2 alive (nothing to send, but well), 3 end |
+//! | 0 | 1 data, 2 alive (nothing to send yet), 3 end |
 //! | 1 | payload: 0 as it is, 1 lz4 block, 2 zstd |
 //! | 2..4 | zero |
 //! | 4..8 | length of the payload here, at most 1 MiB and a little |
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, Read, Write};
 
 /// Most bytes in a frame, unpacked.
-pub const LARGEST: usize = 1 << 20;
-/// Most bytes in a frame on the wire: what does not shrink is sent as it is, so a little room is more than enough.
-const LARGEST_PACKED: usize = LARGEST + 1024;
+pub(super) const MAX_DATA: usize = 1 << 20;
+/// Most bytes in a frame on the wire: what does not shrink is sent as it is.
+const MAX_PACKED: usize = MAX_DATA + 1024;
 /// Most bytes of the JSON in an end frame.
-const LARGEST_END: usize = 16 << 10;
+const MAX_END: usize = 16 << 10;
 
 const DATA: u8 = 1;
 const ALIVE: u8 = 2;
@@ -36,7 +36,7 @@ pub struct End {
     pub ok: bool,
     /// If not, why.
     pub error: String,
-    /// The sender was told to end, for that reason.
+    /// The sender was cancelled, for that reason.
     #[serde(default)]
     pub aborted: bool,
 }
@@ -46,14 +46,14 @@ pub struct End {
 pub enum Frame<'a> {
     /// Bytes of the tool.
     Data(&'a [u8]),
-    /// The sender lives and has nothing to send.
+    /// The sender has nothing to send yet.
     Alive,
     /// Nothing comes after it.
     End(End),
 }
 
 /// Makes frames.
-pub struct Encoder {
+pub(super) struct Encoder {
     packer: Packer,
     checked: bool,
     packed: Vec<u8>,
@@ -67,14 +67,11 @@ enum Packer {
 
 impl Encoder {
     /// `checked`: with a checksum.
-    ///
-    /// # Errors
-    /// If the compressor has no memory.
-    pub fn new(compression: Compression, checked: bool) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression, checked: bool) -> io::Result<Self> {
         let packer = match compression {
             Compression::None => Packer::None,
             Compression::Lz4 => Packer::Lz4,
-            // Level 1: three times less for a third of the time of the default (platform-notes 4).
+            // Level 1: three times less for a third of the time of the default.
             Compression::Zstd => Packer::Zstd(Box::new(zstd::bulk::Compressor::new(1)?)),
         };
         Ok(Self {
@@ -84,29 +81,20 @@ impl Encoder {
         })
     }
 
-    /// Writes bytes of the tool, at most [`LARGEST`].
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn data(&mut self, to: &mut impl Write, raw: &[u8]) -> io::Result<()> {
+    /// Writes bytes of the tool, at most [`MAX_DATA`].
+    pub(super) fn data(&mut self, to: &mut impl Write, raw: &[u8]) -> io::Result<()> {
         let form = self.pack(raw)?;
         let payload = if form == 0 { raw } else { &self.packed };
         write(to, DATA, form, payload, raw.len(), self.checked)
     }
 
     /// Writes that there is nothing to write.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn alive(&self, to: &mut impl Write) -> io::Result<()> {
+    pub(super) fn alive(&self, to: &mut impl Write) -> io::Result<()> {
         write(to, ALIVE, 0, &[], 0, self.checked)
     }
 
     /// Writes the last frame.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn end(&self, to: &mut impl Write, end: &End) -> io::Result<()> {
+    pub(super) fn end(&self, to: &mut impl Write, end: &End) -> io::Result<()> {
         let end = End {
             error: end.error.chars().take(2000).collect(),
             ..end.clone()
@@ -135,11 +123,8 @@ impl Encoder {
                 2
             }
         };
-        Ok(if self.packed.len() < raw.len() {
-            form
-        } else {
-            0
-        })
+        let shrinks = self.packed.len() < raw.len();
+        Ok(if shrinks { form } else { 0 })
     }
 }
 
@@ -192,9 +177,6 @@ pub struct Decoder {
 
 impl Decoder {
     /// Of a sender that has named its compression.
-    ///
-    /// # Errors
-    /// If the decompressor has no memory.
     pub fn new(compression: Compression, checked: bool) -> io::Result<Self> {
         let unpacker = match compression {
             Compression::Zstd => Some(Box::new(zstd::bulk::Decompressor::new()?)),
@@ -212,7 +194,7 @@ impl Decoder {
     /// The next frame.
     ///
     /// # Errors
-    /// The connection's; UnexpectedEof at its end, wherever that is; InvalidData for what is no frame.
+    /// UnexpectedEof at the connection's end, wherever that is; InvalidData for what is not a frame.
     pub fn read(&mut self, from: &mut impl Read) -> io::Result<Frame<'_>> {
         let mut head = [0; 16];
         from.read_exact(&mut head)?;
@@ -221,9 +203,9 @@ impl Decoder {
         };
         let (kind, form, stored, raw, sum) = (head[0], head[1], number(4), number(8), number(12));
         let fits = match kind {
-            DATA => raw > 0 && raw <= LARGEST && stored > 0 && stored <= LARGEST_PACKED,
+            DATA => raw > 0 && raw <= MAX_DATA && stored > 0 && stored <= MAX_PACKED,
             ALIVE => stored == 0 && raw == 0,
-            END => stored == raw && stored <= LARGEST_END,
+            END => stored == raw && stored <= MAX_END,
             _ => false,
         };
         let known = match form {
@@ -234,7 +216,7 @@ impl Decoder {
         };
         if !fits || !known || head[2..4] != [0, 0] {
             return Err(invalid(
-                "what came is no frame: bytes were changed on the way".into(),
+                "invalid frame header: the stream was corrupted in transit".into(),
             ));
         }
         if self.wire.len() < stored {
@@ -244,7 +226,7 @@ impl Decoder {
         from.read_exact(payload)?;
         if self.checked && checksum(&head[..12], payload) as usize != sum {
             return Err(invalid(
-                "the checksum of a frame is wrong: bytes were changed on the way".into(),
+                "wrong checksum of a frame: the stream was corrupted in transit".into(),
             ));
         }
         match (kind, form) {
@@ -261,7 +243,7 @@ impl Decoder {
         };
         if unpacked != raw {
             return Err(invalid(
-                "a frame unpacks to another length than it says".into(),
+                "the unpacked length of a frame is not that of its header".into(),
             ));
         }
         Ok(Frame::Data(&self.raw))
@@ -333,7 +315,7 @@ mod tests {
     #[test]
     fn the_largest_frames_pass() {
         for compression in ALL {
-            for raw in [text(LARGEST), noise(LARGEST), vec![7]] {
+            for raw in [text(MAX_DATA), noise(MAX_DATA), vec![7]] {
                 let (mut wire, mut encoder) =
                     (Vec::new(), Encoder::new(compression, true).unwrap());
                 encoder.data(&mut wire, &raw).unwrap();

@@ -1,5 +1,5 @@
-//! What the two ends say before the first byte, and how they prove that they know the secret. All of it comes from anybody
-//! who finds the port: every length is bounded before memory is asked for.
+//! The handshake of the two ends, and how they prove that they know the secret. All of it may come from an unauthenticated peer: every
+//! length is checked before memory is allocated.
 
 use crate::config::{Compression, Secret};
 use crate::error::{Error, Result};
@@ -10,31 +10,31 @@ use std::io::{self, Read, Write};
 
 /// The first bytes of every hello.
 pub const MAGIC: [u8; 8] = *b"OAseed1\n";
-/// The version of what follows; another one is refused.
+/// The version of what follows; another one is rejected.
 pub const VERSION: u32 = 1;
-/// Bytes of a hello's JSON at most.
-const LARGEST: usize = 512 << 10;
-/// Bytes of a sender's notes at most.
-pub const NOTES: usize = 256 << 10;
-/// Both ends say this of a proof that is not right.
+/// Most bytes of a hello's JSON.
+const MAX_BODY: usize = 512 << 10;
+/// Most bytes of a sender's notes.
+pub(super) const MAX_NOTES: usize = 256 << 10;
+/// Reported by both ends.
 pub(super) const OTHER_SECRET: &str = "common.seed-secret is not the same on both hosts";
 /// Bytes of a proof.
 const PROOF: usize = 32;
 
-/// What the listener says first.
+/// The listener's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
     /// [`VERSION`]
     pub version: u32,
-    /// Never said before.
+    /// Used once.
     pub nonce: String,
-    /// True if a proof is wanted.
+    /// True if a proof is required.
     pub secret: bool,
-    /// Its idle timer in milliseconds: the sender is heard of at least three times in that.
+    /// Its idle timer in milliseconds: the sender sends a frame at least three times in that.
     pub idle_ms: u64,
 }
 
-/// What the sender answers.
+/// The sender's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// [`VERSION`]
@@ -45,13 +45,13 @@ pub struct Offer {
     pub method: String,
     /// `none`, `lz4`, `zstd`
     pub compression: String,
-    /// Never said before.
+    /// Used once.
     pub nonce: String,
-    /// What the method has to say about its host; the stream does not look at it.
+    /// The method's own; not read by the stream.
     pub notes: String,
 }
 
-/// What the listener says to that, and at the end: yes, or why not.
+/// The listener's reply to that, and at the end: yes, or why not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// At the end, not in reply to the hello.
@@ -60,30 +60,47 @@ pub struct Answer {
     pub ok: bool,
     /// Why not.
     pub reason: String,
-    /// The listener was told to end, for that reason.
+    /// The listener was cancelled, for that reason.
     #[serde(default)]
     pub aborted: bool,
 }
 
-/// Whose words a proof is about.
+impl Answer {
+    /// Yes.
+    pub(super) fn yes(last: bool) -> Self {
+        Self {
+            last,
+            ok: true,
+            reason: String::new(),
+            aborted: false,
+        }
+    }
+
+    /// No, for a reason of which the first 2,000 characters are sent.
+    pub(super) fn no(last: bool, reason: &str, aborted: bool) -> Self {
+        Self {
+            last,
+            ok: false,
+            reason: reason.chars().take(2000).collect(),
+            aborted,
+        }
+    }
+}
+
+/// Whose proof it is.
 #[derive(Debug, Clone, Copy)]
-pub enum From {
-    /// The sender's offer.
+pub(super) enum Prover {
     Sender,
-    /// The listener's reply.
     Listener,
 }
 
 /// A number that is used once, in hexadecimal.
-///
-/// # Errors
-/// If the kernel has no randomness.
-pub fn nonce() -> Result<String> {
+pub(super) fn nonce() -> Result<String> {
     crate::sys::host::random_hex(32).map_err(|e| Error::io("random number", &e))
 }
 
 /// The word for the wire.
-pub fn word(compression: Compression) -> &'static str {
+pub(super) fn word(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
         Compression::Lz4 => "lz4",
@@ -92,102 +109,89 @@ pub fn word(compression: Compression) -> &'static str {
 }
 
 /// From the wire.
-pub fn compression(word: &str) -> Option<Compression> {
+pub(super) fn compression(word: &str) -> Option<Compression> {
     [Compression::None, Compression::Lz4, Compression::Zstd]
         .into_iter()
         .find(|c| self::word(*c) == word)
 }
 
-fn context(from: From, asked: &str, said: &str, body: &[u8]) -> Vec<u8> {
-    // Nonces are of a fixed length on our side, and a foreign one cannot shift the border: lengths come first.
-    let label: &[u8] = match from {
-        From::Sender => b"orchestrator-agent seed stream 1 sender",
-        From::Listener => b"orchestrator-agent seed stream 1 listener",
+/// The nonces of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Nonces {
+    pub sender: String,
+    pub listener: String,
+}
+
+/// What a proof signs: the other side's nonce, the own one, and the body. Lengths come first, so that no foreign nonce can shift a border.
+fn signed(prover: Prover, nonces: &Nonces, body: &[u8]) -> Vec<u8> {
+    let (sender, listener) = (nonces.sender.as_bytes(), nonces.listener.as_bytes());
+    let (label, other, own): (&[u8], _, _) = match prover {
+        Prover::Sender => (b"orchestrator-agent seed stream 1 sender", listener, sender),
+        Prover::Listener => (
+            b"orchestrator-agent seed stream 1 listener",
+            sender,
+            listener,
+        ),
     };
     let mut all = Vec::with_capacity(body.len() + 256);
-    for part in [label, asked.as_bytes(), said.as_bytes(), body] {
+    for part in [label, other, own, body] {
         all.extend_from_slice(&(part.len() as u64).to_be_bytes());
         all.extend_from_slice(part);
     }
     all
 }
 
-/// The proof for `body` in answer to the nonce `asked`, with the own nonce `said`; zeros without a secret.
-pub fn prove(secret: &Secret, from: From, asked: &str, said: &str, body: &[u8]) -> [u8; PROOF] {
+fn key(secret: &Secret) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes())
+}
+
+/// The proof for `body`; zeros without a secret.
+pub(super) fn prove(secret: &Secret, prover: Prover, nonces: &Nonces, body: &[u8]) -> [u8; PROOF] {
     let mut proof = [0; PROOF];
     if !secret.is_empty() {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
-        let tag = hmac::sign(&key, &context(from, asked, said, body));
+        let tag = hmac::sign(&key(secret), &signed(prover, nonces, body));
         proof.copy_from_slice(tag.as_ref());
     }
     proof
 }
 
 /// True if there is no secret, or the proof is right. In constant time.
-pub fn proven(
+pub(super) fn is_proven(
     secret: &Secret,
-    from: From,
-    asked: &str,
-    said: &str,
+    prover: Prover,
+    nonces: &Nonces,
     body: &[u8],
     proof: &[u8; PROOF],
 ) -> bool {
-    if secret.is_empty() {
-        return true;
-    }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
-    hmac::verify(&key, &context(from, asked, said, body), proof).is_ok()
+    secret.is_empty() || hmac::verify(&key(secret), &signed(prover, nonces, body), proof).is_ok()
 }
 
 /// The JSON of a hello.
-///
-/// # Errors
-/// None that input could cause.
-pub fn body(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn body(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::permanent(format!("hello: {e}")))
 }
 
-/// Writes a hello.
-///
-/// # Errors
-/// The connection's.
-pub fn write(to: &mut impl Write, body: &[u8], proof: &[u8; PROOF]) -> io::Result<()> {
-    write_with(to, &MAGIC, body, proof)
-}
-
-/// Writes the rest of a hello whose magic word was written before.
-///
-/// # Errors
-/// The connection's.
-pub fn write_rest(to: &mut impl Write, body: &[u8], proof: &[u8; PROOF]) -> io::Result<()> {
-    write_with(to, &[], body, proof)
-}
-
-fn write_with(
+/// Writes a hello that begins with `magic`: [`MAGIC`], or nothing where that was written before.
+pub(super) fn write(
     to: &mut impl Write,
     magic: &[u8],
     body: &[u8],
     proof: &[u8; PROOF],
 ) -> io::Result<()> {
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-    let mut all = Vec::with_capacity(body.len() + 64);
-    all.extend_from_slice(magic);
-    all.extend_from_slice(&length.to_be_bytes());
-    all.extend_from_slice(body);
-    all.extend_from_slice(proof);
-    to.write_all(&all)?;
+    to.write_all(&[magic, &length.to_be_bytes(), body, proof].concat())?;
     to.flush()
 }
 
 /// Reads the rest of a hello, behind the magic word.
 ///
 /// # Errors
-/// The connection's; InvalidData if it is too long.
+/// InvalidData if it is too long.
 pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
-    if length > LARGEST {
+    if length > MAX_BODY {
         return Err(invalid(format!("malformed handshake: {length} bytes")));
     }
     // Grows with what arrives, not with what was announced.
@@ -201,10 +205,7 @@ pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
     Ok((body, proof))
 }
 
-/// Understands a hello.
-///
-/// # Errors
-/// InvalidData.
+/// Parses a hello; InvalidData if it is malformed.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|e| invalid(format!("malformed handshake: {e}")))
 }
@@ -233,7 +234,7 @@ mod tests {
         let offer = offer();
         let body = body(&offer).unwrap();
         let mut wire = Vec::new();
-        write(&mut wire, &body, &[9; 32]).unwrap();
+        write(&mut wire, &MAGIC, &body, &[9; 32]).unwrap();
         assert_eq!(wire[..8], MAGIC);
         let (got, proof) = read(&mut &wire[8..]).unwrap();
         assert_eq!((parse::<Offer>(&got).unwrap(), proof), (offer, [9; 32]));
@@ -252,28 +253,24 @@ mod tests {
     #[test]
     fn a_proof_fits_one_secret_one_side_one_exchange_and_one_text() {
         let (a, b) = (Secret::new("a"), Secret::new("b"));
-        let proof = prove(&a, From::Sender, "n1", "n2", b"words");
-        let fits = |s: &Secret, from, asked: &str, said: &str, body: &[u8]| {
-            proven(s, from, asked, said, body, &proof)
+        let nonces = |sender: &str, listener: &str| Nonces {
+            sender: sender.into(),
+            listener: listener.into(),
         };
-        assert!(fits(&a, From::Sender, "n1", "n2", b"words"));
-        assert!(!fits(&b, From::Sender, "n1", "n2", b"words"));
-        assert!(!fits(&a, From::Listener, "n1", "n2", b"words"));
-        assert!(!fits(&a, From::Sender, "n2", "n1", b"words"));
-        assert!(!fits(&a, From::Sender, "n1n", "2", b"words"));
-        assert!(!fits(&a, From::Sender, "n1", "n2", b"word"));
-        assert!(proven(
-            &Secret::default(),
-            From::Sender,
-            "",
-            "",
-            b"",
-            &[0; 32]
-        ));
-        assert_eq!(
-            prove(&Secret::default(), From::Sender, "", "", b""),
-            [0; 32]
-        );
+        let proof = prove(&a, Prover::Sender, &nonces("n2", "n1"), b"words");
+        let fits = |s: &Secret, prover, listener: &str, sender: &str, body: &[u8]| {
+            is_proven(s, prover, &nonces(sender, listener), body, &proof)
+        };
+        assert!(fits(&a, Prover::Sender, "n1", "n2", b"words"));
+        assert!(!fits(&b, Prover::Sender, "n1", "n2", b"words"));
+        assert!(!fits(&a, Prover::Listener, "n1", "n2", b"words"));
+        assert!(!fits(&a, Prover::Listener, "n2", "n1", b"words"));
+        assert!(!fits(&a, Prover::Sender, "n2", "n1", b"words"));
+        assert!(!fits(&a, Prover::Sender, "n1n", "2", b"words"));
+        assert!(!fits(&a, Prover::Sender, "n1", "n2", b"word"));
+        let (none, empty) = (Secret::default(), nonces("", ""));
+        assert!(is_proven(&none, Prover::Sender, &empty, b"", &[0; 32]));
+        assert_eq!(prove(&none, Prover::Sender, &empty, b""), [0; 32]);
     }
 
     #[test]

@@ -1,25 +1,26 @@
 //! The receiving end of a stream whose sender has been accepted.
 
 use super::connection::{Connection, is_timeout};
+use super::ends::{Cancellable, Sink};
 use super::frame::{Decoder, Frame};
-use super::hello::{self, Answer, From};
-use super::sink::Sink;
-use super::{HELLO, PIPE, Settings};
+use super::hello::{self, Answer, MAGIC, Nonces, Prover};
+use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Settings, no_first_byte};
 use crate::config::Compression;
 use crate::error::{Error, PeerFault, Result, ToolError, ToolFault};
 use crate::process::Cancel;
 use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// What a connection that ends in the middle of a copy means.
 const LOST: &str = "the source's agent or host has ended, or the network has cut the connection; the log of the source's agent says \
      which";
-
 /// Bytes of a bare stream that are passed on at a time.
-const CHUNK: usize = 256 << 10;
+const RAW_CHUNK: usize = 256 << 10;
+/// How long the sender may take to close the connection after an acknowledgement, and after a rejection.
+const CLOSE_ACKNOWLEDGED: Duration = Duration::from_secs(10);
+const CLOSE_REJECTED: Duration = Duration::from_secs(3);
 
 /// The stream. Dropped without an answer, it is reset: the sender sees a failure.
 pub struct Incoming {
@@ -35,8 +36,7 @@ pub(super) enum Kind {
     Framed {
         compression: Compression,
         notes: Vec<u8>,
-        /// The sender's and ours.
-        nonces: (String, String),
+        nonces: Nonces,
     },
     /// What a Go agent or socat sends; its first bytes, which have been read.
     Raw(Vec<u8>),
@@ -53,41 +53,43 @@ impl Incoming {
     }
 
     /// The sender's address.
-    pub fn peer(&self) -> SocketAddr {
+    pub(crate) fn peer(&self) -> SocketAddr {
         self.connection.peer
     }
 
     /// True for a bare stream: its end is only the end of the connection, whatever the cause.
-    pub fn is_raw(&self) -> bool {
+    pub(crate) fn is_raw(&self) -> bool {
         matches!(self.kind, Kind::Raw(_))
     }
 
-    /// What the sender has said of its host; empty if the stream is bare.
-    pub fn notes(&self) -> &[u8] {
+    /// What the sender has sent of its host; empty if the stream is bare.
+    pub(crate) fn notes(&self) -> &[u8] {
         match &self.kind {
             Kind::Framed { notes, .. } => notes,
             Kind::Raw(_) => &[],
         }
     }
 
-    /// Tells the sender to begin, passes everything to `sink` and closes that. Until then the sender waits without limit. `progress` is told the bytes so far. Ok with their number means: the end
-    /// was seen, totals and checksums agree, and the sender's tool has ended well; of a bare stream only that it ended.
+    /// Lets the sender begin, which waits for that without limit, passes everything to `sink` and closes that. `progress` receives
+    /// the bytes so far. Ok with their number means: the end was seen, totals and checksums agree, and the sender's tool has
+    /// succeeded; of a bare stream only that it ended.
     ///
     /// # Errors
     /// Cancelled; the first cause, with the setting of the timer. Nothing was answered yet.
-    pub fn receive<W: Write + AsFd>(
+    pub fn receive<W: Sink>(
         &mut self,
         sink: W,
         cancel: &Cancel,
         mut progress: impl FnMut(u64),
     ) -> Result<u64> {
         self.connection.watch(cancel)?;
-        self.answer(false, true)
+        self.answer(&Answer::yes(false))
             .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
         self.begin = Instant::now();
-        // No pipe, or none of this size for this user: it goes on as it is.
-        let _ = pipe::enlarge(sink.as_fd(), PIPE);
-        let mut sink = Sink::new(sink, cancel).map_err(|e| refused(&e))?;
+        if let Some(fd) = sink.pollable() {
+            let _ = pipe::enlarge(fd, PIPE_BYTES); // not a pipe, or not permitted: it works as it is
+        }
+        let mut sink = Cancellable::new(sink, cancel).map_err(|e| refused(&e))?;
         let result = match &self.kind {
             Kind::Raw(first) => self.receive_raw(&first.clone(), &mut sink, &mut progress),
             Kind::Framed { compression, .. } => {
@@ -107,62 +109,60 @@ impl Incoming {
         sink: &mut impl Write,
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
-        let checked = !self.connection.sealed();
+        let checked = !self.connection.has_tls();
         let mut decoder =
             Decoder::new(compression, checked).map_err(|e| Error::io("seed stream", &e))?;
         let (mut bytes, mut frames) = (0, 0);
         loop {
-            let wait = self.patience(bytes)?;
-            self.set_patience(wait)?;
-            let frame = decoder.read(&mut self.connection);
-            match frame {
+            self.read_within(self.frame_limit(bytes)?)?;
+            let end = match decoder.read(&mut self.connection) {
                 Ok(Frame::Data(data)) => {
                     sink.write_all(data).map_err(|e| refused(&e))?;
                     bytes += data.len() as u64;
                     frames += 1;
                     progress(bytes);
+                    continue;
                 }
-                Ok(Frame::Alive) => {}
-                Ok(Frame::End(end)) if end.aborted => {
-                    let text = format!("aborted on the source: {}", end.error);
-                    return Err(Error::peer(PeerFault::Aborted, text));
-                }
-                Ok(Frame::End(end)) if !end.ok => {
-                    let text = format!("the source failed: {}", end.error);
-                    return Err(Error::peer(PeerFault::Rejected, text));
-                }
-                Ok(Frame::End(end)) if (end.bytes, end.frames) != (bytes, frames) => {
-                    let text = format!(
-                        "{bytes} bytes in {frames} frames arrived, the source has sent {} in {}",
-                        end.bytes, end.frames
-                    );
-                    return Err(Error::peer(PeerFault::Incomplete, text));
-                }
-                Ok(Frame::End(_)) => {
-                    sink.flush().map_err(|e| refused(&e))?;
-                    return Ok(bytes);
-                }
+                Ok(Frame::Alive) => continue,
+                Ok(Frame::End(end)) => end,
                 Err(e) => return Err(self.broken(&e, bytes)),
-            }
+            };
+            let (fault, text) = if end.aborted {
+                let text = format!("aborted on the source: {}", end.error);
+                (PeerFault::Aborted, text)
+            } else if !end.ok {
+                let text = format!("the source failed: {}", end.error);
+                (PeerFault::Rejected, text)
+            } else if (end.bytes, end.frames) != (bytes, frames) {
+                let text = format!(
+                    "{bytes} bytes in {frames} frames arrived, the source has sent {} in {}",
+                    end.bytes, end.frames
+                );
+                (PeerFault::Incomplete, text)
+            } else {
+                sink.flush().map_err(|e| refused(&e))?;
+                return Ok(bytes);
+            };
+            return Err(Error::peer(fault, text));
         }
     }
 
-    fn receive_raw<W: Write + AsFd>(
+    fn receive_raw<W: Sink>(
         &mut self,
         first: &[u8],
-        sink: &mut Sink<'_, W>,
+        sink: &mut Cancellable<'_, W>,
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
         let begun = sink.write_all(first).and_then(|()| sink.flush());
         begun.map_err(|e| refused(&e))?;
         let mut bytes = first.len() as u64;
         // Only in clear, and only into a pipe.
-        let mut splice = !self.connection.sealed();
-        let mut buffer = vec![0; CHUNK];
-        self.set_patience(self.settings.idle)?;
+        let mut splice = !self.connection.has_tls();
+        let mut buffer = vec![0; RAW_CHUNK];
+        self.read_within(self.settings.idle)?;
         loop {
-            let passed = match self.connection.bare().filter(|_| splice) {
-                Some(socket) => sink.splice(socket, PIPE),
+            let passed = match self.connection.plain_socket().filter(|_| splice) {
+                Some(socket) => sink.splice(socket, PIPE_BYTES),
                 None => self.connection.read(&mut buffer),
             };
             match passed {
@@ -186,18 +186,18 @@ impl Incoming {
     }
 
     /// How long the next frame may take.
-    fn patience(&self, bytes: u64) -> Result<Duration> {
+    fn frame_limit(&self, bytes: u64) -> Result<Duration> {
         if bytes > 0 {
             return Ok(self.settings.idle);
         }
         match self.settings.first_byte.checked_sub(self.begin.elapsed()) {
-            // An alive sender is heard of more often than that.
+            // A sender that works sends a frame more often than that.
             Some(left) if !left.is_zero() => Ok(left.min(self.settings.idle)),
             _ => Err(no_first_byte("the source", self.settings.first_byte)),
         }
     }
 
-    fn set_patience(&self, time: Duration) -> Result<()> {
+    fn read_within(&self, time: Duration) -> Result<()> {
         let set = self.connection.read_within(Some(time));
         set.map_err(|e| Error::io("seed stream", &e))
     }
@@ -205,80 +205,60 @@ impl Incoming {
     fn broken(&self, e: &io::Error, bytes: u64) -> Error {
         let peer = self.connection.peer;
         if is_timeout(e) {
-            return if bytes == 0 && self.begin.elapsed() >= self.settings.first_byte {
-                no_first_byte("the source", self.settings.first_byte)
-            } else {
-                let text = format!(
-                    "no byte from {peer} for {} s after {bytes} bytes: the source or the network is dead \
-                     (common.seed-idle-timeout)",
-                    self.settings.idle.as_secs_f32()
-                );
-                Error::peer(PeerFault::Timeout, text)
-            };
+            if bytes == 0 && self.begin.elapsed() >= self.settings.first_byte {
+                return no_first_byte("the source", self.settings.first_byte);
+            }
+            let text = format!(
+                "no byte from {peer} for {} s after {bytes} bytes: the source or the network is dead (common.seed-idle-timeout)",
+                self.settings.idle.as_secs_f32()
+            );
+            return Error::peer(PeerFault::Timeout, text);
         }
         let after = format!("after {bytes} bytes from {peer}: {e}");
-        match e.kind() {
-            ErrorKind::UnexpectedEof => Error::peer(
+        let (fault, text) = match e.kind() {
+            ErrorKind::UnexpectedEof => (
                 PeerFault::Closed,
                 format!(
                     "the connection from {peer} ended after {bytes} bytes without the end mark: {LOST}"
                 ),
             ),
-            ErrorKind::InvalidData => Error::peer(PeerFault::Corrupt, after),
+            ErrorKind::InvalidData => (PeerFault::Corrupt, after),
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-                Error::peer(PeerFault::Closed, format!("{after}: {LOST}"))
+                (PeerFault::Closed, format!("{after}: {LOST}"))
             }
-            _ => Error::peer(PeerFault::Closed, after),
-        }
+            _ => (PeerFault::Closed, after),
+        };
+        Error::peer(fault, text)
     }
 
-    /// Answers that the copy is whole and on disk. To be called when the tool has exited well and its files are synced.
+    /// Acknowledges that the copy is complete and on disk. To be called when the tool has succeeded and its files are synced.
     ///
     /// # Errors
     /// If the answer cannot be sent: the sender then counts this as a failure.
-    pub fn accept_all(mut self) -> Result<()> {
-        self.answer(true, true)
+    pub fn acknowledge(mut self) -> Result<()> {
+        self.answer(&Answer::yes(true))
             .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
-        self.connection.close(Duration::from_secs(10));
+        self.connection.close(CLOSE_ACKNOWLEDGED);
         Ok(())
     }
 
-    /// Answers why not, at any moment: the sender stops and shows it. `aborted`: this host was told to end. What cannot be told is
-    /// seen by the reset.
-    pub fn refuse(mut self, reason: &str, aborted: bool) {
-        match self.say(&Answer {
-            last: true,
-            ok: false,
-            reason: reason.into(),
-            aborted,
-        }) {
-            Ok(()) => self.connection.close(Duration::from_secs(3)),
+    /// Answers why not, at any moment: the sender stops and reports it. `aborted`: this host was cancelled. Where no answer can be
+    /// sent, the sender sees a reset.
+    pub(crate) fn reject(mut self, reason: &str, aborted: bool) {
+        match self.answer(&Answer::no(true, reason, aborted)) {
+            Ok(()) => self.connection.close(CLOSE_REJECTED),
             Err(e) => log::debug!("answer to {}: {e}", self.connection.peer),
         }
     }
 
-    fn answer(&mut self, last: bool, ok: bool) -> io::Result<()> {
-        self.say(&Answer {
-            last,
-            ok,
-            reason: String::new(),
-            aborted: false,
-        })
-    }
-
-    fn say(&mut self, answer: &Answer) -> io::Result<()> {
+    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
         let Kind::Framed { nonces, .. } = &self.kind else {
             return Ok(()); // a bare sender reads nothing
         };
-        let answer = Answer {
-            reason: answer.reason.chars().take(2000).collect(),
-            ..answer.clone()
-        };
-        let body = hello::body(&answer).map_err(io::Error::other)?;
-        let (theirs, ours) = nonces;
-        let proof = hello::prove(&self.settings.secret, From::Listener, theirs, ours, &body);
-        self.connection.write_within(HELLO)?;
-        hello::write(&mut self.connection, &body, &proof)
+        let body = hello::body(answer).map_err(io::Error::other)?;
+        let proof = hello::prove(&self.settings.secret, Prover::Listener, nonces, &body);
+        self.connection.write_within(HANDSHAKE_TIMEOUT)?;
+        hello::write(&mut self.connection, &MAGIC, &body, &proof)
     }
 }
 
@@ -288,13 +268,4 @@ fn refused(e: &io::Error) -> Error {
         fault: ToolFault::Input(e.kind()),
         stderr: e.to_string(),
     }))
-}
-
-/// `who`: an end of the stream, or its tool.
-pub(super) fn no_first_byte(who: &str, limit: Duration) -> Error {
-    let text = format!(
-        "{who} gave no byte of the copy for {} s (common.seed-first-byte-timeout)",
-        limit.as_secs_f32()
-    );
-    Error::peer(PeerFault::Timeout, text)
 }

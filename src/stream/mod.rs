@@ -1,5 +1,6 @@
-//! The seed stream between two hosts (DESIGN 5): bytes of a tool on the source to a tool on the target, such that nothing can
-//! go wrong silently. The end of a connection is never the end of a copy.
+//! The seed stream between two hosts: bytes of a source on one host to a sink on the other, such that nothing can go wrong silently. The
+//! end of a connection is never the end of a copy. The stream knows nothing of the bytes: a source and a sink are what can be read
+//! and written ([`Source`], [`Sink`]).
 //!
 //! # On the wire
 //!
@@ -11,42 +12,43 @@
 //!   reply: yes, or no and why; proof        ->
 //!   ready, when it has made room            ->
 //!                                           <-         frames: data, alive, ..., end with totals and the tool's verdict
-//!   answer: whole and on disk, or why not   ->
+//!   answer: complete and on disk, or why not ->
 //! ```
 //!
-//! - With TLS (`socat-use-ssl`) all of it is inside. A peer without TLS, or without a certificate that verifies, is a stranger.
+//! - With TLS (`socat-use-ssl`) all of it is inside. A peer without TLS, or without a certificate that verifies, is rejected.
 //! - Hellos are a magic word, a length and JSON ([`hello`]). With a `seed-secret` each side proves that it knows the secret by
-//!   an HMAC-SHA256 over both nonces and its own words.
+//!   an HMAC-SHA256 over both nonces and its own hello.
 //! - Frames ([`frame`]) are at most 1 MiB, with a checksum (CRC-32; left to TLS where that is used).
-//! - Who fails resets the connection, or answers why not.
-//! - Strangers are turned away while the listener stays.
+//! - An end that fails answers why, or resets the connection.
+//! - Other peers are rejected while the listener stays.
 //!
 //! Bare streams, as a Go agent or socat sends and takes them, have none of this: they are for the time of a migration, and
 //! only with `accept-raw-streams = true`.
 
 mod connection;
+mod ends;
 pub mod frame;
 pub mod hello;
 mod incoming;
 mod listener;
 mod outgoing;
-mod sink;
 mod spool;
 
+pub use ends::{Sink, Source};
 pub use incoming::Incoming;
 pub use listener::Listener;
 pub use outgoing::Outgoing;
-pub use spool::Spool;
+pub(crate) use spool::Spool;
 
 use crate::config::{AllowList, Common, Compression, Secret, SocatTls};
-use crate::error::Result;
+use crate::error::{Error, PeerFault, Result};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long either side may take to say its hello, TLS handshake included.
-const HELLO: Duration = Duration::from_secs(5);
-/// Room asked for in the pipes from and to the tools.
-const PIPE: usize = 1 << 20;
+/// How long either side may take to send its hello, TLS handshake included.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Size of the pipes from and to the tools.
+const PIPE_BYTES: usize = 1 << 20;
 
 /// What both ends need to know.
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ pub struct Settings {
     pub port: u16,
     /// `common.listen-address`, unspecified for all.
     pub listen: IpAddr,
-    /// `common.allowed-clients`; empty: everybody.
+    /// `common.allowed-clients`; empty: every host.
     pub allowed: AllowList,
     /// `common.seed-secret`; empty: none.
     pub secret: Secret,
@@ -81,8 +83,8 @@ impl Settings {
     /// From the configuration.
     ///
     /// # Errors
-    /// Permanent: addresses that are none.
-    pub fn new(
+    /// Permanent: invalid addresses.
+    pub(crate) fn new(
         common: &Common,
         tls: &SocatTls,
         compression: Compression,
@@ -104,6 +106,15 @@ impl Settings {
             accept_raw: common.accept_raw_streams,
         })
     }
+}
+
+/// `who`: an end of the stream, or its tool.
+fn no_first_byte(who: &str, limit: Duration) -> Error {
+    let text = format!(
+        "{who} gave no byte of the copy for {} s (common.seed-first-byte-timeout)",
+        limit.as_secs_f32()
+    );
+    Error::peer(PeerFault::Timeout, text)
 }
 
 #[cfg(test)]

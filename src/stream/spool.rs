@@ -1,39 +1,37 @@
-//! What is between a tool and the network: a thread that reads the tool's output, and a queue. While the queue is bounded a slow
-//! receiver slows the tool down. Once it is released ([`Spool::release`]) the tool never waits again: what the receiver does not
-//! take is kept in memory, and beyond [`MEMORY`] in a file without a name.
+//! Between a source and the network: a thread that reads the source, and a queue. While the queue is bounded a slow receiver slows the
+//! tool down. Once it is released ([`Spool::release`]) the tool never waits again: what the receiver does not take is kept in memory,
+//! and beyond [`MAX_MEMORY`] in a file without a name.
 
+use super::ends::Source;
 use crate::error::{Error, Result};
-use crate::sys::disk;
-use crate::sys::disk::Space;
+use crate::sys::disk::{self, Space};
 use crate::sys::file::nameless;
 use crate::sys::host::human_bytes;
 use crate::sys::net::wait_readable;
 use crate::sys::thread::{lock, spawn, unpoisoned};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Bytes of the tool in one block, at most.
-pub(super) const BLOCK: usize = 256 << 10;
+/// Most bytes in one block.
+const MAX_BLOCK: usize = 256 << 10;
 /// Bytes in the queue while it is bounded.
-const BOUND: usize = 1 << 20;
+const MAX_BOUNDED: usize = 1 << 20;
 /// Bytes in memory once it is released.
-const MEMORY: usize = 16 << 20;
-/// What stays free on the file system of the spill: so many bytes, and one part in [`FREE_PART`] of it.
+const MAX_MEMORY: usize = 16 << 20;
+/// What stays free on the file system of the file: so many bytes, and one part in [`FREE_PART`] of it, 5 %.
 const FREE: u64 = 1 << 30;
-/// 5 %.
 const FREE_PART: u64 = 20;
-/// How often a reader that waits for the tool sees that the queue was abandoned.
-const POLL: Duration = Duration::from_millis(200);
+/// How often a reader that waits for the source polls for the queue's end.
+const ABANDON_POLL: Duration = Duration::from_millis(200);
 
 /// The queue; all clones are the same one.
 #[derive(Clone)]
-pub struct Spool(Arc<Shared>);
+pub(crate) struct Spool(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -50,11 +48,12 @@ struct State {
     in_memory: usize,
     spill: Option<Arc<File>>,
     /// Up to where the file was written and read.
-    spilled: (u64, u64),
+    written: u64,
+    read: u64,
     released: bool,
     /// The tool has closed its output, or cannot be read.
     ended: Option<io::Result<()>>,
-    /// Why the tool was ended: the spill has no room.
+    /// Why the tool was ended: there is no room for the file.
     full: Option<String>,
     abandoned: bool,
 }
@@ -70,11 +69,10 @@ pub(super) enum Next {
 
 impl Spool {
     /// With the file, if it is needed, in `dir`.
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self::with_reserve(dir, FREE)
     }
 
-    /// With so many bytes that stay free.
     pub(super) fn with_reserve(dir: PathBuf, free: u64) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -89,38 +87,37 @@ impl Spool {
     }
 
     /// From now on the tool's output is taken as fast as it comes, whatever the receiver does.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.lock().released = true;
         self.0.changed.notify_all();
     }
 
     /// Bytes that went through the file so far.
-    pub fn spilled(&self) -> u64 {
-        self.lock().spilled.0
+    pub(crate) fn spilled(&self) -> u64 {
+        self.lock().written
     }
 
-    /// Reads `source` to its end, in a thread. `end_tool` is called if there is no room for what the tool writes: it must not wait,
-    /// and so it must end.
-    ///
-    /// # Errors
-    /// No thread.
-    pub(super) fn fill_from<R: Read + AsFd + Send + 'static>(
+    /// Reads `source` to its end, in a thread. `end_source` is called if there is no room for what it gives: it must not wait, and so it
+    /// must end.
+    pub(super) fn fill_from(
         &self,
-        source: R,
-        end_tool: impl FnOnce() + Send + 'static,
+        source: impl Source,
+        end_source: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
         let this = self.clone();
-        spawn("spool", move || this.fill(source, end_tool)).map(drop)
+        spawn("spool", move || this.fill(source, end_source)).map(drop)
     }
 
-    fn fill<R: Read + AsFd>(&self, mut source: R, end_tool: impl FnOnce()) {
-        let mut buffer = vec![0; BLOCK];
+    fn fill(&self, mut source: impl Source, end_source: impl FnOnce()) {
+        let mut buffer = vec![0; MAX_BLOCK];
         let ended = loop {
-            match wait_readable(&[source.as_fd()], Some(POLL)) {
-                Ok(ready) if ready.first() == Some(&true) => {}
-                Ok(_) if self.lock().abandoned => return,
-                Ok(_) => continue,
-                Err(e) => break Err(e),
+            if let Some(fd) = source.pollable() {
+                match wait_readable(&[fd], Some(ABANDON_POLL)) {
+                    Ok(ready) if ready == [true] => {}
+                    Ok(_) if self.lock().abandoned => return,
+                    Ok(_) => continue,
+                    Err(e) => break Err(e),
+                }
             }
             match source.read(&mut buffer) {
                 Ok(0) => break Ok(()),
@@ -130,7 +127,7 @@ impl Spool {
                     Err(e) => {
                         self.lock().full = Some(e.to_string());
                         self.0.changed.notify_all();
-                        end_tool();
+                        end_source();
                         return;
                     }
                 },
@@ -145,21 +142,21 @@ impl Spool {
     /// Waits for room while the queue is bounded. False if it was abandoned.
     fn put(&self, bytes: &[u8]) -> Result<bool> {
         let mut state = self.lock();
-        while !state.released && state.in_memory >= BOUND && !state.abandoned {
+        while !state.released && state.in_memory >= MAX_BOUNDED && !state.abandoned {
             let woken = self.0.changed.wait(state);
             state = unpoisoned(woken);
         }
         if state.abandoned {
             return Ok(false);
         }
-        let behind_file = state.spilled.0 > state.spilled.1;
-        if state.released && (behind_file || state.in_memory + bytes.len() > MEMORY) {
-            let (file, at) = (state.spill.clone(), state.spilled.0);
+        let behind_file = state.written > state.read;
+        if state.released && (behind_file || state.in_memory + bytes.len() > MAX_MEMORY) {
+            let (file, at) = (state.spill.clone(), state.written);
             drop(state);
             let file = self.spill(file, at, bytes)?;
             state = self.lock();
             state.spill = Some(file);
-            state.spilled.0 += bytes.len() as u64;
+            state.written += bytes.len() as u64;
         } else {
             state.in_memory += bytes.len();
             state.blocks.push_back(bytes.to_vec());
@@ -199,16 +196,10 @@ impl Spool {
     }
 
     /// The next bytes in order; waits at most `time` for them.
-    ///
-    /// # Errors
-    /// No room for more; the tool's output cannot be read; the file cannot be read.
     pub(super) fn next(&self, time: Duration) -> Result<Next> {
         let mut state = self.lock();
         let nothing = |s: &mut State| {
-            s.full.is_none()
-                && s.ended.is_none()
-                && s.blocks.is_empty()
-                && s.spilled.0 == s.spilled.1
+            s.full.is_none() && s.ended.is_none() && s.blocks.is_empty() && s.written == s.read
         };
         if nothing(&mut state) {
             let woken = self.0.changed.wait_timeout_while(state, time, nothing);
@@ -223,14 +214,16 @@ impl Spool {
             self.0.changed.notify_all();
             return Ok(Next::Block(block));
         }
-        let (written, read) = state.spilled;
+        let (written, read) = (state.written, state.read);
         if let Some(file) = state.spill.clone().filter(|_| written > read) {
             drop(state);
-            let n = usize::try_from(written - read).unwrap_or(BLOCK).min(BLOCK);
+            let n = usize::try_from(written - read)
+                .unwrap_or(MAX_BLOCK)
+                .min(MAX_BLOCK);
             let mut block = vec![0; n];
             file.read_exact_at(&mut block, read)
                 .map_err(|e| Error::io(self.0.dir.display(), &e))?;
-            self.lock().spilled.1 += n as u64;
+            self.lock().read += n as u64;
             return Ok(Next::Block(block));
         }
         match &state.ended {
@@ -240,7 +233,7 @@ impl Spool {
         }
     }
 
-    /// Why the tool was ended, if it was.
+    /// Why the source was ended, if it was.
     pub(super) fn full(&self) -> Option<String> {
         self.lock().full.clone()
     }
@@ -297,7 +290,7 @@ mod tests {
     #[test]
     fn a_released_tool_never_waits_and_nothing_is_lost() {
         let dir = dir("release");
-        let bytes = MEMORY + (9 << 20);
+        let bytes = MAX_MEMORY + (9 << 20);
         let (reader, pipe) = io::pipe().unwrap();
         let spool = Spool::with_reserve(dir.clone(), 0);
         spool.fill_from(reader, || {}).unwrap();
@@ -332,7 +325,7 @@ mod tests {
             .fill_from(reader, move || ended.send(()).unwrap())
             .unwrap();
         spool.release();
-        let tool = writer(pipe, MEMORY + (9 << 20));
+        let tool = writer(pipe, MAX_MEMORY + (9 << 20));
         end.recv_timeout(Duration::from_secs(60)).unwrap();
         tool.join().unwrap(); // its output is closed
         let e = spool.next(Duration::ZERO).err().unwrap().to_string();
@@ -359,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_whose_bytes_nobody_takes_ends() {
+    fn a_reader_whose_bytes_are_not_taken_ends() {
         let (reader, pipe) = io::pipe().unwrap();
         let spool = Spool::new("/".into());
         spool.fill_from(reader, || {}).unwrap();

@@ -95,7 +95,7 @@ fn transfer(
             (&b"notes"[..], false)
         );
         let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
+        incoming.acknowledge().unwrap();
         n
     });
     let cancel = Cancel::default();
@@ -131,6 +131,55 @@ fn all_bytes_arrive_in_every_form() {
     }
 }
 
+/// Bytes without a descriptor, as a network library has them.
+struct Memory(std::io::Cursor<Vec<u8>>);
+
+impl Read for Memory {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(to)
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, from: &[u8]) -> std::io::Result<usize> {
+        self.0.write(from)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for Memory {
+    fn pollable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl Sink for &mut Memory {
+    fn pollable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[test]
+fn a_source_and_a_sink_need_no_descriptor() {
+    let bytes = data(3_000_001);
+    let (port, _cancel, thread) = receiving(settings(), |incoming| {
+        let (mut incoming, mut sink) = (incoming.unwrap(), Memory(std::io::Cursor::default()));
+        let received = incoming.receive(&mut sink, &Cancel::default(), |_| {});
+        incoming.acknowledge().unwrap();
+        (received.unwrap(), sink.0.into_inner())
+    });
+    let cancel = Cancel::default();
+    let mut out = connect(port, &settings(), "").unwrap();
+    let source = Memory(std::io::Cursor::new(bytes.clone()));
+    assert_eq!(out.send(source, &cancel, |_| {}).unwrap(), 3_000_001);
+    out.finish(Ok(()), &cancel).unwrap();
+    let (received, got) = thread.join().unwrap();
+    assert!(received == 3_000_001 && got == bytes);
+}
+
 #[test]
 fn a_rate_limit_is_kept() {
     let limited = Settings {
@@ -153,7 +202,7 @@ fn a_sender_is_not_content_before_the_receiver_is() {
         incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
         // The tool works on after the last byte, longer than any timer.
         thread::sleep(Duration::from_millis(700));
-        incoming.refuse("mbstream: No space left on device", false);
+        incoming.reject("mbstream: No space left on device", false);
     });
     let cancel = Cancel::default();
     let short = Settings {
@@ -174,7 +223,7 @@ fn a_sender_is_not_content_before_the_receiver_is() {
 #[test]
 fn a_refusal_before_and_in_the_middle_ends_the_sender_with_its_words() {
     let (port, _cancel, thread) = receiving(settings(), |incoming| {
-        incoming.unwrap().refuse("two families", false);
+        incoming.unwrap().reject("two families", false);
     });
     let e = connect(port, &settings(), "").err().unwrap().to_string();
     assert!(e.ends_with("the target: two families"), "{e}");
@@ -186,7 +235,7 @@ fn a_refusal_before_and_in_the_middle_ends_the_sender_with_its_words() {
         let e = incoming
             .receive(full, &Cancel::default(), |_| {})
             .unwrap_err();
-        incoming.refuse(&e.to_string(), false);
+        incoming.reject(&e.to_string(), false);
     });
     let cancel = Cancel::default();
     let mut out = connect(port, &settings(), "").unwrap();
@@ -261,7 +310,7 @@ fn a_cancellation_of_either_end_ends_both_at_once_and_is_said_to_the_other() {
             let mut incoming = incoming.unwrap();
             let result = incoming.receive(sink, &inner, |_| {});
             let e = result.unwrap_err();
-            incoming.refuse(&inner.reason(), inner.is_cancelled());
+            incoming.reject(&inner.reason(), inner.is_cancelled());
             e
         });
         let cancel = Cancel::default();

@@ -60,7 +60,7 @@ fn receive(settings: &Settings) -> Result<(), Failure> {
     let cancel = Cancel::default();
     let mut incoming = listener.accept(&cancel)?;
     incoming.receive(std::io::stdout().lock(), &cancel, |_| {})?;
-    incoming.accept_all()?;
+    incoming.acknowledge()?;
     Ok(())
 }
 

@@ -56,7 +56,7 @@ impl Xtrabackup {
         let result = self.take(ctx, &mut incoming, facts, staged, tools);
         match result {
             Ok(bytes) => {
-                incoming.accept_all()?;
+                incoming.acknowledge()?;
                 Ok(format!("Received {bytes} bytes from {}", peer.ip()))
             }
             Err(e) => {
@@ -66,7 +66,7 @@ impl Xtrabackup {
                     true => ctx.cancel().reason(),
                     false => e.to_string(),
                 };
-                let body = move || incoming.refuse(&text, aborted);
+                let body = move || incoming.reject(&text, aborted);
                 if let Err(e) = spawn("refuse", body) {
                     log::warn!("{e}; the source sees a reset");
                 }

@@ -41,8 +41,8 @@ fn over(
         let mut incoming = incoming.unwrap();
         let result = incoming.receive(file, &Cancel::default(), |_| {});
         match &result {
-            Ok(_) => incoming.accept_all().unwrap(),
-            Err(e) => incoming.refuse(&e.to_string(), false),
+            Ok(_) => incoming.acknowledge().unwrap(),
+            Err(e) => incoming.reject(&e.to_string(), false),
         }
         result
     });
@@ -64,8 +64,11 @@ fn one_flipped_bit_is_found_and_told_to_both() {
         true
     };
     let (sent, got) = over("flipped", &settings(), flipped);
-    assert!(got.contains("bytes were changed on the way"), "{got}");
-    assert!(sent.contains("bytes were changed on the way"), "{sent}");
+    assert!(got.contains("the stream was corrupted in transit"), "{got}");
+    assert!(
+        sent.contains("the stream was corrupted in transit"),
+        "{sent}"
+    );
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn a_silent_tool_is_no_dead_link_but_must_begin() {
     let (port, _cancel, thread) = receiving(both.clone(), move |incoming| {
         let mut incoming = incoming.unwrap();
         let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
+        incoming.acknowledge().unwrap();
         n
     });
     let cancel = Cancel::default();

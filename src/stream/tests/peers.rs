@@ -13,10 +13,10 @@ fn strangers_are_turned_away_and_the_true_one_completes() {
     let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
         let mut incoming = incoming.unwrap();
         incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
+        incoming.acknowledge().unwrap();
     });
     let dial = || TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let silent: Vec<TcpStream> = (0..super::listener::NEWCOMERS + 20)
+    let silent: Vec<TcpStream> = (0..super::listener::MAX_HANDSHAKES + 20)
         .map(|_| dial())
         .collect();
     let mut garbage = dial();
@@ -120,7 +120,7 @@ fn bare_streams_pass_only_where_they_are_allowed() {
         let mut incoming = incoming.unwrap();
         assert!(incoming.is_raw());
         let n = incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
+        incoming.acknowledge().unwrap();
         n
     });
     let mut socat = TcpStream::connect(("127.0.0.1", port)).unwrap();

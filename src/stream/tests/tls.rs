@@ -42,7 +42,7 @@ fn tls_turns_the_unknown_away() {
     let (port, _cancel, thread) = receiving(target.clone(), move |incoming| {
         let mut incoming = incoming.unwrap();
         incoming.receive(file, &Cancel::default(), |_| {}).unwrap();
-        incoming.accept_all().unwrap();
+        incoming.acknowledge().unwrap();
     });
     let plain = settings();
     for (what, sender) in [
