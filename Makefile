@@ -12,6 +12,7 @@ help:
 	@echo 'make demo     seed a replica between two scratch servers on this machine and prove the copy (Debian, root);'
 	@echo '              make demo SERVER=mysql does it with MySQL 9.7 instead of MariaDB 10.11'
 	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
+	@echo 'make test-all the same with a clean seed after each row of each matrix of faults, and prints the rows'
 	@echo 'make lint     rustfmt and clippy, warnings are errors'
 	@echo 'make fuzz     fuzz each parser of foreign bytes for five minutes (FUZZ_SECONDS); needs g++'
 	@echo 'make bench    the measurements, on MariaDB 10.11; make bench SERVER=mysql: on MySQL 9.7'
@@ -39,12 +40,18 @@ SERVER := mariadb
 demo: build
 	SERVER=$(SERVER) contrib/demo.sh
 
-# What is measured has the machine to itself.
+# Tests of whole servers mostly wait, so there are more of them at a time than cores; what is measured has the machine to itself.
+TEST_THREADS := $(shell n=$$(nproc); echo $$((n > 4 ? n : 4)))
+TEST := cargo test --locked --no-fail-fast
+TEST_OPTIONS := --test-threads $(TEST_THREADS)
 test: rust
 	tests/rig/fetch.sh mariadb mysql
 	cargo build --locked
-	@tests/rig/count.sh 'cargo test --locked --no-fail-fast -- --skip performance::' \
-		'cargo test --locked --no-fail-fast --test it performance::'
+	@tests/rig/count.sh '$(TEST) -- $(TEST_OPTIONS) --skip performance::' '$(TEST) --test it performance:: -- $(TEST_OPTIONS)'
+
+test-all: export EVERY_ROW := 1
+test-all: TEST_OPTIONS += --show-output
+test-all: test
 
 lint: rust
 	cargo fmt --check
@@ -76,4 +83,4 @@ fuzz: rust
 clean:
 	rm -rf target
 
-.PHONY: help rust build static demo test lint bench fuzz clean
+.PHONY: help rust build static demo test test-all lint bench fuzz clean

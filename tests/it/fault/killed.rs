@@ -4,10 +4,41 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::{Pair, files_in};
+use crate::support::player::Player;
 use crate::support::{processes_with, wait_for};
 use mysql::Conn;
 use std::process::Command;
 use std::time::Duration;
+
+/// A running Cleanup of seed 1, by Mydumper, whose Backup was aborted and whose tool ignores SIGTERM.
+pub fn held_cleanup(fakes: &Fakes) -> Pair {
+    fakes.put("mydumper", "trap '' TERM; while :; do sleep 0.1; done");
+    let changes = Changes {
+        path_first: Some(fakes.dir.clone()),
+        ..Changes::default()
+    };
+    let pair = Pair::mydumper("", "", &changes);
+    let seed = pair.seed(1);
+    seed.prepare();
+    seed.start_backup();
+    pair.wait_for_tool();
+    pair.target.call("/api/abort-seed-stage/1/Backup");
+    pair.target.call("/api/cleanup/1/Mydumper/Target");
+    assert!(!pair.tools().is_empty(), "it ignores SIGTERM");
+    assert_eq!(pair.state(1, "Cleanup").0, "Running");
+    pair
+}
+
+/// The Cleanup that an end of the agent has cut short is made by the next call, and the next seed goes through.
+pub fn cleanup_again(pair: &Pair, fakes: &Fakes) {
+    fakes.remove("mydumper");
+    pair.assert_nothing_left();
+    let seed = pair.seed(1);
+    Player::start(&pair.target, "/api/cleanup/1/Mydumper/Target");
+    seed.must_complete(&pair.target, "Cleanup");
+    pair.assert_untouched();
+    pair.must_seed(2);
+}
 
 /// Kills the target's agent and starts it again; its token must be a new one.
 fn restart(pair: &mut Pair) {
@@ -82,6 +113,21 @@ fn in_the_middle_of_a_dump_whose_bytes_flow() {
     pair.assert_nothing_left();
     pair.assert_untouched();
     pair.must_seed(2);
+}
+
+/// Cleanup waits for the end of the aborted tool, which is in no hurry.
+#[test]
+fn in_the_middle_of_a_cleanup() {
+    let fakes = Fakes::new();
+    let mut pair = held_cleanup(&fakes);
+    restart(&mut pair);
+    let (status, text) = pair.state(1, "Cleanup");
+    assert!(
+        status == "Error" && text.contains("interrupted"),
+        "{status}: {text}"
+    );
+    assert_eq!(pair.tools(), Vec::<String>::new());
+    cleanup_again(&pair, &fakes);
 }
 
 /// The record knows the connection of the tool at work.

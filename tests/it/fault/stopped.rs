@@ -1,5 +1,6 @@
 //! SIGTERM, and MySQL that is down or hangs.
 
+use super::killed::{cleanup_again, held_cleanup};
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
 use crate::support::mariadb::Mariadb;
@@ -39,21 +40,17 @@ fn assert_clean_end(pair: &mut Pair, limit: Duration) {
 #[test]
 fn sigterm_while_an_aborted_tool_still_ends() {
     let fakes = Fakes::new();
-    fakes.put("mydumper", "trap '' TERM; while :; do sleep 0.1; done");
-    let changes = Changes {
-        path_first: Some(fakes.dir.clone()),
-        ..Changes::default()
-    };
-    let mut pair = Pair::mydumper("", "", &changes);
-    let seed = pair.seed(1);
-    seed.prepare();
-    seed.start_backup();
-    pair.wait_for_tool();
-    pair.target.call("/api/abort-seed-stage/1/Backup");
-    pair.target.call("/api/cleanup/1/Mydumper/Target");
-    assert!(!pair.tools().is_empty(), "it ignores SIGTERM");
+    let mut pair = held_cleanup(&fakes);
     assert_clean_end(&mut pair, Duration::from_secs(10));
     assert_eq!(pair.tools(), Vec::<String>::new());
+    pair.target.launch();
+    pair.target.wait_ready();
+    let (status, text) = pair.state(1, "Cleanup");
+    assert!(
+        status == "Error" && text.contains("stopped"),
+        "{status}: {text}"
+    );
+    cleanup_again(&pair, &fakes);
 }
 
 #[test]

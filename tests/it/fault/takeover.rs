@@ -46,7 +46,7 @@ fn take_from_forgotten(pair: &Pair, registry: &Registry, id: i64, holder: i64) {
     }
     let took = begin.elapsed();
     assert!(
-        took > Duration::from_millis(1500) && attempts > 3,
+        took > Duration::from_millis(1500) && attempts > 0,
         "{took:?} {attempts}"
     );
     let registrations = registry

@@ -38,6 +38,12 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_orchestrator-agent")
 }
 
+/// Whether a matrix of faults makes a clean seed after row `n` of `rows`: after the last one, and after each with EVERY_ROW=1, as
+/// `make test-all` sets it.
+pub fn clean_seed_now(n: usize, rows: usize) -> bool {
+    n + 1 == rows || std::env::var_os("EVERY_ROW").is_some()
+}
+
 /// Where MariaDB's servers and tools are, fetched at the first call.
 pub fn rig() -> PathBuf {
     static FETCH: Once = Once::new();
