@@ -8,8 +8,14 @@ use crate::error::{Error, Result};
 /// on over further lines.
 ///
 /// # Errors
-/// A missing or repeated file or position, a set that is cut off or not valid.
+/// A missing or repeated file or position, a set that is cut off or not valid, a last line without its line break.
 pub fn parse(text: &str) -> Result<Coordinates> {
+    // A number that is cut looks like a complete one.
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err(Error::permanent(
+            "metadata of the snapshot is cut off: its last line has no line break",
+        ));
+    }
     let (mut file, mut pos, mut gtid): (Option<&str>, Option<&str>, Option<String>) =
         (None, None, None);
     let mut in_set = false;

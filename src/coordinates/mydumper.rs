@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<Coordinates> {
         )));
     };
     // Every version writes a GTID line, if only an empty one, and this line last.
-    if (found.gtid.is_none() && !text.contains("Finished dump at")) || !text.ends_with('\n') {
+    if found.gtid.is_none() || !text.ends_with('\n') {
         return Err(context(Error::permanent(
             "the file is cut off: mydumper did not complete",
         )));
@@ -99,12 +99,19 @@ fn read_ini(text: &str) -> Result<Found> {
         let Some((key, value)) = line.split_once('=') else {
             continue;
         };
-        let value = value.trim().to_string();
-        match key.trim().to_ascii_lowercase().as_str() {
-            "file" | "source_log_file" => into.file = Some(unquote(&value)),
-            "position" | "source_log_pos" => into.pos = Some(unquote(&value)),
-            "executed_gtid_set" => into.gtid = Some(unquote(&with_continuation(value, &mut lines))),
-            _ => {}
+        let (key, value) = (key.trim(), value.trim().to_string());
+        let slot = match key.to_ascii_lowercase().as_str() {
+            "file" | "source_log_file" => &mut into.file,
+            "position" | "source_log_pos" => &mut into.pos,
+            "executed_gtid_set" => &mut into.gtid,
+            _ => continue,
+        };
+        let value = with_continuation(value, &mut lines);
+        // The header of the section that follows is missing, so it would be the position of another server.
+        if slot.replace(unquote(&value)).is_some() {
+            return Err(Error::permanent(format!(
+                "{key} is in its [source] section twice: the file is damaged"
+            )));
         }
     }
     if sections > 1 {

@@ -128,40 +128,105 @@ fn every_invalid_file_is_an_error() {
     }
 }
 
-/// A file that is cut anywhere gives the whole file's values or an error. An operator's LVM metadata may lack its last
-/// line break, so there only a panic counts.
+/// Byte offsets of the lines of a file.
+fn lines_of(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut start = 0;
+    let line = |line: &[u8]| {
+        let range = start..start + line.len();
+        start = range.end;
+        range
+    };
+    bytes.split_inclusive(|b| *b == b'\n').map(line).collect()
+}
+
+/// Whether `part` has the position of `whole` and nothing in its GTID set that is not in that of `whole`: to a parser the file of a
+/// source that executed less, or that has GTIDs disabled, looks like this.
+fn fewer_gtids(part: &Parsed, whole: &Parsed) -> bool {
+    let of = |set: &str| GtidSet::parse(set).expect("canonical");
+    part.position == whole.position
+        && (part.gtid_slave_pos.is_none() || part.gtid_slave_pos == whole.gtid_slave_pos)
+        && of(&part.gtid_executed)
+            .minus(&of(&whole.gtid_executed))
+            .is_empty()
+}
+
+/// A file that is cut anywhere gives the values of the complete file or an error. What an operator's snapshot procedure writes has no
+/// end mark: cut behind the position it is that of a source that has GTIDs disabled.
 #[test]
 fn truncation_never_gives_other_values() {
     for (name, bytes) in fixtures("") {
         let whole = parse(&name, &bytes).unwrap();
         for length in 0..bytes.len() {
-            if let Ok(cut) = parse(&name, &bytes[..length]) {
-                let same =
-                    cut.position == whole.position && cut.gtid_executed == whole.gtid_executed;
-                let same = same && cut.gtid_slave_pos == whole.gtid_slave_pos;
-                assert!(
-                    same || !cut.complete || name.starts_with("lvm"),
-                    "{name} cut at {length}: {cut:?}"
-                );
-            }
+            let Ok(cut) = parse(&name, &bytes[..length]) else {
+                continue;
+            };
+            let lvm = name.starts_with("lvm") && fewer_gtids(&cut, &whole);
+            assert!(
+                cut == whole || !cut.complete || lvm,
+                "{name} cut at {length}: {cut:?}"
+            );
         }
     }
 }
 
+/// A file without one of its lines gives the values of the complete file or an error. Only a line of a GTID set may be missed: a set
+/// over several lines is valid without one of them, and a dump or a metadata file without any set is that of a source that has
+/// GTIDs disabled. Then nothing may be added to what is left.
 #[test]
-fn damaged_bytes_never_panic() {
+fn a_removed_line_never_gives_other_values() {
+    for (name, bytes) in fixtures("") {
+        let whole = parse(&name, &bytes).unwrap();
+        for line in lines_of(&bytes) {
+            let removed = String::from_utf8_lossy(&bytes[line.clone()]).into_owned();
+            let rest = [&bytes[..line.start], &bytes[line.end..]].concat();
+            let Ok(got) = parse(&name, &rest) else {
+                continue;
+            };
+            let gtids = removed.to_ascii_lowercase().contains("gtid")
+                || GtidSet::parse(removed.trim().trim_end_matches([',', ';', '\''])).is_ok();
+            assert!(
+                got == whole || !got.complete || gtids && fewer_gtids(&got, &whole),
+                "{name} without {removed:?}: {got:?}"
+            );
+        }
+    }
+}
+
+/// A damaged byte in a line without coordinates changes no value; a quotation mark may at most hide a GTID set that follows. In a line
+/// with coordinates it gives an error or values of the right form.
+#[test]
+fn a_damaged_byte_changes_its_own_line_only() {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for (name, bytes) in fixtures("").into_iter().chain(fixtures("invalid")) {
+        let whole = parse(&name, &bytes).ok();
         let step = 1 + bytes.len() / 100;
-        for at in (0..bytes.len()).step_by(step) {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            for value in [bytes[at] ^ (1 << (random % 8)), random as u8, b'\n', b'\''] {
-                let mut damaged = bytes.clone();
-                damaged[at] = value;
-                if let Ok(got) = parse(&name, &damaged) {
+        for line in lines_of(&bytes) {
+            let rest = [&bytes[..line.start], &bytes[line.end..]].concat();
+            // Some versions of mydumper write them twice, so that one line may be missed.
+            let text = String::from_utf8_lossy(&bytes[line.clone()]).into_owned();
+            let named = |(file, _): &(String, u64)| text.contains(file) || text.contains("POS");
+            let position = whole.as_ref().and_then(|w| w.position.as_ref());
+            let same = position.is_some_and(|p| !named(p)) && parse(&name, &rest).ok() == whole;
+            for at in line.filter(|at| at % step == 0) {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                for value in [bytes[at] ^ (1 << (random % 8)), random as u8, b'\n', b'\''] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] = value;
+                    let Ok(got) = parse(&name, &damaged) else {
+                        continue;
+                    };
                     GtidSet::parse(&got.gtid_executed).unwrap();
+                    if let Some((file, position)) = &got.position {
+                        assert!(!file.is_empty() && *position > 0, "{name}: {got:?}");
+                    }
+                    let harmless = |whole: &Parsed| got == *whole || fewer_gtids(&got, whole);
+                    let unchanged = whole.as_ref().is_some_and(harmless);
+                    assert!(
+                        !same || unchanged || !got.complete,
+                        "{name} at {at}: {got:?}"
+                    );
                 }
             }
         }
