@@ -67,7 +67,7 @@ for ((run = 1; run <= runs; run++)); do
   rm -rf "$dir"/agent[12]
 done
 
-awk -v bytes="$bytes" -v pipe="$(median pipe)" -v dump="$(median dump)" -v load="$(median load)" \
+awk -v bytes="$bytes" -v pipe="$(median pipe)" -v dump="$(median dump)" -v loading="$(median load)" \
   -v prepare="$(median prepare)" -v backup="$(median backup)" -v restore="$(median restore)" '
   function row(name, s, of, what) {
     printf "%-34s %8.2f s %8.1f MB/s", name, s, bytes / 1e6 / s
@@ -78,10 +78,10 @@ awk -v bytes="$bytes" -v pipe="$(median pipe)" -v dump="$(median dump)" -v load=
     print "medians, MB/s of the dump:"
     row("bare pipe", pipe)
     row("bare dump to a synced file", dump)
-    row("bare load from it", load)
-    row("bare dump and load", dump + load, pipe, "the pipe")
+    row("bare load from it", loading)
+    row("bare dump and load", dump + loading, pipe, "the pipe")
     row("ours: backup", backup, dump, "the bare dump")
-    row("ours: restore", restore, load, "the bare load")
-    row("ours: prepare, backup and restore", prepare + backup + restore, dump + load, "bare dump and load")
+    row("ours: restore", restore, loading, "the bare load")
+    row("ours: prepare, backup and restore", prepare + backup + restore, dump + loading, "bare dump and load")
     row("", prepare + backup + restore, pipe, "the pipe")
   }'

@@ -186,7 +186,7 @@ fn whose_it_is_mysql() {
     cases::<MysqldKind>();
 }
 
-/// A copy of /etc whose my.cnf is `option_file`.
+/// A copy of /etc whose my.cnf is `option_file`, without those of a server that the host may have.
 fn etc_with(option_file: &Path) -> Scratch {
     let etc = Scratch::new("etc");
     let copied = Command::new("cp")
@@ -194,12 +194,17 @@ fn etc_with(option_file: &Path) -> Scratch {
         .arg(&etc.0)
         .status();
     assert!(copied.expect("cp").success());
+    for installed in ["mysql", "my.cnf.d"] {
+        let _ = std::fs::remove_dir_all(etc.0.join(installed)); // usually there is none
+    }
+    let _ = std::fs::remove_file(etc.0.join("my.cnf")); // it may be a symbolic link
     std::fs::copy(option_file, etc.0.join("my.cnf")).expect("my.cnf");
     etc
 }
 
-/// Executes its second and later arguments where the first is /etc.
-const INSIDE: &str = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
+/// Executes its second and later arguments where the first is /etc and the host has no server installed.
+const INSIDE: &str = "for d in /usr/sbin /usr/bin /usr/local/sbin /usr/local/bin; do for n in mariadbd mysqld; do \
+    [ ! -e $d/$n ] || mount --bind /dev/null $d/$n || exit; done; done; mount --bind \"$1\" /etc && shift && exec \"$@\"";
 
 /// `check-config` where the file `option_file` is /etc/my.cnf.
 fn check_with(agent: &Agent, path: &str, option_file: &Path) -> String {
