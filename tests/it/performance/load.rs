@@ -5,8 +5,8 @@ use super::ALONE;
 use crate::support::agent::{Agent, Changes};
 use crate::support::built;
 use crate::support::lone::descriptors_and_threads;
-use crate::support::mariadb::Mariadb;
-use crate::support::player::Player;
+use crate::support::mariadb::MariadbKind;
+use crate::support::pair::{Pair, servers};
 use crate::support::{assert_prompt, wait_for};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -140,8 +140,7 @@ fn client(agent: &Agent, token: &str, next: &AtomicUsize) -> Tally {
 fn ten_thousand_requests_during_a_seed() {
     let program = built::program();
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     source_db.sql("CREATE DATABASE shop");
     for table in ["a", "b", "c"] {
         source_db.sql(&format!(
@@ -149,21 +148,25 @@ fn ten_thousand_requests_during_a_seed() {
              SELECT seq AS id, CONCAT(SHA2(seq, 512), SHA2(seq + 1, 512)) AS t FROM mysql.seq_1_to_250000"
         ));
     }
-    let source = Agent::start(&source_db);
     let changes = Changes {
         program: Some(program),
         ..Changes::default()
     };
-    let mut target = Agent::start_with(&target_db, &changes);
-    target.keep_no_connection();
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let mut pair = Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &changes,
+    );
+    pair.target.keep_no_connection();
+    let Pair {
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let player = pair.seed(1);
     player.prepare();
     for _ in 0..10 {
         target.json("/api/get-agent-data"); // all that is made once is made
@@ -187,12 +190,12 @@ fn ten_thousand_requests_during_a_seed() {
     player.start_backup();
     std::thread::scope(|scope| {
         let seed = scope.spawn(|| {
-            player.must_complete(&target, "Backup");
+            player.must_complete(target, "Backup");
             player.restore();
             next.load(Ordering::Relaxed)
         });
         let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|_| scope.spawn(|| client(&target, &token, &next)))
+            .map(|_| scope.spawn(|| client(target, &token, &next)))
             .collect();
         let begin = Instant::now();
         while clients.iter().any(|c| !c.is_finished()) {

@@ -4,8 +4,9 @@ use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
 use crate::support::mariadb::{AGENT_PASSWORD, Mariadb, MariadbKind, REPL_PASSWORD};
 use crate::support::mysqld::MysqldKind;
+use crate::support::pair::{Pair, servers};
 use crate::support::player::Player;
-use crate::support::server::{Kind, Server};
+use crate::support::server::Kind;
 use crate::support::wire;
 use crate::support::witness::Witness;
 use crate::support::{processes_with, wait_for};
@@ -66,10 +67,8 @@ impl Arg0 for Command {
 
 #[test]
 fn a_whole_seed_shows_no_secret_to_anybody() {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     data(&source_db);
-    let source = Agent::start(&source_db);
     let fakes = Fakes::new();
     for tool in ["mariadb-dump", "mariadb"] {
         fakes.put(tool, "sleep 1; exec \"$REAL\" \"$@\""); // long enough to be seen
@@ -78,20 +77,26 @@ fn a_whole_seed_shows_no_secret_to_anybody() {
         path_first: Some(fakes.dir.clone()),
         ..Changes::default()
     };
-    let target = Agent::start_with(&target_db, &changes);
+    let pair = Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &changes,
+    );
+    let Pair {
+        source,
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
     let secrets = vec![AGENT_PASSWORD.to_string(), source.token(), target.token()];
     let witness = Witness::start(
         secrets.clone(),
         vec![source.dir.clone(), target.dir.clone()],
     );
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let player = pair.seed(1);
     let mut answers = Vec::new();
     player.prepare();
     player.backup();
@@ -100,7 +105,7 @@ fn a_whole_seed_shows_no_secret_to_anybody() {
     player.connect(true);
     answers.push(target.call("/api/get-metadata/1/Mysqldump").1);
     player.cleanup();
-    for agent in [&source, &target] {
+    for agent in [source, target] {
         for path in [
             "/api/active-seed",
             "/api/get-agent-data",
@@ -141,7 +146,7 @@ fn a_whole_seed_shows_no_secret_to_anybody() {
     for (file, bits) in &seen.dumps {
         assert_eq!(*bits, 0o600, "{}", file.display());
     }
-    for agent in [&source, &target] {
+    for agent in [source, target] {
         let state = std::fs::metadata(agent.dir.join("state")).expect("state-dir");
         assert_eq!(
             state.permissions().mode() & 0o077,
@@ -165,8 +170,7 @@ fn a_whole_seed_shows_no_secret_to_anybody() {
 /// Errors are the likeliest place for a secret to slip out.
 #[test]
 fn failures_show_no_secret_either() {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     data(&source_db);
     let lines = vec![(
         "custom-commands.env",
@@ -237,8 +241,7 @@ fn failures_show_no_secret_either() {
 
 /// An account may hold whatever a shell, an option file, a URL or SQL trips over.
 fn odd_accounts<K: Kind>() {
-    let source_db = Server::<K>::start("127.0.0.1", "");
-    let target_db = Server::<K>::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<K>("", "");
     source_db.sql("CREATE DATABASE shop");
     source_db.sql("CREATE TABLE shop.t AS SELECT 1 AS a");
     let user = "o'd\"d;$u `x`#\u{e9}\\";

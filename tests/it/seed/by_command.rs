@@ -3,20 +3,33 @@
 use crate::support::agent::{Agent, Changes};
 use crate::support::certificates::Certificates;
 use crate::support::mariadb::MariadbKind;
+use crate::support::pair::servers;
 use crate::support::server::{AGENT_PASSWORD, Kind, REPL_PASSWORD, Server};
 use crate::support::writer::Writer;
-use crate::support::{Scratch, binary, free_port};
+use crate::support::{self, Scratch, binary, free_port};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Output};
 
-/// A source and a target with an agent each, and the files that `seed` wants.
+/// A [`support::pair::Pair`], and the files that `seed` wants.
 pub struct Pair<K: Kind> {
-    pub source_db: Server<K>,
-    pub target_db: Server<K>,
-    pub source: Agent,
-    pub target: Agent,
+    pair: support::pair::Pair<K>,
     listen: String,
     scratch: Scratch,
+}
+
+impl<K: Kind> Deref for Pair<K> {
+    type Target = support::pair::Pair<K>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.pair
+    }
+}
+
+impl<K: Kind> DerefMut for Pair<K> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.pair
+    }
 }
 
 impl<K: Kind> Pair<K> {
@@ -41,26 +54,26 @@ impl<K: Kind> Pair<K> {
 
     /// And other changes for both agents.
     pub fn start_changed(source_cnf: &str, target_cnf: &str, more: &Changes) -> Self {
-        let source_db = Server::start("127.0.0.1", source_cnf);
-        let target_db = Server::start("127.0.0.2", target_cnf);
+        let (source_db, target_db) = servers(source_cnf, target_cnf);
         let port = free_port("127.0.0.1");
-        let agent = |db: &Server<K>| {
+        let changes = |db: &Server<K>| {
             // The name under which it registers is the name under which `seed` is told of it.
             let mut lines = vec![
                 ("common", format!("hostname = {:?}", db.host)),
                 ("common", "poll-interval = \"1s\"".into()), // to notice soon that a new `seed` listens
             ];
             lines.extend_from_slice(&more.lines);
-            let changes = Changes {
+            Changes {
                 lines,
                 agents_port: port,
                 ..more.clone()
-            };
-            let mut agent = Agent::start_with(db, &changes);
-            agent.hostname = db.host.clone();
-            agent
+            }
         };
-        let (source, target) = (agent(&source_db), agent(&target_db));
+        let (of_source, of_target) = (changes(&source_db), changes(&target_db));
+        let mut pair =
+            support::pair::Pair::beside(source_db, target_db, "", &of_source, &of_target);
+        pair.source.hostname.clone_from(&pair.source_db.host);
+        pair.target.hostname.clone_from(&pair.target_db.host);
         let scratch = Scratch::new("seed");
         for (name, password) in [("agent", AGENT_PASSWORD), ("repl", REPL_PASSWORD)] {
             let mut options = std::fs::OpenOptions::new();
@@ -75,10 +88,7 @@ impl<K: Kind> Pair<K> {
         }
         let listen = format!("127.0.0.1:{port}");
         Self {
-            source_db,
-            target_db,
-            source,
-            target,
+            pair,
             listen,
             scratch,
         }
@@ -177,7 +187,7 @@ fn whole(replication: &str, using_gtid: &str) {
         text.contains("Replication: IO thread Yes, SQL thread Yes"),
         "{text}"
     );
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    writer.write_more();
     writer.stop_and_prove(&pair.target_db);
     assert_eq!(pair.target_db.replica_status("Using_Gtid"), using_gtid);
     assert_eq!(pair.target_db.replica_status("Slave_IO_Running"), "Yes");

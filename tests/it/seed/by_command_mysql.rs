@@ -71,7 +71,7 @@ fn whole(cnf: &str, replication: &str, auto_position: &str) {
         "{printed}"
     );
     assert!(!printed.contains("warning"), "{printed}");
-    std::thread::sleep(Duration::from_secs(2));
+    writer.write_more();
     writer.stop_and_prove(&pair.target_db);
     assert_replica(&pair, auto_position);
 }

@@ -1,13 +1,12 @@
 //! Mysqldump seeds through HTTP alone, polled as orchestrator polls, while a writer inserts on the source.
 
-use crate::support::agent::Agent;
-use crate::support::mariadb::Mariadb;
-use crate::support::player::Player;
+use crate::support::agent::Changes;
+use crate::support::mariadb::MariadbKind;
+use crate::support::pair::{Pair, servers};
 use crate::support::writer::Writer;
 
 fn mysqldump_seed(gtid: bool) {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     for db in [&source_db, &target_db] {
         db.revoke(&["read_only", "init_connect"]);
     }
@@ -15,21 +14,24 @@ fn mysqldump_seed(gtid: bool) {
     source_db.sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
     source_db.sql("CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))");
     source_db.sql("CREATE TABLE shop.filler ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 512) AS t FROM shop.seq_1_to_50000");
-    let source = Agent::start(&source_db);
-    let target = Agent::start(&target_db);
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &Changes::default(),
+    );
+    let Pair {
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     player.whole_seed(gtid);
     let before = writer.written();
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let n = writer.stop_and_prove(&target_db);
+    writer.write_more();
+    let n = writer.stop_and_prove(target_db);
     assert!(n > before, "rows written after the seed arrived as well");
     assert_eq!(target_db.replica_status("Slave_SQL_Running"), "Yes");
     assert_eq!(target_db.replica_status("Slave_IO_Running"), "Yes");

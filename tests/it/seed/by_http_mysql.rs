@@ -1,13 +1,12 @@
 //! Mysqldump seeds of MySQL 9.7 through HTTP alone, polled as orchestrator polls, while a writer inserts on the source.
 
-use crate::support::agent::Agent;
-use crate::support::mysqld::Mysqld;
-use crate::support::player::Player;
+use crate::support::agent::Changes;
+use crate::support::mysqld::MysqldKind;
+use crate::support::pair::{Pair, servers};
 use crate::support::writer::Writer;
 
 fn mysqldump_seed(gtid: bool, cnf: &str) {
-    let source_db = Mysqld::start("127.0.0.1", cnf);
-    let target_db = Mysqld::start("127.0.0.2", cnf);
+    let (source_db, target_db) = servers::<MysqldKind>(cnf, cnf);
     source_db.sql("CREATE DATABASE shop");
     source_db.sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
     source_db.sql(
@@ -18,17 +17,20 @@ fn mysqldump_seed(gtid: bool, cnf: &str) {
     source_db.sql("GRANT SELECT ON shop.* TO reader");
     source_db.sql("CREATE USER someone IDENTIFIED BY 'x' DEFAULT ROLE reader");
     source_db.sql("GRANT EXECUTE ON FUNCTION shop.twice TO someone");
-    let source = Agent::start(&source_db);
-    let target = Agent::start(&target_db);
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &Changes::default(),
+    );
+    let Pair {
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     let settings = "SELECT CONCAT_WS(' ', @@event_scheduler, @@GLOBAL.innodb_flush_log_at_trx_commit, \
                     @@innodb_stats_auto_recalc, @@log_bin_trust_function_creators, @@automatic_sp_privileges, \
                     @@GLOBAL.max_allowed_packet)";
@@ -51,8 +53,8 @@ fn mysqldump_seed(gtid: bool, cnf: &str) {
     );
     player.connect(gtid);
     player.cleanup();
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
+    writer.write_more();
+    writer.stop_and_prove(target_db);
     for thread in ["Replica_IO_Running", "Replica_SQL_Running"] {
         assert_eq!(target_db.replica_status(thread), "Yes");
     }

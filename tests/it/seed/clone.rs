@@ -2,9 +2,9 @@
 //! while a writer inserts on the source.
 
 use super::by_command;
-use crate::support::agent::{Agent, Changes};
+use crate::support::agent::Changes;
 use crate::support::mysqld::{Mysqld, MysqldKind};
-use crate::support::player::Player;
+use crate::support::pair::{Pair, servers};
 use crate::support::server::{AGENT_PASSWORD, REPL_PASSWORD};
 use crate::support::writer::Writer;
 use crate::support::{nothing_left, wait_for};
@@ -104,8 +104,7 @@ struct Case {
 }
 
 fn by_http(case: &Case) {
-    let source_db = Mysqld::start("127.0.0.1", PLUGIN);
-    let target_db = Mysqld::start("127.0.0.2", case.target);
+    let (source_db, target_db) = servers::<MysqldKind>(PLUGIN, case.target);
     grant(&source_db);
     grant(&target_db);
     if case.supervised {
@@ -119,17 +118,15 @@ fn by_http(case: &Case) {
         lines: swap(case.swap),
         ..Changes::default()
     };
-    let source = Agent::start_with(&source_db, &changes);
-    let target = Agent::start_with(&target_db, &changes);
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "ClonePlugin",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(source_db, target_db, "ClonePlugin", &changes, &changes);
+    let Pair {
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     player.prepare();
     assert_eq!(
         target_db.value("SELECT @@super_read_only"),
@@ -139,13 +136,13 @@ fn by_http(case: &Case) {
     target_db.sql("SET GLOBAL clone_ddl_timeout = 17");
     player.backup();
     player.start_restore();
-    let state = player.must_complete(&target, "Restore");
+    let state = player.must_complete(target, "Restore");
     println!("{}", state["Details"]);
     player.connect(case.gtid);
     player.cleanup();
-    std::thread::sleep(Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
-    assert_replica(&source_db, &target_db);
+    writer.write_more();
+    writer.stop_and_prove(target_db);
+    assert_replica(source_db, target_db);
     let mut files = vec![
         target.dir.join("stdout"),
         target.dir.join("state/seeds.json"),
@@ -245,7 +242,7 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
         text.contains("Verification: the data are equal in "),
         "{text}"
     );
-    std::thread::sleep(Duration::from_secs(2));
+    writer.write_more();
     writer.stop_and_prove(target);
     assert_replica(source, target);
     assert_eq!(
@@ -276,36 +273,31 @@ fn by_command_staged_and_position_from_a_replica() {
 /// A source that takes connections by TLS only: it is checked by its own agent, and CLONE verifies it.
 #[test]
 fn a_source_that_requires_tls() {
-    let source_db = Mysqld::start("127.0.0.1", "require_secure_transport=ON\n");
-    let target_db = Mysqld::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MysqldKind>("require_secure_transport=ON\n", "");
     grant(&source_db);
     grant(&target_db);
     fill(&source_db, &target_db);
     let mut lines = swap("auto");
     let socket = ("mysql", format!("socket = {:?}", source_db.socket()));
-    let source = Agent::start_with(
-        &source_db,
-        &Changes {
-            lines: [lines.clone(), vec![socket]].concat(),
-            ..Changes::default()
-        },
-    );
+    let of_source = Changes {
+        lines: [lines.clone(), vec![socket]].concat(),
+        ..Changes::default()
+    };
     let ca = source_db.datadir().join("ca.pem");
     lines.push(("clone_plugin", format!("clone-ssl-ca = {ca:?}")));
     let changes = Changes {
         lines,
         ..Changes::default()
     };
-    let target = Agent::start_with(&target_db, &changes);
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "ClonePlugin",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(source_db, target_db, "ClonePlugin", &of_source, &changes);
+    let Pair {
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     player.prepare();
     player.backup();
     player.restore();
@@ -318,8 +310,8 @@ fn a_source_that_requires_tls() {
         target_db.sql(statement);
     }
     player.cleanup();
-    std::thread::sleep(Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
+    writer.write_more();
+    writer.stop_and_prove(target_db);
     assert!(
         target.log().contains("takes connections by TLS only"),
         "it was not asked without TLS"

@@ -1,8 +1,8 @@
 //! Everything that MySQL 9.7 can hold and a dump may get wrong.
 
-use crate::support::agent::Agent;
+use crate::support::agent::Changes;
 use crate::support::mysqld::MysqldKind;
-use crate::support::player::Player;
+use crate::support::pair::{Pair, servers};
 use crate::support::server::Server;
 use mysql::prelude::Queryable;
 
@@ -100,27 +100,29 @@ fn told(db: &Server<MysqldKind>) -> Vec<String> {
 
 #[test]
 fn everything_arrives_unchanged() {
-    let source_db = Server::<MysqldKind>::start("127.0.0.1", "event_scheduler=OFF\n");
-    let target_db = Server::<MysqldKind>::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MysqldKind>("event_scheduler=OFF\n", "");
     let mut conn = source_db.root();
     for statement in CREATE {
         conn.query_drop(statement)
             .unwrap_or_else(|e| panic!("{statement}: {e}"));
     }
-    let source = Agent::start(&source_db);
-    let target = Agent::start(&target_db);
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &Changes::default(),
+    );
+    let Pair {
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let player = pair.seed(1);
     player.prepare();
     player.backup();
     player.restore();
-    let (wanted, found) = (told(&source_db), told(&target_db));
+    let (wanted, found) = (told(source_db), told(target_db));
     assert!(wanted.len() > 40, "{}", wanted.len());
     for (wanted, found) in wanted.iter().zip(&found) {
         assert_eq!(found.get(..3000), wanted.get(..3000));

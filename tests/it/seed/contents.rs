@@ -5,7 +5,7 @@ use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use crate::support::pair::Pair;
+use crate::support::pair::{Pair, servers};
 use crate::support::player::Player;
 use crate::support::server::{Kind, Server};
 use mysql::prelude::Queryable;
@@ -595,8 +595,7 @@ fn what_cannot_be_copied_is_refused_on_mysql() {
 #[test]
 fn memory_tables_by_a_physical_copy() {
     let filtered = "gtid_strict_mode=ON\nbinlog_ignore_db=scratch\n";
-    let source_db = Server::<MariadbKind>::start("127.0.0.1", filtered);
-    let target_db = Server::<MariadbKind>::start("127.0.0.2", "gtid_strict_mode=ON\n");
+    let (source_db, target_db) = servers::<MariadbKind>(filtered, "gtid_strict_mode=ON\n");
     run(
         &source_db,
         &[
@@ -611,24 +610,23 @@ fn memory_tables_by_a_physical_copy() {
         lines,
         ..Changes::default()
     };
-    let source = crate::support::agent::Agent::start_with(&source_db, &changes);
-    let target = crate::support::agent::Agent::start_with(&target_db, &changes);
-    let seed = Player {
-        id: 1,
-        method: "Xtrabackup",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = Pair::beside(source_db, target_db, "Xtrabackup", &changes, &changes);
+    let Pair {
+        source,
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let seed = pair.seed(1);
     seed.start_prepare();
-    seed.must_complete(&target, "Prepare");
-    let state = seed.must_complete(&source, "Prepare");
+    seed.must_complete(target, "Prepare");
+    let state = seed.must_complete(source, "Prepare");
     let text = state["Details"].as_str().expect("Details");
     assert!(text.contains("binlog_ignore_db = scratch: "), "{text}");
     seed.backup();
     seed.start_restore();
-    let state = seed.must_complete(&target, "Restore");
+    let state = seed.must_complete(target, "Restore");
     let text = state["Details"].as_str().expect("Details");
     assert!(text.contains("MEMORY tables are empty"), "{text}");
     assert!(text.contains("shop.in`mind"), "{text}");

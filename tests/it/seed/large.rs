@@ -1,9 +1,9 @@
 //! Large tables by Mysqldump: the copy is the same, nothing is left behind when the load fails or is aborted.
 
-use crate::support::agent::{Agent, Changes};
+use crate::support::agent::Changes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use crate::support::pair::state_of;
+use crate::support::pair::{Pair, servers, state_of};
 use crate::support::player::Player;
 use crate::support::server::{Kind, Server};
 use crate::support::wait_for;
@@ -55,41 +55,30 @@ fn fill<K: Kind>(db: &Server<K>) {
     db.sql("SET GLOBAL event_scheduler = OFF"); // the copies are compared
 }
 
-struct Two<K: Kind> {
-    source_db: Server<K>,
-    target_db: Server<K>,
-    source: Agent,
-    target: Agent,
-}
+struct Two<K: Kind>(Pair<K>);
 
 impl<K: Kind> Two<K> {
     fn start_with(lines: Vec<(&'static str, String)>) -> Self {
         // The server's time zone is not the dump's.
         let cnf = "default_time_zone = '+05:30'\ninnodb_buffer_pool_size = 128M\n";
-        let source_db = Server::<K>::start("127.0.0.1", cnf);
-        let target_db = Server::<K>::start("127.0.0.2", cnf);
+        let (source_db, target_db) = servers(cnf, cnf);
         fill(&source_db);
         let changes = Changes {
             lines,
             ..Changes::default()
         };
-        Self {
-            source: Agent::start(&source_db),
-            target: Agent::start_with(&target_db, &changes),
+        let unchanged = Changes::default();
+        Self(Pair::beside(
             source_db,
             target_db,
-        }
+            "Mysqldump",
+            &unchanged,
+            &changes,
+        ))
     }
 
     fn player(&self, id: i64) -> Player<'_, K> {
-        Player {
-            id,
-            method: "Mysqldump",
-            target: &self.target,
-            source: &self.source,
-            target_db: &self.target_db,
-            source_db: &self.source_db,
-        }
+        self.0.seed(id)
     }
 
     /// A whole seed; what Restore said.
@@ -98,7 +87,7 @@ impl<K: Kind> Two<K> {
         player.prepare();
         player.backup();
         player.restore();
-        let (_, text) = state_of(&self.target, id, "Restore");
+        let (_, text) = state_of(&self.0.target, id, "Restore");
         player.cleanup();
         // CHECKSUM TABLE of MariaDB 10.11 may differ for equal rows with NULLs.
         for (table, columns) in [
@@ -115,23 +104,23 @@ impl<K: Kind> Two<K> {
                 "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(CONCAT_WS('|', {columns})))) FROM {table}"
             );
             assert_eq!(
-                self.target_db.value(&sum),
-                self.source_db.value(&sum),
+                self.0.target_db.value(&sum),
+                self.0.source_db.value(&sum),
                 "{table}"
             );
         }
-        assert_eq!(self.target_db.value("SELECT n FROM second.v"), "8192");
+        assert_eq!(self.0.target_db.value("SELECT n FROM second.v"), "8192");
         let triggers = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ('big one', 'second')";
-        assert_eq!(self.target_db.value(triggers), "2");
+        assert_eq!(self.0.target_db.value(triggers), "2");
         text
     }
 
     /// Until the load inserts rows; the number of its session.
     fn session_that_loads(&self) -> String {
         wait_for("rows are loaded", Duration::from_secs(60), || {
-            let (status, text) = state_of(&self.target, 1, "Restore");
+            let (status, text) = state_of(&self.0.target, 1, "Restore");
             assert_eq!(status, "Running", "{text}");
-            let id = self.target_db.value(
+            let id = self.0.target_db.value(
                 "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'agent' AND INFO LIKE 'INSERT INTO%'",
             );
             (!id.is_empty()).then_some(id)
@@ -140,14 +129,15 @@ impl<K: Kind> Two<K> {
 
     fn assert_nothing_left(&self) {
         wait_for("no session is left (P4)", Duration::from_secs(10), || {
-            self.target_db
+            self.0
+                .target_db
                 .connections_of("agent")
                 .is_empty()
                 .then_some(())
         });
         let tools = format!(
             "--defaults-file={}",
-            self.target.dir.join("state").display()
+            self.0.target.dir.join("state").display()
         );
         assert!(crate::support::processes_with(&tools).is_empty());
     }
@@ -165,9 +155,9 @@ fn a_load_that_fails_or_is_aborted_leaves_nothing_and_can_be_repeated() {
     player.prepare();
     player.backup();
     player.start_restore();
-    let kill = |victim: String| two.target_db.root().query_drop(format!("KILL {victim}"));
+    let kill = |victim: String| two.0.target_db.root().query_drop(format!("KILL {victim}"));
     while kill(two.session_that_loads()).is_err() {} // it has ended meanwhile
-    let state = player.poll(&two.target, "Restore");
+    let state = player.poll(&two.0.target, "Restore");
     let text = state["Details"].as_str().expect("Details");
     assert_eq!(state["Status"], "Error");
     assert!(
@@ -179,11 +169,11 @@ fn a_load_that_fails_or_is_aborted_leaves_nothing_and_can_be_repeated() {
     player.start_restore();
     two.session_that_loads();
     assert_eq!(
-        two.target.call("/api/abort-seed-stage/1/Restore"),
+        two.0.target.call("/api/abort-seed-stage/1/Restore"),
         (200, "killed".to_string())
     );
     two.assert_nothing_left();
-    let (status, text) = state_of(&two.target, 1, "Restore");
+    let (status, text) = state_of(&two.0.target, 1, "Restore");
     assert!(status == "Error" && text.contains("partial"), "{text}");
     two.must_seed(2);
 }
@@ -192,7 +182,7 @@ const REDO: &str = "SELECT VARIABLE_VALUE FROM performance_schema.global_status 
 
 impl Two<MysqldKind> {
     fn grant_redo(&self) {
-        for db in [&self.source_db, &self.target_db] {
+        for db in [&self.0.source_db, &self.0.target_db] {
             db.unlogged("GRANT INNODB_REDO_LOG_ENABLE ON *.* TO agent");
         }
     }
@@ -201,7 +191,7 @@ impl Two<MysqldKind> {
         wait_for(
             &format!("the redo log is {value}"),
             Duration::from_secs(60),
-            || (self.target_db.value(REDO) == value).then_some(()),
+            || (self.0.target_db.value(REDO) == value).then_some(()),
         );
     }
 }
@@ -216,7 +206,7 @@ fn without_a_redo_log() {
         player.prepare();
         player.backup();
         player.start_restore();
-        player.poll(&two.target, "Restore")["Details"].to_string()
+        player.poll(&two.0.target, "Restore")["Details"].to_string()
     };
     assert!(
         refused.contains("mysql.load-without-redo-log")
@@ -230,9 +220,9 @@ fn without_a_redo_log() {
     two.grant_redo();
     two.player(1).start_restore();
     two.wait_for_redo("OFF");
-    two.target.kill();
-    two.target.launch();
-    two.target.wait_ready();
+    two.0.target.kill();
+    two.0.target.launch();
+    two.0.target.wait_ready();
     two.wait_for_redo("ON");
     two.assert_nothing_left();
 
@@ -241,5 +231,5 @@ fn without_a_redo_log() {
         two.wait_for_redo("OFF");
         seed.join().expect("it succeeds");
     });
-    assert_eq!(two.target_db.value(REDO), "ON");
+    assert_eq!(two.0.target_db.value(REDO), "ON");
 }

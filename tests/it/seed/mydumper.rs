@@ -1,12 +1,11 @@
 //! Mydumper seeds between real servers, with the mydumper 0.10.1 of Debian 12.
 
 use super::by_command;
-use crate::support::agent::{Agent, Changes};
+use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::mariadb::{Mariadb, MariadbKind};
 use crate::support::mysqld::MysqldKind;
-use crate::support::pair::Pair;
-use crate::support::player::Player;
+use crate::support::pair::{Pair, servers};
 use crate::support::server::Kind;
 use crate::support::wait_for;
 use crate::support::writer::Writer;
@@ -22,27 +21,24 @@ fn enabled() -> Changes {
 
 /// As orchestrator does it, while a writer inserts on the source.
 fn by_http(gtid: bool) {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     source_db.sql("CREATE DATABASE shop");
     source_db.sql("CREATE TABLE shop.ticks (at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB");
     source_db.sql("CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6))");
     source_db.sql("CREATE TABLE shop.filler ENGINE=InnoDB AS SELECT seq AS id, SHA2(seq, 512) AS t FROM shop.seq_1_to_50000");
-    let source = Agent::start_with(&source_db, &enabled());
-    let target = Agent::start_with(&target_db, &enabled());
+    let pair = Pair::beside(source_db, target_db, "Mydumper", &enabled(), &enabled());
+    let Pair {
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
     let before = target_db.value("SELECT @@global.sql_mode");
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "Mydumper",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     player.whole_seed(gtid);
     let written = writer.written();
-    let n = writer.stop_and_prove(&target_db);
+    let n = writer.stop_and_prove(target_db);
     assert!(n >= written);
     assert_eq!(target_db.replica_status("Slave_SQL_Running"), "Yes");
     assert_eq!(target_db.replica_status("Slave_IO_Running"), "Yes");

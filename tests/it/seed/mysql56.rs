@@ -1,13 +1,13 @@
 //! Seeds between MySQL 5.6 servers, with the clients of MySQL 9.7, which have not built in its way of login.
 
 use super::by_command::Pair;
-use crate::support::agent::{Agent, Changes};
+use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::mysqld::{Mysql56, Mysql56Kind};
+use crate::support::pair::{self, servers};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
 use mysql::prelude::Queryable;
-use std::time::Duration;
 
 fn fill(db: &Mysql56) {
     for statement in [
@@ -116,20 +116,16 @@ fn refused_directory(player: &Player<'_, Mysql56Kind>) {
 }
 
 fn by_http(gtid: bool, method: &'static str, changes: &Changes) {
-    let source_db = Mysql56::start("127.0.0.1", "");
-    let target_db = Mysql56::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<Mysql56Kind>("", "");
     fill(&source_db);
-    let source = Agent::start_with(&source_db, changes);
-    let target = Agent::start_with(&target_db, changes);
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method,
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = pair::Pair::beside(source_db, target_db, method, changes, changes);
+    let pair::Pair {
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     if method == "Mysqldump" {
         refused_directory(&player);
     }
@@ -138,9 +134,9 @@ fn by_http(gtid: bool, method: &'static str, changes: &Changes) {
     player.restore();
     player.connect(gtid);
     player.cleanup();
-    std::thread::sleep(Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
-    assert_replica(&source_db, &target_db, if gtid { "1" } else { "0" });
+    writer.write_more();
+    writer.stop_and_prove(target_db);
+    assert_replica(source_db, target_db, if gtid { "1" } else { "0" });
 }
 
 #[test]
@@ -183,7 +179,7 @@ fn by_command(replication: &str, auto_position: &str) {
     let writer = Writer::start(&pair.source_db);
     let out = pair.seed(&["--replication", replication]);
     assert_eq!(out.status.code(), Some(0));
-    std::thread::sleep(Duration::from_secs(2));
+    writer.write_more();
     writer.stop_and_prove(&pair.target_db);
     assert_replica(&pair.source_db, &pair.target_db, auto_position);
 }

@@ -5,7 +5,7 @@ use super::by_command::Pair;
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use crate::support::player::Player;
+use crate::support::pair::{self, servers};
 use crate::support::server::{AGENT_PASSWORD, Kind, REPL_PASSWORD, Server};
 use crate::support::witness::{Seen, Witness};
 
@@ -97,20 +97,24 @@ fn data<K: Kind>(db: &Server<K>) {
 
 #[test]
 fn of_a_mysql_seed_by_http() {
-    let source_db = Server::<MysqldKind>::start("127.0.0.1", "");
-    let target_db = Server::<MysqldKind>::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MysqldKind>("", "");
     data(&source_db);
-    let source = Agent::start(&source_db);
-    let target = Agent::start(&target_db);
-    let watch = Watch::start(&source, &target);
-    let player = Player {
-        id: 1,
-        method: "Mysqldump",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = pair::Pair::beside(
+        source_db,
+        target_db,
+        "Mysqldump",
+        &Changes::default(),
+        &Changes::default(),
+    );
+    let pair::Pair {
+        source,
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let watch = Watch::start(source, target);
+    let player = pair.seed(1);
     player.prepare();
     player.backup();
     player.restore();
@@ -122,24 +126,22 @@ fn of_a_mysql_seed_by_http() {
 
 #[test]
 fn of_a_mydumper_seed_by_http() {
-    let source_db = Server::<MariadbKind>::start("127.0.0.1", "");
-    let target_db = Server::<MariadbKind>::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     data(&source_db);
     let changes = Changes {
         lines: vec![("mydumper", "enabled = true".into())],
         ..Changes::default()
     };
-    let source = Agent::start_with(&source_db, &changes);
-    let target = Agent::start_with(&target_db, &changes);
-    let watch = Watch::start(&source, &target);
-    let player = Player {
-        id: 1,
-        method: "Mydumper",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let pair = pair::Pair::beside(source_db, target_db, "Mydumper", &changes, &changes);
+    let pair::Pair {
+        source,
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let watch = Watch::start(source, target);
+    let player = pair.seed(1);
     player.whole_seed(true);
     watch.end(["mydumper", "myloader"]);
     assert_eq!(target_db.checksums(), source_db.checksums());

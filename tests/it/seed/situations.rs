@@ -110,7 +110,7 @@ pub fn chain<K: Kind>(
     });
     let out = pair.seed(&["--replication", replication]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
-    std::thread::sleep(Duration::from_secs(1));
+    writer.write_more();
     writer.stop_and_prove(&pair.target_db);
     let all = K::REPLICA_STATUS.replace("SLAVE STATUS", "ALL SLAVES STATUS");
     assert_eq!(pair.target_db.sql(&all).len(), 1, "one channel");

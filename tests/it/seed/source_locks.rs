@@ -1,11 +1,11 @@
 //! How long an INSERT on the source waits while a copy is made: no longer than the bare tool makes it wait, however slow the network
 //! or the target is; and a lock that must itself wait is given up.
 
-use crate::support::agent::{Agent, Changes};
+use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
 use crate::support::mariadb::Mariadb;
 use crate::support::mysqld::MysqldKind;
-use crate::support::pair::Pair;
+use crate::support::pair::{Pair, servers};
 use crate::support::player::Player;
 use crate::support::server::Database;
 use crate::support::tmpfs::Tmpfs;
@@ -87,19 +87,15 @@ impl Inserts {
 }
 
 struct Rig {
-    source: Agent,
-    target: Agent,
+    pair: Pair,
     fakes: Fakes,
-    source_db: Mariadb,
-    target_db: Mariadb,
     disk: Tmpfs,
     place: Scratch,
 }
 
 impl Rig {
     fn new() -> Self {
-        let source_db = Mariadb::start("127.0.0.1", "");
-        let target_db = Mariadb::start("127.0.0.2", "");
+        let (source_db, target_db) = servers("", "");
         for statement in [
             "CREATE DATABASE shop",
             "CREATE TABLE shop.`with` (a INT) ENGINE=InnoDB",
@@ -153,14 +149,9 @@ impl Rig {
         at_source
             .lines
             .push(("common", format!("backup-dir = {:?}", place.0)));
-        let source = Agent::start_with(&source_db, &at_source);
-        let target = Agent::start_with(&target_db, &changes(0));
         Self {
-            source,
-            target,
+            pair: Pair::beside(source_db, target_db, "Xtrabackup", &at_source, &changes(0)),
             fakes,
-            source_db,
-            target_db,
             disk,
             place,
         }
@@ -168,12 +159,8 @@ impl Rig {
 
     fn player(&self, id: i64, method: &'static str) -> Player<'_> {
         Player {
-            id,
             method,
-            target: &self.target,
-            source: &self.source,
-            target_db: &self.target_db,
-            source_db: &self.source_db,
+            ..self.pair.seed(id)
         }
     }
 
@@ -189,15 +176,16 @@ impl Rig {
     fn no_room(&self, id: i64, freeze: bool) {
         let player = self.player(id, "Xtrabackup");
         let victim = self.fakes.dir.join("victim");
-        self.target_db.sql("CREATE DATABASE IF NOT EXISTS old");
-        self.target_db
+        self.pair.target_db.sql("CREATE DATABASE IF NOT EXISTS old");
+        self.pair
+            .target_db
             .sql("CREATE OR REPLACE TABLE old.kept AS SELECT 42 AS n");
         if freeze {
-            std::fs::write(&victim, self.target.pid().to_string()).expect("victim");
+            std::fs::write(&victim, self.pair.target.pid().to_string()).expect("victim");
         }
         self.disk.resize(SMALL_DISK);
         player.prepare();
-        let inserts = Inserts::start(&self.source_db);
+        let inserts = Inserts::start(&self.pair.source_db);
         player.start_backup();
         wait_for("the tool runs", Duration::from_secs(60), || {
             (!self.backups().is_empty()).then_some(())
@@ -209,6 +197,7 @@ impl Rig {
         let ended = Instant::now();
         let state = wait_for("the seed fails", Duration::from_secs(10), || {
             let state = self
+                .pair
                 .source
                 .json(&format!("/api/seed-stage-state/{id}/Backup"));
             (state["Status"] != "Running").then_some(state)
@@ -234,20 +223,23 @@ impl Rig {
         assert!(longest < UNLOCKED, "{longest:?}");
         if freeze {
             std::fs::remove_file(&victim).expect("victim");
-            drop(Thaw(self.target.pid()));
+            drop(Thaw(self.pair.target.pid()));
         }
-        let state = player.poll(&self.target, "Backup");
+        let state = player.poll(&self.pair.target, "Backup");
         println!("target: {}", state["Details"]);
         assert_eq!(state["Status"], "Error", "{state}");
         let told = state["Details"].as_str().expect("Details");
         // A sender that hangs in the middle of a frame can only reset the connection.
         assert!(freeze || told.contains("must stay free"), "{state}");
-        assert_eq!(self.target_db.value("SELECT n FROM old.kept"), "42");
+        assert_eq!(self.pair.target_db.value("SELECT n FROM old.kept"), "42");
         wait_for("no process and no session", Duration::from_secs(10), || {
             let mut left = self.backups();
-            left.extend(processes_with(&self.target_db.dir.display().to_string()));
+            left.extend(processes_with(
+                &self.pair.target_db.dir.display().to_string(),
+            ));
             left.retain(|(_, line)| line.contains("backup") || line.contains("mbstream"));
             let sessions = self
+                .pair
                 .source_db
                 .sql("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'agent'");
             (left.is_empty() && sessions.is_empty()).then_some(())
@@ -270,17 +262,17 @@ impl Rig {
 
     /// The longest INSERT while the tool writes into nothing.
     fn bare(&self) -> Duration {
-        let inserts = Inserts::start(&self.source_db);
-        let dir = self.source.dir.join("bare");
+        let inserts = Inserts::start(&self.pair.source_db);
+        let dir = self.pair.source.dir.join("bare");
         std::fs::create_dir_all(&dir).expect("directory");
-        let done = Command::new(self.source_db.tool_dir().join("mariadb-backup"))
+        let done = Command::new(self.pair.source_db.tool_dir().join("mariadb-backup"))
             .arg(format!(
                 "--defaults-file={}",
-                self.source_db.dir.join("my.cnf").display()
+                self.pair.source_db.dir.join("my.cnf").display()
             ))
             .args(["--backup", "--stream=xbstream", "--user=root"])
             .arg(format!("--target-dir={}", dir.display()))
-            .arg(format!("--socket={}", self.source_db.socket()))
+            .arg(format!("--socket={}", self.pair.source_db.socket()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
@@ -322,20 +314,20 @@ fn an_insert_waits_for_no_network_and_no_target() {
         let player = rig.player(id, "Xtrabackup");
         let victim = rig.fakes.dir.join("victim");
         if freeze {
-            std::fs::write(&victim, rig.target.pid().to_string()).expect("victim");
+            std::fs::write(&victim, rig.pair.target.pid().to_string()).expect("victim");
         }
         player.prepare();
-        let inserts = Inserts::start(&rig.source_db);
+        let inserts = Inserts::start(&rig.pair.source_db);
         player.start_backup();
         if freeze {
-            let thaw = Thaw(rig.target.pid());
+            let thaw = Thaw(rig.pair.target.pid());
             wait_for("the last phase", Duration::from_secs(120), || {
                 is_stopped(thaw.0).then_some(())
             });
             std::thread::sleep(FROZEN);
             std::fs::remove_file(&victim).expect("victim");
         }
-        let state = player.must_complete(&rig.source, "Backup");
+        let state = player.must_complete(&rig.pair.source, "Backup");
         let longest = inserts.longest();
         println!(
             "longest INSERT: {:.2} s, frozen: {freeze}; {}",
@@ -354,7 +346,7 @@ fn an_insert_waits_for_no_network_and_no_target() {
         player.restore();
         player.cleanup();
         let rows = "SELECT COUNT(*), SUM(LENGTH(argument)) FROM mysql.general_log";
-        assert_eq!(rig.target_db.sql(rows), rig.source_db.sql(rows));
+        assert_eq!(rig.pair.target_db.sql(rows), rig.pair.source_db.sql(rows));
     }
 
     // The target takes too little, and the disk is too small for the rest.
@@ -364,16 +356,16 @@ fn an_insert_waits_for_no_network_and_no_target() {
     // A tool's lock that waits with others behind it ends the tool, after the copy: no second one is made.
     let player = rig.player(5, "Xtrabackup");
     player.prepare();
-    let mut conn = rig.source_db.root();
+    let mut conn = rig.pair.source_db.root();
     let id: u64 = conn
         .query_first("SELECT CONNECTION_ID()")
         .expect("id")
         .expect("id");
-    let inserts = Inserts::start(&rig.source_db);
+    let inserts = Inserts::start(&rig.pair.source_db);
     player.start_backup();
     // Before its first lock the tool waits for such a query by itself (--ftwrl-wait-timeout).
     wait_for("bytes flow", Duration::from_secs(60), || {
-        let state = rig.source.json("/api/seed-stage-state/5/Backup");
+        let state = rig.pair.source.json("/api/seed-stage-state/5/Backup");
         assert_eq!(state["Status"], "Running", "{state}");
         (state["Progress"]["Bytes"].as_u64() > Some(1 << 20)).then_some(())
     });
@@ -381,8 +373,8 @@ fn an_insert_waits_for_no_network_and_no_target() {
         // 60 s, unless it is killed.
         let _ = conn.query_drop("INSERT INTO shop.slow SELECT SLEEP(60) FROM DUAL");
     });
-    let state = player.poll(&rig.source, "Backup");
-    rig.source_db.sql(&format!("KILL {id}"));
+    let state = player.poll(&rig.pair.source, "Backup");
+    rig.pair.source_db.sql(&format!("KILL {id}"));
     long.join().expect("thread");
     let longest = inserts.longest();
     let text = state["Details"].as_str().expect("Details");
@@ -402,13 +394,13 @@ fn an_insert_waits_for_no_network_and_no_target() {
     // A dump's read lock is given up and tried again until it can be had.
     let player = rig.player(6, "Mysqldump");
     player.prepare();
-    let mut hold = rig.source_db.root();
+    let mut hold = rig.pair.source_db.root();
     hold.query_drop("LOCK TABLES shop.held WRITE")
         .expect("lock");
-    let inserts = Inserts::start(&rig.source_db);
+    let inserts = Inserts::start(&rig.pair.source_db);
     player.start_backup();
     wait_for("the fourth try", Duration::from_secs(60), || {
-        let state = rig.target.json("/api/seed-stage-state/6/Backup");
+        let state = rig.pair.target.json("/api/seed-stage-state/6/Backup");
         assert_eq!(state["Status"], "Running", "{state}");
         let details = state["Details"].as_str().expect("Details");
         details.contains("trying again in 8 s").then_some(())
@@ -417,13 +409,13 @@ fn an_insert_waits_for_no_network_and_no_target() {
     println!("dump: {:.2} s while it was tried", longest.as_secs_f32());
     assert!(longest < BUSY, "{longest:?}");
     hold.query_drop("UNLOCK TABLES").expect("unlock");
-    let state = player.must_complete(&rig.target, "Backup");
+    let state = player.must_complete(&rig.pair.target, "Backup");
     println!("{}", state["Details"]);
     player.restore();
     player.cleanup();
 
     // A query that the lock would have to wait for is waited for without the lock.
-    let mut conn = rig.source_db.root();
+    let mut conn = rig.pair.source_db.root();
     let id: u64 = conn
         .query_first("SELECT CONNECTION_ID()")
         .expect("id")
@@ -433,14 +425,15 @@ fn an_insert_waits_for_no_network_and_no_target() {
     });
     wait_for("a long query", Duration::from_secs(30), || {
         let seconds = format!("SELECT TIME FROM information_schema.PROCESSLIST WHERE ID = {id}");
-        (rig.source_db.value(&seconds).parse::<u64>().ok()? >= 10).then_some(())
+        (rig.pair.source_db.value(&seconds).parse::<u64>().ok()? >= 10).then_some(())
     });
-    let inserts = Inserts::start(&rig.source_db);
+    let inserts = Inserts::start(&rig.pair.source_db);
     let waits = |player: &Player| {
         player.prepare();
         player.start_backup();
         wait_for("the query in Details", Duration::from_secs(30), || {
             let state = rig
+                .pair
                 .target
                 .json(&format!("/api/seed-stage-state/{}/Backup", player.id));
             assert_eq!(state["Status"], "Running", "{state}");
@@ -451,16 +444,16 @@ fn an_insert_waits_for_no_network_and_no_target() {
         });
     };
     waits(&rig.player(5, "Mysqldump"));
-    for agent in [&rig.target, &rig.source] {
+    for agent in [&rig.pair.target, &rig.pair.source] {
         agent.call("/api/abort-seed-stage/5/Backup");
     }
     let player = rig.player(6, "Mydumper");
     waits(&player);
     let longest = inserts.longest();
     assert!(longest < BUSY, "{longest:?}");
-    rig.source_db.sql(&format!("KILL {id}"));
+    rig.pair.source_db.sql(&format!("KILL {id}"));
     long.join().expect("thread");
-    player.must_complete(&rig.target, "Backup");
+    player.must_complete(&rig.pair.target, "Backup");
     player.restore();
     player.cleanup();
 
@@ -470,20 +463,20 @@ fn an_insert_waits_for_no_network_and_no_target() {
         "\"$(dirname \"$REAL\")/mariadb\" \"$1\" \"$2\" \"$3\" \"$4\" -e 'FLUSH TABLES WITH READ LOCK'\n\
          while :; do echo '** (mydumper:7): WARNING **: 10:11:12.000: Flush tables failed' >&2; done",
     );
-    let mut hold = rig.source_db.root();
+    let mut hold = rig.pair.source_db.root();
     hold.query_drop("LOCK TABLES shop.held WRITE")
         .expect("lock");
-    let inserts = Inserts::start(&rig.source_db);
+    let inserts = Inserts::start(&rig.pair.source_db);
     let player = rig.player(7, "Mydumper");
     player.prepare();
     player.start_backup();
-    let state = player.poll(&rig.target, "Backup");
+    let state = player.poll(&rig.pair.target, "Backup");
     assert_eq!(state["Status"], "Error", "{state}");
     let text = state["Details"].as_str().expect("Details");
     assert!(text.contains("source-lock-timeout"), "{text}");
     let longest = inserts.longest();
     assert!(longest < BUSY, "{longest:?}");
-    let warnings = rig.target.log().matches("Flush tables failed").count();
+    let warnings = rig.pair.target.log().matches("Flush tables failed").count();
     assert_eq!(warnings, 1, "it is logged once");
 }
 

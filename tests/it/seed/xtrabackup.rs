@@ -3,6 +3,7 @@
 use super::{by_command, situations};
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::{Mariadb, MariadbKind};
+use crate::support::pair::{Pair, servers};
 use crate::support::player::Player;
 use crate::support::writer::Writer;
 use crate::support::{free_port, nothing_left, wait_for};
@@ -59,29 +60,32 @@ fn assert_replica(source: &Mariadb, target: &Mariadb) {
 }
 
 fn by_http(gtid: bool) {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     fill(&source_db, &target_db);
     for db in [&source_db, &target_db] {
         db.revoke(&["logical", "init_connect"]);
     }
     let port = free_port("127.0.0.2");
-    let source = Agent::start_with(&source_db, &changes(port));
-    let target = Agent::start_with(&target_db, &changes(port));
+    let pair = Pair::beside(
+        source_db,
+        target_db,
+        "Xtrabackup",
+        &changes(port),
+        &changes(port),
+    );
+    let Pair {
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
     let used = || {
         let data = target.json("/api/get-agent-data");
         data["MySQLDatadirDiskUsed"].as_u64().expect("bytes")
     };
     let before = used();
-    let writer = Writer::start(&source_db);
-    let player = Player {
-        id: 1,
-        method: "Xtrabackup",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let writer = Writer::start(source_db);
+    let player = pair.seed(1);
     player.prepare();
     player.backup();
     assert_eq!(
@@ -99,7 +103,7 @@ fn by_http(gtid: bool) {
     };
     player.start_restore();
     grows();
-    let state = player.must_complete(&target, "Restore");
+    let state = player.must_complete(target, "Restore");
     println!("{}", state["Details"]);
     assert!(
         state["Details"]
@@ -112,9 +116,9 @@ fn by_http(gtid: bool) {
     grows();
     grows();
     player.cleanup();
-    std::thread::sleep(Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
-    assert_replica(&source_db, &target_db);
+    writer.write_more();
+    writer.stop_and_prove(target_db);
+    assert_replica(source_db, target_db);
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn by_command(replication: &str) {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    std::thread::sleep(Duration::from_secs(2));
+    writer.write_more();
     writer.stop_and_prove(&pair.target_db);
     assert_replica(&pair.source_db, &pair.target_db);
 }
@@ -170,8 +174,7 @@ fn a_source_that_is_a_replica() {
 /// `mysql.keep-old-data`: when the old data go, and that those that are kept outlive the next seed.
 #[test]
 fn what_becomes_of_the_old_data() {
-    let source_db = Mariadb::start("127.0.0.1", "");
-    let target_db = Mariadb::start("127.0.0.2", "");
+    let (source_db, target_db) = servers::<MariadbKind>("", "");
     source_db.sql("CREATE DATABASE shop");
     let port = free_port("127.0.0.2");
     let source = Agent::start_with(&source_db, &changes(port));

@@ -5,6 +5,7 @@ use super::xtrabackup::changes;
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
 use crate::support::mysqld::{Mysqld, MysqldKind};
+use crate::support::pair::{Pair, servers};
 use crate::support::player::Player;
 use crate::support::server::REPL_PASSWORD;
 use crate::support::writer::Writer;
@@ -40,29 +41,14 @@ fn fill(source: &Mysqld, target: &Mysqld) {
 }
 
 /// kill -9 of the target's agent while the tool prepares the copy of seed 1: that copy is refused, and the old data are in place.
-fn killed_preparing(source: &Agent, target: &mut Agent, dbs: [&Mysqld; 2], arguments: &Path) {
+fn killed_preparing(pair: &mut Pair<MysqldKind>, arguments: &Path) {
     let hold = arguments.with_extension("hold");
     std::fs::write(&hold, "").expect("hold");
-    fn player<'a>(
-        source: &'a Agent,
-        target: &'a Agent,
-        dbs: [&'a Mysqld; 2],
-    ) -> Player<'a, MysqldKind> {
-        Player {
-            id: 1,
-            method: "Xtrabackup",
-            target,
-            source,
-            target_db: dbs[1],
-            source_db: dbs[0],
-        }
-    }
-    let target_db = dbs[1];
-    let seed = player(source, target, dbs);
+    let seed = pair.seed(1);
     seed.prepare();
     seed.backup();
     seed.start_restore();
-    let staging = target_db.datadir().join(".orchestrator-agent");
+    let staging = pair.target_db.datadir().join(".orchestrator-agent");
     let tools = || {
         let all = processes_with(&staging.display().to_string());
         all.iter().filter(|p| p.1.contains("--prepare")).count()
@@ -70,32 +56,33 @@ fn killed_preparing(source: &Agent, target: &mut Agent, dbs: [&Mysqld; 2], argum
     wait_for("the copy is prepared", Duration::from_secs(30), || {
         (tools() > 0).then_some(())
     });
-    target.kill();
-    target.launch();
-    target.wait_ready();
+    pair.target.kill();
+    pair.target.launch();
+    pair.target.wait_ready();
     wait_for("the tool ends", Duration::from_secs(10), || {
         (tools() == 0).then_some(())
     });
     std::fs::remove_file(hold).expect("hold");
-    let seed = player(source, target, dbs);
+    let seed = pair.seed(1);
     for again in [false, true] {
         if again {
             seed.start_restore();
         }
-        let state = seed.poll(target, "Restore");
+        let state = seed.poll(&pair.target, "Restore");
         assert_eq!(state["Status"], "Error", "{state}");
         assert_eq!(state["TargetData"], "Untouched", "{state}");
         let details = state["Details"].as_str().expect("Details");
         let refusal = "--prepare of this copy was interrupted, and a copy in that state cannot be relied on: make a new seed";
         assert_eq!(details.contains(refusal), again, "{details}");
-        assert_eq!(target_db.value("SELECT v FROM precious.t"), "mine");
+        let mine = pair.target_db.value("SELECT v FROM precious.t");
+        assert_eq!(mine, "mine");
     }
     std::fs::remove_file(arguments).expect("arguments");
 }
 
 /// `upstream`: the source replicates from there. `option`: one more for the tool.
 fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
-    let source_db = Mysqld::start("127.0.0.1", CNF);
+    let (source_db, target_db) = servers::<MysqldKind>(CNF, CNF);
     if let Some(up) = upstream {
         source_db.sql(&format!(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='{REPL_PASSWORD}', \
@@ -104,7 +91,6 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
         ));
         source_db.sql("START REPLICA");
     }
-    let target_db = Mysqld::start("127.0.0.2", CNF);
     for db in [&source_db, &target_db] {
         db.revoke(&["logical"]);
     }
@@ -121,25 +107,24 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     changes
         .lines
         .push(("xtrabackup", "stream-compression = \"lz4\"".into()));
-    let source = Agent::start_with(&source_db, &changes);
-    let mut target = Agent::start_with(&target_db, &changes);
-    let writer = Writer::start(&source_db);
+    let mut pair = Pair::beside(source_db, target_db, "Xtrabackup", &changes, &changes);
+    let writer = Writer::start(&pair.source_db);
     if gtid {
-        killed_preparing(&source, &mut target, [&source_db, &target_db], &arguments);
+        killed_preparing(&mut pair, &arguments);
     }
-    let player = Player {
-        id: 2,
-        method: "Xtrabackup",
-        target: &target,
-        source: &source,
-        target_db: &target_db,
-        source_db: &source_db,
-    };
+    let Pair {
+        source,
+        target,
+        source_db,
+        target_db,
+        ..
+    } = &pair;
+    let player = pair.seed(2);
     player.prepare();
     player.backup();
     assert_eq!(target_db.value("SELECT v FROM precious.t"), "mine");
     player.start_restore();
-    let state = player.must_complete(&target, "Restore");
+    let state = player.must_complete(target, "Restore");
     println!("{}", state["Details"]);
     let removed = "1 replication channels of the source removed";
     let details = state["Details"].as_str().expect("Details");
@@ -153,8 +138,8 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     assert!(target_db.sql("SHOW REPLICA STATUS").is_empty());
     player.connect(gtid);
     player.cleanup();
-    std::thread::sleep(Duration::from_secs(2));
-    writer.stop_and_prove(&target_db);
+    writer.write_more();
+    writer.stop_and_prove(target_db);
 
     let rows = "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(t))) FROM shop.items";
     assert_eq!(target_db.value(rows), source_db.value(rows));

@@ -64,11 +64,7 @@ impl<K: Kind> Pair<K> {
         of_source: &Changes,
         of_target: &Changes,
     ) -> Self {
-        let (source_db, target_db) = std::thread::scope(|scope| {
-            let source = scope.spawn(|| Server::start("127.0.0.1", source_cnf));
-            let target = Server::start("127.0.0.2", target_cnf);
-            (source.join().expect("the source starts"), target)
-        });
+        let (source_db, target_db) = servers(source_cnf, target_cnf);
         for statement in [
             "CREATE DATABASE shop",
             "CREATE TABLE shop.held (id INT PRIMARY KEY) ENGINE=InnoDB",
@@ -95,14 +91,23 @@ impl<K: Kind> Pair<K> {
         ] {
             target_db.sql(statement);
         }
-        let source = Agent::start_with(&source_db, of_source);
-        let target = Agent::start_with(&target_db, of_target);
+        Self::beside(source_db, target_db, "Mysqldump", of_source, of_target)
+    }
+
+    /// An agent beside each of two servers; [`Pair::seed`] will use this method.
+    pub fn beside(
+        source_db: Server<K>,
+        target_db: Server<K>,
+        method: &'static str,
+        of_source: &Changes,
+        of_target: &Changes,
+    ) -> Self {
         Self {
-            source,
-            target,
+            source: Agent::start_with(&source_db, of_source),
+            target: Agent::start_with(&target_db, of_target),
             source_db,
             target_db,
-            method: "Mysqldump",
+            method,
         }
     }
 
@@ -305,6 +310,15 @@ impl<K: Kind> Pair<K> {
             .as_i64()
             .expect("SeedID")
     }
+}
+
+/// The servers of a source and a target, with more lines for the my.cnf of each.
+pub fn servers<K: Kind>(source_cnf: &str, target_cnf: &str) -> (Server<K>, Server<K>) {
+    std::thread::scope(|scope| {
+        let source = scope.spawn(|| Server::start("127.0.0.1", source_cnf));
+        let target = Server::start("127.0.0.2", target_cnf);
+        (source.join().expect("the source starts"), target)
+    })
 }
 
 /// Status and Details of a stage.

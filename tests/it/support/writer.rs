@@ -50,6 +50,14 @@ impl Writer {
         self.written.load(Ordering::Relaxed)
     }
 
+    /// Waits for as many rows as half a second has: they are written after whatever came before.
+    pub fn write_more(&self) {
+        let wanted = self.written() + 50;
+        wait_for("more rows", Duration::from_secs(60), || {
+            (self.written() >= wanted).then_some(())
+        });
+    }
+
     /// Stops, and proves that `replica` gets exactly 1..=n.
     pub fn stop_and_prove<K: Kind>(mut self, replica: &Server<K>) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
