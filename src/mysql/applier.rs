@@ -1,37 +1,35 @@
-//! The statements for the applier (SQL thread) of a replica's default channel, and what is known of its state. MySQL's
-//! statements are right from 5.6 on, MariaDB's from 10.2.3 (`MASTER_DELAY`).
+//! The applier (SQL thread) of a replica's default channel: its statements and its state.
 
-use super::{Flavour, Server, Version, failure, quote_text};
+use super::{Flavour, Server, query, quote_text};
 use crate::error::Result;
-use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
 /// The default channel as `SHOW REPLICA STATUS` (MariaDB: `SHOW ALL SLAVES STATUS`) shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applier {
+pub(crate) struct Applier {
     /// The thread that reads from the source is not stopped.
-    pub io: bool,
+    pub(crate) io: bool,
     /// The thread that applies is not stopped.
-    pub sql: bool,
+    pub(crate) sql: bool,
     /// `SOURCE_DELAY`, `MASTER_DELAY`, in seconds.
-    pub delay: u64,
+    pub(crate) delay: u64,
     /// `Until_Condition`: `None` while it has no end.
-    pub until: String,
+    pub(crate) until: String,
     /// The applier's last error, number and text; 0 = none.
-    pub error: (u32, String),
-    /// The reader's last error.
-    pub io_error: (u32, String),
+    pub(crate) error: (u32, String),
+    /// The receiver's last error.
+    pub(crate) io_error: (u32, String),
     /// Seconds behind the source; `None` while it is unknown.
-    pub lag: Option<u64>,
+    pub(crate) lag: Option<u64>,
     /// Binary log and position on the source up to which events are applied.
-    pub applied: (String, u64),
+    pub(crate) applied: (String, u64),
     /// MariaDB: replicates by GTID. MySQL: uses auto-position.
-    pub by_gtid: bool,
+    pub(crate) by_gtid: bool,
 }
 
 /// A point in the source's history at which an applier is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Point {
+pub(crate) enum Point {
     /// MySQL's executed set, MariaDB's position by domain.
     Gtid(String),
     /// Binary log and position.
@@ -40,7 +38,7 @@ pub enum Point {
 
 impl Applier {
     /// True if it was started with UNTIL. A reached end stays in the status until the next start.
-    pub fn has_end(&self) -> bool {
+    pub(crate) fn has_end(&self) -> bool {
         !self.until.is_empty() && self.until != "None"
     }
 }
@@ -55,92 +53,66 @@ impl std::fmt::Display for Point {
 }
 
 impl Server {
-    fn is_mysql(self) -> bool {
-        self.flavour == Flavour::MySql
-    }
-
-    /// `STOP REPLICA SQL_THREAD FOR CHANNEL ''` and the like.
-    fn on_thread(self, verb: &str, thread: &str, tail: &str) -> String {
-        let channel = match self.is_mysql() && self.version >= Version(5, 7, 6) {
-            true => " FOR CHANNEL ''",
-            false => "",
-        };
-        format!("{verb} {}{thread}{tail}{channel}", self.replica())
-    }
-
     /// Stops the applier. MariaDB sets neither a delay nor a GTID to stop at while the other thread runs (errors 1198 and
     /// 1254), so `both` are stopped there where it is needed.
-    pub fn stop_applier(self, both: bool) -> String {
-        match both && !self.is_mysql() {
-            true => self.on_thread("STOP", "", ""),
-            false => self.on_thread("STOP", " SQL_THREAD", ""),
+    pub(crate) fn stop_applier(self, both: bool) -> String {
+        if both && self.flavour == Flavour::MariaDb {
+            self.stop_replica("")
+        } else {
+            self.replica_statement("STOP", "", " SQL_THREAD")
         }
     }
 
     /// Starts the applier, without an end.
-    pub fn start_applier(self) -> String {
-        self.on_thread("START", " SQL_THREAD", "")
+    pub(crate) fn start_applier(self) -> String {
+        self.replica_statement("START", "", " SQL_THREAD")
     }
 
-    /// Starts the thread that reads from the source.
-    pub fn start_reader(self) -> String {
-        self.on_thread("START", " IO_THREAD", "")
-    }
-
-    /// Starts an applier that stops right after `point`; on MariaDB with GTID the reader too, which must be stopped.
-    pub fn start_until(self, point: &Point) -> String {
-        match (point, self.is_mysql()) {
-            (Point::Gtid(set), true) => {
-                let tail = format!(" UNTIL SQL_AFTER_GTIDS = {}", quote_text(set));
-                self.on_thread("START", " SQL_THREAD", &tail)
+    /// Starts an applier that stops right after `point`; on MariaDB with GTID the receiver too, which must be stopped.
+    pub(crate) fn start_until(self, point: &Point) -> String {
+        let tail = match (point, self.flavour) {
+            (Point::Gtid(set), Flavour::MySql) => {
+                format!(" SQL_THREAD UNTIL SQL_AFTER_GTIDS = {}", quote_text(set))
             }
-            (Point::Gtid(list), false) => {
-                let tail = format!(" UNTIL master_gtid_pos = {}", quote_text(list));
-                self.on_thread("START", "", &tail)
+            (Point::Gtid(list), Flavour::MariaDb) => {
+                format!(" UNTIL master_gtid_pos = {}", quote_text(list))
             }
             (Point::Position(file, position), _) => {
-                let word = match self.is_mysql() && self.version >= Version(8, 0, 23) {
-                    true => "SOURCE",
-                    false => "MASTER",
-                };
-                let file = quote_text(file);
-                let tail = format!(" UNTIL {word}_LOG_FILE = {file}, {word}_LOG_POS = {position}");
-                self.on_thread("START", " SQL_THREAD", &tail)
+                let (word, file) = (self.source_word(), quote_text(file));
+                format!(" SQL_THREAD UNTIL {word}_LOG_FILE = {file}, {word}_LOG_POS = {position}")
             }
-        }
+        };
+        self.replica_statement("START", "", &tail)
     }
 
     /// Sets the delay, in seconds; what else the channel has stays.
-    pub fn set_delay(self, seconds: u64) -> String {
-        match self.is_mysql() {
-            true if self.version >= Version(8, 0, 23) => {
-                format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds} FOR CHANNEL ''")
-            }
-            true if self.version >= Version(5, 7, 6) => {
-                format!("CHANGE MASTER TO MASTER_DELAY = {seconds} FOR CHANNEL ''")
-            }
-            _ => format!("CHANGE MASTER TO MASTER_DELAY = {seconds}"),
-        }
+    pub(crate) fn set_delay(self, seconds: u64) -> String {
+        let word = self.source_word();
+        let verb = if word == "SOURCE" {
+            "CHANGE REPLICATION SOURCE TO"
+        } else {
+            "CHANGE MASTER TO"
+        };
+        let channel = if self.has_channels() {
+            " FOR CHANNEL ''"
+        } else {
+            ""
+        };
+        format!("{verb} {word}_DELAY = {seconds}{channel}")
     }
 }
 
-/// The default channel's state; `None` if there is no such channel.
+/// The default channel's state; `None` if the server has no such channel.
 ///
 /// # Errors
 /// The server's, for example without REPLICATION CLIENT (SLAVE MONITOR).
-pub fn applier(conn: &mut Conn, server: Server) -> Result<Option<Applier>> {
-    let rows: Vec<Row> = conn
-        .query(server.replica_status())
-        .map_err(|e| failure("this connection", "", &e))?;
+pub(crate) fn applier(conn: &mut Conn, server: Server) -> Result<Option<Applier>> {
+    let rows: Vec<Row> = query::rows(conn, server.replica_status())?;
     Ok(rows.iter().find_map(|row| of_row(row, server)))
 }
 
 fn of_row(row: &Row, server: Server) -> Option<Applier> {
-    let text = |column: &str| {
-        row.get_opt::<String, _>(column)
-            .and_then(std::result::Result::ok)
-            .unwrap_or_default()
-    };
+    let text = |column: &str| query::text(row, column);
     let number = |column: &str| text(column).parse::<u64>().unwrap_or(0);
     let code = |column: &str| text(column).parse::<u32>().unwrap_or(0);
     let name = match server.flavour {
@@ -212,7 +184,7 @@ mod tests {
         );
         assert_eq!(maria.set_delay(0), "CHANGE MASTER TO MASTER_DELAY = 0");
         assert_eq!(
-            s("9.7.4").start_reader(),
+            s("9.7.4").start_receiver(""),
             "START REPLICA IO_THREAD FOR CHANNEL ''"
         );
     }

@@ -5,14 +5,16 @@
 //! copy does not bring them, because it has the source's `mysql` schema.
 
 use super::{Flavour, Server, Version, quote_text};
+use Kind::{Flag, List, Number, Text, Word};
+use When::{Always, ByGtid, ByPosition};
 use std::collections::BTreeMap;
 
 /// Columns of SHOW REPLICA STATUS and of performance_schema's tables, names in lower case; without those that are NULL.
-pub type Columns = BTreeMap<String, String>;
+pub(crate) type Columns = BTreeMap<String, String>;
 
 /// One option of a channel with the value it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub(crate) struct Setting {
     option: &'static Known,
     /// As it is written in a statement.
     literal: String,
@@ -55,9 +57,9 @@ enum When {
 }
 
 const fn of(
+    kind: Kind,
     name: &'static str,
     columns: &'static [&'static str],
-    kind: Kind,
     usual: &'static [&'static str],
 ) -> Known {
     Known {
@@ -66,7 +68,7 @@ const fn of(
         columns,
         kind,
         usual,
-        when: When::Always,
+        when: Always,
     }
 }
 
@@ -82,171 +84,46 @@ const fn when(when: When, known: Known) -> Known {
 }
 
 /// Manual: CHANGE REPLICATION SOURCE TO (MySQL 9.7), CHANGE MASTER TO (MariaDB 10.11, MySQL 5.6 to 8.0).
+#[rustfmt::skip]
 static KNOWN: [Known; 28] = [
-    of("DELAY", &["sql_delay"], Kind::Number, &["0"]),
-    of("CONNECT_RETRY", &["connect_retry"], Kind::Number, &["60"]),
-    of(
-        "RETRY_COUNT",
-        &["source_retry_count", "master_retry_count"],
-        Kind::Number,
-        &["10", "86400", "100000"],
-    ),
-    of(
-        "HEARTBEAT_PERIOD",
-        &["heartbeat_interval", "slave_heartbeat_period"],
-        Kind::Number,
-        &["30.000", "1800.000"],
-    ),
-    of(
-        "SSL",
-        &["source_ssl_allowed", "master_ssl_allowed"],
-        Kind::Flag,
-        &[],
-    ),
-    of(
-        "SSL_CA",
-        &["source_ssl_ca_file", "master_ssl_ca_file"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_CAPATH",
-        &["source_ssl_ca_path", "master_ssl_ca_path"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_CERT",
-        &["source_ssl_cert", "master_ssl_cert"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_KEY",
-        &["source_ssl_key", "master_ssl_key"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_CIPHER",
-        &["source_ssl_cipher", "master_ssl_cipher"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_CRL",
-        &["source_ssl_crl", "master_ssl_crl"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_CRLPATH",
-        &["source_ssl_crlpath", "master_ssl_crlpath"],
-        Kind::Text,
-        &[],
-    ),
-    of(
-        "SSL_VERIFY_SERVER_CERT",
-        &[
-            "source_ssl_verify_server_cert",
-            "master_ssl_verify_server_cert",
-        ],
-        Kind::Flag,
-        &["0"],
-    ),
-    of(
-        "TLS_VERSION",
-        &["source_tls_version", "master_tls_version"],
-        Kind::Text,
-        &[],
-    ),
-    of("TLS_CIPHERSUITES", &["tls_ciphersuites"], Kind::Text, &[]),
-    of("BIND", &["source_bind", "master_bind"], Kind::Text, &[]),
-    of("PUBLIC_KEY_PATH", &["public_key_path"], Kind::Text, &[]),
-    of(
-        "COMPRESSION_ALGORITHMS",
-        &["compression_algorithm"],
-        Kind::Text,
-        &["'uncompressed'"],
-    ),
-    of(
-        "ZSTD_COMPRESSION_LEVEL",
-        &["zstd_compression_level"],
-        Kind::Number,
-        &["3"],
-    ),
-    bare(of(
-        "NETWORK_NAMESPACE",
-        &["network_namespace"],
-        Kind::Text,
-        &[],
-    )),
-    bare(of(
-        "IGNORE_SERVER_IDS",
-        &["replicate_ignore_server_ids"],
-        Kind::List,
-        &[],
-    )),
-    bare(of(
-        "DO_DOMAIN_IDS",
-        &["replicate_do_domain_ids"],
-        Kind::List,
-        &[],
-    )),
-    bare(of(
-        "IGNORE_DOMAIN_IDS",
-        &["replicate_ignore_domain_ids"],
-        Kind::List,
-        &[],
-    )),
-    bare(of(
-        "PRIVILEGE_CHECKS_USER",
-        &["privilege_checks_user"],
-        Kind::Word,
-        &[],
-    )),
-    bare(of(
-        "REQUIRE_ROW_FORMAT",
-        &["require_row_format"],
-        Kind::Flag,
-        &["0"],
-    )),
-    bare(of(
-        "REQUIRE_TABLE_PRIMARY_KEY_CHECK",
-        &["require_table_primary_key_check"],
-        Kind::Word,
-        &["STREAM"],
-    )),
-    when(
-        When::ByGtid,
-        bare(of("GTID_ONLY", &["gtid_only"], Kind::Number, &["0"])),
-    ),
-    when(
-        When::ByGtid,
-        of(
-            "CONNECTION_AUTO_FAILOVER",
-            &["source_connection_auto_failover"],
-            Kind::Number,
-            &["0"],
-        ),
-    ),
+    of(Number, "DELAY", &["sql_delay"], &["0"]),
+    of(Number, "CONNECT_RETRY", &["connect_retry"], &["60"]),
+    of(Number, "RETRY_COUNT", &["source_retry_count", "master_retry_count"], &["10", "86400", "100000"]),
+    of(Number, "HEARTBEAT_PERIOD", &["heartbeat_interval", "slave_heartbeat_period"], &["30.000", "1800.000"]),
+    of(Flag, "SSL", &["source_ssl_allowed", "master_ssl_allowed"], &[]),
+    of(Text, "SSL_CA", &["source_ssl_ca_file", "master_ssl_ca_file"], &[]),
+    of(Text, "SSL_CAPATH", &["source_ssl_ca_path", "master_ssl_ca_path"], &[]),
+    of(Text, "SSL_CERT", &["source_ssl_cert", "master_ssl_cert"], &[]),
+    of(Text, "SSL_KEY", &["source_ssl_key", "master_ssl_key"], &[]),
+    of(Text, "SSL_CIPHER", &["source_ssl_cipher", "master_ssl_cipher"], &[]),
+    of(Text, "SSL_CRL", &["source_ssl_crl", "master_ssl_crl"], &[]),
+    of(Text, "SSL_CRLPATH", &["source_ssl_crlpath", "master_ssl_crlpath"], &[]),
+    of(Flag, "SSL_VERIFY_SERVER_CERT", &["source_ssl_verify_server_cert", "master_ssl_verify_server_cert"], &["0"]),
+    of(Text, "TLS_VERSION", &["source_tls_version", "master_tls_version"], &[]),
+    of(Text, "TLS_CIPHERSUITES", &["tls_ciphersuites"], &[]),
+    of(Text, "BIND", &["source_bind", "master_bind"], &[]),
+    of(Text, "PUBLIC_KEY_PATH", &["public_key_path"], &[]),
+    of(Text, "COMPRESSION_ALGORITHMS", &["compression_algorithm"], &["'uncompressed'"]),
+    of(Number, "ZSTD_COMPRESSION_LEVEL", &["zstd_compression_level"], &["3"]),
+    bare(of(Text, "NETWORK_NAMESPACE", &["network_namespace"], &[])),
+    bare(of(List, "IGNORE_SERVER_IDS", &["replicate_ignore_server_ids"], &[])),
+    bare(of(List, "DO_DOMAIN_IDS", &["replicate_do_domain_ids"], &[])),
+    bare(of(List, "IGNORE_DOMAIN_IDS", &["replicate_ignore_domain_ids"], &[])),
+    bare(of(Word, "PRIVILEGE_CHECKS_USER", &["privilege_checks_user"], &[])),
+    bare(of(Flag, "REQUIRE_ROW_FORMAT", &["require_row_format"], &["0"])),
+    bare(of(Word, "REQUIRE_TABLE_PRIMARY_KEY_CHECK", &["require_table_primary_key_check"], &["STREAM"])),
+    when(ByGtid, bare(of(Number, "GTID_ONLY", &["gtid_only"], &["0"]))),
+    when(ByGtid, of(Number, "CONNECTION_AUTO_FAILOVER", &["source_connection_auto_failover"], &["0"])),
 ];
 
 /// Its value comes from two columns.
-static ANONYMOUS: Known = when(
-    When::ByPosition,
-    bare(of(
-        "ASSIGN_GTIDS_TO_ANONYMOUS_TRANSACTIONS",
-        &[],
-        Kind::Word,
-        &["OFF"],
-    )),
-);
-/// Of importance with PUBLIC_KEY_PATH only; without it the public key is always asked for.
-static PUBLIC_KEY: Known = of("GET_PUBLIC_KEY", &["get_public_key"], Kind::Flag, &[]);
+#[rustfmt::skip]
+static ANONYMOUS: Known = when(ByPosition, bare(of(Word, "ASSIGN_GTIDS_TO_ANONYMOUS_TRANSACTIONS", &[], &["OFF"])));
+/// Used with PUBLIC_KEY_PATH only; without it GET_PUBLIC_KEY is always set.
+static PUBLIC_KEY: Known = of(Flag, "GET_PUBLIC_KEY", &["get_public_key"], &[]);
 
 /// The options that a channel has.
-pub fn settings(columns: &Columns) -> Vec<Setting> {
+pub(crate) fn settings(columns: &Columns) -> Vec<Setting> {
     let read = |option: &'static Known| -> Option<Setting> {
         let value = option.columns.iter().find_map(|c| columns.get(*c))?;
         let literal = literal(option.kind, value)?;
@@ -273,15 +150,14 @@ pub fn settings(columns: &Columns) -> Vec<Setting> {
 fn literal(kind: Kind, value: &str) -> Option<String> {
     let number = |v: &str| v.parse::<f64>().is_ok();
     match kind {
-        Kind::Number => number(value).then(|| value.to_string()),
-        // `Ignored`: TLS is asked for, and the server has been built without it.
-        Kind::Flag => Some(if value.eq_ignore_ascii_case("no") || value == "0" {
-            "0".into()
-        } else {
-            "1".into()
-        }),
-        Kind::Text => (!value.is_empty()).then(|| quote_text(value)),
-        Kind::List => {
+        Number => number(value).then(|| value.to_string()),
+        // `Ignored`: TLS is set, and the server was built without it.
+        Flag => {
+            let off = value.eq_ignore_ascii_case("no") || value == "0";
+            Some(if off { "0" } else { "1" }.into())
+        }
+        Text => (!value.is_empty()).then(|| quote_text(value)),
+        List => {
             let ids: Vec<&str> = value
                 .split(',')
                 .map(str::trim)
@@ -289,38 +165,38 @@ fn literal(kind: Kind, value: &str) -> Option<String> {
                 .collect();
             (!ids.is_empty()).then(|| format!("({})", ids.join(",")))
         }
-        Kind::Word => (!value.is_empty()).then(|| value.to_string()),
+        Word => (!value.is_empty()).then(|| value.to_string()),
     }
 }
 
 impl Setting {
     /// The word of the statement without its prefix, such as `DELAY`.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.option.name
     }
 
     /// As written in a statement: numbers bare, strings in quotes.
-    pub fn literal(&self) -> &str {
+    pub(crate) fn literal(&self) -> &str {
         &self.literal
     }
 
     /// The numbers of a list such as IGNORE_SERVER_IDS.
-    pub fn list(&self) -> Vec<&str> {
+    pub(crate) fn list(&self) -> Vec<&str> {
         let inner = self.literal.trim_matches(['(', ')']);
         inner.split(',').filter(|id| !id.is_empty()).collect()
     }
 
     /// Whether a channel can have it that starts so.
-    pub fn fits(&self, by_gtid: bool) -> bool {
+    pub(crate) fn fits(&self, by_gtid: bool) -> bool {
         match self.option.when {
-            When::Always => true,
-            When::ByGtid => by_gtid,
-            When::ByPosition => !by_gtid,
+            Always => true,
+            ByGtid => by_gtid,
+            ByPosition => !by_gtid,
         }
     }
 
     /// `SOURCE_DELAY=3600`, in the words of `server`; the usual value if the channel cannot have this one with such a start.
-    pub fn assignment(&self, server: Server, by_gtid: bool) -> String {
+    pub(crate) fn assignment(&self, server: Server, by_gtid: bool) -> String {
         let (name, word) = (self.option.name, server.source_word());
         let literal = match self.option.usual {
             [usual, ..] if !self.fits(by_gtid) => usual,
@@ -336,7 +212,7 @@ impl Setting {
     }
 
     /// True if it is not what a channel has that was made without it.
-    pub fn notable(&self, server: Server) -> bool {
+    pub(crate) fn notable(&self, server: Server) -> bool {
         if self.option.name == "SSL" {
             return self.literal != if tls_by_default(server) { "1" } else { "0" };
         }
@@ -356,8 +232,8 @@ fn tls_by_default(server: Server) -> bool {
     }
 }
 
-/// What the columns say of filters, as `Replicate_Do_DB = shop`.
-pub fn filters(columns: &Columns) -> Vec<String> {
+/// The filters of a channel, as `Replicate_Do_DB = shop`.
+pub(crate) fn filters(columns: &Columns) -> Vec<String> {
     const FILTERS: [(&str, &str); 7] = [
         ("replicate_do_db", "Replicate_Do_DB"),
         ("replicate_ignore_db", "Replicate_Ignore_DB"),

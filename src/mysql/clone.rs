@@ -1,59 +1,53 @@
-//! A server's own CLONE: what it says of one that runs, and how it is ended (MySQL 8.0.17 and later).
+//! A server's own CLONE: the state of one that runs, and how it is ended (MySQL 8.0.17 and later).
 
-use super::failure;
+use super::{query, quote_text};
 use crate::error::{Error, Result};
-use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::Duration;
 
+/// ER_NO_SUCH_TABLE: the plugin is not loaded.
+pub(crate) const NO_SUCH_TABLE: u16 = 1146;
+
 /// How far a CLONE is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// `FILE COPY` and so on; empty before the first one.
-    pub stage: String,
+    pub(crate) stage: String,
     /// True once it has begun to delete the data of the server that it runs in, if it does that at all.
-    pub began: bool,
+    pub(crate) began: bool,
     /// Bytes copied.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes expected, as far as estimated.
-    pub total: u64,
+    pub(crate) total: u64,
 }
 
 /// How a CLONE in place has ended, after the server's restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// `Completed`, `Failed`, `In Progress`
-    pub state: String,
+    pub(crate) state: String,
     /// True if the server runs on the copy.
-    pub recovered: bool,
+    pub(crate) recovered: bool,
     /// Of a failure.
-    pub message: String,
+    pub(crate) message: String,
     /// Binary log file of the source.
-    pub file: String,
+    pub(crate) file: String,
     /// Position in it.
-    pub position: u64,
+    pub(crate) position: u64,
     /// Its executed GTID set.
-    pub gtid: String,
+    pub(crate) gtid: String,
 }
 
-fn fail(e: &mysql::Error) -> Error {
-    failure("this connection", "", e)
-}
-
-/// How far the CLONE of connection `id` is; `None` if the server knows of none.
-///
-/// # Errors
-/// If a query fails.
-pub fn progress(conn: &mut Conn, id: u64) -> Result<Option<Progress>> {
-    let ours: Option<u64> = conn
-        .query_first("SELECT PID FROM performance_schema.clone_status")
-        .map_err(|e| fail(&e))?;
+/// How far the CLONE of connection `id` is; `None` if the server does not show it.
+pub(crate) fn progress(conn: &mut Conn, id: u64) -> Result<Option<Progress>> {
+    let ours: Option<u64> = query::first(conn, "SELECT PID FROM performance_schema.clone_status")?;
     if ours != Some(id) {
         return Ok(None); // what it shows is an earlier one
     }
-    let rows: Vec<(String, String, u64, u64)> = conn
-        .query("SELECT STAGE, STATE, CAST(ESTIMATE AS UNSIGNED), CAST(DATA AS UNSIGNED) FROM performance_schema.clone_progress")
-        .map_err(|e| fail(&e))?;
+    let rows: Vec<(String, String, u64, u64)> = query::rows(
+        conn,
+        "SELECT STAGE, STATE, CAST(ESTIMATE AS UNSIGNED), CAST(DATA AS UNSIGNED) FROM performance_schema.clone_progress",
+    )?;
     let mut found = Progress::default();
     for (stage, state, estimate, data) in rows {
         found.bytes += data;
@@ -67,27 +61,23 @@ pub fn progress(conn: &mut Conn, id: u64) -> Result<Option<Progress>> {
     Ok(Some(found))
 }
 
-/// What the server says of the last CLONE in place.
+/// The state of the last CLONE in place.
 ///
 /// # Errors
 /// If a query fails (1146 where the plugin is not loaded).
-pub fn status(conn: &mut Conn) -> Result<Status> {
-    let row: Option<Row> = conn
-        .query_first("SELECT STATE, ERROR_MESSAGE, BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status")
-        .map_err(|e| fail(&e))?;
+pub(crate) fn status(conn: &mut Conn) -> Result<Status> {
+    let row: Option<Row> = query::first(
+        conn,
+        "SELECT STATE, ERROR_MESSAGE, BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status",
+    )?;
     let Some(row) = row else {
         return Ok(Status::default());
     };
-    let text = |name: &str| {
-        let value = row.get_opt::<Option<String>, _>(name);
-        value
-            .and_then(std::result::Result::ok)
-            .flatten()
-            .unwrap_or_default()
-    };
-    let recovered: Option<String> = conn
-        .query_first("SELECT STATE FROM performance_schema.clone_progress WHERE STAGE = 'RECOVERY'")
-        .map_err(|e| fail(&e))?;
+    let text = |name: &str| query::text(&row, name);
+    let recovered: Option<String> = query::first(
+        conn,
+        "SELECT STATE FROM performance_schema.clone_progress WHERE STAGE = 'RECOVERY'",
+    )?;
     Ok(Status {
         state: text("STATE"),
         recovered: recovered.as_deref() == Some("Completed"),
@@ -98,25 +88,24 @@ pub fn status(conn: &mut Conn) -> Result<Status> {
     })
 }
 
-/// Ends the CLONE of connection `id`, and waits until it has ended, at most eight seconds. Fine if none runs: a connection's
-/// number may be somebody else's by now, so it is ended only if the server says that it is cloning.
+/// Ends the CLONE of connection `id`, and waits until it has ended, at most eight seconds. Ok if none runs: another client may have this
+/// connection number by now, so it is ended only if the server shows it as cloning.
 ///
 /// # Errors
-/// Transient: it runs on. If a query fails.
-pub fn end(conn: &mut Conn, id: u64) -> Result<()> {
+/// Transient: it still runs. If a query fails.
+pub(crate) fn end(conn: &mut Conn, id: u64) -> Result<()> {
+    let running = format!(
+        "SELECT PID FROM performance_schema.clone_status WHERE STATE = 'In Progress' AND PID = {id}"
+    );
     for _ in 0..80 {
-        let running: std::result::Result<Option<u64>, _> = conn.exec_first(
-            "SELECT PID FROM performance_schema.clone_status WHERE STATE = 'In Progress' AND PID = ?",
-            (id,),
-        );
-        match running {
+        match query::first::<u64>(conn, &running) {
             Ok(None) => return Ok(()),
             Ok(Some(_)) => {}
-            Err(mysql::Error::MySqlError(e)) if e.code == 1146 => return Ok(()), // no plugin
-            Err(e) => return Err(fail(&e)),
+            Err(e) if e.mysql_code() == Some(NO_SUCH_TABLE) => return Ok(()), // no plugin
+            Err(e) => return Err(e),
         }
-        // Again and again: not every part of it hears the first one.
-        if let Err(e) = conn.query_drop(format!("KILL QUERY {id}")) {
+        // Repeated: not every part of it ends at the first one.
+        if let Err(e) = query::run(conn, format!("KILL QUERY {id}")) {
             log::debug!("KILL QUERY {id}: {e}");
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -126,22 +115,20 @@ pub fn end(conn: &mut Conn, id: u64) -> Result<()> {
     )))
 }
 
-/// How many sessions of `user` from this host a source serves with a CLONE. With `kill` they are told to end.
+/// How many sessions of `user` from this host a source serves with a CLONE. With `kill` they are killed.
 ///
 /// # Errors
 /// If the process list cannot be read.
-pub fn served(conn: &mut Conn, user: &str, kill: bool) -> Result<usize> {
-    let rows: Vec<(u64, String, String)> = conn
-        .exec(
-            "SELECT ID, SUBSTRING_INDEX(HOST, ':', 1), COMMAND FROM information_schema.PROCESSLIST WHERE USER = ?",
-            (user,),
-        )
-        .map_err(|e| fail(&e))?;
-    let here: Option<String> = conn
-        .query_first(
-            "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
-        )
-        .map_err(|e| fail(&e))?;
+pub(crate) fn served(conn: &mut Conn, user: &str, kill: bool) -> Result<usize> {
+    let sessions = format!(
+        "SELECT ID, SUBSTRING_INDEX(HOST, ':', 1), COMMAND FROM information_schema.PROCESSLIST WHERE USER = {}",
+        quote_text(user)
+    );
+    let rows: Vec<(u64, String, String)> = query::rows(conn, sessions)?;
+    let here: Option<String> = query::first(
+        conn,
+        "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
+    )?;
     let mut found = 0;
     for (id, host, command) in rows {
         let command = command.to_ascii_lowercase();
@@ -149,8 +136,8 @@ pub fn served(conn: &mut Conn, user: &str, kill: bool) -> Result<usize> {
             continue;
         }
         found += 1;
-        if kill && let Err(e) = conn.query_drop(format!("KILL {id}")) {
-            log::debug!("KILL {id}: {e}"); // it may have gone since; whoever calls looks again
+        if kill && let Err(e) = query::run(conn, format!("KILL {id}")) {
+            log::debug!("KILL {id}: {e}"); // it may have ended since; the caller checks again
         }
     }
     Ok(found)

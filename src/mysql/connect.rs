@@ -1,6 +1,6 @@
 //! One way to connect, with deadlines on everything and errors that name the setting.
 
-use super::{locks, messages};
+use super::messages;
 use crate::config;
 use crate::error::{Cause, Error, MysqlError, Result};
 use mysql::{Conn, Opts, OptsBuilder};
@@ -44,7 +44,7 @@ impl Endpoint {
     }
 
     /// An error of this server, or of the connection to it.
-    pub fn failure(&self, e: &mysql::Error) -> Error {
+    pub(crate) fn failure(&self, e: &mysql::Error) -> Error {
         Error::Mysql(Box::new(MysqlError {
             server: self.name(),
             tcp: self.socket.is_empty(),
@@ -64,6 +64,13 @@ impl Endpoint {
     }
 }
 
+/// Sessions with a deadline of at most this only read; longer ones change data.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
+/// Seconds that a read waits for a lock. information_schema.TABLES of MariaDB waits so long for each table that is locked.
+const READ_LOCK_WAIT: u64 = 3;
+/// The largest value of lock_wait_timeout.
+const MAX_LOCK_WAIT: u64 = 31_536_000;
+
 /// What our own statements need to mean the same on each server, whatever its global values are. All versions have these variables, and
 /// none of them needs a privilege. MySQL runs `/*!50708`, MariaDB `/*M!100101` (manuals, "Comments").
 const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion_type = 0, sql_select_limit = 18446744073709551615, \
@@ -72,7 +79,7 @@ const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion
      /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
 
 /// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session begins
-/// with [`OWN_SESSION`], gives up waiting for a lock before that (see [`locks::patience`]), and may write.
+/// with [`OWN_SESSION`], stops waiting for a lock before that (see [`lock_wait_timeout`]), and may write.
 ///
 /// # Errors
 /// See [`failure`].
@@ -81,7 +88,7 @@ pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
 }
 
 /// What a session must have set before it can read its variables at all, by name.
-pub const READABLE: [&str; 5] = [
+pub(crate) const READABLE: [&str; 5] = [
     "sql_select_limit",
     "max_join_size",
     "sql_big_selects",
@@ -95,7 +102,7 @@ const READABLE_SESSION: &str = "SET SESSION sql_select_limit = 18446744073709551
 ///
 /// # Errors
 /// See [`failure`].
-pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
+pub(crate) fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     open_with(to, timeout, &[READABLE_SESSION]).map_err(|e| to.failure(&e))
 }
 
@@ -103,8 +110,8 @@ pub fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
 /// password (1045) or with too many connections (1040).
 ///
 /// # Errors
-/// Transient: nobody answers.
-pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
+/// Transient: no server answers.
+pub(crate) fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
     match open(to, timeout) {
         Ok(_) => Ok(None),
         Err(e @ mysql::Error::MySqlError(_)) => Ok(Some(to.failure(&e))),
@@ -113,12 +120,18 @@ pub fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
 }
 
 fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Error> {
-    let patience = format!(
-        "SET SESSION lock_wait_timeout = {}",
-        locks::patience(timeout)
-    );
-    let init = [OWN_SESSION, &patience, "SET SESSION TRANSACTION READ WRITE"];
+    let seconds = lock_wait_timeout(timeout);
+    let wait = format!("SET SESSION lock_wait_timeout = {seconds}");
+    let init = [OWN_SESSION, &wait, "SET SESSION TRANSACTION READ WRITE"];
     open_with(to, timeout, &init)
+}
+
+/// lock_wait_timeout in seconds for a session whose statements have this deadline: the server's own error must come before the
+/// connection is given up.
+pub(crate) fn lock_wait_timeout(deadline: Duration) -> u64 {
+    let seconds = deadline.as_secs().saturating_sub(1);
+    let reads = deadline <= READ_DEADLINE;
+    seconds.clamp(1, if reads { READ_LOCK_WAIT } else { MAX_LOCK_WAIT })
 }
 
 fn open_with(
@@ -144,7 +157,7 @@ fn open_with(
 
 /// An error of the server, or of the connection to it. `server` and `user` are for the message; `user` is the account that logs
 /// in, empty in an open session.
-pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
+pub(crate) fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
     Error::Mysql(Box::new(MysqlError {
         server: server.into(),
         user: user.into(),
@@ -154,7 +167,7 @@ pub fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
 }
 
 /// Why a statement or a login has failed.
-pub fn cause(e: &mysql::Error) -> Cause {
+pub(crate) fn cause(e: &mysql::Error) -> Cause {
     match e {
         mysql::Error::MySqlError(m) => {
             let (code, state, message) = (m.code, m.state.clone(), m.message.clone());
@@ -178,7 +191,7 @@ pub fn cause(e: &mysql::Error) -> Cause {
 }
 
 /// True if a deadline of the connection has passed (`Resource temporarily unavailable` on Linux), also while a packet was awaited.
-pub fn timed_out(e: &mysql::Error) -> bool {
+fn timed_out(e: &mysql::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     let cause = match e {
         mysql::Error::IoError(e) => Some(e),
@@ -196,15 +209,7 @@ fn plain(text: &str) -> String {
         .split_once("{ ")
         .and_then(|(_, t)| t.strip_suffix(" }"));
     let text = inner.unwrap_or(text);
-    text.chars()
-        .map(|c| {
-            if c.is_ascii() && !c.is_ascii_control() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect()
+    text.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?")
 }
 
 #[cfg(test)]
@@ -221,6 +226,13 @@ mod tests {
             user: "u".into(),
             password,
         }
+    }
+
+    #[test]
+    fn the_server_answers_before_the_connection_is_given_up() {
+        let of = |s| lock_wait_timeout(Duration::from_secs(s));
+        assert_eq!([1, 2, 5, 60, 61, 600].map(of), [1, 1, 3, 3, 60, 599]);
+        assert_eq!(of(u64::MAX), MAX_LOCK_WAIT);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Statements that change a server. Each writes nothing to the binary log: the caller's session has it off.
+//! Statements that change a server. None is written to the binary log: the caller's session has it off.
 
 use super::profile::{self, Want};
 use super::{
-    Flavour, PendingRestore, Restore, Server, Version, cause, clone, failure, info, quote_account,
+    Flavour, PendingRestore, Restore, Server, Version, cause, clone, info, query, quote_account,
     quote_name, quote_text,
 };
 use crate::error::{Error, MysqlError, Result};
@@ -15,17 +15,13 @@ use std::time::Duration;
 ///
 /// # Errors
 /// The server's, with the beginning of the statement.
-pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
+pub(crate) fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
     conn.query_drop(statement).map_err(|e| {
         // Never more than the first words: the rest may hold a password.
-        let head: String = statement
-            .split_whitespace()
-            .take(3)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let head: Vec<&str> = statement.split_whitespace().take(3).collect();
         Error::Mysql(Box::new(MysqlError {
             server: "this connection".into(),
-            purpose: head,
+            purpose: head.join(" "),
             cause: cause(&e),
             ..MysqlError::default()
         }))
@@ -36,18 +32,14 @@ pub fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
 ///
 /// # Errors
 /// If the account may not (SUPER or BINLOG ADMIN).
-pub fn binlog_off(conn: &mut Conn) -> Result<()> {
+pub(crate) fn binlog_off(conn: &mut Conn) -> Result<()> {
     execute(conn, "SET SESSION sql_log_bin = 0")
 }
 
 /// Whether the server can load without a redo log and has one now (MySQL 8.0.21 and later).
-///
-/// # Errors
-/// If the query fails.
-pub fn has_redo_log(conn: &mut Conn) -> Result<bool> {
-    let row: Option<(String, String)> = conn
-        .query_first("SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_enabled'")
-        .map_err(|e| failure("this connection", "", &e))?;
+pub(crate) fn has_redo_log(conn: &mut Conn) -> Result<bool> {
+    let row: Option<(String, String)> =
+        query::first(conn, "SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_enabled'")?;
     Ok(row.is_some_and(|(_, value)| value == "ON"))
 }
 
@@ -55,7 +47,7 @@ pub fn has_redo_log(conn: &mut Conn) -> Result<bool> {
 ///
 /// # Errors
 /// If the account may not (INNODB_REDO_LOG_ENABLE).
-pub fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
+pub(crate) fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
     if pending.has_redo_log() {
         execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG")
     } else {
@@ -64,32 +56,30 @@ pub fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Result<()> 
 }
 
 /// The persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later), for the record.
-///
-/// # Errors
-/// If the query fails.
-pub fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
-    let value: Option<String> = conn
-        .exec_first(
-            "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = ?",
-            (name,),
-        )
-        .map_err(|e| failure("this connection", "", &e))?;
+pub(crate) fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
+    let value = query::first(
+        conn,
+        format!(
+            "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = {}",
+            quote_text(name)
+        ),
+    )?;
     Ok(Restore::Persisted {
         name: name.into(),
         value,
     })
 }
 
-/// Gives a variable a value that outlives a restart; `None`: what the my.cnf says. May be repeated.
+/// Gives a variable a value that outlives a restart; `None`: that of the my.cnf. May be repeated.
 ///
 /// # Errors
 /// If the account may not (SYSTEM_VARIABLES_ADMIN, for some variables PERSIST_RO_VARIABLES_ADMIN).
-pub fn persist(conn: &mut Conn, name: &str, value: Option<&str>) -> Result<()> {
+pub(crate) fn persist(conn: &mut Conn, name: &str, value: Option<&str>) -> Result<()> {
     let name = quote_name(name);
     let statement = match value {
         None => format!("RESET PERSIST IF EXISTS {name}"),
         Some(value) => {
-            // PERSIST_ONLY takes the second privilege for any variable.
+            // PERSIST_ONLY needs the second privilege for any variable.
             let word = if name.starts_with("`skip_") {
                 "PERSIST_ONLY"
             } else {
@@ -102,10 +92,10 @@ pub fn persist(conn: &mut Conn, name: &str, value: Option<&str>) -> Result<()> {
 }
 
 /// The present values of those of [`profile::GLOBAL`] that a load changes, with a source whose values are `of_source`. To be recorded before [`relax`] is called.
-///
-/// # Errors
-/// If a query fails.
-pub fn to_restore(conn: &mut Conn, of_source: &BTreeMap<String, String>) -> Result<Vec<Restore>> {
+pub(crate) fn to_restore(
+    conn: &mut Conn,
+    of_source: &BTreeMap<String, String>,
+) -> Result<Vec<Restore>> {
     let present = profile::variables(conn, true)?;
     let mut out = Vec::new();
     for g in profile::GLOBAL {
@@ -126,7 +116,7 @@ pub fn to_restore(conn: &mut Conn, of_source: &BTreeMap<String, String>) -> Resu
 ///
 /// # Errors
 /// If the account may not.
-pub fn relax(
+pub(crate) fn relax(
     conn: &mut Conn,
     pending: &PendingRestore,
     of_source: &BTreeMap<String, String>,
@@ -150,7 +140,7 @@ pub fn relax(
 ///
 /// # Errors
 /// If the account may not.
-pub fn restore(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
+pub(crate) fn restore(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
     let mut first = Ok(());
     for change in pending.iter() {
         let done = match change {
@@ -180,22 +170,21 @@ fn set_global(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
     )
 }
 
-/// Keeps every enabled event from running here, as a replica has them: definer, character set and collation stay as they
-/// are. Returns how many were changed. May be repeated.
+/// Disables every enabled event, as a replica has them: definer, character set and collation stay as they are. Returns how many were
+/// changed. May be repeated.
 ///
 /// # Errors
 /// If one cannot be altered (EVENT and SET USER or SUPER are needed).
-pub fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
+pub(crate) fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
     type Event = (String, String, String, String, String);
     if info::global(conn, "event_scheduler")?.is_some_and(|v| v.eq_ignore_ascii_case("DISABLED")) {
         return Ok(0); // none can run, and every statement on them is refused (1577)
     }
-    let events: Vec<Event> = conn
-        .query(
-            "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION FROM information_schema.EVENTS \
-             WHERE STATUS = 'ENABLED'",
-        )
-        .map_err(|e| failure("this connection", "", &e))?;
+    let events: Vec<Event> = query::rows(
+        conn,
+        "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION FROM information_schema.EVENTS \
+         WHERE STATUS = 'ENABLED'",
+    )?;
     for (schema, name, definer, charset, collation) in &events {
         let statement = format!(
             "ALTER DEFINER = {} EVENT {}.{} {}",
@@ -210,9 +199,9 @@ pub fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
     Ok(events.len())
 }
 
-/// ALTER EVENT writes the session's character set over the event's, so the session takes the event's for that moment. MariaDB
-/// is given the statement in a variable before, because names in it may not be ASCII; where that cannot be done (MySQL) such
-/// a statement keeps utf8mb4.
+/// ALTER EVENT writes the session's character set over the event's, so the session takes the event's for that moment. MariaDB gets the
+/// statement in a variable before, because names in it may not be ASCII; where that cannot be done (MySQL) such a statement keeps
+/// utf8mb4.
 fn in_charset_of_event(
     conn: &mut Conn,
     server: Server,
@@ -226,31 +215,24 @@ fn in_charset_of_event(
     }
     let mut text = statement;
     if by_variable {
-        execute(
-            conn,
-            &format!("SET @orchestrator_agent = {}", quote_text(statement)),
-        )?;
+        let set = format!("SET @orchestrator_agent = {}", quote_text(statement));
+        execute(conn, &set)?;
         text = "EXECUTE IMMEDIATE @orchestrator_agent";
     }
-    execute(
-        conn,
-        &format!(
-            "SET SESSION character_set_client = {charset}, collation_connection = {collation}"
-        ),
-    )?;
+    let of_event =
+        format!("SET SESSION character_set_client = {charset}, collation_connection = {collation}");
+    execute(conn, &of_event)?;
     let done = execute(conn, text);
     execute(conn, "SET NAMES utf8mb4")?;
     done
 }
 
 /// Ends the connections of account `user` from this host whose client port is among `ports`. Returns how many were found.
-///
-/// # Errors
-/// If the process list cannot be read.
-pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
-    let own: Option<String> = conn
-        .query_first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
-        .map_err(|e| failure("this connection", "", &e))?;
+pub(crate) fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
+    let own: Option<String> = query::first(
+        conn,
+        "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
+    )?;
     let own = own.unwrap_or_default();
     // This host as the server sees it: another host may have the same account and the same port.
     let here = own.rsplit_once(':').map_or(own.as_str(), |(h, _)| h);
@@ -261,43 +243,27 @@ pub fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
 }
 
 /// The connections of account `user`, this one left out: number, client address with port, and whether it runs no statement.
-///
-/// # Errors
-/// If the process list cannot be read.
-pub fn connections_at_rest(conn: &mut Conn, user: &str) -> Result<Vec<(u64, String, bool)>> {
-    conn.query(format!(
+pub(crate) fn connections_at_rest(conn: &mut Conn, user: &str) -> Result<Vec<(u64, String, bool)>> {
+    let list = format!(
         "SELECT ID, HOST, COMMAND = 'Sleep' FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
         quote_text(user)
-    ))
-    .map_err(|e| failure("this connection", "", &e))
+    );
+    query::rows(conn, list)
 }
 
 /// Ends the connection of account `user` with this number. Returns how many were found.
-///
-/// # Errors
-/// If the process list cannot be read.
-pub fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
+pub(crate) fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
     kill(conn, user, |i, _| i == id)
 }
 
 /// Numbers of the connections of account `user`, this one left out.
-///
-/// # Errors
-/// If the process list cannot be read.
-pub fn connections(conn: &mut Conn, user: &str) -> Result<BTreeSet<u64>> {
-    conn.query(format!(
-        "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
-        quote_text(user)
-    ))
-    .map(|ids: Vec<u64>| ids.into_iter().collect())
-    .map_err(|e| failure("this connection", "", &e))
+pub(crate) fn connections(conn: &mut Conn, user: &str) -> Result<BTreeSet<u64>> {
+    let all = connections_at_rest(conn, user)?.into_iter();
+    Ok(all.map(|(id, ..)| id).collect())
 }
 
 /// Ends the connections of account `user` through the unix socket that are not among `known`. Returns how many were found.
-///
-/// # Errors
-/// If the process list cannot be read.
-pub fn kill_socket_connections(
+pub(crate) fn kill_socket_connections(
     conn: &mut Conn,
     user: &str,
     known: &BTreeSet<u64>,
@@ -308,22 +274,18 @@ pub fn kill_socket_connections(
 }
 
 fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Result<usize> {
-    let rows: Vec<(u64, String)> = conn
-        .query(format!(
-            "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {} AND ID <> CONNECTION_ID()",
-            quote_text(user)
-        ))
-        .map_err(|e| failure("this connection", "", &e))?;
+    let all = connections_at_rest(conn, user)?;
     let mut found = 0;
-    for (id, _) in rows.iter().filter(|(id, host)| which(*id, host)) {
+    for (id, ..) in all.iter().filter(|(id, host, _)| which(*id, host)) {
         found += 1;
-        // It may have gone since; whoever calls looks again.
+        // It may have ended since; the caller checks again.
         if let Err(e) = conn.query_drop(format!("KILL {id}")) {
             log::debug!("KILL {id}: {e}");
         }
     }
     Ok(found)
 }
+
 /// Calls `count`, which ends connections of ours and returns how many are left on the server, until there are none, at most five
 /// seconds: a server needs a moment to end them.
 ///

@@ -1,17 +1,107 @@
-//! What the agent's MySQL account may do, against what it needs. The lists are the sections of the sample accounts, which the seed
-//! tests run with: what is always needed, and what each feature needs besides.
+//! What the agent's MySQL account may do, against what it needs.
 
-use super::{Flavour, Server, Version, failure, quote_account};
+use super::{Flavour, Server, Version, query, quote_account};
 use crate::error::Result;
-use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Row};
 use std::collections::BTreeSet;
 
-const MARIADB: &str = include_str!("../../contrib/demo/agent-account.sql");
-const MYSQL: &str = include_str!("../../contrib/demo/agent-account-mysql.sql");
+/// A feature and the privileges on `*.*` that it needs, as SHOW GRANTS prints them. A test compares the lists with the sections of the
+/// sample accounts in contrib/demo, which the seed tests run with.
+type Feature = (&'static str, &'static [&'static str]);
 
-/// Privileges that MariaDB's SUPER holds as well before 11.0.1 (MDEV-29668), in SHOW GRANTS' words. REPLICATION MASTER ADMIN
-/// is none of them: 10.11 wants it for SHOW SLAVE HOSTS.
+const MARIADB: &[Feature] = &[
+    (
+        "always",
+        &[
+            "BINLOG MONITOR",
+            "EVENT",
+            "LOCK TABLES",
+            "PROCESS",
+            "RELOAD",
+            "REPLICATION MASTER ADMIN",
+            "REPLICATION SLAVE",
+            "REPLICATION SLAVE ADMIN",
+            "SELECT",
+            "SET USER",
+            "SLAVE MONITOR",
+        ],
+    ),
+    (
+        "logical",
+        &[
+            "ALTER",
+            "ALTER ROUTINE",
+            "BINLOG ADMIN",
+            "CREATE",
+            "CREATE ROUTINE",
+            "CREATE TABLESPACE",
+            "CREATE TEMPORARY TABLES",
+            "CREATE VIEW",
+            "DELETE",
+            "DROP",
+            "EXECUTE",
+            "INDEX",
+            "INSERT",
+            "REFERENCES",
+            "SHOW VIEW",
+            "SUPER",
+            "TRIGGER",
+            "UPDATE",
+        ],
+    ),
+    ("read_only", &["READ_ONLY ADMIN"]),
+    ("init_connect", &["CONNECTION ADMIN"]),
+    ("skip_show_database", &["SHOW DATABASES"]),
+];
+const MYSQL: &[Feature] = &[
+    (
+        "always",
+        &[
+            "EVENT",
+            "LOCK TABLES",
+            "PROCESS",
+            "RELOAD",
+            "REPLICATION CLIENT",
+            "REPLICATION SLAVE",
+            "REPLICATION_SLAVE_ADMIN",
+            "SELECT",
+            "SET_ANY_DEFINER",
+            "SYSTEM_USER",
+            "SYSTEM_VARIABLES_ADMIN",
+        ],
+    ),
+    (
+        "logical",
+        &[
+            "ALLOW_NONEXISTENT_DEFINER",
+            "ALTER",
+            "ALTER ROUTINE",
+            "CREATE",
+            "CREATE ROUTINE",
+            "CREATE VIEW",
+            "DROP",
+            "EXECUTE",
+            "INSERT",
+            "REFERENCES",
+            "SHOW VIEW",
+            "TRANSACTION_GTID_TAG",
+            "TRIGGER",
+        ],
+    ),
+    ("xa", &["XA_RECOVER_ADMIN"]),
+    ("merge", &["DELETE", "UPDATE"]),
+    ("resource_groups", &["RESOURCE_GROUP_USER"]),
+    ("redo", &["INNODB_REDO_LOG_ENABLE"]),
+    ("xtrabackup", &["BACKUP_ADMIN"]),
+    ("clone", &["BACKUP_ADMIN", "CLONE_ADMIN"]),
+    ("clone_of_replica", &["PERSIST_RO_VARIABLES_ADMIN"]),
+    ("init_connect", &["CONNECTION_ADMIN"]),
+    ("encryption", &["TABLE_ENCRYPTION_ADMIN"]),
+    ("skip_show_database", &["SHOW DATABASES"]),
+];
+
+/// Privileges that MariaDB's SUPER holds as well before 11.0.1 (MDEV-29668). REPLICATION MASTER ADMIN is not among them: 10.11 wants it
+/// for SHOW SLAVE HOSTS.
 const OF_SUPER_MARIADB: [&str; 6] = [
     "SET USER",
     "CONNECTION ADMIN",
@@ -23,22 +113,24 @@ const OF_SUPER_MARIADB: [&str; 6] = [
 /// Those that MySQL's deprecated SUPER holds as well.
 const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN"];
 
-/// What the account needs on a server for `features`, which are sections of the sample account; `None` where no list is known
-/// (MariaDB before 10.5, MySQL before 8.4).
-pub fn needed(server: Server, features: &[&str]) -> Option<BTreeSet<String>> {
-    let sample = match server.flavour {
+/// What the account needs on a server always and for `features`; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4).
+pub(crate) fn needed(server: Server, features: &[&str]) -> Option<BTreeSet<String>> {
+    let list = match server.flavour {
         Flavour::MariaDb if server.version >= Version(10, 5, 0) => MARIADB,
         Flavour::MySql if server.version >= Version(8, 4, 0) => MYSQL,
         _ => return None,
     };
-    Some(of_sections(sample, |section| {
-        section == "always" || features.contains(&section)
-    }))
+    let wanted = |f: &&Feature| f.0 == "always" || features.contains(&f.0);
+    Some(owned(list.iter().filter(wanted).flat_map(|f| f.1)))
+}
+
+fn owned<'a>(names: impl IntoIterator<Item = &'a &'static str>) -> BTreeSet<String> {
+    names.into_iter().map(ToString::to_string).collect()
 }
 
 /// What a session that loads a server still needs when the load has brought other accounts: MySQL checks a dynamic privilege at each use
 /// (seen on 9.7: error 3827 in the session whose dump had changed the account), the others at the login.
-pub fn needed_after_accounts(server: Server) -> BTreeSet<String> {
+pub(crate) fn needed_after_accounts(server: Server) -> BTreeSet<String> {
     let mut all = needed(server, &[]).unwrap_or_default();
     if server.flavour == Flavour::MySql {
         let logical = needed(server, &["logical"]).unwrap_or_default();
@@ -47,34 +139,9 @@ pub fn needed_after_accounts(server: Server) -> BTreeSet<String> {
     all
 }
 
-/// The privileges that the sections `wanted` of a sample account give. A section begins with a line `-- [name] text`; the statements
-/// of one that most accounts do not need are comments.
-fn of_sections(sql: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let mut section = "";
-    let mut text = String::new();
-    for line in sql.lines() {
-        let name = line.strip_prefix("-- [").and_then(|l| l.split_once(']'));
-        if let Some((name, _)) = name {
-            section = name;
-            continue;
-        }
-        let statement = match line.strip_prefix("-- ") {
-            Some(comment) if comment.starts_with("GRANT ") => comment,
-            Some(_) => "",
-            None => line,
-        };
-        if wanted(section) {
-            text.push_str(statement);
-            text.push(' ');
-        }
-    }
-    text.split(';').flat_map(of_row).collect()
-}
-
-/// What the account needs on the **source** of a physical copy: the backup tool's own privileges, and
-/// those that the target's agent works with, because the copy brings the source's accounts along: it sees and disables events,
-/// forgets channels and sets the GTID state.
-pub fn for_copy(server: Server) -> BTreeSet<String> {
+/// What the account needs on the source of a physical copy: the backup tool's own privileges, and those that the target's agent works
+/// with, because the copy brings the source's accounts along: it disables events, resets channels and sets the GTID state.
+pub(crate) fn for_copy(server: Server) -> BTreeSet<String> {
     let names: &[&str] = match (server.flavour, server.version) {
         (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => &[
             "BINLOG MONITOR",
@@ -107,15 +174,12 @@ pub fn for_copy(server: Server) -> BTreeSet<String> {
             "SUPER",
         ],
     };
-    names.iter().map(|n| (*n).to_string()).collect()
+    owned(names)
 }
 
 /// What it needs there besides if the source has enabled events of other accounts: the target's agent disables them on the copy, by
 /// ALTER DEFINER ... EVENT (without: error 1227, seen on MariaDB 10.11.19).
-///
-/// # Errors
-/// If a query fails.
-pub fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
+pub(crate) fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
     let (set, events) = match (server.flavour, server.version) {
         // information_schema.EVENTS is error 1577 where the scheduler is disabled.
         (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => ("SET USER", "mysql.event"),
@@ -148,16 +212,13 @@ pub fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BTreeSet<
     Ok(needed)
 }
 
-/// The account of `conn`, quoted, and its rows of SHOW GRANTS with those of the roles in force. A row may hold the account's
-/// password hash: none is ever to be shown.
-///
-/// # Errors
-/// If a query fails.
-pub fn held(conn: &mut Conn, server: Server) -> Result<(String, Vec<String>)> {
+/// The account of `conn`, quoted, and its rows of SHOW GRANTS with those of the active roles. A row may hold the account's password
+/// hash: do not print them.
+pub(crate) fn held(conn: &mut Conn, server: Server) -> Result<(String, Vec<String>)> {
     let account = quote_account(&rows(conn, "SELECT CURRENT_USER()")?.concat());
     let mut held = rows(conn, "SHOW GRANTS")?;
     if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0) {
-        // MariaDB shows the grants of the role in force by itself; MySQL 5 has none.
+        // MariaDB shows the grants of the active role by itself; MySQL 5 has no roles.
         let roles = rows(conn, "SELECT CURRENT_ROLE()")?.concat();
         if !roles.is_empty() && roles != "NONE" {
             let more = format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}");
@@ -168,19 +229,14 @@ pub fn held(conn: &mut Conn, server: Server) -> Result<(String, Vec<String>)> {
 }
 
 /// The first column of a query's rows.
-///
-/// # Errors
-/// If the query fails.
-pub fn rows(conn: &mut Conn, statement: &str) -> Result<Vec<String>> {
-    let rows: Vec<Row> = conn
-        .query(statement)
-        .map_err(|e| failure("this connection", "", &e))?;
+pub(crate) fn rows(conn: &mut Conn, statement: &str) -> Result<Vec<String>> {
+    let rows: Vec<Row> = query::rows(conn, statement)?;
     let first = |r: Row| r.get_opt::<String, _>(0).and_then(std::result::Result::ok);
     Ok(rows.into_iter().filter_map(first).collect())
 }
 
 /// The needed privileges that rows of SHOW GRANTS do not give on `*.*`, sorted.
-pub fn missing(server: Server, needed: &BTreeSet<String>, rows: &[String]) -> Vec<String> {
+pub(crate) fn missing(server: Server, needed: &BTreeSet<String>, rows: &[String]) -> Vec<String> {
     let held: BTreeSet<String> = rows.iter().flat_map(|r| of_row(r)).collect();
     let maria = server.flavour == Flavour::MariaDb;
     let all = held.contains("ALL PRIVILEGES");
@@ -229,6 +285,19 @@ fn usual(name: &str) -> &str {
 mod tests {
     use super::*;
 
+    const SAMPLE_MARIADB: &str = include_str!("../../contrib/demo/agent-account.sql");
+    const SAMPLE_MYSQL: &str = include_str!("../../contrib/demo/agent-account-mysql.sql");
+
+    /// A section begins with a line `-- [name] text`.
+    fn section(line: &str) -> Option<&str> {
+        let name = line.strip_prefix("-- [")?.split_once(']')?.0;
+        Some(name)
+    }
+
+    fn sections(sql: &str) -> Vec<&str> {
+        sql.lines().filter_map(section).collect()
+    }
+
     /// Features whose grants the sample accounts of the tests have.
     const USUAL: [&str; 3] = ["logical", "read_only", "init_connect"];
 
@@ -239,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_are_those_of_the_sample_accounts() {
+    fn what_an_account_lacks() {
         let nothing = "GRANT USAGE ON *.* TO `agent`@`%` IDENTIFIED BY PASSWORD '*A'";
         assert_eq!(lacks("10.11.19-MariaDB", &[nothing]).len(), 31);
         assert_eq!(lacks("8.4.2", &[nothing]).len(), 25);
@@ -254,14 +323,50 @@ mod tests {
         );
     }
 
+    /// The privileges that the sections `wanted` of a sample account give. The statements of a section that most accounts do not need are
+    /// comments.
+    fn of_sections(sql: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let mut current = "";
+        let mut text = String::new();
+        for line in sql.lines() {
+            if let Some(name) = section(line) {
+                current = name;
+                continue;
+            }
+            let statement = match line.strip_prefix("-- ") {
+                Some(comment) if comment.starts_with("GRANT ") => comment,
+                Some(_) => "",
+                None => line,
+            };
+            if wanted(current) {
+                text.push_str(statement);
+                text.push(' ');
+            }
+        }
+        text.split(';').flat_map(of_row).collect()
+    }
+
+    #[test]
+    fn the_lists_are_the_sections_of_the_sample_accounts() {
+        for (list, sample) in [(MARIADB, SAMPLE_MARIADB), (MYSQL, SAMPLE_MYSQL)] {
+            let names: Vec<&str> = list.iter().map(|f| f.0).collect();
+            assert_eq!(names, sections(sample));
+            for (name, privileges) in list {
+                let of_sample = of_sections(sample, |section| section == *name);
+                assert_eq!(owned(*privileges), of_sample, "[{name}]");
+            }
+        }
+    }
+
     #[test]
     fn the_page_names_every_section_of_the_sample_accounts() {
         let page = include_str!("../../contrib/doc/account.md");
         let old = include_str!("../../contrib/demo/agent-account-mysql56.sql");
-        for line in [MARIADB, MYSQL, old].iter().flat_map(|sql| sql.lines()) {
-            if let Some((section, _)) = line.strip_prefix("-- [").and_then(|l| l.split_once(']')) {
-                assert!(page.contains(&format!("`[{section}]`")), "[{section}]");
-            }
+        for section in [SAMPLE_MARIADB, SAMPLE_MYSQL, old]
+            .into_iter()
+            .flat_map(sections)
+        {
+            assert!(page.contains(&format!("`[{section}]`")), "[{section}]");
         }
         let readme = include_str!("../../README.md");
         for file in ["", "-mysql", "-mysql56"] {

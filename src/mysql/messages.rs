@@ -11,14 +11,14 @@ pub(super) fn is_init_connect(code: u16, message: &str) -> bool {
 
 /// The number in what CLONE reports of its source: `Clone Donor Error: 1045 : Access denied for user ...`, `Clone Donor Error: Connect
 /// failed: 2003 : Can't connect to MySQL server ...` (ER_CLONE_DONOR, MySQL 8.0.17 to 9.7).
-pub fn code_of_donor(message: &str) -> Option<u16> {
+pub(crate) fn code_of_donor(message: &str) -> Option<u16> {
     let (_, text) = message.split_once("Clone Donor Error: ")?;
     let (head, _) = text.split_once(" : ")?;
     head.rsplit(' ').next()?.parse().ok()
 }
 
 /// The last errors of an error log, or its last line. `[ERROR]` as MySQL 9.7.4 and MariaDB 10.11.19 mark them.
-pub fn last_errors(log: &str) -> String {
+pub(crate) fn last_errors(log: &str) -> String {
     let errors: Vec<&str> = log.lines().filter(|l| l.contains("[ERROR]")).collect();
     if errors.is_empty() {
         return log.lines().last().unwrap_or("empty").to_string();

@@ -1,32 +1,36 @@
-//! The MySQL or MariaDB server: connecting, what it is, and what it is asked.
+//! The MySQL or MariaDB server: connections, family and version, queries and statements.
 
-pub mod applier;
+pub(crate) mod applier;
 pub mod catalogue;
-pub mod channel;
-pub mod clone;
+pub(crate) mod channel;
+pub(crate) mod clone;
 mod connect;
-pub mod control;
-pub mod grants;
+pub(crate) mod control;
+pub(crate) mod grants;
 mod identity;
 pub mod info;
-pub mod locks;
-pub mod messages;
+pub(crate) mod locks;
+pub(crate) mod messages;
 mod plugins;
 pub mod profile;
+pub(crate) mod query;
 mod replication;
 mod restore;
 mod server;
 
-pub use connect::{Endpoint, READABLE, answers, cause, connect, connect_plain, failure, timed_out};
+pub use connect::{Endpoint, connect};
+pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure, lock_wait_timeout};
 pub use identity::{Fingerprint, Identity, Session, one_server};
-pub use plugins::old_logins;
-pub use replication::{Source, Start};
-pub use restore::{PendingRestore, Restore};
-pub use server::{Flavour, Server, Version, client_tools, dump_tools};
+pub(crate) use plugins::old_logins;
+pub(crate) use replication::{Source, Start};
+pub use restore::PendingRestore;
+pub(crate) use restore::Restore;
+pub use server::{Flavour, Server, Version};
+pub(crate) use server::{client_tools, dump_tools};
 
 /// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session
 /// whose sql_mode has no NO_BACKSLASH_ESCAPES; [`connect()`] sees to that.
-pub fn quote_text(s: &str) -> String {
+pub(crate) fn quote_text(s: &str) -> String {
     let mut out = String::with_capacity(s.len() + 2);
     out.push('\'');
     for c in s.chars() {
@@ -42,12 +46,12 @@ pub fn quote_text(s: &str) -> String {
 }
 
 /// A name in backticks.
-pub fn quote_name(s: &str) -> String {
+pub(crate) fn quote_name(s: &str) -> String {
     format!("`{}`", s.replace('`', "``"))
 }
 
 /// `user@host` as the server prints it, quoted again; the host is what follows the last `@`.
-pub fn quote_account(account: &str) -> String {
+pub(crate) fn quote_account(account: &str) -> String {
     let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
     format!("{}@{}", quote_name(user), quote_name(host))
 }

@@ -3,10 +3,10 @@
 use super::{Flavour, Server, Version};
 use std::path::{Path, PathBuf};
 
-/// The directory with the old login of MySQL, beside `program`, for a server on which accounts may have it: the clients of
+/// The directory with the plugin mysql_native_password, next to `program`, for a server on which accounts may have it: the clients of
 /// MySQL 9 know mysql_native_password as a plugin only, and look for that where they were built for (2059). `None` where there
 /// is no such plugin: most clients have it built in.
-pub fn old_logins(program: &Path, server: Server) -> Option<PathBuf> {
+pub(crate) fn old_logins(program: &Path, server: Server) -> Option<PathBuf> {
     if server.flavour != Flavour::MySql || server.version >= Version(9, 0, 0) {
         return None;
     }
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_login_is_looked_for_beside_the_client() {
+    fn the_old_login_is_looked_for_next_to_the_client() {
         let dir = std::env::temp_dir().join(format!("oa-plugins-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("bin")).unwrap();
         std::fs::create_dir_all(dir.join("lib64/mysql/plugin")).unwrap();

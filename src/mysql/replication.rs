@@ -1,30 +1,31 @@
-//! The statements that a replica is told with, by flavour and version (tool-compatibility 2 and 6). MySQL's are right from 5.6 on.
+//! The statements for a replica's channels, by flavour and version. MySQL's are right from 5.6 on, MariaDB's from 10.2.3
+//! (`MASTER_DELAY`).
 
 use super::channel::Setting;
 use super::{Flavour, Server, Version, quote_text};
 
 /// What [`Server::change_source`] sets; the rest stays as it is.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     /// Name or address of the source.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// Its port.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Account and password.
-    pub login: Option<(&'a str, &'a str)>,
+    pub(crate) login: Option<(&'a str, &'a str)>,
     /// Where to begin.
-    pub start: Option<Start<'a>>,
+    pub(crate) start: Option<Start<'a>>,
     /// Further options of the channel.
-    pub settings: &'a [Setting],
+    pub(crate) settings: &'a [Setting],
     /// TLS whatever `settings` say.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// The channel's name; the default one's is empty.
-    pub channel: &'a str,
+    pub(crate) channel: &'a str,
 }
 
 /// Where a replica begins to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start<'a> {
+pub(crate) enum Start<'a> {
     /// By GTID: gtid_slave_pos (MariaDB), gtid_executed (MySQL).
     Gtid,
     /// Binary log file and position.
@@ -33,31 +34,31 @@ pub enum Start<'a> {
 
 impl Server {
     /// Stops a channel (MariaDB: connection); the default one's name is empty.
-    pub fn stop_replica(self, channel: &str) -> String {
+    pub(crate) fn stop_replica(self, channel: &str) -> String {
         self.replica_statement("STOP", channel, "")
     }
 
     /// Starts a channel.
-    pub fn start_replica(self, channel: &str) -> String {
+    pub(crate) fn start_replica(self, channel: &str) -> String {
         self.replica_statement("START", channel, "")
     }
 
     /// Starts the thread of a channel that receives, not the one that applies.
-    pub fn start_receiver(self, channel: &str) -> String {
+    pub(crate) fn start_receiver(self, channel: &str) -> String {
         self.replica_statement("START", channel, " IO_THREAD")
     }
 
     /// Forgets where a channel was and deletes its relay logs, but keeps its source and account.
-    pub fn reset_replica(self, channel: &str) -> String {
+    pub(crate) fn reset_replica(self, channel: &str) -> String {
         self.replica_statement("RESET", channel, "")
     }
 
     /// Forgets a channel.
-    pub fn reset_replica_all(self, channel: &str) -> String {
+    pub(crate) fn reset_replica_all(self, channel: &str) -> String {
         self.replica_statement("RESET", channel, " ALL")
     }
 
-    fn replica_statement(self, verb: &str, channel: &str, tail: &str) -> String {
+    pub(super) fn replica_statement(self, verb: &str, channel: &str, tail: &str) -> String {
         let word = self.replica();
         match (self.flavour, channel) {
             (Flavour::MariaDb, "") => format!("{verb} {word}{tail}"),
@@ -71,8 +72,8 @@ impl Server {
     }
 
     /// `SOURCE` or `MASTER`, as the options of [`Server::change_source`] begin.
-    pub fn source_word(self) -> &'static str {
-        if self.mysql_since(8, 0, 23) {
+    pub(crate) fn source_word(self) -> &'static str {
+        if self.mysql_from(8, 0, 23) {
             "SOURCE"
         } else {
             "MASTER"
@@ -80,7 +81,7 @@ impl Server {
     }
 
     /// Changes a channel's source.
-    pub fn change_source(self, to: &Source) -> String {
+    pub(crate) fn change_source(self, to: &Source) -> String {
         let word = self.source_word();
         let maria = self.flavour == Flavour::MariaDb;
         let verb = match (word, to.channel) {
@@ -92,7 +93,7 @@ impl Server {
         };
         let mut text = format!("{verb} {word}_HOST={}", quote_text(to.host));
         if let Some(port) = to.port {
-            text.push_str(&format!(", {word}_PORT={port}"));
+            text += &format!(", {word}_PORT={port}");
         }
         if let Some((user, password)) = to.login {
             text.push_str(&format!(
@@ -110,7 +111,7 @@ impl Server {
             text.push_str(&format!(", {word}_SSL=1"));
         }
         let own_key = to.settings.iter().any(|s| s.name() == "PUBLIC_KEY_PATH");
-        if self.mysql_since(8, 0, 4) && !own_key {
+        if self.mysql_from(8, 0, 4) && !own_key {
             // caching_sha2_password needs it where the channel has no TLS.
             text.push_str(&format!(", GET_{word}_PUBLIC_KEY=1"));
         }
@@ -134,13 +135,13 @@ impl Server {
     }
 
     /// MySQL before 5.7.6 replicates from one source only.
-    pub fn has_channels(self) -> bool {
-        self.mysql_since(5, 7, 6)
+    pub(crate) fn has_channels(self) -> bool {
+        self.mysql_from(5, 7, 6)
     }
 
     /// Name of the variable by which a replica writes what it applies into its own binary log.
-    pub fn log_replica_updates(self) -> &'static str {
-        if self.mysql_since(8, 0, 26) {
+    pub(crate) fn log_replica_updates(self) -> &'static str {
+        if self.mysql_from(8, 0, 26) {
             "log_replica_updates"
         } else {
             "log_slave_updates"
@@ -148,16 +149,12 @@ impl Server {
     }
 
     /// Name of the privilege for the statements above, as SHOW GRANTS prints it. SUPER is enough where it exists.
-    pub fn replica_privilege(self) -> &'static str {
+    pub(crate) fn replica_privilege(self) -> &'static str {
         match self.flavour {
             Flavour::MariaDb => "REPLICATION SLAVE ADMIN",
             Flavour::MySql if self.version >= Version(8, 0, 0) => "REPLICATION_SLAVE_ADMIN",
             Flavour::MySql => "SUPER",
         }
-    }
-
-    fn mysql_since(self, major: u32, minor: u32, patch: u32) -> bool {
-        self.flavour == Flavour::MySql && self.version >= Version(major, minor, patch)
     }
 }
 

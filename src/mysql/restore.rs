@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// One change, with what it was before. The order is that in which they are restored: `read_only` comes before `super_read_only`,
 /// which implies it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Restore {
+pub(crate) enum Restore {
     /// A CLONE that may still run.
     RunningClone {
         /// The server's number of its connection.
@@ -89,18 +89,18 @@ impl From<Stored> for PendingRestore {
 
 impl PendingRestore {
     /// True if there is nothing to restore.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Everything was restored.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Adds changes. What is there already of the same thing stays: it is what an earlier seed has found, and the present
     /// value is that seed's own.
-    pub fn extend(&mut self, changes: impl IntoIterator<Item = Restore>) {
+    pub(crate) fn extend(&mut self, changes: impl IntoIterator<Item = Restore>) {
         for change in changes {
             if !self.0.iter().any(|c| c.is_of(&change)) {
                 self.0.push(change);
@@ -110,17 +110,17 @@ impl PendingRestore {
     }
 
     /// In the order in which they are to be restored.
-    pub fn iter(&self) -> impl Iterator<Item = &Restore> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Restore> {
         self.0.iter()
     }
 
     /// All of them, removed from here.
-    pub fn take(&mut self) -> Vec<Restore> {
+    pub(crate) fn take(&mut self) -> Vec<Restore> {
         std::mem::take(&mut self.0)
     }
 
     /// The global value that variable `name` had.
-    pub fn global(&self, name: &str) -> Option<&str> {
+    pub(crate) fn global(&self, name: &str) -> Option<&str> {
         self.0.iter().find_map(|c| match c {
             Restore::Global { name: n, value } if n == name => Some(value.as_str()),
             _ => None,
@@ -128,7 +128,7 @@ impl PendingRestore {
     }
 
     /// The connection of a CLONE that may still run.
-    pub fn running_clone(&self) -> Option<u64> {
+    pub(crate) fn running_clone(&self) -> Option<u64> {
         self.0.iter().find_map(|c| match c {
             Restore::RunningClone { connection } => Some(*connection),
             _ => None,
@@ -136,19 +136,19 @@ impl PendingRestore {
     }
 
     /// A CLONE is about to run in this connection.
-    pub fn clone_begins(&mut self, connection: u64) {
+    pub(crate) fn clone_begins(&mut self, connection: u64) {
         self.clone_ended();
         self.extend([Restore::RunningClone { connection }]);
     }
 
     /// The CLONE has ended.
-    pub fn clone_ended(&mut self) {
+    pub(crate) fn clone_ended(&mut self) {
         self.0
             .retain(|c| !matches!(c, Restore::RunningClone { .. }));
     }
 
     /// True if the redo log is disabled.
-    pub fn has_redo_log(&self) -> bool {
+    pub(crate) fn has_redo_log(&self) -> bool {
         self.0.contains(&Restore::RedoLog)
     }
 }

@@ -1,9 +1,9 @@
 //! What kind of server it is, and the one table of statements and tool names that follows from that. Chosen by flavour and
-//! version, never by trial (DESIGN 6).
+//! version, never by trial.
 
+use super::query;
 use crate::error::{Error, Result};
 use mysql::Conn;
-use mysql::prelude::Queryable;
 use std::fmt;
 
 /// The two families. They never mix in a seed.
@@ -24,7 +24,7 @@ impl fmt::Display for Flavour {
     }
 }
 
-/// Major, minor, patch; compared as numbers, because 9.7 < 26.7 (tool-compatibility 1).
+/// Major, minor, patch; compared as numbers, because 9.7 < 26.7.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -51,9 +51,8 @@ impl Server {
     /// # Errors
     /// If the query fails or the answer is no version.
     pub fn ask(conn: &mut Conn) -> Result<Self> {
-        let text: Option<(String, String)> = conn
-            .query_first("SELECT VERSION(), @@version_comment")
-            .map_err(|e| super::failure("this connection", "", &e))?;
+        let text: Option<(String, String)> =
+            query::first(conn, "SELECT VERSION(), @@version_comment")?;
         let (version, comment) = text.unwrap_or_default();
         Self::parse(&version, &comment)
     }
@@ -89,17 +88,13 @@ impl Server {
         }
     }
 
-    fn is_maria(self) -> bool {
-        self.flavour == Flavour::MariaDb
+    /// MySQL from this version on.
+    pub(super) fn mysql_from(self, major: u32, minor: u32, patch: u32) -> bool {
+        self.flavour == Flavour::MySql && self.version >= Version(major, minor, patch)
     }
 
-    /// MySQL from `v` on.
-    fn mysql_from(self, major: u32, minor: u32, patch: u32) -> bool {
-        !self.is_maria() && self.version >= Version(major, minor, patch)
-    }
-
-    /// Binary log file and position (tool-compatibility 2 and 6).
-    pub fn binlog_status(self) -> &'static str {
+    /// Binary log file and position.
+    pub(crate) fn binlog_status(self) -> &'static str {
         if self.mysql_from(8, 4, 0) {
             "SHOW BINARY LOG STATUS"
         } else {
@@ -108,7 +103,7 @@ impl Server {
     }
 
     /// Empties the binary log and the executed GTID set.
-    pub fn reset_binlog(self) -> &'static str {
+    pub(crate) fn reset_binlog(self) -> &'static str {
         if self.mysql_from(8, 4, 0) {
             "RESET BINARY LOGS AND GTIDS"
         } else {
@@ -117,7 +112,7 @@ impl Server {
     }
 
     /// The word of the replica statements: SHOW/START/STOP/RESET ...
-    pub fn replica(self) -> &'static str {
+    pub(crate) fn replica(self) -> &'static str {
         if self.mysql_from(8, 0, 22) {
             "REPLICA"
         } else {
@@ -126,7 +121,7 @@ impl Server {
     }
 
     /// All replication channels or connections, one a row.
-    pub fn replica_status(self) -> &'static str {
+    pub(crate) fn replica_status(self) -> &'static str {
         match self.flavour {
             Flavour::MariaDb => "SHOW ALL SLAVES STATUS",
             Flavour::MySql if self.version >= Version(8, 0, 22) => "SHOW REPLICA STATUS",
@@ -135,7 +130,7 @@ impl Server {
     }
 
     /// Columns of the replica status: IO thread, SQL thread, source's host, lag.
-    pub fn replica_columns(self) -> [&'static str; 4] {
+    pub(crate) fn replica_columns(self) -> [&'static str; 4] {
         if self.mysql_from(8, 0, 22) {
             [
                 "Replica_IO_Running",
@@ -153,17 +148,8 @@ impl Server {
         }
     }
 
-    /// Servers that replicate from this one.
-    pub fn replicas(self) -> &'static str {
-        if self.mysql_from(8, 0, 22) {
-            "SHOW REPLICAS"
-        } else {
-            "SHOW SLAVE HOSTS"
-        }
-    }
-
     /// The clause that keeps an event of the source from running on its replica.
-    pub fn disable_event(self) -> &'static str {
+    pub(crate) fn disable_event(self) -> &'static str {
         if self.mysql_from(8, 4, 0) {
             "DISABLE ON REPLICA"
         } else {
@@ -172,17 +158,17 @@ impl Server {
     }
 
     /// Names of the dump tool, best first.
-    pub fn dump_tools(self) -> &'static [&'static str] {
+    pub(crate) fn dump_tools(self) -> &'static [&'static str] {
         dump_tools(self.flavour)
     }
 
     /// Names of the command-line client, best first.
-    pub fn client_tools(self) -> &'static [&'static str] {
+    pub(crate) fn client_tools(self) -> &'static [&'static str] {
         client_tools(self.flavour)
     }
 
-    /// The dump option that writes coordinates as a comment; MariaDB knows only the old word (tool-compatibility 3).
-    pub fn coordinates_option(self) -> &'static str {
+    /// The dump option that writes coordinates as a comment; MariaDB knows only the old word.
+    pub(crate) fn coordinates_option(self) -> &'static str {
         if self.mysql_from(8, 0, 26) {
             "--source-data=2"
         } else {
@@ -191,8 +177,8 @@ impl Server {
     }
 }
 
-/// Names of the dump tool by flavour, best first (tool-compatibility 6).
-pub fn dump_tools(flavour: Flavour) -> &'static [&'static str] {
+/// Names of the dump tool by flavour, best first.
+pub(crate) fn dump_tools(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::MariaDb => &["mariadb-dump", "mysqldump"],
         Flavour::MySql => &["mysqldump"],
@@ -200,7 +186,7 @@ pub fn dump_tools(flavour: Flavour) -> &'static [&'static str] {
 }
 
 /// Names of the command-line client by flavour, best first.
-pub fn client_tools(flavour: Flavour) -> &'static [&'static str] {
+pub(crate) fn client_tools(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::MariaDb => &["mariadb", "mysql"],
         Flavour::MySql => &["mysql"],

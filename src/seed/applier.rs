@@ -288,7 +288,7 @@ fn statements(server: Server, before: &Before, now: &State) -> Vec<String> {
         // By one statement: UNTIL master_gtid_pos is forgotten by MariaDB only when the SQL thread is started, and an I/O thread
         // that is started before that ends there too, without an error.
         (true, true) => list.push(server.start_replica("")),
-        (true, false) => list.push(server.start_reader()),
+        (true, false) => list.push(server.start_receiver("")),
         (false, true) => list.push(server.start_applier()),
         (false, false) => {}
     }

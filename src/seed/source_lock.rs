@@ -1,18 +1,17 @@
 //! Locks that a tool takes on the source, seen from a second session: who waits behind them, and for how long. A lock that must
-//! itself wait holds up everybody who comes after it; it is given up after `common.source-lock-timeout`.
+//! itself wait blocks all sessions that come after it; it is given up after `common.source-lock-timeout`.
 
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, Server, connect, control, failure};
+use crate::mysql::{Endpoint, Flavour, Server, connect, control, query};
 use crate::seed::stage::Context;
 use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long queries are waited for before a lock is asked for, and how long a lock is asked for again and again.
-pub const LONG_QUERIES: Duration = Duration::from_secs(300);
+pub(crate) const LONG_QUERIES: Duration = Duration::from_secs(300);
 /// A query is waited for if it has run for so many seconds; a shorter one ends while the lock is tried again. On MySQL that is only so
 /// later: see [`wait_for_long_queries`].
 const LONG: u64 = 10;
@@ -20,7 +19,7 @@ const LONG: u64 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// For each query.
 const QUERY: Duration = Duration::from_secs(5);
-/// How often the source is polled, in the beginning and while anybody waits, and later.
+/// How often the source is polled, in the beginning and while sessions wait, and later.
 const NEAR: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_secs(1);
 /// How long the beginning is: tools take their locks at once.
@@ -52,7 +51,7 @@ struct Session {
     command: String,
     seconds: u64,
     state: String,
-    /// The beginning of its statement, which is never told to anybody: it may hold data.
+    /// The beginning of its statement, which is never shown: it may hold data.
     statement: String,
 }
 
@@ -72,13 +71,9 @@ impl Session {
 
     /// `query 17 of user app, an UPDATE, which has run for 312 s`
     fn name(&self) -> String {
-        let kind: String = self
-            .statement
-            .trim_start()
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .collect::<String>()
-            .to_ascii_uppercase();
+        let text = self.statement.trim_start();
+        let word = text.split(|c: char| !c.is_ascii_alphabetic()).next();
+        let kind = word.unwrap_or_default().to_ascii_uppercase();
         format!(
             "query {} of user {} ({kind}), which has run for {} s",
             self.id, self.user, self.seconds
@@ -88,83 +83,65 @@ impl Session {
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The longest time in which a session was seen waiting behind the tool's lock.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
     /// Why the tool's lock was given up, and with it the tool.
-    pub given_up: Option<String>,
+    pub(crate) given_up: Option<String>,
 }
 
 impl Seen {
     /// For Details and the record: the longest wait in milliseconds, known to a tenth of a second.
-    pub fn milliseconds(&self) -> u64 {
+    pub(crate) fn milliseconds(&self) -> u64 {
         u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.longest.is_zero() {
-            true => write!(
-                f,
-                "No write on the source was seen waiting for the tool's lock"
-            ),
-            false => write!(
-                f,
-                "A write on the source was seen waiting for the tool's lock for {:.1} s",
-                self.longest.as_secs_f64()
-            ),
+        if self.longest.is_zero() {
+            return f.write_str("No write on the source was seen waiting for the tool's lock");
         }
+        let seconds = self.longest.as_secs_f64();
+        write!(
+            f,
+            "A write on the source was seen waiting for the tool's lock for {seconds:.1} s"
+        )
     }
 }
 
 /// Polls the source in a thread, as long as it lives.
-pub struct Watch {
+pub(crate) struct LockMonitor {
     seen: Arc<Mutex<Seen>>,
     stop: Sender<()>,
     thread: std::thread::JoinHandle<()>,
 }
 
-impl Watch {
+impl LockMonitor {
     /// From now on a lock of `server`'s account that has waited for `limit`, with others waiting behind it, is ended together with its
     /// session; `given_up` gets the cause first.
     ///
     /// # Errors
     /// No thread.
-    pub fn start(
+    pub(crate) fn start(
         server: &Endpoint,
         limit: Duration,
         given_up: impl Fn(&str) + Send + 'static,
     ) -> Result<Self> {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (stop, stopped) = bounded::<()>(0);
-        let (server, found) = (server.clone(), Arc::clone(&seen));
+        let mut source = Polled {
+            server: server.clone(),
+            conn: None,
+            behind: None,
+            waiting: None,
+        };
+        let found = Arc::clone(&seen);
         let thread = spawn("source-locks", move || {
             let begin = Instant::now();
-            let mut conn = None;
-            let (mut behind, mut waiting) = (None, None);
             loop {
-                match look(&mut conn, &server) {
-                    Ok(sessions) => {
-                        step(&sessions, &server.user, &mut behind, &mut waiting);
-                        let mut seen = lock(&found);
-                        let time =
-                            |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
-                        seen.longest = seen.longest.max(time(behind));
-                        if time(waiting) >= limit && seen.given_up.is_none() {
-                            let why = cause(&sessions, &server.user, limit);
-                            given_up(&why);
-                            seen.given_up = Some(why);
-                            drop(seen);
-                            end_locks(&mut conn, &sessions, &server.user);
-                        }
-                    }
-                    Err(e) => {
-                        conn = None;
-                        log::debug!("locks on {}: {e}", server.name());
-                    }
-                }
-                let near = begin.elapsed() < BEGINNING || behind.is_some();
+                source.poll(limit, &found, &given_up);
+                let near = begin.elapsed() < BEGINNING || source.behind.is_some();
                 let pause = if near { NEAR } else { LATER };
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -175,53 +152,76 @@ impl Watch {
     }
 
     /// Ends it, when the tool has ended.
-    pub fn stop(self) -> Seen {
+    pub(crate) fn stop(self) -> Seen {
         drop(self.stop);
         if self.thread.join().is_err() {
-            log::error!("internal error: the thread that watches the source's locks panicked");
+            log::error!("internal error: the thread that monitors the source's locks panicked");
         }
         let seen = lock(&self.seen);
         seen.clone()
     }
 }
 
-fn look(conn: &mut Option<Conn>, server: &Endpoint) -> Result<Vec<Session>> {
-    let mut open = match conn.take() {
-        Some(conn) => conn,
-        None => connect(server, QUERY)?,
-    };
-    let found = sessions(&mut open)?;
-    *conn = Some(open);
-    Ok(found)
+/// The source as the monitor's thread polls it.
+struct Polled {
+    server: Endpoint,
+    conn: Option<Conn>,
+    /// Since when others wait behind a lock.
+    behind: Option<Instant>,
+    /// Since when a tool's lock waits with others behind it.
+    waiting: Option<Instant>,
+}
+
+impl Polled {
+    fn poll(&mut self, limit: Duration, found: &Mutex<Seen>, given_up: &impl Fn(&str)) {
+        let (mut conn, sessions) = match self.sessions() {
+            Ok(polled) => polled,
+            Err(e) => return log::debug!("locks on {}: {e}", self.server.name()),
+        };
+        let account = &self.server.user;
+        step(&sessions, account, &mut self.behind, &mut self.waiting);
+        let time = |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
+        let mut seen = lock(found);
+        seen.longest = seen.longest.max(time(self.behind));
+        if time(self.waiting) >= limit && seen.given_up.is_none() {
+            let why = cause(&sessions, account, limit);
+            given_up(&why);
+            seen.given_up = Some(why);
+            drop(seen);
+            end_locks(&mut conn, &sessions, account);
+        }
+        self.conn = Some(conn);
+    }
+
+    fn sessions(&mut self) -> Result<(Conn, Vec<Session>)> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => connect(&self.server, QUERY)?,
+        };
+        let found = sessions(&mut conn)?;
+        Ok((conn, found))
+    }
 }
 
 fn sessions(conn: &mut Conn) -> Result<Vec<Session>> {
-    let rows: Vec<Row> = conn
-        .query(
-            "SELECT ID, USER, COMMAND, TIME, STATE, LEFT(INFO, 64) FROM information_schema.PROCESSLIST \
-             WHERE COMMAND IN ('Query', 'Execute', 'Connect') AND ID <> CONNECTION_ID()",
-        )
-        .map_err(|e| failure("the source", "", &e))?;
+    let rows: Vec<Row> = query::rows(
+        conn,
+        "SELECT ID, USER, COMMAND, TIME, STATE, LEFT(INFO, 64) FROM information_schema.PROCESSLIST \
+         WHERE COMMAND IN ('Query', 'Execute', 'Connect') AND ID <> CONNECTION_ID()",
+    )?;
+    let session = |row: Row| {
+        let [id, user, command, seconds, state, statement] =
+            [0, 1, 2, 3, 4, 5].map(|i| query::text(&row, i));
+        Session {
+            id: id.parse().unwrap_or(0),
+            user,
+            command,
+            seconds: seconds.parse().unwrap_or(0),
+            state,
+            statement,
+        }
+    };
     Ok(rows.into_iter().map(session).collect())
-}
-
-fn session(row: Row) -> Session {
-    let text = |i: usize| {
-        let value: Option<Option<String>> = row.get(i);
-        value.flatten().unwrap_or_default()
-    };
-    let number = |i: usize| {
-        let value: Option<Option<i64>> = row.get(i);
-        value.flatten().and_then(|n| u64::try_from(n).ok())
-    };
-    Session {
-        id: number(0).unwrap_or(0),
-        user: text(1),
-        command: text(2),
-        seconds: number(3).unwrap_or(0),
-        state: text(4),
-        statement: text(5),
-    }
 }
 
 /// Since when others wait behind a lock, and since when a tool's lock waits with others behind it.
@@ -256,8 +256,7 @@ fn cause(sessions: &[Session], account: &str, limit: Duration) -> String {
     )
 }
 
-fn end_locks(conn: &mut Option<Conn>, sessions: &[Session], account: &str) {
-    let Some(conn) = conn else { return };
+fn end_locks(conn: &mut Conn, sessions: &[Session], account: &str) {
     for lock in sessions.iter().filter(|s| s.waits() && s.locks(account)) {
         if let Err(e) = control::execute(conn, &format!("KILL {}", lock.id)) {
             log::warn!("{e}");
@@ -270,7 +269,7 @@ fn end_locks(conn: &mut Option<Conn>, sessions: &[Session], account: &str) {
 ///
 /// # Errors
 /// Cancelled; the lock was given up each time, with the query that it waited for; the tool's own.
-pub fn with_lock_first<T>(
+pub(crate) fn with_lock_first<T>(
     ctx: &Context,
     server: &Endpoint,
     limit: Duration,
@@ -280,9 +279,9 @@ pub fn with_lock_first<T>(
     let mut pause = Duration::from_secs(1);
     loop {
         wait_for_long_queries(ctx, server, deadline)?;
-        let watch = Watch::start(server, limit, |_| {})?;
+        let monitor = LockMonitor::start(server, limit, |_| {})?;
         let result = run();
-        let seen = watch.stop();
+        let seen = monitor.stop();
         let why = match (result, &seen.given_up) {
             (Ok(done), _) => return Ok((done, seen)),
             (Err(e), Some(why)) if !e.is_cancelled() => why,
@@ -308,7 +307,11 @@ pub fn with_lock_first<T>(
 ///
 /// # Errors
 /// Cancelled; the source cannot be queried. Permanent: the query on MySQL.
-pub fn wait_for_long_queries(ctx: &Context, server: &Endpoint, deadline: Instant) -> Result<()> {
+pub(crate) fn wait_for_long_queries(
+    ctx: &Context,
+    server: &Endpoint,
+    deadline: Instant,
+) -> Result<()> {
     let begin = Instant::now();
     let mut conn = connect(server, QUERY)?;
     let kind = Server::ask(&mut conn)?;

@@ -5,7 +5,7 @@ use crate::config::Secret;
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Cause, Error, MysqlError, Result};
 use crate::mysql::channel::Columns;
-use crate::mysql::{Endpoint, Flavour, Server, cause, connect, info, locks};
+use crate::mysql::{Endpoint, Flavour, Server, cause, connect, info, lock_wait_timeout, locks};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
@@ -138,7 +138,7 @@ impl Db {
             conn,
             at,
             name,
-            patience: locks::patience(TIMEOUT),
+            patience: lock_wait_timeout(TIMEOUT),
             server,
         })
     }

@@ -14,7 +14,7 @@ use crate::methods::state::LogicalState;
 use crate::methods::target_server::QUESTIONS;
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
-use crate::seed::source_lock::{self, LONG_QUERIES, Watch};
+use crate::seed::source_lock::{self, LONG_QUERIES, LockMonitor};
 use crate::seed::stage::Context;
 use crate::sys::file::sync_dir;
 use mysql::prelude::Queryable;
@@ -87,7 +87,7 @@ impl Mydumper {
             let stop = Cancel::default();
             let stopped = stop.clone();
             let limit = self.config.common.source_lock_timeout;
-            let watch = Watch::start(&source, limit, move |why| stopped.cancel(why))?;
+            let watch = LockMonitor::start(&source, limit, move |why| stopped.cancel(why))?;
             let call = Call {
                 tool: Tool::Mydumper,
                 arguments: &arguments,

@@ -9,7 +9,7 @@ use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
 use crate::process::{
     Credentials, Job, Login, Running, SessionInit, run, set_priority, signal_group,
 };
-use crate::seed::source_lock::{Seen, Watch};
+use crate::seed::source_lock::{LockMonitor, Seen};
 use crate::seed::stage::Context;
 use crate::seed::types::{ENGINES, Method, Side};
 use crate::stream::{Outgoing, Spool};
@@ -114,7 +114,7 @@ impl Xtrabackup {
         let stop_watch = {
             let (watched, seen) = (watched, Arc::clone(&seen));
             move || {
-                if let Ok(watch) = Receiver::<Watch>::try_recv(&watched) {
+                if let Ok(watch) = Receiver::<LockMonitor>::try_recv(&watched) {
                     *lock(&seen) = watch.stop();
                 }
             }
@@ -127,7 +127,7 @@ impl Xtrabackup {
                 log::info!("seed {id} Backup: the backup tool takes its locks on the source");
                 // A slow tool would hold its locks longer. Only root may do that.
                 set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
-                match Watch::start(&local, limit, |_| {}) {
+                match LockMonitor::start(&local, limit, |_| {}) {
                     Ok(started) => {
                         let _ = watch.send(started); // the stage is over: fine
                     }

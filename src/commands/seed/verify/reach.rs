@@ -147,7 +147,7 @@ impl Run<'_> {
             .map_err(|e| e.context("snapshot of the source"))?;
         let point = snapshot.point;
         if both && !by_gtid {
-            self.target.run(&server.start_reader())?;
+            self.target.run(&server.start_receiver(""))?;
         }
         self.target.run(&server.start_until(&point))?;
         let limit = self.options.verify_max_time.max(SHORTEST);

@@ -1,0 +1,32 @@
+//! Queries on a connection of the agent's own; an error does not name the server, which the caller adds where it matters.
+
+use super::failure;
+use crate::error::{Error, Result};
+use mysql::prelude::{ColumnIndex, FromRow, Queryable};
+use mysql::{Conn, Row};
+
+/// The error of a query on a connection.
+pub(crate) fn failed(e: mysql::Error) -> Error {
+    failure("this connection", "", &e)
+}
+
+/// All rows of the result.
+pub(crate) fn rows<T: FromRow>(conn: &mut Conn, query: impl AsRef<str>) -> Result<Vec<T>> {
+    conn.query(query).map_err(failed)
+}
+
+/// The first row of the result.
+pub(crate) fn first<T: FromRow>(conn: &mut Conn, query: impl AsRef<str>) -> Result<Option<T>> {
+    conn.query_first(query).map_err(failed)
+}
+
+/// A statement without a result.
+pub(crate) fn run(conn: &mut Conn, statement: impl AsRef<str>) -> Result<()> {
+    conn.query_drop(statement).map_err(failed)
+}
+
+/// A value of a row as text; empty if it is NULL, is not text, or if there is no such column.
+pub(crate) fn text(row: &Row, column: impl ColumnIndex) -> String {
+    let value = row.get_opt::<Option<String>, _>(column);
+    value.and_then(|v| v.ok().flatten()).unwrap_or_default()
+}
