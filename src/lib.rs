@@ -14,7 +14,7 @@
 //! | [`datadir`] | staging, trial start, swap, rollback and cleanup of a data directory |
 //! | [`coordinates`] | parsers of the tools' metadata, GTID sets |
 //! | [`stream`] | the seed stream: a copy on its way from host to host |
-//! | [`gate`] | the network front: connections, limits, TLS; tiny_http behind it |
+//! | [`http`] | the network front: connections, limits, TLS; tiny_http behind it |
 //! | [`mysql`] | connection, server family and version, queries, replication |
 //! | [`process`] | tools and operators' commands |
 //! | [`tls`] | certificates, keys, verification of peers |
@@ -31,7 +31,7 @@ pub mod coordinates;
 pub mod daemon;
 pub mod datadir;
 pub mod error;
-pub mod gate;
+pub mod http;
 pub mod methods;
 pub mod mysql;
 pub mod process;

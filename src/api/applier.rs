@@ -2,7 +2,7 @@
 
 use super::{Api, reply, seed};
 use crate::error::{Error, Result};
-use crate::gate::Response;
+use crate::http::Response;
 use crate::protocol::wire::HeldApplier;
 use crate::seed::applier::LEASE;
 use crate::seed::{Side, Stage, Status};

@@ -1,8 +1,8 @@
-//! The token: who may do more than look whether the agent is alive (agent-api-v2 1.5).
+//! The token, which all but the status and information endpoints require, and Basic credentials.
 
 use super::path;
 use crate::error::{Error, Result};
-use crate::gate::Request;
+use crate::http::Request;
 use crate::protocol::http_client::Basic;
 use crate::sys::file::replace_atomic;
 use std::path::Path;
@@ -18,7 +18,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// 64 hex digits, new for each process (1.1).
+    /// 64 hex digits, new for each process.
     ///
     /// # Errors
     /// If the kernel gives no random bytes.
@@ -33,7 +33,7 @@ impl Token {
         &self.0
     }
 
-    /// Writes it to `token-hint-file`, mode 0600 (D18), replacing what is there.
+    /// Writes it to `token-hint-file`, mode 0600, replacing what is there.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -42,7 +42,7 @@ impl Token {
             .map_err(|e| e.context("common.token-hint-file"))
     }
 
-    /// The rule of 1.5: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
+    /// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
     /// a right parameter.
     pub fn allows(&self, header: &str, request: &Request) -> bool {
         let of_header = if header.is_empty() {
@@ -64,7 +64,7 @@ pub fn has_credentials(basic: &Basic, request: &Request) -> bool {
     same(given.as_bytes(), basic.reveal().as_bytes())
 }
 
-/// Compares without telling by its time where the difference is; only the length shows (D18).
+/// Compares in a time that does not depend on where the difference is; only the length shows.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     let mut different = u8::from(a.len() != b.len());
     for (i, x) in a.iter().enumerate() {
@@ -76,20 +76,12 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::Door;
+    use crate::http::Access;
 
     fn request(query: &str, header: Option<&str>) -> Request {
-        Request {
-            method: "GET".into(),
-            path: "/api/x".into(),
-            query: query.into(),
-            headers: header
-                .map(|v| ("X-Token".to_string(), v.to_string()))
-                .into_iter()
-                .collect(),
-            body: Vec::new(),
-            door: Door::All,
-        }
+        let headers = header.map(|v| ("X-Token".to_string(), v.to_string()));
+        let target = format!("/api/x?{query}");
+        Request::new("GET", &target, headers.into_iter().collect(), Access::All)
     }
 
     #[test]
@@ -102,7 +94,7 @@ mod tests {
         );
         assert!(t.allows("x-token", &request("", Some("abc"))));
         assert!(t.allows("X-Token", &request("token=abc", Some(""))));
-        assert!(!t.allows("X-Token", &request("token=abc", Some("wrong")))); // 1.5
+        assert!(!t.allows("X-Token", &request("token=abc", Some("wrong"))));
         for q in [
             "",
             "token=",

@@ -4,7 +4,7 @@ use super::monitor::{self, HostStatus};
 use super::{Api, reply};
 use crate::config::Secret;
 use crate::error::{Error, Result};
-use crate::gate::Response;
+use crate::http::Response;
 use crate::mysql::info::Schema;
 use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
 use crate::seed::Method;

@@ -1,36 +1,36 @@
-//! The forms of an answer (agent-api-v2 0.1, 0.2).
+//! The forms of an answer, as the Go agent and orchestrator have them.
 
-use crate::gate::{Response, STRIKE};
+use crate::http::Response;
 use crate::protocol::wire::{Envelope, INVALID_TOKEN};
 use serde::Serialize;
 
 /// 200 with JSON, escaped as Go escapes it.
-pub fn json(value: &impl Serialize) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
-        Ok(text) => with(200, "application/json; charset=UTF-8", go_escape(text)),
+        Ok(text) => Response::new(200, "application/json; charset=UTF-8", go_escape(text)),
         Err(e) => error(&format!("cannot encode the answer: {e}")),
     }
 }
 
-/// 500 with the uniform envelope (8.1: nothing else is a failure for orchestrator).
-pub fn error(message: &str) -> Response {
+/// 500 with the uniform envelope: orchestrator takes any other status for a success.
+pub(super) fn error(message: &str) -> Response {
     let mut response = json(&Envelope::new("ERROR", message));
     response.status = 500;
     response
 }
 
-/// 200 with the envelope that says OK and carries a text.
-pub fn ok_message(message: &str) -> Response {
+/// 200 with the envelope whose code is OK, and a text.
+pub(super) fn ok_message(message: &str) -> Response {
     json(&Envelope::new("OK", message))
 }
 
 /// Plain text.
-pub fn text(status: u16, body: &str) -> Response {
-    with(status, "text/plain; charset=UTF-8", body.to_string())
+pub(super) fn text(status: u16, body: &str) -> Response {
+    Response::new(status, "text/plain; charset=UTF-8", body)
 }
 
-/// 401 as the Go agent asks for Basic credentials (0.1).
-pub fn unauthorized() -> Response {
+/// 401 as the Go agent asks for Basic credentials.
+pub(super) fn unauthorized() -> Response {
     let mut response = text(401, "Not Authorized\n");
     let ask = "Basic realm=\"Authorization Required\"";
     response
@@ -39,29 +39,17 @@ pub fn unauthorized() -> Response {
     response
 }
 
-/// The answer to a wrong token; the gate lets clients wait that send several.
-pub fn invalid_token() -> Response {
-    let mut response = error(INVALID_TOKEN);
-    response.headers.push((STRIKE.into(), "token".into()));
-    response
+/// The answer to a wrong token, which the front delays.
+pub(super) fn invalid_token() -> Response {
+    Response {
+        wrong_token: true,
+        ..error(INVALID_TOKEN)
+    }
 }
 
 /// 404 as Go's HTTP library writes it.
-pub fn not_found() -> Response {
-    with(
-        404,
-        "text/plain; charset=utf-8",
-        "404 page not found\n".to_string(),
-    )
-}
-
-fn with(status: u16, content_type: &'static str, body: String) -> Response {
-    Response {
-        status,
-        content_type,
-        body: body.into_bytes(),
-        headers: Vec::new(),
-    }
+pub(super) fn not_found() -> Response {
+    Response::new(404, "text/plain; charset=utf-8", "404 page not found\n")
 }
 
 /// `<`, `>`, `&` and the two line separators appear in JSON only inside strings, so they may be replaced everywhere.
@@ -79,17 +67,25 @@ fn go_escape(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Body;
+
+    fn body(response: Response) -> String {
+        match response.body {
+            Body::Bytes(bytes) => String::from_utf8(bytes).unwrap(),
+            Body::Reader { .. } => panic!("in memory"),
+        }
+    }
 
     #[test]
     fn envelope_and_escapes_are_gos() {
         let r = error("a<b> & \"c\"");
         assert_eq!(r.status, 500);
+        assert_eq!(r.content_type, "application/json; charset=UTF-8");
         assert_eq!(
-            String::from_utf8(r.body).unwrap(),
+            body(r),
             "{\"Code\":\"ERROR\",\"Message\":\"a\\u003cb\\u003e \\u0026 \\\"c\\\"\",\"Details\":null}"
         );
-        assert_eq!(r.content_type, "application/json; charset=UTF-8");
-        assert_eq!(not_found().body, b"404 page not found\n");
-        assert_eq!(json(&"OK").body, b"\"OK\"");
+        assert_eq!(body(not_found()), "404 page not found\n");
+        assert_eq!(body(json(&"OK")), "\"OK\"");
     }
 }

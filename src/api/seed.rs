@@ -2,7 +2,7 @@
 
 use super::{Api, reply};
 use crate::error::{Error, Result};
-use crate::gate::Response;
+use crate::http::Response;
 use crate::protocol::wire::{ActiveSeed, Metadata, Progress, StageState};
 use crate::seed::engine::Started;
 use crate::seed::record::{Peer, Seed};

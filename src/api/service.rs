@@ -3,7 +3,7 @@
 use super::{Api, reply, seed};
 use crate::datadir::{Journals, mysql_start_refused};
 use crate::error::{Error, Result};
-use crate::gate::Response;
+use crate::http::Response;
 use crate::process::run_operator_command;
 
 /// The custom command that orchestrator calls at the end of a seed.

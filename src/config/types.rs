@@ -92,8 +92,8 @@ settings! { Common {
     state_dir: PathBuf = "/var/lib/orchestrator-agent".into(),
     #[serde(deserialize_with = "range::<_, _, 1, 10_000>")] max_connections: usize = 64,
     #[serde(deserialize_with = "range::<_, _, 1, 10_000>")] max_connections_per_address: usize = 64,
-    /// in a row, 0 = no delay
-    #[serde(deserialize_with = "range::<_, _, 0, 1000>")] max_failed_tokens: u32 = 5,
+    /// of the response to a wrong token
+    #[serde(deserialize_with = "zero_or_more")] failed_token_delay: Duration = Duration::from_millis(400),
     /// bytes
     #[serde(deserialize_with = "range::<_, _, 1024, 1_048_576>")] max_head_size: usize = 16 << 10,
     /// bytes

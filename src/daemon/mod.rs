@@ -1,10 +1,10 @@
 //! The daemon: in which order it starts, and how it stops.
 
-use crate::api::{Api, Parts, Token, is_slow};
-use crate::config::{self, Config};
+use crate::api::{Api, Parts, Token};
+use crate::config::{self, AllowList, Config};
 use crate::datadir;
 use crate::error::{Error, Result};
-use crate::gate::{self, Gate};
+use crate::http::{Limits, Server, Settings};
 use crate::methods::{self, Enabled};
 use crate::process::{Cancel, Credentials};
 use crate::protocol::contact::Contacts;
@@ -31,7 +31,7 @@ use heartbeat::Heartbeats;
 /// How long a stage may take to end when the agent is stopped.
 const STAGE_STOP: Duration = Duration::from_secs(9);
 /// How long requests at work may take to end when the agent is stopped.
-const GATE_STOP: Duration = Duration::from_millis(800);
+const REQUEST_STOP: Duration = Duration::from_millis(800);
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn serve(file: &Path) -> Result<()> {
         heartbeats: running.heartbeats,
         started: loaded.values,
         logging: config.logging.clone(),
-        gate: &running.gate,
+        server: &running.server,
         common: config.common.clone(),
     };
     loop {
@@ -76,7 +76,7 @@ pub fn serve(file: &Path) -> Result<()> {
     running.stopping.cancel("the agent is stopping");
     running.engine.stop(STAGE_STOP);
     drop(live);
-    running.gate.close(GATE_STOP);
+    running.server.close(REQUEST_STOP);
     log::info!("stopped");
     Ok(())
 }
@@ -85,7 +85,7 @@ pub fn serve(file: &Path) -> Result<()> {
 struct Running {
     engine: Engine,
     api: Arc<Api>,
-    gate: Gate,
+    server: Server,
     heartbeats: Heartbeats,
     /// Ends operators' commands and the restoring of settings.
     stopping: Cancel,
@@ -121,13 +121,12 @@ impl Running {
             contacts: Arc::clone(&contacts),
             stopping: stopping.clone(),
         }));
-        let handler = Arc::clone(&api);
-        let gate = Gate::open(
-            gate_settings(config)?,
-            Arc::new(move |request| handler.answer(request)),
-            is_slow,
+        let router = Arc::clone(&api);
+        let server = Server::open(
+            server_settings(config)?,
+            Arc::new(move |request| router.plan(request)),
         )?;
-        for address in gate.local_addrs() {
+        for address in server.local_addrs() {
             log::info!("listening on {address} as {hostname}");
         }
         recovery::start_restoring(
@@ -144,7 +143,7 @@ impl Running {
         Ok(Self {
             engine,
             api,
-            gate,
+            server,
             heartbeats,
             stopping,
         })
@@ -169,21 +168,23 @@ fn hostname(config: &Config) -> String {
     }
 }
 
-fn gate_settings(config: &Config) -> Result<gate::Settings> {
+fn server_settings(config: &Config) -> Result<Settings> {
     let c = &config.common;
     let address = c.listen_ip()?;
-    Ok(gate::Settings {
+    let allowed = AllowList::parse(&c.allowed_clients)?;
+    Ok(Settings {
         listen: vec![SocketAddr::new(address, c.port)],
         max_connections: c.max_connections,
         max_per_address: c.max_connections_per_address,
-        free_strikes: c.max_failed_tokens,
         socket_dir: c.state_dir.clone(),
-        allowed: c.allowed_clients.clone(),
+        spool_dir: c.backup_dir.clone(),
+        allowed: Box::new(move |address| allowed.contains(address)),
         tls: tls::Server::new(c)?,
-        limits: gate::Limits {
+        limits: Limits {
             head: c.max_head_size,
             body: c.max_body_size,
-            ..gate::Limits::default()
+            failed_token_delay: c.failed_token_delay,
+            ..Limits::default()
         },
     })
 }

@@ -5,7 +5,7 @@ use super::heartbeat::Heartbeats;
 use crate::api::Api;
 use crate::config::{self, Common, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
-use crate::gate::Gate;
+use crate::http::Server;
 use crate::tls;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Live<'a> {
     pub(super) logging: Logging,
     /// All keys as they were at the start.
     pub(super) started: Values,
-    pub(super) gate: &'a Gate,
+    pub(super) server: &'a Server,
     /// As it was at the start: it names the files of TLS, whose content may have changed.
     pub(super) common: Common,
 }
@@ -30,7 +30,7 @@ impl Live<'_> {
     fn renew_certificate(&self) {
         match tls::Server::new(&self.common) {
             Ok(None) => {}
-            Ok(Some(tls)) => self.gate.renew(tls),
+            Ok(Some(tls)) => self.server.renew(tls),
             Err(e) => log::error!("SIGHUP: {e}; the certificate in use stays"),
         }
     }

@@ -1,3 +1,3 @@
-//! The gate's guard: heads of requests from anybody.
+//! The parser of request heads.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| orchestrator_agent::gate::fuzz(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| orchestrator_agent::http::fuzz(bytes));

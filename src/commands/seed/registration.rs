@@ -3,18 +3,21 @@
 use super::event::{Event, Listener, seconds};
 use super::options::{HostPort, Options};
 use crate::error::{Error, ListenOption, Result};
-use crate::gate::{Gate, Handler, Limits, Request, Response, Settings};
+use crate::http::{Limits, Plan, Request, RequestBody, Response, Server, Settings};
 use crate::process::Cancel;
 use crate::protocol::agent::{Access, AgentClient, Slot};
 use crate::protocol::http_client::{self, AgentTransport, shortened};
 use crate::protocol::wire::AgentInfo;
 use crate::seed::Side;
+use crate::sys::host::random_hex;
 use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::fs::DirBuilder;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,7 +31,7 @@ const MOST_UNKNOWN: usize = 20;
 pub struct Agents {
     pub source: AgentClient,
     pub target: AgentClient,
-    pub(super) _server: Option<Gate>,
+    pub(super) _server: Option<OpenServer>,
 }
 
 struct RegistrationServer {
@@ -94,8 +97,9 @@ pub fn gather(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) ->
         events: Arc::clone(events),
         transport: options.transport.clone(),
     });
-    let listener = open(options, &server)?;
-    let listen: Vec<String> = listener
+    let open_server = open(options, &server)?;
+    let listen: Vec<String> = open_server
+        .server
         .local_addrs()
         .iter()
         .map(ToString::to_string)
@@ -112,31 +116,66 @@ pub fn gather(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) ->
     Ok(Agents {
         source: agent(source),
         target: agent(target),
-        _server: Some(listener),
+        _server: Some(open_server),
     })
 }
 
-fn open(options: &Options, server: &Arc<RegistrationServer>) -> Result<Gate> {
+/// The server, and the directory of its socket, which is removed after it.
+pub(super) struct OpenServer {
+    server: Server,
+    _directory: SocketDirectory,
+}
+
+struct SocketDirectory(PathBuf);
+
+impl SocketDirectory {
+    /// A directory that no other user can enter.
+    fn create() -> std::io::Result<Self> {
+        let name = format!("orchestrator-agent-{}", random_hex(8)?);
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for SocketDirectory {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir(&self.0) {
+            log::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
+fn open(options: &Options, server: &Arc<RegistrationServer>) -> Result<OpenServer> {
+    let directory = SocketDirectory::create().map_err(|e| {
+        Error::io(
+            format!("temporary directory in {}", std::env::temp_dir().display()),
+            &e,
+        )
+    })?;
     let settings = Settings {
         listen: vec![options.listen],
         max_connections: 64,
         max_per_address: 64,
-        free_strikes: 0,
-        socket_dir: std::env::temp_dir(),
-        allowed: Vec::new(),
+        socket_dir: directory.0.clone(),
+        spool_dir: directory.0.clone(),
+        allowed: Box::new(|_| true),
         tls: None,
         limits: Limits::default(),
     };
-    let server = Arc::clone(server);
-    let handler: Handler = Arc::new(move |request| server.answer(request));
-    // A registration calls its agent back, which may take as long as that agent likes.
-    let gate = Gate::open(settings, handler, |r| {
-        r.path.starts_with("/api/register-agent")
-    });
-    gate.map_err(|e| {
+    let registration = Arc::clone(server);
+    let router = move |_: &Request| {
+        let registration = Arc::clone(&registration);
+        Plan::new(move |request| registration.answer(&request))
+    };
+    let server = Server::open(settings, Arc::new(router)).map_err(|e| {
         e.listening_by(ListenOption::Listen)
             .context(format!("--listen {}", options.listen))
             .lasting()
+    })?;
+    Ok(OpenServer {
+        server,
+        _directory: directory,
     })
 }
 
@@ -145,7 +184,7 @@ impl RegistrationServer {
     fn answer(&self, request: &Request) -> Response {
         let path = request.path.strip_suffix('/').unwrap_or(&request.path);
         match (request.method.as_str(), path) {
-            ("POST", "/api/register-agent") => match self.register(&request.body) {
+            ("POST", "/api/register-agent") => match self.register(request) {
                 Ok(hostname) => json(&hostname),
                 Err(e) => json(
                     &serde_json::json!({"Code": "ERROR", "Message": e.to_string(), "Details": null}),
@@ -159,18 +198,16 @@ impl RegistrationServer {
                 )
             },
             ("GET", "/api/agent-ping") => json(&"OK"),
-            _ => Response {
-                status: 404,
-                content_type: "text/plain; charset=utf-8",
-                body: b"404 page not found\n".to_vec(),
-                headers: Vec::new(),
-            },
+            _ => Response::new(404, "text/plain; charset=utf-8", "404 page not found\n"),
         }
     }
 
     /// As orchestrator does it: decode, call back, remember, answer the host name. The call goes to the host of the command
     /// line, so that a false name has no effect; other agents are not called at all.
-    fn register(&self, body: &[u8]) -> Result<String> {
+    fn register(&self, request: &Request) -> Result<String> {
+        let RequestBody::Bytes(body) = &request.body else {
+            return Err(Error::permanent("the body is not in memory"));
+        };
         let registration: AgentInfo =
             serde_json::from_slice(body).map_err(|e| Error::permanent(e.to_string()))?;
         let plain = |text: &str, most| {
@@ -308,10 +345,5 @@ fn resolve(host: &str) -> Vec<IpAddr> {
 
 fn json(value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).unwrap_or_default(); // strings and literals cannot fail
-    Response {
-        status: 200,
-        content_type: "application/json; charset=UTF-8",
-        body,
-        headers: Vec::new(),
-    }
+    Response::new(200, "application/json; charset=UTF-8", body)
 }

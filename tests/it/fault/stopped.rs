@@ -30,7 +30,7 @@ fn assert_clean_end(pair: &mut Pair, limit: Duration) {
     );
     let sockets: Vec<String> = files_in(&state)
         .into_iter()
-        .filter(|f| f.contains("gate-"))
+        .filter(|f| f.ends_with(".sock"))
         .collect();
     assert_eq!(sockets, Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! The gate in HTTPS (agent-api-v2 1.4) with real clients: curl and OpenSSL.
+//! The front in HTTPS (agent-api-v2 1.4) with real clients: curl and OpenSSL.
 
 use crate::support::certificates::Certificates;
 use crate::support::lone::{Lone, end_of};
@@ -229,7 +229,7 @@ fn certificates_of_clients() {
     for header in [
         "X-SSL-Client-S-DN: OU=dba",
         "X-Client-OU: dba",
-        "Gate-Door: all",
+        "Agent-Request-Id: 1",
     ] {
         let (_, text) = s.curl(&["-H", header, &s.url(INFO)]);
         assert_eq!(text.trim_end(), "Invalid OU", "{header}");

@@ -38,7 +38,7 @@ fn nothing_happens_without_the_token() {
         .with("custom-commands.hello", format!("cmd = {touch}"))
         .with("mysql", format!("service-stop-command = {touch}"))
         .with("mysql", format!("service-start-command = {touch}"))
-        .with("common", "max-failed-tokens = 0"); // many follow
+        .with("common", "failed-token-delay = \"0s\""); // many follow
     let agent = agent.start();
     let token = agent.token();
     assert_eq!(token.len(), 64);

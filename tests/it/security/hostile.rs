@@ -19,6 +19,22 @@ fn resident(pid: u32) -> u64 {
         .expect("kB")
 }
 
+/// Stops the agent: how many connections it has counted.
+fn arrived(agent: &mut Lone) -> usize {
+    let pid = agent.pid().to_string();
+    let killed = std::process::Command::new("kill").arg(pid).status();
+    assert!(killed.expect("kill").success());
+    wait_for("the agent ends", Duration::from_secs(15), || agent.alive());
+    counted(&agent.log())
+}
+
+/// The connections that an agent has counted, by the log of its stop.
+pub(super) fn counted(log: &str) -> usize {
+    let line = log.split("http: closed after ").nth(1).expect("stopped");
+    let number = line.split(' ').next().expect("a number");
+    number.parse().expect("a number")
+}
+
 fn good_request_is_quick(agent: &Lone) {
     let begin = Instant::now();
     assert_eq!(agent.get("/api/get-agent-info").status, 200);
@@ -118,11 +134,12 @@ fn malformed_requests_leave_no_trace() {
     );
     assert!(grown < 8 << 10, "{grown} kB more than before");
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
+    assert_eq!(arrived(&mut agent), 20 + 20 * (requests.len() + 1));
 }
 
-/// Slow, silent and unfinished ones: four workers, and each of these would hold one.
+/// Slow, silent and unfinished ones.
 #[test]
-fn slow_requests_delay_nobody() {
+fn slow_requests_delay_no_one() {
     let mut agent = Lone::new().start();
     for _ in 0..5 {
         agent.json("/api/get-agent-data");
@@ -150,7 +167,7 @@ fn slow_requests_delay_nobody() {
         begin.elapsed()
     });
     assert_prompt(times.collect());
-    // More connections than it holds, and pipelined requests that nobody reads.
+    // More connections than it holds, and pipelined requests that no one reads.
     for _ in 0..200 {
         held.push(connect(b""));
     }
@@ -172,6 +189,7 @@ fn slow_requests_delay_nobody() {
     drop(held);
     assert!(agent.alive().is_none());
     comes_to_rest(&agent, before);
+    assert_eq!(arrived(&mut agent), 5 + 32 + 20 + 200 + 3);
 }
 
 /// A head that comes in drops is cut after its 10 s, and nobody is told anything but 408 or a close.

@@ -151,7 +151,7 @@ impl Agent {
         std::fs::read_to_string(self.dir.join("token")).expect("token-hint-file")
     }
 
-    /// From now on each call has a connection of its own: one that is kept is closed first when the gate is full, perhaps at
+    /// From now on each call has a connection of its own: one that is kept is closed first at the cap on connections, perhaps at
     /// the moment of the next call.
     pub fn keep_no_connection(&mut self) {
         self.http = client(self.scheme == "https", 0);

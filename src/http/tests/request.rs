@@ -1,17 +1,20 @@
 use super::*;
 
-fn whole(request: &str) -> Checked<Option<Head>> {
-    parse(request.as_bytes(), &mut 0, &Limits::default())
+fn complete(request: &str) -> Checked<Option<Head>> {
+    parse(request.as_bytes(), Access::All, &Limits::default())
 }
 
 /// A request that must pass.
 fn good(request: &str) -> Head {
-    whole(request).unwrap().expect("a complete head")
+    complete(request).unwrap().expect("a complete head")
 }
 
-/// The status of a request that must not pass.
+/// The status of a request that must not pass, with its body in memory.
 fn status(request: &str) -> u16 {
-    whole(request).expect_err("a refusal").0
+    let limit = Limits::default().body as u64;
+    let head = complete(request).map(|head| head.expect("a complete head"));
+    let length = head.and_then(|head| head.body_within(limit));
+    length.expect_err("a refusal").0
 }
 
 /// A GET / with the given header lines, each with its CRLF.
@@ -25,12 +28,13 @@ fn a_plain_request() {
         "GET /api/x?lv=/dev/vg/a%20b&token=t HTTP/1.1\r\nHost: db1:3002\r\nX-A:\t b c \r\n\r\nrest",
     );
     assert_eq!(
-        (head.method.as_str(), head.http10, head.keep_alive),
+        (head.request.method.as_str(), head.http10, head.keep_alive),
         ("GET", false, true)
     );
-    // agent-api-v2 8.12: raw `/` and %xx stay as they are.
-    assert_eq!(head.target, "/api/x?lv=/dev/vg/a%20b&token=t");
-    assert_eq!(head.headers[1], ("X-A".into(), "b c".into()));
+    // Raw `/` and %xx stay as they are.
+    assert_eq!(head.request.path, "/api/x");
+    assert_eq!(head.request.query, "lv=/dev/vg/a%20b&token=t");
+    assert_eq!(head.request.headers[1], ("X-A".into(), "b c".into()));
     assert_eq!((head.content_length, head.expects_continue), (0, false));
 }
 
@@ -45,27 +49,13 @@ fn length_counts_the_whole_head_and_leading_empty_lines() {
 }
 
 #[test]
-fn every_prefix_is_incomplete_and_resuming_finds_the_same_head() {
+fn every_prefix_is_incomplete() {
     let request = "\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
-    let limits = Limits::default();
-    let mut scanned = 0;
     for n in 0..request.len() {
-        assert_eq!(
-            parse(&request.as_bytes()[..n], &mut 0, &limits),
-            Ok(None),
-            "{n}"
-        );
-        assert_eq!(
-            parse(&request.as_bytes()[..n], &mut scanned, &limits),
-            Ok(None),
-            "{n}"
-        );
+        assert!(complete(&request[..n]).unwrap().is_none(), "{n}");
     }
-    let resumed = parse(request.as_bytes(), &mut scanned, &limits)
-        .unwrap()
-        .unwrap();
-    assert_eq!(resumed, good(request));
-    assert_eq!(resumed.content_length, 3);
+    let body = "a body\nwith\n\nbare line feeds";
+    assert_eq!(good(&format!("{request}{body}")).content_length, 3);
 }
 
 #[test]
@@ -76,14 +66,13 @@ fn no_byte_sequence_panics() {
         for byte in 0..=255 {
             let mut mutant = request.to_vec();
             mutant[i] = byte;
-            // The guard's promise about whatever it lets through:
-            if let Ok(Some(head)) = parse(&mutant, &mut 0, &limits) {
+            // The parser's promise about whatever it accepts:
+            if let Ok(Some(head)) = parse(&mutant, Access::All, &limits) {
                 assert!(
-                    head.target.starts_with('/')
-                        && head.target.bytes().all(|b| b.is_ascii_graphic())
+                    head.request.path.starts_with('/')
+                        && head.request.path.bytes().all(|b| b.is_ascii_graphic())
                 );
-                assert!(head.content_length <= limits.body);
-                let again = parse(&head.forward(), &mut 0, &limits);
+                let again = parse(&head.forward(7, 3), Access::All, &limits);
                 assert!(
                     matches!(again, Ok(Some(_))),
                     "{:?} {again:?}",
@@ -95,7 +84,7 @@ fn no_byte_sequence_panics() {
 }
 
 #[test]
-fn request_lines_that_are_none() {
+fn malformed_request_lines() {
     for line in [
         "GET /",
         "GET  / HTTP/1.1",
@@ -140,16 +129,15 @@ fn the_absolute_form_loses_scheme_and_host() {
         ("http://db1", "/"),
         ("http://db1?a=/b", "/?a=/b"),
     ] {
-        assert_eq!(
-            good(&format!("GET {sent} HTTP/1.1\r\nHost: h\r\n\r\n")).target,
-            target
-        );
+        let request = good(&format!("GET {sent} HTTP/1.1\r\nHost: h\r\n\r\n")).request;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        assert_eq!((&*request.path, &*request.query), (path, query));
     }
 }
 
 #[test]
 fn tls_on_a_plain_port_and_other_garbage_is_refused_at_the_first_byte() {
-    let refused = |bytes: &[u8]| parse(bytes, &mut 0, &Limits::default()).unwrap_err();
+    let refused = |bytes: &[u8]| parse(bytes, Access::All, &Limits::default()).unwrap_err();
     assert!(refused(&[0x16, 3, 1]).1.contains("use-ssl"));
     assert_eq!(refused(&[0]).0, 400);
     assert_eq!(refused("\u{e4}".as_bytes()).0, 400);
@@ -222,7 +210,7 @@ fn transfer_encoding_is_501_and_an_offered_upgrade_is_ignored() {
         501
     );
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
-    let forwarded = String::from_utf8(good(&with(h2c)).forward()).unwrap();
+    let forwarded = String::from_utf8(good(&with(h2c)).forward(7, 5)).unwrap();
     assert!(!forwarded.contains("pgrade"), "{forwarded}");
 }
 
@@ -258,7 +246,10 @@ fn heads_are_bounded() {
         431,
         "Host and 100 more"
     );
-    assert_eq!(good(&with(&"A: b\r\n".repeat(99))).headers.len(), 100);
+    assert_eq!(
+        good(&with(&"A: b\r\n".repeat(99))).request.headers.len(),
+        100
+    );
     let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(limits.head));
     assert_eq!(status(&long), 431, "without any end in sight");
     assert_eq!(
@@ -275,12 +266,12 @@ fn heads_are_bounded() {
 #[test]
 fn what_is_forwarded_is_one_request_without_connection_headers() {
     let head = good(&with(
-        "X-Token: t\r\nTE: chunked\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 2\r\n",
+        "X-Token: t\r\nagent-REQUEST-id: 9\r\nTE: chunked\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 2\r\n",
     ));
-    let text = String::from_utf8(head.forward()).unwrap();
+    let text = String::from_utf8(head.forward(7, 2)).unwrap();
     assert_eq!(
         text,
-        "GET / HTTP/1.1\r\nHost: h\r\nX-Token: t\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Token: t\r\nAgent-Request-Id: 7\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
     );
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Wraps the socket; everything must be done within `limit` from now until the next [`Deadline::within`].
+    /// Everything must be done within `limit` from now until the next [`Deadline::within`].
     pub(super) fn new(socket: Arc<TcpStream>, limit: Duration) -> Self {
         let until = Instant::now() + limit;
         Self { socket, until }
@@ -51,7 +51,7 @@ impl Read for Deadline {
         loop {
             self.socket.set_read_timeout(Some(self.remaining()?))?;
             match (&*self.socket).read(buf) {
-                // WouldBlock is how Linux reports SO_RCVTIMEO; the next round finds out whether time is really up.
+                // WouldBlock is how Linux reports SO_RCVTIMEO.
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 done => return done,
             }

@@ -1,15 +1,17 @@
-//! The listening sockets and the thread that accepts on them. It never ends of an accept error.
+//! The listening sockets and the thread that accepts on them. No accept error ends it.
 
-use super::seldom::Seldom;
-use super::{Shared, connection};
+use super::connection::{self, Shared};
+use super::log_limit::LogLimit;
 use crate::error::{Error, ListenError, ListenOption, Result};
 use crate::sys::net;
+use crate::sys::thread::spawn_with_stack;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -17,20 +19,20 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Stack of a connection's thread in bytes.
 const STACK: usize = 256 << 10;
-/// Connections taken in a row before the stop signal is looked at.
+/// Connections accepted in a row before the stop signal is checked.
 const BURST: usize = 64;
 
-/// Descriptors that a connection with a request in work takes: its own, and three for its way through a door.
+/// Descriptors that a connection with a request in work takes: its own, and three for its way to a worker.
 const DESCRIPTORS: usize = 4;
 /// Descriptors that are left to the rest of the agent.
 const RESERVED: usize = 128;
 /// Connections that are served however few descriptors there are.
 const FEWEST: usize = 4;
 
-static NOT_ALLOWED: Seldom = Seldom::new();
-static FULL: Seldom = Seldom::new();
-static ACCEPT_FAILED: Seldom = Seldom::new();
-static NO_THREAD: Seldom = Seldom::new();
+static NOT_ALLOWED: LogLimit = LogLimit::new();
+static FULL: LogLimit = LogLimit::new();
+static ACCEPT_FAILED: LogLimit = LogLimit::new();
+static NO_THREAD: LogLimit = LogLimit::new();
 
 /// Listens on all addresses.
 ///
@@ -45,12 +47,12 @@ pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
 }
 
 /// The cap on connections: `wanted`, or what a process with `limit` descriptors can serve. Where descriptors run out
-/// tiny_http's accept threads die (see `doors`), and seeds fail for want of a pipe.
+/// tiny_http's accept thread dies (see `backend`), and seeds fail for want of a pipe.
 pub(super) fn cap(wanted: usize, limit: usize) -> usize {
     let most = (limit.saturating_sub(RESERVED) / DESCRIPTORS).max(FEWEST);
     if wanted > most {
         warn!(
-            "gate: max-connections in [common] is {wanted}, but with {limit} open files allowed only {most} can be \
+            "http: max-connections in [common] is {wanted}, but with {limit} open files allowed only {most} can be \
              served: raise LimitNOFILE in the unit file (or ulimit -n) to {}",
             wanted.saturating_mul(DESCRIPTORS).saturating_add(RESERVED)
         );
@@ -86,7 +88,7 @@ pub(super) fn run(listeners: &[TcpListener], wake: &UnixStream, shared: &Arc<Sha
                 }
             }
             Err(e) => {
-                ACCEPT_FAILED.warn(|| format!("gate: cannot wait for connections: {e}"));
+                ACCEPT_FAILED.warn(|| format!("http: cannot wait for connections: {e}"));
                 thread::sleep(PAUSE);
             }
         }
@@ -102,7 +104,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> bool {
     for _ in 0..BURST {
         match listener.accept() {
             Ok((socket, peer)) => {
-                if !welcome(socket, peer, shared) {
+                if !start(socket, peer, shared) {
                     return false;
                 }
             }
@@ -113,8 +115,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> bool {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted
                 ) => {}
             Err(e) => {
-                ACCEPT_FAILED.warn(|| format!("gate: cannot accept a connection: {e}"));
-                // Too many open files is the usual reason: an idle client's may go.
+                ACCEPT_FAILED.warn(|| format!("http: cannot accept a connection: {e}"));
+                // Too many open files is the usual reason: closing an idle connection frees one.
                 shared.registry.evict();
                 return false;
             }
@@ -123,30 +125,25 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> bool {
     true
 }
 
-/// Gives a newcomer its thread, or turns it away. False: no thread could be started.
-fn welcome(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
-    if !shared.allowed.contains(peer.ip()) {
-        NOT_ALLOWED
-            .warn(|| format!("gate: {peer} turned away: not in allowed-clients in [common]"));
+/// Starts a connection's thread, or rejects the connection. False: no thread could be started.
+fn start(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
+    shared.arrived.fetch_add(1, Ordering::Relaxed);
+    if !(shared.allowed)(peer.ip()) {
+        NOT_ALLOWED.warn(|| format!("http: {peer} rejected: not in allowed-clients in [common]"));
         return true;
     }
     let options = socket.set_nodelay(true).and_then(|()| {
         net::set_keepalive(&socket, Duration::from_secs(60), Duration::from_secs(10), 6)
     });
     if let Err(e) = options {
-        debug!("gate: {peer}: {e}"); // the client is gone already; its thread will see that
+        debug!("http: {peer}: {e}"); // the client is gone already; its thread will find out
     }
     let socket = Arc::new(socket);
-    let Some(id) = shared.registry.enter(
-        socket.clone(),
-        peer.ip(),
-        shared.max_connections,
-        shared.max_per_address,
-    ) else {
+    let Some(id) = shared.registry.enter(socket.clone(), peer.ip()) else {
         FULL.warn(|| {
-            let (cap, own) = (shared.max_connections, shared.max_per_address);
+            let (cap, own) = shared.registry.caps();
             format!(
-                "gate: {peer} turned away: all {cap} connections (max-connections in [common]), or {own} of this address \
+                "http: {peer} rejected: all {cap} connections (max-connections in [common]), or {own} of this address \
                  (max-connections-per-address), are at work"
             )
         });
@@ -156,12 +153,11 @@ fn welcome(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
         id,
         shared: shared.clone(),
     };
-    let thread = thread::Builder::new()
-        .name("gate-conn".into())
-        .stack_size(STACK);
-    let started = thread.spawn(move || connection::serve(socket, peer, place.id, &place.shared));
+    let started = spawn_with_stack("http-connection", STACK, move || {
+        connection::serve(socket, peer, place.id, &place.shared);
+    });
     if let Err(e) = &started {
-        NO_THREAD.warn(|| format!("gate: {peer} turned away: cannot start a thread: {e}"));
+        NO_THREAD.warn(|| format!("http: {peer} rejected: {e}"));
     }
     started.is_ok()
 }

@@ -1,27 +1,9 @@
 //! Many connections, the cap, slow handlers, the end, and tests that need a process of their own.
 
 use super::*;
-use std::process::{Command, Stdio};
 
 #[test]
-fn bursts_of_keep_alive_connections_are_all_answered() {
-    // tiny_http by itself never answers 16 of 20 (platform-notes 2, fault 3).
-    for connections in [20, 100] {
-        let rig = Rig::new(|s| s.max_connections = 128);
-        let mut clients: Vec<_> = (0..connections).map(|_| rig.client()).collect();
-        for round in 0..2 {
-            for client in &mut clients {
-                client.send(format!("GET /echo?{round} HTTP/1.1\r\nHost: h\r\n\r\n"));
-            }
-            for client in &mut clients {
-                assert_eq!(client.answer().body, format!("GET|/echo|{round}|-|"));
-            }
-        }
-    }
-}
-
-#[test]
-fn at_the_cap_the_longest_waiting_gives_way_but_never_one_in_work() {
+fn at_the_cap_the_longest_waiting_is_evicted_but_never_one_at_work() {
     let rig = Rig::new(|s| s.max_connections = 3);
     let mut working = rig.client();
     working.send("GET /slow/600 HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -29,14 +11,18 @@ fn at_the_cap_the_longest_waiting_gives_way_but_never_one_in_work() {
     assert_eq!(first.get("/x").body, "ok");
     thread::sleep(millis(20));
     assert_eq!(second.get("/x").body, "ok");
-    assert_eq!(rig.client().get("/x").body, "ok", "a newcomer is served");
+    assert_eq!(
+        rig.client().get("/x").body,
+        "ok",
+        "a new connection is served"
+    );
     assert!(first.is_closed());
     assert_eq!(second.get("/x").body, "ok", "its last request was later");
     assert_eq!(working.answer().body, "slept");
 }
 
 #[test]
-fn when_all_are_at_work_the_newcomer_is_dropped() {
+fn when_all_are_at_work_a_new_connection_is_closed() {
     let rig = Rig::new(|s| s.max_connections = 2);
     let mut working = [rig.client(), rig.client()];
     for client in &mut working {
@@ -51,7 +37,7 @@ fn when_all_are_at_work_the_newcomer_is_dropped() {
 }
 
 #[test]
-fn a_flood_of_idle_connections_does_not_keep_others_out() {
+fn a_flood_of_idle_connections_does_not_block_others() {
     let rig = Rig::new(|s| s.max_connections = 8);
     let _idle: Vec<_> = (0..200).map(|_| rig.client()).collect();
     let start = Instant::now();
@@ -92,7 +78,7 @@ fn close_ends_idle_connections_at_once_and_lets_work_finish() {
     assert!(idle.iter_mut().all(Client::is_closed));
     assert!(
         TcpStream::connect(rig.address).is_err(),
-        "nobody listens any more"
+        "the port is closed"
     );
 
     let mut rig = Rig::new(|_| {});
@@ -121,41 +107,15 @@ fn close_does_not_wait_longer_than_the_grace() {
     assert!(working.is_closed());
 }
 
-/// One of the ignored tests below in a process of its own, since it counts, or uses up, what a process has.
-fn alone(test: &str, prefix: &str) -> Command {
-    let this = std::env::current_exe().unwrap();
-    let module = module_path!().split_once("::").unwrap().1;
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("{prefix} exec \"$0\" \"$@\"")])
-        .arg(this)
-        .args(["--exact", &format!("{module}::{test}")])
-        .args(["--ignored", "--nocapture", "--test-threads=1"]);
-    command
-}
-
-fn passes_alone(test: &str, prefix: &str) {
-    let out = alone(test, prefix).output().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success() && text.contains("1 passed"),
-        "{text}{errors}"
-    );
-}
-
 #[test]
 fn a_thousand_requests_leave_no_descriptor_and_no_thread() {
-    passes_alone("alone_thousand_requests", "");
+    passes_alone(module_path!(), "alone_thousand_requests", "");
 }
 
 #[test]
 #[ignore = "run in a process of its own by a_thousand_requests_leave_no_descriptor_and_no_thread"]
 fn alone_thousand_requests() {
-    let count = || {
-        let entries = |dir| std::fs::read_dir(dir).unwrap().count();
-        (entries("/proc/self/fd"), entries("/proc/self/task"))
-    };
+    let count = descriptors_and_threads;
     let rig = Rig::new(|_| {});
     let requests = |n: usize| {
         for i in 0..n {
@@ -188,55 +148,12 @@ fn alone_thousand_requests() {
 }
 
 #[test]
-fn more_connections_than_descriptors_harm_nobody() {
-    // tiny_http by itself stops listening for ever (platform-notes 2, fault 2).
-    let mut command = alone("alone_serve_until_stdin_ends", "ulimit -n 64;");
-    let mut server = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    let address = lines.find_map(|l| {
-        l.unwrap()
-            .split_once("listens on ")
-            .map(|l| l.1.to_string())
-    });
-    let address: SocketAddr = address.unwrap().parse().unwrap();
-    for _ in 0..3 {
-        let mut flood = Vec::new();
-        for _ in 0..100 {
-            let mut client = Client::new(address);
-            // The gate may have given this one up already.
-            let _ = client
-                .0
-                .get_mut()
-                .write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
-            flood.push(client);
-        }
-        let start = Instant::now();
-        assert_eq!(Client::new(address).get("/x").body, "ok");
-        assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
-    }
-    drop(server.stdin.take());
-    assert!(server.wait().unwrap().success());
+fn the_front_recovers_when_something_else_has_taken_all_descriptors() {
+    passes_alone(module_path!(), "alone_descriptors_taken", "ulimit -n 64;");
 }
 
 #[test]
-#[ignore = "run in a process of its own by more_connections_than_descriptors_harm_nobody"]
-fn alone_serve_until_stdin_ends() {
-    let rig = Rig::new(|s| s.max_connections = 1000);
-    println!("\nlistens on {}", rig.address);
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-}
-
-#[test]
-fn the_gate_recovers_when_something_else_has_taken_all_descriptors() {
-    passes_alone("alone_descriptors_taken", "ulimit -n 64;");
-}
-
-#[test]
-#[ignore = "run in a process of its own by the_gate_recovers_when_something_else_has_taken_all_descriptors"]
+#[ignore = "run in a process of its own by the_front_recovers_when_something_else_has_taken_all_descriptors"]
 fn alone_descriptors_taken() {
     let rig = Rig::new(|_| {});
     for left in [0, 1, 2, 3].repeat(3) {
@@ -260,17 +177,77 @@ fn alone_descriptors_taken() {
 }
 
 #[test]
-fn a_door_that_died_is_opened_anew() {
+fn a_server_that_died_is_replaced() {
     let rig = Rig::new(|_| {});
     assert_eq!(rig.client().get("/x").body, "ok");
-    let gate = rig.gate.as_ref().unwrap();
-    // To a client this is what a dead accept thread looks like: nobody listens.
-    for entry in std::fs::read_dir(&rig.dir).unwrap() {
-        for socket in std::fs::read_dir(entry.unwrap().path()).unwrap() {
-            std::fs::remove_file(socket.unwrap().path()).unwrap();
-        }
+    // To the front this is what a dead accept thread looks like: no one listens.
+    for socket in std::fs::read_dir(&rig.dir).unwrap() {
+        std::fs::remove_file(socket.unwrap().path()).unwrap();
     }
     let start = Instant::now();
-    assert_eq!(Client::new(gate.local_addrs()[0]).get("/x").body, "ok");
+    assert_eq!(rig.client().get("/x").body, "ok");
     assert!(start.elapsed() < millis(3000));
+}
+
+#[test]
+fn eight_connections_are_kept_for_status_and_information() {
+    let rig = Rig::new(|s| s.max_connections = 32);
+    let send = |path: &str| {
+        let mut client = rig.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        client
+    };
+    let mut ordinary: Vec<_> = (0..24).map(|_| send("/slow/4000")).collect();
+    thread::sleep(millis(1000));
+    assert!(send("/x").is_closed(), "ordinary requests have no place");
+    let mut information: Vec<_> = (0..8).map(|_| send("/info/1500")).collect();
+    let start = Instant::now();
+    for client in &mut information {
+        assert_eq!(client.answer().body, "slept");
+    }
+    assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
+    for client in &mut ordinary {
+        assert_eq!(client.answer().body, "slept");
+    }
+    assert_eq!(rig.arrived(), 33);
+    assert_eq!(rig.client().get("/x").body, "ok");
+}
+
+#[test]
+fn workers_are_started_as_needed_and_end_without_requests() {
+    passes_alone(module_path!(), "alone_workers", "");
+}
+
+#[test]
+#[ignore = "run in a process of its own by workers_are_started_as_needed_and_end_without_requests"]
+fn alone_workers() {
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.map(|t| std::fs::read_to_string(t.path().join("comm")));
+        names.filter_map(|n| n.ok()).collect::<Vec<_>>()
+    };
+    let workers = || {
+        threads()
+            .iter()
+            .filter(|n| n.trim() == "http-worker")
+            .count()
+    };
+    let rig = Rig::new(|_| {});
+    thread::sleep(millis(500)); // tiny_http starts its threads one by one
+    let at_rest = threads().len();
+    let mut clients: Vec<_> = (0..20).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.send("GET /slow/1000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    thread::sleep(millis(700));
+    assert_eq!(workers(), 20);
+    for client in &mut clients {
+        assert_eq!(client.answer().body, "slept");
+    }
+    drop(clients);
+    let start = Instant::now();
+    while workers() > 0 || threads().len() > at_rest {
+        assert!(start.elapsed() < millis(15_000), "{:?}", threads());
+        thread::sleep(millis(50));
+    }
 }

@@ -17,15 +17,10 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// A connection in clear, with `limit` until its first byte.
-    pub(super) fn plain(socket: Arc<TcpStream>, limit: Duration) -> Self {
-        Self::Plain(Deadline::new(socket, limit))
-    }
-
     /// A connection in TLS; the whole handshake must be done within `limit`.
     ///
     /// # Errors
-    /// As rustls tells it; the client has got an alert then.
+    /// As rustls reports it; the client has got an alert then.
     pub(super) fn tls(
         socket: Arc<TcpStream>,
         config: Arc<ServerConfig>,
@@ -34,10 +29,10 @@ impl Stream {
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, Deadline::new(socket, limit));
         stream.conn.complete_io(&mut stream.sock)?;
-        match stream.conn.is_handshaking() {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(Self::Tls(Box::new(stream))),
+        if stream.conn.is_handshaking() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        Ok(Self::Tls(Box::new(stream)))
     }
 
     /// The certificates that the client has shown and that were verified, its own first.
@@ -56,13 +51,13 @@ impl Stream {
         }
     }
 
-    /// No bytes follow: in TLS that is said, so that nobody can cut a response short unseen.
+    /// No bytes follow: in TLS the close is announced, so that a response that was cut short is not taken for a complete one.
     pub(super) fn finish(&mut self) {
         if let Self::Tls(stream) = self {
             stream.conn.send_close_notify();
             while stream.conn.wants_write() {
                 if stream.conn.write_tls(&mut stream.sock).is_err() {
-                    return; // the client has gone, and does not miss it
+                    return; // the client has gone
                 }
             }
         }

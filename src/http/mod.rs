@@ -1,0 +1,169 @@
+//! The network front: accepts connections, bounds them in number, time and size, and passes complete, checked requests
+//! to a handler.
+//!
+//! ```text
+//! client -- listen -- connection (thread) -- unix socket -- tiny_http -- worker (thread) -- handler
+//!           caps,      deadlines, TLS,        0600           parses       catch_unwind
+//!           allow list request limits         one request    it again
+//! ```
+//! tiny_http is never reachable from the network: see `backend` for why and how. No request, however malformed, slow
+//! or numerous, stops the daemon, grows its memory without bound, or delays other requests beyond a second.
+
+mod backend;
+mod connection;
+mod deadline;
+mod listen;
+mod log_limit;
+mod registry;
+mod request;
+mod response;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tls_stream;
+
+pub use request::{Access, Request, RequestBody};
+pub use response::{Body, Response};
+pub use settings::{Answer, Limits, Plan, Router, Settings};
+
+use crate::error::{Error, Result};
+use crate::sys::limits;
+use crate::sys::thread::{spawn, unpoisoned};
+use crate::tls;
+use backend::Backend;
+use connection::Shared;
+use log::{error, info, warn};
+use registry::Registry;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What the network may send, for `make fuzz`: a head that is taken must be one again when it is passed on.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let limits = Limits::default();
+    let Ok(Some(head)) = request::parse(bytes, Access::All, &limits) else {
+        return;
+    };
+    assert!(
+        head.length <= bytes.len()
+            && head.body_within(limits.body as u64).is_ok()
+                == (head.content_length <= limits.body as u64)
+    );
+    let passed_on = head.forward(7, 0);
+    // Three headers of the front's own are added.
+    let wider = Limits {
+        head: limits.head + 200,
+        headers: limits.headers + 3,
+        ..limits
+    };
+    let again = request::parse(&passed_on, Access::All, &wider);
+    let Ok(Some(again)) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(
+        (
+            &again.request.path,
+            &again.request.query,
+            again.content_length
+        ),
+        (&head.request.path, &head.request.query, 0)
+    );
+    assert_eq!(again.length, passed_on.len());
+    let _ = head.path_for_log();
+}
+
+/// An open server. Dropping it closes it without grace.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    wake: UnixStream,
+    accept: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens, and from then on answers each request as `router` has planned it.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, a `socket_dir` that cannot be used; each text names the setting.
+    pub fn open(settings: Settings, router: Router) -> Result<Self> {
+        let limit = limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
+        let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
+        let listeners = listen::listen(&settings.listen)?;
+        let addresses = listeners.iter().map(std::net::TcpListener::local_addr);
+        let addresses = addresses.collect::<std::io::Result<Vec<_>>>();
+        let addresses = addresses.map_err(|e| Error::io("listening socket", &e))?;
+        let cap = listen::cap(settings.max_connections, descriptors);
+        let shared = Arc::new(Shared {
+            limits: settings.limits,
+            spool_dir: settings.spool_dir,
+            allowed: settings.allowed,
+            router,
+            registry: Registry::new(cap, settings.max_per_address),
+            backend: Backend::open(&settings.socket_dir)?,
+            tls: RwLock::new(settings.tls.map(Arc::new)),
+            arrived: AtomicU64::default(),
+            answered: AtomicU64::default(),
+        });
+        let (wake, woken) =
+            UnixStream::pair().map_err(|e| Error::io("wake pipe of the server", &e))?;
+        let accepting = shared.clone();
+        let accept = spawn("http-accept", move || {
+            listen::run(&listeners, &woken, &accepting);
+        })?;
+        Ok(Self {
+            addresses,
+            shared,
+            wake,
+            accept: Some(accept),
+        })
+    }
+
+    /// The addresses listened on, with the real port where 0 was asked for.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// New connections get this certificate; those that are open keep theirs.
+    pub fn renew(&self, tls: tls::Server) {
+        let mut current = unpoisoned(self.shared.tls.write());
+        *current = Some(Arc::new(tls));
+    }
+
+    /// Stops accepting, ends idle connections at once, lets requests in work finish for up to `grace`, and removes the
+    /// unix socket. A handler that still works then is left to itself; its client's connection is closed.
+    pub fn close(mut self, grace: Duration) {
+        self.shut(grace);
+    }
+
+    fn shut(&mut self, grace: Duration) {
+        let Some(accept) = self.accept.take() else {
+            return;
+        };
+        if let Err(e) = (&self.wake).write_all(b"x") {
+            // Cannot happen while the thread lives, since it holds the other end; if it has ended, so much the better.
+            error!("http: cannot wake the accept thread: {e}");
+        }
+        if accept.join().is_err() {
+            error!("http: the accept thread had panicked");
+        }
+        let remaining = self.shared.registry.stop(grace);
+        if remaining > 0 {
+            warn!("http: {remaining} connections closed that were still at work after {grace:?}");
+        }
+        self.shared.backend.close();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (arrived, answered) = (count(&self.shared.arrived), count(&self.shared.answered));
+        info!("http: closed after {arrived} connections and {answered} requests");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut(Duration::ZERO);
+    }
+}

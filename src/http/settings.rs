@@ -1,0 +1,92 @@
+//! What a server is opened with, and what is decided for each request.
+
+use super::request::Request;
+use super::response::Response;
+use crate::tls;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Decides by a request's head, before its body is read, what is done with the request. Must be quick and must not
+/// panic: the connection's own thread calls it.
+pub type Router = Arc<dyn Fn(&Request) -> Plan + Send + Sync>;
+
+/// Answers a request. Runs on a thread of its own; may take its time, and may panic, which costs only the request.
+pub type Answer = Box<dyn FnOnce(Request) -> Response + Send>;
+
+/// What is done with a request.
+pub struct Plan {
+    /// A status, health or information call: it may use the connections that are kept for these.
+    pub reserved: bool,
+    /// The body is spooled to a file in [`Settings::spool_dir`], up to so many bytes; `None`: it is read into memory,
+    /// up to [`Limits::body`]. Only for requests that are authenticated by their head.
+    pub spool: Option<u64>,
+    /// Called with the complete request.
+    pub answer: Answer,
+}
+
+impl Plan {
+    /// An ordinary request with its body in memory.
+    pub fn new(answer: impl FnOnce(Request) -> Response + Send + 'static) -> Self {
+        Self {
+            reserved: false,
+            spool: None,
+            answer: Box::new(answer),
+        }
+    }
+}
+
+/// What a server is opened with.
+pub struct Settings {
+    /// Addresses to listen on: `[::]:port` for all, IPv4 included, or one host address. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Largest number of connections at a time (`max-connections`); fewer if RLIMIT_NOFILE does not allow so many.
+    pub max_connections: usize,
+    /// Largest number of them from one address (`max-connections-per-address`).
+    pub max_per_address: usize,
+    /// Existing directory for the unix socket, to which no other user can write (`state-dir`).
+    pub socket_dir: PathBuf,
+    /// Directory for bodies of requests that are spooled (`backup-dir`).
+    pub spool_dir: PathBuf,
+    /// True for addresses that may connect (`allowed-clients`).
+    pub allowed: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// HTTPS (`use-ssl`); `None`: HTTP in clear.
+    pub tls: Option<tls::Server>,
+    /// Bounds of a request and a response.
+    pub limits: Limits,
+}
+
+/// Bounds of what a client may send and of the time it may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request head, the empty line included: 16 KiB.
+    pub head: usize,
+    /// Headers of a request: 100.
+    pub headers: usize,
+    /// Bytes of a request body in memory: 1 MiB.
+    pub body: usize,
+    /// From the first byte of a head, or of a TLS handshake, to its end: 10 s.
+    pub head_time: Duration,
+    /// Without the first byte of a (next) request: 60 s.
+    pub idle: Duration,
+    /// For the client to send a body, and again to take a response: 60 s, and as long again for each further MiB. Does
+    /// not count while the handler works.
+    pub transfer: Duration,
+    /// How long the response to a wrong token is held back (`failed-token-delay`).
+    pub failed_token_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: 16 << 10,
+            headers: 100,
+            body: 1 << 20,
+            head_time: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            transfer: Duration::from_secs(60),
+            failed_token_delay: Duration::ZERO,
+        }
+    }
+}
