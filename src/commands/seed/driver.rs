@@ -2,7 +2,7 @@
 
 use super::event::{End, Event, Listener, Outcome, StageProgress, Target, Verified, seconds};
 use super::options::Options;
-use super::preflight::Plan;
+use super::plan::Plan;
 use super::progress::{Meter, eta};
 use super::registration::Agents;
 use super::replicate::{self, Connected};

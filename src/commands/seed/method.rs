@@ -1,19 +1,18 @@
-//! Which methods this version conducts, and when one may be used: the only part of the conductor that differs by method,
-//! besides the constants in [`crate::seed::vocabulary`].
+//! Which methods this version supports, and when the agents of two hosts can use one.
 
 use crate::protocol::wire::AgentData;
 use crate::seed::Method;
 use crate::sys::host::human_bytes;
 
-/// Methods that this version conducts, fastest first: the order of `--method auto`.
-pub const CONDUCTED: [Method; 4] = [
+/// Fastest first: the order of `--method auto`.
+pub const SUPPORTED: [Method; 4] = [
     Method::Xtrabackup,
     Method::ClonePlugin,
     Method::Mydumper,
     Method::Mysqldump,
 ];
 
-/// All methods in the order in which a user thinks of them, fastest first (DESIGN 8).
+/// All methods in the order in which they are reported.
 pub const ORDER: [Method; 5] = [
     Method::ClonePlugin,
     Method::Xtrabackup,
@@ -22,9 +21,9 @@ pub const ORDER: [Method; 5] = [
     Method::Mysqldump,
 ];
 
-/// Why `method` cannot be used; empty if it can (agent-api-v2 3.1). `used` is what the source's data directory takes in
+/// Why `method` cannot be used; empty if it can. `used` is what the source's data directory takes in
 /// bytes, `replaced` what the target's takes of data that will go: with `--force` a load replaces them table by table, and a
-/// physical copy for which there is no other room may replace them before it is whole (`mysql.datadir-swap`).
+/// physical copy for which there is no other space may replace them before it is complete (`mysql.datadir-swap`).
 pub fn obstacles(
     method: Method,
     source: &AgentData,
@@ -33,7 +32,7 @@ pub fn obstacles(
     replaced: u64,
 ) -> Vec<String> {
     let mut out = Vec::new();
-    if !CONDUCTED.contains(&method) {
+    if !SUPPORTED.contains(&method) {
         out.push("not supported by this version yet".to_string());
         return out;
     }
@@ -49,7 +48,7 @@ pub fn obstacles(
     if let Some(options) = source.methods.get(method.as_str()) {
         for (name, database) in &source.databases {
             for engine in database.engines.iter().flatten() {
-                // Names outside the wire's ten are looked up on the target's server itself.
+                // Other engines are queried from the target's server itself.
                 if crate::seed::types::ENGINES.contains(&engine.as_str())
                     && !options.supported_engines.contains(engine)
                 {

@@ -12,6 +12,7 @@ mod event;
 mod json;
 mod method;
 mod options;
+mod plan;
 mod preflight;
 mod progress;
 mod registration;

@@ -326,7 +326,7 @@ fn method(word: &str) -> Checked<Option<Method>> {
         .iter()
         .find(|m| m.as_str().eq_ignore_ascii_case(word));
     let method = *known.ok_or(format!("--method {word}: no such method"))?;
-    if super::method::CONDUCTED.contains(&method) {
+    if super::method::SUPPORTED.contains(&method) {
         Ok(Some(method))
     } else {
         Err(format!(

@@ -68,9 +68,6 @@ pub(super) fn client(
 }
 
 /// Makes both agents known, waiting for their registrations if they have no token files.
-///
-/// # Errors
-/// If an agent does not register in time, or the listener cannot be opened; cancelled.
 pub fn gather(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Agents> {
     let client = |side, at: &HostPort, access| client(side, at, access, &options.transport);
     if let Some((source, target)) = &options.token_files {

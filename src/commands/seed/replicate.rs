@@ -2,10 +2,11 @@
 
 use super::event::{Event, How, Listener};
 use super::options::{Mode, Options};
-use super::preflight::Plan;
-use super::sql::{Channel, Db, Statement};
+use super::plan::Plan;
+use super::sql::{BINLOG_GONE, Channel, Db, Statement};
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
+use crate::mysql::applier::Point;
 use crate::mysql::{Flavour, Server, Source, Start, quote_text};
 use crate::process::Cancel;
 use crate::protocol::http_client::shortened;
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 
 mod checks;
 mod empty;
-pub use checks::own_in_binlog;
 #[cfg(test)]
 mod tests;
 
@@ -24,15 +24,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// A host that does not exist, as orchestrator uses it to keep a stopped replica from starting.
 const NOWHERE: &str = "_";
-
-/// From where the target replicates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// MariaDB's gtid_slave_pos, or the GTID set that MySQL has executed.
-    Gtid(String),
-    /// Binary log and position of the copied server.
-    Position(String, u64),
-}
 
 pub struct Connected {
     /// `Replication: IO thread Yes, SQL thread Yes, 0 seconds behind`
@@ -45,7 +36,7 @@ pub fn stop_all(target: &mut Db, channels: &[Channel]) -> Result<()> {
     let server = target.server;
     channels
         .iter()
-        .try_for_each(|c| target.run(&Statement::plain(server.stop_replica(&c.name))))
+        .try_for_each(|c| target.run(&server.stop_replica(&c.name)))
 }
 
 /// Starts those channels again that ran when `channels` was read: the seed has failed and the data are as before.
@@ -54,7 +45,7 @@ pub fn start_again(target: &mut Db, channels: &[Channel]) -> Result<()> {
     channels
         .iter()
         .filter(|c| c.runs())
-        .try_for_each(|c| target.run(&Statement::plain(server.start_replica(&c.name))))
+        .try_for_each(|c| target.run(&server.start_replica(&c.name)))
 }
 
 /// Removes the target's replication, just before its data are overwritten: even a restart of its server in mid-load must not
@@ -63,7 +54,7 @@ pub fn remove_all(target: &mut Db, channels: &[Channel], keep_account: bool) -> 
     for c in channels {
         removal(target.server, &c.name, keep_account)
             .into_iter()
-            .try_for_each(|text| target.run(&Statement::plain(text)))?;
+            .try_for_each(|text| target.run(&text))?;
     }
     Ok(())
 }
@@ -85,12 +76,12 @@ fn removal(server: Server, channel: &str, keep_account: bool) -> Vec<String> {
 
 /// By `--replication`, and by what the copy has. `empty`: the copy is from before the source's first GTID, so that a missing
 /// GTID position is the empty one.
-fn start_from(options: &Options, plan: &Plan, metadata: &Metadata, empty: bool) -> Result<From> {
+fn start_from(options: &Options, plan: &Plan, metadata: &Metadata, empty: bool) -> Result<Point> {
     let gtid = metadata.gtid();
-    let position = From::Position(metadata.log_file.clone(), metadata.log_pos);
+    let position = Point::Position(metadata.log_file.clone(), metadata.log_pos);
     let from = match (options.mode, gtid) {
-        (Mode::Gtid, None) if empty => From::Gtid(String::new()),
-        (Mode::Auto, None) if empty && !plan.without_gtid => From::Gtid(String::new()),
+        (Mode::Gtid, None) if empty => Point::Gtid(String::new()),
+        (Mode::Auto, None) if empty && !plan.without_gtid => Point::Gtid(String::new()),
         (Mode::Gtid, None) => {
             return Err(Error::permanent(
                 "--replication gtid: the copy has no GTID position; use --replication position",
@@ -98,22 +89,14 @@ fn start_from(options: &Options, plan: &Plan, metadata: &Metadata, empty: bool) 
         }
         (Mode::Position, _) | (Mode::Auto, None) => position,
         (Mode::Auto, Some(_)) if plan.without_gtid => position,
-        (_, Some(gtid)) => From::Gtid(gtid.to_string()),
+        (_, Some(gtid)) => Point::Gtid(gtid.to_string()),
     };
-    if options.connect_to.is_some() && matches!(from, From::Position(..)) {
+    if options.connect_to.is_some() && matches!(from, Point::Position(..)) {
         return Err(Error::permanent(
             "--connect-to needs GTID, and the copy has no GTID position",
         ));
     }
     Ok(from)
-}
-
-/// The address that the target replicates from.
-pub fn address(options: &Options, plan: &Plan) -> (String, u16) {
-    match &options.connect_to {
-        Some(to) => (to.host.clone(), to.port.unwrap_or(plan.source_port)),
-        None => (options.source.host.clone(), plan.source_port),
-    }
 }
 
 /// The default channel's source, with the account if one is given, and with the options that the channel had.
@@ -122,7 +105,7 @@ fn change_source(
     options: &Options,
     plan: &Plan,
     to: &(String, u16),
-    from: &From,
+    from: &Point,
 ) -> Statement {
     let login = options.replication.as_ref();
     let text = server.change_source(&Source {
@@ -130,17 +113,27 @@ fn change_source(
         port: Some(to.1),
         login: login.map(|l| (l.user.as_str(), l.password.reveal())),
         start: Some(match from {
-            From::Gtid(_) => Start::Gtid,
-            From::Position(file, position) => Start::Position(file, *position),
+            Point::Gtid(_) => Start::Gtid,
+            Point::Position(file, position) => Start::Position(file, *position),
         }),
         settings: &plan.settings,
         tls: plan.tls,
         channel: "",
     });
-    match login {
-        Some(l) => Statement::with_secret(text, quote_text(l.password.reveal())),
-        None => Statement::plain(text),
+    Statement::new(text, login)
+}
+
+/// True if a missing GTID position of the copy is the empty one.
+fn is_empty(o: &Options, plan: &Plan, metadata: &Metadata, events: &dyn Listener) -> bool {
+    if metadata.gtid().is_some() || o.mode == Mode::Position {
+        return false;
     }
+    empty::before_first_gtid(o, plan, metadata).unwrap_or_else(|e| {
+        events.warn(&format!(
+            "whether the copy is from before the source's first GTID is not known: {e}"
+        ));
+        false
+    })
 }
 
 /// Connects the target and waits until both threads run; then the checks.
@@ -151,17 +144,9 @@ pub fn connect(
     events: &dyn Listener,
     cancel: &Cancel,
 ) -> Result<Connected> {
-    let empty = metadata.gtid().is_none() && o.mode != Mode::Position && {
-        let found = empty::before_first_gtid(o, plan, metadata);
-        found.unwrap_or_else(|e| {
-            events.warn(&format!(
-                "whether the copy is from before the source's first GTID is not known: {e}"
-            ));
-            false
-        })
-    };
+    let empty = is_empty(o, plan, metadata, events);
     let from = start_from(o, plan, metadata, empty)?;
-    let to = address(o, plan);
+    let to = plan.replication_source(o);
     let mut target = Db::open("target", &o.target.host, plan.target_port, &o.mysql)?;
     let present = target.channels()?;
     let keep = o.replication.is_none();
@@ -172,24 +157,26 @@ pub fn connect(
     }
     stop_all(&mut target, &present)?;
     remove_all(&mut target, &present, true)?;
-    if let From::Gtid(gtid) = &from {
+    if let Point::Gtid(gtid) = &from {
         begin_at(&mut target, gtid)?;
     }
     let server = target.server;
-    target.run(&change_source(server, o, plan, &to, &from))?;
-    target.run(&Statement::plain(server.start_replica("")))?;
+    target.run_with_password(&change_source(server, o, plan, &to, &from))?;
+    target.run(&server.start_replica(""))?;
     let c = wait_until_it_runs(&mut target, cancel)?;
-    let (how, gtid, place) = match &from {
-        From::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None),
-        From::Position(file, position) => (How::Position, None, Some((file.as_str(), *position))),
+    let (how, gtid, log_file, log_pos) = match &from {
+        Point::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None, None),
+        Point::Position(file, position) => {
+            (How::Position, None, Some(file.as_str()), Some(*position))
+        }
     };
     events.report(&Event::ReplicationConnected {
         source_host: &to.0,
         source_port: to.1,
         how,
         gtid,
-        log_file: place.map(|p| p.0),
-        log_pos: place.map(|p| p.1),
+        log_file,
+        log_pos,
         io_thread: &c.io,
         sql_thread: &c.sql,
         lag_seconds: c.lag,
@@ -206,10 +193,7 @@ fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
         if target.global("gtid_slave_pos")? == gtid {
             return Ok(());
         }
-        return target.run(&Statement::plain(format!(
-            "SET GLOBAL gtid_slave_pos = {}",
-            quote_text(gtid)
-        )));
+        return target.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(gtid)));
     }
     let missing = GtidSet::parse(gtid)?.minus(&target.gtid_executed()?);
     if missing.is_empty() {
@@ -222,19 +206,12 @@ fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
     )))
 }
 
-fn default_channel(target: &mut Db) -> Result<Channel> {
-    let found = target.channels()?.into_iter().find(|c| c.name.is_empty());
-    found.ok_or_else(|| {
-        Error::permanent("the target's replication has disappeared: another session has reset it")
-    })
-}
-
 /// Both threads must be seen running twice in a row: a thread with a wrong start stops within its first events.
 fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<Channel> {
     let begin = Instant::now();
     let mut seen = 0;
     loop {
-        let c = default_channel(target)?;
+        let c = target.default_channel()?;
         seen = if c.io == "Yes" && c.sql == "Yes" {
             seen + 1
         } else {
@@ -262,9 +239,6 @@ fn running_line(c: &Channel) -> String {
     )
 }
 
-/// The source does not have what the target requests; 13114 is what MySQL 8.0 and later make of 1236.
-pub(super) const GONE: [u32; 2] = [1236, 13114];
-
 /// Why it is useless to wait longer: a thread has stopped with an error, the login was refused, or the time is over.
 fn failure(c: &Channel, late: bool) -> Option<Error> {
     let stopped = |state: &str, error: &(u32, String)| state == "No" && error.0 != 0;
@@ -281,7 +255,7 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
             text.push_str(&format!(", {name} {code}: {}", shortened(message)));
         }
     }
-    if GONE.contains(&c.io_error.0) {
+    if BINLOG_GONE.contains(&c.io_error.0) {
         text.push_str(
             "; if the source has purged the binary logs from which the copy goes on, raise binlog_expire_logs_seconds there \
              (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and make a new seed",

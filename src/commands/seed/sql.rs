@@ -1,34 +1,39 @@
-//! The conductor's own connections to the two servers.
+//! The connections of `seed` to the two servers.
 
 use super::options::Login;
 use crate::config::Secret;
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Cause, Error, MysqlError, Result};
 use crate::mysql::channel::Columns;
-use crate::mysql::{Endpoint, Flavour, Server, cause, connect, info, lock_wait_timeout, locks};
-use mysql::prelude::Queryable;
+use crate::mysql::{
+    Endpoint, Flavour, Server, cause, connect, info, lock_wait_timeout, locks, quote_text,
+};
+use mysql::prelude::{ColumnIndex, Queryable};
 use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
 
 /// For each connect, statement and answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Seconds for a lock where something is changed.
-const PATIENCE: u64 = 50;
+/// `lock_wait_timeout` in seconds where something is changed.
+const LOCK_WAIT: u64 = 50;
 /// What took longer may have waited for a lock.
 const LONG: Duration = Duration::from_secs(2);
-/// For the session that looks up whose lock it was.
-const LOOK_UP: Duration = Duration::from_secs(10);
+/// For the session that queries whose lock it was.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// ER_LOCK_WAIT_TIMEOUT
-const LOCK_WAIT: u16 = 1205;
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+/// The source does not have the binary log that the target requests; 13114 is what MySQL 8.0 and later make of 1236.
+pub const BINLOG_GONE: [u32; 2] = [1236, 13114];
+/// Longer statements are shown in messages by their first characters.
+const SHOWN: (usize, usize) = (300, 60);
 
 /// A connection to the source or the target.
 pub struct Db {
     conn: Conn,
     at: Endpoint,
     name: String,
-    /// Seconds that a statement waits for a lock.
-    patience: u64,
-    /// What it is.
+    /// How long a statement waits for a lock whose holder is then named in the error, in seconds; `None`: it is not named.
+    lock_wait: Option<u64>,
     pub server: Server,
 }
 
@@ -36,15 +41,16 @@ pub struct Db {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Statement {
     text: String,
-    secret: Secret,
+    /// As a literal.
+    password: Secret,
 }
 
 /// One row of the replica status: a channel (MariaDB: connection).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Channel {
-    /// Its name; the default one's is empty.
+    /// The default one's is empty.
     pub name: String,
-    /// Where it replicates from.
+    /// Host and port that it replicates from.
     pub source: (String, u16),
     /// State of the thread that reads from the source: `Yes`, `No`, `Connecting`, `Preparing`.
     pub io: String,
@@ -61,27 +67,20 @@ pub struct Channel {
 }
 
 impl Statement {
-    /// Without a password.
-    pub fn plain(text: impl Into<String>) -> Self {
+    /// `text` holds the password of `login`.
+    pub fn new(text: impl Into<String>, login: Option<&Login>) -> Self {
+        let password = login.map(|l| Secret::new(quote_text(l.password.reveal())));
         Self {
             text: text.into(),
-            secret: Secret::default(),
-        }
-    }
-
-    /// With one in it, as written in the text.
-    pub fn with_secret(text: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            secret: Secret::new(secret),
+            password: password.unwrap_or_default(),
         }
     }
 
     fn hide(&self, text: &str) -> String {
-        if self.secret.is_empty() {
+        if self.password.is_empty() {
             text.to_string()
         } else {
-            text.replace(self.secret.reveal(), "(password)")
+            text.replace(self.password.reveal(), "(password)")
         }
     }
 
@@ -105,70 +104,83 @@ impl Channel {
 }
 
 impl Db {
-    /// Connects and asks what the server is. `side` is `source` or `target`, for messages.
-    ///
-    /// # Errors
-    /// With the server's name and the option to look at.
+    /// Connects. `side` is `source` or `target`, for messages.
     pub fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
-        let mut this = Self::impatient(side, host, port, login)?;
-        this.run(&Statement::plain(format!(
-            "SET SESSION lock_wait_timeout = {PATIENCE}"
-        )))?;
-        this.patience = PATIENCE;
+        let mut this = Self::open_for_queries(side, host, port, login)?;
+        this.run(&format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"))?;
+        this.lock_wait = Some(LOCK_WAIT);
         Ok(this)
     }
 
-    /// The same for questions only: they wait no longer than a few seconds for a lock.
-    ///
-    /// # Errors
-    /// As [`Db::open`].
-    pub fn impatient(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
-        let (user, password) = (login.user.clone(), login.password.clone());
+    /// The same for queries only, which wait no longer than a few seconds for a lock.
+    pub fn open_for_queries(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
+        let this = Self::open_for(side, host, port, login, TIMEOUT)?;
+        Ok(Self {
+            lock_wait: Some(lock_wait_timeout(TIMEOUT)),
+            ..this
+        })
+    }
+
+    /// The same with another deadline for each answer. Errors do not name the holders of locks.
+    pub fn open_for(
+        side: &str,
+        host: &str,
+        port: u16,
+        login: &Login,
+        timeout: Duration,
+    ) -> Result<Self> {
         let at = Endpoint {
             host: host.into(),
             port,
             socket: String::new(),
-            user,
-            password,
+            user: login.user.clone(),
+            password: login.password.clone(),
         };
         let name = format!("{side}'s MySQL {}", at.name());
-        let mut conn = connect(&at, TIMEOUT).map_err(|e| e.of_seed_command(&name))?;
+        Self::at(name, at, timeout.max(TIMEOUT))
+    }
+
+    /// Another session on the same server.
+    pub fn another(&self) -> Result<Self> {
+        Self::at(self.name.clone(), self.at.clone(), TIMEOUT)
+    }
+
+    fn at(name: String, at: Endpoint, timeout: Duration) -> Result<Self> {
+        let mut conn = connect(&at, timeout).map_err(|e| e.of_seed_command(&name))?;
         let server = Server::ask(&mut conn).map_err(|e| e.of_seed_command(&name))?;
         Ok(Self {
             conn,
             at,
             name,
-            patience: lock_wait_timeout(TIMEOUT),
+            lock_wait: None,
             server,
         })
     }
 
-    /// Asks with one of the functions of [`info`].
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn ask<T>(&mut self, question: impl FnOnce(&mut Conn, Server) -> Result<T>) -> Result<T> {
+    /// The server, and its number of this session.
+    pub fn handle(&self) -> (Endpoint, u32) {
+        (self.at.clone(), self.conn.connection_id())
+    }
+
+    /// Queries with one of the functions of [`crate::mysql`].
+    pub fn query<T>(&mut self, by: impl FnOnce(&mut Conn, Server) -> Result<T>) -> Result<T> {
         let begin = Instant::now();
-        let answer = question(&mut self.conn, self.server);
-        if begin.elapsed() < LONG {
-            return answer.map_err(|e| e.of_seed_command(&self.name));
-        }
+        let answer = by(&mut self.conn, self.server).map_err(|e| e.of_seed_command(&self.name));
         let seconds = begin.elapsed().as_secs();
         match answer {
-            Err(e) if e.is_transient() => {
-                Err(e.of_seed_command(&self.name).noted(self.blocked(seconds)))
-            }
+            answer if begin.elapsed() < LONG => answer,
+            Err(e) if e.is_transient() => Err(e.noted(self.lock_holders(seconds))),
             // MariaDB leaves out of information_schema.TABLES what it could not open.
             Ok(_) if self.has_waited()? => Err(Error::transient(format!(
                 "{}: not all tables could be examined; {}",
                 self.name,
-                self.blocked(seconds)
+                self.lock_holders(seconds)
             ))),
-            other => other.map_err(|e| e.of_seed_command(&self.name)),
+            other => other,
         }
     }
 
-    /// True if the last query has a warning that a lock was not to be had.
+    /// True if the last query has a warning that it gave up waiting for a lock.
     fn has_waited(&mut self) -> Result<bool> {
         if self.conn.warnings() == 0 {
             return Ok(false);
@@ -176,14 +188,14 @@ impl Db {
         let warnings = self.rows("SHOW WARNINGS")?;
         Ok(warnings
             .iter()
-            .any(|w| w.get(1).is_some_and(|c| c.parse() == Ok(LOCK_WAIT))))
+            .any(|w| w.get(1).is_some_and(|c| c.parse() == Ok(LOCK_WAIT_TIMEOUT))))
     }
 
-    /// Whose lock a query seems to have waited for, asked of the server by a session of its own.
-    fn blocked(&self, seconds: u64) -> String {
-        let holders =
-            connect(&self.at, LOOK_UP).map(|mut conn| locks::holders(&mut conn, self.server));
-        let holders = holders.unwrap_or_default();
+    /// Whose lock a query seems to have waited for, queried in another session.
+    fn lock_holders(&self, seconds: u64) -> String {
+        let holders = connect(&self.at, HOLDER_TIMEOUT)
+            .map(|mut conn| locks::holders(&mut conn, self.server))
+            .unwrap_or_default();
         let which = match holders.as_str() {
             "" => "SHOW PROCESSLIST there shows what it waits for",
             holders => holders,
@@ -192,21 +204,19 @@ impl Db {
     }
 
     /// A global variable, empty if there is none of this name.
-    ///
-    /// # Errors
-    /// The server's.
     pub fn global(&mut self, name: &str) -> Result<String> {
-        Ok(self
-            .ask(|conn, _| info::global(conn, name))?
-            .unwrap_or_default())
+        let value = self.query(|conn, _| info::global(conn, name))?;
+        Ok(value.unwrap_or_default())
     }
 
-    /// Runs a statement without a result.
-    ///
-    /// # Errors
-    /// The server's, with the statement, without its password.
-    pub fn run(&mut self, statement: &Statement) -> Result<()> {
-        if !statement.secret.is_empty() && self.logs_passwords()? {
+    /// Executes a statement without a result.
+    pub fn run(&mut self, statement: &str) -> Result<()> {
+        self.run_with_password(&Statement::new(statement, None))
+    }
+
+    /// The same; its password appears neither in an error nor, if the account may prevent it, in the general query log.
+    pub fn run_with_password(&mut self, statement: &Statement) -> Result<()> {
+        if !statement.password.is_empty() && self.logs_passwords()? {
             // Needs SUPER; preflight has warned where the account lacks it.
             let _ = self.conn.query_drop("SET SESSION sql_log_off = 1");
         }
@@ -217,111 +227,94 @@ impl Db {
 
     /// Whether a password in a statement would be written to a log: MariaDB's general query log has CHANGE MASTER as it is; MySQL
     /// replaces passwords (manual, Passwords and Logging).
-    ///
-    /// # Errors
-    /// The server's.
     pub fn logs_passwords(&mut self) -> Result<bool> {
         Ok(self.server.flavour == Flavour::MariaDb && self.global("general_log")? == "ON")
     }
 
-    /// The first column of a query.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn column(&mut self, query: &str) -> Result<Vec<String>> {
-        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
-        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
-        Ok(rows
-            .iter()
-            .map(|r| {
-                r.get_opt::<String, _>(0)
-                    .and_then(std::result::Result::ok)
-                    .unwrap_or_default()
-            })
-            .collect())
+    fn select(&mut self, query: &str) -> Result<Vec<Row>> {
+        let rows = self.conn.query(query);
+        rows.map_err(|e| self.failed(&Statement::new(query, None), &e))
     }
 
     /// All columns of a query; NULL as an empty text.
-    ///
-    /// # Errors
-    /// The server's.
     pub fn rows(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
-        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
-        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
-        let text = |row: &Row, i| {
-            let value = row.get_opt::<Option<String>, _>(i);
-            value.and_then(|v| v.ok().flatten()).unwrap_or_default()
-        };
+        let rows = self.select(query)?;
         let all = |row: &Row| (0..row.len()).map(|i| text(row, i)).collect();
         Ok(rows.iter().map(all).collect())
     }
 
-    /// All channels.
-    ///
-    /// # Errors
-    /// The server's, for example without SLAVE MONITOR (REPLICATION CLIENT).
+    /// The first row; empty if there is none.
+    pub fn row(&mut self, query: &str) -> Result<Vec<String>> {
+        Ok(self.rows(query)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// The first column.
+    pub fn column(&mut self, query: &str) -> Result<Vec<String>> {
+        Ok(self.select(query)?.iter().map(|r| text(r, 0)).collect())
+    }
+
+    /// The first column of the first row.
+    pub fn value(&mut self, query: &str) -> Result<String> {
+        Ok(self.column(query)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// All channels. Needs SLAVE MONITOR (MySQL: REPLICATION CLIENT).
     pub fn channels(&mut self) -> Result<Vec<Channel>> {
-        let query = self.server.replica_status();
         let [io, sql, host, lag] = self.server.replica_columns();
         let port = host.replace("Host", "Port");
         let name = match self.server.flavour {
             Flavour::MariaDb => "Connection_name",
             Flavour::MySql => "Channel_Name",
         };
-        let rows: std::result::Result<Vec<Row>, _> = self.conn.query(query);
-        let rows = rows.map_err(|e| self.failed(&Statement::plain(query), &e))?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let text = |column: &str| {
-                    row.get_opt::<String, _>(column)
-                        .and_then(std::result::Result::ok)
-                        .unwrap_or_default()
-                };
-                let number = |column: &str| text(column).parse::<u32>().unwrap_or(0);
-                Channel {
-                    name: text(name),
-                    source: (text(host), text(&port).parse().unwrap_or(0)),
-                    io: text(io),
-                    sql: text(sql),
-                    io_error: (number("Last_IO_Errno"), text("Last_IO_Error")),
-                    sql_error: (number("Last_SQL_Errno"), text("Last_SQL_Error")),
-                    lag: text(lag).parse().ok(),
-                    using_gtid: text("Using_Gtid"),
-                }
-            })
-            .collect())
+        let rows = self.select(self.server.replica_status())?;
+        let channel = |row: &Row| {
+            let number = |column: &str| text(row, column).parse::<u32>().unwrap_or(0);
+            Channel {
+                name: text(row, name),
+                source: (
+                    text(row, host),
+                    text(row, port.as_str()).parse().unwrap_or(0),
+                ),
+                io: text(row, io),
+                sql: text(row, sql),
+                io_error: (number("Last_IO_Errno"), text(row, "Last_IO_Error")),
+                sql_error: (number("Last_SQL_Errno"), text(row, "Last_SQL_Error")),
+                lag: text(row, lag).parse().ok(),
+                using_gtid: text(row, "Using_Gtid"),
+            }
+        };
+        Ok(rows.iter().map(channel).collect())
     }
 
-    /// What the server tells of its default channel: the replica status, and on MySQL performance_schema's tables of its
+    /// The default channel of a target that was connected.
+    pub fn default_channel(&mut self) -> Result<Channel> {
+        let found = self.channels()?.into_iter().find(|c| c.name.is_empty());
+        found.ok_or_else(|| {
+            let text = "the target's replication has disappeared: another session has reset it";
+            Error::permanent(text)
+        })
+    }
+
+    /// What the server reports of its default channel: the replica status, and on MySQL performance_schema's tables of its
     /// configuration; empty if it has none.
-    ///
-    /// # Errors
-    /// The server's.
     pub fn channel_columns(&mut self) -> Result<Columns> {
         let name = match self.server.flavour {
             Flavour::MariaDb => "connection_name",
             Flavour::MySql => "channel_name",
         };
-        let mut out = Columns::new();
-        let mut queries = vec![self.server.replica_status().to_string()];
+        let mut queries = vec![self.server.replica_status()];
         if self.server.has_channels() {
-            for table in ["connection", "applier"] {
-                queries.push(format!(
-                    "SELECT * FROM performance_schema.replication_{table}_configuration"
-                ));
-            }
-        }
-        if self.server.flavour == Flavour::MySql && !self.server.has_channels() {
+            queries.push("SELECT * FROM performance_schema.replication_connection_configuration");
+            queries.push("SELECT * FROM performance_schema.replication_applier_configuration");
+        } else if self.server.flavour == Flavour::MySql {
             queries.push(
                 "SELECT VARIABLE_VALUE AS slave_heartbeat_period FROM information_schema.GLOBAL_STATUS \
-                 WHERE VARIABLE_NAME = 'SLAVE_HEARTBEAT_PERIOD'"
-                    .into(),
+                 WHERE VARIABLE_NAME = 'SLAVE_HEARTBEAT_PERIOD'",
             );
         }
+        let mut out = Columns::new();
         for query in queries {
-            let rows: std::result::Result<Vec<Row>, _> = self.conn.query(&query);
-            let rows = rows.map_err(|e| self.failed(&Statement::plain(&query), &e))?;
+            let rows = self.select(query)?;
             let of_row = |row: &Row| -> Columns {
                 let columns = row.columns_ref().iter().enumerate();
                 columns
@@ -341,26 +334,24 @@ impl Db {
     }
 
     /// The transactions that a MySQL server has executed. Not by SHOW VARIABLES, which cuts long values.
-    ///
-    /// # Errors
-    /// The server's, or if the answer is no GTID set.
     pub fn gtid_executed(&mut self) -> Result<GtidSet> {
-        let found = self.column("SELECT @@GLOBAL.gtid_executed")?;
-        GtidSet::parse(&found.concat()).map_err(|e| e.context(&self.name))
+        let found = self.value("SELECT @@GLOBAL.gtid_executed")?;
+        GtidSet::parse(&found).map_err(|e| e.context(&self.name))
+    }
+
+    /// The GTIDs of MariaDB's binary log that come from the server itself, with commas between them.
+    pub fn own_in_binlog(&mut self) -> Result<String> {
+        let row = self.row("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.server_id")?;
+        let text = |i: usize| row.get(i).map_or("", String::as_str);
+        Ok(own_in_binlog(text(0), text(1)))
     }
 
     /// True if the session's account may use the replica's statements.
-    ///
-    /// # Errors
-    /// The server's.
     pub fn may_replicate(&mut self) -> Result<bool> {
         self.may(&["SUPER", self.server.replica_privilege()])
     }
 
     /// True if the session's account has one of the privileges globally, or all of them.
-    ///
-    /// # Errors
-    /// The server's.
     pub fn may(&mut self, privileges: &[&str]) -> Result<bool> {
         let grants = self.column("SHOW GRANTS")?;
         Ok(grants.iter().any(|g| grants_one(g, privileges)))
@@ -375,24 +366,40 @@ impl Db {
             *message = statement.hide(message);
         }
         let waited = match &cause {
-            Cause::Server { code, .. } if *code == LOCK_WAIT => Some(self.patience),
-            Cause::Timeout => Some(TIMEOUT.as_secs()),
+            Cause::Server { code, .. } if *code == LOCK_WAIT_TIMEOUT => self.lock_wait,
+            Cause::Timeout => self.lock_wait.map(|_| TIMEOUT.as_secs()),
             _ => None,
         };
-        let refused = matches!(e, mysql::Error::MySqlError(_));
+        let mut purpose = format!("{statement:?}");
+        if purpose.chars().count() > SHOWN.0 {
+            purpose = purpose.chars().take(SHOWN.1).collect::<String>() + " ...";
+        }
         let error = Error::Mysql(Box::new(MysqlError {
-            purpose: format!("{statement:?}"),
+            purpose,
             cause,
             ..MysqlError::default()
         }))
         .of_seed_command(&self.name);
-        let error = match waited {
-            Some(seconds) => error.noted(self.blocked(seconds)),
+        match waited {
+            Some(seconds) => error.noted(self.lock_holders(seconds)),
             None => error,
-        };
-        // `seed` does not repeat a statement that the server has refused.
-        if refused { error.lasting() } else { error }
+        }
     }
+}
+
+/// A column as a text; NULL, and a column that does not exist, as an empty one.
+fn text(row: &Row, column: impl ColumnIndex) -> String {
+    let bytes: Option<Vec<u8>> = row.get_opt(column).and_then(std::result::Result::ok);
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+/// A GTID is domain-server-sequence.
+fn own_in_binlog(state: &str, server_id: &str) -> String {
+    let all = state.split(',').map(str::trim);
+    let own: Vec<&str> = all
+        .filter(|gtid| gtid.split('-').nth(1) == Some(server_id))
+        .collect();
+    own.join(", ")
 }
 
 /// `GRANT a, b ON *.* TO ...` holds one of the privileges.
@@ -414,10 +421,12 @@ mod tests {
 
     #[test]
     fn a_statement_never_shows_its_password() {
-        let s = Statement::with_secret(
-            "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD='ge''heim'",
-            "'ge''heim'",
-        );
+        let login = Login {
+            user: "r".into(),
+            password: Secret::new("ge'heim"),
+        };
+        let text = "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD='ge''heim'";
+        let s = Statement::new(text, Some(&login));
         assert_eq!(
             format!("{s:?}"),
             "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD=(password)"
@@ -427,9 +436,16 @@ mod tests {
             "near (password) at line 1"
         );
         assert_eq!(
-            format!("{:?}", Statement::plain("STOP SLAVE")),
+            format!("{:?}", Statement::new("STOP SLAVE", None)),
             "STOP SLAVE"
         );
+    }
+
+    #[test]
+    fn transactions_of_a_mariadb_targets_own() {
+        assert_eq!(own_in_binlog("", "2"), "");
+        assert_eq!(own_in_binlog("0-1-22,1-12-5", "2"), "");
+        assert_eq!(own_in_binlog("0-1-22,0-2-23,3-2-1", "2"), "0-2-23, 3-2-1");
     }
 
     #[test]

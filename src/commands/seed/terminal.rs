@@ -110,7 +110,9 @@ impl Listener for Terminal {
             }
             Event::Result(outcome) => of_result(outcome).iter().for_each(|l| state.write(l)),
             other => {
-                let line = of_seed(other).or_else(|| of_verification(other));
+                let line = of_preflight(other)
+                    .or_else(|| of_stages(other))
+                    .or_else(|| of_verification(other));
                 line.iter().for_each(|l| state.write(l));
             }
         }
@@ -156,8 +158,8 @@ impl State {
     }
 }
 
-/// Before the seed, its stages and their end.
-fn of_seed(event: &Event) -> Option<Line> {
+/// Before the first change.
+fn of_preflight(event: &Event) -> Option<Line> {
     Some(match event {
         Event::AgentsAwaited {
             listen,
@@ -189,6 +191,13 @@ fn of_seed(event: &Event) -> Option<Line> {
         } else {
             format!("Preflight: method {method}: {}", reasons.join("; "))
         }),
+        _ => return None,
+    })
+}
+
+/// The stages, and a failure.
+fn of_stages(event: &Event) -> Option<Line> {
+    Some(match event {
         Event::SeedStarted {
             seed_id,
             method,
@@ -278,11 +287,9 @@ fn of_verification(event: &Event) -> Option<Line> {
             applier_stopped_seconds,
             ..
         } => {
-            let locked = if *source_locked_seconds > 0.0 {
-                let milliseconds = source_locked_seconds * 1000.0;
-                format!(", read lock on the source {milliseconds:.0} ms")
-            } else {
-                String::new()
+            let locked = match source_locked_seconds * 1000.0 {
+                0.0 => String::new(),
+                milliseconds => format!(", read lock on the source {milliseconds:.0} ms"),
             };
             Out(format!(
                 "Verification: both at {} (applier stopped for {applier_stopped_seconds:.1} s{locked})",
@@ -297,7 +304,7 @@ fn of_verification(event: &Event) -> Option<Line> {
     })
 }
 
-/// What the result says that no event before it has said.
+/// What no event before it has reported.
 fn of_result(o: &Outcome) -> Vec<Line> {
     let mut lines = Vec::new();
     if o.is_complete() {

@@ -97,7 +97,7 @@ impl Driver<'_> {
             Reached::Loading => (
                 Target::Partial,
                 format!(
-                    "the target's data may be partial (its agent's message above says more) and its replication is not connected: \
+                    "the target's data may be partial (see the error above) and its replication is not connected: \
                      do not use it; {}",
                     advice(e)
                 ),

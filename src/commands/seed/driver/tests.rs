@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Two agents that answer by a script, and all that was asked of them: `T restore/7/Mysqldump`.
+/// Two agents that answer by a script, and all calls that they received: `T restore/7/Mysqldump`.
 struct Rig {
     agents: Agents,
     options: Options,
-    asked: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<String>>>,
     output: Arc<Mutex<Vec<u8>>>,
     files: PathBuf,
 }
 
-type Script = fn(side: char, path: &str, asked_before: usize) -> Option<(u16, &'static str)>;
+type Script = fn(side: char, path: &str, calls_before: usize) -> Option<(u16, &'static str)>;
 
 /// A good agent.
 fn good(path: &str) -> (u16, &'static str) {
@@ -45,8 +45,8 @@ impl Rig {
         std::fs::create_dir_all(&files).unwrap();
         let file = files.join("secret");
         std::fs::write(&file, "secret").unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let ports = ['S', 'T'].map(|side| serve(side, script, Arc::clone(&asked)));
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let ports = ['S', 'T'].map(|side| serve(side, script, Arc::clone(&calls)));
         let line = format!(
             "--source 127.0.0.1:{} --target 127.0.0.1:{} --mysql-user u --mysql-password-file {} --seed-id 7 --no-connect \
              --poll 100ms",
@@ -71,7 +71,7 @@ impl Rig {
         Self {
             agents,
             options,
-            asked,
+            calls,
             output: Arc::default(),
             files,
         }
@@ -99,8 +99,8 @@ impl Rig {
         outcome.exit_code
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
     }
 
     fn output(&self) -> String {
@@ -127,7 +127,7 @@ impl std::io::Write for Sink {
     }
 }
 
-fn serve(side: char, script: Script, asked: Arc<Mutex<Vec<String>>>) -> u16 {
+fn serve(side: char, script: Script, calls: Arc<Mutex<Vec<String>>>) -> u16 {
     let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
     let port = server.server_addr().to_ip().unwrap().port();
     std::thread::spawn(move || {
@@ -141,8 +141,8 @@ fn serve(side: char, script: Script, asked: Arc<Mutex<Vec<String>>>) -> u16 {
                 .unwrap()
                 .to_string();
             let call = format!("{side} {path}");
-            let before = asked.lock().unwrap().iter().filter(|a| **a == call).count();
-            asked.lock().unwrap().push(call);
+            let before = calls.lock().unwrap().iter().filter(|a| **a == call).count();
+            calls.lock().unwrap().push(call);
             let (status, body) = script(side, &path, before).unwrap_or_else(|| good(&path));
             request
                 .respond(tiny_http::Response::from_string(body).with_status_code(status))
@@ -174,7 +174,7 @@ fn a_complete_seed_calls_each_stage_once_and_in_order() {
     });
     assert_eq!(rig.run(&Cancel::default()), 0, "{}", rig.output());
     let calls: Vec<String> = rig
-        .asked()
+        .calls()
         .into_iter()
         .filter(|a| !a.contains("seed-stage-state"))
         .collect();
@@ -217,23 +217,23 @@ fn a_physical_copy_is_sent_by_the_source() {
         "{}",
         rig.output()
     );
-    let asked = rig.asked();
+    let calls = rig.calls();
     // seedHost is the target then; Backup is the source's stage.
     for call in [
         "S backup/7/Xtrabackup/127.0.0.1/3310",
         "S seed-stage-state/7/Backup",
         "T restore/7/Xtrabackup",
     ] {
-        assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+        assert!(calls.iter().any(|a| a == call), "{call}: {calls:?}");
     }
     assert!(
-        !asked.iter().any(|a| a.starts_with("T backup")),
-        "{asked:?}"
+        !calls.iter().any(|a| a.starts_with("T backup")),
+        "{calls:?}"
     );
 }
 
 #[test]
-fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
+fn after_a_failed_physical_copy_the_agent_reports_the_state_of_the_data() {
     type Answer = (u16, &'static str);
     fn script(side: char, path: &str, prepared: &'static str) -> Option<Answer> {
         match (side, path) {
@@ -280,9 +280,9 @@ fn after_a_failed_physical_copy_the_agent_says_what_has_become_of_the_data() {
         assert_eq!(rig.run_by(Method::Xtrabackup, &Cancel::default()), code);
         let text = rig.output();
         assert!(text.contains(words), "{text}");
-        let asked = rig.asked();
+        let calls = rig.calls();
         for call in ["T abort-seed-stage/7/Backup", "S abort-seed-stage/7/Backup"] {
-            assert!(asked.iter().any(|a| a == call), "{call}: {asked:?}");
+            assert!(calls.iter().any(|a| a == call), "{call}: {calls:?}");
         }
     }
 }
@@ -293,18 +293,18 @@ fn a_failed_backup_is_ended_on_both_and_leaves_the_target_as_it_was() {
         (path == "seed-stage-state/7/Backup").then_some(FAILED)
     });
     assert_eq!(rig.run(&Cancel::default()), 1);
-    let asked = rig.asked();
+    let calls = rig.calls();
     for call in [
         "T abort-seed-stage/7/Backup",
         "S abort-seed-stage/7/Backup",
         "T cleanup/7/Mysqldump/Target",
     ] {
         assert!(
-            asked.iter().any(|a| a == call),
-            "{call} is not in {asked:?}"
+            calls.iter().any(|a| a == call),
+            "{call} is not in {calls:?}"
         );
     }
-    assert!(!asked.iter().any(|a| a.contains("restore")), "{asked:?}");
+    assert!(!calls.iter().any(|a| a.contains("restore")), "{calls:?}");
     let text = rig.output();
     assert!(
         text.contains("error: Backup failed: target agent 127.0.0.1:")
@@ -315,14 +315,14 @@ fn a_failed_backup_is_ended_on_both_and_leaves_the_target_as_it_was() {
 }
 
 #[test]
-fn a_failed_restore_says_that_the_data_may_be_partial() {
+fn a_failed_restore_reports_that_the_data_may_be_partial() {
     let rig = Rig::new("restore", |_, path, _| {
         (path == "seed-stage-state/7/Restore").then_some(FAILED)
     });
     assert_eq!(rig.run(&Cancel::default()), 3);
     assert!(rig.output().contains("may be partial"), "{}", rig.output());
     assert!(
-        rig.asked()
+        rig.calls()
             .iter()
             .any(|a| a == "T abort-seed-stage/7/Restore")
     );
@@ -354,7 +354,7 @@ fn a_refused_prepare_changes_nothing_and_is_not_repeated() {
     });
     assert_eq!(rig.run(&Cancel::default()), 1);
     assert_eq!(
-        rig.asked()
+        rig.calls()
             .iter()
             .filter(|a| a.starts_with("T prepare"))
             .count(),
@@ -396,9 +396,9 @@ fn an_interruption_aborts_the_stage_at_work() {
         _ => None,
     });
     let cancel = Cancel::default();
-    let (asked, by) = (Arc::clone(&rig.asked), cancel.clone());
+    let (calls, by) = (Arc::clone(&rig.calls), cancel.clone());
     let ctrl_c = std::thread::spawn(move || {
-        while !asked
+        while !calls
             .lock()
             .unwrap()
             .iter()
@@ -411,7 +411,7 @@ fn an_interruption_aborts_the_stage_at_work() {
     assert_eq!(rig.run(&cancel), 130);
     ctrl_c.join().unwrap();
     assert!(
-        rig.asked()
+        rig.calls()
             .iter()
             .any(|a| a == "T abort-seed-stage/7/Backup")
     );

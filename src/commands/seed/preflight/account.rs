@@ -1,8 +1,9 @@
 //! The account by which the target will replicate, as the source knows it: that it exists, may replicate, and whether it
 //! demands TLS.
 
-use super::{Findings, Plan};
+use super::findings::Findings;
 use crate::commands::seed::options::{Login, Options};
+use crate::commands::seed::plan::Plan;
 use crate::commands::seed::sql::{Db, grants_one};
 use crate::error::Result;
 use crate::mysql::{Flavour, Version, quote_account, quote_name, quote_text};
@@ -26,8 +27,7 @@ pub(super) fn check(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findi
     if let Some(login) = &o.replication
         && let Err(e) = account(login, source, plan, f)
     {
-        f.events
-            .warn(&format!("the replication account cannot be checked: {e}"));
+        f.warn(format!("the replication account cannot be checked: {e}"));
     }
     if plan.tls {
         match serves_tls(source) {
@@ -36,9 +36,7 @@ pub(super) fn check(o: &Options, source: &mut Db, plan: &mut Plan, f: &mut Findi
                 "the target cannot replicate by TLS: the source's server has no certificate; set ssl_cert and ssl_key in its \
                  my.cnf and restart it",
             ),
-            Err(e) => f
-                .events
-                .warn(&format!("whether the source serves TLS is not known: {e}")),
+            Err(e) => f.warn(format!("whether the source serves TLS is not known: {e}")),
         }
     }
 }
@@ -115,7 +113,7 @@ fn by_role(source: &mut Db, user: &str, accounts: &[Account]) -> Result<bool> {
     }
 }
 
-/// SHOW GRANTS of a role lists what it has from other roles too. PUBLIC is everybody's (10.11).
+/// SHOW GRANTS of a role lists what it has from other roles too. PUBLIC, since 10.11, is granted to all.
 fn by_role_on_mariadb(source: &mut Db, user: &str) -> Result<bool> {
     let public = "SELECT Repl_slave_priv FROM mysql.user WHERE User = 'PUBLIC' AND Host = ''";
     if source.server.version >= Version(10, 11, 0) && source.column(public)?.contains(&"Y".into()) {

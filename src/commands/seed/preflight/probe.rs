@@ -1,17 +1,17 @@
-//! Whether the target can replicate from its source, tried before anything is touched.
+//! Whether the target can replicate from its source, tried before anything is changed.
 //!
-//! The target gets a channel for a moment, of which only the receiving thread is started. It logs in to the source and asks for
+//! The target gets a channel for a moment, of which only the receiving thread is started. It logs in to the source and requests
 //! a binary log that does not exist: a source checks login, privilege, TLS and server ids first, and then reports error 1236
 //! (seen on MariaDB 10.11 and MySQL 9.7). Nothing is ever received or applied, not even if the channel were left behind and the
 //! server restarted.
 
-use super::{Findings, Plan};
+use super::findings::Findings;
 use crate::commands::seed::options::{Login, Options};
-use crate::commands::seed::replicate::{GONE, address};
-use crate::commands::seed::sql::{Channel, Db, Statement};
+use crate::commands::seed::plan::Plan;
+use crate::commands::seed::sql::{BINLOG_GONE, Channel, Db, Statement};
 use crate::error::{Error, Result};
 use crate::mysql::channel::Setting;
-use crate::mysql::{Flavour, Server, Source, Start, quote_text};
+use crate::mysql::{Flavour, Server, Source, Start};
 use crate::protocol::http_client::shortened;
 use std::time::{Duration, Instant};
 
@@ -36,10 +36,7 @@ const OF_THE_CONNECTION: [&str; 7] = [
 ];
 
 /// The target's channels. One of a probe is not among them; if a seed was killed and left it behind, it is removed.
-///
-/// # Errors
-/// The target's.
-pub(super) fn others(o: &Options, target: &mut Db, f: &Findings) -> Result<Vec<Channel>> {
+pub(super) fn other_channels(o: &Options, target: &mut Db, f: &Findings) -> Result<Vec<Channel>> {
     let (own, others): (Vec<_>, Vec<_>) =
         target.channels()?.into_iter().partition(|c| c.name == NAME);
     if !own.is_empty() && !o.dry_run {
@@ -51,77 +48,71 @@ pub(super) fn others(o: &Options, target: &mut Db, f: &Findings) -> Result<Vec<C
     Ok(others)
 }
 
-/// Tries it with `--replication-user`. What hinders the trial is a warning, what the source answers may be a problem.
+/// Tries it with `--replication-user`. What prevents the trial is a warning, what the source answers may be a problem.
 pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings) {
     let Some(login) = o.replication.as_ref().filter(|_| o.connect) else {
         return;
     };
-    let to = address(o, plan);
-    let name = format!("{}:{}", to.0, to.1);
-    let untried = |why: &str| {
-        format!(
-            "whether the target can replicate from {name} as {} was not tried: {why}",
-            login.user
-        )
+    let to = plan.replication_source(o);
+    let (name, user) = (format!("{}:{}", to.0, to.1), &login.user);
+    let not_tried = |why: &str| {
+        format!("whether the target can replicate from {name} as {user} was not tried: {why}")
     };
     if matches!(target.logs_passwords(), Ok(true)) && !matches!(target.may(&["SUPER"]), Ok(true)) {
-        f.events.warn(&format!(
-            "general_log is ON on the target, and --mysql-user {} lacks SUPER to keep CHANGE MASTER out of it: the password of {} \
-             will be written into that log; set general_log = OFF meanwhile",
-            o.mysql.user, login.user
+        f.warn(format!(
+            "general_log is ON on the target, and --mysql-user {} lacks SUPER to keep CHANGE MASTER out of it: the password of \
+             {user} will be written into that log; set general_log = OFF meanwhile",
+            o.mysql.user
         ));
     }
-    let server = target.server;
-    if server.flavour == Flavour::MySql && !server.has_channels() {
-        f.events
-            .warn(&untried("this server has one replication channel only"));
-        return;
+    if let Some(why) = prevented(o, target) {
+        return f.warn(not_tried(&why));
     }
     if o.dry_run {
-        f.ok(untried("--dry-run changes nothing"));
-        return;
-    }
-    match (target.may_replicate(), target.may(&["RELOAD"])) {
-        (Ok(true), Ok(true)) => {}
-        (Err(e), _) | (_, Err(e)) => {
-            f.events.warn(&untried(&e.to_string()));
-            return;
-        }
-        _ => {
-            f.events.warn(&untried(&format!(
-                "--mysql-user {} lacks {} or RELOAD on the target",
-                o.mysql.user,
-                server.replica_privilege()
-            )));
-            return;
-        }
+        return f.ok(not_tried("--dry-run changes nothing"));
     }
     let tried = attempt(target, plan, login, &to);
     let removed = remove(target);
     match tried {
-        Ok(Ok(())) => f.ok(format!(
-            "the target can replicate from {name} as {}",
-            login.user
-        )),
+        Ok(Ok(())) => f.ok(format!("the target can replicate from {name} as {user}")),
         Ok(Err(text)) => f.problem(format!(
-            "the target cannot replicate from {name} as --replication-user {}: {text}",
-            login.user
+            "the target cannot replicate from {name} as --replication-user {user}: {text}"
         )),
         // Then the target replicates from there already, and that connection gets the account.
         Err(e) if e.mysql_code() == Some(SAME_ADDRESS) => {
-            f.ok(untried("the target's connection leads there already"));
+            f.ok(not_tried("the target already replicates from there"));
         }
-        Err(e) => f.events.warn(&untried(&e.to_string())),
+        Err(e) => f.warn(not_tried(&e.to_string())),
     }
     if let Err(e) = removed {
         f.problem(format!(
             "the replication channel {NAME} could not be removed from the target: {e}; run {}",
-            server.reset_replica_all(NAME)
+            target.server.reset_replica_all(NAME)
         ));
     }
 }
 
-/// The outer error hinders the trial; the inner is what came of it.
+/// Why it cannot be tried.
+fn prevented(o: &Options, target: &mut Db) -> Option<String> {
+    let server = target.server;
+    if server.flavour == Flavour::MySql && !server.has_channels() {
+        return Some("this server has one replication channel only".into());
+    }
+    if o.dry_run {
+        return None;
+    }
+    match (target.may_replicate(), target.may(&["RELOAD"])) {
+        (Ok(true), Ok(true)) => None,
+        (Err(e), _) | (_, Err(e)) => Some(e.to_string()),
+        _ => Some(format!(
+            "--mysql-user {} lacks {} or RELOAD on the target",
+            o.mysql.user,
+            server.replica_privilege()
+        )),
+    }
+}
+
+/// The outer error prevents the trial; the inner is its result.
 fn attempt(
     target: &mut Db,
     plan: &Plan,
@@ -129,8 +120,8 @@ fn attempt(
     to: &(String, u16),
 ) -> Result<std::result::Result<(), String>> {
     let server = target.server;
-    target.run(&source(server, plan, login, to))?;
-    target.run(&Statement::plain(server.start_receiver(NAME)))?;
+    target.run_with_password(&source(server, plan, login, to))?;
+    target.run(&server.start_receiver(NAME))?;
     let begin = Instant::now();
     loop {
         let channels = target.channels()?;
@@ -150,12 +141,12 @@ fn attempt(
     }
 }
 
-/// What the receiving thread says; `None` while it is on its way.
+/// What the receiving thread reports; `None` while it has no answer.
 fn answer(channel: &Channel) -> Option<std::result::Result<(), String>> {
     let (code, text) = &channel.io_error;
     match *code {
         0 => None,
-        code if GONE.contains(&code) => Some(Ok(())),
+        code if BINLOG_GONE.contains(&code) => Some(Ok(())),
         1045 => Some(Err(format!(
             "Last_IO_Error 1045: {}; the account must exist for the target's address with the password of \
              --replication-password-file",
@@ -177,7 +168,7 @@ fn source(server: Server, plan: &Plan, login: &Login, to: &(String, u16)) -> Sta
         tls: plan.tls,
         channel: NAME,
     });
-    Statement::with_secret(text, quote_text(login.password.reveal()))
+    Statement::new(text, Some(login))
 }
 
 /// Removes the channel if it is there.
@@ -186,8 +177,8 @@ fn remove(target: &mut Db) -> Result<()> {
         return Ok(());
     }
     let server = target.server;
-    target.run(&Statement::plain(server.stop_replica(NAME)))?;
-    target.run(&Statement::plain(server.reset_replica_all(NAME)))
+    target.run(&server.stop_replica(NAME))?;
+    target.run(&server.reset_replica_all(NAME))
 }
 
 #[cfg(test)]
@@ -195,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_receiving_thread_says() {
+    fn what_the_receiving_thread_reports() {
         let c = |code, text: &str| Channel {
             io_error: (code, text.into()),
             ..Channel::default()

@@ -1,9 +1,8 @@
 //! Checks when both threads run: that the replica is the one that was requested.
 
-use super::{PAUSE, default_channel};
 use crate::commands::seed::event::{Check, Event, Listener, Verdict};
 use crate::commands::seed::options::Options;
-use crate::commands::seed::preflight::{Plan, READ_ONLY};
+use crate::commands::seed::plan::{Plan, READ_ONLY};
 use crate::commands::seed::sql::Db;
 use crate::coordinates::gtid::GtidSet;
 use crate::error::{Error, Result};
@@ -14,6 +13,7 @@ use std::time::Duration;
 
 /// How often the source is queried for what the target has, before that is the target's own.
 const QUERIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes all checks; returns those that have failed.
 pub(super) fn all(
@@ -28,38 +28,18 @@ pub(super) fn all(
         events,
         failed: Vec::new(),
     };
-    let c = default_channel(target)?;
-    let source = if c.source == *to {
+    let (host, port) = target.default_channel()?.source;
+    let source = if (&host, port) == (&to.0, to.1) {
         Found::Nothing
     } else {
         Found::Error(format!(
-            "the target replicates from {}:{}, not from {}:{}",
-            c.source.0, c.source.1, to.0, to.1
+            "the target replicates from {host}:{port}, not from {}:{}",
+            to.0, to.1
         ))
     };
     f.add(Check::Source, source);
-    let own = match target.server.flavour {
-        Flavour::MariaDb => Ok(own_in_binlog(
-            &target.global("gtid_binlog_state")?,
-            &target.global("server_id")?,
-        )),
-        Flavour::MySql => {
-            let have = target.gtid_executed()?;
-            let mut source = None;
-            let asked = missing_on(&have, PAUSE, cancel, || {
-                let source = match &mut source {
-                    Some(open) => open,
-                    none => none.insert(Db::open("source", &to.0, to.1, &o.mysql)?),
-                };
-                source.gtid_executed()
-            });
-            match asked {
-                Err(e) if e.is_cancelled() => return Err(e),
-                other => other,
-            }
-        }
-    };
-    f.add(Check::OwnTransactions, match own {
+    let own = match own_transactions(target, o, to, cancel) {
+        Err(e) if e.is_cancelled() => return Err(e),
         Err(e) => Found::Warning(format!(
             "whether the target has transactions of its own is not known: {e}"
         )),
@@ -68,7 +48,8 @@ pub(super) fn all(
             "the target has transactions of its own ({}): something writes to it; find it, set read_only, and make a new seed",
             shortened(&own)
         )),
-    });
+    };
+    f.add(Check::OwnTransactions, own);
     let events = target.column("SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'")?;
     f.add(Check::Events, match events.len() {
         0 => Found::Nothing,
@@ -87,6 +68,27 @@ pub(super) fn all(
         f.add(Check::ReadOnly, found);
     }
     Ok(f.failed)
+}
+
+/// GTIDs that the target has and its source has not.
+fn own_transactions(
+    target: &mut Db,
+    o: &Options,
+    to: &(String, u16),
+    cancel: &Cancel,
+) -> Result<String> {
+    if target.server.flavour == Flavour::MariaDb {
+        return target.own_in_binlog();
+    }
+    let have = target.gtid_executed()?;
+    let mut source = None;
+    missing_on(&have, PAUSE, cancel, || {
+        let source = match &mut source {
+            Some(open) => open,
+            none => none.insert(Db::open("source", &to.0, to.1, &o.mysql)?),
+        };
+        source.gtid_executed()
+    })
 }
 
 enum Found {
@@ -118,17 +120,6 @@ impl Findings<'_> {
     }
 }
 
-/// Those GTIDs (domain-server-sequence) of MariaDB's binary log that come from the server itself.
-pub fn own_in_binlog(state: &str, server_id: &str) -> String {
-    let own = |gtid: &&str| gtid.split('-').nth(1) == Some(server_id);
-    state
-        .split(',')
-        .map(str::trim)
-        .filter(own)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// What a MySQL target has executed and its source has not. With `--connect-to` the source may be a little behind itself.
 fn missing_on(
     have: &GtidSet,
@@ -153,32 +144,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transactions_of_a_mariadb_targets_own() {
-        assert_eq!(own_in_binlog("", "2"), "");
-        assert_eq!(own_in_binlog("0-1-22,1-12-5", "2"), "");
-        assert_eq!(own_in_binlog("0-1-22,0-2-23,3-2-1", "2"), "0-2-23, 3-2-1");
-    }
-
-    #[test]
-    fn a_mysql_source_that_is_a_moment_behind_is_asked_again() {
+    fn a_mysql_source_that_is_a_moment_behind_is_queried_again() {
         let set = |last: usize| {
             GtidSet::parse(&format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{last}")).unwrap()
         };
         let have = set(9);
         let pause = Duration::from_millis(1);
-        let mut asked = 0;
+        let mut queries = 0;
         let own = missing_on(&have, pause, &Cancel::default(), || {
-            asked += 1;
-            Ok(set(7 + asked))
+            queries += 1;
+            Ok(set(7 + queries))
         });
-        assert_eq!((own.unwrap().as_str(), asked), ("", 2));
-        let mut asked = 0;
+        assert_eq!((own.unwrap().as_str(), queries), ("", 2));
+        let mut queries = 0;
         let own = missing_on(&have, pause, &Cancel::default(), || {
-            asked += 1;
+            queries += 1;
             Ok(set(7))
         });
         let wanted = "3e11fa47-71ca-11e1-9e33-c80aa9429562:8-9";
-        assert_eq!((own.unwrap().as_str(), asked), (wanted, QUERIES));
+        assert_eq!((own.unwrap().as_str(), queries), (wanted, QUERIES));
         let cancel = Cancel::default();
         cancel.cancel("test");
         let own = missing_on(&have, pause, &cancel, || Ok(GtidSet::default()));

@@ -1,7 +1,7 @@
 //! An empty GTID set is a position: a source that has GTIDs and has not used one yet.
 
 use crate::commands::seed::options::Options;
-use crate::commands::seed::preflight::Plan;
+use crate::commands::seed::plan::Plan;
 use crate::commands::seed::sql::Db;
 use crate::error::Result;
 use crate::mysql::quote_text;
@@ -26,9 +26,7 @@ struct Row {
 /// True if the source's binary log shows that nothing was logged before the copy's position: not in the log itself, whose
 /// header lists no GTIDs of earlier ones. A copy without a GTID position then stands for the empty set; otherwise it is one
 /// whose tool has not written it down.
-///
-/// # Errors
-/// The source's, for example without REPLICATION SLAVE (MariaDB: BINLOG MONITOR).
+/// Needs REPLICATION SLAVE (MariaDB: BINLOG MONITOR).
 pub(super) fn before_first_gtid(o: &Options, plan: &Plan, copy: &Metadata) -> Result<bool> {
     if copy.log_file.is_empty() {
         return Ok(false);
@@ -97,6 +95,6 @@ mod tests {
         let mut later = maria;
         later[1].2 = "[0-1-7]";
         assert!(!is_first(&events(&later), 328));
-        assert!(!is_first(&[], 4), "a log that shows nothing proves nothing");
+        assert!(!is_first(&[], 4), "an empty answer proves nothing");
     }
 }

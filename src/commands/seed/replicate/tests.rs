@@ -51,8 +51,8 @@ fn metadata(gtid: Option<&str>) -> Metadata {
 
 #[test]
 fn where_replication_starts() {
-    let gtid = From::Gtid("0-1-22".into());
-    let position = From::Position("binlog.000002".into(), 314);
+    let gtid = Point::Gtid("0-1-22".into());
+    let position = Point::Position("binlog.000002".into(), 314);
     for (more, without, has, wanted) in [
         ("", false, Some("0-1-22"), &gtid),
         ("", true, Some("0-1-22"), &position),
@@ -70,7 +70,7 @@ fn where_replication_starts() {
     }
     let mut mysql = metadata(Some(""));
     mysql.gtid_executed = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
-    let set = From::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
+    let set = Point::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into());
     assert_eq!(
         start_from(&options(""), &plan(false), &mysql, false).unwrap(),
         set
@@ -84,7 +84,7 @@ fn where_replication_starts() {
             .unwrap_err()
             .to_string()
     };
-    let empty = From::Gtid(String::new());
+    let empty = Point::Gtid(String::new());
     for (more, without, wanted) in [
         ("", false, &empty),
         ("", true, &position),
@@ -108,7 +108,7 @@ fn the_source_is_told_with_a_hidden_password() {
     let to = ("db1".to_string(), 3310);
     let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
     let mysql = Server::parse("9.7.4", "").unwrap();
-    let position = From::Position("b'in.1".into(), 4);
+    let position = Point::Position("b'in.1".into(), 4);
     assert_eq!(
         change_source(maria, &o, &plan(false), &to, &position).reveal(),
         "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
@@ -117,12 +117,12 @@ fn the_source_is_told_with_a_hidden_password() {
         user: "re'pl".into(),
         password: Secret::new("a'b\\"),
     });
-    let s = change_source(maria, &o, &plan(false), &to, &From::Gtid("0-1-1".into()));
+    let s = change_source(maria, &o, &plan(false), &to, &Point::Gtid("0-1-1".into()));
     let end = "MASTER_USE_GTID=slave_pos";
     let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
     assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
     assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
-    let s = change_source(mysql, &o, &plan(false), &to, &From::Gtid("set".into()));
+    let s = change_source(mysql, &o, &plan(false), &to, &Point::Gtid("set".into()));
     assert_eq!(
         format!("{s:?}"),
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', SOURCE_PORT=3310, SOURCE_USER='re''pl', \
@@ -155,7 +155,7 @@ fn old_replication_is_forgotten_but_for_a_kept_account() {
 #[test]
 fn addresses_are_chosen() {
     assert_eq!(
-        address(&options(""), &plan(false)),
+        plan(false).replication_source(&options("")),
         ("db1".to_string(), 3310)
     );
     let mut o = options("");
@@ -163,11 +163,14 @@ fn addresses_are_chosen() {
         host: "db9".into(),
         port: Some(3307),
     });
-    assert_eq!(address(&o, &plan(false)), ("db9".to_string(), 3307));
+    assert_eq!(
+        plan(false).replication_source(&o),
+        ("db9".to_string(), 3307)
+    );
 }
 
 #[test]
-fn what_threads_say() {
+fn what_threads_report() {
     let c = |io: &str, io_code, sql: &str, sql_code| Channel {
         io: io.into(),
         sql: sql.into(),

@@ -1,9 +1,10 @@
 //! One table of both servers: its definition, and checksums of its rows, a range of the primary key at a time where that is an
 //! integer.
 
-use super::session::{Session, interruptible};
+use super::run::{Progress, Run};
+use super::session::interruptible;
 use super::tables::{Name, Table, is_incomplete};
-use super::{Progress, Run};
+use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
 use crate::mysql::quote_name;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ const IN_FULL: u64 = 64 << 20;
 const SAMPLES: i128 = 16;
 const SAMPLE_RANGE: u64 = 2 << 20;
 
-/// What came of a table.
+/// The result for a table.
 pub enum Found {
     Equal,
     Differs(String),
@@ -36,10 +37,7 @@ pub enum Found {
 }
 
 impl Run<'_> {
-    /// Compares a table within the snapshots.
-    ///
-    /// # Errors
-    /// A server is lost; cancelled.
+    /// Compares a table within the snapshots; an error if a server is lost.
     pub(super) fn compare(
         &mut self,
         name: &Name,
@@ -59,34 +57,31 @@ impl Run<'_> {
         };
         if let Some(why) = suspect {
             // Definitions have no snapshots: what another session has just altered is alike again in the next round.
-            return Ok(match state.suspect.as_ref() == Some(&why) {
-                true => Found::Differs(why),
-                false => {
-                    state.suspect = Some(why.clone());
-                    Found::Later(why)
-                }
-            });
+            if state.suspect.as_ref() == Some(&why) {
+                return Ok(Found::Differs(why));
+            }
+            state.suspect = Some(why.clone());
+            return Ok(Found::Later(why));
         }
         state.suspect = None;
         let sample = self.options.sample() && table.bytes > IN_FULL;
-        let key = table.key.clone().filter(|_| table.bytes > SMALL);
-        let Some(key) = key else {
-            if sample {
+        let key = table.key.as_ref().filter(|_| table.bytes > SMALL);
+        let ends = match key {
+            None if sample => {
                 let why = "too large for a sample without an integer primary key".into();
                 return Ok(Found::LeftOut(why));
             }
-            return self.range(name, table, (None, None), deadline);
+            None => None,
+            Some(key) => self.ends(name, key)?,
         };
-        let Some((low, high)) = self.ends(name, &key)? else {
-            return self.range(name, table, (None, None), deadline);
-        };
-        match sample {
-            true => self.sampled(name, table, (low, high), deadline),
-            false => self.ranges(name, table, (low, high), deadline),
+        match ends {
+            None => self.range(name, table, (None, None), deadline),
+            Some(ends) if sample => self.sampled(name, table, ends, deadline),
+            Some(ends) => self.ranges(name, table, ends, deadline),
         }
     }
 
-    /// Smallest and largest key on the source; `None` if it is empty or cannot be read (which the sum will say).
+    /// Smallest and largest key on the source; `None` if it is empty or cannot be read (then the checksum fails).
     fn ends(&mut self, name: &Name, key: &str) -> Result<Option<(i128, i128)>> {
         let query = format!(
             "SELECT MIN({key}), MAX({key}) FROM {}.{}",
@@ -156,7 +151,7 @@ impl Run<'_> {
             part.min((high - low + 1) * i128::from(SAMPLE_RANGE) / i128::from(table.bytes.max(1)));
         let width = width.max(1);
         for n in 0..SAMPLES {
-            // A number of its own for each seed, so that repeated seeds look at other rows.
+            // A number of its own for each seed, so that repeated seeds compare other rows.
             let place = (i128::from(self.options.seed_id) * 7919 + n * 104_729)
                 .rem_euclid(part - width + 1);
             let from = low + n * part + place;
@@ -208,7 +203,7 @@ impl Run<'_> {
 }
 
 /// Count and sum.
-fn sum(session: &mut Session, query: &str) -> Result<[String; 2]> {
+fn sum(session: &mut Db, query: &str) -> Result<[String; 2]> {
     let row = session.row(query)?;
     let text = |i: usize| row.get(i).cloned().unwrap_or_default();
     Ok([text(0), text(1)])
@@ -236,12 +231,11 @@ fn differing(
         (Some(key), (None, Some(to))) => format!(" where {key} is below {to}"),
         _ => String::new(),
     };
-    match source[0] == target[0] {
-        true => format!("other values in {} rows{place}", source[0]),
-        false => format!(
-            "{} rows on the source, {} on the target{place}",
-            source[0], target[0]
-        ),
+    let (source, target) = (&source[0], &target[0]);
+    if source == target {
+        format!("other values in {source} rows{place}")
+    } else {
+        format!("{source} rows on the source, {target} on the target{place}")
     }
 }
 

@@ -3,10 +3,10 @@
 //! What the applier was like is recorded by the target's agent before anything is changed (`hold-applier`), and restored by it
 //! (`release-applier`): also when this program is killed or its host is lost, once it has not called for `LeaseSeconds`.
 
-use super::Run;
-use super::session::Session;
-use super::snapshot::{self, executed};
-use crate::commands::seed::replicate::own_in_binlog;
+use super::run::Run;
+use super::session::applier;
+use super::snapshot::{self, BEGIN};
+use crate::commands::seed::sql::Db;
 use crate::coordinates::gtid::{GtidSet, MariaDbGtidList};
 use crate::error::{Error, Result};
 use crate::mysql::Flavour;
@@ -29,9 +29,8 @@ const RELEASE: Duration = Duration::from_secs(30);
 
 /// Both servers' sessions show the same point.
 pub struct Reached {
-    /// Where.
     pub point: Point,
-    /// How long the source's writers were held up at most.
+    /// The longest time that writers of the source were blocked.
     pub locked: Duration,
     /// How long the target's applier did not apply as usual.
     pub stopped: Duration,
@@ -39,22 +38,19 @@ pub struct Reached {
 
 impl Run<'_> {
     /// Opens both snapshots at one point. The applier is as before when it returns.
-    ///
-    /// # Errors
-    /// What kept it from the point; cancelled.
     pub(super) fn reach(&mut self) -> Result<Reached> {
         // STOP and START REPLICA are no statements for a transaction.
         self.source.run("ROLLBACK")?;
         self.target.run("ROLLBACK")?;
         let id = self.options.seed_id;
         let path = format!("hold-applier/{id}");
-        // They may have stopped replication, which the agent would say instead.
+        // They may have stopped replication, which would be the agent's answer.
         if self.target.server.flavour == Flavour::MariaDb
             && let Some(own) = own_of_mariadb(&mut self.target)?
         {
             return Err(Error::permanent(own));
         }
-        let what = "the target's agent does not hold its applier";
+        let what = "the target's agent cannot prepare its applier";
         let held: HeldApplier = self.agent.json(&path).map_err(|e| e.context(what))?;
         let (done, finished) = bounded::<()>(0);
         let agent = self.agent;
@@ -84,7 +80,7 @@ impl Run<'_> {
         reached
     }
 
-    /// Whatever has happened before.
+    /// Called whatever has happened before.
     fn release(&self, lease: u64) {
         let begin = Instant::now();
         let path = format!("release-applier/{}", self.options.seed_id);
@@ -107,7 +103,7 @@ impl Run<'_> {
     fn wait_until_near(&mut self, delay: u64) -> Result<()> {
         let begin = Instant::now();
         while delay == 0 && begin.elapsed() < self.options.verify_max_time {
-            let now = self.target.applier()?;
+            let now = applier(&mut self.target)?;
             if !now.sql || now.lag.is_some_and(|s| s <= NEAR) {
                 break;
             }
@@ -121,16 +117,15 @@ impl Run<'_> {
     fn go_to_point(&mut self, delay: u64) -> Result<Reached> {
         let server = self.target.server;
         let maria = server.flavour == Flavour::MariaDb;
-        let by_gtid = match maria {
-            true => self.target.applier()?.by_gtid,
-            false => {
-                let on = |s: &mut Session| s.value("SELECT @@GLOBAL.gtid_mode");
-                on(&mut self.source)? == "ON" && on(&mut self.target)? == "ON"
-            }
+        let by_gtid = if maria {
+            applier(&mut self.target)?.by_gtid
+        } else {
+            let mode = |s: &mut Db| s.value("SELECT @@GLOBAL.gtid_mode");
+            mode(&mut self.source)? == "ON" && mode(&mut self.target)? == "ON"
         };
         if self.options.connect_to.is_some() && !by_gtid {
             return Err(Error::permanent(
-                "with --connect-to only GTIDs say where the target is",
+                "with --connect-to the point of the target is known only by GTIDs",
             ));
         }
         if !maria && !by_gtid {
@@ -152,12 +147,11 @@ impl Run<'_> {
         self.target.run(&server.start_until(&point))?;
         let limit = self.options.verify_max_time.max(SHORTEST);
         self.wait_for_end(&point, Instant::now() + limit)?;
-        self.target
-            .run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+        self.target.run(BEGIN)?;
         // After the snapshot, so that nothing that it shows can be missing here.
-        if self.target.applier()?.sql {
+        if applier(&mut self.target)?.sql {
             return Err(Error::transient(
-                "the applier was started by someone else meanwhile",
+                "the applier was started by another session meanwhile",
             ));
         }
         self.equals(&point)?;
@@ -170,7 +164,7 @@ impl Run<'_> {
 
     fn wait_for_end(&mut self, point: &Point, limit: Instant) -> Result<()> {
         loop {
-            let now = self.target.applier()?;
+            let now = applier(&mut self.target)?;
             if now.error.0 != 0 {
                 return Err(Error::permanent(format!(
                     "the target's applier has stopped: Last_SQL_Error {}: {}",
@@ -184,7 +178,7 @@ impl Run<'_> {
             if !now.has_end() {
                 // It was running, so START had no effect.
                 return Err(Error::transient(
-                    "the applier was started by someone else meanwhile",
+                    "the applier was started by another session meanwhile",
                 ));
             }
             if matches!(point, Point::Position(file, position) if now.applied == (file.clone(), *position))
@@ -216,7 +210,7 @@ impl Run<'_> {
         let target = &mut self.target;
         let at = match (point, target.server.flavour) {
             (Point::Gtid(wanted), Flavour::MySql) => {
-                let (have, wanted) = (executed(target)?, GtidSet::parse(wanted)?);
+                let (have, wanted) = (target.gtid_executed()?, GtidSet::parse(wanted)?);
                 if have == wanted {
                     return Ok(());
                 }
@@ -242,7 +236,7 @@ impl Run<'_> {
                 {
                     return Err(Error::permanent(own));
                 }
-                let have = target.applier()?.applied;
+                let have = applier(target)?.applied;
                 if have == (file.clone(), *position) {
                     return Ok(());
                 }
@@ -264,23 +258,18 @@ fn own_text(own: &str) -> String {
     )
 }
 
-fn own_of_mariadb(target: &mut Session) -> Result<Option<String>> {
-    let row = target.row("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.server_id")?;
-    let text = |i: usize| row.get(i).map_or("", String::as_str);
-    let own = own_in_binlog(text(0), text(1));
+fn own_of_mariadb(target: &mut Db) -> Result<Option<String>> {
+    let own = target.own_in_binlog()?;
     Ok((!own.is_empty()).then(|| own_text(&own)))
 }
 
-/// What the target has executed by itself, as far as GTIDs tell.
-///
-/// # Errors
-/// The servers'.
-pub fn own(source: &mut Session, target: &mut Session, point: &Point) -> Result<Option<String>> {
+/// What the target has executed by itself, as far as GTIDs show it.
+pub fn own(source: &mut Db, target: &mut Db, point: &Point) -> Result<Option<String>> {
     match (target.server.flavour, point) {
         (Flavour::MariaDb, _) => own_of_mariadb(target),
         (Flavour::MySql, Point::Gtid(_)) => {
-            let have = executed(target)?;
-            let own = have.minus(&executed(source)?);
+            let have = target.gtid_executed()?;
+            let own = have.minus(&source.gtid_executed()?);
             Ok((!own.is_empty()).then(|| own_text(&own.to_string())))
         }
         (Flavour::MySql, Point::Position(..)) => Ok(None),

@@ -1,158 +1,39 @@
-//! A session for comparing data: the same settings on both servers, statements that can be ended from another session.
+//! Sessions for comparing data: the same settings on both servers, statements that can be ended from another session.
 
-use crate::commands::seed::options::Login;
-use crate::error::{Error, MysqlError, Result};
-use crate::mysql::applier::{Applier, applier};
-use crate::mysql::{Endpoint, Flavour, Server, Version, cause, connect};
+use crate::commands::seed::options::Options;
+use crate::commands::seed::sql::Db;
+use crate::error::{Error, Result};
+use crate::mysql::applier::{self, Applier};
+use crate::mysql::{Endpoint, Flavour, Server, Version, connect};
 use crate::process::Cancel;
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
 
-/// For connects and for all statements but checksums.
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a statement that was ended by KILL may take to end.
 const ENDING: Duration = Duration::from_secs(30);
 
-/// A session and what is needed to open another one.
-pub struct Session {
-    conn: Conn,
-    at: Endpoint,
-    name: String,
-    /// What the server is.
-    pub server: Server,
+/// A session whose answers may take as long as `--verify-max-time`. `side` is `source` or `target`.
+pub fn open(side: &str, host: &str, port: u16, o: &Options) -> Result<Db> {
+    let mut db = Db::open_for(side, host, port, &o.mysql, o.verify_max_time + ENDING)?;
+    prepare(&mut db)?;
+    Ok(db)
 }
 
-impl Session {
-    /// Connects. `side` is `source` or `target`, for messages; `longest` bounds each answer.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn open(
-        side: &str,
-        host: &str,
-        port: u16,
-        login: &Login,
-        longest: Duration,
-    ) -> Result<Self> {
-        let at = Endpoint {
-            host: host.into(),
-            port,
-            socket: String::new(),
-            user: login.user.clone(),
-            password: login.password.clone(),
-        };
-        Self::at(side, at, longest.max(TIMEOUT) + ENDING)
-    }
-
-    /// Another session on the same server for short statements.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn another(&self) -> Result<Self> {
-        Self::at("", self.at.clone(), TIMEOUT).map(|mut s| {
-            s.name.clone_from(&self.name);
-            s
-        })
-    }
-
-    fn at(side: &str, at: Endpoint, timeout: Duration) -> Result<Self> {
-        let name = format!("{side}'s MySQL {}", at.name());
-        let mut conn = connect(&at, timeout).map_err(|e| e.of_seed_command(&name))?;
-        let server = Server::ask(&mut conn).map_err(|e| e.of_seed_command(&name))?;
-        Ok(Self {
-            conn,
-            at,
-            name,
-            server,
-        })
-    }
-
-    /// Gives the session the settings on which the text of values, and so checksums, depend, and those that would end it or
-    /// its statements early.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.run("SET NAMES utf8mb4")?;
-        self.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
-        for setting in settings(self.server) {
-            self.run(&format!("SET SESSION {setting}"))?;
-        }
-        Ok(())
-    }
-
-    /// The server's number of this session.
-    pub fn id(&self) -> u32 {
-        self.conn.connection_id()
-    }
-
-    /// Runs a statement without a result.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn run(&mut self, statement: &str) -> Result<()> {
-        let done = self.conn.query_drop(statement);
-        done.map_err(|e| self.fault(statement, &e))
-    }
-
-    /// The rows of a query.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn rows(&mut self, query: &str) -> Result<Vec<Row>> {
-        let rows = self.conn.query(query);
-        rows.map_err(|e| self.fault(query, &e))
-    }
-
-    /// The first row as texts; NULL is empty, and so is a row that does not exist.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn row(&mut self, query: &str) -> Result<Vec<String>> {
-        let rows = self.rows(query)?;
-        Ok(rows.first().map(texts).unwrap_or_default())
-    }
-
-    /// The first column of the first row.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn value(&mut self, query: &str) -> Result<String> {
-        Ok(self.row(query)?.into_iter().next().unwrap_or_default())
-    }
-
-    /// State of the replica's default channel.
-    ///
-    /// # Errors
-    /// The server's, or if there is no such channel.
-    pub fn applier(&mut self) -> Result<Applier> {
-        applier(&mut self.conn, self.server)
-            .map_err(|e| e.of_seed_command(&self.name))?
-            .ok_or_else(|| {
-                Error::permanent(format!("{}: the replication channel is gone", self.name))
-            })
-    }
-
-    fn fault(&self, statement: &str, e: &mysql::Error) -> Error {
-        Error::Mysql(Box::new(MysqlError {
-            purpose: statement.chars().take(60).collect(),
-            cause: cause(e),
-            ..MysqlError::default()
-        }))
-        .of_seed_command(&self.name)
-    }
+/// Gives a session the settings on which the text of values, and so checksums, depend, and those that would end it or its
+/// statements early.
+pub fn prepare(db: &mut Db) -> Result<()> {
+    db.run("SET NAMES utf8mb4")?;
+    db.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+    settings(db.server)
+        .into_iter()
+        .try_for_each(|setting| db.run(&format!("SET SESSION {setting}")))
 }
 
-/// A row's columns as texts.
-pub fn texts(row: &Row) -> Vec<String> {
-    (0..row.len())
-        .map(|i| {
-            let bytes: Option<Vec<u8>> = row.get_opt(i).and_then(std::result::Result::ok);
-            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-        })
-        .collect()
+/// The state of the default channel.
+pub fn applier(target: &mut Db) -> Result<Applier> {
+    let found = target.query(applier::applier)?;
+    found.ok_or_else(|| Error::permanent("the target's replication channel is gone"))
 }
 
 fn settings(server: Server) -> Vec<&'static str> {
@@ -222,11 +103,4 @@ pub fn interruptible<T>(
         drop(done);
         result
     })
-}
-
-impl Session {
-    /// For [`interruptible`].
-    pub fn handle(&self) -> (Endpoint, u32) {
-        (self.at.clone(), self.id())
-    }
 }

@@ -1,4 +1,4 @@
-//! A consistent snapshot of the source with its coordinates, without holding up the source.
+//! A consistent snapshot of the source with its coordinates, without blocking the source.
 //!
 //! * MariaDB: `START TRANSACTION WITH CONSISTENT SNAPSHOT` sets the session's status variables `binlog_snapshot_file` and
 //!   `binlog_snapshot_position`; no lock.
@@ -9,12 +9,12 @@
 //!   [`LOCK_WAIT`]. A statement that has read a table for long before would make even a lock that was ended hold up all later
 //!   users of that table (measured with MySQL 9.7.4), so there must be none when it begins.
 
-use super::session::{Session, texts};
-use crate::coordinates::gtid::GtidSet;
+use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
 use crate::mysql::applier::Point;
 use crate::mysql::{Endpoint, Flavour, connect, quote_text};
 use crate::process::Cancel;
+use crate::protocol::http_client::shortened;
 use crate::sys::thread::lock;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use mysql::prelude::Queryable;
@@ -34,19 +34,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long statements that run for long already are waited for.
 const LONG_STATEMENTS: Duration = Duration::from_secs(300);
 
-/// A snapshot that was taken.
 pub struct Snapshot {
-    /// Its place in the source's history.
     pub point: Point,
-    /// How long writers of the source were held up at most by one attempt; zero without a lock.
+    /// The longest time that one attempt has blocked writers of the source; zero without a lock.
     pub locked: Duration,
 }
 
 /// Takes a snapshot in `session`, in place of one that it has. `by_gtid`: its point is to be a GTID position.
-///
-/// # Errors
-/// The server's; that it could not be had without holding up the source; cancelled.
-pub fn take(session: &mut Session, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
+pub fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
     if session.server.flavour == Flavour::MariaDb {
         return mariadb(session, by_gtid).map(|point| Snapshot {
             point,
@@ -62,13 +57,13 @@ pub fn take(session: &mut Session, by_gtid: bool, cancel: &Cancel) -> Result<Sna
     with_lock(session, by_gtid, cancel)
 }
 
-const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+pub const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
-fn mariadb(session: &mut Session, by_gtid: bool) -> Result<Point> {
+fn mariadb(session: &mut Db, by_gtid: bool) -> Result<Point> {
     session.run(BEGIN)?;
     let (mut file, mut position) = (String::new(), 0);
     for row in session.rows("SHOW STATUS LIKE 'binlog_snapshot_%'")? {
-        match texts(&row).as_slice() {
+        match row.as_slice() {
             [name, value] if name.eq_ignore_ascii_case("binlog_snapshot_file") => {
                 file.clone_from(value);
             }
@@ -90,22 +85,22 @@ fn mariadb(session: &mut Session, by_gtid: bool) -> Result<Point> {
         "SELECT BINLOG_GTID_POS({}, {position})",
         quote_text(&file)
     ))?;
-    match list.is_empty() {
-        true => Err(Error::permanent(format!(
+    if list.is_empty() {
+        return Err(Error::permanent(format!(
             "the source gives no GTID position for {file}:{position}"
-        ))),
-        false => Ok(Point::Gtid(list)),
+        )));
     }
+    Ok(Point::Gtid(list))
 }
 
-fn without_lock(session: &mut Session, cancel: &Cancel) -> Result<Option<String>> {
+fn without_lock(session: &mut Db, cancel: &Cancel) -> Result<Option<String>> {
     let begin = Instant::now();
     while begin.elapsed() < WITHOUT_LOCK {
         cancel.check()?;
-        let before = executed(session)?;
+        let before = session.gtid_executed()?;
         session.run(BEGIN)?;
         let owned = session.value("SELECT @@GLOBAL.gtid_owned")?;
-        if owned.trim().is_empty() && executed(session)? == before {
+        if owned.trim().is_empty() && session.gtid_executed()? == before {
             return Ok(Some(before.to_string()));
         }
         if !cancel.sleep(Duration::from_millis(2)) {
@@ -115,12 +110,7 @@ fn without_lock(session: &mut Session, cancel: &Cancel) -> Result<Option<String>
     Ok(None)
 }
 
-/// The executed set. Not by SHOW VARIABLES, which cuts long values.
-pub fn executed(session: &mut Session) -> Result<GtidSet> {
-    GtidSet::parse(&session.value("SELECT @@GLOBAL.gtid_executed")?)
-}
-
-fn with_lock(session: &mut Session, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
+fn with_lock(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
     let mut pause = Duration::from_millis(100);
     let mut locked = Duration::ZERO;
     let mut last = String::new();
@@ -157,7 +147,7 @@ enum Lock {
 
 /// One attempt. The lock's session is closed on every path; the server closes it as well after one idle second, should this
 /// program or the network stop in between.
-fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
+fn under_lock(session: &mut Db, by_gtid: bool) -> Result<Point> {
     let mut holder = session.another()?;
     holder.run("SET SESSION wait_timeout = 1, lock_wait_timeout = 1")?;
     let (at, id) = holder.handle();
@@ -181,48 +171,52 @@ fn under_lock(session: &mut Session, by_gtid: bool) -> Result<Point> {
                 end(&mut killer, &at, &format!("KILL {id}"));
             }
         });
-        let result = (|| {
-            let locked = holder.run("FLUSH TABLES WITH READ LOCK");
-            {
-                let mut state = lock(state);
-                if *state == Lock::Waiting {
-                    *state = Lock::Granted;
-                }
-                if locked.is_ok() && *state == Lock::Ended {
-                    return Err(Error::transient(
-                        "the read lock was ended after it was granted",
-                    ));
-                }
-            }
-            locked.map_err(|e| match e.mysql_code() {
-                // Ended by KILL, or waited for longer than lock_wait_timeout.
-                Some(1317 | 1205) | None => e.passing(),
-                Some(_) => e,
-            })?;
-            session.run(BEGIN)?;
-            let point = match by_gtid {
-                true => Point::Gtid(executed(&mut holder)?.to_string()),
-                false => {
-                    let status = holder.server.binlog_status();
-                    let row = holder.row(status)?;
-                    match (row.first(), row.get(1).and_then(|p| p.parse().ok())) {
-                        (Some(file), Some(position)) => Point::Position(file.clone(), position),
-                        _ => {
-                            return Err(Error::permanent(
-                                "the source writes no binary log (log_bin)",
-                            ));
-                        }
-                    }
-                }
-            };
-            // Only a lock that is still there has kept writers out all the time.
-            holder.run("UNLOCK TABLES").map_err(Error::passing)?;
-            Ok(point)
-        })();
+        let result = lock_and_begin(session, &mut holder, by_gtid, state);
         drop(holder);
         drop(done);
         result
     })
+}
+
+fn lock_and_begin(
+    session: &mut Db,
+    holder: &mut Db,
+    by_gtid: bool,
+    state: &Mutex<Lock>,
+) -> Result<Point> {
+    let locked = holder.run("FLUSH TABLES WITH READ LOCK");
+    {
+        let mut state = lock(state);
+        if *state == Lock::Waiting {
+            *state = Lock::Granted;
+        }
+        if locked.is_ok() && *state == Lock::Ended {
+            return Err(Error::transient(
+                "the read lock was ended after it was granted",
+            ));
+        }
+    }
+    locked.map_err(|e| match e.mysql_code() {
+        // Ended by KILL, or waited for longer than lock_wait_timeout.
+        Some(1317 | 1205) | None => e.passing(),
+        Some(_) => e,
+    })?;
+    session.run(BEGIN)?;
+    let point = if by_gtid {
+        Point::Gtid(holder.gtid_executed()?.to_string())
+    } else {
+        let row = holder.row(holder.server.binlog_status())?;
+        match (row.first(), row.get(1).and_then(|p| p.parse().ok())) {
+            (Some(file), Some(position)) => Point::Position(file.clone(), position),
+            _ => {
+                let text = "the source writes no binary log (log_bin)";
+                return Err(Error::permanent(text));
+            }
+        }
+    };
+    // Only a lock that is still there has kept writers out all the time.
+    holder.run("UNLOCK TABLES").map_err(Error::passing)?;
+    Ok(point)
 }
 
 /// Ends a statement or a session; by a new connection if the one that was made before is gone.
@@ -247,11 +241,8 @@ const LONG: [&str; 2] = [
      AND TIME >= 1 AND ID <> CONNECTION_ID() AND USER <> 'system user' ORDER BY TIME DESC LIMIT 1",
 ];
 
-/// Waits, without a lock, until no statement has run for long.
-///
-/// # Errors
-/// The server's; permanent, naming the statement, if one runs for longer than that; cancelled.
-pub fn wait_for_long_statements(session: &mut Session, cancel: &Cancel) -> Result<()> {
+/// Waits, without a lock, until no statement has run for long; the error names one that does not end.
+pub fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Result<()> {
     let begin = Instant::now();
     loop {
         let mut found = Vec::new();
@@ -265,9 +256,9 @@ pub fn wait_for_long_statements(session: &mut Session, cancel: &Cancel) -> Resul
         };
         if begin.elapsed() >= LONG_STATEMENTS {
             return Err(Error::permanent(format!(
-                "a statement has run on the source for {time} s (connection {id} of {user}: {}); with a read lock it would hold \
-                 up all others that use its tables",
-                crate::protocol::http_client::shortened(statement)
+                "a statement has run on the source for {time} s (connection {id} of {user}: {}); with a read lock it would block \
+                 all others that use its tables",
+                shortened(statement)
             )));
         }
         if !cancel.sleep(Duration::from_millis(300)) {

@@ -1,6 +1,6 @@
 //! What is compared: tables and their columns, and the expression by which a row becomes a checksum.
 
-use super::session::{Session, texts};
+use crate::commands::seed::sql::Db;
 use crate::error::Result;
 use crate::methods::values::{count_typed_json, has_json_table};
 use crate::mysql::{Flavour, quote_name};
@@ -16,16 +16,15 @@ const NO_CHECKSUM: &str = "1000000000000000000000000000000";
 
 /// Schema and name.
 pub type Name = (String, String);
+pub type Tables = BTreeMap<Name, Table>;
 
 /// For messages.
 pub fn full(name: &Name) -> String {
     format!("{}.{}", name.0, name.1)
 }
 
-/// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
     pub name: String,
     /// `COLUMN_TYPE`, without the display width that newer servers do not show.
     pub of_type: String,
@@ -43,13 +42,10 @@ pub struct Column {
     is_typed_json: bool,
 }
 
-/// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Estimated bytes of its rows.
     pub bytes: u64,
-    /// Estimated rows.
-    pub rows: u64,
     /// Its columns in their order.
     pub columns: Vec<Column>,
     /// The first column of its primary key if that is an integer.
@@ -61,25 +57,41 @@ pub struct Table {
 }
 
 /// All tables of a server but its own.
-///
-/// # Errors
-/// The server's.
-pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
-    let mut tables = BTreeMap::new();
+pub fn all(session: &mut Db) -> Result<Tables> {
+    let mut tables = without_columns(session)?;
+    add_columns(session, &mut tables)?;
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA NOT IN {OWN} \
+         AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1"
+    );
+    for row in session.rows(&query)? {
+        let [schema, table, column] = row.as_slice() else {
+            continue;
+        };
+        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
+            let of_key = table.columns.iter().find(|c| c.name == *column);
+            table.key = of_key
+                .filter(|c| INTEGERS.contains(&c.data_type.as_str()))
+                .map(|c| c.name.clone());
+        }
+    }
+    Ok(tables)
+}
+
+fn without_columns(session: &mut Db) -> Result<Tables> {
+    let mut tables = Tables::new();
     let engines: BTreeSet<String> = session
-        .rows("SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")?
+        .column("SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")?
         .iter()
-        .filter_map(|r| texts(r).into_iter().next())
         .map(|e| e.to_ascii_lowercase())
         .collect();
     let query = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(DATA_LENGTH, 0), IFNULL(TABLE_ROWS, 0) \
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(DATA_LENGTH, 0) \
          FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN {OWN} AND TABLE_TYPE NOT LIKE '%VIEW' \
          AND TABLE_TYPE NOT LIKE 'TEMPORARY%'"
     );
     for row in session.rows(&query)? {
-        let t = texts(&row);
-        let [schema, name, kind, engine, bytes, rows] = t.as_slice() else {
+        let [schema, name, kind, engine, bytes] = row.as_slice() else {
             continue;
         };
         let unfit = match (kind.as_str(), engine.as_str()) {
@@ -92,7 +104,6 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
         };
         let table = Table {
             bytes: bytes.parse().unwrap_or(0),
-            rows: rows.parse().unwrap_or(0),
             columns: Vec::new(),
             key: None,
             versioned: kind == "SYSTEM VERSIONED",
@@ -100,6 +111,10 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
         };
         tables.insert((schema.clone(), name.clone()), table);
     }
+    Ok(tables)
+}
+
+fn add_columns(session: &mut Db, tables: &mut Tables) -> Result<()> {
     let generated = match session.server.flavour {
         Flavour::MariaDb => "IFNULL(GENERATION_EXPRESSION, '')",
         Flavour::MySql => "''",
@@ -110,7 +125,6 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
          ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
     );
     for row in session.rows(&query)? {
-        let t = texts(&row);
         let [
             schema,
             table,
@@ -121,7 +135,7 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
             length,
             extra,
             expression,
-        ] = t.as_slice()
+        ] = row.as_slice()
         else {
             continue;
         };
@@ -139,23 +153,7 @@ pub fn all(session: &mut Session) -> Result<BTreeMap<Name, Table>> {
             });
         }
     }
-    let query = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA NOT IN {OWN} \
-         AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1"
-    );
-    for row in session.rows(&query)? {
-        let t = texts(&row);
-        let [schema, table, column] = t.as_slice() else {
-            continue;
-        };
-        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
-            let of_key = table.columns.iter().find(|c| c.name == *column);
-            table.key = of_key
-                .filter(|c| INTEGERS.contains(&c.data_type.as_str()))
-                .map(|c| c.name.clone());
-        }
-    }
-    Ok(tables)
+    Ok(())
 }
 
 const INTEGERS: [&str; 6] = [
@@ -182,13 +180,8 @@ fn without_width(of_type: &str) -> String {
 impl Table {
     /// What differs in the definitions, as far as it decides about the data; `None` if nothing does.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let differ = |a: &Column, b: &Column| a != b;
-        if let Some((a, b)) = self
-            .columns
-            .iter()
-            .zip(&other.columns)
-            .find(|(a, b)| differ(a, b))
-        {
+        let mut pairs = self.columns.iter().zip(&other.columns);
+        if let Some((a, b)) = pairs.find(|(a, b)| a != b) {
             let text = |c: &Column| {
                 format!("{} {} {}", c.name, c.of_type, c.charset)
                     .trim_end()
@@ -288,7 +281,6 @@ mod tests {
     fn table(columns: Vec<Column>) -> Table {
         Table {
             bytes: 0,
-            rows: 0,
             columns,
             key: Some("id".into()),
             versioned: false,
