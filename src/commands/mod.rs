@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: orchestrator-agent [serve] [--config FILE]     the daemon
-       orchestrator-agent seed --source H --target H  a whole seed between two agents; `seed --help` tells more
+       orchestrator-agent seed --source H --target H  a complete seed between two agents; see `seed --help`
        orchestrator-agent check-config [--config FILE] [--json]
                                                       is this host ready for the agent? prints every finding
        orchestrator-agent status [--config FILE] [--json]

@@ -69,7 +69,7 @@ fn seed(options: &Options, events: &Arc<dyn Listener>) -> Outcome {
     let begin = Instant::now();
     options.warnings.iter().for_each(|w| events.warn(w));
     let cancel = Cancel::default();
-    let early = match conduct(options, events, &cancel) {
+    let early = match run_seed(options, events, &cancel) {
         Ok(outcome) if outcome.status != End::DryRun => return outcome,
         Ok(passed) => passed,
         Err(e) if e.is_cancelled() => {
@@ -85,7 +85,7 @@ fn seed(options: &Options, events: &Arc<dyn Listener>) -> Outcome {
 }
 
 /// An error means that nothing was changed yet.
-fn conduct(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Outcome> {
+fn run_seed(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Outcome> {
     handle_signals(events, cancel)?;
     let agents = registration::gather(options, events, cancel)?;
     let plan = preflight::check(options, &agents, events.as_ref())?;

@@ -7,26 +7,26 @@ usage: orchestrator-agent seed --source HOST[:AGENTPORT] --target HOST[:AGENTPOR
 Makes the target a copy of the source and its replica, without an orchestrator. Both hosts run orchestrator-agent.
 An option is written --name value or --name=value; an IPv6 address stands in brackets.
 
-  --source HOST[:AGENTPORT]         host to copy; the target is told this name as the source's address
+  --source HOST[:AGENTPORT]         host to copy; the target uses this name as the source's address
   --target HOST[:AGENTPORT]         host to overwrite
   --method auto|NAME                how to copy (auto: the fastest that copies all exactly)
   --dry-run                         check everything, change nothing
   --force                           take a target that is a replica already; its replication is stopped and replaced, but
                                     delay, retries, TLS, compression and whatever else its channel has are kept
   --seed-id N                       number of the seed (seconds since 1970)
-  --poll DURATION                   how often the agents are asked (1s)
-  --json                            for programs: an object a line on standard output instead of all words, the last one
+  --poll DURATION                   how often the agents are polled (1s)
+  --json                            for programs: one JSON object a line on standard output and nothing else, the last one
                                     with the event \"result\"; contrib/doc/seed-json.md describes them
 
 Agents: they register here, or their tokens are given.
   --listen ADDR:PORT                where the agents register (:3001); their orchestrator.url and
                                     orchestrator.agents-port must point here
   --agent-wait DURATION             how long to wait for both (90s)
-  --source-token-file FILE          token of the source's agent (its token-hint-file); nothing is served then
+  --source-token-file FILE          token of the source's agent (its token-hint-file); --listen is not used then
   --target-token-file FILE          the same of the target's agent
   --https                           the agents serve HTTPS (their use-ssl), with certificates that are verified
-  --ca-file FILE                    authorities beside the system's
-  --skip-verify                     believe any certificate; unsafe
+  --ca-file FILE                    certificate authorities in addition to the system's
+  --skip-verify                     do not verify the certificates (insecure)
   --cert-file FILE, --key-file FILE shown to agents with use-mutual-tls
   --http-auth-file FILE             USER:PASSWORD for agents with http-auth-user
 
@@ -38,7 +38,7 @@ MySQL: one account for both servers. After the copy the target has the source's 
 
 Replication:
   --replication-user USER           account by which the target replicates (default: what the target has already)
-  --replication-password-file FILE  its password; the target tries both before anything is touched
+  --replication-password-file FILE  its password; the target tries both before anything is changed
   --replication-tls                 by TLS; an account with REQUIRE SSL gets it without this
   --replication auto|gtid|position  coordinates to start from (auto: GTID where the source has them)
   --connect-to HOST[:PORT]          replicate from this server, which must have the source's GTIDs
@@ -53,7 +53,7 @@ Verification:
 SIGINT or SIGTERM aborts the seed on both agents; a second one leaves at once. SIGHUP is ignored: a lost terminal does
 not end a seed.
 
-exit codes: 0 done; 1 failed before anything on the target was touched; 2 wrong command line; 3 failed later: the text
+exit codes: 0 done; 1 failed before anything on the target was changed; 2 wrong command line; 3 failed later: the text
 says whether the target's data are partial and whether replication is connected; 4 done, but the data differ (--verify);
 5 done, but not all data could be compared (--verify); 130 interrupted. Any other: failure.
 ";
