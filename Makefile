@@ -14,6 +14,7 @@ help:
 	@echo 'make test     all tests, against real servers unpacked into target/rig (Debian)'
 	@echo 'make test-all the same with a clean seed after each row of each matrix of faults, and prints the rows'
 	@echo 'make lint     rustfmt and clippy, warnings are errors'
+	@echo 'make numbers  count lines, imports, long functions and the like in src'
 	@echo 'make fuzz     fuzz each parser of foreign bytes for five minutes (FUZZ_SECONDS); needs g++'
 	@echo 'make bench    the measurements, on MariaDB 10.11; make bench SERVER=mysql: on MySQL 9.7'
 	@echo 'make clean    remove target/, the scratch servers included'
@@ -57,6 +58,9 @@ lint: rust
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
+numbers: rust
+	@mkdir -p target && rustc -O tests/it/structure/numbers.rs -o target/numbers && target/numbers . -v
+
 bench: build
 	SERVER=$(SERVER) tests/performance/bench.sh
 	tests/performance/physical.sh
@@ -83,4 +87,4 @@ fuzz: rust
 clean:
 	rm -rf target
 
-.PHONY: help rust build static demo test test-all lint bench fuzz clean
+.PHONY: help rust build static demo numbers test test-all lint bench fuzz clean

@@ -3,11 +3,12 @@
 
 use super::backend::{self, Backend};
 use super::deadline::Deadline;
+use super::limits::Limits;
 use super::log_limit::LogLimit;
 use super::registry::Registry;
 use super::request::{self, Access, Head, Refusal, RequestBody};
 use super::response::{Incoming, PIECE};
-use super::settings::{Limits, Plan, Router};
+use super::settings::{Plan, Router};
 use super::tls_stream::Stream;
 use crate::sys::file::nameless;
 use crate::sys::net;

@@ -12,6 +12,7 @@
 mod backend;
 mod connection;
 mod deadline;
+mod limits;
 mod listen;
 mod log_limit;
 mod registry;
@@ -22,12 +23,12 @@ mod settings;
 mod tests;
 mod tls_stream;
 
+pub use limits::Limits;
 pub use request::{Access, Request, RequestBody};
 pub use response::{Body, Response};
-pub use settings::{Answer, Limits, Plan, Router, Settings};
+pub use settings::{Answer, Plan, Router, Settings};
 
 use crate::error::{Error, Result};
-use crate::sys::limits;
 use crate::sys::thread::{spawn, unpoisoned};
 use crate::tls;
 use backend::Backend;
@@ -91,7 +92,7 @@ impl Server {
     /// # Errors
     /// An address that cannot be listened on, a `socket_dir` that cannot be used; each text names the setting.
     pub fn open(settings: Settings, router: Router) -> Result<Self> {
-        let limit = limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
+        let limit = crate::sys::limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
         let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
         let listeners = listen::listen(&settings.listen)?;
         let addresses = listeners.iter().map(std::net::TcpListener::local_addr);

@@ -4,7 +4,7 @@
 //! descriptors), chunked bodies (they desynchronise the connection) or heads without a limit. So the parser is strict
 //! where RFC 9112 allows it, and [`Head::forward`] writes what passes as one request with `Connection: close`.
 
-use super::settings::Limits;
+use super::limits::Limits;
 use httparse::{EMPTY_HEADER, Error, Status};
 use std::fmt;
 use std::fs::File;

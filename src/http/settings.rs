@@ -1,12 +1,12 @@
 //! What a server is opened with, and what is decided for each request.
 
+use super::limits::Limits;
 use super::request::Request;
 use super::response::Response;
 use crate::tls;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Decides by a request's head, before its body is read, what is done with the request. Must be quick and must not
 /// panic: the connection's own thread calls it.
@@ -55,38 +55,4 @@ pub struct Settings {
     pub tls: Option<tls::Server>,
     /// Bounds of a request and a response.
     pub limits: Limits,
-}
-
-/// Bounds of what a client may send and of the time it may take.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Bytes of a request head, the empty line included: 16 KiB.
-    pub head: usize,
-    /// Headers of a request: 100.
-    pub headers: usize,
-    /// Bytes of a request body in memory: 1 MiB.
-    pub body: usize,
-    /// From the first byte of a head, or of a TLS handshake, to its end: 10 s.
-    pub head_time: Duration,
-    /// Without the first byte of a (next) request: 60 s.
-    pub idle: Duration,
-    /// For the client to send a body, and again to take a response: 60 s, and as long again for each further MiB. Does
-    /// not count while the handler works.
-    pub transfer: Duration,
-    /// How long the response to a wrong token is held back (`failed-token-delay`).
-    pub failed_token_delay: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head: 16 << 10,
-            headers: 100,
-            body: 1 << 20,
-            head_time: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            transfer: Duration::from_secs(60),
-            failed_token_delay: Duration::ZERO,
-        }
-    }
 }

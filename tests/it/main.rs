@@ -5,5 +5,6 @@ mod performance;
 mod protocol;
 mod security;
 mod seed;
+mod structure;
 mod support;
 mod swap;

@@ -1,7 +1,7 @@
 //! The data directory, as far as physical seeds (Xtrabackup, LVM) and their settings need it.
 
 use super::findings::{Findings, streams};
-use super::server::Facts as Server;
+use super::server::ServerInfo;
 use crate::config::Config;
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Journals, Role, SwapMode};
@@ -12,7 +12,7 @@ use std::path::Path;
 const SPARE: u64 = 1000;
 
 /// All checks of the data directory.
-pub fn check(f: &mut Findings, config: &Config, server: &Server) {
+pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     match datadir::unfinished(&Journals::new(&config.common.state_dir)) {
         Ok(None) => {}
         Ok(Some(journal)) => f.error(

@@ -20,17 +20,31 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
     }
     for method in &found.methods {
         let key = key(method.method());
-        match method.available() {
-            Ok(()) => match method.permitted() {
-                Ok(()) => f.ok(key, "the method can be used"),
-                Err(e) => f.error(key, e.to_string(), off(key)),
-            },
+        match method.available().and_then(|()| method.permitted()) {
+            Ok(()) => f.ok(key, "the method can be used"),
             Err(e) => f.error(key, e.to_string(), off(key)),
         }
     }
     for (method, reason) in &found.left_out {
         f.error(key(*method), reason, "set it to false");
     }
+    left_out_options(f, config);
+    let plain = |on: bool, tls: bool| on && !tls;
+    if streams(config)
+        && config.common.seed_secret.is_empty()
+        && (plain(config.xtrabackup.enabled, config.xtrabackup.socat.use_ssl)
+            || plain(config.lvm.enabled, config.lvm.socat.use_ssl))
+    {
+        f.warning(
+            "common.seed-secret",
+            "is empty and the seed stream has no TLS: any host that knows a seed's number can send data to this one",
+            "set the same common.seed-secret on all hosts",
+        );
+    }
+}
+
+/// Options that the agent sets itself.
+fn left_out_options(f: &mut Findings, config: &Config) {
     for (on, key, dropped) in [
         (
             config.mysqldump.enabled,
@@ -63,18 +77,6 @@ pub fn check(f: &mut Findings, config: &Arc<Config>) {
                 "remove it from the list",
             );
         }
-    }
-    let plain = |on: bool, tls: bool| on && !tls;
-    if streams(config)
-        && config.common.seed_secret.is_empty()
-        && (plain(config.xtrabackup.enabled, config.xtrabackup.socat.use_ssl)
-            || plain(config.lvm.enabled, config.lvm.socat.use_ssl))
-    {
-        f.warning(
-            "common.seed-secret",
-            "is empty and the seed stream has no TLS: whoever knows a seed's number can send data to this host",
-            "set the same common.seed-secret on all hosts",
-        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Directories and files that the agent writes to.
 
 use super::findings::Findings;
-use super::server::Facts;
+use super::server::ServerInfo;
 use crate::config::{Config, inside};
 use crate::sys::disk;
 use crate::sys::host::human_bytes;
@@ -15,7 +15,7 @@ use std::path::Path;
 const RECORD_ROOM: u64 = 16 << 20;
 
 /// All checks of places.
-pub fn check(f: &mut Findings, config: &Config, server: &Facts) {
+pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     let backup_dir = &config.common.backup_dir;
     let state_dir = &config.common.state_dir;
     let backup_works = backup(f, backup_dir, server.bytes);

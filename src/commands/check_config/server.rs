@@ -1,4 +1,4 @@
-//! The MySQL server beside the agent, and the agent's account there.
+//! The host's MySQL server, and the agent's account there.
 
 use super::findings::Findings;
 use crate::config::Config;
@@ -17,54 +17,75 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the other checks want to know of it.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(super) struct ServerInfo {
     /// True if it accepts the agent's login.
-    pub answers: bool,
+    pub(super) answers: bool,
     /// True if it answers, be it with an error.
-    pub alive: bool,
+    pub(super) alive: bool,
     /// Its datadir, or `mysql.datadir` if it does not answer.
-    pub datadir: Option<PathBuf>,
+    pub(super) datadir: Option<PathBuf>,
     /// Bytes of its tables, as information_schema estimates them.
-    pub bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 /// All checks of the server.
-pub fn check(f: &mut Findings, config: &Config) -> Facts {
+pub(super) fn check(f: &mut Findings, config: &Config) -> ServerInfo {
     let set = Some(&config.mysql.datadir).filter(|d| !d.is_empty());
-    let mut facts = Facts {
+    let mut info = ServerInfo {
         datadir: set.map(PathBuf::from),
-        ..Facts::default()
+        ..ServerInfo::default()
     };
+    let Some((server, mut conn)) = login(f, config, &mut info) else {
+        return info;
+    };
+    let result = privileges(f, &mut conn, server, &features(config));
+    failed(f, "mysql.user", result);
+    if config.mysqldump.enabled || config.mydumper.enabled {
+        let result = settings(f, &Endpoint::local(&config.mysql));
+        failed(f, "mysql", result);
+    }
+    let result = local_login(f, &mut conn, &config.mysql.user);
+    failed(f, "mysql.user", result);
+    let result = variables(f, &mut conn, config, &mut info);
+    failed(f, "mysql", result);
+    match info::schemas(&mut conn, server) {
+        Ok(schemas) => info.bytes = Some(schemas.values().map(|s| s.size).sum()),
+        Err(e) => failed(f, "mysql.user", Err(e)),
+    }
+    info
+}
+
+fn login(f: &mut Findings, config: &Config, info: &mut ServerInfo) -> Option<(Server, Conn)> {
     let endpoint = Endpoint::local(&config.mysql);
-    let subject = if config.mysql.socket.is_empty() {
+    let key = if config.mysql.socket.is_empty() {
         "mysql.host"
     } else {
         "mysql.socket"
     };
     let opened = connect(&endpoint, TIMEOUT).and_then(|mut c| Ok((Server::ask(&mut c)?, c)));
-    let (server, mut conn) = match opened {
-        Ok(both) => both,
+    match opened {
+        Ok((server, conn)) => {
+            (info.answers, info.alive) = (true, true);
+            let (flavour, version) = (server.flavour, server.version);
+            let text = format!("{flavour} {version} answers at {}", endpoint.name());
+            f.ok(key, text);
+            Some((server, conn))
+        }
         Err(e) => {
-            facts.alive = answers(&endpoint, TIMEOUT).is_ok();
-            let remedy = if facts.alive {
+            info.alive = answers(&endpoint, TIMEOUT).is_ok();
+            let remedy = if info.alive {
                 "MySQL runs and answers with this error: correct the account there, or [mysql] user and password here"
             } else {
                 "start MySQL, or correct [mysql] host, port and socket"
             };
-            f.error(subject, e.to_string(), remedy);
-            return facts;
+            f.error(key, e.to_string(), remedy);
+            None
         }
-    };
-    (facts.answers, facts.alive) = (true, true);
-    f.ok(
-        subject,
-        format!(
-            "{} {} answers at {}",
-            server.flavour,
-            server.version,
-            endpoint.name()
-        ),
-    );
+    }
+}
+
+/// Names of the parts of the lists of grants.
+fn features(config: &Config) -> Vec<&'static str> {
     let logical = config.mysqldump.enabled || config.mydumper.enabled;
     let features = [
         ("logical", logical),
@@ -72,30 +93,15 @@ pub fn check(f: &mut Findings, config: &Config) -> Facts {
         ("xtrabackup", config.xtrabackup.enabled),
         ("clone", config.clone_plugin.enabled),
     ];
-    let features: Vec<&str> = features.iter().filter(|f| f.1).map(|f| f.0).collect();
-    let tell = |subject: &str, result: Result<()>, f: &mut Findings| {
-        if let Err(e) = result {
-            f.error(
-                subject,
-                e.to_string(),
-                "give the account the grants of the sample agent-account files",
-            );
-        }
-    };
-    let result = privileges(f, &mut conn, server, &features);
-    tell("mysql.user", result, f);
-    if logical {
-        tell("mysql", settings(f, &endpoint), f);
+    features.iter().filter(|f| f.1).map(|f| f.0).collect()
+}
+
+/// A check whose queries failed.
+fn failed(f: &mut Findings, key: &str, result: Result<()>) {
+    if let Err(e) = result {
+        let remedy = "give the account the grants of the sample agent-account files";
+        f.error(key, e.to_string(), remedy);
     }
-    let result = local_login(f, &mut conn, &config.mysql.user);
-    tell("mysql.user", result, f);
-    let result = variables(f, &mut conn, config, &mut facts);
-    tell("mysql", result, f);
-    match info::schemas(&mut conn, server) {
-        Ok(schemas) => facts.bytes = Some(schemas.values().map(|s| s.size).sum()),
-        Err(e) => tell("mysql.user", Err(e), f),
-    }
-    facts
 }
 
 fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&str]) -> Result<()> {
@@ -129,7 +135,7 @@ fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&st
         f.warning(
             "mysql.user",
             format!("partial revokes restrict {account}, so that a dump may lack schemas"),
-            "see SHOW GRANTS, and give the revoked privileges back",
+            "see SHOW GRANTS, and grant the revoked privileges again",
         );
     }
     Ok(())
@@ -179,13 +185,18 @@ fn local_login(f: &mut Findings, conn: &mut Conn, user: &str) -> Result<()> {
     Ok(())
 }
 
-fn variables(f: &mut Findings, conn: &mut Conn, config: &Config, facts: &mut Facts) -> Result<()> {
+fn variables(
+    f: &mut Findings,
+    conn: &mut Conn,
+    config: &Config,
+    info: &mut ServerInfo,
+) -> Result<()> {
     if info::is_on(conn, "log_bin")? {
         f.ok("log_bin", "the server writes a binary log");
     } else {
         f.warning(
             "log_bin",
-            "the server writes no binary log: this host can be no source of a seed",
+            "the server writes no binary log: this host cannot be the source of a seed",
             "set log_bin in its my.cnf and restart it",
         );
     }
@@ -211,7 +222,7 @@ fn variables(f: &mut Findings, conn: &mut Conn, config: &Config, facts: &mut Fac
         );
     }
     if !datadir.is_empty() {
-        facts.datadir = Some(datadir.into());
+        info.datadir = Some(datadir.into());
     }
     Ok(())
 }

@@ -1,31 +1,54 @@
-//! Certificates: can they be used, and how long yet.
+//! Certificates: whether they can be used, and until when.
 
 use super::findings::Findings;
-use crate::config::Config;
+use crate::config::{Common, Config, SocatTls};
 use crate::tls::{self, der::Certificate};
 use std::time::{Duration, SystemTime};
 
-/// A certificate that ends sooner is a finding.
+/// A certificate that expires sooner is a finding.
 const SOON: Duration = Duration::from_secs(30 * 86_400);
 
-const UNREAD: &str = "`openssl x509 -noout -enddate -in FILE` tells when: renew it before that";
-
 /// All checks of TLS.
-pub fn check(f: &mut Findings, config: &Config) {
-    let c = &config.common;
-    const SHOWN: &str = "common.ssl-cert-file";
+pub(super) fn check(f: &mut Findings, config: &Config) {
+    own_certificate(f, &config.common);
+    for (used, key, missing) in [
+        (
+            config.common.use_mutual_tls,
+            "common.use-mutual-tls",
+            "sends no certificate",
+        ),
+        (
+            !config.common.http_auth_user.is_empty(),
+            "common.http-auth-user",
+            "sends no Basic credentials",
+        ),
+    ] {
+        if used {
+            f.warning(
+                key,
+                format!("orchestrator {missing} to agents, so it gets a 401 from this one"),
+                "use it if something else calls the agent, or a proxy is in front of it",
+            );
+        }
+    }
+    let mut urls = config.orchestrator.urls.iter();
+    if urls.any(|u| u.starts_with("https:")) {
+        orchestrator(f, &config.common);
+    }
+    stream(f, "xtrabackup", &config.xtrabackup.socat);
+    stream(f, "lvm", &config.lvm.socat);
+}
+
+fn own_certificate(f: &mut Findings, c: &Common) {
     match tls::Server::new(c) {
         Ok(None) => {}
         Ok(Some(server)) => {
-            f.ok("common.use-ssl", "certificate and key fit together");
-            match server.not_after {
-                Some(end) => expiry(f, SHOWN, end),
-                None => f.warning(SHOWN, "when it ends cannot be read", UNREAD),
-            }
+            f.ok("common.use-ssl", "certificate and key match");
+            expiry(f, "common.ssl-cert-file", server.not_after);
             if server.valid_units.is_some_and(|units| units.is_empty()) {
                 f.error(
                     "common.ssl-valid-ous",
-                    "use-mutual-tls = true, and no client has a valid OU: nobody can call this agent",
+                    "use-mutual-tls = true, and no client has a valid OU: every call is rejected",
                     "set it to the OU values of clients' certificates",
                 );
             }
@@ -37,66 +60,50 @@ pub fn check(f: &mut Findings, config: &Config) {
              common.use-ssl = false",
         ),
     }
-    if c.use_mutual_tls {
-        f.warning(
-            "common.use-mutual-tls",
-            "orchestrator itself shows no certificate to agents, so it gets a 401 from this one",
-            "use it where something else calls the agent, or a proxy stands before it",
-        );
-    }
-    if !c.http_auth_user.is_empty() {
-        f.warning(
-            "common.http-auth-user",
-            "orchestrator itself sends no Basic credentials to agents, so it gets a 401 from this one",
-            "use it where something else calls the agent, or a proxy stands before it",
-        );
-    }
-    if config
-        .orchestrator
-        .urls
-        .iter()
-        .any(|u| u.starts_with("https:"))
-    {
-        match tls::outgoing(&tls::Files::of(c)) {
-            Ok(_) if c.ssl_skip_verify => f.warning(
-                "common.ssl-skip-verify",
-                "anybody can pose as orchestrator, and is then given this agent's token",
-                "set common.ssl-ca-file and common.ssl-skip-verify = false",
-            ),
-            Ok(_) => f.ok(
-                "orchestrator.url",
-                "there are authorities to verify https by",
-            ),
-            Err(e) => f.error(
-                "orchestrator.url",
-                e.to_string(),
-                "set common.ssl-ca-file to a PEM file with the authority of orchestrator's certificate",
-            ),
-        }
-    }
-    for (section, socat) in [
-        ("xtrabackup", &config.xtrabackup.socat),
-        ("lvm", &config.lvm.socat),
-    ] {
-        if !socat.use_ssl {
-            continue;
-        }
-        let key = format!("{section}.socat-ssl-cert-file");
-        let read = tls::stream_server(socat).and_then(|_| tls::stream_client(socat));
-        let shown = read.and_then(|_| tls::certificates(&key, socat.ssl_cert_file.as_ref()));
-        match shown.map(|c| Certificate::parse(&c[0])) {
-            Ok(Some(certificate)) => expiry(f, &key, certificate.not_after),
-            Ok(None) => f.warning(&key, "when it ends cannot be read", UNREAD),
-            Err(e) => f.error(
-                &key,
-                e.to_string(),
-                format!("correct the three {section}.socat-ssl files, or set {section}.socat-use-ssl = false"),
-            ),
-        }
+}
+
+fn orchestrator(f: &mut Findings, c: &Common) {
+    const KEY: &str = "orchestrator.url";
+    match tls::outgoing(&tls::Files::of(c)) {
+        Ok(_) if c.ssl_skip_verify => f.warning(
+            "common.ssl-skip-verify",
+            "any server can claim to be orchestrator, and is then sent this agent's token",
+            "set common.ssl-ca-file and common.ssl-skip-verify = false",
+        ),
+        Ok(_) => f.ok(KEY, "there are authorities to verify https by"),
+        Err(e) => f.error(
+            KEY,
+            e.to_string(),
+            "set common.ssl-ca-file to a PEM file with the authority of orchestrator's certificate",
+        ),
     }
 }
 
-fn expiry(f: &mut Findings, key: &str, end: SystemTime) {
+fn stream(f: &mut Findings, section: &str, socat: &SocatTls) {
+    if !socat.use_ssl {
+        return;
+    }
+    let key = format!("{section}.socat-ssl-cert-file");
+    let read = tls::stream_server(socat).and_then(|_| tls::stream_client(socat));
+    let certificates = read.and_then(|_| tls::certificates(&key, socat.ssl_cert_file.as_ref()));
+    match certificates.map(|c| Certificate::parse(&c[0])) {
+        Ok(certificate) => expiry(f, &key, certificate.map(|c| c.not_after)),
+        Err(e) => f.error(
+            &key,
+            e.to_string(),
+            format!("correct the three {section}.socat-ssl files, or set {section}.socat-use-ssl = false"),
+        ),
+    }
+}
+
+fn expiry(f: &mut Findings, key: &str, end: Option<SystemTime>) {
+    let Some(end) = end else {
+        return f.warning(
+            key,
+            "the end of its validity cannot be read",
+            "`openssl x509 -noout -enddate -in FILE` shows it: renew the certificate before that",
+        );
+    };
     let date = crate::sys::host::rfc3339(end);
     match end.duration_since(SystemTime::now()) {
         Err(_) => f.error(
