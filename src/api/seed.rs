@@ -1,4 +1,4 @@
-//! Seeds. Parameters are checked in the Go agent's order, with its words.
+//! Seeds. Parameters are checked in the order of the Go agent, whose messages are kept.
 
 use super::{Api, reply};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 /// A seed number.
 ///
 /// # Errors
-/// In the words of Go's parser, which orchestrator's users know.
+/// With the message of Go's parser, which orchestrator's users know.
 pub(super) fn number(text: &str) -> Result<i64> {
     integer(text, "the seed id is a whole number")
 }
@@ -41,36 +41,36 @@ fn port(text: &str) -> Result<u16> {
         .ok_or_else(|| Error::permanent(format!("port {n}: {rule}")))
 }
 
-fn words<T: std::fmt::Display>(all: &[T]) -> String {
+fn names<T: std::fmt::Display>(all: &[T]) -> String {
     all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn side(word: &str) -> Result<Side> {
-    Side::parse(word).ok_or_else(|| {
+fn side(name: &str) -> Result<Side> {
+    Side::parse(name).ok_or_else(|| {
         Error::permanent(format!(
-            "Seed side undefinded: {word:?} is none of {}",
-            words(Side::ALL)
+            "Seed side undefinded: {name:?} is not one of {}",
+            names(Side::ALL)
         ))
     })
 }
 
-fn stage(word: &str) -> Result<Stage> {
-    Stage::parse(word).ok_or_else(|| {
+fn stage(name: &str) -> Result<Stage> {
+    Stage::parse(name).ok_or_else(|| {
         Error::permanent(format!(
-            "Seed stage undefinded: {word:?} is none of {}",
-            words(Stage::ALL)
+            "Seed stage undefinded: {name:?} is not one of {}",
+            names(Stage::ALL)
         ))
     })
 }
 
 impl Api {
-    /// The method by its word, if it is available on this host (8.7: as misspelt) or is that of seed `id`, which is in
+    /// The method by its name, if it is available on this host or is that of seed `id`, which is in
     /// progress: what is wrong with it is then the stage's error.
-    fn usable_method(&self, id: i64, word: &str) -> Result<Method> {
-        let method = Method::parse(word).ok_or_else(|| {
+    fn usable_method(&self, id: i64, name: &str) -> Result<Method> {
+        let method = Method::parse(name).ok_or_else(|| {
             Error::permanent(format!(
-                "Seed method undefinded: {word:?} is none of {}",
-                words(Method::ALL)
+                "Seed method undefinded: {name:?} is not one of {}",
+                names(Method::ALL)
             ))
         })?;
         if self.engine.method_of(id) == Some(method) {
@@ -163,8 +163,8 @@ impl Api {
         }))
     }
 
-    pub(super) fn stage_state(&self, id: &str, word: &str) -> Result<Response> {
-        let (id, stage) = (number(id)?, stage(word)?);
+    pub(super) fn stage_state(&self, id: &str, stage_name: &str) -> Result<Response> {
+        let (id, stage) = (number(id)?, stage(stage_name)?);
         let view = self.engine.stage_state(id, stage)?;
         Ok(reply::json(&StageState {
             seed_id: id,
@@ -184,17 +184,17 @@ impl Api {
         }))
     }
 
-    pub(super) fn abort(&self, id: &str, word: &str) -> Result<Response> {
+    pub(super) fn abort(&self, id: &str, stage_name: &str) -> Result<Response> {
         let id = number(id)?;
         self.engine.expect_known(id)?;
-        stage(word)?;
+        stage(stage_name)?;
         self.engine.abort(id)?;
         Ok(reply::text(200, "killed"))
     }
 
     pub(super) fn active_seed(&self) -> Response {
         let seed = self.engine.current();
-        let never = || Seed::new(0, Method::ClonePlugin, Side::Target); // what the Go agent says before any seed (2.8)
+        let never = || Seed::new(0, Method::ClonePlugin, Side::Target); // as the Go agent answers before the first seed
         let none = seed.is_none();
         let seed = seed.unwrap_or_else(never);
         let stages = seed.stages.iter().map(|(stage, s)| {
@@ -225,7 +225,7 @@ impl Api {
     }
 }
 
-/// 202 for both: a second start call is no error, and starts nothing (8.6, D4).
+/// 202 for both: a repeated start call is not an error, and starts nothing.
 fn started(stage: Stage, how: Started) -> Response {
     match how {
         Started::Now => reply::text(202, "Started"),

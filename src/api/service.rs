@@ -1,4 +1,4 @@
-//! Actions on the host: the MySQL service, custom commands, the hook after a seed (agent-api-v2 2.3).
+//! Actions on the host: the MySQL service, custom commands, the hook after a seed.
 
 use super::{Api, reply, seed};
 use crate::datadir::{Journals, mysql_start_refused};
@@ -10,7 +10,7 @@ use crate::process::run_operator_command;
 pub(super) const POST_SEED: &str = "post-seed-command";
 
 impl Api {
-    /// Starts or stops MySQL. The answer is the host's data after it, because orchestrator stores what it gets (2.3).
+    /// Starts or stops MySQL. The answer is the host's data after it, because orchestrator stores it.
     pub(super) fn service(&self, start: bool) -> Result<Response> {
         if start
             && let Some(reason) = mysql_start_refused(&Journals::new(&self.config.common.state_dir))

@@ -414,7 +414,7 @@ fn show(value: &DeValue) -> String {
     }
 }
 
-/// What kind of value that is, in words.
+/// The kind of a value, for messages.
 fn found(value: &DeValue) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

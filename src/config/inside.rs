@@ -1,4 +1,4 @@
-//! Is one directory inside another? Asked before anything is written near MySQL's data.
+//! Whether one directory is inside another: checked before anything is written near MySQL's data.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};

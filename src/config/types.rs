@@ -42,7 +42,7 @@ macro_rules! words {
     };
 }
 
-/// The whole configuration.
+/// The configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -115,7 +115,7 @@ impl Common {
     /// The address to listen on: all of them where `listen-address` is empty or `*`.
     ///
     /// # Errors
-    /// Permanent: if it is no IP address.
+    /// Permanent: if it is not an IP address.
     pub fn listen_ip(&self) -> Result<IpAddr> {
         match self.listen_address.trim_matches(['[', ']']) {
             "" | "*" => Ok(Ipv6Addr::UNSPECIFIED.into()),

@@ -69,9 +69,9 @@ fn open(name: &str) -> Result<File> {
 /// Starts logging. Call it once.
 ///
 /// # Errors
-/// `Unable to open log file` (agent-api-v2 section 5), with name and cause.
+/// `Unable to open log file`, as the Go agent writes it, with name and cause.
 pub fn start(settings: &Logging) -> Result<Log> {
-    // Only our own words: a library's debug lines may hold a URL with a token.
+    // Only messages of this program: a library's debug lines may hold a URL with a token.
     let config = ConfigBuilder::new()
         .set_time_format_rfc3339()
         .add_filter_allow_str("orchestrator_agent")

@@ -150,7 +150,7 @@ impl Running {
     }
 }
 
-/// The name that orchestrator knows this host by: `hostname`, else what `hostname -f` says, else the kernel's name .
+/// The name that orchestrator knows this host by: `hostname`, else the output of `hostname -f`, else the kernel's name.
 fn hostname(config: &Config) -> String {
     if !config.common.hostname.is_empty() {
         return config.common.hostname.clone();

@@ -85,7 +85,7 @@ pub(super) fn start_restoring(
                 "settings of MySQL that an interrupted seed changed are not restored yet",
                 &engine.restore_pending(),
             );
-            if let Err(e) = applier.settle(engine.current().map(|s| s.id)) {
+            if let Err(e) = applier.restore_expired(engine.current().map(|s| s.id)) {
                 log::warn!("the applier of replication is not restored yet: {e}");
             }
             if !stopping.sleep(RESTORE_PAUSE) {

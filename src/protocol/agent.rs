@@ -1,4 +1,4 @@
-//! A client for one agent: its calls, with the token and with errors in words.
+//! A client for one agent: its calls, with the token.
 
 use super::http_client::{AgentTransport, HttpClient, Limits, authority, shortened};
 use super::wire::{
@@ -153,7 +153,7 @@ impl AgentClient {
         self.decode(path, status, body)
     }
 
-    /// Status and body of a call by its whole path, whatever they are; the token is removed from them.
+    /// Status and body of a call by its complete path, whatever they are; the token is removed from them.
     pub(crate) fn get(&self, path: &str, token: &Secret) -> Result<(u16, String)> {
         let url = format!("{}://{}{path}", self.http.scheme, self.address());
         match self.http.get(&url) {

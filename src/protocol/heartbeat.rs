@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(all, [1, 2, 4, 8, 16, 30, 30]);
     }
 
-    /// An orchestrator on loopback whose answers to a registration are `answers`; tells the paths it was asked for.
+    /// An orchestrator on loopback whose answers to a registration are `answers`; sends the paths of the calls.
     fn orchestrator(answers: Vec<&'static str>) -> (u16, mpsc::Receiver<(String, String)>) {
         let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
         let port = server.server_addr().to_ip().unwrap().port();

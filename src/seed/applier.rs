@@ -1,5 +1,5 @@
 //! The applier of this host's replica while another program (`seed --verify`) stops it: what it was like is written down before,
-//! and is restored when that program says so, when it has not been heard of for [`LEASE`], or when the agent starts.
+//! and is restored when that program calls for it, when it has not called for [`LEASE`], or when the agent starts.
 //!
 //! The record is `applier.json` in `state-dir`. The other program sends the statements; this module only restores.
 
@@ -175,7 +175,7 @@ impl Applier {
     ///
     /// # Errors
     /// As [`Applier::release`].
-    pub fn settle(&self, current: Option<i64>) -> Result<()> {
+    pub fn restore_expired(&self, current: Option<i64>) -> Result<()> {
         let mut state = self.lock();
         let Some(h) = state.held.as_ref().filter(|h| Instant::now() >= h.until) else {
             return Ok(());
@@ -186,12 +186,12 @@ impl Applier {
             // A STOP of the other program may still wait for a transaction; another STOP waits for that one.
             self.restore(&before, true)?;
             log::warn!(
-                "seed {}: its verification has ended without a word; replication runs as before",
+                "seed {}: its verification ended without a call; replication runs as before",
                 before.seed
             );
         } else {
             log::warn!(
-                "seed {}: its verification has ended without a word, and a newer seed has begun; replication is left as it is",
+                "seed {}: its verification ended without a call, and a newer seed has begun; replication is left as it is",
                 before.seed
             );
         }

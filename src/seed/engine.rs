@@ -116,8 +116,7 @@ impl Engine {
         lock(&self.shared.state)
     }
 
-    /// Writes the record; the state's lock is given back before the disk is touched, so that nobody who only reads ever
-    /// waits for a disk.
+    /// Writes the record; the state is unlocked before, so that calls that only read never wait for a disk.
     fn persist(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
         state.version += 1;
         let (seeds, version) = (state.seeds.clone(), state.version);

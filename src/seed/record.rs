@@ -148,12 +148,12 @@ impl Seed {
         self.load == Load::Incomplete && by.backup_to_datadir()
     }
 
-    /// What has become of the target's data, in words, if they are incomplete: after an article, which may begin a sentence.
+    /// The state of the target's data if they are incomplete: to follow an article, which may begin a sentence.
     fn incomplete_data(&self) -> Option<String> {
         if self.load != Load::Incomplete {
             return None;
         }
-        let words = |method: Method| {
+        let state_of = |method: Method| {
             if method.backup_to_datadir() {
                 "old data were deleted and the new ones are not complete"
             } else {
@@ -161,15 +161,15 @@ impl Seed {
             }
         };
         Some(match self.left_by {
-            None => words(self.method).into(),
+            None => state_of(self.method).into(),
             Some(LeftBy { seed_id, method }) => format!(
                 "{} since seed {seed_id} by {method} was interrupted",
-                words(method)
+                state_of(method)
             ),
         })
     }
 
-    /// What has become of the target's data, in words, if they are incomplete.
+    /// The state of the target's data if they are incomplete.
     pub fn incomplete(&self) -> Option<String> {
         self.incomplete_data().map(|state| format!("the {state}"))
     }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-/// How long they are looked for. A server may be down for good, and a port is somebody else's after a while.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long they are searched for: a server may be down for good, and a port is given to another program after a while.
+const SEARCH_LIMIT: Duration = Duration::from_secs(600);
 
 /// A tool at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,13 +60,13 @@ impl Sessions {
     /// True when they are not looked for any more.
     pub fn is_old(&self) -> bool {
         let age = nanos(SystemTime::now()).saturating_sub(self.found);
-        Duration::from_nanos(age) > PATIENCE
+        Duration::from_nanos(age) > SEARCH_LIMIT
     }
 
     /// Ends those that are still there. May be repeated.
     ///
     /// # Errors
-    /// If their server cannot be asked, or does not let go of them.
+    /// If their server cannot be queried, or does not end them.
     pub fn end(&self, mysql: &config::Mysql) -> Result<()> {
         let server = match &self.server {
             Some(peer) => Endpoint::remote(mysql, &peer.host, peer.mysql_port),
@@ -79,7 +79,7 @@ impl Sessions {
 /// Ends the sessions of the server's account from this host with these client ports.
 ///
 /// # Errors
-/// If the server cannot be asked, or does not let go of them.
+/// If the server cannot be queried, or does not end them.
 pub fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
     let mut conn = connect(server, Duration::from_secs(3))?;
     control::wait_until_gone(|| control::kill_ports(&mut conn, &server.user, ports))

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a tool is asked for its connections.
-const CONNECTS: Duration = Duration::from_secs(60);
+/// How long the connections of a tool are searched for.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Progress of a stage, written by its threads and read by all others.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Time since the last step forward.
-    pub fn standstill(&self) -> Duration {
+    pub fn stalled_for(&self) -> Duration {
         self.base.elapsed().saturating_sub(Duration::from_millis(
             self.touched_ms.load(Ordering::Relaxed),
         ))
@@ -80,7 +80,7 @@ impl Progress {
     /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
     /// staleness applies after exactly its time without progress.
     pub fn timestamp(&self) -> SystemTime {
-        self.started + self.standstill()
+        self.started + self.stalled_for()
     }
 }
 
@@ -132,7 +132,7 @@ impl Context {
         &self.progress
     }
 
-    /// Says what is being done now. Counts as a step forward. Kept in memory, written with the next durable change.
+    /// Reports what is being done now. Counts as progress. Kept in memory, written with the next durable change.
     pub fn report(&self, text: &str) {
         log::info!("seed {} {}: {text}", self.run.seed_id, self.run.stage);
         self.progress.touch();
@@ -227,7 +227,7 @@ impl Context {
         self.watch_ports(id)
     }
 
-    /// Records the ports as soon as the tool has them: when agent and tool are killed together, nothing else says which
+    /// Records the ports as soon as the tool has them: when agent and tool are killed together, nothing else shows which
     /// sessions were theirs.
     fn watch_ports(&self, id: ProcessId) -> Result<()> {
         let (recorder, run) = (Arc::clone(&self.recorder), self.run);
@@ -235,7 +235,7 @@ impl Context {
             let begin = Instant::now();
             let mut known = BTreeSet::new();
             let mut pause = Duration::from_millis(20);
-            while begin.elapsed() < CONNECTS && !id.group_alive().is_empty() {
+            while begin.elapsed() < CONNECT_LIMIT && !id.group_alive().is_empty() {
                 let ports: BTreeSet<u16> = group_tcp_ports(id.pid).into_iter().collect();
                 if !ports.is_subset(&known) {
                     known.extend(ports);
@@ -308,13 +308,13 @@ pub trait SeedMethod: Send + Sync {
     /// Which one it is.
     fn method(&self) -> Method;
 
-    /// Ok if it can be used on this host now. Looks at tools and, where it answers within a second, at the server.
+    /// Ok if it can be used on this host now. Checks the tools and, if it answers within a second, the server.
     ///
     /// # Errors
     /// The reason and the remedy.
     fn available(&self) -> Result<()>;
 
-    /// Ok if sudo, where it is used, runs what this method needs. Asked by Prepare and `check-config` only: sudo logs each question.
+    /// Ok if sudo, where it is used, runs what this method needs. Called by Prepare and `check-config` only: sudo logs each check.
     ///
     /// # Errors
     /// Permanent, with the command and sudo's message.
@@ -328,14 +328,14 @@ pub trait SeedMethod: Send + Sync {
     /// What is not as it must be, with the remedy.
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared>;
 
-    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is whole and durable on this host, or acknowledged by the other one, and its
+    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is complete and durable on this host, or acknowledged by the other one, and its
     /// coordinates are in the record.
     ///
     /// # Errors
     /// The first cause of the failure. Nothing of the target's own data has changed.
     fn backup(&self, ctx: &Context) -> Result<String>;
 
-    /// Makes the copy a running server. When it returns Ok the data are whole and the server is as it must be for its
+    /// Makes the copy a running server. When it returns Ok the data are complete and the server is as it must be for its
     /// replication to be connected.
     ///
     /// # Errors

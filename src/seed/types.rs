@@ -16,14 +16,14 @@ macro_rules! wire_names {
             /// Every value, in the order of the agent's own numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word on the wire.
+            /// The name on the wire.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
             }
 
-            /// From the word on the wire, case-sensitive.
-            pub fn parse(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|v| v.as_str() == word)
+            /// From the name on the wire, case-sensitive.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == name)
             }
         }
 

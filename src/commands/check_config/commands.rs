@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// For commands that ought to answer at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// All checks of commands. `answers`: MySQL answers, be it with an error.
 pub fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
@@ -85,7 +85,7 @@ fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
     };
     let name = crate::sys::host::random_hex(8).unwrap_or_else(|_| std::process::id().to_string());
     let dir = place.join(format!(".orchestrator-agent-check-{name}"));
-    let nobody = Login {
+    let unused = Login {
         host: "",
         port: 0,
         socket: "",
@@ -95,7 +95,7 @@ fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
         plugin_dir: None,
         server: None,
     };
-    match Credentials::create(&dir, &nobody, launcher, &SessionInit::default()) {
+    match Credentials::create(&dir, &unused, launcher, &SessionInit::default()) {
         Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),
         Err(e) => f.error(
             "common.sudo-user",
@@ -114,23 +114,23 @@ fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
 
 fn status(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
     const KEY: &str = "mysql.service-status-command";
-    let limit = config.common.command_timeout.min(PATIENCE);
+    let limit = config.common.command_timeout.min(COMMAND_LIMIT);
     let line = &config.mysql.service_status_command;
     match run_operator_command(line, launcher, limit, &Cancel::default()) {
         Err(e) => f.error(KEY, e.to_string(), "correct the command"),
         Ok(out) => match (out.ok(), answers) {
-            (true, true) => f.ok(KEY, "says that MySQL runs"),
+            (true, true) => f.ok(KEY, "reports that MySQL runs"),
             (true, false) => f.warning(
                 KEY,
-                "says that MySQL runs, but nothing answers",
-                "the command may ask for another service than that of [mysql] host, port and socket",
+                "reports that MySQL runs, but nothing answers",
+                "the command may check another service than that of [mysql] host, port and socket",
             ),
             (false, true) => f.error(
                 KEY,
-                "says that MySQL does not run, but it answers: orchestrator would see it as stopped",
+                "reports that MySQL does not run, but it answers: orchestrator would see it as stopped",
                 "correct the command: its exit status must be 0 while MySQL runs",
             ),
-            (false, false) => f.warning(KEY, "says that MySQL does not run", "start MySQL"),
+            (false, false) => f.warning(KEY, "reports that MySQL does not run", "start MySQL"),
         },
     }
 }
@@ -153,7 +153,12 @@ fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
     };
     // The shell's own answer: it knows its builtins, and the agent's PATH.
     let ask = format!("command -v '{}'", word.replace('\'', "'\\''"));
-    let asked = run_operator_command(&ask, &Launcher::default(), PATIENCE, &Cancel::default());
+    let asked = run_operator_command(
+        &ask,
+        &Launcher::default(),
+        COMMAND_LIMIT,
+        &Cancel::default(),
+    );
     match asked {
         Ok(out) if out.ok() => match launcher.permits_line(line) {
             Ok(()) => true,
@@ -170,7 +175,7 @@ fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
             f.error(
                 key,
                 format!("{word} is not found in the agent's PATH"),
-                "install it, or name it with its whole path",
+                "install it, or give its absolute path",
             );
             false
         }

@@ -21,12 +21,12 @@ pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
                 "a swap of the data directory is not finished: {}",
                 journal.reason().unwrap_or_default()
             ),
-            "contrib/doc/recovery.md says what to do about an interrupted swap",
+            "contrib/doc/recovery.md describes the recovery from an interrupted swap",
         ),
         Err(e) => f.error(
             "common.state-dir",
             e.to_string(),
-            "let the user that the agent runs as read this file; if it is damaged, contrib/doc/recovery.md says what to do about an interrupted swap",
+            "make this file readable for the user that the agent runs as; if it is damaged, contrib/doc/recovery.md describes the recovery from an interrupted swap",
         ),
     }
     for (path, bytes) in datadir::kept(&datadir::staging_roots(config)) {
@@ -48,13 +48,13 @@ pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
                 f.warning(
                     subject,
                     format!("this host can be no target of a physical seed: {e}"),
-                    "mend this, or use it as a source only",
+                    "correct this, or use it as a source only",
                 );
             } else {
                 f.error(
                     subject,
                     format!("physical seeds are not possible here: {e}"),
-                    "mend this, or set the enabled keys of [xtrabackup] and [lvm] to false",
+                    "correct this, or set the enabled keys of [xtrabackup] and [lvm] to false",
                 );
             }
         }
@@ -126,7 +126,7 @@ fn staging(f: &mut Findings, config: &Config, facts: &DatadirInfo) {
     }
 }
 
-/// Whether a copy of this host's own size fits beside it.
+/// Whether a copy of this host's own size fits next to it.
 fn swap(f: &mut Findings, config: &Config, facts: &DatadirInfo) {
     const KEY: &str = "mysql.datadir-swap";
     match datadir::swap_mode(facts, Some(facts.bytes), config.mysql.datadir_swap) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// The agent does not start, or something that is asked of it by the configuration fails.
+    /// The agent does not start, or something that the configuration requires fails.
     Error,
     /// It works, but not as well or as safely as it should.
     Warning,
@@ -15,7 +15,7 @@ pub(super) enum Level {
     Ok,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Finding {
@@ -25,7 +25,7 @@ pub(super) struct Finding {
     pub(super) subject: String,
     /// What was found.
     pub(super) text: String,
-    /// What to do; empty if nothing is to be done, or if the text says it.
+    /// What to do; empty if nothing is to be done, or if the text contains it.
     pub(super) remedy: String,
 }
 

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// For a connect and for the local agent's answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// All checks of the network.
 pub fn check(f: &mut Findings, config: &Config) {
@@ -22,7 +22,7 @@ pub fn check(f: &mut Findings, config: &Config) {
         }
         Err(_) => f.error(
             "common.listen-address",
-            format!("{:?} is no IP address", c.listen_address),
+            format!("{:?} is not an IP address", c.listen_address),
             "give an address of this host, or leave it empty for all",
         ),
     }
@@ -92,7 +92,7 @@ fn seed_port(f: &mut Findings, at: SocketAddr, used: bool) {
 
 /// `None` if nothing answers there, or something that is not an agent.
 fn running_agent(config: &Config) -> Option<AgentInfo> {
-    client::local(config, PATIENCE).ok()?.info().ok()
+    client::local(config, CONNECT_LIMIT).ok()?.info().ok()
 }
 
 fn host_name(f: &mut Findings, set: &str) {
@@ -101,7 +101,7 @@ fn host_name(f: &mut Findings, set: &str) {
         let asked = run_operator_command(
             "hostname -f",
             &Launcher::default(),
-            PATIENCE,
+            CONNECT_LIMIT,
             &Cancel::default(),
         );
         match asked.and_then(Output::success) {
@@ -128,7 +128,7 @@ fn host_name(f: &mut Findings, set: &str) {
 fn orchestrator(f: &mut Findings, base: &str, timeout: Duration) {
     const KEY: &str = "orchestrator.url";
     let name = authority(base);
-    match reach(name, timeout.min(PATIENCE)) {
+    match reach(name, timeout.min(CONNECT_LIMIT)) {
         Ok(()) => f.ok(KEY, format!("{name} accepts connections")),
         Err(e) => f.warning(
             KEY,
@@ -170,16 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_a_stranger_holds_is_told_from_a_free_one() {
+    fn a_port_that_another_program_holds_is_found() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = holder.local_addr().unwrap();
         assert_eq!(free(at).unwrap_err().kind(), ErrorKind::AddrInUse);
         let mut f = Findings::default();
         seed_port(&mut f, at, true);
         seed_port(&mut f, at, false);
-        reach(&at.to_string(), PATIENCE).unwrap();
+        reach(&at.to_string(), CONNECT_LIMIT).unwrap();
         drop(holder);
-        orchestrator(&mut f, "http://127.0.0.1:1", PATIENCE);
+        orchestrator(&mut f, "http://127.0.0.1:1", CONNECT_LIMIT);
         let levels: Vec<Level> = f.list.iter().map(|x| x.level).collect();
         assert_eq!(levels, [Level::Warning, Level::Ok, Level::Warning]);
     }

@@ -69,7 +69,7 @@ fn backup(f: &mut Findings, dir: &Path, bytes: Option<u64>) -> bool {
         return true;
     };
     match bytes {
-        // agent-api-v2 3.1: a seed wants 0.6 of the source's datadir; less than half of the tables cannot do.
+        // orchestrator requires 0.6 of the source's datadir to be free; less than half of the tables is never enough.
         Some(bytes) if space.available < bytes / 2 => f.warning(
             KEY,
             format!(
@@ -200,7 +200,7 @@ fn hint_file(f: &mut Findings, name: &str) {
             "none: `orchestrator-agent status` tells less without it",
         );
     }
-    // The agent writes a new file beside it, and renames that.
+    // The agent writes a new file in the same directory, and renames it.
     match probe(parent(Path::new(name))) {
         Ok(()) => f.ok(KEY, format!("the directory of {name} is writable")),
         Err(e) => f.warning(

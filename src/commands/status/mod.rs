@@ -1,4 +1,4 @@
-//! The `status` command: what the agent on this host is doing, in a few lines or as JSON. Asks the agent over its own port,
+//! The `status` command: what the agent on this host is doing, in a few lines or as JSON. It queries the agent over its own port,
 //! MySQL itself, and the record of seeds; changes nothing. Neither the token nor a password is ever printed.
 
 pub(crate) mod client;
@@ -91,19 +91,19 @@ fn look(config: &Config) -> Report {
 /// MySQL as it answers this process, and its datadir.
 fn mysql(config: &Config) -> (MysqlState, String) {
     let endpoint = Endpoint::local(&config.mysql);
-    let asked = connect(&endpoint, AGENT_ANSWERS).and_then(|mut conn| {
+    let answered = connect(&endpoint, AGENT_ANSWERS).and_then(|mut conn| {
         let server = Server::ask(&mut conn)?;
         let datadir = crate::mysql::info::global(&mut conn, "datadir")?;
         Ok((server, datadir.unwrap_or_default()))
     });
     let mut state = MysqlState {
-        answers: asked.is_ok(),
+        answers: answered.is_ok(),
         address: endpoint.name(),
         version: String::new(),
         running: None,
         error: String::new(),
     };
-    match asked {
+    match answered {
         Ok((server, datadir)) => {
             state.version = format!("{} {}", server.flavour, server.version);
             (state, datadir)
@@ -138,7 +138,7 @@ fn disks(config: &Config, datadir: &str, notes: &mut Vec<String>) -> Vec<Disk> {
     found
 }
 
-/// The current seed of the record; the daemon's own reader would mend the file, this one only looks.
+/// The current seed of the record; the daemon's own reader would repair the file, this one changes nothing.
 fn record(config: &Config, notes: &mut Vec<String>) -> Option<Seed> {
     for dir in state_dirs(config) {
         let path = dir.join("seeds.json");

@@ -150,7 +150,7 @@ impl Mydumper {
                         }
                         default(TICK) => tick(),
                     }
-                    if ctx.progress().standstill() >= limit && is_at_rest(server, id, known) {
+                    if ctx.progress().stalled_for() >= limit && is_at_rest(server, id, known) {
                         stuck.store(true, Ordering::Relaxed);
                         stop.cancel(&format!(
                             "{} has made no progress for {} s (common.seed-idle-timeout), and none of its sessions on {} runs a statement",

@@ -97,11 +97,7 @@ fn the_token_goes_as_a_parameter_and_never_into_an_error() {
             .mysql_port,
         3399
     );
-    assert_eq!(
-        agent.mysql_port().unwrap(),
-        3307,
-        "the registration says it"
-    );
+    assert_eq!(agent.mysql_port().unwrap(), 3307, "by the registration");
     let e = agent.call("restore/1/Mysqldump").unwrap_err().to_string();
     assert_eq!(
         e,
@@ -113,7 +109,7 @@ fn the_token_goes_as_a_parameter_and_never_into_an_error() {
 }
 
 #[test]
-fn nobody_there_is_transient_and_quiet_about_the_token() {
+fn no_answer_is_transient_and_does_not_show_the_token() {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -106,12 +106,12 @@ impl Engine {
             );
             return Self::give_up(state, old, new_seed);
         }
-        let moved = state.work.as_ref().map(|w| w.progress.standstill());
-        let quiet = state
+        let moved = state.work.as_ref().map(|w| w.progress.stalled_for());
+        let silent = state
             .called
             .elapsed()
             .min(moved.unwrap_or(std::time::Duration::MAX));
-        if quiet < self.shared.orphan_timeout {
+        if silent < self.shared.orphan_timeout {
             return Err(Error::transient(format!(
                 "seed {old} holds this host ({stage} {}): GET /api/abort-seed-stage/{old}/{stage} frees it at once; otherwise it \
                  is free after common.seed-orphan-timeout = {}s without a call for seed {old}",
@@ -125,7 +125,7 @@ impl Engine {
         }
         log::warn!(
             "seed {new_seed} takes the place of seed {old}, for which no call has come for {}s",
-            quiet.as_secs()
+            silent.as_secs()
         );
         Self::give_up(state, old, new_seed)
     }
@@ -205,13 +205,13 @@ impl Engine {
                 "restore runs on the Target, and this host is the Source of seed {id}"
             )));
         }
-        // A source hears that its copy is whole a moment before this host has noted the end of its own Backup, and its
-        // controller may be that quick: Restore waits for that end then.
-        let whole = method.backup_side() == Side::Source && seed.coordinates.is_some();
+        // The source receives the acknowledgement of its copy a moment before this host has recorded the end of its own Backup, and
+        // its controller may be that quick: Restore waits for that end then.
+        let received = method.backup_side() == Side::Source && seed.coordinates.is_some();
         match (seed.status(Stage::Backup), seed.status(Stage::Restore)) {
             (_, Some(Status::Running | Status::Completed)) => return Ok(Started::Already),
             (Some(Status::Completed), _) => {}
-            (Some(Status::Running), _) if whole => {}
+            (Some(Status::Running), _) if received => {}
             _ => {
                 return Err(Error::permanent(format!(
                     "Unable to start restore stage: backup of seed {id} is not completed"
@@ -375,7 +375,7 @@ impl State {
         }
     }
 
-    /// True for a stage that is Completed while the record on the disk says that it runs.
+    /// True for a stage that is Completed while it is still Running in the record on disk.
     pub(super) fn is_unwritten(&self, id: i64, stage: Stage, run: u64) -> bool {
         let run = Run {
             seed_id: id,

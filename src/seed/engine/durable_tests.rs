@@ -1,4 +1,4 @@
-//! What is told of a stage is on the disk.
+//! What is reported of a stage is on the disk.
 
 use super::*;
 use crate::seed::stage::Context;
@@ -6,7 +6,7 @@ use crate::seed::stage::Prepared;
 use crate::seed::types::{Side, Status};
 use crossbeam_channel::{Sender, bounded};
 
-/// A method whose Prepare ends when it is told to.
+/// A method whose Prepare ends when the test ends it.
 struct Held {
     begun: Sender<()>,
     told: Receiver<()>,

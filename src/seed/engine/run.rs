@@ -74,7 +74,7 @@ impl Engine {
         ctx.cancel.check()?;
         let restoring = self.restoring(); // a restore of settings ends before this stage changes any
         if ctx.run.stage == Stage::Prepare {
-            // What an interrupted load has left must not wait for the end of a whole new seed.
+            // What an interrupted load has left must not wait for the end of a new seed.
             for e in self.restore_all(&restoring) {
                 log::warn!("settings of MySQL are not restored yet: {e}");
             }

@@ -58,7 +58,7 @@ impl SeedMethod for Sent {
     }
 }
 
-/// The source's controller knows that the copy is whole a moment before the target has noted it.
+/// The source's controller knows that the copy is complete a moment before the target has recorded it.
 #[test]
 fn a_restore_that_comes_at_once_waits_for_the_end_of_the_reception() {
     let dir = std::env::temp_dir().join(format!("oa-engine-{}", std::process::id()));

@@ -88,7 +88,7 @@ fn a_host_that_is_ready_and_one_whose_account_is_not() {
         ("common.state-dir", "is writable"),
         ("common.hostname", "resolves to 127.0.0.1"),
         ("orchestrator.url", "accepts connections"),
-        ("mysql.service-status-command", "says that MySQL runs"),
+        ("mysql.service-status-command", "reports that MySQL runs"),
         ("mysql.service-stop-command", "not run"),
         ("mysqldump.enabled", "can be used"),
     ] {
@@ -387,7 +387,11 @@ fn what_is_wrong_with_the_account() {
             "{wrong}"
         );
         assert_eq!(
-            level(&d, "mysql.service-status-command", "says that MySQL runs"),
+            level(
+                &d,
+                "mysql.service-status-command",
+                "reports that MySQL runs"
+            ),
             "ok",
             "{wrong}"
         );
