@@ -9,6 +9,7 @@
 //! | [`api`] | the endpoints: authentication, routes, replies |
 //! | [`protocol`] | what orchestrator is sent: registration, ping, the heartbeat thread |
 //! | [`methods`] | the seed methods: what each does at each stage |
+//! | `contents` | what servers hold that not every method can copy |
 //! | [`seed`] | the engine that runs the stages, and the record on disk |
 //! | [`compatibility`] | may this target become a replica of this source, by this kind of copy |
 //! | [`datadir`] | staging, trial start, swap, rollback and cleanup of a data directory |
@@ -27,6 +28,7 @@ pub mod api;
 pub mod commands;
 pub mod compatibility;
 pub mod config;
+mod contents;
 pub mod coordinates;
 pub mod daemon;
 pub mod datadir;

@@ -1,24 +1,15 @@
 //! The five seed methods: what each does per stage and side, and nothing else. A method is plain, sequential code; the engine
 //! owns repetition, abort, the record and panics.
 
-pub mod children;
 pub mod clone;
-pub mod contents;
-pub mod definitions;
-mod early;
 mod logical;
 pub mod mydumper;
 pub mod mysqldump;
 mod operators;
-pub mod preflight;
-mod reached;
-pub mod row_mode;
-pub mod server_state;
-pub mod settings;
+pub(crate) mod preflight;
 pub(crate) mod state;
 mod swap_in;
-pub mod target_server;
-pub mod values;
+mod tool_sessions;
 pub mod xtrabackup;
 
 pub(crate) use swap_in::staged;

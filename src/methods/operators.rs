@@ -1,8 +1,8 @@
 //! Additional options of operators, for any tool.
 
-/// The operator's options without reserved ones, which are reported. A name is what stands before `=` or white space; an
+/// The operator's options without reserved ones, which are reported. A name is what comes before `=` or white space; an
 /// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
-/// option may have its value attached (D38).
+/// option may have its value attached.
 pub fn operators(
     options: &[String],
     reserved: &[&'static str],

@@ -1,16 +1,13 @@
 //! What the logical methods check before anything is copied or touched (P1), as far as one host can know.
 
-use super::contents::{self, Source};
-use super::logical;
-use super::server_state;
-use super::settings::{self, Variables};
-use super::target_server::{QUESTIONS, TargetServer};
-use super::values;
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
+use crate::contents::target_server::{QUERY_TIMEOUT, TargetServer};
+use crate::contents::{self, Source, left_out, pair_settings, values};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
+use crate::mysql::settings::{self, Variables};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, connect, info, one_server};
 use crate::seed::types::Method;
 use mysql::Conn;
@@ -76,10 +73,16 @@ pub fn source(config: &Config, method: Method) -> Result<String> {
         &Endpoint::local(&config.mysql),
         Purpose::Dump,
     )?;
-    let contents = Source::ask(&mut conn, server)?;
-    let left_out = logical::left_out(config, method);
+    let contents = Source::read(&mut conn, server)?;
+    let left_out = left_out::tables(config, method);
     let mut inexact = contents::check(&contents, None, method, &left_out)?;
-    let found = values::search(&mut conn, server, &left_out, Some(values::GLANCE), || ())?;
+    let found = values::search(
+        &mut conn,
+        server,
+        &left_out,
+        Some(values::SEARCH_LIMIT),
+        || (),
+    )?;
     inexact.extend(values::check(&found, method)?);
     let text = ["Prepare completed".to_string()].into_iter().chain(inexact);
     Ok(text.collect::<Vec<_>>().join(", "))
@@ -123,7 +126,7 @@ pub fn writable(dir: &Path, setting: &str) -> Result<()> {
 pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<Fingerprint> {
     let dir = &config.common.backup_dir;
     writable(dir, "common.backup-dir")?;
-    let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
+    let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     one_server(&config.mysql)?;
     tools(target.server)?;
     let [datadir] = target.variables(["datadir"])?;
@@ -149,7 +152,7 @@ pub fn source_of(
     source: &Endpoint,
     method: Method,
 ) -> Result<(SourceFacts, Conn)> {
-    let mut target = TargetServer::open_for(&config.mysql, QUESTIONS)?;
+    let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     target.check_role()?;
     let who = format!("source {}", source.name());
     let reach = |e: Error| e.context(&who);
@@ -165,7 +168,7 @@ pub fn source_of(
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
     target.check_engines(&schemas)?;
     let globals = settings::check(&who, source, Purpose::Dump)?;
-    settings::check_pair(
+    pair_settings::check(
         &Endpoint::local(&config.mysql),
         &mut conn,
         &globals,
@@ -178,18 +181,18 @@ pub fn source_of(
         Path::new(&datadir),
         target.own_bytes()?,
     )?;
-    let contents = Source::ask(&mut conn, server).map_err(reach)?;
+    let contents = Source::read(&mut conn, server).map_err(reach)?;
     let here = target.contents(&contents)?;
     let without_redo_log = config.mysql.load_without_redo_log;
-    contents::check_rights(&mut conn, server, &here, without_redo_log)?;
-    let left_out = logical::left_out(config, method);
+    here.check_privileges_on_source(&mut conn, server, without_redo_log)?;
+    let left_out = left_out::tables(config, method);
     let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
-    let places = contents.places(&here, &left_out);
+    let places = here.directories_of_tables(&contents, &left_out);
     check_places(&places, Path::new(&datadir))?;
     target.check_names(&contents.catalogue)?;
     let mut variables = profile::for_load(&globals);
     // The limit of a MEMORY table is that of the session which made it.
-    let largest = server_state::largest_memory_table(&mut conn)?;
+    let largest = contents::largest_memory_table(&mut conn)?;
     profile::at_least(&mut variables, MEMORY_LIMIT, largest.saturating_mul(2));
     let facts = SourceFacts {
         server,

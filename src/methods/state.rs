@@ -1,6 +1,6 @@
 //! What the methods remember in the record between their stages. The names are those of the record's file.
 
-use super::row_mode::Tables;
+use crate::contents::row_mode::Tables;
 use crate::datadir::DatadirInfo;
 use crate::mysql::Fingerprint;
 use serde::{Deserialize, Serialize};

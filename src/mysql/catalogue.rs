@@ -1,7 +1,7 @@
-//! What a server's dictionary says of its schemas, their objects and the accounts, in a form in which two servers can be compared.
+//! What a server's dictionary has of schemas, their objects and the accounts, in a form in which two servers can be compared.
 
-use super::profile::{self, Purpose};
-use super::{Flavour, Server, Version, failure, info, quote_name, quote_text};
+use super::profile::Purpose;
+use super::{Flavour, Server, Version, info, query, quote_name, quote_text, settings};
 use crate::error::Result;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
@@ -11,8 +11,8 @@ use std::fmt;
 
 /// How many SHOW CREATE statements are sent to the server at once.
 const BATCH: usize = 64;
-/// The property that stands for all others of an object whose definition the server did not show; its value is the error.
-pub const UNREADABLE: &str = "error";
+/// The property that replaces all others of an object whose definition the server did not show; its value is the error.
+pub(crate) const UNREADABLE: &str = "error";
 /// Tables of schema mysql with the rights of accounts: the columns with the account's user and host, and those that, with them, make
 /// a row unique.
 const RIGHTS: [(&str, [&str; 2], &[&str]); 11] = [
@@ -49,28 +49,19 @@ const RIGHTS: [(&str, [&str; 2], &[&str]); 11] = [
     ),
 ];
 
-/// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Kind {
-    /// CREATE DATABASE
+pub(crate) enum Kind {
     Schema,
-    /// A base table.
     Table,
     /// MariaDB's.
     Sequence,
-    /// A view.
     View,
-    /// A stored function.
     Function,
-    /// A stored procedure.
     Procedure,
     /// MariaDB's, of sql_mode ORACLE.
     Package,
-    /// Its body.
     PackageBody,
-    /// A trigger.
     Trigger,
-    /// An event.
     Event,
     /// An account or role with its rights.
     Account,
@@ -78,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word in SHOW CREATE.
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Schema => "DATABASE",
             Self::Table => "TABLE",
@@ -116,13 +107,32 @@ impl Kind {
 
 /// One object of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Object {
-    /// What it is.
-    pub kind: Kind,
+pub(crate) struct Object {
+    pub(crate) kind: Kind,
     /// Its schema; empty for accounts.
-    pub schema: String,
+    pub(crate) schema: String,
     /// Its name; empty for schemas.
-    pub name: String,
+    pub(crate) name: String,
+}
+
+impl Object {
+    pub(crate) fn new(kind: Kind, schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+
+    /// `schema.name`
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// [`Self::full_name`] for a statement.
+    pub(crate) fn quoted(&self) -> String {
+        format!("{}.{}", quote_name(&self.schema), quote_name(&self.name))
+    }
 }
 
 impl fmt::Display for Object {
@@ -137,16 +147,14 @@ impl fmt::Display for Object {
 }
 
 /// The properties of an object by the server's own names for them, such as `Create Table` or `sql_mode`.
-pub type Definition = BTreeMap<String, String>;
+pub(crate) type Definition = BTreeMap<String, String>;
 
 /// All objects of a server, its own schemas left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Catalogue {
-    /// What it is.
-    pub server: Server,
-    /// The objects.
+pub(crate) struct Catalogue {
+    pub(crate) server: Server,
     #[serde(with = "pairs")]
-    pub objects: BTreeMap<Object, Definition>,
+    pub(crate) objects: BTreeMap<Object, Definition>,
 }
 
 /// Keys of JSON objects are strings: a map with other keys is written as a list of pairs.
@@ -174,7 +182,7 @@ mod pairs {
 ///
 /// # Errors
 /// If a list cannot be read.
-pub fn read(conn: &mut Conn, server: Server) -> Result<Catalogue> {
+pub(crate) fn read(conn: &mut Conn, server: Server) -> Result<Catalogue> {
     read_of(conn, server, 1, |_| true)
 }
 
@@ -182,7 +190,7 @@ pub fn read(conn: &mut Conn, server: Server) -> Result<Catalogue> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_of(
+pub(crate) fn read_of(
     conn: &mut Conn,
     server: Server,
     wait: u32,
@@ -210,7 +218,7 @@ pub fn read_of(
 ///
 /// # Errors
 /// If a query fails.
-pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Definition>> {
+pub(crate) fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Definition>> {
     let mut reader = Reader {
         conn,
         server,
@@ -223,10 +231,7 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Defin
 
 /// The session's settings are those of a dump: they change what SHOW CREATE prints.
 fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
-    let present = profile::variables(conn, false)?;
-    let list = profile::assignments(server, Purpose::Dump, &present, &BTreeMap::new());
-    let trial = profile::apply(conn, server, list)?;
-    profile::refuse("this server", &trial.problems)?;
+    settings::apply(conn, server, Purpose::Dump, &BTreeMap::new())?;
     super::control::execute(conn, &format!("SET SESSION lock_wait_timeout = {wait}"))
 }
 
@@ -234,10 +239,6 @@ struct Reader<'c> {
     conn: &'c mut Conn,
     server: Server,
     objects: BTreeMap<Object, Definition>,
-}
-
-fn fail(e: &mysql::Error) -> crate::error::Error {
-    failure("this connection", "", e)
 }
 
 fn text(value: Option<&Value>) -> String {
@@ -259,7 +260,7 @@ fn properties(row: &Row, without: &[&str]) -> Definition {
 
 impl Reader<'_> {
     fn rows(&mut self, query: &str) -> Result<Vec<Row>> {
-        self.conn.query(query).map_err(|e| fail(&e))
+        query::rows(self.conn, query)
     }
 
     fn strings(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
@@ -269,12 +270,8 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, kind: Kind, schema: &str, name: &str, definition: Definition) {
-        let object = Object {
-            kind,
-            schema: schema.into(),
-            name: name.into(),
-        };
-        self.objects.insert(object, definition);
+        self.objects
+            .insert(Object::new(kind, schema, name), definition);
     }
 
     fn has(&self, flavour: Flavour, version: Version) -> bool {
@@ -308,7 +305,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Everything that has a SHOW CREATE which says all of it.
+    /// Everything whose SHOW CREATE is complete.
     fn shown(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
         let tables = self.strings(
             "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, 9) <> '#mysql50#'",
@@ -333,11 +330,7 @@ impl Reader<'_> {
         let statements: Vec<&str> = list.iter().map(|l| l.3.as_str()).collect();
         let answers = self.in_batches(&statements)?;
         for ((kind, schema, name, _), answer) in list.into_iter().zip(answers) {
-            let object = Object {
-                kind,
-                schema: schema.clone(),
-                name: name.clone(),
-            };
+            let object = Object::new(kind, schema.as_str(), name.as_str());
             match answer {
                 // It has been dropped (1051, 1146, 1049, 1305, 4091).
                 Err((1049 | 1051 | 1146 | 1305 | 4091, _)) if !self.exists(&object)? => {}
@@ -389,7 +382,7 @@ impl Reader<'_> {
                     out.push(Err((e.code, e.message)));
                     continue;
                 }
-                Err(e) => return Err(fail(&e)),
+                Err(e) => return Err(query::failed(e)),
             };
             while let Some(set) = answer.iter() {
                 let mut first = None;
@@ -407,13 +400,13 @@ impl Reader<'_> {
                         Err(mysql::Error::MySqlError(e)) => {
                             first = Some(Err((e.code, e.message)));
                         }
-                        Err(e) => return Err(fail(&e)),
+                        Err(e) => return Err(query::failed(e)),
                     }
                 }
                 out.extend(first);
             }
             if out.len() == before {
-                out.push(Err((0, "the server shows nothing".into())));
+                out.push(Err((0, "the server returned no row".into())));
             }
         }
         Ok(out)
@@ -480,7 +473,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The tables with the rights, because SHOW GRANTS tells what is in force, not what a load has written.
+    /// The tables with the rights, because SHOW GRANTS has what is in force, not what a load has written.
     fn accounts(&mut self) -> Result<()> {
         let there = self.strings(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE <> 'VIEW'",

@@ -1,7 +1,8 @@
-//! That two connections lead to one server. Names and numbers do not tell: cloned machines have one server_uuid, a fleet has one port
-//! and one datadir, and a forwarder may choose another server for each connection. A user lock does: it exists in one server only.
+//! The check that two connections lead to one server. Names and numbers do not show it: cloned machines have one server_uuid, a fleet has
+//! one port and one datadir, and a forwarder may choose another server for each connection. A user lock does: it exists in one server
+//! only.
 
-use super::{Endpoint, connect, failure, quote_text};
+use super::{Endpoint, connect, failure, query, quote_text};
 use crate::error::{Error, Result};
 use crate::sys::thread::{lock, spawn_with_stack};
 use ::mysql::Conn;
@@ -11,11 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What the server is asked to set `completion_type` to in a session that is on another server. It repeats the value in error 1231
+/// What an [assignment](Identity::assignment) gives to `completion_type` in a session on another server. It repeats the value in error 1231
 /// (MySQL 5.6 to 9.7, MariaDB 10.11), so this is found in what a tool writes.
 const MARKER: &str = "orchestrator-agent: not the expected server";
 /// For each answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the connection is used: firewalls forget a connection that is idle, usually after some minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -41,19 +42,13 @@ pub struct Session {
 impl Session {
     /// From the column HOST of the process list.
     pub fn parse(host: &str) -> Self {
-        let parsed = host.rsplit_once(':').and_then(|(h, p)| {
-            let port = p.parse().ok()?;
-            Some((h.to_string(), port))
-        });
-        match parsed {
-            Some((host, port)) => Self {
-                host,
-                port: Some(port),
-            },
-            None => Self {
-                host: host.to_string(),
-                port: None,
-            },
+        let parsed = host
+            .rsplit_once(':')
+            .and_then(|(h, p)| Some((h, p.parse().ok()?)));
+        let (host, port) = parsed.map_or((host, None), |(host, port)| (host, Some(port)));
+        Self {
+            host: host.to_string(),
+            port,
         }
     }
 }
@@ -74,8 +69,8 @@ impl Identity {
         let mut conn = Self::open(to)?;
         let random = crate::sys::host::random_hex(16).map_err(|e| Error::io("/dev/urandom", &e))?;
         let lock = quote_text(&format!("oa_{random}"));
-        let held = conn.query_first::<Option<u64>, _>(format!("SELECT GET_LOCK({lock}, 0)"));
-        let condition = match held {
+        let locked = conn.query_first::<Option<u64>, _>(format!("SELECT GET_LOCK({lock}, 0)"));
+        let condition = match locked {
             Ok(Some(Some(1))) => {
                 format!("IS_USED_LOCK({lock}) <=> {}", connection_id(&mut conn)?)
             }
@@ -94,7 +89,7 @@ impl Identity {
         Self::keep(to, conn, condition)
     }
 
-    /// Connects to `to`, to be known by what its process list says of this connection: number, account, client host and port.
+    /// Connects to `to`, to be known by what its process list has of this connection: number, account, client host and port.
     ///
     /// # Errors
     /// As [`connect`].
@@ -105,7 +100,7 @@ impl Identity {
     }
 
     fn open(to: &Endpoint) -> Result<Conn> {
-        let mut conn = connect(to, ANSWER)?;
+        let mut conn = connect(to, TIMEOUT)?;
         conn.query_drop("SET SESSION wait_timeout = 31536000")
             .map_err(|e| to.failure(&e))?;
         Ok(conn)
@@ -149,7 +144,7 @@ impl Identity {
         )
     }
 
-    /// That `other`, a connection of our own, is to the same server.
+    /// Checks that `other`, a connection of our own, is to the same server.
     ///
     /// # Errors
     /// Permanent: it is not. Those of [`Identity::check`].
@@ -164,7 +159,7 @@ impl Identity {
         Err(self.another("a second connection of the agent"))
     }
 
-    /// That the connection is alive and holds the lock.
+    /// Checks that the connection is alive and holds the lock.
     ///
     /// # Errors
     /// Transient: it was killed, or the server was restarted or cannot be reached.
@@ -184,7 +179,7 @@ impl Identity {
     fn lost(&self, why: &str) -> Error {
         Error::transient(format!(
             "the agent's own connection to MySQL at {}, with which its tools compare theirs, has ended ({why}): MySQL was restarted, or \
-             the connection was killed; make the seed again when MySQL is left alone",
+             the connection was killed; repeat the seed when MySQL keeps running",
             self.server
         ))
     }
@@ -218,10 +213,10 @@ impl Identity {
         }
     }
 
-    /// The error of a tool that ended before its session was looked for.
+    /// The error of a tool that ended before its session was seen.
     pub fn ended_unseen(&self, tool: &str) -> Error {
         Error::transient(format!(
-            "{tool} ended before its session was seen in MySQL at {}, so it is not known where it has read: make the seed again",
+            "{tool} ended before its session was seen in MySQL at {}, so it is not known which server it has read: repeat the seed",
             self.server
         ))
     }
@@ -248,7 +243,7 @@ impl Identity {
     }
 }
 
-/// That mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
+/// Checks that mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
 /// port does not answer or rejects the login, it is compared with the server's own variable.
 ///
 /// # Errors
@@ -259,7 +254,7 @@ pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
     }
     let by_port = Endpoint::remote(settings, &settings.host, settings.port);
     let by_socket = Endpoint::local(settings);
-    let same = match connect(&by_port, ANSWER) {
+    let same = match connect(&by_port, TIMEOUT) {
         Ok(mut other) => {
             let identity = Identity::hold(&by_socket)?;
             let same = identity.verify(&mut other).is_ok();
@@ -268,7 +263,7 @@ pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
         }
         Err(e) => {
             log::debug!("mysql.port is compared with the variable port only: {e}");
-            let mut conn = connect(&by_socket, ANSWER)?;
+            let mut conn = connect(&by_socket, TIMEOUT)?;
             let found: Option<(u64, u64)> = conn
                 .query_first("SELECT @@port, @@skip_networking")
                 .map_err(|e| by_socket.failure(&e))?;
@@ -286,21 +281,20 @@ pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
 }
 
 fn connection_id(conn: &mut Conn) -> Result<u64> {
-    let id: Option<u64> = conn
-        .query_first("SELECT CONNECTION_ID()")
-        .map_err(|e| failure("this connection", "", &e))?;
-    id.ok_or_else(|| Error::transient("the server did not say the number of the connection"))
+    let id = query::first(conn, "SELECT CONNECTION_ID()")?;
+    id.ok_or_else(|| Error::transient("the server did not return the number of the connection"))
 }
 
 /// A condition that is true on the server of `conn` while `conn` lives.
 fn by_session(conn: &mut Conn) -> Result<String> {
     type Row = (u64, String, String, String);
     const PLACE: &str = "CONCAT_WS(' ', @@hostname, @@port, @@datadir, @@pid_file)";
-    let row: Option<Row> = conn
-        .query_first(format!(
+    let row: Option<Row> = query::first(
+        conn,
+        format!(
             "SELECT ID, USER, HOST, {PLACE} FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
-        ))
-        .map_err(|e| failure("this connection", "", &e))?;
+        ),
+    )?;
     let (id, user, host, place) =
         row.ok_or_else(|| Error::transient("this connection is not in the process list"))?;
     Ok(format!(
@@ -311,7 +305,7 @@ fn by_session(conn: &mut Conn) -> Result<String> {
     ))
 }
 
-/// What tells a server from others, as far as it says it itself; kept in the record, because a lock does not outlive the agent.
+/// What distinguishes a server from others, as far as it reports it itself; kept in the record, because a lock does not outlive the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fingerprint {
     /// server_uuid; empty on MariaDB.
@@ -320,7 +314,7 @@ pub struct Fingerprint {
     pub place: String,
     /// When it was started, in seconds of its own clock.
     pub started: u64,
-    /// Its own clock when it was asked.
+    /// Its own clock when it was queried.
     pub asked: u64,
 }
 
@@ -328,25 +322,18 @@ pub struct Fingerprint {
 const ROUNDING: u64 = 2;
 
 impl Fingerprint {
-    /// Asks the server.
+    /// Queries the server.
     ///
     /// # Errors
     /// If a query fails.
     pub fn of(conn: &mut Conn) -> Result<Self> {
-        let fail = |e: &::mysql::Error| failure("this connection", "", e);
-        let place: Option<String> = conn
-            .query_first(
-                "SELECT CONCAT_WS('\\n', @@hostname, @@port, @@datadir, @@pid_file, @@server_id)",
-            )
-            .map_err(|e| fail(&e))?;
+        let place: Option<String> = query::first(
+            conn,
+            "SELECT CONCAT_WS('\\n', @@hostname, @@port, @@datadir, @@pid_file, @@server_id)",
+        )?;
         let uuid = super::info::global(conn, "server_uuid")?.unwrap_or_default();
-        let uptime: Option<(String, u64)> = conn
-            .query_first("SHOW GLOBAL STATUS LIKE 'Uptime'")
-            .map_err(|e| fail(&e))?;
-        let asked: Option<u64> = conn
-            .query_first("SELECT UNIX_TIMESTAMP()")
-            .map_err(|e| fail(&e))?;
-        let asked = asked.unwrap_or(0);
+        let uptime: Option<(String, u64)> = query::first(conn, "SHOW GLOBAL STATUS LIKE 'Uptime'")?;
+        let asked: u64 = query::first(conn, "SELECT UNIX_TIMESTAMP()")?.unwrap_or(0);
         Ok(Self {
             uuid,
             place: place.unwrap_or_default(),
@@ -385,7 +372,7 @@ impl Fingerprint {
                 if later.started < self.started {
                     "earlier"
                 } else {
-                    "later, before the server was looked at"
+                    "later, before the server was queried"
                 }
             )
         })

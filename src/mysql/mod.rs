@@ -17,6 +17,7 @@ pub(crate) mod query;
 mod replication;
 mod restore;
 mod server;
+pub(crate) mod settings;
 
 pub use connect::{Endpoint, connect};
 pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure, lock_wait_timeout};

@@ -5,15 +5,14 @@
 //! Effects were measured on MariaDB 10.11.19, MySQL 9.7.4 and MySQL 5.6.24. A row whose variable a server does not have is skipped, so one table serves all versions.
 //! Every session variable of a server that is not here is in the test `tests/it/seed/profile.rs` with the reason why it is harmless.
 
-use super::{Flavour, Server, Version, failure, grants, quote_text};
-use crate::error::{Error, Result};
+use super::{Flavour, Server, Version, query, quote_text};
+use crate::error::Result;
 use mysql::Conn;
-use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// It loads a dump into a target.
     Load,
     /// It reads a source for a dump.
@@ -37,7 +36,7 @@ pub enum Want {
 
 /// The privilege that setting a variable needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub(crate) enum Needs {
     /// None.
     Nothing,
     /// MySQL: a restricted session variable. MariaDB: none.
@@ -52,7 +51,7 @@ pub enum Needs {
 
 impl Needs {
     /// The privilege's name in GRANT. MySQL before 8.0 and MariaDB before 10.5 have only SUPER.
-    pub fn privilege(self, server: Server) -> Option<&'static str> {
+    pub(crate) fn privilege(self, server: Server) -> Option<&'static str> {
         let old = match server.flavour {
             Flavour::MySql => server.version < Version(8, 0, 14),
             Flavour::MariaDb => server.version < Version(10, 5, 2),
@@ -70,10 +69,10 @@ impl Needs {
 
 /// What happens if the variable has another value and cannot be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Harm {
+pub(crate) enum Harm {
     /// The copy is wrong, or cannot be made at all.
     Copy,
-    /// The seed may fail under load, and says so then.
+    /// The seed may fail under load, with an error.
     Failure,
 }
 
@@ -86,14 +85,13 @@ pub struct Row {
     pub load: Want,
     /// Its value in a session that dumps.
     pub dump: Want,
-    /// What it needs.
-    pub needs: Needs,
+    pub(crate) needs: Needs,
     /// What another value does.
-    pub harm: Harm,
+    pub(crate) harm: Harm,
     /// The first version that has it, and the last one if it was removed again. With [`Row::from`] the value needs a later one.
     pub since: &'static str,
     /// The first version of MariaDB that knows the value.
-    pub from: Option<Version>,
+    pub(crate) from: Option<Version>,
     /// Why.
     pub reason: &'static str,
 }
@@ -133,7 +131,7 @@ impl Row {
         self
     }
 
-    fn want(&self, purpose: Purpose) -> Want {
+    pub(super) fn want(&self, purpose: Purpose) -> Want {
         match purpose {
             Purpose::Load => self.load,
             Purpose::Dump => self.dump,
@@ -220,17 +218,15 @@ pub const SESSION: &[Row] = &[
     row("innodb_ft_user_stopword_table", Is("NULL"), Keep, "MySQL 5.6.4, MariaDB 10.0", "is a property of a FULLTEXT index from when it is made, and names a table that is being loaded"),
 ];
 
-/// A global variable that is changed while a dump is loaded, and put back after.
+/// A global variable that is changed while a dump is loaded, and restored after.
 #[derive(Debug, Clone, Copy)]
-pub struct Global {
-    /// Its name.
-    pub name: &'static str,
+pub(crate) struct Global {
+    pub(crate) name: &'static str,
     /// Its value while loading. [`Want::Keep`]: the dump itself changes it, and a load that is cut short would leave it so.
-    pub load: Want,
+    pub(super) load: Want,
     /// MariaDB's privilege for it, where that is not SUPER.
-    pub maria: &'static str,
-    /// Why.
-    pub reason: &'static str,
+    maria: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 const fn global(name: &'static str, load: Want, reason: &'static str) -> Global {
@@ -244,7 +240,7 @@ const fn global(name: &'static str, load: Want, reason: &'static str) -> Global 
 
 /// They are set in this order: `super_read_only` implies `read_only`.
 #[rustfmt::skip]
-pub const GLOBAL: &[Global] = &[
+pub(crate) const GLOBAL: &[Global] = &[
     global("innodb_flush_log_at_trx_commit", Is("2"), "each statement of a load is a transaction, and a server that dies in it needs a new seed in any case"),
     global("max_allowed_packet", Is("1073741824"), "a row may be longer in the dump than in the server, in hex twice as long, and must fit one statement"),
     global("automatic_sp_privileges", Is("OFF"), "the DROP before each routine must not revoke the grants on it, which have been loaded before"),
@@ -264,7 +260,11 @@ pub const GLOBAL: &[Global] = &[
 
 impl Global {
     /// The literal to set if the variable, which shows `present`, must change. `of_source` are the source's values by [`for_load`].
-    pub fn change(&self, present: &str, of_source: &BTreeMap<String, String>) -> Option<String> {
+    pub(crate) fn change(
+        &self,
+        present: &str,
+        of_source: &BTreeMap<String, String>,
+    ) -> Option<String> {
         // A scheduler that was disabled at the server's start neither runs events nor can be set.
         if present.eq_ignore_ascii_case("DISABLED") {
             return None;
@@ -272,7 +272,7 @@ impl Global {
         change(self.load, present, of_source.get(self.name))
     }
 
-    fn privilege(&self, server: Server) -> &'static str {
+    pub(super) fn privilege(&self, server: Server) -> &'static str {
         match server.flavour {
             Flavour::MySql if server.version >= Version(8, 0, 0) => "SYSTEM_VARIABLES_ADMIN",
             Flavour::MariaDb if server.version >= Version(10, 5, 2) => self.maria,
@@ -282,17 +282,17 @@ impl Global {
 }
 
 /// A privilege that an account needs only where a variable has a certain value.
-struct Demand {
-    name: &'static str,
+pub(super) struct Demand {
+    pub(super) name: &'static str,
     when: fn(&str) -> bool,
     purposes: &'static [Purpose],
     mysql: &'static str,
     maria: &'static str,
-    reason: &'static str,
+    pub(super) reason: &'static str,
 }
 
 /// What `globals` demand of the account of a session for `purpose`.
-fn demands(
+pub(super) fn demands(
     server: Server,
     purpose: Purpose,
     globals: &BTreeMap<String, String>,
@@ -312,7 +312,10 @@ fn demands(
 }
 
 /// The privileges that the settings `globals` of a target demand of an account that loads it.
-pub fn demanded_by_load(server: Server, globals: &BTreeMap<String, String>) -> BTreeSet<String> {
+pub(crate) fn demanded_by_load(
+    server: Server,
+    globals: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
     let all = demands(server, Purpose::Load, globals).into_iter();
     all.map(|(_, privilege)| privilege.to_string()).collect()
 }
@@ -328,7 +331,7 @@ const DEMANDS: &[Demand] = &[
     },
     Demand {
         name: "table_encryption_privilege_check",
-        when: on,
+        when: is_on,
         purposes: &[Purpose::Load],
         mysql: "TABLE_ENCRYPTION_ADMIN",
         maria: "",
@@ -336,7 +339,7 @@ const DEMANDS: &[Demand] = &[
     },
     Demand {
         name: "skip_show_database",
-        when: on,
+        when: is_on,
         purposes: &[Purpose::Dump],
         mysql: "SHOW DATABASES",
         maria: "SHOW DATABASES",
@@ -344,7 +347,7 @@ const DEMANDS: &[Demand] = &[
     },
 ];
 
-fn on(value: &str) -> bool {
+pub(crate) fn is_on(value: &str) -> bool {
     same(value, "ON")
 }
 
@@ -366,7 +369,8 @@ fn same(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
-fn change(want: Want, present: &str, of_source: Option<&String>) -> Option<String> {
+/// The literal to set where the variable shows `present` and must be as `want`.
+pub(super) fn change(want: Want, present: &str, of_source: Option<&String>) -> Option<String> {
     match want {
         Keep => None,
         Always(literal) => Some(literal.to_string()),
@@ -378,29 +382,15 @@ fn change(want: Want, present: &str, of_source: Option<&String>) -> Option<Strin
         Source => {
             let value = of_source?;
             let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-            (!same(value, present)).then(|| match number {
-                true => value.clone(),
-                false => quote_text(value),
-            })
+            let literal = || {
+                if number {
+                    value.clone()
+                } else {
+                    quote_text(value)
+                }
+            };
+            (!same(value, present)).then(literal)
         }
-    }
-}
-
-/// An assignment of a session.
-#[derive(Debug, Clone)]
-pub struct Assignment {
-    /// Its row.
-    pub row: &'static Row,
-    /// What the session shows without it.
-    pub present: String,
-    /// The literal.
-    pub value: String,
-}
-
-impl Assignment {
-    /// `name = value`, for SET.
-    pub fn text(&self) -> String {
-        format!("{} = {}", self.row.name, self.value)
     }
 }
 
@@ -408,19 +398,17 @@ impl Assignment {
 ///
 /// # Errors
 /// If the query fails.
-pub fn variables(conn: &mut Conn, global: bool) -> Result<BTreeMap<String, String>> {
+pub(crate) fn variables(conn: &mut Conn, global: bool) -> Result<BTreeMap<String, String>> {
     let scope = if global { "GLOBAL" } else { "SESSION" };
-    let rows: Vec<(String, Option<String>)> = conn
-        .query(format!("SHOW {scope} VARIABLES"))
-        .map_err(|e| failure("this connection", "", &e))?;
-    let rows = rows.into_iter();
-    Ok(rows
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()))
-        .collect())
+    let rows: Vec<(String, Option<String>)> = query::rows(conn, format!("SHOW {scope} VARIABLES"))?;
+    let variable = |(name, value): (String, Option<String>)| {
+        (name.to_ascii_lowercase(), value.unwrap_or_default())
+    };
+    Ok(rows.into_iter().map(variable).collect())
 }
 
 /// Those of a source that a load wants to have as they are there, out of its globals.
-pub fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let wanted = SESSION.iter().filter(|r| r.load == Source);
     wanted
         .filter_map(|r| Some((r.name.to_string(), globals.get(r.name)?.clone())))
@@ -428,198 +416,12 @@ pub fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> 
 }
 
 /// Raises `name` in the values by [`for_load`] to `n`, in steps of 1 KiB as servers take them.
-pub fn at_least(of_source: &mut BTreeMap<String, String>, name: &str, n: u64) {
+pub(crate) fn at_least(of_source: &mut BTreeMap<String, String>, name: &str, n: u64) {
     let present = of_source.get(name).and_then(|v| v.parse::<u64>().ok());
     let n = n.div_ceil(1024).saturating_mul(1024);
     if present.is_none_or(|p| p < n) {
         of_source.insert(name.to_string(), n.to_string());
     }
-}
-
-/// What must be set in a session whose variables are `present`: only what differs. `of_source` are the values by [`for_load`].
-pub fn assignments(
-    server: Server,
-    purpose: Purpose,
-    present: &BTreeMap<String, String>,
-    of_source: &BTreeMap<String, String>,
-) -> Vec<Assignment> {
-    let known = |r: &&Row| {
-        r.from
-            .is_none_or(|v| server.flavour == Flavour::MySql || server.version >= v)
-    };
-    SESSION
-        .iter()
-        .filter(known)
-        .filter_map(|row| {
-            let shown = present.get(row.name)?;
-            let value = change(row.want(purpose), shown, of_source.get(row.name))?;
-            Some(Assignment {
-                row,
-                present: shown.clone(),
-                value,
-            })
-        })
-        .collect()
-}
-
-/// What came of trying the assignments in a session.
-#[derive(Debug, Default)]
-pub struct Trial {
-    /// Those that the server takes.
-    pub taken: Vec<Assignment>,
-    /// Those of variables that it has as read-only ones.
-    pub fixed: Vec<Assignment>,
-    /// What prevents the others.
-    pub problems: Vec<Problem>,
-}
-
-/// What prevents a seed with this server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Which setting or privilege, and why.
-    pub what: String,
-    /// Empty where `what` names it.
-    pub remedy: String,
-}
-
-impl From<String> for Problem {
-    fn from(what: String) -> Self {
-        Self {
-            what,
-            remedy: String::new(),
-        }
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.what)?;
-        if !self.remedy.is_empty() {
-            write!(f, "; remedy: {}", self.remedy)?;
-        }
-        Ok(())
-    }
-}
-
-/// Sets them in this session, one by one.
-///
-/// # Errors
-/// If the connection breaks.
-pub fn apply(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<Trial> {
-    let mut trial = Trial::default();
-    for assignment in list {
-        let Assignment { row, present, .. } = &assignment;
-        match conn.query_drop(format!("SET SESSION {}", assignment.text())) {
-            Ok(()) => trial.taken.push(assignment),
-            // Of this server read-only, or without a session value.
-            Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1238 | 1229 | 1621) => {
-                trial.fixed.push(assignment);
-            }
-            Err(mysql::Error::MySqlError(e)) if row.harm == Harm::Failure => log::warn!(
-                "{} is {} and cannot be set ({}): {}",
-                row.name,
-                shown(present),
-                e.message,
-                row.reason
-            ),
-            Err(mysql::Error::MySqlError(e)) => {
-                let remedy = match (e.code, row.needs.privilege(server)) {
-                    (1227, Some(privilege)) => {
-                        grant(conn, privilege).unwrap_or_else(|| format!("grant {privilege}"))
-                    }
-                    _ => format!("SET GLOBAL {}", assignment.text()),
-                };
-                let what = format!(
-                    "{} is {} and must be {} in the sessions of the seed ({}), but ERROR {}: {}",
-                    row.name,
-                    shown(present),
-                    assignment.value,
-                    row.reason,
-                    e.code,
-                    e.message
-                );
-                trial.problems.push(Problem { what, remedy });
-            }
-            Err(e) => return Err(failure("this connection", "", &e)),
-        }
-    }
-    Ok(trial)
-}
-
-fn grant(conn: &mut Conn, privilege: &str) -> Option<String> {
-    let account = grants::rows(conn, "SELECT CURRENT_USER()").ok()?.concat();
-    let account = super::quote_account(&account);
-    Some(format!("GRANT {privilege} ON *.* TO {account}"))
-}
-
-/// A value for a message.
-pub fn shown(value: &str) -> &str {
-    if value.is_empty() { "''" } else { value }
-}
-
-/// What the account lacks because of the values that this server has: the privileges for the globals that a load changes, and those of [`DEMANDS`]. A line for each
-/// variable, with the GRANT statement.
-///
-/// # Errors
-/// If a query fails.
-pub fn lacking(
-    conn: &mut Conn,
-    server: Server,
-    purpose: Purpose,
-    globals: &BTreeMap<String, String>,
-) -> Result<Vec<Problem>> {
-    let mut needed: Vec<(&str, String, &str)> = Vec::new(); // variable, why, privilege
-    if purpose == Purpose::Load {
-        for g in GLOBAL {
-            if let Some(value) = globals
-                .get(g.name)
-                .and_then(|v| g.change(v, &BTreeMap::new()))
-            {
-                let why = format!("must be {value} during a load ({})", g.reason);
-                needed.push((g.name, why, g.privilege(server)));
-            }
-        }
-    }
-    for (d, privilege) in demands(server, purpose, globals) {
-        needed.push((d.name, d.reason.to_string(), privilege));
-    }
-    if needed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (account, held) = grants::held(conn, server)?;
-    let lacks = |privilege: &str| {
-        let one = BTreeSet::from([privilege.to_string()]);
-        !grants::missing(server, &one, &held).is_empty()
-    };
-    needed.retain(|(_, _, privilege)| lacks(privilege));
-    Ok(needed
-        .into_iter()
-        .map(|(name, why, privilege)| {
-            let present = globals.get(name).map_or("", String::as_str);
-            Problem {
-                what: format!(
-                    "{name} is {} and {account} lacks {privilege}: {why}",
-                    shown(present)
-                ),
-                remedy: format!("GRANT {privilege} ON *.* TO {account}"),
-            }
-        })
-        .collect())
-}
-
-/// One error out of several problems.
-///
-/// # Errors
-/// Permanent, unless there are none.
-pub fn refuse(who: &str, problems: &[Problem]) -> Result<()> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
-    Err(Error::permanent(format!(
-        "settings of {who} do not allow this seed: {}",
-        lines.join(". ")
-    )))
 }
 
 #[cfg(test)]
@@ -644,48 +446,6 @@ mod tests {
             assert!(same(a, b), "{a} {b}");
         }
         assert!(!same("0.5", "0") && !same("18446744073709551615", "18446744073709551614"));
-    }
-
-    #[test]
-    fn only_what_differs_is_set_and_only_where_it_exists() {
-        let present: BTreeMap<String, String> = [
-            ("sql_select_limit", "10"),
-            ("autocommit", "ON"),
-            ("wait_timeout", "3"),
-            ("net_read_timeout", "99999"),
-            ("old_mode", ""),
-            ("lc_time_names", "de_DE"),
-            ("div_precision_increment", "4"),
-        ]
-        .map(|(n, v)| (n.to_string(), v.to_string()))
-        .into();
-        let source = BTreeMap::from([
-            ("lc_time_names".to_string(), "en_US".to_string()),
-            ("div_precision_increment".to_string(), "4".to_string()),
-        ]);
-        let texts = |version, purpose| -> Vec<String> {
-            assignments(server(version), purpose, &present, &source)
-                .iter()
-                .map(Assignment::text)
-                .collect()
-        };
-        assert_eq!(
-            texts("10.11.19-MariaDB", Purpose::Load),
-            [
-                "sql_select_limit = 18446744073709551615",
-                "wait_timeout = 86400",
-                "old_mode = 'UTF8_IS_UTF8MB3'",
-                "lc_time_names = 'en_US'",
-            ]
-        );
-        assert_eq!(
-            texts("10.5.12-MariaDB", Purpose::Dump),
-            [
-                "sql_select_limit = 18446744073709551615",
-                "wait_timeout = 86400"
-            ]
-        );
-        assert!(!texts("10.5.12-MariaDB", Purpose::Load).contains(&"old_mode".to_string()));
     }
 
     #[test]

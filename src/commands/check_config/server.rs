@@ -3,9 +3,9 @@
 use super::findings::Findings;
 use crate::config::Config;
 use crate::error::Result;
-use crate::methods::settings::problems;
 use crate::mysql::grants::{self, rows};
 use crate::mysql::profile::Purpose;
+use crate::mysql::settings as server_settings;
 use crate::mysql::{Endpoint, Server, answers, connect, info, quote_account, quote_text};
 use mysql::Conn;
 use std::collections::BTreeMap;
@@ -145,8 +145,8 @@ fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&st
 fn settings(f: &mut Findings, endpoint: &Endpoint) -> Result<()> {
     let mut found = false;
     for (purpose, part) in [(Purpose::Dump, "source"), (Purpose::Load, "target")] {
-        let (problems, ..) = problems(endpoint, purpose, &BTreeMap::new())?;
-        for problem in problems {
+        let (trial, _) = server_settings::inspect(endpoint, purpose, &BTreeMap::new())?;
+        for problem in trial.problems {
             found = true;
             let what = format!("as the {part} of a seed: {}", problem.what);
             f.warning("mysql", what, problem.remedy);

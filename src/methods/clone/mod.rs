@@ -14,8 +14,9 @@ mod run;
 mod settings;
 mod target;
 
-use super::{contents, swap_in};
+use super::swap_in;
 use crate::config::Config;
+use crate::contents;
 use crate::datadir::Staged;
 use crate::error::Result;
 use crate::methods::state::PhysicalState;

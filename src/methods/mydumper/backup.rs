@@ -5,13 +5,13 @@ use super::options::{self, Dump, Tool};
 use super::tool::{Call, End, size};
 use super::version::ToolVersion;
 use super::{Mydumper, content, log as messages, strict, version};
+use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::{Coordinates, mydumper};
 use crate::error::{Error, Result};
-use crate::methods::definitions::Read;
-use crate::methods::early::Early;
 use crate::methods::logical;
+use crate::methods::logical::definitions::kept::Read;
+use crate::methods::logical::early::Early;
 use crate::methods::state::LogicalState;
-use crate::methods::target_server::QUESTIONS;
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
 use crate::seed::source_lock::{self, LONG_QUERIES, LockMonitor};
@@ -35,7 +35,7 @@ impl Mydumper {
     /// The whole stage. When it returns Ok the dump is synced and its coordinates are recorded; else there is none.
     pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
-        logical::dump(|| self.pull(ctx), || self.remove_dump())
+        logical::dump_or_remove(|| self.pull(ctx), || self.remove_dump())
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
@@ -136,7 +136,7 @@ impl Mydumper {
             early: None,
             inexact,
         };
-        logical::dumped(&self.config, ctx, &source, read)?;
+        logical::keep_definitions(&self.config, ctx, &source, read)?;
 
         let found = read_metadata(&directory)?;
         let before = facts.schemas;
@@ -177,7 +177,7 @@ fn look_again(
     mut found: Coordinates,
     before: Vec<String>,
 ) -> Result<(Coordinates, Vec<String>)> {
-    let mut conn = connect(source, QUESTIONS)?;
+    let mut conn = connect(source, QUERY_TIMEOUT)?;
     if crate::mysql::Server::ask(&mut conn)?.flavour == Flavour::MariaDb {
         let question = format!(
             "SELECT BINLOG_GTID_POS({}, {})",

@@ -1,11 +1,11 @@
 //! What some versions of mydumper cannot copy, and what only a search of the rows shows: found on the source before anything is
-//! dumped, and refused by name. What no version copies is in [`crate::methods::contents`].
+//! dumped, and refused by name. What no version copies is in [`crate::contents`].
 
 use super::version::{self, ToolVersion};
+use crate::contents::target_server::QUERY_TIMEOUT;
+use crate::contents::{physical_methods, row_mode};
 use crate::error::{Error, Result};
-use crate::methods::contents::physical_methods;
-use crate::methods::target_server::QUESTIONS;
-use crate::methods::{logical, row_mode};
+use crate::methods::logical;
 use crate::mysql::{Endpoint, Flavour, Server, connect, failure};
 use crate::seed::stage::Context;
 use mysql::Conn;
@@ -102,7 +102,7 @@ static RULES: [Rule; 6] = [
 /// # Errors
 /// Permanent: it cannot, with what it is and what to use instead. If a query fails.
 pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
-    let mut conn = connect(source, QUESTIONS)?;
+    let mut conn = connect(source, QUERY_TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
         let counts = rule.only.is_none_or(|flavour| flavour == server.flavour);
@@ -142,7 +142,7 @@ pub fn refuse_exceptions(
 ) -> Result<()> {
     let progress = Arc::clone(ctx.progress());
     let found = logical::scan(ctx, source, move |conn, _| {
-        row_mode::exceptions(conn, &BTreeSet::new(), &progress)
+        row_mode::exceptions(conn, &BTreeSet::new(), || progress.touch())
     })?;
     found.refuse_errors(source, flavour)?;
     // Before 0.16.7 tables are created without strict mode.

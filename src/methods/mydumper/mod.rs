@@ -11,9 +11,9 @@ mod strict;
 mod tool;
 pub mod version;
 
-use super::target_server::TargetServer;
 use super::{logical, preflight};
 use crate::config::Config;
+use crate::contents::target_server::TargetServer;
 use crate::error::{Error, Result};
 use crate::mysql::Server;
 use crate::process::Launcher;

@@ -5,8 +5,8 @@
 //! sessions that have its snapshot, and LOCK TABLES ends it.
 
 use super::options;
+use crate::contents::row_mode::STRICT;
 use crate::error::{Error, Result};
-use crate::methods::row_mode::STRICT;
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
 use crate::sys::file::{create, sync_dir};
 use mysql::consts::ColumnType;

@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The variable of a session that holds [`STRICT`](crate::methods::row_mode::STRICT): the mode itself has no room in a file's first lines.
+/// The variable of a session that holds [`STRICT`](crate::contents::row_mode::STRICT): the mode itself has no room in a file's first lines.
 pub const VARIABLE: &str = "@m";
 
 /// How mydumper 0.10.1 begins a file with rows; the last line is missing with --skip-tz-utc.

@@ -1,24 +1,23 @@
 //! Backup: the source's dump into a private file, its coordinates read at once.
 
 use super::{Mysqldump, messages, options};
+use crate::contents::left_out;
+use crate::contents::row_mode::{self, Tables};
+use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::mysqldump::{DumpHeader, parse};
 use crate::error::{Error, Result};
-use crate::methods::definitions;
-use crate::methods::definitions::Read as Definitions;
-use crate::methods::early::Early;
 use crate::methods::logical;
-use crate::methods::reached::Sessions;
-use crate::methods::row_mode;
-use crate::methods::row_mode::Tables;
+use crate::methods::logical::definitions::kept::{self, Read as Definitions};
+use crate::methods::logical::early::Early;
 use crate::methods::state::LogicalState;
-use crate::methods::target_server::QUESTIONS;
+use crate::methods::tool_sessions::Sessions;
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
 use crate::process::{
     Credentials, Job, Launcher, Login, Running, SessionInit, save_to, version_text,
 };
 use crate::seed::stage::Context;
-use crate::seed::{sessions, source_lock};
+use crate::seed::{Method, sessions, source_lock};
 use crate::sys::file::sync_dir;
 use crate::sys::proc::group_tcp_ports;
 use std::cell::{Cell, RefCell};
@@ -45,7 +44,7 @@ impl Mysqldump {
     /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded; else there is no file.
     pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
-        logical::dump(|| self.pull(ctx), || self.remove_dump())
+        logical::dump_or_remove(|| self.pull(ctx), || self.remove_dump())
     }
 
     fn pull(&self, ctx: &Context) -> Result<String> {
@@ -104,7 +103,7 @@ impl Mysqldump {
             self.remove_dump()?;
             // Long queries were waited for meanwhile.
             let from = source.clone();
-            before.replace(ctx.interruptible(move || definitions::of_source(&from))?);
+            before.replace(ctx.interruptible(move || kept::of_source(&from))?);
             let create = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -154,7 +153,7 @@ impl Mysqldump {
             early: Some(ctx.interruptible(move || early.get())?),
             inexact,
         };
-        logical::dumped(&self.config, ctx, &source, read)?;
+        logical::keep_definitions(&self.config, ctx, &source, read)?;
         let c = header.coordinates;
         let text = format!(
             "Dumped {bytes} bytes. Coordinates {}:{}. {seen}",
@@ -175,10 +174,10 @@ impl Mysqldump {
         // DDL that runs would hold up the search without a word in Details, as long as it takes.
         let deadline = Instant::now() + source_lock::LONG_QUERIES;
         source_lock::wait_for_long_queries(ctx, source, deadline)?;
-        let left_out = options::ignored_tables(&self.config.mysqldump.additional_opts);
+        let left_out = left_out::tables(&self.config, Method::Mysqldump);
         let progress = Arc::clone(ctx.progress());
         let found = logical::scan(ctx, source, move |conn, _| {
-            row_mode::exceptions(conn, &left_out, &progress)
+            row_mode::exceptions(conn, &left_out, || progress.touch())
         })?;
         found.refuse_ambiguous(source, flavour)?;
         if let Some(reason) = found.reason() {
@@ -206,7 +205,7 @@ impl Mysqldump {
     ) -> Result<Vec<String>> {
         let (source, identity) = (source.clone(), Arc::clone(identity));
         let after = ctx.interruptible(move || {
-            let mut conn = connect(&source, QUESTIONS)?;
+            let mut conn = connect(&source, QUERY_TIMEOUT)?;
             identity.verify(&mut conn)?;
             info::schema_names(&mut conn)
         })?;
@@ -278,7 +277,7 @@ fn definitions_in(dump: PathBuf, source: Endpoint, ended: Arc<AtomicBool>) -> Ea
             }
             std::thread::sleep(POLL);
         }
-        definitions::of_source(&source)
+        kept::of_source(&source)
     })
 }
 

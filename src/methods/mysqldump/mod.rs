@@ -8,9 +8,9 @@ mod mode;
 pub mod options;
 mod restore;
 
-use super::target_server::TargetServer;
 use super::{logical, preflight};
 use crate::config::Config;
+use crate::contents::target_server::TargetServer;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server};
 use crate::process::{Launcher, version_text};

@@ -1,6 +1,6 @@
 //! The SQL mode in which a dump is loaded: the one statement that is not executed as it is written, and what is added to some tables.
 
-use crate::methods::row_mode::{LENIENT, STRICT, Tables};
+use crate::contents::row_mode::{LENIENT, STRICT, Tables};
 use crate::mysql::{quote_name, quote_text};
 use std::io::{self, Chain, Cursor, Read};
 
@@ -153,7 +153,7 @@ pub fn begun(line: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::row_mode::Lenient;
+    use crate::contents::row_mode::Lenient;
 
     #[test]
     fn only_the_first_is_changed() {

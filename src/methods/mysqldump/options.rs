@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version};
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -123,24 +122,6 @@ pub fn incomplete(options: &[String]) -> Option<String> {
         previous = if value.is_empty() { item } else { "" };
     }
     None
-}
-
-/// The tables of `--ignore-table`, as `schema.table`.
-pub fn ignored_tables(options: &[String]) -> BTreeSet<String> {
-    let mut out = BTreeSet::new();
-    let mut previous = false;
-    for item in options.iter().map(|o| o.trim()) {
-        let mut parts = item.splitn(2, |c: char| c == '=' || c.is_whitespace());
-        let name = parts.next().unwrap_or_default().replace('_', "-");
-        let value = parts.next().map(str::trim);
-        match value {
-            _ if previous => out.extend([item.to_string()]),
-            Some(table) if name == "--ignore-table" => out.extend([table.to_string()]),
-            _ => {}
-        }
-        previous = name == "--ignore-table" && value.is_none();
-    }
-    out
 }
 
 /// The operator's options for the dump tool, and those that were dropped.

@@ -3,11 +3,11 @@
 use super::Mysqldump;
 use super::backup::read_header;
 use super::load::Load;
+use crate::contents::target_server::TargetServer;
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::logical::Loading;
 use crate::methods::state::LogicalState;
-use crate::methods::target_server::TargetServer;
 use crate::seed::stage::Context;
 
 impl Mysqldump {

@@ -19,8 +19,9 @@ mod restore;
 mod send;
 pub mod tools;
 
-use super::{contents, swap_in};
+use super::swap_in;
 use crate::config::Config;
+use crate::contents;
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Journals, Role, Staged};
 use crate::error::{Error, Result};

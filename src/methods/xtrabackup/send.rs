@@ -3,7 +3,7 @@
 use super::phases::{Phases, Step};
 use super::{Xtrabackup, options, tools};
 use crate::error::{Error, Result};
-use crate::methods::reached::Sessions;
+use crate::methods::tool_sessions::Sessions;
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
 use crate::process::{

@@ -15,6 +15,7 @@ pub const ROOMS: &[&str] = &[
     "api",
     "protocol",
     "methods",
+    "contents",
     "seed",
     "compatibility",
     "datadir",

@@ -6,9 +6,8 @@ use crate::commands::seed::method::{self, ORDER, SUPPORTED};
 use crate::commands::seed::options::Options;
 use crate::commands::seed::sql::Db;
 use crate::compatibility::{self, CopyKind, ServerInfo};
+use crate::contents::{self, Outcome, name_conflicts, values};
 use crate::error::Result;
-use crate::methods::contents::{self, Outcome};
-use crate::methods::{definitions, values};
 use crate::protocol::wire::AgentData;
 use crate::seed::Method;
 use std::collections::BTreeSet;
@@ -87,7 +86,6 @@ impl Candidate {
                 Outcome::Refused(_) => self.refused_data.push(f.message()),
                 Outcome::Inexact(_) => self.inexact.push(f.message()),
                 Outcome::Warning(_) => self.warnings.push(f.message()),
-                _ => {}
             }
         }
         if !self.method.backup_to_datadir() {
@@ -153,16 +151,17 @@ pub(super) fn contents_of(source: &mut Db, target: &mut Db, f: &Findings) -> Opt
         return None;
     }
     let mut inspect = || -> Result<Contents> {
-        let of_source = source.query(contents::Source::ask)?;
-        let in_the_way = target
-            .query(|c, server| definitions::name_in_the_way(c, server, &of_source.catalogue))?;
+        let of_source = source.query(contents::Source::read)?;
+        let in_the_way = target.query(|c, server| {
+            name_conflicts::constraint_of_extra_table(c, server, &of_source.catalogue)
+        })?;
         let search = |c: &mut mysql::Conn, server| {
             let none = BTreeSet::new();
-            values::search(c, server, &none, Some(values::GLANCE), || ())
+            values::search(c, server, &none, Some(values::SEARCH_LIMIT), || ())
         };
         Ok(Contents {
             values: source.query(search)?,
-            target: target.query(|c, server| contents::Target::ask(c, server, &of_source))?,
+            target: target.query(|c, server| contents::Target::read(c, server, &of_source))?,
             source: of_source,
             in_the_way,
         })

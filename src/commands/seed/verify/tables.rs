@@ -1,8 +1,8 @@
 //! What is compared: tables and their columns, and the expression by which a row becomes a checksum.
 
 use crate::commands::seed::sql::Db;
+use crate::contents::values::{count_typed_json, has_json_table};
 use crate::error::Result;
-use crate::methods::values::{count_typed_json, has_json_table};
 use crate::mysql::{Flavour, quote_name};
 use std::collections::{BTreeMap, BTreeSet};
 

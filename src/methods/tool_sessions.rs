@@ -1,6 +1,6 @@
-//! That a tool which offers no init command has reached the server that was meant: its sessions are in the process list of the agent's
-//! own connection. For mariadb-dump, older mysqldump, xtrabackup and mariadb-backup. The tool's output is taken only afterwards: it
-//! waits meanwhile, because a copy is larger than a pipe (64 KiB; the smallest dump of MariaDB 10.11 has 2.6 MB).
+//! The check that a tool which offers no init command has reached the server that was meant: its sessions are in the process list of
+//! the agent's own connection. For mariadb-dump, older mysqldump, xtrabackup and mariadb-backup. The tool's output is read only
+//! afterwards: it waits meanwhile, because a copy is larger than a pipe (64 KiB; the smallest dump of MariaDB 10.11 has 2.6 MB).
 
 use crate::error::{Error, Result};
 use crate::mysql::{Identity, Session};
@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How often the process list is read.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 /// How long a tool that holds TCP connections may have none in the server: to log in, or to look up a name.
-const CONNECTED: Duration = Duration::from_secs(10);
+const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a tool may take whose connections cannot be seen from here: through the unix socket, through sudo, or behind an address
 /// translation that changes ports.
-const UNSEEN: Duration = Duration::from_secs(30);
+const UNSEEN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a session of such a tool must have been there: those that the agent opens itself meanwhile, to report the server's state,
-/// look the same through the unix socket and are over sooner.
-const STAYS: Duration = Duration::from_millis(1500);
+/// How long a session of such a tool must have existed: those that the agent opens itself meanwhile, to report the server's state,
+/// look the same through the unix socket and end sooner.
+const MIN_AGE: Duration = Duration::from_millis(1500);
 
 /// The sessions of the server before a tool is started.
-pub struct Sessions<'a> {
+pub(super) struct Sessions<'a> {
     identity: &'a Identity,
     before: BTreeMap<u64, Session>,
 }
@@ -32,17 +32,17 @@ impl<'a> Sessions<'a> {
     ///
     /// # Errors
     /// Those of [`Identity::check`].
-    pub fn before(identity: &'a Identity) -> Result<Self> {
+    pub(super) fn before(identity: &'a Identity) -> Result<Self> {
         let (_, before) = identity.sessions()?;
         Ok(Self { identity, before })
     }
 
-    /// Waits until `tool` has a session in the server: true. False if it has ended without having been seen: its exit status says
+    /// Waits until `tool` has a session in the server: true. False if it has ended without having been seen: its exit status shows
     /// more, and what it has written may be another server's. `tick` is called meanwhile; its error ends the wait.
     ///
     /// # Errors
     /// Permanent: it has reached another server. Those of [`Identity::check`]; cancelled. The tool still runs then.
-    pub fn await_tool(
+    pub(super) fn await_tool(
         &self,
         tool: &Running,
         name: &str,
@@ -66,7 +66,7 @@ impl<'a> Sessions<'a> {
                 Some(Seen::There) => return Ok(true),
                 Some(Seen::Nothing) => connected = None,
                 Some(Seen::Elsewhere) => {
-                    if connected.get_or_insert_with(Instant::now).elapsed() > CONNECTED {
+                    if connected.get_or_insert_with(Instant::now).elapsed() > LOGIN_LIMIT {
                         return Err(self.identity.not_seen(name));
                     }
                 }
@@ -76,23 +76,23 @@ impl<'a> Sessions<'a> {
                     for id in new {
                         candidates.entry(id).or_insert_with(Instant::now);
                     }
-                    if candidates.values().any(|since| since.elapsed() > STAYS) {
+                    if candidates.values().any(|since| since.elapsed() > MIN_AGE) {
                         return Ok(true);
                     }
                 }
             }
-            if found != Some(Seen::Elsewhere) && begin.elapsed() > UNSEEN {
+            if found != Some(Seen::Elsewhere) && begin.elapsed() > UNSEEN_LIMIT {
                 return Err(match self.identity.check() {
                     Ok(()) => Error::permanent(format!(
                         "{name} has had no session in MySQL at {} for {} s and was ended: it hangs, or it reached another server; \
                          check that this address leads to one server only (host name, port forwarder, load balancer, mysql.socket)",
                         self.identity.server(),
-                        UNSEEN.as_secs()
+                        UNSEEN_LIMIT.as_secs()
                     )),
                     Err(lost) => lost,
                 });
             }
-            if tool.has_ended(PAUSE) {
+            if tool.has_ended(POLL) {
                 return Ok(false);
             }
         }
@@ -116,10 +116,12 @@ fn by_port(
 ) -> Option<Seen> {
     let ports = ports?;
     let mut here = now.values().filter(|s| s.host == own.host);
-    Some(match ports.is_empty() {
-        true => Seen::Nothing,
-        false if here.any(|s| s.port.is_some_and(|p| ports.contains(&p))) => Seen::There,
-        false => Seen::Elsewhere,
+    Some(if ports.is_empty() {
+        Seen::Nothing
+    } else if here.any(|s| s.port.is_some_and(|p| ports.contains(&p))) {
+        Seen::There
+    } else {
+        Seen::Elsewhere
     })
 }
 

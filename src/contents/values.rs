@@ -2,21 +2,20 @@
 //! them, the condition by which rows with such a value are found, and what each method makes of them. Rows are searched at the
 //! beginning of Backup, and for a few seconds at Prepare of the source and by `seed` before anything is started.
 
+use super::create_table::{expression, members};
+use super::finding::Outcome::{Inexact, Refused};
+use super::finding::{By, Finding, Outcome, refuse};
+use super::row_mode::LENIENT;
 use crate::error::Result;
-use crate::methods::contents;
-use crate::methods::contents::{Finding, Outcome};
-use crate::methods::row_mode::LENIENT;
-use crate::mysql::{Flavour, Server, Version, failure, quote_name, quote_text};
+use crate::mysql::{Flavour, Server, Version, query, quote_name, quote_text};
 use crate::seed::types::Method;
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row as Answer};
+use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long rows are searched before a seed is started.
-pub const GLANCE: Duration = Duration::from_secs(10);
-/// How many columns of a rule a message names.
-const NAMED: usize = 10;
+pub(crate) const SEARCH_LIMIT: Duration = Duration::from_secs(10);
 /// Characters of a server's message that are shown.
 const SHOWN: usize = 200;
 const NOT_OURS: &str = "('information_schema', 'performance_schema', 'mysql', 'sys')";
@@ -76,96 +75,67 @@ struct Rule {
     search: fn(&Column, Server) -> Search,
     /// Whether an error of the search is what a load would come to as well.
     errors_count: bool,
-    /// What a method makes of them.
-    outcome: fn(Method) -> Outcome,
+    by: By,
+    /// What these methods make of them.
+    outcome: Outcome,
 }
 
-fn logical(method: Method, outcome: Outcome) -> Outcome {
-    if matches!(method, Method::Mysqldump | Method::Mydumper) {
-        outcome
-    } else {
-        Outcome::Exact
-    }
-}
-
-/// The table.
 static RULES: [Rule; 5] = [
     Rule {
         what: "characters that a conversion to utf8mb4 and back changes in columns",
         search: |c, _| changed_by_utf8(c),
         errors_count: false,
-        outcome: |m| {
-            if m == Method::Mysqldump {
-                Outcome::Refused(
-                    "mysqldump writes all text in utf8mb4, and these would become others; correct the values, or use the seed method \
-                     Mydumper, which copies their bytes, or a physical method",
-                )
-            } else {
-                Outcome::Exact
-            }
-        },
+        by: By::Mysqldump,
+        outcome: Refused(
+            "mysqldump writes all text in utf8mb4, and these would become others; correct the values, or use the seed method Mydumper, \
+             which copies their bytes, or a physical method",
+        ),
     },
     Rule {
         what: "members that SHOW CREATE TABLE does not print as they are in the ENUM and SET columns",
         search: |c, _| unprintable_members(c),
         errors_count: false,
-        outcome: |m| {
-            logical(
-                m,
-                Outcome::Refused(
-                    "a dump would create others, and whether a member is '?' itself is known only where a row has it; use a physical \
-                     method, or rename the members",
-                ),
-            )
-        },
+        by: By::Logical,
+        outcome: Refused(
+            "a dump would create others, and whether a member is '?' itself is known only where a row has it; use a physical method, or \
+             rename the members",
+        ),
     },
     Rule {
         what: "DEFAULT values that SHOW CREATE TABLE does not print as they are in the columns",
         search: unprintable_default,
         errors_count: false,
-        outcome: |m| {
-            logical(
-                m,
-                Outcome::Refused(
-                    "a dump would create others; use a physical method, or change the defaults",
-                ),
-            )
-        },
+        by: By::Logical,
+        outcome: Refused(
+            "a dump would create others; use a physical method, or change the defaults",
+        ),
     },
     Rule {
         what: "stored generated columns whose values differ from what a load would compute:",
         search: |c, _| recomputed(c),
         errors_count: true,
-        outcome: |m| {
-            logical(
-                m,
-                Outcome::Refused(
-                    "they depend on the session that wrote the row (time_zone, sql_mode), and a load computes them again in UTC and \
-                     its own mode; use a physical method, or write the rows again in a session with time_zone = '+00:00' and \
-                     without PAD_CHAR_TO_FULL_LENGTH and NO_UNSIGNED_SUBTRACTION",
-                ),
-            )
-        },
+        by: By::Logical,
+        outcome: Refused(
+            "they depend on the session that wrote the row (time_zone, sql_mode), and a load computes them again in UTC and its own mode; \
+             use a physical method, or write the rows again in a session with time_zone = '+00:00' and without PAD_CHAR_TO_FULL_LENGTH \
+             and NO_UNSIGNED_SUBTRACTION",
+        ),
     },
     Rule {
         what: "JSON columns with values of SQL types (DECIMAL, DATE, DATETIME, TIME, BLOB, BIT)",
         search: typed_json,
         errors_count: false,
-        outcome: |m| {
-            logical(
-                m,
-                Outcome::Inexact(
-                    "a dump has their text, so they become strings and doubles, and replication of tables without a primary key may \
-                     stop; a physical method copies them exactly",
-                ),
-            )
-        },
+        by: By::Logical,
+        outcome: Inexact(
+            "a dump has their text, so they become strings and doubles, and replication of tables without a primary key may stop; a \
+             physical method copies them exactly",
+        ),
     },
 ];
 
 /// Columns by rule.
 #[derive(Debug, Default)]
-pub struct Found(BTreeMap<usize, Vec<String>>);
+pub(crate) struct Found(BTreeMap<usize, Vec<String>>);
 
 /// Whether a string may change between its character set and the utf8 of SHOW CREATE.
 fn is_uncertain(charset: &str) -> bool {
@@ -186,7 +156,7 @@ fn changed_by_utf8(c: &Column) -> Search {
     Search::Rows(differs_after_utf8(&quote_name(&c.name), &c.charset))
 }
 
-/// A member with a character that the dictionary cannot show is `?` there. One that is shown as `?` is that only if a row says so.
+/// A member with a character that the dictionary cannot show is `?` there. One that is shown as `?` is really that only if a row has it.
 fn unprintable_members(c: &Column) -> Search {
     let is_set = c.data_type == "set";
     if !(is_set || c.data_type == "enum") || !is_uncertain(&c.charset) {
@@ -331,12 +301,12 @@ fn typed_json(c: &Column, server: Server) -> Search {
 }
 
 /// Whether a server has JSON_TABLE with all that [`count_typed_json`] needs.
-pub fn has_json_table(server: Server) -> bool {
+pub(crate) fn has_json_table(server: Server) -> bool {
     server.flavour == Flavour::MySql && server.version >= Version(8, 0, 11)
 }
 
 /// A number that depends on how many values of which SQL type are in the JSON document `name`, at any depth; 0 if there is none.
-pub fn count_typed_json(name: &str) -> String {
+pub(crate) fn count_typed_json(name: &str) -> String {
     let part = |path: &str| {
         format!(
             "(SELECT IFNULL(SUM(FIELD(JSON_TYPE(v), 'DECIMAL', 'DATE', 'DATETIME', 'TIME', 'BLOB', 'BIT', 'OPAQUE')), 0) \
@@ -346,147 +316,109 @@ pub fn count_typed_json(name: &str) -> String {
     format!("({} + {})", part("$**[*]"), part("$**.*"))
 }
 
-/// The members of `enum('a','it''s')` or of a SET, each as the literal that it is there.
-fn members(declared: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = declared.find('\'').map_or("", |at| &declared[at..]);
-    while let Some(end) = closing(rest) {
-        found.push(&rest[..=end]);
-        rest = rest[end + 1..].strip_prefix(',').unwrap_or_default();
-    }
-    found
-}
-
-/// Where the literal or quoted name ends that `text` begins with. In it the quote is written twice, and in a literal a backslash
-/// precedes another character.
-fn closing(text: &str) -> Option<usize> {
-    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '`'))?;
-    let mut characters = text.char_indices().skip(1).peekable();
-    while let Some((at, c)) = characters.next() {
-        if c == '\\' && quote == '\'' {
-            characters.next();
-        } else if c == quote && characters.next_if(|(_, next)| *next == quote).is_none() {
-            return Some(at);
-        }
-    }
-    None
-}
-
-/// The expression of a generated column in SHOW CREATE TABLE.
-fn expression(create: &str, column: &str) -> Option<String> {
-    let start = format!("\n  {} ", quote_name(column));
-    let declared = &create[create.find(&start)? + start.len()..];
-    let (_, text) = declared.split_once(" AS (")?;
-    let (mut depth, mut at) = (1, 0);
-    while depth > 0 {
-        let c = text[at..].chars().next()?;
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '\'' | '`' => at += closing(&text[at..])?,
-            _ => {}
-        }
-        at += c.len_utf8();
-    }
-    Some(text[..at - 1].to_string())
-}
-
 /// Tables with columns that a rule may concern, but for those in `left_out` (`schema.table`).
 fn tables(
     conn: &mut Conn,
     left_out: &BTreeSet<String>,
 ) -> Result<BTreeMap<(String, String), Table>> {
-    let fail = |e: mysql::Error| failure("this connection", "", &e);
     let exact: Vec<String> = EXACT.iter().map(|c| quote_text(c)).collect();
-    let rows: Vec<Answer> = conn
-        .query(format!(
-            "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, t.TABLE_TYPE, c.COLUMN_NAME, LOWER(c.DATA_TYPE), c.COLUMN_TYPE, \
-             IFNULL(c.CHARACTER_SET_NAME, ''), IFNULL(c.COLUMN_DEFAULT, ''), \
-             CAST(COALESCE(c.CHARACTER_MAXIMUM_LENGTH, c.NUMERIC_PRECISION, 0) AS UNSIGNED), \
-             CAST(COALESCE(c.NUMERIC_SCALE, c.DATETIME_PRECISION) AS UNSIGNED), UPPER(c.EXTRA) \
-             FROM information_schema.COLUMNS c JOIN information_schema.TABLES t USING (TABLE_SCHEMA, TABLE_NAME) \
-             WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND c.TABLE_SCHEMA NOT IN {NOT_OURS} \
-             AND (c.EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' OR c.DATA_TYPE = 'json' OR c.CHARACTER_SET_NAME NOT IN ({}))",
-            exact.join(", ")
-        ))
-        .map_err(fail)?;
+    let columns = format!(
+        "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, t.TABLE_TYPE, c.COLUMN_NAME, LOWER(c.DATA_TYPE), c.COLUMN_TYPE, \
+         IFNULL(c.CHARACTER_SET_NAME, ''), IFNULL(c.COLUMN_DEFAULT, ''), \
+         CAST(COALESCE(c.CHARACTER_MAXIMUM_LENGTH, c.NUMERIC_PRECISION, 0) AS UNSIGNED), \
+         CAST(COALESCE(c.NUMERIC_SCALE, c.DATETIME_PRECISION) AS UNSIGNED), UPPER(c.EXTRA) \
+         FROM information_schema.COLUMNS c JOIN information_schema.TABLES t USING (TABLE_SCHEMA, TABLE_NAME) \
+         WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND c.TABLE_SCHEMA NOT IN {NOT_OURS} \
+         AND (c.EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' OR c.DATA_TYPE = 'json' OR c.CHARACTER_SET_NAME NOT IN ({}))",
+        exact.join(", ")
+    );
     let mut out: BTreeMap<(String, String), Table> = BTreeMap::new();
-    for row in rows {
+    for row in query::rows::<Row>(conn, columns)? {
         let text = |i: usize| -> String { row.get_opt(i).and_then(|v| v.ok()).unwrap_or_default() };
-        let number = |i: usize| -> Option<u64> { row.get_opt(i).and_then(|v| v.ok()).flatten() };
-        let (schema, table, extra) = (text(0), text(1), text(10));
-        if left_out.contains(&format!("{schema}.{table}")) {
-            continue;
+        let (schema, table) = (text(0), text(1));
+        if !left_out.contains(&format!("{schema}.{table}")) {
+            let of = out.entry((schema, table)).or_default();
+            of.versioned = text(2) == "SYSTEM VERSIONED";
+            of.columns.push(column(&row));
         }
-        let is_stored = extra.contains("STORED") || extra.contains("PERSISTENT");
-        let generated = is_stored || extra.contains("VIRTUAL");
-        let of = out.entry((schema, table)).or_default();
-        of.versioned = text(2) == "SYSTEM VERSIONED";
-        of.columns.push(Column {
-            name: text(3),
-            data_type: text(4),
-            declared: text(5),
-            charset: text(6),
-            default: text(7),
-            length: number(8).unwrap_or(0),
-            scale: number(9),
-            is_stored,
-            expression: generated.then(String::new),
-        });
     }
+    let is_generated = |c: &Column| c.expression.is_some();
     for ((schema, table), of) in &mut out {
-        if of.columns.iter().all(|c| c.expression.is_none()) {
-            continue;
+        if of.columns.iter().any(is_generated) {
+            read_expressions(conn, schema, table, &mut of.columns)?;
         }
-        let show = format!(
-            "SHOW CREATE TABLE {}.{}",
-            quote_name(schema),
-            quote_name(table)
-        );
-        let create: Option<(String, String)> = match conn.query_first(show) {
-            Ok(row) => row,
-            Err(mysql::Error::MySqlError(_)) => None, // dropped or locked meanwhile: the tool finds out
-            Err(e) => return Err(fail(e)),
-        };
-        let create = create.unwrap_or_default().1;
-        of.columns
-            .retain_mut(|c| match (&c.expression, expression(&create, &c.name)) {
-                (None, _) => true,
-                (Some(_), found) => {
-                    c.expression = found;
-                    c.expression.is_some()
-                }
-            });
     }
     Ok(out)
+}
+
+/// Of a row from [`tables`]; a generated column with an empty expression.
+fn column(row: &Row) -> Column {
+    let text = |i: usize| -> String { row.get_opt(i).and_then(|v| v.ok()).unwrap_or_default() };
+    let number = |i: usize| -> Option<u64> { row.get_opt(i).and_then(|v| v.ok()).flatten() };
+    let extra = text(10);
+    let is_stored = extra.contains("STORED") || extra.contains("PERSISTENT");
+    let is_generated = is_stored || extra.contains("VIRTUAL");
+    Column {
+        name: text(3),
+        data_type: text(4),
+        declared: text(5),
+        charset: text(6),
+        default: text(7),
+        length: number(8).unwrap_or(0),
+        scale: number(9),
+        is_stored,
+        expression: is_generated.then(String::new),
+    }
+}
+
+/// Reads the expressions of generated columns; those whose expression is not printed are removed.
+fn read_expressions(
+    conn: &mut Conn,
+    schema: &str,
+    table: &str,
+    columns: &mut Vec<Column>,
+) -> Result<()> {
+    let (schema, table) = (quote_name(schema), quote_name(table));
+    let create: Option<(String, String)> =
+        match conn.query_first(format!("SHOW CREATE TABLE {schema}.{table}")) {
+            Ok(row) => row,
+            Err(mysql::Error::MySqlError(_)) => None, // dropped or locked meanwhile: the tool finds out
+            Err(e) => return Err(query::failed(e)),
+        };
+    let create = create.unwrap_or_default().1;
+    columns.retain_mut(|c| {
+        if c.expression.is_none() {
+            return true;
+        }
+        c.expression = expression(&create, &c.name);
+        c.expression.is_some()
+    });
+    Ok(())
 }
 
 /// Searches the tables of a source, but for those in `left_out` (`schema.table`), for `limit` at most. `touch` is called between tables.
 ///
 /// # Errors
 /// If a query fails.
-pub fn search(
+pub(crate) fn search(
     conn: &mut Conn,
     server: Server,
     left_out: &BTreeSet<String>,
     limit: Option<Duration>,
     touch: impl Fn(),
 ) -> Result<Found> {
-    let fail = |e: &mysql::Error| failure("this connection", "", e);
     let end = limit.map(|l| Instant::now() + l);
-    let zone: Option<String> = conn
-        .query_first("SELECT @@SESSION.time_zone")
-        .map_err(|e| fail(&e))?;
+    let zone: Option<String> = query::first(conn, "SELECT @@SESSION.time_zone")?;
     // As a load computes generated columns.
-    conn.query_drop(format!(
-        "SET SESSION time_zone = '+00:00', sql_mode = '{LENIENT}'"
-    ))
-    .map_err(|e| fail(&e))?;
+    query::run(
+        conn,
+        format!("SET SESSION time_zone = '+00:00', sql_mode = '{LENIENT}'"),
+    )?;
     let mut found = Found::default();
     for ((schema, name), table) in tables(conn, left_out)? {
         touch();
         for (number, rule) in RULES.iter().enumerate() {
-            if !set_limit(conn, server, end).map_err(|e| fail(&e))? {
+            if !set_limit(conn, server, end)? {
                 break;
             }
             let columns = concerned(conn, server, rule, (&schema, &name), &table)?;
@@ -498,12 +430,13 @@ pub fn search(
     if end.is_some()
         && let Some((variable, _)) = limits(server, Duration::ZERO)
     {
-        conn.query_drop(format!("SET SESSION {variable} = 0"))
-            .map_err(|e| fail(&e))?;
+        query::run(conn, format!("SET SESSION {variable} = 0"))?;
     }
     let zone = quote_text(&zone.unwrap_or_default());
-    conn.query_drop(format!("SET SESSION time_zone = {zone}, sql_mode = ''"))
-        .map_err(|e| fail(&e))?;
+    query::run(
+        conn,
+        format!("SET SESSION time_zone = {zone}, sql_mode = ''"),
+    )?;
     Ok(found)
 }
 
@@ -519,7 +452,7 @@ fn limits(server: Server, left: Duration) -> Option<(&'static str, String)> {
 }
 
 /// The next statement ends before `end`; false if it has come, or if the server cannot do so.
-fn set_limit(conn: &mut Conn, server: Server, end: Option<Instant>) -> mysql::Result<bool> {
+fn set_limit(conn: &mut Conn, server: Server, end: Option<Instant>) -> Result<bool> {
     let Some(end) = end else {
         return Ok(true);
     };
@@ -527,7 +460,7 @@ fn set_limit(conn: &mut Conn, server: Server, end: Option<Instant>) -> mysql::Re
     let Some((variable, value)) = limits(server, left).filter(|_| !left.is_zero()) else {
         return Ok(false);
     };
-    conn.query_drop(format!("SET SESSION {variable} = {value}"))?;
+    query::run(conn, format!("SET SESSION {variable} = {value}"))?;
     Ok(true)
 }
 
@@ -573,7 +506,7 @@ fn concerned(
         .collect())
 }
 
-/// Errors that say nothing of the values: no such table, a lock, the limit, a table that was altered, no privilege.
+/// Errors that do not concern the values: no such table, a lock, the limit, a table that was altered, no privilege.
 const OTHER_ERRORS: [u16; 9] = [1146, 1205, 1317, 3024, 1969, 1412, 1142, 1143, 1044];
 
 /// The columns whose value in the first row of the answer is 1.
@@ -583,7 +516,7 @@ fn answer(
     query: &str,
     columns: &[(&str, String)],
 ) -> Result<Vec<String>> {
-    let row: Option<Answer> = match conn.query_first(query) {
+    let row: Option<Row> = match conn.query_first(query) {
         Ok(row) => row,
         Err(mysql::Error::MySqlError(e))
             if rule.errors_count && !OTHER_ERRORS.contains(&e.code) =>
@@ -601,7 +534,7 @@ fn answer(
             log::info!("a search for {} was not made: {}", rule.what, e.message);
             return Ok(Vec::new());
         }
-        Err(e) => return Err(failure("this connection", "", &e)),
+        Err(e) => return Err(query::failed(e)),
     };
     let Some(row) = row else {
         return Ok(Vec::new());
@@ -616,64 +549,25 @@ fn answer(
 }
 
 /// What `method` does not copy exactly of what was found.
-pub fn inspect(found: &Found, method: Method) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for (number, columns) in &found.0 {
-        let rule = &RULES[*number];
-        let outcome = (rule.outcome)(method);
-        if outcome == Outcome::Exact {
-            continue;
-        }
-        let more = columns.len().saturating_sub(NAMED);
-        let mut text = format!(
-            "{} {}",
-            rule.what,
-            columns[..columns.len() - more].join(", ")
-        );
-        if more > 0 {
-            text.push_str(&format!(" and {more} more"));
-        }
-        out.push(Finding { text, outcome });
-    }
-    out
+pub(crate) fn inspect(found: &Found, method: Method) -> Vec<Finding> {
+    let rules = found.0.iter().map(|(n, columns)| (&RULES[*n], columns));
+    rules
+        .filter(|(rule, _)| rule.by.includes(method))
+        .map(|(rule, columns)| Finding::new(rule.what, columns, rule.outcome))
+        .collect()
 }
 
 /// Those of [`inspect`] that are copied inexactly, as messages.
 ///
 /// # Errors
 /// Permanent: `method` cannot copy something, by name and with what can be done.
-pub fn check(found: &Found, method: Method) -> Result<Vec<String>> {
-    contents::refuse(inspect(found, method), method)
+pub(crate) fn check(found: &Found, method: Method) -> Result<Vec<String>> {
+    refuse(&inspect(found, method), method)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn expressions_are_read_from_show_create() {
-        let create = "CREATE TABLE `t` (\n  `a` int NOT NULL COMMENT ' AS (no)',\n  `b ``c` varchar(9) GENERATED ALWAYS AS \
-                      (concat(`a`,_utf8mb4') \\'(',`x)`,'''(')) STORED COMMENT 'x (',\n  `d` int GENERATED ALWAYS AS (`a` * (2)) VIRTUAL\n)";
-        assert_eq!(
-            expression(create, "b `c").unwrap(),
-            "concat(`a`,_utf8mb4') \\'(',`x)`,'''(')"
-        );
-        assert_eq!(expression(create, "d").unwrap(), "`a` * (2)");
-        assert_eq!(expression(create, "e"), None);
-        assert_eq!(
-            expression("CREATE TABLE `t` (\n  `a` int AS ('x", "a"),
-            None
-        );
-    }
-
-    #[test]
-    fn members_of_a_declaration() {
-        assert_eq!(
-            members(r"enum('it''s','','a,b','\'?')"),
-            ["'it''s'", "''", "'a,b'", r"'\'?'"]
-        );
-        assert_eq!(members("int"), [""; 0]);
-    }
 
     #[test]
     fn only_logical_methods_change_values() {

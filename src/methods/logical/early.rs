@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 type Read<T> = dyn Fn() -> Result<T> + Send + Sync;
 
 /// One reading, in a thread of its own.
-pub struct Early<T> {
+pub(crate) struct Early<T> {
     read: Arc<Read<T>>,
     thread: Arc<Mutex<Option<JoinHandle<Result<T>>>>>,
 }
@@ -24,7 +24,7 @@ impl<T> Clone for Early<T> {
 
 impl<T: Send + 'static> Early<T> {
     /// Nothing is read yet.
-    pub fn new(read: impl Fn() -> Result<T> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(read: impl Fn() -> Result<T> + Send + Sync + 'static) -> Self {
         Self {
             read: Arc::new(read),
             thread: Arc::default(),
@@ -32,7 +32,7 @@ impl<T: Send + 'static> Early<T> {
     }
 
     /// Reads, at the first call.
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         let mut thread = lock(&self.thread);
         if thread.is_none() {
             let read = Arc::clone(&self.read);
@@ -44,7 +44,7 @@ impl<T: Send + 'static> Early<T> {
     ///
     /// # Errors
     /// Those of reading it now.
-    pub fn get(&self) -> Result<T> {
+    pub(crate) fn get(&self) -> Result<T> {
         let mut thread = lock(&self.thread);
         match thread.take().and_then(|t| t.join().ok()) {
             Some(Ok(early)) => Ok(early),

@@ -1,23 +1,25 @@
 //! The SQL mode in which rows are loaded: strict, so that a value that a column cannot take is an error and is never changed. Some
 //! things that a source may hold cannot be loaded so; they are found on the source before anything is dumped.
 
+use super::create_table::members;
+use super::finding::physical_methods;
 use crate::error::{Error, Result};
-use crate::methods::contents::physical_methods;
 use crate::mysql::{Endpoint, Flavour, failure, quote_name};
-use crate::seed::stage::Progress;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Zeros in AUTO_INCREMENT columns, zero dates and invalid dates, which a source may have, stay what they are.
-pub const STRICT: &str =
+pub(crate) const STRICT: &str =
     "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 /// As [`STRICT`], for a source with an [`Exceptions`].
-pub const LENIENT: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
+pub(crate) const LENIENT: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
 /// An ENUM with more members is not compared by the server: the statement would exceed its stack.
 const MEMBERS: usize = 1000;
+const OWN: &str =
+    "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')";
 
 /// A table that is loaded without strict mode.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,52 +28,60 @@ pub struct Lenient {
     pub columns: BTreeSet<String>,
 }
 
-/// What may be impossible to load in strict mode.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Exceptions {
-    /// Tables with an ENUM value that is no member, which has the number 0 and the text `''`. A load in strict mode refuses it; any
-    /// other makes the same value of it.
-    pub errors: Vec<String>,
-    /// Tables with such a value where `''` is a member as well: the text in a dump means the member.
-    pub ambiguous: Vec<String>,
-    /// Tables with an ENUM or SET of which two members are equal by its collation: strict mode refuses to create them (error 1291).
-    pub equal_members: Vec<String>,
-    /// Tables with generated columns, functional indexes or CHECK constraints: an expression that converts a value, such as `n + 0` of
-    /// the string `'abc'`, is a warning where the row was written without strict mode and an error (1292) in it.
-    pub expressions: Vec<String>,
-    /// All of these tables, by schema and name.
-    pub tables: Tables,
-}
-
 /// Tables by schema, then by name.
 pub type Tables = BTreeMap<String, BTreeMap<String, Lenient>>;
 
-/// Reads each table with an ENUM column, as long as that takes, but for those in `left_out` (`schema.table`).
+/// What may be impossible to load in strict mode.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exceptions {
+    /// Tables with an ENUM value that is no member, which has the number 0 and the text `''`. A load in strict mode refuses it; any
+    /// other makes the same value of it.
+    errors: Vec<String>,
+    /// Tables with such a value where `''` is a member as well: the text in a dump means the member.
+    ambiguous: Vec<String>,
+    /// Tables with an ENUM or SET of which two members are equal by its collation: strict mode refuses to create them (error 1291).
+    pub(crate) equal_members: Vec<String>,
+    /// Tables with generated columns, functional indexes or CHECK constraints: an expression that converts a value, such as `n + 0` of
+    /// the string `'abc'`, is a warning where the row was written without strict mode and an error (1292) in it.
+    expressions: Vec<String>,
+    /// All of these tables.
+    pub(crate) tables: Tables,
+}
+
+/// Reads each table of a source with an ENUM column, as long as that takes, but for those in `left_out` (`schema.table`). `touch` is
+/// called between tables.
 ///
 /// # Errors
 /// If a query fails.
-pub fn exceptions(
+pub(crate) fn exceptions(
     conn: &mut Conn,
     left_out: &BTreeSet<String>,
-    progress: &Progress,
+    touch: impl Fn(),
 ) -> Result<Exceptions> {
-    let fail = |e: &mysql::Error| failure("the source", "", e);
+    find(conn, left_out, touch).map_err(|e| failure("the source", "", &e))
+}
+
+fn find(
+    conn: &mut Conn,
+    left_out: &BTreeSet<String>,
+    touch: impl Fn(),
+) -> mysql::Result<Exceptions> {
     let mut found = Exceptions::default();
     let mut tables: BTreeMap<(String, String), Vec<Column>> = BTreeMap::new();
-    for column in columns(conn).map_err(|e| fail(&e))? {
+    for column in columns(conn)? {
         let table = (column.schema.clone(), column.table.clone());
-        if !left_out.contains(&column.name_of_table()) {
+        if !left_out.contains(&format!("{}.{}", table.0, table.1)) {
             tables.entry(table).or_default().push(column);
         }
     }
-    let mut compared: BTreeMap<(String, String), bool> = BTreeMap::new();
+    let mut compared: BTreeMap<(&str, &str), bool> = BTreeMap::new();
     for ((schema, table), columns) in &tables {
         let name = format!("{schema}.{table}");
         for column in columns {
-            let declared = (column.declared.clone(), column.collation.clone());
+            let declared = (column.declared.as_str(), column.collation.as_str());
             let equal = match compared.get(&declared) {
                 Some(known) => *known,
-                None => column.has_equal_members(conn).map_err(|e| fail(&e))?,
+                None => column.has_equal_members(conn)?,
             };
             compared.insert(declared, equal);
             if equal && !found.equal_members.contains(&name) {
@@ -80,16 +90,13 @@ pub fn exceptions(
             }
         }
         let enums: Vec<&Column> = columns.iter().filter(|c| c.is_enum()).collect();
-        progress.touch();
-        if !has_errors(conn, &enums).map_err(|e| fail(&e))? {
+        touch();
+        if !has_errors(conn, &enums)? {
             continue;
         }
-        let empty: Vec<&Column> = enums
-            .iter()
-            .copied()
-            .filter(|c| members(&c.declared).contains(&"''"))
-            .collect();
-        if has_errors(conn, &empty).map_err(|e| fail(&e))? {
+        let has_empty = |c: &&Column| members(&c.declared).contains(&"''");
+        let empty: Vec<&Column> = enums.iter().copied().filter(has_empty).collect();
+        if has_errors(conn, &empty)? {
             found.ambiguous.push(name);
         } else {
             found.errors.push(name);
@@ -97,7 +104,7 @@ pub fn exceptions(
             found.lenient(schema, table).columns.extend(names);
         }
     }
-    for (schema, table, column) in with_expressions(conn).map_err(|e| fail(&e))? {
+    for (schema, table, column) in with_expressions(conn)? {
         let name = format!("{schema}.{table}");
         if !left_out.contains(&name) {
             found.lenient(&schema, &table).columns.extend(column);
@@ -114,55 +121,52 @@ impl Exceptions {
         of_schema.entry(table.into()).or_default()
     }
 
-    /// That no dump holds the text `''` where it means the member `''`, and not the number 0.
+    /// Refuses a source of whose dump the text `''` may mean the member `''`, and not the number 0.
     ///
     /// # Errors
     /// Permanent, with the first table and what to do.
-    pub fn refuse_ambiguous(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
+    pub(crate) fn refuse_ambiguous(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
         refuse(self.ambiguous.first(), source, flavour)
     }
 
-    /// That no ENUM value has the number 0.
+    /// Refuses a source with an ENUM value that has the number 0.
     ///
     /// # Errors
     /// As [`Exceptions::refuse_ambiguous`].
-    pub fn refuse_errors(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
-        refuse(
-            self.ambiguous.first().or(self.errors.first()),
-            source,
-            flavour,
-        )
+    pub(crate) fn refuse_errors(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
+        let first = self.ambiguous.first().or(self.errors.first());
+        refuse(first, source, flavour)
     }
 
     /// Why rows of these tables are not loaded in strict mode; `None` if all are.
-    pub fn reason(&self) -> Option<String> {
-        let part = |tables: &[String], what: &str| {
-            let first = tables.first()?;
-            Some(format!(
-                "table {first} ({} in all) has {what}",
-                tables.len()
-            ))
+    pub(crate) fn reason(&self) -> Option<String> {
+        let kinds = [
+            (&self.errors, "ENUM values that are no member of their ENUM"),
+            (&self.equal_members, "an ENUM or SET with two equal members"),
+            (
+                &self.expressions,
+                "generated columns, functional indexes or CHECK constraints",
+            ),
+        ];
+        let part = |(tables, what): (&Vec<String>, &str)| {
+            let (first, n) = (tables.first()?, tables.len());
+            Some(format!("table {first} ({n} in all) has {what}"))
         };
-        let errors = part(&self.errors, "ENUM values that are no member of their ENUM");
-        let equal = part(&self.equal_members, "an ENUM or SET with two equal members");
-        let expressions = part(
-            &self.expressions,
-            "generated columns, functional indexes or CHECK constraints",
-        );
-        let parts: Vec<String> = errors.into_iter().chain(equal).chain(expressions).collect();
+        let parts: Vec<String> = kinds.into_iter().filter_map(part).collect();
         (!parts.is_empty()).then(|| parts.join(", and "))
     }
 }
 
 fn refuse(table: Option<&String>, source: &Endpoint, flavour: Flavour) -> Result<()> {
-    table.map_or(Ok(()), |table| {
-        Err(Error::permanent(format!(
-            "table {table} on source {} has ENUM values that are no member of their ENUM (number 0), which a dump does not tell \
-             from the member '': correct these rows, or use the seed method {}",
-            source.name(),
-            physical_methods(flavour)
-        )))
-    })
+    let Some(table) = table else {
+        return Ok(());
+    };
+    Err(Error::permanent(format!(
+        "table {table} on source {} has ENUM values that are no member of their ENUM (number 0), which a dump does not distinguish \
+         from the member '': correct these rows, or use the seed method {}",
+        source.name(),
+        physical_methods(flavour)
+    )))
 }
 
 /// An ENUM or SET column.
@@ -176,10 +180,6 @@ struct Column {
 }
 
 impl Column {
-    fn name_of_table(&self) -> String {
-        format!("{}.{}", self.schema, self.table)
-    }
-
     fn is_enum(&self) -> bool {
         self.declared.starts_with("enum")
     }
@@ -207,11 +207,11 @@ impl Column {
 }
 
 fn columns(conn: &mut Conn) -> mysql::Result<Vec<Column>> {
-    let rows: Vec<(String, String, String, String, Option<String>)> = conn.query(
+    let rows: Vec<(String, String, String, String, Option<String>)> = conn.query(format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLLATION_NAME FROM information_schema.COLUMNS \
          JOIN information_schema.TABLES USING (TABLE_SCHEMA, TABLE_NAME) WHERE DATA_TYPE IN ('enum', 'set') \
-         AND TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')",
-    )?;
+         AND TABLE_TYPE <> 'VIEW' AND {OWN}",
+    ))?;
     let column =
         |(schema, table, name, declared, collation): (_, _, _, _, Option<String>)| Column {
             schema,
@@ -226,10 +226,9 @@ fn columns(conn: &mut Conn) -> mysql::Result<Vec<Column>> {
 /// Tables with expressions that an INSERT evaluates, in order, each with a generated column or `None`. `json_valid()`, which MariaDB
 /// checks in each JSON column, has no warnings.
 fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Option<String>)>> {
-    let own = "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')";
     let mut queries = vec![format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS \
-         WHERE EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' AND {own}"
+         WHERE EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' AND {OWN}"
     )];
     let there: Vec<(String, String)> = conn.query(
         "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' \
@@ -245,7 +244,7 @@ fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Optio
     if has("STATISTICS", "EXPRESSION") {
         queries.push(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.STATISTICS \
-             WHERE EXPRESSION IS NOT NULL AND {own}"
+             WHERE EXPRESSION IS NOT NULL AND {OWN}"
         ));
     }
     // MariaDB 10.2.22 has the table's name there; MySQL 8.0.16 has not.
@@ -258,7 +257,7 @@ fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Optio
     } else if has("CHECK_CONSTRAINTS", "CHECK_CLAUSE") {
         queries.push(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.TABLE_CONSTRAINTS \
-             WHERE CONSTRAINT_TYPE = 'CHECK' AND {own}"
+             WHERE CONSTRAINT_TYPE = 'CHECK' AND {OWN}"
         ));
     }
     let mut found = Vec::new();
@@ -287,51 +286,9 @@ fn has_errors(conn: &mut Conn, columns: &[&Column]) -> mysql::Result<bool> {
     Ok(found.is_some())
 }
 
-/// The members of `enum('a','it''s')` or of a SET, each as the literal that it is there.
-fn members(declared: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = declared.find('\'').map_or("", |at| &declared[at..]);
-    while let Some(end) = literal(rest) {
-        found.push(&rest[..end]);
-        rest = rest[end..].strip_prefix(',').unwrap_or_default();
-    }
-    found
-}
-
-/// The length of the literal that `text` begins with. In it a quote is written twice, and a backslash precedes another character.
-fn literal(text: &str) -> Option<usize> {
-    let mut characters = text.strip_prefix('\'')?.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
-        let quoted = c == '\'' && characters.next_if(|(_, next)| *next == '\'').is_some();
-        if c == '\\' {
-            characters.next();
-        } else if c == '\'' && !quoted {
-            return Some(at + 2);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn members_of_a_declaration() {
-        for (declared, expected) in [
-            ("enum('a','b')", vec!["'a'", "'b'"]),
-            ("set('')", vec!["''"]),
-            (
-                "enum('it''s','','a,b',''',''')",
-                vec!["'it''s'", "''", "'a,b'", "''','''"],
-            ),
-            (r"enum('\\','é','\n')", vec![r"'\\'", "'é'", r"'\n'"]),
-            ("enum('a", vec![]),
-            ("int(11)", vec![]),
-        ] {
-            assert_eq!(members(declared), expected, "{declared}");
-        }
-    }
 
     #[test]
     fn the_reason_names_a_table_of_each_kind() {

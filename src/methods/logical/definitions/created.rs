@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// The server's.
-pub fn drop(conn: &mut Conn, server: Server, objects: &BTreeSet<Object>) -> Result<()> {
+pub(super) fn drop(conn: &mut Conn, server: Server, objects: &BTreeSet<Object>) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
@@ -26,26 +26,14 @@ pub fn drop(conn: &mut Conn, server: Server, objects: &BTreeSet<Object>) -> Resu
 }
 
 fn statement(server: Server, object: &Object) -> String {
-    let name = format!(
-        "{}.{}",
-        quote_name(&object.schema),
-        quote_name(&object.name)
-    );
+    let name = object.quoted();
     let (word, name) = match object.kind {
         Kind::Schema => ("DATABASE", quote_name(&object.schema)),
-        Kind::Table => ("TABLE", name),
-        Kind::Sequence => ("SEQUENCE", name),
-        Kind::View => ("VIEW", name),
-        Kind::Function => ("FUNCTION", name),
-        Kind::Procedure => ("PROCEDURE", name),
-        Kind::Package => ("PACKAGE", name),
-        Kind::PackageBody => ("PACKAGE BODY", name),
-        Kind::Trigger => ("TRIGGER", name),
-        Kind::Event => ("EVENT", name),
         Kind::Account => match object.name.strip_suffix('@') {
             Some(role) if server.flavour == Flavour::MariaDb => ("ROLE", quote_name(role)),
             _ => ("USER", quote_account(&object.name)),
         },
+        kind => (kind.word(), name),
     };
     // MySQL 5.6 has no DROP USER IF EXISTS; what is dropped was seen a moment before.
     if object.kind == Kind::Account {

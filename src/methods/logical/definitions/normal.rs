@@ -3,7 +3,7 @@
 /// The text of SHOW CREATE TABLE without what counts rows. For servers of different series (`loosely`) also without what their
 /// versions print differently: display widths of integers (gone in MySQL 8.0.19), the old name of utf8mb3 (MySQL 8.0.28, MariaDB
 /// 10.6), collations and character sets that are the default, comments with a version, and defaults of temporal columns.
-pub fn table(text: &str, loosely: bool) -> String {
+pub(super) fn table(text: &str, loosely: bool) -> String {
     let mut out = without_counter(text);
     for line in &mut out {
         without_implied(line);
@@ -37,7 +37,7 @@ fn without_counter(text: &str) -> Vec<String> {
     lines
 }
 
-/// A column's character set where its collation follows, which says it too: MySQL prints it only where the column was made with a
+/// A column's character set where its collation follows, which implies it: MySQL prints it only where the column was made with a
 /// collation of its own, which a column is that had its table's.
 fn without_implied(line: &mut String) {
     let (set, collate) = (" CHARACTER SET ", " COLLATE ");
@@ -124,8 +124,8 @@ mod tests {
             of("varchar(9) CHARACTER SET latin2 COLLATE latin2_bin DEFAULT NULL"),
             short
         );
-        let said = "varchar(9) COMMENT ' CHARACTER SET latin1 COLLATE latin1_bin'";
-        assert_ne!(of(said), of("varchar(9) COMMENT ' COLLATE latin1_bin'"));
+        let text = "varchar(9) COMMENT ' CHARACTER SET latin1 COLLATE latin1_bin'";
+        assert_ne!(of(text), of("varchar(9) COMMENT ' COLLATE latin1_bin'"));
     }
 
     #[test]

@@ -1,37 +1,39 @@
 //! What the two methods have in common that dump on the source and load into the target's running server: Mysqldump and Mydumper.
 
-use super::definitions;
-use super::mysqldump::options::ignored_tables;
+pub(crate) mod definitions;
+pub(crate) mod early;
+pub(crate) mod target_server;
+
 use super::preflight::{self, SourceFacts};
-use super::server_state;
-use super::settings;
 use super::state::LogicalState;
-use super::target_server::TargetServer;
-use super::values;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::contents::target_server::TargetServer;
+use crate::contents::{left_out, values, xa};
 use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
 use crate::mysql::profile::Purpose;
-use crate::mysql::{Endpoint, Identity, Server, connect, control};
+use crate::mysql::{Endpoint, Identity, Server, connect, control, settings};
 use crate::process::SessionInit;
 use crate::seed::record::Load;
 use crate::seed::stage::Context;
 use crate::seed::stage::Prepared;
-use crate::seed::types::{Method, Side};
+use crate::seed::types::Side;
+use definitions::kept;
 use mysql::Conn;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// For the search of one table.
-const SEARCH: Duration = Duration::from_secs(6 * 3600);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` makes place for
-/// the dump. Nothing else is changed; may be called again.
+/// A Prepare. On the target `tools` checks them for the server, once it has been checked itself, and `remove` removes an earlier
+/// dump. Nothing else is changed; may be called again.
 ///
 /// # Errors
 /// As [`preflight::source`] and [`preflight::target`]; those of `tools` and `remove`; cancelled.
-pub fn prepare(
+pub(crate) fn prepare(
     config: &Arc<Config>,
     ctx: &Context,
     side: Side,
@@ -48,16 +50,16 @@ pub fn prepare(
     let settings = Arc::clone(&config);
     let server = ctx.interruptible(move || preflight::target(&settings, tools))?;
     ctx.update_state(|_, s: &mut LogicalState| s.target_server = Some(server))?;
-    definitions::remove(&config)?;
+    kept::remove(&config)?;
     remove()?;
     Ok("Stage completed".into())
 }
 
-/// A Cleanup: on the target the dump goes, by `remove`. May be called again.
+/// A Cleanup: on the target the dump is removed, by `remove`. May be called again.
 ///
 /// # Errors
 /// Those of `remove`.
-pub fn cleanup(
+pub(crate) fn cleanup(
     config: &Config,
     ctx: &Context,
     side: Side,
@@ -65,17 +67,17 @@ pub fn cleanup(
 ) -> Result<String> {
     if side == Side::Target {
         ctx.report("Running cleanup");
-        definitions::remove(config)?;
+        kept::remove(config)?;
         remove()?;
     }
     Ok("Stage completed".into())
 }
 
-/// Runs a Backup. Where it fails there is no dump, by `remove`.
+/// Runs a Backup; one that has failed leaves no dump, by `remove`.
 ///
 /// # Errors
 /// The Backup's own.
-pub fn dump(
+pub(crate) fn dump_or_remove(
     pull: impl FnOnce() -> Result<String>,
     remove: impl FnOnce() -> Result<()>,
 ) -> Result<String> {
@@ -83,24 +85,16 @@ pub fn dump(
     if result.is_err()
         && let Err(e) = remove()
     {
-        log::error!("the useless rest of a dump stays: {e}");
+        log::error!("the remainder of a failed dump was not removed: {e}");
     }
     result
-}
-
-/// Tables that the operator's options leave out of a dump, as `schema.table`.
-pub fn left_out(config: &Config, method: Method) -> BTreeSet<String> {
-    if method == Method::Mysqldump {
-        return ignored_tables(&config.mysqldump.additional_opts);
-    }
-    BTreeSet::new()
 }
 
 /// The source that Backup was called with, when all that can be known of it fits the target; and what identifies it to the tools.
 ///
 /// # Errors
 /// As [`preflight::source_of`] and [`Identity::hold`]; cancelled.
-pub fn source(
+pub(crate) fn source(
     config: &Arc<Config>,
     ctx: &Context,
 ) -> Result<(Endpoint, SourceFacts, Arc<Identity>)> {
@@ -112,11 +106,11 @@ pub fn source(
     let (config, from) = (Arc::clone(config), source.clone());
     let (facts, identity) = ctx.interruptible(move || {
         let (facts, mut conn) = preflight::source_of(&config, &from, seed.method)?;
-        let held = Identity::hold(&from).and_then(|identity| {
+        let identity = Identity::hold(&from).and_then(|identity| {
             identity.verify(&mut conn)?;
             Ok(Arc::new(identity))
         });
-        let identity = held.map_err(|e| e.context(format!("source {}", from.name())))?;
+        let identity = identity.map_err(|e| e.context(format!("source {}", from.name())))?;
         Ok((facts, identity))
     })?;
     ctx.progress().expect(facts.bytes);
@@ -129,9 +123,9 @@ pub fn source(
 ///
 /// # Errors
 /// Permanent: `method` cannot copy something. If a query fails; cancelled.
-pub fn values(config: &Config, ctx: &Context, source: &Endpoint) -> Result<Vec<String>> {
+pub(crate) fn values(config: &Config, ctx: &Context, source: &Endpoint) -> Result<Vec<String>> {
     let method = ctx.seed()?.method;
-    let left_out = left_out(config, method);
+    let left_out = left_out::tables(config, method);
     let progress = Arc::clone(ctx.progress());
     let found = scan(ctx, source, move |conn, server| {
         values::search(conn, server, &left_out, None, || progress.touch())
@@ -152,14 +146,14 @@ pub fn values(config: &Config, ctx: &Context, source: &Endpoint) -> Result<Vec<S
 ///
 /// # Errors
 /// Those of `work`; if the source cannot be reached or refuses a setting; cancelled.
-pub fn scan<T: Send + 'static>(
+pub(crate) fn scan<T: Send + 'static>(
     ctx: &Context,
     source: &Endpoint,
     work: impl FnOnce(&mut Conn, Server) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let from = source.clone();
     let (mut conn, server) = ctx.interruptible(move || {
-        let mut conn = connect(&from, SEARCH)?;
+        let mut conn = connect(&from, SEARCH_TIMEOUT)?;
         let server = Server::ask(&mut conn)?;
         settings::apply(&mut conn, server, Purpose::Dump, &BTreeMap::new())?;
         Ok((conn, server))
@@ -177,32 +171,40 @@ pub fn scan<T: Send + 'static>(
     result
 }
 
-/// What each session of a dump tool at `source` begins with: the proof that it is there, and the settings of a dump.
+/// What each session of a dump tool at `source` begins with: the check that it is there, and the settings of a dump.
 ///
 /// # Errors
 /// If the source cannot be reached or refuses one; cancelled.
-pub fn dump_sessions(ctx: &Context, source: &Endpoint, identity: &Identity) -> Result<SessionInit> {
+pub(crate) fn dump_sessions(
+    ctx: &Context,
+    source: &Endpoint,
+    identity: &Identity,
+) -> Result<SessionInit> {
     let source = source.clone();
     let init = ctx
         .interruptible(move || settings::session_init(&source, Purpose::Dump, &BTreeMap::new()))?;
     Ok(init.first(identity.assignment()))
 }
 
-/// That `tool`, which takes no init command, makes a true dump of `source` with the settings that this has.
+/// As [`settings::check_tool_without_init`].
 ///
 /// # Errors
 /// Permanent, with the settings; if the source cannot be reached; cancelled.
-pub fn check_tool_without_init(ctx: &Context, tool: &str, source: &Endpoint) -> Result<()> {
+pub(crate) fn check_tool_without_init(ctx: &Context, tool: &str, source: &Endpoint) -> Result<()> {
     let (tool, source) = (tool.to_string(), source.clone());
     ctx.interruptible(move || settings::check_tool_without_init(&tool, &source))
 }
 
-/// What each session of a tool that loads into the local server begins with: the proof that it is there, nothing of it is written to
+/// What each session of a tool that loads into the local server begins with: the check that it is there, nothing of it is written to
 /// the binary log, and no setting of this server changes what the dump means.
 ///
 /// # Errors
 /// If the server cannot be reached or refuses one.
-pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Result<SessionInit> {
+pub(crate) fn load_sessions(
+    config: &Config,
+    ctx: &Context,
+    identity: &Identity,
+) -> Result<SessionInit> {
     let local = Endpoint::local(&config.mysql);
     let of_source = ctx.state::<LogicalState>()?.source_variables;
     let init = settings::session_init(&local, Purpose::Load, &of_source)?;
@@ -212,33 +214,33 @@ pub fn load_sessions(config: &Config, ctx: &Context, identity: &Identity) -> Res
 /// Ends a Backup: the source's definitions are read once more and kept with the dump.
 ///
 /// # Errors
-/// As [`server_state::none_prepared_after_dump`] and [`definitions::keep`].
-pub fn dumped(
+/// As [`xa::refuse_prepared_after_dump`] and [`kept::keep`].
+pub(crate) fn keep_definitions(
     config: &Config,
     ctx: &Context,
     source: &Endpoint,
-    read: definitions::Read,
+    read: kept::Read,
 ) -> Result<()> {
     ctx.report("Running backup. Reading the source's definitions");
     let from = source.clone();
-    ctx.interruptible(move || server_state::none_prepared_after_dump(&from))?;
-    definitions::keep(config, ctx, source, read)
+    ctx.interruptible(move || xa::refuse_prepared_after_dump(&from))?;
+    kept::keep(config, ctx, source, read)
 }
 
 /// What a Restore loads.
-pub struct Loading<'a> {
+pub(crate) struct Loading<'a> {
     /// Bytes of the dump.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The source's at the moment of the dump.
-    pub coordinates: &'a Coordinates,
+    pub(crate) coordinates: &'a Coordinates,
 }
 
-/// A Restore from its first statement on: the server is made ready, `load` fills it, GTID state and accounts are set, and every
-/// setting is put back on every path. What `load` returns is told in the stage's Details.
+/// A Restore from its first statement on: the server is prepared, `load` fills it, GTID state and accounts are set, and every
+/// setting is restored on every path. What `load` returns is added to the stage's Details.
 ///
 /// # Errors
-/// The first cause; the record says whether data are partial.
-pub fn restore(
+/// The first cause; whether data are partial is in the record.
+pub(crate) fn restore(
     config: &Config,
     ctx: &Context,
     mut target: TargetServer,
@@ -246,18 +248,30 @@ pub fn restore(
     load: impl FnOnce(&mut TargetServer) -> Result<String>,
 ) -> Result<String> {
     let result = fill(config, ctx, &mut target, what, load);
-    let whole = result.is_ok();
-    let settled = ctx
+    let is_complete = result.is_ok();
+    let restored = ctx
         .seed()
-        .and_then(|s| target.restore_settings_soon(&s, whole))
+        .and_then(|s| target.restore_settings_soon(&s, is_complete))
         .and_then(|()| ctx.update(|s| s.pending_restore.clear()));
-    if let Err(e) = &settled {
+    if let Err(e) = &restored {
         log::error!("settings of MySQL are not restored yet: {e}");
     }
     let notes = result?;
-    settled?;
-    TargetServer::prove_login(&config.mysql)?;
+    restored?;
+    check_login(&config.mysql)?;
     Ok(notes)
+}
+
+/// A new login with the configured account.
+fn check_login(settings: &config::Mysql) -> Result<()> {
+    let login = connect(&Endpoint::local(settings), LOGIN_TIMEOUT);
+    login.map(drop).map_err(|e| {
+        Error::permanent(format!(
+            "the data are loaded, but the accounts are the source's now and mysql.user = \"{}\" cannot log in any more ({e}); create \
+             this account on the source for this host",
+            settings.user
+        ))
+    })
 }
 
 fn fill(
@@ -267,26 +281,26 @@ fn fill(
     what: &Loading,
     load: impl FnOnce(&mut TargetServer) -> Result<String>,
 ) -> Result<String> {
-    let kept = Arc::new(definitions::kept(config, ctx.seed_id())?);
+    let kept = Arc::new(kept::read(config, ctx.seed_id())?);
     target.interruptible(ctx, |t| t.begin(ctx))?;
-    target.interruptible(ctx, |t| t.ready(&kept))?;
+    target.interruptible(ctx, |t| t.prepare_for(&kept))?;
     ctx.report("Running restore. Loading the dump");
     ctx.progress().expect(what.bytes);
-    let told = load(target)?;
+    let note = load(target)?;
     ctx.progress().bytes(what.bytes);
     ctx.cancel().check()?;
     ctx.report("Running restore. Comparing definitions");
-    let left_out = left_out(config, ctx.seed()?.method);
-    let compared = definitions::check(config, ctx, &kept, left_out)?;
+    let left_out = left_out::tables(config, ctx.seed()?.method);
+    let compared = definitions::check::check(config, ctx, &kept, left_out)?;
     ctx.report("Running restore. Setting accounts and GTID state");
     let of_source = ctx.state::<LogicalState>()?.source_schemas;
     let mut notes = vec![
         format!("Stage completed: {} bytes loaded", what.bytes),
-        told,
+        note,
         compared,
     ];
     notes.push(target.interruptible(ctx, |t| t.complete(ctx, what.coordinates))?);
-    target.interruptible(ctx, |t| t.read_only_schemas(&kept))?;
+    target.interruptible(ctx, |t| t.make_read_only(&kept))?;
     ctx.update(|s| s.load = Load::Whole)?;
     notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
     notes.retain(|n| !n.is_empty());

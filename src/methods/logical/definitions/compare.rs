@@ -1,8 +1,8 @@
 //! The comparison of the two catalogues.
 
-use super::Kept;
+use super::kept::Kept;
 use super::normal;
-use super::ready::READ_ONLY;
+use super::prepare::READ_ONLY;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind, Object, UNREADABLE};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,27 @@ const SHOWN: usize = 60;
 
 /// What the comparison leaves out.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub(super) struct Rules {
     /// Tables that the operator's options leave out of the dump, as `schema.table`.
-    pub left_out: BTreeSet<String>,
+    pub(super) left_out: BTreeSet<String>,
     /// As `2026-11-27 04:00:00`: an event whose only time is before it may be over, and is not created by a load then (1588).
-    pub now: String,
+    pub(super) now: String,
 }
 
 /// What the comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Differences {
+pub(super) struct Differences {
     /// Object and what differs.
-    pub found: Vec<(Object, String)>,
+    pub(super) found: Vec<(Object, String)>,
     /// Objects of the source's schemas that only the target has: of an earlier use of it.
-    pub extra: Vec<Object>,
+    pub(super) extra: Vec<Object>,
     /// How many objects are equal.
-    pub equal: usize,
+    pub(super) equal: usize,
 }
 
 impl Differences {
     /// The first ten objects, with what differs.
-    pub fn first(&self) -> String {
+    pub(super) fn first(&self) -> String {
         let named: Vec<String> = self
             .found
             .iter()
@@ -48,30 +48,13 @@ impl Differences {
     }
 }
 
-/// The first ten of a list.
-pub fn names<'o>(objects: impl ExactSizeIterator<Item = &'o Object>) -> String {
-    let more = objects.len().saturating_sub(NAMED);
-    let mut text = objects
-        .take(NAMED)
-        .map(Object::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text
-}
-
 /// Compares what the target has after the load with what was kept of the source.
-pub fn compare(kept: &Kept, target: &Catalogue, rules: &Rules) -> Differences {
+pub(super) fn compare(kept: &Kept, target: &Catalogue, rules: &Rules) -> Differences {
     let series = |c: &Catalogue| (c.server.version.0, c.server.version.1);
     let loosely = series(&kept.equal) != series(target);
     let mut out = Differences::default();
     for (object, wanted) in &kept.equal.objects {
-        if rules
-            .left_out
-            .contains(&format!("{}.{}", object.schema, object.name))
-        {
+        if rules.left_out.contains(&object.full_name()) {
             continue;
         }
         let Some(found) = target.objects.get(object) else {
@@ -92,11 +75,8 @@ pub fn compare(kept: &Kept, target: &Catalogue, rules: &Rules) -> Differences {
     }
     let known = |o: &Object| kept.equal.objects.contains_key(o) || kept.changed.contains(o);
     for (object, of) in target.objects.iter().filter(|(o, _)| !known(o)) {
-        let table = Object {
-            kind: Kind::Table,
-            schema: object.schema.clone(),
-            name: of.get("table").cloned().unwrap_or_default(),
-        };
+        let table = of.get("table").map_or("", String::as_str);
+        let table = Object::new(Kind::Table, object.schema.as_str(), table);
         match object.kind {
             // A load that makes a table makes its triggers.
             Kind::Trigger if kept.equal.objects.contains_key(&table) => {
@@ -266,4 +246,134 @@ fn rights(wanted: &Definition, found: &Definition, loosely: bool) -> Option<Stri
         return None; // the newer server's own defaults
     }
     Some(format!("the source has no row of {more}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::Server;
+    use std::collections::BTreeMap;
+
+    fn object(kind: Kind, name: &str) -> Object {
+        Object {
+            kind,
+            schema: "s".into(),
+            name: name.into(),
+        }
+    }
+
+    /// An object: its kind, its name, and its properties with their values.
+    type Definition<'a> = (Kind, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn of(version: &str, objects: &[Definition]) -> Catalogue {
+        let definition = |of: &[(&str, &str)]| {
+            let pair = |(k, v): &(&str, &str)| (k.to_string(), v.to_string());
+            of.iter().map(pair).collect::<BTreeMap<_, _>>()
+        };
+        Catalogue {
+            server: Server::parse(version, "").unwrap(),
+            objects: objects
+                .iter()
+                .map(|(kind, name, of)| (object(*kind, name), definition(of)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_different_is_named() {
+        let event = [("at", "2026-01-01 00:00:00"), ("statement", "x")];
+        let source = of(
+            "9.7.4",
+            &[
+                (
+                    Kind::Table,
+                    "t",
+                    &[(
+                        "Create Table",
+                        "CREATE TABLE `t` (\n  `a` int,\n  KEY `k` (`a`)\n) ENGINE=InnoDB",
+                    )],
+                ),
+                (Kind::Event, "over", &event),
+                (Kind::Event, "later", &[("at", "2027-01-01 00:00:00")]),
+                (
+                    Kind::Procedure,
+                    "p",
+                    &[("sql_mode", "A"), ("Create Procedure", "1")],
+                ),
+                (
+                    Kind::Account,
+                    "u@%",
+                    &[("mysql.user", "x\ty\npassword\tsecret-1")],
+                ),
+            ],
+        );
+        let target = of(
+            "9.7.4",
+            &[
+                (
+                    Kind::Table,
+                    "t",
+                    &[(
+                        "Create Table",
+                        "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=3",
+                    )],
+                ),
+                (
+                    Kind::Procedure,
+                    "p",
+                    &[("sql_mode", "B"), ("Create Procedure", "2")],
+                ),
+                (
+                    Kind::Account,
+                    "u@%",
+                    &[("mysql.user", "x\ty\npassword\tsecret-2")],
+                ),
+                (Kind::View, "old", &[]),
+                (Kind::Trigger, "new", &[("table", "t")]),
+                (Kind::Trigger, "other", &[("table", "old")]),
+            ],
+        );
+        let kept = Kept::new(1, source.clone(), source, Vec::new());
+        let rules = Rules {
+            now: "2026-06-01 00:00:00".into(),
+            ..Rules::default()
+        };
+        let found = compare(&kept, &target, &rules);
+        let text = found.first();
+        for words in [
+            "table s.t: index k is missing",
+            "event s.later: it is missing",
+            "procedure s.p: sql_mode is B and not A",
+            "account u@%: mysql.user differs in column password",
+            "trigger s.new: the source has no such trigger",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert_eq!(found.found.len(), 5, "{text}");
+        assert!(!text.contains("secret") && !text.contains("over"), "{text}");
+        let extra: Vec<&str> = found.extra.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!(extra, ["old", "other"]);
+        let rules = Rules {
+            left_out: BTreeSet::from(["s.t".to_string()]),
+            ..rules
+        };
+        assert_eq!(compare(&kept, &target, &rules).found.len(), 4);
+    }
+
+    #[test]
+    fn ten_objects_are_named() {
+        let many: Vec<String> = (0..12).map(|n| format!("v{n:02}")).collect();
+        let objects: Vec<_> = many
+            .iter()
+            .map(|n| (Kind::View, n.as_str(), [("Create View", "a")]))
+            .collect();
+        let objects: Vec<Definition> = objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
+        let source = of("9.7.4", &objects);
+        let kept = Kept::new(1, source.clone(), source, Vec::new());
+        let text = compare(&kept, &of("9.7.4", &[]), &Rules::default()).first();
+        assert!(
+            text.contains("view s.v09: ") && !text.contains("v10") && text.ends_with("and 2 more"),
+            "{text}"
+        );
+    }
 }

@@ -1,0 +1,229 @@
+//! The check of a target after a load: its definitions and the numbers of rows.
+
+use super::compare::{Differences, Rules, compare};
+use super::created;
+use super::kept::{Kept, names};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::mysql::catalogue::{self, Kind, Object};
+use crate::mysql::{Endpoint, Flavour, Server, connect, query};
+use crate::seed::stage::Context;
+use crate::seed::types::Method;
+use mysql::Conn;
+use mysql::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For each batch of statements.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Seconds for a metadata lock of another session, where there should be none.
+const LOCK_WAIT: u32 = 30;
+/// Seconds for the count of a table's rows, below [`TIMEOUT`].
+const COUNT: u32 = 30;
+
+/// A table and how many rows the dump has of it.
+type Rows = (Object, u64);
+
+/// Compares the local server, which has just been loaded, with what was kept. Returns what is added to the stage's Details.
+///
+/// # Errors
+/// Permanent: the first ten objects that differ, with what differs. If a query fails; cancelled.
+pub(crate) fn check(
+    config: &Config,
+    ctx: &Context,
+    kept: &Arc<Kept>,
+    left_out: BTreeSet<String>,
+) -> Result<String> {
+    let local = Endpoint::local(&config.mysql);
+    let counts = rows_of_dump(config, kept, ctx.seed()?.method);
+    let of_source = Arc::clone(kept);
+    let work = move || Checked::of(&local, &of_source, left_out, counts);
+    let found = ctx.interruptible(work)?;
+    let Differences {
+        found: differing, ..
+    } = &found.differences;
+    if !differing.is_empty() {
+        return Err(Error::permanent(format!(
+            "after the load {} objects are not as they were on the source: {}",
+            differing.len(),
+            found.differences.first()
+        )));
+    }
+    Ok(found.notes(kept).join(", "))
+}
+
+/// What the check has found.
+struct Checked {
+    differences: Differences,
+    /// Tables whose rows could not be counted in time.
+    uncounted: usize,
+    /// What was dropped, because replication creates it.
+    dropped: BTreeSet<Object>,
+}
+
+impl Checked {
+    fn of(
+        local: &Endpoint,
+        kept: &Kept,
+        left_out: BTreeSet<String>,
+        counts: Vec<Rows>,
+    ) -> Result<Self> {
+        let all = kept.equal.objects.keys().chain(&kept.changed);
+        let schemas: BTreeSet<&str> = all.map(|o| o.schema.as_str()).collect();
+        let mut conn = connect(local, TIMEOUT)?;
+        let server = Server::ask(&mut conn)?;
+        // Times of events are those of their own time zones, which may be 14 hours ahead.
+        let now: Option<String> = query::first(
+            &mut conn,
+            "SELECT CAST(UTC_TIMESTAMP() + INTERVAL 14 HOUR AS CHAR)",
+        )?;
+        let now = now.unwrap_or_default();
+        let target = catalogue::read_of(&mut conn, server, LOCK_WAIT, |s| schemas.contains(s))?;
+        let mut this = Self {
+            differences: compare(kept, &target, &Rules { left_out, now }),
+            uncounted: 0,
+            dropped: BTreeSet::new(),
+        };
+        for (table, wanted) in counts {
+            match count(&mut conn, server, &table)? {
+                None => this.uncounted += 1,
+                Some(n) if n == wanted => {}
+                Some(n) => {
+                    let what = format!("it has {n} rows, the dump {wanted}");
+                    this.differences.found.push((table, what));
+                }
+            }
+        }
+        if this.differences.found.is_empty() {
+            let is_there = |o: &&Object| target.objects.contains_key(o);
+            this.dropped = kept.created.iter().filter(is_there).cloned().collect();
+            created::drop(&mut conn, server, &this.dropped)?;
+        }
+        Ok(this)
+    }
+
+    fn notes(&self, kept: &Kept) -> Vec<String> {
+        let mut notes = vec![format!("{} definitions compared", self.differences.equal)];
+        if self.uncounted > 0 {
+            notes.push(format!(
+                "the rows of {} tables could not be counted within {COUNT} s each",
+                self.uncounted
+            ));
+        }
+        if !self.dropped.is_empty() {
+            notes.push(format!(
+                "{} created during the dump were dropped again, because replication creates them: {}",
+                self.dropped.len(),
+                names(&self.dropped)
+            ));
+        }
+        if !kept.changed.is_empty() {
+            notes.push(format!(
+                "{} changed during the dump and were not compared: {}",
+                kept.changed.len(),
+                names(&kept.changed)
+            ));
+        }
+        // Tables and sequences are reported by TargetServer::extras.
+        let is_other = |o: &&Object| !matches!(o.kind, Kind::Table | Kind::Sequence);
+        let extra: Vec<&Object> = self.differences.extra.iter().filter(is_other).collect();
+        if !extra.is_empty() {
+            notes.push(format!(
+                "{} objects that the source does not have were kept: {}",
+                extra.len(),
+                names(extra.iter().copied())
+            ));
+        }
+        notes.extend(kept.inexact.iter().cloned());
+        notes
+    }
+}
+
+/// Counts a table's rows; `None` if that takes longer than [`COUNT`].
+fn count(conn: &mut Conn, server: Server, table: &Object) -> Result<Option<u64>> {
+    let name = table.quoted();
+    let statement = match server.flavour {
+        Flavour::MariaDb => {
+            format!("SET STATEMENT max_statement_time = {COUNT} FOR SELECT COUNT(*) FROM {name}")
+        }
+        // The hint is a comment for 5.6, whose answer is then waited for no longer than for any other.
+        Flavour::MySql => {
+            format!("SELECT /*+ MAX_EXECUTION_TIME({COUNT}000) */ COUNT(*) FROM {name}")
+        }
+    };
+    match conn.query_first(statement) {
+        Ok(n) => Ok(n),
+        // The time is over.
+        Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1969 | 3024) => Ok(None),
+        Err(e) => Err(query::failed(e).context(table)),
+    }
+}
+
+/// The tables of a dump by Mydumper that are compared, with their rows, where its metadata file has them.
+fn rows_of_dump(config: &Config, kept: &Kept, method: Method) -> Vec<Rows> {
+    if method != Method::Mydumper {
+        return Vec::new();
+    }
+    let directory = &config.common.backup_dir;
+    let file = directory.join("orchestrator_agent_backup/metadata");
+    let text = std::fs::read(file).unwrap_or_default();
+    let mut rows = rows_of_metadata(&String::from_utf8_lossy(&text));
+    rows.retain(|(table, _)| kept.equal.objects.contains_key(table));
+    rows
+}
+
+/// The tables with their rows in the metadata file of mydumper 0.14 and later, in a section for each table. Names with backticks, and
+/// sections without a count, are left out.
+fn rows_of_metadata(metadata: &str) -> Vec<Rows> {
+    let mut out = Vec::new();
+    let mut section: Option<Object> = None;
+    for line in metadata.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            let name = name.strip_prefix('`').and_then(|n| n.strip_suffix('`'));
+            let parts = name.and_then(|n| n.split_once("`.`"));
+            section = parts.map(|(schema, table)| Object::new(Kind::Table, schema, table));
+        } else if let (Some(table), Some((key, value))) = (&mut section, line.split_once('=')) {
+            match (key.trim(), value.trim()) {
+                // The section has the table's name as files have it.
+                ("real_table_name", name) => table.name = name.to_string(),
+                ("rows", n) => out.extend(n.parse().ok().map(|n| (table.clone(), n))),
+                _ => {}
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_of_tables_have_their_rows() {
+        let text = "# Started dump\n[config]\nquote-character = BACKTICK\n[source]\n# SOURCE_LOG_POS = 12\n\n[`a b`.`mydumper_0`]\n\
+                    real_table_name=odd name\nrows = 12\ndata_checksum = ABC\n\n[`s`.`t`]\nreal_table_name=t\nrows = -1\n\
+                    [`s`.`u`]\nreal_table_name=u\nrows = 0\n[`s`.`v`]\nreal_table_name=v\nis_view = 1\n";
+        let of = |schema, table, n| (Object::new(Kind::Table, schema, table), n);
+        assert_eq!(
+            rows_of_metadata(text),
+            [of("a b", "odd name", 12), of("s", "u", 0)]
+        );
+        assert!(rows_of_metadata("SHOW MASTER STATUS:\n\tLog: b.1\n\tPos: 4\n").is_empty());
+    }
+
+    #[test]
+    fn recorded_files_have_them() {
+        for text in [
+            include_str!(
+                "../../../../tests/fixtures/coordinates/mydumper-1.0.1-mariadb-11.4.metadata"
+            ),
+            include_str!(
+                "../../../../tests/fixtures/coordinates/mydumper-0.14.1-mysql-8.0-broken-lines.metadata"
+            ),
+        ] {
+            let found = rows_of_metadata(text);
+            assert!(found.iter().any(|(_, rows)| *rows == 2), "{found:?}");
+        }
+    }
+}

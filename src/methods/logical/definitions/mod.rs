@@ -1,0 +1,8 @@
+//! The source's definitions while a dump was made, and their comparison with what its load has made.
+
+pub(crate) mod check;
+mod compare;
+mod created;
+pub(crate) mod kept;
+mod normal;
+pub(crate) mod prepare;
