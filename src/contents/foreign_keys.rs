@@ -178,9 +178,6 @@ pub(super) fn obstacles(references: &[Reference], source: &Catalogue) -> Vec<Str
 }
 
 /// Drops the tables that the source has as well, and whose old foreign keys would stop a load before it comes to them.
-///
-/// # Errors
-/// If the server refuses.
 pub(crate) fn drop_replaced(conn: &mut Conn, server: Server, source: &Catalogue) -> Result<()> {
     let references = read(conn, server)?;
     let unfit = unfit(&references, source).into_iter().map(|r| &r.child);

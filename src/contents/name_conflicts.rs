@@ -107,9 +107,6 @@ impl<'s> Names<'s> {
 
 /// The statements that drop what would stop a load of the source's objects: `definitions`, and `more` that have none. A table that the
 /// source has as well is dropped by the load in any case.
-///
-/// # Errors
-/// If a query fails.
 pub(crate) fn drop_statements(
     conn: &mut Conn,
     server: Server,
@@ -147,9 +144,6 @@ pub(crate) fn drop_statements(
 
 /// A table that only this server has and that would remain, with a constraint of a name that a table of the source has: the load would
 /// stop at that table (1005, 1826, 3822). In words, with the remedy.
-///
-/// # Errors
-/// If a query fails.
 pub(crate) fn constraint_of_extra_table(
     conn: &mut Conn,
     server: Server,

@@ -50,9 +50,6 @@ pub(crate) struct Exceptions {
 
 /// Reads each table of a source with an ENUM column, as long as that takes, but for those in `left_out` (`schema.table`). `touch` is
 /// called between tables.
-///
-/// # Errors
-/// If a query fails.
 pub(crate) fn exceptions(
     conn: &mut Conn,
     left_out: &BTreeSet<String>,
@@ -130,9 +127,6 @@ impl Exceptions {
     }
 
     /// Refuses a source with an ENUM value that has the number 0.
-    ///
-    /// # Errors
-    /// As [`Exceptions::refuse_ambiguous`].
     pub(crate) fn refuse_errors(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
         let first = self.ambiguous.first().or(self.errors.first());
         refuse(first, source, flavour)

@@ -85,9 +85,6 @@ fn invalid_views(conn: &mut Conn, catalogue: &Catalogue) -> Result<Vec<String>> 
 
 impl Source {
     /// Reads it from the server.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn read(conn: &mut Conn, server: Server) -> Result<Self> {
         let catalogue = catalogue::read(conn, server)?;
         let names = grants::rows(conn, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")?;
@@ -234,9 +231,6 @@ fn plain_options(create: &str) -> String {
 }
 
 /// Bytes of the largest MEMORY table.
-///
-/// # Errors
-/// If the query fails.
 pub(crate) fn largest_memory_table(conn: &mut Conn) -> Result<u64> {
     let bytes = query::first(
         conn,

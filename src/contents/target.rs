@@ -42,9 +42,6 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads it from the server, for a copy of `source`.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn read(conn: &mut Conn, server: Server, source: &Source) -> Result<Self> {
         let keys = source.keys_of_tables().into_iter().map(|(_, key)| key);
         let missing_keys = missing_keys(conn, &keys.collect())?;

@@ -33,18 +33,12 @@ pub(crate) struct TargetServer {
 
 impl TargetServer {
     /// Connects to the local server, to load it.
-    ///
-    /// # Errors
-    /// If it cannot be reached or refuses the account.
     pub(crate) fn open(settings: &config::Mysql) -> Result<Self> {
         drop(connect(&Endpoint::local(settings), LOGIN_TIMEOUT)?);
         Self::open_for(settings, STATEMENT_TIMEOUT)
     }
 
     /// Connects to the local server; each of its answers may take `timeout`.
-    ///
-    /// # Errors
-    /// If it cannot be reached or refuses the account.
     pub(crate) fn open_for(settings: &config::Mysql, timeout: Duration) -> Result<Self> {
         let mut conn = connect(&Endpoint::local(settings), timeout)?;
         let server = Server::ask(&mut conn)?;
@@ -57,9 +51,6 @@ impl TargetServer {
     }
 
     /// Which server it is.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn fingerprint(&mut self) -> Result<Fingerprint> {
         Fingerprint::of(&mut self.conn)
     }
@@ -84,25 +75,16 @@ impl TargetServer {
     }
 
     /// As [`compatibility::check_target_role`].
-    ///
-    /// # Errors
-    /// As there; if a query fails.
     pub(crate) fn check_role(&mut self) -> Result<()> {
         compatibility::check_target_role(&mut self.conn, self.server)
     }
 
     /// What decides whether it can become a replica of a source.
-    ///
-    /// # Errors
-    /// If the query fails.
     pub(crate) fn compatibility(&mut self) -> Result<ServerInfo> {
         ServerInfo::query(&mut self.conn, self.server)
     }
 
     /// As [`xa::refuse_prepared_on_target`].
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) fn check_prepared(&mut self) -> Result<()> {
         xa::refuse_prepared_on_target(&mut self.conn)
     }
@@ -158,9 +140,6 @@ impl TargetServer {
     }
 
     /// What it has for a copy of `source`.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn contents(&mut self, source: &Source) -> Result<Target> {
         Target::read(&mut self.conn, self.server, source)
     }
@@ -176,18 +155,12 @@ impl TargetServer {
     }
 
     /// Bytes of its own tables.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn own_bytes(&mut self) -> Result<u64> {
         let schemas = info::schemas(&mut self.conn, self.server)?;
         Ok(schemas.values().map(|s| s.size).sum())
     }
 
     /// Values of global variables, empty for unknown ones.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn variables<const N: usize>(&mut self, names: [&str; N]) -> Result<[String; N]> {
         let mut values = [const { String::new() }; N];
         for (value, name) in values.iter_mut().zip(names) {

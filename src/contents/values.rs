@@ -397,9 +397,6 @@ fn read_expressions(
 }
 
 /// Searches the tables of a source, but for those in `left_out` (`schema.table`), for `limit` at most. `touch` is called between tables.
-///
-/// # Errors
-/// If a query fails.
 pub(crate) fn search(
     conn: &mut Conn,
     server: Server,

@@ -1,4 +1,4 @@
-//! What the logical methods check before anything is copied or touched (P1), as far as one host can know.
+//! What the logical methods check before anything is copied or changed, as far as one host can know.
 
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
@@ -205,7 +205,7 @@ pub fn source_of(
     Ok((facts, conn))
 }
 
-/// orchestrator wants 0.6 of the source's datadir free (agent-api-v2 3.1); less than half of the table bytes cannot do.
+/// orchestrator wants 0.6 of the source's datadir free; less than half of the table bytes cannot do.
 /// The load replaces `own` bytes of the target's tables.
 fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result<()> {
     let room = |dir: &Path, what: &str, more: u64, needed: u64| {

@@ -29,9 +29,6 @@ pub(super) struct Sessions<'a> {
 
 impl<'a> Sessions<'a> {
     /// To be called before the tool is started.
-    ///
-    /// # Errors
-    /// Those of [`Identity::check`].
     pub(super) fn before(identity: &'a Identity) -> Result<Self> {
         let (_, before) = identity.sessions()?;
         Ok(Self { identity, before })

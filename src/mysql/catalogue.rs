@@ -179,17 +179,11 @@ mod pairs {
 
 /// Reads the catalogue. A statement that has to wait for the metadata lock of another session gives up after a second; its object is
 /// then [`UNREADABLE`], as is one that cannot be shown for another reason. Objects that are dropped meanwhile are left out.
-///
-/// # Errors
-/// If a list cannot be read.
 pub(crate) fn read(conn: &mut Conn, server: Server) -> Result<Catalogue> {
     read_of(conn, server, 1, |_| true)
 }
 
 /// The same of schemas that `wanted` chooses, waiting `wait` seconds for each lock.
-///
-/// # Errors
-/// As [`read`].
 pub(crate) fn read_of(
     conn: &mut Conn,
     server: Server,
@@ -215,9 +209,6 @@ pub(crate) fn read_of(
 }
 
 /// The options of all schemas, by name. Takes no lock.
-///
-/// # Errors
-/// If a query fails.
 pub(crate) fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Definition>> {
     let mut reader = Reader {
         conn,

@@ -233,9 +233,6 @@ pub(crate) fn refuse(who: &str, problems: &[Problem]) -> Result<()> {
 /// Tries the profile in a session at `endpoint`. The problems are all that prevents a load into the server or a dump of it: settings and
 /// missing privileges. `of_source` are the source's values by [`profile::for_load`], if they are known yet. Returns also the server's
 /// global variables.
-///
-/// # Errors
-/// If it cannot be reached or a query fails.
 pub(crate) fn inspect(
     endpoint: &Endpoint,
     purpose: Purpose,

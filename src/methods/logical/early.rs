@@ -41,9 +41,6 @@ impl<T: Send + 'static> Early<T> {
     }
 
     /// What was read; if that is missing or has failed, what is there now.
-    ///
-    /// # Errors
-    /// Those of reading it now.
     pub(crate) fn get(&self) -> Result<T> {
         let mut thread = lock(&self.thread);
         match thread.take().and_then(|t| t.join().ok()) {

@@ -56,9 +56,6 @@ pub(crate) fn prepare(
 }
 
 /// A Cleanup: on the target the dump is removed, by `remove`. May be called again.
-///
-/// # Errors
-/// Those of `remove`.
 pub(crate) fn cleanup(
     config: &Config,
     ctx: &Context,
@@ -74,9 +71,6 @@ pub(crate) fn cleanup(
 }
 
 /// Runs a Backup; one that has failed leaves no dump, by `remove`.
-///
-/// # Errors
-/// The Backup's own.
 pub(crate) fn dump_or_remove(
     pull: impl FnOnce() -> Result<String>,
     remove: impl FnOnce() -> Result<()>,
@@ -197,9 +191,6 @@ pub(crate) fn check_tool_without_init(ctx: &Context, tool: &str, source: &Endpoi
 
 /// What each session of a tool that loads into the local server begins with: the check that it is there, nothing of it is written to
 /// the binary log, and no setting of this server changes what the dump means.
-///
-/// # Errors
-/// If the server cannot be reached or refuses one.
 pub(crate) fn load_sessions(
     config: &Config,
     ctx: &Context,

@@ -21,34 +21,22 @@ use std::time::Duration;
 
 impl TargetServer {
     /// As [`prepare::prepare`] and [`foreign_keys::drop_replaced`], to be called after [`TargetServer::begin`].
-    ///
-    /// # Errors
-    /// As there.
     pub(super) fn prepare_for(&mut self, kept: &Kept) -> Result<()> {
         prepare::prepare(&mut self.conn, self.server, kept)?;
         foreign_keys::drop_replaced(&mut self.conn, self.server, &kept.equal)
     }
 
     /// As [`prepare::make_read_only`], the last of a load.
-    ///
-    /// # Errors
-    /// As there.
     pub(super) fn make_read_only(&mut self, kept: &Kept) -> Result<()> {
         prepare::make_read_only(&mut self.conn, kept)
     }
 
     /// Puts the accounts in force that have been loaded.
-    ///
-    /// # Errors
-    /// If the server refuses.
     pub(crate) fn flush_privileges(&mut self) -> Result<()> {
         control::execute(&mut self.conn, "FLUSH PRIVILEGES")
     }
 
     /// Table and column of all base tables in schema `mysql`.
-    ///
-    /// # Errors
-    /// If the query fails.
     pub(crate) fn columns_of_server(&mut self) -> Result<BTreeSet<(String, String)>> {
         let rows: Vec<(String, String)> = query::rows(
             &mut self.conn,
@@ -122,9 +110,6 @@ impl TargetServer {
     }
 
     /// Gives a MySQL server the GTID set of a dump that does not set it itself, before [`TargetServer::complete`].
-    ///
-    /// # Errors
-    /// If the server refuses.
     pub(crate) fn adopt_gtid_set(&mut self, set: &str) -> Result<()> {
         if self.server.flavour == Flavour::MariaDb || set.is_empty() {
             return Ok(());
@@ -188,9 +173,6 @@ impl TargetServer {
 
     /// What the source does not have: schemas, and tables in its schemas. With `drop-extra-schemas` both are dropped.
     /// Returns a line for each kind.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub(crate) fn extras(&mut self, of_source: &[String]) -> Result<Vec<String>> {
         let own = info::schemas(&mut self.conn, self.server)?;
         let schemas = own.into_keys().filter(|name| !of_source.contains(name));

@@ -8,9 +8,6 @@ use mysql::Conn;
 use std::collections::BTreeSet;
 
 /// Drops them, in the order of [`Kind`] backwards: what is in a table or a schema goes first. Not in the binary log.
-///
-/// # Errors
-/// The server's.
 pub(super) fn drop(conn: &mut Conn, server: Server, objects: &BTreeSet<Object>) -> Result<()> {
     if objects.is_empty() {
         return Ok(());

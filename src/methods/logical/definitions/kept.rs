@@ -45,9 +45,6 @@ pub(crate) struct Read {
 }
 
 /// The catalogue of the source.
-///
-/// # Errors
-/// If the source cannot be queried.
 pub(crate) fn of_source(source: &Endpoint) -> Result<Catalogue> {
     let mut conn = connect(source, TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
@@ -118,9 +115,6 @@ fn file(config: &Config) -> PathBuf {
 }
 
 /// Removes the file; it may be missing.
-///
-/// # Errors
-/// If it cannot be removed.
 pub(crate) fn remove(config: &Config) -> Result<()> {
     let path = file(config);
     match std::fs::remove_file(&path) {

@@ -39,9 +39,6 @@ fn is_read_only(of: &Definition) -> bool {
 }
 
 /// Prepares the server. Its session writes no binary log.
-///
-/// # Errors
-/// If the server refuses a statement.
 pub(crate) fn prepare(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()> {
     let present = catalogue::schemas(conn, server)?;
     // ALTER DATABASE waits for each client that uses a table of the schema (MySQL), so it is for what differs only.
@@ -84,9 +81,6 @@ pub(crate) fn prepare(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()
 }
 
 /// Makes those schemas read-only that are so on the source (MySQL 8.0.22 and later).
-///
-/// # Errors
-/// If the server refuses.
 pub(crate) fn make_read_only(conn: &mut Conn, kept: &Kept) -> Result<()> {
     for (o, _) in schemas(kept).filter(|(_, of)| is_read_only(of)) {
         set_read_only(conn, o, 1)?;
