@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::mysql::Flavour;
 use std::path::{Path, PathBuf};
 
-/// Of Percona and of MariaDB before 11.1; since 11.1 (tool-compatibility 6).
+/// Of Percona and of MariaDB before 11.1; of MariaDB since 11.1.
 const PREFIXES: [&str; 2] = ["xtrabackup", "mariadb_backup"];
 /// What `--compress` appends: qpress, lz4, zstd.
 const COMPRESSED: [&str; 3] = ["qp", "lz4", "zst"];
@@ -27,36 +27,32 @@ fn read(dir: &Path, name: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The source's coordinates at the moment of the copy (P7). On MariaDB the GTID is the position of a replica, never an executed
-/// set (DESIGN 9).
+/// The source's coordinates at the moment of the copy. On MariaDB the GTID is the position of a replica, never an executed set.
 ///
 /// # Errors
-/// Permanent: no coordinates, or such that cannot be understood.
-pub fn coordinates(dir: &Path, flavour: Flavour) -> Result<Coordinates> {
+/// Permanent: no coordinates, or they cannot be parsed.
+pub(super) fn coordinates(dir: &Path, flavour: Flavour) -> Result<Coordinates> {
     let Some(text) = read(dir, "binlog_info")? else {
         return Err(Error::permanent(
             "the copy has no coordinates (xtrabackup_binlog_info): the source must run with log_bin, and the backup must complete",
         ));
     };
     let found = parse_binlog_info(&text)?;
-    let right = match flavour {
+    let of_flavour = match flavour {
         Flavour::MariaDb => found.gtid_executed.is_empty(),
         Flavour::MySql => found.gtid_slave_pos.is_none(),
     };
-    match right {
-        true => Ok(found),
-        false => Err(Error::permanent(format!(
-            "the GTIDs in xtrabackup_binlog_info are not of {flavour}: {}",
-            text.trim().chars().take(100).collect::<String>()
-        ))),
+    if of_flavour {
+        return Ok(found);
     }
+    Err(Error::permanent(format!(
+        "the GTIDs in xtrabackup_binlog_info are not of {flavour}: {}",
+        text.trim().chars().take(100).collect::<String>()
+    )))
 }
 
-/// That the tool came to its end: it writes this file last.
-///
-/// # Errors
-/// Permanent if it is not there.
-pub fn whole(dir: &Path) -> Result<()> {
+/// That the tool has completed: it writes this file last.
+pub(super) fn check_complete(dir: &Path) -> Result<()> {
     match read(dir, "checkpoints")? {
         Some(text) if text.contains("backup_type") => Ok(()),
         _ => Err(Error::permanent(
@@ -66,7 +62,7 @@ pub fn whole(dir: &Path) -> Result<()> {
 }
 
 /// The last log sequence number that `--prepare` has to come to.
-pub fn last_lsn(dir: &Path) -> Option<u64> {
+pub(super) fn last_lsn(dir: &Path) -> Option<u64> {
     let text = read(dir, "checkpoints").ok()??;
     text.lines().find_map(|l| {
         l.strip_prefix("last_lsn")?
@@ -77,27 +73,8 @@ pub fn last_lsn(dir: &Path) -> Option<u64> {
     })
 }
 
-/// The newest log sequence number that a tool has spoken of.
-pub fn spoken_lsn(words: &str) -> Option<u64> {
-    let after = |mark: &str| {
-        let at = words.rfind(mark)? + mark.len();
-        let digits = words[at..].trim_start_matches([' ', '=', ':']);
-        let end = digits
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(digits.len());
-        digits[..end].parse::<u64>().ok()
-    };
-    ["LSN", "log sequence number", "lsn"]
-        .into_iter()
-        .filter_map(after)
-        .max()
-}
-
 /// Compressed files below `dir`.
-///
-/// # Errors
-/// What cannot be read.
-pub fn compressed(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn compressed(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_path_buf()];
     while let Some(dir) = todo.pop() {
@@ -165,27 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn whole_copies_and_log_sequence_numbers() {
-        let d = dir("whole");
-        assert!(whole(&d).is_err());
+    fn complete_copies_and_compressed_files() {
+        let d = dir("complete");
+        assert!(check_complete(&d).is_err());
         std::fs::write(
             d.join("mariadb_backup_checkpoints"),
             "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44894\nlast_lsn = 5005462\n",
         )
         .unwrap();
-        whole(&d).unwrap();
+        check_complete(&d).unwrap();
         assert_eq!(last_lsn(&d), Some(5_005_462));
-        assert_eq!(
-            spoken_lsn(
-                "InnoDB: Starting crash recovery from checkpoint LSN=44878\nInnoDB: Parsed redo log up to LSN=50000; to recover"
-            ),
-            Some(50000)
-        );
-        assert_eq!(
-            spoken_lsn("Doing recovery: scanned up to log sequence number 24064123 (62%)"),
-            Some(24_064_123)
-        );
-        assert_eq!(spoken_lsn("completed OK!"), None);
         std::fs::write(d.join("shop/t.ibd.qp"), "").unwrap();
         std::fs::write(d.join("ibdata1.zst"), "").unwrap();
         std::fs::write(d.join("shop/u.ibd"), "").unwrap();

@@ -1,10 +1,17 @@
-//! What mariadb-backup and xtrabackup write to their standard error, as far as it is searched.
+//! What mariadb-backup and xtrabackup write to their standard error, as far as it is searched; and by it the tool's last phase.
+//!
+//! While the tool holds its locks the source's writes wait, so that from the first of these lines on its output must be taken as fast as
+//! it comes. Lines that announce a lock which stops no write are not here: `LOCK INSTANCE FOR BACKUP` of xtrabackup 8.0 and later (DDL
+//! only, for the complete copy) and `BACKUP STAGE START` of MariaDB.
 
 use crate::mysql::{Flavour, Server, Version};
+use crate::sys::thread::lock;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What a line means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+enum Meaning {
     /// The stages of BACKUP STAGE are taken one by one: [`Row::only_unstaged`] rows do not count.
     Staged,
     /// The last phase has begun.
@@ -48,6 +55,7 @@ use Meaning::{Locks, Released, Staged};
 
 /// The table. MariaDB: recorded of mariadb-backup 10.11.19; rows below 10.11 by its source (extra/mariabackup/backup_mysql.cc). MySQL:
 /// by Percona's source (storage/innobase/xtrabackup/src/backup_mysql.cc) and logs that users have published.
+#[rustfmt::skip]
 const ROWS: &[Row] = &[
     row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE START", Staged),
     // Writes to tables without transactions wait from here on, and they are all copied now; DDL from BLOCK_DDL on, commits from
@@ -56,68 +64,23 @@ const ROWS: &[Row] = &[
     row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_DDL", Locks),
     row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_COMMIT", Locks),
     // Without single stages: START to BLOCK_COMMIT in one step, after the copy of InnoDB.
-    Row {
-        only_unstaged: true,
-        ..row(MariaDb, FIRST, LAST, "Acquiring BACKUP LOCKS", Locks)
-    },
+    Row { only_unstaged: true, ..row(MariaDb, FIRST, LAST, "Acquiring BACKUP LOCKS", Locks) },
     // mariadb-backup up to 10.3.
-    row(
-        MariaDb,
-        FIRST,
-        Version(10, 4, 0),
-        "Executing FLUSH NO_WRITE_TO_BINLOG TABLES",
-        Locks,
-    ),
-    row(
-        MariaDb,
-        FIRST,
-        Version(10, 4, 0),
-        "Executing FLUSH TABLES WITH READ LOCK",
-        Locks,
-    ),
+    row(MariaDb, FIRST, Version(10, 4, 0), "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
+    row(MariaDb, FIRST, Version(10, 4, 0), "Executing FLUSH TABLES WITH READ LOCK", Locks),
     // xtrabackup 2.4: after the copy of InnoDB. Since 8.0 it is taken at the start where --lock-ddl is on.
-    row(
-        MySql,
-        FIRST,
-        Version(8, 0, 0),
-        "Executing LOCK TABLES FOR BACKUP",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing FLUSH NO_WRITE_TO_BINLOG TABLES",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing FLUSH TABLES WITH READ LOCK",
-        Locks,
-    ),
-    row(
-        MySql,
-        FIRST,
-        LAST,
-        "Executing LOCK BINLOG FOR BACKUP",
-        Locks,
-    ),
+    row(MySql, FIRST, Version(8, 0, 0), "Executing LOCK TABLES FOR BACKUP", Locks),
+    row(MySql, FIRST, LAST, "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
+    row(MySql, FIRST, LAST, "Executing FLUSH TABLES WITH READ LOCK", Locks),
+    row(MySql, FIRST, LAST, "Executing LOCK BINLOG FOR BACKUP", Locks),
     // xtrabackup 8.0 and later with InnoDB tables only: no lock but LOCK INSTANCE; what follows is short.
-    row(
-        MySql,
-        Version(8, 0, 0),
-        LAST,
-        "Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS",
-        Locks,
-    ),
+    row(MySql, Version(8, 0, 0), LAST, "Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS", Locks),
     row(MariaDb, FIRST, LAST, "All tables unlocked", Released),
     row(MySql, FIRST, LAST, "All tables unlocked", Released),
 ];
 
 /// What a line of `tool` means; `staged`: [`Meaning::Staged`] has come before.
-pub(super) fn meaning(line: &str, tool: Server, staged: bool) -> Option<Meaning> {
+fn meaning(line: &str, tool: Server, staged: bool) -> Option<Meaning> {
     let row = ROWS.iter().find(|r| {
         r.flavour == tool.flavour
             && (r.from..r.below).contains(&tool.version)
@@ -125,6 +88,62 @@ pub(super) fn meaning(line: &str, tool: Server, staged: bool) -> Option<Meaning>
             && !(r.only_unstaged && staged)
     })?;
     Some(row.meaning)
+}
+
+/// Follows the tool's lines. All clones are the same one.
+#[derive(Clone)]
+pub(super) struct Phases(Arc<Mutex<State>>);
+
+struct State {
+    tool: Server,
+    staged: bool,
+    since: Option<Instant>,
+    held: Option<Duration>,
+}
+
+/// What has just begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Locks,
+    Released,
+}
+
+impl Phases {
+    /// Of a tool made for this server.
+    pub(super) fn of(tool: Server) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            tool,
+            staged: false,
+            since: None,
+            held: None,
+        })))
+    }
+
+    /// What begins with this line, each once.
+    pub(super) fn line(&self, line: &str) -> Option<Step> {
+        let mut s = lock(&self.0);
+        match meaning(line, s.tool, s.staged)? {
+            Staged => {
+                s.staged = true;
+                None
+            }
+            Locks if s.since.is_none() => {
+                s.since = Some(Instant::now());
+                Some(Step::Locks)
+            }
+            Released if s.held.is_none() => {
+                s.held = Some(s.since?.elapsed());
+                Some(Step::Released)
+            }
+            Locks | Released => None,
+        }
+    }
+
+    /// How long the locks were held, when the tool has ended; `None` if it has announced none.
+    pub(super) fn held(&self) -> Option<Duration> {
+        let s = lock(&self.0);
+        s.held.or_else(|| s.since.map(|since| since.elapsed()))
+    }
 }
 
 /// True if the tool ran into the limit of open files (EMFILE is 24 on Linux): by the C library's text, and as InnoDB and mysys number it
@@ -150,6 +169,22 @@ pub(super) fn last_lines(stderr: &str) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
+/// The newest log sequence number in a tool's standard error.
+pub(super) fn newest_lsn(stderr: &str) -> Option<u64> {
+    let after = |mark: &str| {
+        let at = stderr.rfind(mark)? + mark.len();
+        let digits = stderr[at..].trim_start_matches([' ', '=', ':']);
+        let end = digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len());
+        digits[..end].parse::<u64>().ok()
+    };
+    ["LSN", "log sequence number", "lsn"]
+        .into_iter()
+        .filter_map(after)
+        .max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +207,111 @@ mod tests {
             last_lines(&text),
             "[01] 2026-11-21 Error: cannot copy shop/t2.ibd to <STDOUT>\nfailed"
         );
+    }
+
+    #[test]
+    fn log_sequence_numbers() {
+        assert_eq!(
+            newest_lsn(
+                "InnoDB: Starting crash recovery from checkpoint LSN=44878\nInnoDB: Parsed redo log up to LSN=50000; to recover"
+            ),
+            Some(50000)
+        );
+        assert_eq!(
+            newest_lsn("Doing recovery: scanned up to log sequence number 24064123 (62%)"),
+            Some(24_064_123)
+        );
+        assert_eq!(newest_lsn("completed OK!"), None);
+    }
+
+    /// The number of the line with which each step begins.
+    fn steps(version: &str, lines: &[&str]) -> (Option<usize>, Option<usize>) {
+        let phases = Phases::of(Server::parse(version, "").unwrap());
+        let begun: Vec<_> = lines.iter().map(|l| phases.line(l)).collect();
+        let at = |step| begun.iter().position(|h| *h == Some(step));
+        assert_eq!(
+            phases.held().is_some(),
+            at(Step::Locks).is_some(),
+            "{version}"
+        );
+        assert!(begun.iter().flatten().count() <= 2, "each once");
+        (at(Step::Locks), at(Step::Released))
+    }
+
+    #[test]
+    fn the_last_phase_of_each_tool() {
+        // (tool's server, its lines, locks from, until)
+        for (version, lines, locks, released) in [
+            (
+                "10.11.19-MariaDB",
+                &[
+                    "[00] 2026-11-27 04:45:52 Starting BACKUP STAGE START",
+                    "[00] 2026-11-27 04:45:52 Acquiring BACKUP LOCKS...",
+                    "[00] 2026-11-27 04:45:52 Acquired locks for BACKUP STAGE START",
+                    "[00] 2026-11-27 04:45:53 Starting BACKUP STAGE FLUSH",
+                    "[00] 2026-11-27 04:45:53 Copied file ./shop/my.MYD for table `shop`.`my`, 14400000 bytes",
+                    "[00] 2026-11-27 04:45:53 Started BACKUP STAGE BLOCK_DDL",
+                    "[00] 2026-11-27 04:45:53 Acquired locks for BACKUP STAGE BLOCK_DDL",
+                    "[00] 2026-11-27 04:45:53 Starting BACKUP STAGE BLOCK_COMMIT",
+                    "[00] 2026-11-27 04:45:54 Executing BACKUP STAGE END",
+                    "[00] 2026-11-27 04:45:54 All tables unlocked",
+                    "[00] 2026-11-27 04:45:54 completed OK!",
+                ][..],
+                Some(3),
+                Some(9),
+            ),
+            (
+                "10.6.4-MariaDB",
+                &[
+                    "[00] 2026-11-27 04:45:52 Streaming ibdata1",
+                    "[00] 2026-11-27 04:45:52 Acquiring BACKUP LOCKS...",
+                    "[00] 2026-11-27 04:45:53 Starting to backup non-InnoDB tables and files",
+                    "[00] 2026-11-27 04:45:54 Executing BACKUP STAGE END",
+                    "[00] 2026-11-27 04:45:54 All tables unlocked",
+                ],
+                Some(1),
+                Some(4),
+            ),
+            (
+                "10.3.39-MariaDB",
+                &[
+                    "Executing FLUSH NO_WRITE_TO_BINLOG TABLES...",
+                    "Executing FLUSH TABLES WITH READ LOCK...",
+                    "Executing FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS...",
+                    "Executing UNLOCK TABLES",
+                    "All tables unlocked",
+                ],
+                Some(0),
+                Some(4),
+            ),
+            (
+                "8.0.36",
+                &[
+                    "2026-01-26T12:00:00.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing LOCK INSTANCE FOR BACKUP ...",
+                    "2026-01-26T12:00:00.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing LOCK TABLES FOR BACKUP ...",
+                    "2026-01-26T12:00:01.0-00:00 1 [Note] [MY-011825] [Xtrabackup] Streaming ./ibdata1",
+                    "2026-01-26T12:00:09.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing FLUSH NO_WRITE_TO_BINLOG TABLES...",
+                    "2026-01-26T12:00:09.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing FLUSH TABLES WITH READ LOCK...",
+                    "2026-01-26T12:00:09.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS",
+                    "2026-01-26T12:00:10.0-00:00 0 [Note] [MY-011825] [Xtrabackup] Executing UNLOCK TABLES",
+                    "2026-01-26T12:00:10.0-00:00 0 [Note] [MY-011825] [Xtrabackup] All tables unlocked",
+                ],
+                Some(3),
+                Some(7),
+            ),
+            (
+                "5.7.44",
+                &[
+                    "Executing LOCK TABLES FOR BACKUP...",
+                    "Executing LOCK BINLOG FOR BACKUP...",
+                    "All tables unlocked",
+                ],
+                Some(0),
+                Some(2),
+            ),
+            ("9.7.1", &["completed OK!"], None, None),
+        ] {
+            assert_eq!(steps(version, lines), (locks, released), "{version}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The Xtrabackup method: the source's running server is copied by Percona's xtrabackup or mariadb-backup, whichever is its
-//! own, sent through the seed [`crate::stream`], and swapped in by [`crate::datadir`] when it has been seen to start.
+//! own, sent through the seed [`crate::stream`], and swapped in by [`crate::datadir`] after a trial start.
 //!
 //! | stage | source | target |
 //! |---|---|---|
@@ -9,15 +9,12 @@
 //! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
 
 mod copy;
-mod decompress;
 mod messages;
-pub mod options;
-mod phases;
+pub(crate) mod options;
 mod receive;
-mod redo;
 mod restore;
 mod send;
-pub mod tools;
+pub(crate) mod tools;
 
 use super::swap_in;
 use crate::config::Config;
@@ -37,14 +34,13 @@ use tools::Tools;
 
 /// The method; cheap to clone.
 #[derive(Clone)]
-pub struct Xtrabackup {
+pub(crate) struct Xtrabackup {
     config: Arc<Config>,
     launcher: Launcher,
 }
 
 impl Xtrabackup {
-    /// By the configuration.
-    pub fn new(config: Arc<Config>) -> Self {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         let launcher = Launcher::new(&config.common);
         Self { config, launcher }
     }
@@ -75,8 +71,8 @@ impl Xtrabackup {
         kept
     }
 
-    /// DatadirInfo of the local data directory and tools that fit its server. Changes nothing.
-    fn look(&self, side: Side) -> Result<(DatadirInfo, Tools)> {
+    /// The local data directory, and tools that fit its server. Changes nothing.
+    fn inspect(&self, side: Side) -> Result<(DatadirInfo, Tools)> {
         self.check_settings(side)?;
         let facts = datadir::inspect(&self.config, side.into())?;
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
@@ -102,7 +98,7 @@ impl Xtrabackup {
     fn check_settings(&self, side: Side) -> Result<()> {
         if let Some(option) = options::incomplete(&self.config.xtrabackup.additional_opts) {
             return Err(Error::permanent(format!(
-                "xtrabackup.xtrabackup-addtional-opts: with {option} a copy is not whole or has no right coordinates; remove it"
+                "xtrabackup.xtrabackup-addtional-opts: with {option} a copy is not complete or has no valid coordinates; remove it"
             )));
         }
         match side {
@@ -114,9 +110,9 @@ impl Xtrabackup {
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
         ctx.report("Running prepare");
         let this = self.clone();
-        let (facts, tools) = ctx.interruptible(move || this.look(Side::Target))?;
+        let (facts, tools) = ctx.interruptible(move || this.inspect(Side::Target))?;
         let id = ctx.seed_id();
-        // How much the source has is known when it says hello; what is sure not to fit is refused at once.
+        // The size of the source is in its handshake; what cannot fit in any case is refused at once.
         datadir::swap_mode(&facts, None, self.config.mysql.datadir_swap)?;
         let journals = self.journals();
         let wiped = journals.data_gone();
@@ -192,6 +188,6 @@ impl SeedMethod for Xtrabackup {
     }
 
     fn restore_settings(&self, _seed: &Seed) -> Result<()> {
-        Ok(()) // nothing of the server's settings is changed but by a restart
+        Ok(()) // no setting is changed at run time
     }
 }

@@ -4,64 +4,31 @@ use crate::methods::operators::operators;
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Options that this program sets itself (agent-api-v2 4.3), and those that would send the copy or the login elsewhere.
+/// Options that this program sets itself, and those that would send the copy or the login elsewhere.
+#[rustfmt::skip]
 const RESERVED: [&str; 31] = [
-    "--host",
-    "-h",
-    "--user",
-    "-u",
-    "--port",
-    "-P",
-    "--password",
-    "-p",
-    "--socket",
-    "-S",
-    "--protocol",
-    "--target-dir",
-    "--tmpdir",
-    "--datadir",
-    "--decompress",
-    "--backup",
-    "--stream",
-    "--prepare",
-    "--copy-back",
-    "--move-back",
-    "--extra-lsndir",
-    "--incremental",
-    "--incremental-basedir",
-    "--incremental-dir",
-    "--incremental-lsn",
-    "--apply-log-only",
-    "--export",
-    "--defaults-file",
-    "--defaults-extra-file",
-    "--no-defaults",
-    "--login-path",
+    "--host", "-h", "--user", "-u", "--port", "-P", "--password", "-p", "--socket", "-S", "--protocol",
+    "--target-dir", "--tmpdir", "--datadir", "--decompress", "--backup", "--stream", "--prepare", "--copy-back", "--move-back",
+    "--extra-lsndir", "--incremental", "--incremental-basedir", "--incremental-dir", "--incremental-lsn", "--apply-log-only", "--export",
+    "--defaults-file", "--defaults-extra-file", "--no-defaults", "--login-path",
 ];
 
-/// Options that leave a part of the source out: a seed must be whole.
+/// Options that leave a part of the source out: a seed must be complete.
+#[rustfmt::skip]
 const INCOMPLETE: [&str; 7] = [
-    "--tables",
-    "--tables-file",
-    "--tables-exclude",
-    "--databases",
-    "--databases-file",
-    "--databases-exclude",
-    "--no-lock",
+    "--tables", "--tables-file", "--tables-exclude", "--databases", "--databases-file", "--databases-exclude", "--no-lock",
 ];
 
 /// The operator's options, and those that were dropped.
-pub fn kept(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
+pub(crate) fn kept(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     operators(options, &RESERVED)
 }
 
-/// The first option with which a copy would not be a whole one.
-pub fn incomplete(options: &[String]) -> Option<&'static str> {
+/// The first option with which a copy would not be complete.
+pub(super) fn incomplete(options: &[String]) -> Option<&'static str> {
+    let separates = |c: char| c == '=' || c.is_whitespace();
     let name = |o: &String| {
-        let name = o
-            .trim()
-            .split(|c: char| c == '=' || c.is_whitespace())
-            .next();
+        let name = o.trim().split(separates).next();
         name.unwrap_or_default().replace('_', "-")
     };
     let names: Vec<String> = options.iter().map(name).collect();
@@ -71,7 +38,7 @@ pub fn incomplete(options: &[String]) -> Option<&'static str> {
 }
 
 /// The value of an option that the operator has set, by either separator.
-pub fn value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
+pub(super) fn value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
     options.iter().enumerate().find_map(|(i, o)| {
         if o == name {
             return options.get(i + 1).map(String::as_str);
@@ -88,7 +55,12 @@ fn set(name: &str, value: &Path) -> OsString {
 }
 
 /// `--backup` as a stream. `defaults` comes first, or the tool does not read it.
-pub fn backup(defaults: &Path, scratch: &Path, is_replica: bool, kept: &[String]) -> Vec<OsString> {
+pub(super) fn backup(
+    defaults: &Path,
+    scratch: &Path,
+    is_replica: bool,
+    kept: &[String],
+) -> Vec<OsString> {
     let mut argv = vec![
         set("--defaults-file", defaults),
         "--backup".into(),
@@ -114,7 +86,7 @@ pub fn backup(defaults: &Path, scratch: &Path, is_replica: bool, kept: &[String]
 }
 
 /// Unpacks a stream from standard input into `dir`.
-pub fn unpack(dir: &Path, kept: &[String]) -> Vec<OsString> {
+pub(super) fn unpack(dir: &Path, kept: &[String]) -> Vec<OsString> {
     let threads = value(kept, "--parallel").map_or(crate::sys::host::cpus().clamp(1, 4), |n| {
         n.parse().unwrap_or(1)
     });
@@ -127,7 +99,7 @@ pub fn unpack(dir: &Path, kept: &[String]) -> Vec<OsString> {
 }
 
 /// `--prepare` of the copy in `dir`, with temporary files in `scratch`. `memory` in bytes, for the redo log's pages.
-pub fn prepare(dir: &Path, scratch: &Path, memory: u64, kept: &[String]) -> Vec<OsString> {
+pub(super) fn prepare(dir: &Path, scratch: &Path, memory: u64, kept: &[String]) -> Vec<OsString> {
     let memory = value(kept, "--use-memory").map_or(memory.to_string(), str::to_string);
     vec![
         "--no-defaults".into(),
@@ -139,7 +111,7 @@ pub fn prepare(dir: &Path, scratch: &Path, memory: u64, kept: &[String]) -> Vec<
 }
 
 /// `--decompress` of a copy that was made with `--compress`.
-pub fn decompress(dir: &Path, kept: &[String]) -> Vec<OsString> {
+pub(super) fn decompress(dir: &Path, kept: &[String]) -> Vec<OsString> {
     let threads = value(kept, "--parallel").unwrap_or("1");
     vec![
         "--no-defaults".into(),
@@ -149,8 +121,8 @@ pub fn decompress(dir: &Path, kept: &[String]) -> Vec<OsString> {
     ]
 }
 
-/// What the redo log may use: half of what is free, for MySQL may run beside; at least the tools' own default.
-pub fn memory(available: u64) -> u64 {
+/// What the redo log may use: half of what is free, for MySQL may run on the host; at least the tools' own default.
+pub(super) fn memory(available: u64) -> u64 {
     (available / 2).max(100 << 20)
 }
 

@@ -1,13 +1,15 @@
-//! The target's part of the Backup: it waits for the source, unpacks what that sends into the staging directory, and answers
-//! when all of it is on the disk.
+//! The target's part of the Backup: it waits for the source, unpacks what that sends into the staging directory, and acknowledges it
+//! when all of it is on the disk. Files that the operator's `--compress` has packed on the source are decompressed here: the coordinates
+//! may be among them (seen with mariadb-backup 10.11).
 
-use super::tools::{Tools, name};
+use super::tools::Tools;
 use super::{Xtrabackup, copy, options, tools};
 use crate::compatibility::{self, CopyKind};
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Error, Result};
 use crate::methods::state::{Applied, PhysicalState};
+use crate::mysql::{Flavour, Server, Version};
 use crate::process::{Job, Launcher, Running, run};
 use crate::seed::record::Seed;
 use crate::seed::stage::Context;
@@ -15,16 +17,17 @@ use crate::stream::{Incoming, Listener};
 use crate::sys::file::sync_file_system;
 use crate::sys::thread::spawn;
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a tool that has closed its standard input may take to end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const TOOL_END: Duration = Duration::from_secs(2);
 
 impl Xtrabackup {
-    /// Once for each Prepare. When it returns Ok the copy is whole and on the disk, its coordinates are recorded, and the source
-    /// was told so. After an error the staged rest is deleted in the background.
+    /// Once for each Prepare. When it returns Ok the copy is complete and on the disk, its coordinates are recorded, and the source has the
+    /// acknowledgement. After an error what is staged is deleted in the background.
     pub(super) fn receive(
         &self,
         ctx: &Context,
@@ -60,11 +63,12 @@ impl Xtrabackup {
                 Ok(format!("Received {bytes} bytes from {}", peer.ip()))
             }
             Err(e) => {
-                // The source may be dead, or slow to listen: this host is free for the next seed meanwhile.
+                // The source may be dead, or slow to read: this host is free for the next seed meanwhile.
                 let aborted = ctx.cancel().is_cancelled();
-                let text = match aborted {
-                    true => ctx.cancel().reason(),
-                    false => e.to_string(),
+                let text = if aborted {
+                    ctx.cancel().reason()
+                } else {
+                    e.to_string()
                 };
                 let body = move || incoming.reject(&text, aborted);
                 if let Err(e) = spawn("refuse", body) {
@@ -89,35 +93,15 @@ impl Xtrabackup {
         }
         match datadir::swap_mode(facts, need, self.config.mysql.datadir_swap)? {
             SwapMode::TwoCopies => {}
-            SwapMode::Wipe => {
-                log::warn!(
-                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
-                     deleted before the new ones are received",
-                    ctx.seed_id(),
-                    facts.datadir.display()
-                );
-                let before = ctx.seed()?;
-                ctx.update(Seed::begin_replacing)?;
-                let host = Host::of_stage(&self.config, ctx);
-                let journals = self.journals();
-                if let Err(e) = datadir::wipe(&journals, facts, ctx.seed_id(), &host) {
-                    if !journals.data_gone() {
-                        ctx.update(|seed| {
-                            (seed.load, seed.left_by) = (before.load, before.left_by)
-                        })?;
-                    }
-                    return Err(e);
-                }
-            }
+            SwapMode::Wipe => self.wipe(ctx, facts)?,
         }
         let bytes = self.unpack(ctx, incoming, staged, tools)?;
         let new = staged.new_dir();
         self.decompress(ctx, tools, &new)?;
         ctx.report(&format!("Received {bytes} bytes. Writing them to the disk"));
-        copy::whole(&new)?;
+        copy::check_complete(&new)?;
         let coordinates = copy::coordinates(&new, facts.server.flavour)?;
-        let dir = File::open(&new).and_then(|d| sync_file_system(&d));
-        dir.map_err(|e| Error::io(format!("sync of {}", new.display()), &e))?;
+        sync(&new)?;
         ctx.cancel().check()?;
         ctx.update_state(|seed, state: &mut PhysicalState| {
             seed.coordinates = Some(coordinates);
@@ -126,15 +110,33 @@ impl Xtrabackup {
         Ok(bytes)
     }
 
-    /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a bare stream
-    /// says nothing.
+    fn wipe(&self, ctx: &Context, facts: &DatadirInfo) -> Result<()> {
+        log::warn!(
+            "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
+             deleted before the new ones are received",
+            ctx.seed_id(),
+            facts.datadir.display()
+        );
+        let before = ctx.seed()?;
+        ctx.update(Seed::begin_replacing)?;
+        let host = Host::of_stage(&self.config, ctx);
+        let journals = self.journals();
+        let wiped = datadir::wipe(&journals, facts, ctx.seed_id(), &host);
+        if wiped.is_err() && !journals.data_gone() {
+            ctx.update(|seed| (seed.load, seed.left_by) = (before.load, before.left_by))?;
+        }
+        wiped.map(drop)
+    }
+
+    /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a raw stream does not
+    /// hold them.
     fn agree(&self, incoming: &Incoming, facts: &DatadirInfo) -> Result<Option<u64>> {
         if incoming.is_raw() {
             log::warn!("a bare stream: neither the source's version nor its size is known");
             return Ok(None);
         }
         let source: DatadirInfo = serde_json::from_slice(incoming.notes())
-            .map_err(|e| Error::permanent(format!("cannot understand the source's hello: {e}")))?;
+            .map_err(|e| Error::permanent(format!("malformed handshake of the source: {e}")))?;
         compatibility::check(CopyKind::Files, &(&source).into(), &facts.into())?;
         Ok(Some(source.bytes))
     }
@@ -147,14 +149,14 @@ impl Xtrabackup {
         tools: &Tools,
     ) -> Result<u64> {
         let new = staged.new_dir();
-        // Without sudo: Prepare has seen that this process may do all in the data directory.
+        // Without sudo: Prepare has checked that this process has all rights in the data directory.
         let mut command = Launcher::default().command(&tools.unpack);
         command
             .args(options::unpack(&new, &self.options()))
             .current_dir(&new)
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        let mut tool = Running::start(&mut command, &name(&tools.unpack))?;
+        let mut tool = Running::start(&mut command, &tools::name(&tools.unpack))?;
         ctx.adopt(&tool)?;
         let stdin = tool
             .take_stdin()
@@ -164,9 +166,9 @@ impl Xtrabackup {
         let bytes = match received {
             Ok(bytes) => bytes,
             Err(e) => {
-                // A tool that has ended by itself knows why.
+                // The cause is in the standard error of a tool that has ended by itself.
                 let of_tool = e.is_tool_input();
-                let ended = of_tool && tool.exited().recv_timeout(LAST_WORDS).is_ok();
+                let ended = of_tool && tool.exited().recv_timeout(TOOL_END).is_ok();
                 let exit = if ended { tool.finish() } else { tool.end() }?;
                 return Err(tools::check(exit).err().filter(|_| of_tool).unwrap_or(e));
             }
@@ -179,5 +181,87 @@ impl Xtrabackup {
         let exit = run(tool, &job)?;
         tools::check(exit)?;
         Ok(bytes)
+    }
+
+    /// That this host can unpack what its own options pack: a source of the same fleet has the same.
+    pub(super) fn can_decompress(&self, tools: &Tools) -> Result<()> {
+        match unpacker(&self.config.xtrabackup.additional_opts, tools.version) {
+            None => Ok(()),
+            Some(program) => self.launcher.find(&[program]).map(drop).map_err(|e| {
+                e.context(
+                    "xtrabackup.xtrabackup-addtional-opts holds --compress, and xtrabackup.stream-compression would need no program",
+                )
+            }),
+        }
+    }
+
+    /// Unpacks all that is packed in `new`, and removes the packed files.
+    fn decompress(&self, ctx: &Context, tools: &Tools, new: &Path) -> Result<()> {
+        let packed = copy::compressed(new)?;
+        if packed.is_empty() {
+            return Ok(());
+        }
+        ctx.report("Decompressing backup");
+        let argv = options::decompress(new, &self.options());
+        let exit = self.work(ctx, &tools.backup, new, argv, |_| {})?;
+        tools::check(exit).map_err(|e| {
+            Error::permanent(format!(
+                "the copy was made with --compress and cannot be unpacked here ({e}): install the program that does it (qpress, lz4 \
+                 or zstd), or use xtrabackup.stream-compression instead of --compress"
+            ))
+        })?;
+        for path in packed {
+            if !path.with_extension("").exists() {
+                let text = format!("{} was not unpacked", path.display());
+                return Err(Error::permanent(text));
+            }
+            remove_if_there(&path)?; // some versions remove it themselves
+        }
+        Ok(())
+    }
+}
+
+/// The program that the tool calls to unpack what `--compress` packs; `None` without this option. `tool` is the server that the backup
+/// tool is made for.
+fn unpacker(options: &[String], tool: Server) -> Option<&'static str> {
+    let option = options
+        .iter()
+        .find(|o| *o == "--compress" || o.starts_with("--compress="))?;
+    match option.split_once('=').map(|(_, algorithm)| algorithm) {
+        Some("lz4") => Some("lz4"),
+        Some("zstd") => Some("zstd"),
+        None if tool.flavour == Flavour::MySql && tool.version >= Version(8, 0, 34) => Some("zstd"),
+        _ => Some("qpress"),
+    }
+}
+
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display(), &e)),
+        _ => Ok(()),
+    }
+}
+
+/// That all of a copy is on the disk.
+pub(super) fn sync(dir: &Path) -> Result<()> {
+    let synced = File::open(dir).and_then(|d| sync_file_system(&d));
+    synced.map_err(|e| Error::io(format!("sync of {}", dir.display()), &e))
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_follows_the_option_and_the_version() {
+        let of = |option: &str, tool: &str| {
+            let tool = Server::parse(tool, "").unwrap();
+            unpacker(&["--parallel=4".into(), option.into()], tool)
+        };
+        assert_eq!(of("--compress", "10.11.19-MariaDB"), Some("qpress"));
+        assert_eq!(of("--compress", "8.0.33"), Some("qpress"));
+        assert_eq!(of("--compress", "8.0.35"), Some("zstd"));
+        assert_eq!(of("--compress=lz4", "8.0.28"), Some("lz4"));
+        assert_eq!(of("--compress=zstd", "9.7.1"), Some("zstd"));
+        assert_eq!(of("--compress-threads=4", "9.7.1"), None);
     }
 }

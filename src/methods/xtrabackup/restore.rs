@@ -1,7 +1,7 @@
 //! Restore on the target: the staged copy becomes the server's data.
 
-use super::redo::Redo;
-use super::{Xtrabackup, copy, options, tools};
+use super::receive::{remove_if_there, sync};
+use super::{Xtrabackup, copy, messages, options, tools};
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Host, Staged};
 use crate::error::{Error, Result};
@@ -11,16 +11,16 @@ use crate::mysql::Flavour;
 use crate::process::{Exit, Launcher, Running};
 use crate::seed::stage::Context;
 use crate::seed::types::{Stage, Status};
-use crate::sys::file::sync_file_system;
 use crossbeam_channel::select;
 use std::ffi::OsString;
-use std::fs::File;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// How often the tool's words are looked at for a log sequence number.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the tool's standard error is searched for a log sequence number.
+const POLL: Duration = Duration::from_secs(1);
 
 impl Xtrabackup {
     /// The complete stage. May be called again after an error or a restart of the agent, at whatever point the last run ended. When
@@ -38,8 +38,14 @@ impl Xtrabackup {
         let applied = seed.method_state::<PhysicalState>()?.applied;
         self.apply_log_once(ctx, &facts, &staged, applied)?;
         let host = Host::of_stage(&self.config, ctx);
-        let proven = datadir::trial_start(&facts, &staged, &self.config.mysql, &host)?;
-        swap_in::swap_in(&self.config, ctx, (&facts, &staged), &proven, &coordinates)
+        let verified = datadir::trial_start(&facts, &staged, &self.config.mysql, &host)?;
+        swap_in::swap_in(
+            &self.config,
+            ctx,
+            (&facts, &staged),
+            &verified,
+            &coordinates,
+        )
     }
 
     /// `--prepare`, unless the record says that it has completed: the trial start takes the tool's own files out of the copy, and
@@ -70,7 +76,7 @@ impl Xtrabackup {
         let tools = tools::find(&self.launcher, facts.server.flavour)?;
         let redo = Redo::of(staged);
         match before {
-            Applied::Begun => redo.put_back()?,
+            Applied::Begun => redo.restore()?,
             _ => redo.keep()?,
         }
         ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
@@ -81,8 +87,7 @@ impl Xtrabackup {
             )),
             _ => e,
         })?;
-        let dir = File::open(staged.new_dir()).and_then(|d| sync_file_system(&d));
-        dir.map_err(|e| Error::io(format!("sync of {}", staged.new_dir().display()), &e))?;
+        sync(&staged.new_dir())?;
         ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Completed)?;
         redo.discard()
     }
@@ -96,12 +101,12 @@ impl Xtrabackup {
         let memory = options::memory(crate::sys::host::memory_available());
         let argv = options::prepare(&new, &scratch, memory, &self.options());
         let last = copy::last_lsn(&new);
-        let mut told = 0;
-        let exit = self.work(ctx, &tools.backup, &new, argv, |words| {
-            if let Some(lsn) = copy::spoken_lsn(words)
-                && lsn > told
+        let mut reported = 0;
+        let exit = self.work(ctx, &tools.backup, &new, argv, |stderr| {
+            if let Some(lsn) = messages::newest_lsn(stderr)
+                && lsn > reported
             {
-                told = lsn;
+                reported = lsn;
                 let of = last.map_or(String::new(), |l| format!(" of {l}"));
                 ctx.report(&format!(
                     "Running xtrabackup prepare. Redo log up to {lsn}{of}"
@@ -111,14 +116,14 @@ impl Xtrabackup {
         tools::check(exit)
     }
 
-    /// Runs a tool on the copy, as this process, which may do all there; `look` sees its words now and then.
+    /// Runs a tool on the copy, as this process, which has all rights there; `seen` gets its standard error every second.
     pub(super) fn work(
         &self,
         ctx: &Context,
         program: &Path,
         dir: &Path,
         argv: Vec<OsString>,
-        mut look: impl FnMut(&str),
+        mut seen: impl FnMut(&str),
     ) -> Result<Exit> {
         let mut command = Launcher::default().command(program);
         command
@@ -135,8 +140,110 @@ impl Xtrabackup {
                     tool.end()?;
                     return Err(Error::cancelled());
                 }
-                default(LOOK) => look(&tool.stderr()),
+                default(POLL) => seen(&tool.stderr()),
             }
         }
+    }
+}
+
+/// Header of a redo log, and so the least that a usable one has, in bytes (10.8 and later).
+const HEADER: u64 = 12 << 10;
+
+/// The redo log of a staged copy, kept under a second name while `--prepare` runs.
+///
+/// mariadb-backup 10.11 ends `--prepare` by deleting `ib_logfile0` and making a small one in its place. In between there is no redo
+/// log, and no `--prepare` can run again ("File ./ib_logfile0 was not found"). All pages have been written at that moment, and the
+/// old log, with its last checkpoint, is what the tool would find if it had been interrupted just before.
+struct Redo {
+    log: PathBuf,
+    kept: PathBuf,
+}
+
+impl Redo {
+    /// Of the copy in this staging directory. MySQL's tools have no such file in a copy that was not prepared yet, and nothing
+    /// is kept then.
+    fn of(staged: &Staged) -> Self {
+        Self::at(&staged.new_dir(), &staged.dir)
+    }
+
+    fn at(copy: &Path, staging: &Path) -> Self {
+        Self {
+            log: copy.join("ib_logfile0"),
+            kept: staging.join("ib_logfile0.kept"),
+        }
+    }
+
+    /// Gives it a second name, if there is one.
+    fn keep(&self) -> Result<()> {
+        self.discard()?;
+        match std::fs::hard_link(&self.log, &self.kept) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("link to {}", self.log.display()), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After an interruption: restores the old redo log, if the new one was not made yet, or not all of it.
+    fn restore(&self) -> Result<()> {
+        let size = |path: &Path| match std::fs::metadata(path) {
+            Ok(meta) => Ok(Some((meta.ino(), meta.len()))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(path.display(), &e)),
+        };
+        let Some((kept, _)) = size(&self.kept)? else {
+            return Ok(());
+        };
+        match size(&self.log)? {
+            Some((log, bytes)) if log == kept || bytes >= HEADER => return Ok(()),
+            Some(_) => remove_if_there(&self.log)?,
+            None => {}
+        }
+        std::fs::hard_link(&self.kept, &self.log)
+            .map_err(|e| Error::io(format!("link to {}", self.kept.display()), &e))
+    }
+
+    /// Removes the second name.
+    fn discard(&self) -> Result<()> {
+        remove_if_there(&self.kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_log_comes_back_where_there_is_no_new_one() {
+        let dir = std::env::temp_dir().join(format!("oa-redo-{}", std::process::id()));
+        let new = dir.join("new");
+        std::fs::create_dir_all(&new).unwrap();
+        let (redo, log) = (Redo::at(&new, &dir), new.join("ib_logfile0"));
+        redo.keep().unwrap(); // xtrabackup: there is none
+        redo.restore().unwrap();
+        assert!(!log.exists());
+        let old = vec![1; 20_000];
+        // (the log after the interruption, what is there after restore)
+        let complete = vec![2; 12_304];
+        for (left, wanted) in [
+            (Some(old.clone()), &old),
+            (None, &old),
+            (Some(vec![]), &old),
+            (Some(vec![2; 512]), &old),
+            (Some(complete.clone()), &complete),
+        ] {
+            let _ = std::fs::remove_file(&log);
+            std::fs::write(&log, &old).unwrap();
+            redo.keep().unwrap();
+            std::fs::remove_file(&log).unwrap();
+            if let Some(left) = left {
+                std::fs::write(&log, left).unwrap();
+            }
+            redo.restore().unwrap();
+            assert_eq!(&std::fs::read(&log).unwrap(), wanted);
+        }
+        redo.discard().unwrap();
+        redo.discard().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

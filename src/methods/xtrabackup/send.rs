@@ -1,45 +1,55 @@
 //! The source's Backup: the tool's stream to the target.
 
-use super::phases::{Phases, Step};
+use super::messages::{Phases, Step};
+use super::tools::Tools;
 use super::{Xtrabackup, options, tools};
+use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result};
 use crate::methods::tool_sessions::Sessions;
 use crate::mysql::info::Schema;
-use crate::mysql::{Endpoint, Identity, Server, connect, grants, info};
+use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, grants, info, old_logins};
 use crate::process::{
-    Credentials, Job, Login, Running, SessionInit, run, set_priority, signal_group,
+    Credentials, Exit, Job, Login, Running, SessionInit, run, set_priority, signal_group,
 };
 use crate::seed::source_lock::{LockMonitor, Seen};
 use crate::seed::stage::Context;
 use crate::seed::types::{ENGINES, Method, Side};
 use crate::stream::{Outgoing, Spool};
+use crate::sys::host::human_bytes;
 use crate::sys::process::{Priority, Signal};
 use crate::sys::thread::lock;
-use crossbeam_channel::{Receiver, bounded};
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// Deadline of queries to the source's own server.
+const QUERY: Duration = Duration::from_secs(10);
+
+/// The server that is copied.
+struct Source {
+    info: DatadirInfo,
+    tools: Tools,
+    is_replica: bool,
+    identity: Identity,
+}
+
 impl Xtrabackup {
     /// Prepare of the source: what would fail later is known now. Changes nothing.
     pub(super) fn check_source(&self) -> Result<()> {
-        let (facts, tools) = self.look(Side::Source)?;
-        let mut conn = connect(
-            &Endpoint::local(&self.config.mysql),
-            Duration::from_secs(10),
-        )?;
+        let (info, tools) = self.inspect(Side::Source)?;
+        let mut conn = connect(&Endpoint::local(&self.config.mysql), QUERY)?;
         if !info::is_on(&mut conn, "log_bin")? {
             return Err(Error::permanent(
-                "the source writes no binary log, and a replica could not go on from the copy: set log_bin in its my.cnf and \
+                "the source writes no binary log, and a replica could not continue from the copy: set log_bin in its my.cnf and \
                  restart it",
             ));
         }
-        let (account, held) = grants::held(&mut conn, facts.server)?;
-        let mut needed = grants::for_copy(facts.server);
-        needed.extend(grants::for_events_of_others(&mut conn, facts.server)?);
-        let missing = grants::missing(facts.server, &needed, &held);
+        let (account, held) = grants::held(&mut conn, info.server)?;
+        let mut needed = grants::for_copy(info.server);
+        needed.extend(grants::for_events_of_others(&mut conn, info.server)?);
+        let missing = grants::missing(info.server, &needed, &held);
         if !missing.is_empty() {
             let names = missing.join(", ");
             return Err(Error::permanent(format!(
@@ -48,31 +58,83 @@ impl Xtrabackup {
                 tools::name(&tools.backup)
             )));
         }
-        engines(&info::schemas(&mut conn, facts.server)?, facts.server)
+        engines(&info::schemas(&mut conn, info.server)?, info.server)
     }
 
-    /// The whole stage. When it returns Ok the target has said that all of it is there and on its disk.
+    /// The complete stage. When it returns Ok the target has acknowledged that all of it is on its disk.
     pub(super) fn send(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup");
-        let seed = ctx.seed()?;
-        let peer = seed
-            .peer
-            .ok_or_else(|| Error::permanent("backup was called without a target"))?;
+        let peer = ctx.seed()?.peer;
+        let peer = peer.ok_or_else(|| Error::permanent("backup was called without a target"))?;
         let this = self.clone();
-        let (facts, tools, is_replica, identity) = ctx.interruptible(move || {
-            let (facts, tools) = this.look(Side::Source)?;
-            let mut conn = connect(
-                &Endpoint::local(&this.config.mysql),
-                Duration::from_secs(10),
-            )?;
-            let role = info::role(&mut conn, facts.server)?;
-            let identity = Identity::hold(&Endpoint::local(&this.config.mysql))?;
-            identity.verify(&mut conn)?;
-            Ok((facts, tools, role.source.is_some(), identity))
-        })?;
-        ctx.progress().expect(facts.bytes);
-        let notes = serde_json::to_string(&facts).map_err(|e| Error::permanent(e.to_string()))?;
-        let mysql = &self.config.mysql;
+        let source = ctx.interruptible(move || this.source())?;
+        ctx.progress().expect(source.info.bytes);
+        let notes =
+            serde_json::to_string(&source.info).map_err(|e| Error::permanent(e.to_string()))?;
+        let (mut command, credentials) = self.backup_command(&source)?;
+        let name = tools::name(&source.tools.backup);
+        let sessions = Sessions::before(&source.identity)?;
+        let phase = self.last_phase(ctx, &source);
+        // The tool follows at once: the target expects data within its time limits from here on.
+        ctx.report(&format!("Running backup. Connecting to {}", peer.host));
+        let stream = self.stream(ctx.seed_id())?;
+        let mut out = Outgoing::connect(&peer.host, stream, &notes, ctx.cancel())?;
+        let listener = phase.clone();
+        let tool = Running::start_with(&mut command, &name, move |line| listener.line(line))?;
+        phase.group.store(tool.group(), Ordering::Release);
+        tool.prioritise(Priority::Low);
+        ctx.adopt(&tool)?;
+        ctx.report(&format!("Running backup to {}", peer.host));
+        let mut alive = Instant::now();
+        let reached =
+            sessions.await_tool(&tool, &name, ctx.cancel(), || out.keep_alive(&mut alive));
+        let reached = match reached {
+            Ok(reached) => reached,
+            Err(e) => {
+                tool.end()?;
+                return Err(reject(ctx, out, e));
+            }
+        };
+        let (bytes, exit) = transfer(ctx, tool, &mut out, &phase)?;
+        drop(credentials);
+        if let Some(held) = phase.phases.held() {
+            let ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+            ctx.update(|seed| seed.source_lock_ms = Some(ms))?;
+        }
+        let checked = match tools::check(exit) {
+            Err(e) => Err(phase.given_up().unwrap_or(e)),
+            Ok(()) if !reached => Err(source.identity.ended_unseen(&name)),
+            Ok(()) => Ok(()),
+        };
+        if let Err(e) = checked {
+            return Err(reject(ctx, out, e));
+        }
+        ctx.report(&format!(
+            "Running backup. All {bytes} bytes are sent, {} writes them",
+            peer.host
+        ));
+        acknowledged(ctx, out, bytes, &phase.summary())
+    }
+
+    fn source(&self) -> Result<Source> {
+        let (info, tools) = self.inspect(Side::Source)?;
+        let local = Endpoint::local(&self.config.mysql);
+        let mut conn = connect(&local, QUERY)?;
+        let role = info::role(&mut conn, info.server)?;
+        let identity = Identity::hold(&local)?;
+        identity.verify(&mut conn)?;
+        Ok(Source {
+            info,
+            tools,
+            is_replica: role.source.is_some(),
+            identity,
+        })
+    }
+
+    /// The backup tool with its login, which must be kept as long as the tool runs.
+    fn backup_command(&self, source: &Source) -> Result<(Command, Credentials)> {
+        let (mysql, common) = (&self.config.mysql, &self.config.common);
+        let Source { info, tools, .. } = source;
         let local = Endpoint::local(mysql);
         let login = Login {
             host: &local.host,
@@ -80,189 +142,182 @@ impl Xtrabackup {
             socket: &mysql.socket,
             user: &mysql.user,
             password: mysql.password.reveal(),
-            public_key: facts.server.flavour == crate::mysql::Flavour::MySql,
-            plugin_dir: crate::mysql::old_logins(&tools.backup, facts.server),
-            server: Some((mysql.defaults_file.clone(), facts.datadir.clone())),
+            public_key: info.server.flavour == Flavour::MySql,
+            plugin_dir: old_logins(&tools.backup, info.server),
+            server: Some((mysql.defaults_file.clone(), info.datadir.clone())),
         };
-        let launcher = self.launcher.on_files_of(facts.uid);
-        let credentials = Credentials::create(
-            &self.config.common.state_dir,
-            &login,
-            &launcher,
-            &SessionInit::default(),
-        )?;
+        let launcher = self.launcher.on_files_of(info.uid);
+        let init = SessionInit::default();
+        let credentials = Credentials::create(&common.state_dir, &login, &launcher, &init)?;
         let mut command = launcher.command(&tools.backup);
         command
             .args(options::backup(
                 credentials.path(),
-                &self.config.common.backup_dir,
-                is_replica,
+                &common.backup_dir,
+                source.is_replica,
                 &self.options(),
             ))
-            .current_dir(&self.config.common.backup_dir)
+            .current_dir(&common.backup_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let name = tools::name(&tools.backup);
-        let sessions = Sessions::before(&identity)?;
-        let phases = Phases::of(tools.version);
-        let id = seed.id;
-        let spool = Spool::new(self.config.common.backup_dir.clone());
-        let (heard, released, group) = (phases.clone(), spool.clone(), Arc::new(AtomicU32::new(0)));
-        let of_tool = Arc::clone(&group);
-        let (watch, watched) = bounded(1);
-        let seen: Arc<Mutex<Seen>> = Arc::default();
-        let stop_watch = {
-            let (watched, seen) = (watched, Arc::clone(&seen));
-            move || {
-                if let Ok(watch) = Receiver::<LockMonitor>::try_recv(&watched) {
-                    *lock(&seen) = watch.stop();
-                }
-            }
-        };
-        let unlocked = stop_watch.clone();
-        let limit = self.config.common.source_lock_timeout;
-        let hear = move |line: &str| match heard.hear(line) {
-            Some(Step::Locks) => {
-                released.release();
-                log::info!("seed {id} Backup: the backup tool takes its locks on the source");
-                // A slow tool would hold its locks longer. Only root may do that.
-                set_priority(of_tool.load(Ordering::Acquire), Priority::Normal);
-                match LockMonitor::start(&local, limit, |_| {}) {
-                    Ok(started) => {
-                        let _ = watch.send(started); // the stage is over: fine
-                    }
-                    Err(e) => log::error!("common.source-lock-timeout cannot be enforced: {e}"),
-                }
-            }
-            Some(Step::Released) => unlocked(),
+        Ok((command, credentials))
+    }
+
+    fn last_phase(&self, ctx: &Context, source: &Source) -> LastPhase {
+        LastPhase {
+            seed: ctx.seed_id(),
+            phases: Phases::of(source.tools.version),
+            spool: Spool::new(self.config.common.backup_dir.clone()),
+            group: Arc::default(),
+            local: Endpoint::local(&self.config.mysql),
+            limit: self.config.common.source_lock_timeout,
+            monitor: Arc::default(),
+            seen: Arc::default(),
+        }
+    }
+}
+
+/// The tool's last phase, in which it holds locks on the source: its output is taken as fast as it comes, it runs with normal priority,
+/// and a second session monitors who waits behind the locks. All clones are the same one.
+#[derive(Clone)]
+struct LastPhase {
+    seed: i64,
+    phases: Phases,
+    spool: Spool,
+    /// The tool's process group.
+    group: Arc<AtomicU32>,
+    local: Endpoint,
+    /// `common.source-lock-timeout`
+    limit: Duration,
+    monitor: Arc<Mutex<Option<LockMonitor>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl LastPhase {
+    /// A line of the tool's standard error.
+    fn line(&self, line: &str) {
+        match self.phases.line(line) {
+            Some(Step::Locks) => self.begin(),
+            Some(Step::Released) => self.end(),
             None => {}
-        };
-        // The tool follows at once: the target expects data within its time limits from here on.
-        ctx.report(&format!("Running backup. Connecting to {}", peer.host));
-        let mut out = Outgoing::connect(&peer.host, self.stream(seed.id)?, &notes, ctx.cancel())?;
-        let mut tool = Running::start_with(&mut command, &name, hear)?;
-        group.store(tool.group(), Ordering::Release);
-        tool.prioritise(Priority::Low);
-        ctx.adopt(&tool)?;
-        ctx.report(&format!("Running backup to {}", peer.host));
-        let mut alive = Instant::now();
-        let waited = sessions.await_tool(&tool, &name, ctx.cancel(), || out.keep_alive(&mut alive));
-        let reached = match waited {
-            Ok(reached) => reached,
-            Err(e) => {
-                tool.end()?;
-                if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
-                    log::debug!("seed {}: {answer}", seed.id);
-                }
-                return Err(e);
-            }
-        };
-        let stdout = tool.take_stdout().ok_or_else(|| {
-            Error::permanent("internal: the tool's standard output is not a pipe")
-        })?;
-        let progress = Arc::clone(ctx.progress());
-        let leader = tool.group();
-        let end_tool = move || {
-            let ended = i32::try_from(leader)
-                .map_err(std::io::Error::other)
-                .and_then(|g| signal_group(g, Signal::Kill));
-            if let Err(e) = ended {
-                log::error!("cannot end the backup tool: {e}");
-            }
-        };
-        let sent = out.send_through(&spool, stdout, end_tool, ctx.cancel(), |n| {
-            progress.bytes(n)
-        });
-        let bytes = match sent {
-            Ok(bytes) => bytes,
-            Err(e) => {
-                tool.end()?;
-                stop_watch();
-                if let Some(why) = &lock(&seen).given_up {
-                    return Err(Error::permanent(why));
-                }
-                return Err(e);
-            }
-        };
-        let job = Job {
-            cancel: ctx.cancel(),
-            before_kill: &|_| {},
-        };
-        let exit = run(tool, &job);
-        stop_watch();
-        let exit = exit?;
-        let seen = lock(&seen).clone();
-        drop(credentials);
-        let held = phases.held();
-        if let Some(held) = held {
-            let ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
-            ctx.update(|seed| seed.source_lock_ms = Some(ms))?;
         }
-        let checked = tools::check(exit).map_err(|e| match &seen.given_up {
-            Some(why) => Error::permanent(why),
-            None => e,
-        });
-        let checked = checked.and_then(|()| {
-            if reached {
-                Ok(())
-            } else {
-                Err(identity.ended_unseen(&name))
-            }
-        });
-        if let Err(e) = checked {
-            // The target is told as well; its answer is this text again, and if there is none this is still the cause.
-            if let Err(answer) = out.finish(Err(&e.to_string()), ctx.cancel()) {
-                log::debug!("seed {}: {answer}", seed.id);
-            }
-            return Err(e);
+    }
+
+    fn begin(&self) {
+        self.spool.release();
+        log::info!(
+            "seed {} Backup: the backup tool takes its locks on the source",
+            self.seed
+        );
+        // A slow tool would hold its locks longer. Only root may do that.
+        set_priority(self.group.load(Ordering::Acquire), Priority::Normal);
+        match LockMonitor::start(&self.local, self.limit, |_| {}) {
+            Ok(monitor) => *lock(&self.monitor) = Some(monitor),
+            Err(e) => log::error!("common.source-lock-timeout cannot be enforced: {e}"),
         }
-        ctx.report(&format!(
-            "Running backup. All {bytes} bytes are sent, {} writes them",
-            peer.host
-        ));
-        if out.is_raw() {
-            out.finish(Ok(()), ctx.cancel())?;
-            return Ok(format!(
-                "{bytes} bytes sent as a bare stream: nothing confirms that they are complete. {}",
-                told(held, &seen, &spool)
-            ));
+    }
+
+    /// The locks are released, or the tool has ended. May be repeated.
+    fn end(&self) {
+        let monitor = lock(&self.monitor).take();
+        if let Some(monitor) = monitor {
+            *lock(&self.seen) = monitor.stop();
         }
-        match out.finish(Ok(()), ctx.cancel()) {
-            Ok(()) => Ok(format!(
-                "Sent {bytes} bytes, which are on the target's disk. {}",
-                told(held, &seen, &spool)
-            )),
-            Err(e) if e.is_transient() => Err(e.context("all was sent")),
-            Err(e) => Err(e),
+    }
+
+    /// Why the tool's lock was given up, and with it the tool.
+    fn given_up(&self) -> Option<Error> {
+        lock(&self.seen).given_up.as_ref().map(Error::permanent)
+    }
+
+    /// How long it was, for Details.
+    fn summary(&self) -> String {
+        let Some(held) = self.phases.held() else {
+            return "The tool has announced no lock on the source".into();
+        };
+        let mut text = format!(
+            "The tool held its locks on the source for {:.2} s",
+            held.as_secs_f64()
+        );
+        let longest = lock(&self.seen).longest;
+        if !longest.is_zero() {
+            text += &format!(
+                ", a write was seen waiting for {:.1} s",
+                longest.as_secs_f64()
+            );
         }
+        if self.spool.spilled() > 0 {
+            text += &format!(
+                ", {} of its output went through a file in backup-dir",
+                human_bytes(self.spool.spilled())
+            );
+        }
+        text
     }
 }
 
-/// How long the tool's last phase was, for Details.
-fn told(held: Option<Duration>, seen: &Seen, spool: &Spool) -> String {
-    let Some(held) = held else {
-        return "The tool has announced no lock on the source".into();
+/// Sends what the tool writes until it has ended. After an error the tool is ended.
+fn transfer(
+    ctx: &Context,
+    mut tool: Running,
+    out: &mut Outgoing,
+    phase: &LastPhase,
+) -> Result<(u64, Exit)> {
+    let stdout = tool
+        .take_stdout()
+        .ok_or_else(|| Error::permanent("internal: the tool's standard output is not a pipe"))?;
+    let leader = tool.group();
+    let end_tool = move || {
+        let ended = i32::try_from(leader)
+            .map_err(std::io::Error::other)
+            .and_then(|g| signal_group(g, Signal::Kill));
+        if let Err(e) = ended {
+            log::error!("cannot end the backup tool: {e}");
+        }
     };
-    let mut text = format!(
-        "The tool held its locks on the source for {:.2} s",
-        held.as_secs_f64()
-    );
-    if !seen.longest.is_zero() {
-        text += &format!(
-            ", a write was seen waiting for {:.1} s",
-            seen.longest.as_secs_f64()
-        );
-    }
-    if spool.spilled() > 0 {
-        text += &format!(
-            ", {} of its output went through a file in backup-dir",
-            crate::sys::host::human_bytes(spool.spilled())
-        );
-    }
-    text
+    let progress = Arc::clone(ctx.progress());
+    let count = |n| progress.bytes(n);
+    let bytes = match out.send_through(&phase.spool, stdout, end_tool, ctx.cancel(), count) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            tool.end()?;
+            phase.end();
+            return Err(phase.given_up().unwrap_or(e));
+        }
+    };
+    let job = Job {
+        cancel: ctx.cancel(),
+        before_kill: &|_| {},
+    };
+    let exit = run(tool, &job);
+    phase.end();
+    Ok((bytes, exit?))
 }
 
-/// Refuses tables of engines that the tools leave out (agent-api-v2 3.2). What a MEMORY table holds is in no file.
+/// Sends the cause of a failure to the target. Its answer is this text again, and if there is none this is still the cause.
+fn reject(ctx: &Context, out: Outgoing, cause: Error) -> Error {
+    if let Err(answer) = out.finish(Err(&cause.to_string()), ctx.cancel()) {
+        log::debug!("seed {}: {answer}", ctx.seed_id());
+    }
+    cause
+}
+
+/// Waits for the target's acknowledgement; the text is for Details.
+fn acknowledged(ctx: &Context, out: Outgoing, bytes: u64, summary: &str) -> Result<String> {
+    let is_raw = out.is_raw();
+    match out.finish(Ok(()), ctx.cancel()) {
+        Ok(()) if is_raw => Ok(format!(
+            "{bytes} bytes sent as a bare stream: nothing confirms that they are complete. {summary}"
+        )),
+        Ok(()) => Ok(format!(
+            "Sent {bytes} bytes, which are on the target's disk. {summary}"
+        )),
+        Err(e) if !is_raw && e.is_transient() => Err(e.context("all was sent")),
+        Err(e) => Err(e),
+    }
+}
+
+/// Refuses tables of engines that the tools leave out. What a MEMORY table holds is in no file.
 fn engines(schemas: &BTreeMap<String, Schema>, server: Server) -> Result<()> {
     let copied = Method::Xtrabackup.supported_engines(server.version.0);
     for (schema, found) in schemas {

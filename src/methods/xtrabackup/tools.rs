@@ -1,4 +1,4 @@
-//! Which programs, and whether they fit the server (tool-compatibility 4 and 6).
+//! Which programs, and whether they fit the server.
 
 use super::messages;
 use crate::error::{Error, Result};
@@ -8,29 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// The two programs of one family.
 #[derive(Debug, Clone)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// Makes and prepares copies.
-    pub backup: PathBuf,
+    pub(super) backup: PathBuf,
     /// Unpacks the stream.
-    pub unpack: PathBuf,
-    /// What the first one is made for.
-    pub version: Server,
-}
-
-/// Names of the backup tool, best first.
-fn backup_names(flavour: Flavour) -> &'static [&'static str] {
-    match flavour {
-        Flavour::MariaDb => &["mariadb-backup", "mariabackup"],
-        Flavour::MySql => &["xtrabackup"],
-    }
-}
-
-/// Names of the program that unpacks the stream.
-fn unpack_names(flavour: Flavour) -> &'static [&'static str] {
-    match flavour {
-        Flavour::MariaDb => &["mbstream"],
-        Flavour::MySql => &["xbstream"],
-    }
+    pub(super) unpack: PathBuf,
+    /// The server that the first one is made for.
+    pub(super) version: Server,
 }
 
 /// Finds them in PATH.
@@ -38,8 +22,12 @@ fn unpack_names(flavour: Flavour) -> &'static [&'static str] {
 /// # Errors
 /// Permanent, with the names that were looked for.
 pub(crate) fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
-    let backup = launcher.find(backup_names(flavour))?;
-    let unpack = launcher.find(unpack_names(flavour))?;
+    let (backup, unpack): (&[&str], &str) = match flavour {
+        Flavour::MariaDb => (&["mariadb-backup", "mariabackup"], "mbstream"),
+        Flavour::MySql => (&["xtrabackup"], "xbstream"),
+    };
+    let backup = launcher.find(backup)?;
+    let unpack = launcher.find(&[unpack])?;
     let version = version_of(&backup)?;
     Ok(Tools {
         backup,
@@ -49,7 +37,7 @@ pub(crate) fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
 }
 
 /// A program's own name, for messages.
-pub fn name(program: &Path) -> String {
+pub(super) fn name(program: &Path) -> String {
     let name = program.file_name();
     name.map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default()
@@ -81,7 +69,7 @@ impl Tools {
     ///
     /// # Errors
     /// Permanent, with both versions.
-    pub fn fit(&self, server: Server) -> Result<()> {
+    pub(crate) fn fit(&self, server: Server) -> Result<()> {
         let (tool, s) = (self.version.version, server.version);
         let same_series = (tool.0, tool.1) == (s.0, s.1);
         let old =
@@ -101,8 +89,8 @@ impl Tools {
 /// Ok for exit status 0.
 ///
 /// # Errors
-/// Permanent, with the tool's last words, and the setting of the service where the limit of open files was the cause.
-pub fn check(mut exit: Exit) -> Result<()> {
+/// Permanent, with the end of the tool's standard error, and the setting of the service where the limit of open files was the cause.
+pub(super) fn check(mut exit: Exit) -> Result<()> {
     let open_files = messages::is_open_files(&exit.stderr);
     exit.stderr = messages::last_lines(&exit.stderr);
     exit.check().map_err(|e| {
