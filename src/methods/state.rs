@@ -28,18 +28,46 @@ pub(crate) struct PhysicalState {
     /// The data directory, so that Restore works while MySQL is down.
     pub(crate) datadir: Option<Box<DatadirInfo>>,
     /// What a CLONE has begun.
-    pub(crate) cloning: Option<Cloning>,
+    pub(crate) cloning: Option<CloneMode>,
     /// What `--prepare` has done to the staged copy.
     pub(crate) applied: Applied,
 }
 
-/// How a CLONE is made, for the stages after it.
+/// How a CLONE is made, for the stages after it. The record has two flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cloning {
-    /// Into the running server; otherwise into the staging directory.
-    pub(crate) in_place: bool,
-    /// MySQL has shut down with the copy and is not started by a supervisor (error 3707).
-    pub(crate) is_down: bool,
+#[serde(from = "CloneFlags", into = "CloneFlags")]
+pub(crate) enum CloneMode {
+    /// By a private server, into the staging directory.
+    Staged,
+    /// By the running server, which restarts with the copy.
+    InPlace,
+    /// The same, but MySQL has shut down with the copy and is not started by a supervisor (error 3707).
+    InPlaceDown,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CloneFlags {
+    in_place: bool,
+    is_down: bool,
+}
+
+impl From<CloneFlags> for CloneMode {
+    fn from(flags: CloneFlags) -> Self {
+        match (flags.in_place, flags.is_down) {
+            (false, _) => Self::Staged,
+            (true, false) => Self::InPlace,
+            (true, true) => Self::InPlaceDown,
+        }
+    }
+}
+
+impl From<CloneMode> for CloneFlags {
+    fn from(mode: CloneMode) -> Self {
+        Self {
+            in_place: mode != CloneMode::Staged,
+            is_down: mode == CloneMode::InPlaceDown,
+        }
+    }
 }
 
 /// How far `--prepare` of a staged copy is.
@@ -76,7 +104,7 @@ mod tests {
         assert_eq!((logical.dump_bytes, logical.source_schemas.len()), (5, 1));
         let physical: PhysicalState = seed.method_state().unwrap();
         assert_eq!(physical.applied, Applied::Begun);
-        assert!(physical.cloning.is_some_and(|c| c.in_place));
+        assert_eq!(physical.cloning, Some(CloneMode::InPlace));
         logical.dump_bytes = 6;
         seed.set_method_state(&logical).unwrap();
         let again: Seed = serde_json::from_str(&serde_json::to_string(&seed).unwrap()).unwrap();

@@ -1,42 +1,45 @@
-//! What all physical methods do on the target once a whole copy is staged and proven: the swap, what follows it, and Cleanup.
+//! What all physical methods do on the target with a verified copy in the staging directory: the swap, what follows it, and Cleanup.
 
 use super::state::PhysicalState;
 use crate::config::{self, Config, KeepOldData};
 use crate::coordinates::Coordinates;
-use crate::datadir;
-use crate::datadir::{DatadirInfo, Host, Journals, Staged, VerifiedCopy};
+use crate::datadir::{self, DatadirInfo, Host, Journals, Staged, VerifiedCopy};
 use crate::error::{Error, Result};
 use crate::mysql::{
-    Endpoint, Flavour, Server, connect, control, failure, info, quote_name, quote_text,
+    Endpoint, Flavour, Server, connect, control, info, query, quote_name, quote_text,
 };
 use crate::process::Launcher;
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
 use crate::seed::types::{Side, Stage, Status};
 use mysql::Conn;
-use mysql::prelude::Queryable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// For statements after the swap.
-pub const STATEMENT: Duration = Duration::from_secs(600);
+pub(super) const STATEMENT: Duration = Duration::from_secs(600);
 /// Settings that a restart of the server forgets, if they were set at run time.
-pub const KEPT: [&str; 2] = ["read_only", "super_read_only"];
+pub(super) const KEPT: [&str; 2] = ["read_only", "super_read_only"];
 
 /// Where the journal of swaps is.
-pub fn journals(config: &Config) -> Journals {
+pub(super) fn journals(config: &Config) -> Journals {
     Journals::new(&config.common.state_dir)
+}
+
+/// The commands that stop and start MySQL of a target, by their settings in `[mysql]`.
+fn service_commands(mysql: &config::Mysql) -> [(&'static str, &str); 2] {
+    [
+        ("service-stop-command", &mysql.service_stop_command),
+        ("service-start-command", &mysql.service_start_command),
+    ]
 }
 
 /// That MySQL of a target can be stopped and started.
 ///
 /// # Errors
 /// Permanent, with the setting.
-pub fn check_settings(mysql: &config::Mysql) -> Result<()> {
-    for (name, line) in [
-        ("service-stop-command", &mysql.service_stop_command),
-        ("service-start-command", &mysql.service_start_command),
-    ] {
+pub(super) fn check_settings(mysql: &config::Mysql) -> Result<()> {
+    for (name, line) in service_commands(mysql) {
         if line.trim().is_empty() {
             return Err(Error::permanent(format!(
                 "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
@@ -50,12 +53,9 @@ pub fn check_settings(mysql: &config::Mysql) -> Result<()> {
 ///
 /// # Errors
 /// Permanent, with the setting and sudo's message.
-pub fn service_permitted(config: &Config) -> Result<()> {
+pub(super) fn service_permitted(config: &Config) -> Result<()> {
     let launcher = Launcher::new(&config.common);
-    for (name, line) in [
-        ("service-stop-command", &config.mysql.service_stop_command),
-        ("service-start-command", &config.mysql.service_start_command),
-    ] {
+    for (name, line) in service_commands(&config.mysql) {
         launcher
             .permits_line(line)
             .map_err(|e| e.context(format!("mysql.{name}")))?;
@@ -63,29 +63,29 @@ pub fn service_permitted(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The facts and the place of the staged copy, as Prepare has recorded them.
+/// The data directory and the place of the staged copy, as Prepare has recorded them.
 ///
 /// # Errors
 /// Permanent: there was no Prepare.
-pub fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
+pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
     let facts = seed.method_state::<PhysicalState>()?.datadir;
     let facts = facts.map(|f| *f).ok_or_else(|| {
-        Error::permanent("the record knows no data directory of this seed: call prepare again")
+        Error::permanent("the record has no data directory of this seed: call prepare again")
     })?;
     let staged = Staged::of(&facts, seed.id);
     Ok((facts, staged))
 }
 
-/// Puts the proven copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
+/// Puts the verified copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
 /// text is for Details. After an error the old data are as they were, or the record says that they are gone.
 ///
 /// # Errors
-/// The first cause; a login that the new data refuse.
-pub fn swap_in(
+/// The first cause; a login that the new data reject.
+pub(super) fn swap_in(
     config: &Arc<Config>,
     ctx: &Context,
     (facts, staged): (&DatadirInfo, &Staged),
-    proven: &VerifiedCopy,
+    verified: &VerifiedCopy,
     coordinates: &Coordinates,
 ) -> Result<String> {
     let before_it = ctx.seed()?;
@@ -93,20 +93,15 @@ pub fn swap_in(
     let before = kept_settings(config);
     ctx.report("Running restore. Swapping the data directory");
     let down = Instant::now();
-    let swapped = datadir::swap(&journals(config), facts, proven, &host);
-    let refused = match swapped {
-        Ok(refused) => refused,
-        Err(e) => {
-            if journals(config).data_gone() {
-                ctx.update(Seed::begin_replacing)?;
-            }
-            return Err(e);
-        }
-    };
+    let swapped = datadir::swap(&journals(config), facts, verified, &host);
+    if swapped.is_err() && journals(config).data_gone() {
+        ctx.update(Seed::begin_replacing)?;
+    }
+    let login_error = swapped?;
     let down = down.elapsed();
     ctx.update(|seed| seed.load = Load::Whole)?;
-    if !refused.is_empty() {
-        return Err(Error::permanent(refused));
+    if !login_error.is_empty() {
+        return Err(Error::permanent(login_error));
     }
     let mut conn = connect(&Endpoint::local(&config.mysql), STATEMENT)?;
     let emptied = open_memory_tables(&mut conn)?;
@@ -127,7 +122,7 @@ pub fn swap_in(
         format!("for {:.1} s", down.as_secs_f32())
     };
     let mut parts = vec![format!("Stage completed. MySQL was down {down}")];
-    parts.extend([proven.notes.clone(), empty_tables(&emptied)]);
+    parts.extend([verified.notes.clone(), empty_tables(&emptied)]);
     parts.retain(|p| !p.is_empty());
     Ok(parts.join(". "))
 }
@@ -135,12 +130,11 @@ pub fn swap_in(
 /// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
 /// own: that happens here, without the log. Returns the tables, as `schema.table`.
 fn open_memory_tables(conn: &mut Conn) -> Result<Vec<String>> {
-    let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
-    let tables: Vec<(String, String)> = conn
-        .query(format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({system})"
-        ))
-        .map_err(|e| failure("this connection", "", &e))?;
+    let list = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({})",
+        info::system_schemas()
+    );
+    let tables: Vec<(String, String)> = query::rows(conn, list)?;
     if !tables.is_empty() {
         control::binlog_off(conn)?; // a privilege that only this needs here
     }
@@ -166,7 +160,7 @@ fn empty_tables(names: &[String]) -> String {
 
 /// What was set at run time; nothing where MySQL is down.
 fn kept_settings(config: &Config) -> Vec<(&'static str, String)> {
-    let asked =
+    let found =
         connect(&Endpoint::local(&config.mysql), Duration::from_secs(5)).and_then(|mut conn| {
             let mut found = Vec::new();
             for name in KEPT {
@@ -176,17 +170,18 @@ fn kept_settings(config: &Config) -> Vec<(&'static str, String)> {
             }
             Ok(found)
         });
-    asked.unwrap_or_else(|e| {
+    found.unwrap_or_else(|e| {
         log::debug!("read_only of the target is not known: {e}");
         Vec::new()
     })
 }
 
-/// GTID state of a server that now runs on the copy (DESIGN 4a). Its binary logs are new.
-///
-/// # Errors
-/// If the server refuses.
-pub fn set_gtid_state(conn: &mut Conn, server: Server, coordinates: &Coordinates) -> Result<()> {
+/// Sets the GTID state of a server that now runs on the copy. Its binary logs are new.
+pub(super) fn set_gtid_state(
+    conn: &mut Conn,
+    server: Server,
+    coordinates: &Coordinates,
+) -> Result<()> {
     match server.flavour {
         Flavour::MariaDb => {
             // In this order: errors 1947 and 1948 otherwise.
@@ -212,15 +207,15 @@ pub fn set_gtid_state(conn: &mut Conn, server: Server, coordinates: &Coordinates
 ///
 /// # Errors
 /// What cannot be renamed, or recorded.
-pub fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<String> {
+pub(super) fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<String> {
     if side == Side::Target {
         ctx.report("Running cleanup");
-        tidy(config, ctx)?;
+        clean_up(config, ctx)?;
     }
     Ok("Stage completed".into())
 }
 
-fn tidy(config: &Config, ctx: &Context) -> Result<()> {
+fn clean_up(config: &Config, ctx: &Context) -> Result<()> {
     let seed = ctx.seed()?;
     let Ok((facts, staged)) = staged(&seed) else {
         return Ok(()); // nothing was made

@@ -1,25 +1,23 @@
-//! What is checked before anything is copied or touched (P1). CLONE checks some of it again before it deletes anything.
+//! What is checked before anything is copied or changed. CLONE checks some of it again before it deletes anything.
 
 use super::ClonePlugin;
 use crate::compatibility::{self, CopyKind, ServerInfo};
-use crate::datadir;
-use crate::datadir::{DatadirInfo, Role};
+use crate::datadir::{self, DatadirInfo, Role};
 use crate::error::{Error, Result, TLS_REQUIRED};
 use crate::methods::swap_in;
 use crate::mysql::{
-    Endpoint, Identity, MOVE_BACK, Server, connect, control, failure, grants, info, quote_name,
+    Endpoint, Identity, MOVE_BACK, Server, connect, control, grants, info, query, quote_name,
 };
-use mysql::Conn;
-use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For questions to a server with thousands of tables.
-const QUESTIONS: Duration = Duration::from_secs(60);
-/// For its first words.
-const GREETING: Duration = Duration::from_secs(10);
+/// Deadline of queries to a server with thousands of tables.
+const QUERY: Duration = Duration::from_secs(60);
+/// Deadline of the first login, by which a server that hangs is found.
+const LOGIN: Duration = Duration::from_secs(10);
 /// The plugin's library.
 const LIBRARY: &str = "mysql_clone.so";
 /// Names of tables in an error, at most.
@@ -29,56 +27,46 @@ const PACKET: u64 = 2 << 20;
 
 /// What is known of the source.
 #[derive(Debug, Clone, Default)]
-pub struct Donor {
-    /// Bytes of its InnoDB files; `None` if it could not be asked.
-    pub bytes: Option<u64>,
-    /// It has replication channels, or could not be asked.
-    pub replicates: bool,
-    /// Libraries of the target's plugins: whoever clones must have the source's, which are among these.
-    pub libraries: Vec<String>,
-    /// What identifies it while CLONE runs; `None` if it could not be asked.
-    pub identity: Option<Arc<Identity>>,
+pub(super) struct Donor {
+    /// Bytes of its InnoDB files; `None` if it could not be queried.
+    pub(super) bytes: Option<u64>,
+    /// It has replication channels, or could not be queried.
+    pub(super) replicates: bool,
+    /// Libraries of the target's plugins: the server that clones must have the source's, which are among these.
+    pub(super) libraries: Vec<String>,
+    /// What identifies it while CLONE runs; `None` if it could not be queried.
+    identity: Option<Arc<Identity>>,
 }
 
 impl Donor {
-    /// That the source's address still leads to the server that was checked: CLONE says nothing of where it has read.
+    /// That the source's address still leads to the server that was checked: CLONE does not report which server it has read.
     ///
     /// # Errors
     /// Permanent: it leads to another one. Transient: the server was restarted meanwhile, or cannot be reached.
-    pub fn is_still_at(&self, donor: &Endpoint) -> Result<()> {
+    pub(super) fn is_still_at(&self, donor: &Endpoint) -> Result<()> {
         let Some(identity) = &self.identity else {
             return Ok(());
         };
-        let mut conn = patient(donor)?;
-        identity.verify(&mut conn)
+        identity.verify(&mut connect_twice(donor)?)
     }
 }
 
-fn fail(e: &mysql::Error) -> Error {
-    failure("this connection", "", e)
-}
-
-/// Connects for questions; a server that hangs is found out soon.
-fn patient(to: &Endpoint) -> Result<Conn> {
-    drop(connect(to, GREETING)?);
-    connect(to, QUESTIONS)
+/// Connects for long queries; a server that hangs is found soon.
+fn connect_twice(to: &Endpoint) -> Result<Conn> {
+    drop(connect(to, LOGIN)?);
+    connect(to, QUERY)
 }
 
 /// The status of the plugin; empty if it is not installed.
 fn plugin(conn: &mut Conn) -> Result<String> {
-    let status: Option<String> = conn
-        .query_first(
-            "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'",
-        )
-        .map_err(|e| fail(&e))?;
+    let status = query::first(
+        conn,
+        "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'",
+    )?;
     Ok(status.unwrap_or_default())
 }
 
-/// True if the plugin works.
-///
-/// # Errors
-/// If the query fails.
-pub fn is_active(conn: &mut Conn) -> Result<bool> {
+pub(super) fn is_active(conn: &mut Conn) -> Result<bool> {
     Ok(plugin(conn)? == "ACTIVE")
 }
 
@@ -87,27 +75,27 @@ pub fn is_active(conn: &mut Conn) -> Result<bool> {
 ///
 /// # Errors
 /// Permanent, with the remedy.
-pub fn install(conn: &mut Conn) -> Result<()> {
+pub(super) fn install(conn: &mut Conn) -> Result<()> {
     let status = plugin(conn)?;
     if status == "ACTIVE" {
         return Ok(());
     }
-    let remedy = format!(
-        "the clone plugin is {} on this server: set plugin_load_add = {LIBRARY} in its my.cnf and restart it",
-        if status.is_empty() {
-            "not installed"
-        } else {
-            &status
-        }
-    );
+    let remedy = |status: &str| {
+        format!(
+            "the clone plugin is {status} on this server: set plugin_load_add = {LIBRARY} in its my.cnf and restart it"
+        )
+    };
     if !status.is_empty() {
-        return Err(Error::permanent(remedy)); // DISABLED: installing it again does not help
+        return Err(Error::permanent(remedy(&status))); // DISABLED: installing it again does not help
     }
-    control::execute(conn, &format!("INSTALL PLUGIN clone SONAME '{LIBRARY}'"))
-        .map_err(|e| e.context(format!("{remedy} (installing it failed)")))?;
-    log::warn!(
-        "the clone plugin was not installed on this server: INSTALL PLUGIN clone SONAME '{LIBRARY}'"
-    );
+    let install = format!("INSTALL PLUGIN clone SONAME '{LIBRARY}'");
+    control::execute(conn, &install).map_err(|e| {
+        e.context(format!(
+            "{} (installing it failed)",
+            remedy("not installed")
+        ))
+    })?;
+    log::warn!("the clone plugin was not installed on this server: {install}");
     Ok(())
 }
 
@@ -124,7 +112,7 @@ fn privileges(conn: &mut Conn, server: Server, needed: &BTreeSet<String>, who: &
     )))
 }
 
-/// That a server can be a source: all that it can say of itself.
+/// That a server can be a source, by its own values.
 fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
     compatibility::can_clone(server, who)?;
     let mut needed = grants::for_copy(server);
@@ -139,11 +127,10 @@ fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
 
 /// What a copy could not be read with, or would write outside the target's data directory.
 fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
-    let encrypted: Option<String> = conn
-        .query_first(
-            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
-        )
-        .map_err(|e| fail(&e))?;
+    let encrypted: Option<String> = query::first(
+        conn,
+        "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1",
+    )?;
     if let Some(name) = encrypted {
         return Err(Error::permanent(format!(
             "the tablespace {name} on {who} is encrypted, and the keys of one host are not those of another: decrypt it \
@@ -151,9 +138,10 @@ fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
         )));
     }
     let datadir = info::global(conn, "datadir")?.unwrap_or_default();
-    let files: Vec<String> = conn
-        .query("SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' AND ENGINE = 'InnoDB'")
-        .map_err(|e| fail(&e))?;
+    let files: Vec<String> = query::rows(
+        conn,
+        "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' AND ENGINE = 'InnoDB'",
+    )?;
     match files.iter().find(|f| is_elsewhere(f, &datadir)) {
         None => Ok(()),
         Some(file) => Err(Error::permanent(format!(
@@ -169,8 +157,7 @@ fn is_elsewhere(file: &str, datadir: &str) -> bool {
 }
 
 fn replicates(conn: &mut Conn, server: Server) -> Result<bool> {
-    let rows: Vec<mysql::Row> = conn.query(server.replica_status()).map_err(|e| fail(&e))?;
-    Ok(!rows.is_empty())
+    Ok(!query::rows::<Row>(conn, server.replica_status())?.is_empty())
 }
 
 fn packets(conn: &mut Conn, who: &str) -> Result<()> {
@@ -185,13 +172,12 @@ fn packets(conn: &mut Conn, who: &str) -> Result<()> {
 
 /// CLONE copies InnoDB only: other tables would arrive empty.
 fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
-    let tables: Vec<(String, String, String)> = conn
-        .query(format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
-             AND ENGINE <> 'InnoDB' AND TABLE_SCHEMA NOT IN ({}) ORDER BY 1, 2",
-            info::SYSTEM_SCHEMAS.map(|s| format!("'{s}'")).join(",")
-        ))
-        .map_err(|e| fail(&e))?;
+    let other = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+         AND ENGINE <> 'InnoDB' AND TABLE_SCHEMA NOT IN ({}) ORDER BY 1, 2",
+        info::system_schemas()
+    );
+    let tables: Vec<(String, String, String)> = query::rows(conn, other)?;
     if tables.is_empty() {
         return Ok(());
     }
@@ -210,38 +196,39 @@ fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
     )))
 }
 
-/// Names of the plugins that work on a server.
+/// Names of the active plugins of a server.
 fn plugins(conn: &mut Conn) -> Result<BTreeSet<String>> {
-    let names: Vec<String> = conn
-        .query("SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'")
-        .map_err(|e| fail(&e))?;
+    let names: Vec<String> = query::rows(
+        conn,
+        "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'",
+    )?;
     Ok(names.into_iter().collect())
 }
 
-/// Libraries of the plugins that work on a server.
+/// Libraries of the active plugins of a server.
 fn libraries(conn: &mut Conn) -> Result<Vec<String>> {
-    conn.query(
+    query::rows(
+        conn,
         "SELECT DISTINCT PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL",
     )
-    .map_err(|e| fail(&e))
 }
 
 /// Bytes of the InnoDB files that will be copied.
 fn bytes(conn: &mut Conn) -> Result<u64> {
-    let tables: Option<Option<u64>> = conn
-        .query_first("SELECT CAST(SUM(FILE_SIZE) AS UNSIGNED) FROM information_schema.INNODB_TABLESPACES WHERE NAME <> 'innodb_temporary'")
-        .map_err(|e| fail(&e))?;
-    let system: Option<Option<u64>> = conn
-        .query_first(
-            "SELECT CAST(SUM(TOTAL_EXTENTS * EXTENT_SIZE) AS UNSIGNED) FROM information_schema.FILES WHERE TABLESPACE_NAME = 'innodb_system'",
-        )
-        .map_err(|e| fail(&e))?;
-    Ok(tables.flatten().unwrap_or(0) + system.flatten().unwrap_or(0))
+    let mut sum = |query: &str| -> Result<u64> {
+        let sum: Option<Option<u64>> = query::first(conn, query)?;
+        Ok(sum.flatten().unwrap_or(0))
+    };
+    Ok(sum(
+        "SELECT CAST(SUM(FILE_SIZE) AS UNSIGNED) FROM information_schema.INNODB_TABLESPACES WHERE NAME <> 'innodb_temporary'",
+    )? + sum(
+        "SELECT CAST(SUM(TOTAL_EXTENTS * EXTENT_SIZE) AS UNSIGNED) FROM information_schema.FILES WHERE TABLESPACE_NAME = 'innodb_system'",
+    )?)
 }
 
 impl ClonePlugin {
     /// Whether the plugin works here, or can be installed; for `available`, in a second.
-    pub(super) fn look(&self) -> Result<()> {
+    pub(super) fn check_plugin(&self) -> Result<()> {
         let account = &self.config.mysql;
         login(&account.user, account.password.reveal())?;
         let endpoint = Endpoint::local(&self.config.mysql);
@@ -267,7 +254,7 @@ impl ClonePlugin {
 
     /// Prepare of a source. Changes nothing.
     pub(super) fn check_source(&self) -> Result<()> {
-        let mut conn = patient(&Endpoint::local(&self.config.mysql))?;
+        let mut conn = connect_twice(&Endpoint::local(&self.config.mysql))?;
         let server = Server::ask(&mut conn)?;
         source(&mut conn, server, "this server")
     }
@@ -275,7 +262,7 @@ impl ClonePlugin {
     /// Prepare of a target. Changes nothing.
     pub(super) fn check_target(&self) -> Result<DatadirInfo> {
         let mysql = &self.config.mysql;
-        let mut conn = patient(&Endpoint::local(mysql))
+        let mut conn = connect_twice(&Endpoint::local(mysql))
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
         let server = Server::ask(&mut conn)?;
         compatibility::can_clone(server, "this server")?;
@@ -289,14 +276,14 @@ impl ClonePlugin {
         ] {
             if !file.is_empty() && !Path::new(file).is_file() {
                 return Err(Error::permanent(format!(
-                    "clone_plugin.clone-ssl-{name} = \"{file}\" is no file on this host"
+                    "clone_plugin.clone-ssl-{name} = \"{file}\" is not a file on this host"
                 )));
             }
         }
         if !info::is_on(&mut conn, "performance_schema")? {
             return Err(Error::permanent(
-                "performance_schema = OFF: without it nobody can say how far a CLONE is and where its copy stands; set it to ON in this \
-                 server's my.cnf and restart it",
+                "performance_schema = OFF: it shows the progress of a CLONE and the coordinates of its copy; set it to ON in this server's my.cnf \
+                 and restart it",
             ));
         }
         packets(&mut conn, "this server")?;
@@ -305,10 +292,10 @@ impl ClonePlugin {
         datadir::inspect(&self.config, Role::Target)
     }
 
-    /// Backup of a target: the first moment at which the source is known. One that takes TLS only (3159) is asked by its own agent
-    /// and by CLONE alone: this connection has none.
+    /// Backup of a target: the first moment at which the source is known. One that requires TLS (3159) is checked by its own agent
+    /// and by CLONE alone: this connection has no TLS.
     pub(super) fn check_donor(&self, donor: &Endpoint) -> Result<Donor> {
-        let mut own = patient(&Endpoint::local(&self.config.mysql))?;
+        let mut own = connect_twice(&Endpoint::local(&self.config.mysql))?;
         let target = Server::ask(&mut own)?;
         let who = format!("source {}", donor.name());
         if donor.host.contains(':') {
@@ -316,11 +303,11 @@ impl ClonePlugin {
                 "{who}: CLONE takes no IPv6 address: give the source by its name"
             )));
         }
-        let mut conn = match patient(donor) {
+        let mut conn = match connect_twice(donor) {
             Ok(conn) => conn,
             Err(e) if e.mysql_code() == Some(TLS_REQUIRED) => {
                 log::warn!(
-                    "{who} takes connections by TLS only: what it is like is checked by its own agent and by CLONE"
+                    "{who} takes connections by TLS only: it is checked by its own agent and by CLONE"
                 );
                 return Ok(Donor {
                     bytes: None,
@@ -352,7 +339,7 @@ impl ClonePlugin {
             .collect();
         if !missing.is_empty() {
             return Err(Error::permanent(format!(
-                "plugins that work on {who} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
+                "plugins that are active on {who} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
                 missing.join(", ")
             )));
         }

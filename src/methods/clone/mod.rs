@@ -1,46 +1,53 @@
-//! The ClonePlugin method: MySQL of the target copies the source by CLONE (8.0.17 and later). With room for two copies a private server
+//! The ClonePlugin method: MySQL of the target copies the source by CLONE (8.0.17 and later). With space for two copies a private server
 //! does, into the staging directory; else the target's own, in place.
 //!
 //! | stage | source | target |
 //! |---|---|---|
 //! | Prepare | [`checks`] | checks, staging directory, the variables are tried |
-//! | Backup | | [`target`]: CLONE, into the staging directory or in place |
-//! | Restore | | trial start and swap; or [`restart`]: MySQL's restart, channels and events of the source ended, GTID state |
+//! | Backup | | [`run`]: CLONE into the staging directory; or [`in_place`] |
+//! | Restore | | trial start and swap; or [`in_place`]: MySQL's restart, channels and events of the source removed, GTID state |
 //! | Cleanup | | old data by `mysql.keep-old-data`, staging directory |
 
 mod checks;
-mod restart;
+mod in_place;
 mod run;
-mod settings;
-mod target;
 
 use super::swap_in;
 use crate::config::Config;
 use crate::contents;
-use crate::datadir::Staged;
-use crate::error::Result;
-use crate::methods::state::PhysicalState;
+use crate::datadir::{self, Host, Staged};
+use crate::error::{Error, Result};
+use crate::methods::state::{CloneMode, PhysicalState};
 use crate::seed::record::Seed;
-use crate::seed::stage::Context;
-use crate::seed::stage::{Prepared, SeedMethod};
+use crate::seed::stage::{Context, Prepared, SeedMethod};
 use crate::seed::types::{Method, Side};
 use std::sync::Arc;
 
 /// The method; cheap to clone.
 #[derive(Clone)]
-pub struct ClonePlugin {
+pub(crate) struct ClonePlugin {
     config: Arc<Config>,
 }
 
 impl ClonePlugin {
-    /// By the configuration.
-    pub fn new(config: Arc<Config>) -> Self {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         Self { config }
+    }
+
+    fn prepare_source(&self, ctx: &Context) -> Result<Prepared> {
+        ctx.report("Running prepare");
+        let this = self.clone();
+        ctx.interruptible(move || this.check_source())?;
+        self.install(ctx)?;
+        let settings = self.config.mysql.clone();
+        let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
+        let text = ["Prepare completed".to_string()].into_iter().chain(known);
+        Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
     }
 
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
         ctx.report("Running prepare");
-        // A CLONE of an agent that was killed must not run on.
+        // The CLONE of an agent that was killed may still run.
         let (this, seed) = (self.clone(), ctx.seed()?);
         let facts = ctx.interruptible(move || {
             this.restore_pending(&seed)?;
@@ -51,8 +58,7 @@ impl ClonePlugin {
         Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
         ctx.update_state(|_, s: &mut PhysicalState| s.datadir = Some(Box::new(facts)))?;
         self.install(ctx)?;
-        let wanted = settings::wanted(&self.config.clone_plugin);
-        let tried = self.set(ctx, &wanted, None);
+        let tried = self.set_variables(ctx, &self.wanted(), None);
         self.restore_now(ctx)?;
         tried?;
         Ok("Prepare completed".into())
@@ -65,22 +71,13 @@ impl SeedMethod for ClonePlugin {
     }
 
     fn available(&self) -> Result<()> {
-        self.look()
+        self.check_plugin()
     }
 
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
         match side {
             Side::Target => self.prepare_target(ctx),
-            Side::Source => {
-                ctx.report("Running prepare");
-                let this = self.clone();
-                ctx.interruptible(move || this.check_source())?;
-                self.install(ctx)?;
-                let settings = self.config.mysql.clone();
-                let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
-                let text = ["Prepare completed".to_string()].into_iter().chain(known);
-                Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
-            }
+            Side::Source => self.prepare_source(ctx),
         }
     }
 
@@ -89,7 +86,24 @@ impl SeedMethod for ClonePlugin {
     }
 
     fn restore(&self, ctx: &Context) -> Result<String> {
-        self.finish(ctx)
+        ctx.report("Running restore");
+        let seed = ctx.seed()?;
+        let (facts, staged) = swap_in::staged(&seed)?;
+        match seed.method_state::<PhysicalState>()?.cloning {
+            Some(CloneMode::Staged) => {
+                let host = Host::of_stage(&self.config, ctx);
+                let (verified, coordinates) =
+                    datadir::trial_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
+                ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
+                let places = (&facts, &staged);
+                swap_in::swap_in(&self.config, ctx, places, &verified, &coordinates)
+            }
+            Some(CloneMode::InPlace) => self.restarted(ctx, &facts, false),
+            Some(CloneMode::InPlaceDown) => self.restarted(ctx, &facts, true),
+            None => Err(Error::permanent(
+                "no complete copy was made: call prepare again",
+            )),
+        }
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {

@@ -1,8 +1,13 @@
-//! One CLONE statement: run over a connection of its own without deadlines, watched over a second one, and ended by KILL QUERY.
+//! A CLONE: the variables that it needs, the choice between the staging directory and the running server, and the statement, which is run
+//! over a connection without deadlines, polled over a second one, and ended by KILL QUERY.
 
 use super::ClonePlugin;
+use super::checks::Donor;
+use crate::datadir::{self, CloneServer, DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Cause, Error, MysqlError, Result};
-use crate::mysql::{Endpoint, cause, clone, connect, control, messages, quote_text};
+use crate::methods::state::{CloneMode, PhysicalState};
+use crate::methods::swap_in::{self, STATEMENT};
+use crate::mysql::{Endpoint, Restore, cause, clone, connect, control, info, messages, quote_text};
 use crate::seed::stage::Context;
 use crate::sys::host::human_bytes;
 use crate::sys::thread::spawn;
@@ -14,41 +19,105 @@ use std::time::{Duration, Instant};
 
 /// The answer to CLONE comes when it is done: no deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// For questions beside it.
-const LOOK: Duration = Duration::from_secs(5);
-/// How often it is looked at.
+/// Deadline of queries about it.
+const QUERY: Duration = Duration::from_secs(5);
+/// How often it is polled.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often its numbers are told.
-const TELL: Duration = Duration::from_secs(5);
+/// How often its numbers are reported.
+const REPORT: Duration = Duration::from_secs(5);
 /// How long a statement that was ended may take to return.
-const LAST_WORDS: Duration = Duration::from_secs(8);
-/// How long a source has to let go of a CLONE that is over by itself.
+const RETURN: Duration = Duration::from_secs(8);
+/// How long a source has to end its part of a CLONE by itself.
 const BY_ITSELF: Duration = Duration::from_secs(1);
-/// "Restart server failed (mysqld is not managed by supervisor process)": the data are whole and the server shuts down.
+/// "Restart server failed (mysqld is not managed by supervisor process)": the copy is complete and the server shuts down.
 const NOT_SUPERVISED: u16 = 3707;
+
+/// Server variables and the values that a CLONE needs.
+pub(super) type Wanted = Vec<(&'static str, String)>;
+
+/// The present values of those that differ, for the record.
+///
+/// # Errors
+/// If a query fails; a variable that the server does not have.
+pub(super) fn to_restore(conn: &mut Conn, wanted: &Wanted) -> Result<Vec<Restore>> {
+    let mut out = Vec::new();
+    for (name, value) in wanted {
+        let present = present(conn, name)?;
+        if present != *value {
+            out.push(Restore::Global {
+                name: (*name).to_string(),
+                value: present,
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// Sets those that differ and reads them back.
+///
+/// # Errors
+/// If the server refuses one, or has another value then.
+pub(super) fn set(conn: &mut Conn, wanted: &Wanted) -> Result<()> {
+    for (name, value) in wanted {
+        if present(conn, name)? == *value {
+            continue;
+        }
+        let number = value.bytes().all(|b| b.is_ascii_digit());
+        let literal = match value.as_str() {
+            "" => "NULL".to_string(),
+            value if number => value.to_string(),
+            value => quote_text(value),
+        };
+        control::execute(conn, &format!("SET GLOBAL {name} = {literal}"))?;
+        let now = present(conn, name)?;
+        if now != *value {
+            return Err(Error::permanent(format!(
+                "{name} is {now} after it was set to {value}: give the setting of this name in [clone_plugin] a value that the \
+                 server accepts"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn present(conn: &mut Conn, name: &str) -> Result<String> {
+    info::global(conn, name)?.ok_or_else(|| {
+        Error::permanent(format!(
+            "this server has no variable {name}: is its clone plugin active?"
+        ))
+    })
+}
 
 /// How a CLONE came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The copy is whole; in place, MySQL restarts with it by itself.
+pub(super) enum End {
+    /// The copy is complete; in place, MySQL restarts with it by itself.
     Done,
-    /// In place: whole, and MySQL shuts down, because nobody restarts it.
+    /// In place: complete, and MySQL shuts down, because no supervisor restarts it.
     Down,
 }
 
 /// What a CLONE has done.
-pub struct Outcome {
-    /// How it came to its end.
-    pub end: Result<End>,
+pub(super) struct Outcome {
+    pub(super) end: Result<End>,
     /// In place: the old data were perhaps deleted.
-    pub began: bool,
+    pub(super) began: bool,
+}
+
+impl Outcome {
+    pub(super) fn not_begun(e: Error) -> Self {
+        Self {
+            end: Err(e),
+            began: false,
+        }
+    }
 }
 
 /// What a server has answered.
 type Answer = std::result::Result<(), mysql::Error>;
 
 /// The statement. It holds the password: never to be shown.
-pub fn statement(donor: &Endpoint, place: Option<&Path>, tls: bool) -> String {
+fn statement(donor: &Endpoint, place: Option<&Path>, tls: bool) -> String {
     let mut text = format!(
         "CLONE INSTANCE FROM {}@{}:{} IDENTIFIED BY {}",
         quote_text(&donor.user),
@@ -57,20 +126,103 @@ pub fn statement(donor: &Endpoint, place: Option<&Path>, tls: bool) -> String {
         quote_text(donor.password.reveal())
     );
     if let Some(place) = place {
-        text.push_str(&format!(
-            " DATA DIRECTORY = {}",
-            quote_text(&place.to_string_lossy())
-        ));
+        text += &format!(" DATA DIRECTORY = {}", quote_text(&place.to_string_lossy()));
     }
     if tls {
-        text.push_str(" REQUIRE SSL");
+        text += " REQUIRE SSL";
     }
     text
 }
 
 impl ClonePlugin {
+    /// What the configuration wants, each variable by the setting of its own name, without the list of donors.
+    pub(super) fn wanted(&self) -> Wanted {
+        let c = &self.config.clone_plugin;
+        let flag = |on: bool| if on { "ON" } else { "OFF" }.to_string();
+        let network = c.max_network_bandwidth.to_string();
+        vec![
+            ("clone_autotune_concurrency", flag(c.autotune_concurrency)),
+            ("clone_buffer_size", c.buffer_size.to_string()),
+            ("clone_ddl_timeout", c.ddl_timeout.to_string()),
+            ("clone_enable_compression", flag(c.enable_compression)),
+            ("clone_max_concurrency", c.max_concurrency.to_string()),
+            ("clone_max_data_bandwidth", c.max_data_bandwidth.to_string()),
+            ("clone_max_network_bandwidth", network),
+            ("clone_ssl_ca", c.ssl_ca.clone()),
+            ("clone_ssl_cert", c.ssl_cert.clone()),
+            ("clone_ssl_key", c.ssl_key.clone()),
+        ]
+    }
+
+    /// The complete Backup. When it returns Ok the copy is complete: in the staging directory, or MySQL restarts with it. After an error
+    /// the target's data are as they were, or the record says that they are not.
+    pub(super) fn copy(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup. Checking the source");
+        let seed = ctx.seed()?;
+        let peer = seed
+            .peer
+            .clone()
+            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let donor = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let (facts, staged) = swap_in::staged(&seed)?;
+        let (this, to) = (self.clone(), donor.clone());
+        let known = ctx.interruptible(move || this.check_donor(&to))?;
+        if let Some(bytes) = known.bytes {
+            ctx.progress().expect(bytes);
+        }
+        let mut wanted = self.wanted();
+        let donors = format!("{}:{}", donor.host, donor.port);
+        wanted.push(("clone_valid_donor_list", donors));
+        let source = (&donor, &known);
+        match datadir::swap_mode(&facts, known.bytes, self.config.mysql.datadir_swap)? {
+            SwapMode::TwoCopies => self.staged(ctx, (&facts, &staged), source, &wanted),
+            SwapMode::Wipe => {
+                log::warn!(
+                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
+                     data first",
+                    seed.id,
+                    facts.datadir.display()
+                );
+                self.in_place(ctx, &seed, source, &wanted)
+            }
+        }
+    }
+
+    fn staged(
+        &self,
+        ctx: &Context,
+        (facts, staged): (&DatadirInfo, &Staged),
+        (donor, known): (&Endpoint, &Donor),
+        wanted: &Wanted,
+    ) -> Result<String> {
+        ctx.update_state(|_, s: &mut PhysicalState| s.cloning = Some(CloneMode::Staged))?;
+        let host = Host::of_stage(&self.config, ctx);
+        let copied =
+            CloneServer::start(facts, staged, &known.libraries, &host).and_then(|helper| {
+                let on = helper.endpoint();
+                let new = staged.new_dir();
+                let copied = connect(on, STATEMENT)
+                    .and_then(|mut conn| set(&mut conn, wanted))
+                    .and_then(|()| known.is_still_at(donor))
+                    .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
+                    .and_then(|_| known.is_still_at(donor));
+                let stopped = helper.stop(ctx.cancel());
+                copied.and(stopped)
+            });
+        if let Err(e) = copied.and_then(|()| ctx.cancel().check()) {
+            datadir::delete_new(staged);
+            return Err(e);
+        }
+        let bytes = crate::sys::disk::usage(&staged.new_dir()).unwrap_or(0);
+        ctx.progress().bytes(bytes);
+        Ok(format!(
+            "Backup completed: {bytes} bytes cloned from {}",
+            donor.name()
+        ))
+    }
+
     /// Runs the CLONE to its end, or ends it when the stage is cancelled: then nothing of it runs on either server any more, or
-    /// the record says so. The settings are set.
+    /// the record says so. The variables are set.
     /// `on`: the server that makes the copy; without a `place` that is the local one, which it replaces.
     pub(super) fn run(
         &self,
@@ -79,68 +231,33 @@ impl ClonePlugin {
         donor: &Endpoint,
         place: Option<&Path>,
     ) -> Outcome {
-        let before = |e: Error| Outcome {
-            end: Err(e),
-            began: false,
-        };
-        let mut conn = match connect(on, NO_DEADLINE) {
-            Ok(conn) => conn,
-            Err(e) => return before(e),
-        };
-        let id = u64::from(conn.connection_id());
-        let c = &self.config.clone_plugin;
-        let tls = [&c.ssl_ca, &c.ssl_cert, &c.ssl_key]
-            .iter()
-            .any(|f| !f.is_empty());
-        let text = statement(donor, place, tls);
-        let noted = ctx.update(|s| {
-            if place.is_none() {
-                s.pending_restore.clone_begins(id);
-            }
-        });
-        if let Err(e) = noted.and_then(|()| ctx.cancel().check()) {
-            return before(e);
-        }
-        let (tx, answer) = bounded(1);
-        let body = move || {
-            let _ = tx.send(conn.query_drop(text)); // nobody waits any more for one that does not end
-        };
-        if let Err(e) = spawn("clone", body) {
-            return before(e);
-        }
-        let mut watch = Watch {
-            on: on.clone(),
-            id,
-            from: donor.name(),
-            conn: None,
-            last: clone::Progress::default(),
-            told: None,
-            begin: Instant::now(),
+        let (mut running, answer) = match self.start(ctx, on, donor, place) {
+            Ok(started) => started,
+            Err(e) => return Outcome::not_begun(e),
         };
         let answered = loop {
             select! {
                 recv(answer) -> answered => break answered.ok(),
-                recv(ctx.cancel().signal()) -> _ => break watch.end(&answer),
-                default(PAUSE) => watch.look(ctx),
+                recv(ctx.cancel().signal()) -> _ => break running.end(&answer),
+                default(PAUSE) => running.report(ctx),
             }
         };
-        watch.see(); // the last words of one that failed
+        running.poll(); // the last progress of one that failed
+        let in_place = place.is_none();
         let ended = answered.is_some();
         let end = match answered {
-            Some(answer) => self.understood(answer, place.is_none(), donor),
+            Some(answer) => interpret(answer, in_place, donor),
             None => Err(Error::transient(format!(
-                "CLONE does not end on this server: KILL {id} there"
+                "CLONE does not end on this server: KILL {} there",
+                running.id
             ))),
         };
-        let began = place.is_none() && (watch.last.began || end.is_ok());
-        if ended {
-            let noted = ctx.update(|s| s.pending_restore.clone_ended());
-            if let Err(e) = noted {
-                log::warn!("{e}");
-            }
+        let began = in_place && (running.last.began || end.is_ok());
+        if ended && let Err(e) = ctx.update(|s| s.pending_restore.clone_ended()) {
+            log::warn!("{e}");
         }
         if end.is_err() {
-            self.let_go(donor, watch.last.total > 0);
+            end_on_source(donor, running.last.total > 0);
         }
         let end = match ctx.cancel().check() {
             Err(e) if end.is_err() => Err(e),
@@ -149,89 +266,124 @@ impl ClonePlugin {
         Outcome { end, began }
     }
 
-    /// What the server's answer means.
-    fn understood(&self, answer: Answer, in_place: bool, donor: &Endpoint) -> Result<End> {
-        let e = match answer {
-            Ok(()) => return Ok(End::Done),
-            Err(mysql::Error::MySqlError(e)) if in_place && e.code == NOT_SUPERVISED => {
-                return Ok(End::Down);
-            }
-            Err(e) => e,
-        };
-        let mut cause = cause(&e);
-        let mut of_donor = None;
-        if let Cause::Server { code, message, .. } = &mut cause {
-            of_donor = messages::code_of_donor(message).or(Some(*code));
-            // The server does not repeat the statement; should it ever do so, the password must not be shown.
-            let secret = donor.password.reveal();
-            if !secret.is_empty() {
-                *message = message.replace(secret, "<secret>");
-            }
+    fn start(
+        &self,
+        ctx: &Context,
+        on: &Endpoint,
+        donor: &Endpoint,
+        place: Option<&Path>,
+    ) -> Result<(Running, Receiver<Answer>)> {
+        let mut conn = connect(on, NO_DEADLINE)?;
+        let id = u64::from(conn.connection_id());
+        let c = &self.config.clone_plugin;
+        let tls = [&c.ssl_ca, &c.ssl_cert, &c.ssl_key];
+        let text = statement(donor, place, tls.iter().any(|f| !f.is_empty()));
+        if place.is_none() {
+            ctx.update(|s| s.pending_restore.clone_begins(id))?;
         }
-        let refused = matches!(e, mysql::Error::MySqlError(_));
-        let error = Error::Mysql(Box::new(MysqlError {
-            server: "this server".into(),
-            user: donor.user.clone(),
-            purpose: format!("CLONE from {}", donor.name()),
-            cause,
-            ..MysqlError::default()
-        }));
-        let error = match of_donor {
-            Some(1045) => error.noted(format!(
-                "the account mysql.user = \"{}\" with mysql.password must exist on the source, valid for this host",
-                donor.user
-            )),
-            Some(2003 | 2005) => {
-                error.noted("check that the source's MySQL runs and can be reached from this host")
-            }
-            _ => error,
+        ctx.cancel().check()?;
+        let (tx, answer) = bounded(1);
+        spawn("clone", move || {
+            let _ = tx.send(conn.query_drop(text)); // the receiver of one that does not end is gone
+        })?;
+        let running = Running {
+            on: on.clone(),
+            id,
+            from: donor.name(),
+            conn: None,
+            last: clone::Progress::default(),
+            reported: None,
+            begin: Instant::now(),
         };
-        Err(if refused { error.lasting() } else { error })
-    }
-
-    /// Sees to it that the source serves no CLONE of this host any more. One whose connection has broken is kept there for five
-    /// minutes in case it comes back (clone_donor_timeout_after_network_failure; seen on 9.7.4), and a source serves one at a
-    /// time: if it has `sent` something to us, the one it serves is ours and may be ended.
-    fn let_go(&self, donor: &Endpoint, sent: bool) {
-        let begin = Instant::now();
-        let gone = connect(donor, LOOK).and_then(|mut conn| {
-            control::wait_until_gone(|| {
-                let kill = sent && begin.elapsed() > BY_ITSELF;
-                clone::served(&mut conn, &donor.user, kill)
-            })
-        });
-        if let Err(e) = gone {
-            log::warn!(
-                "whether the source {} has let go of the CLONE is not known: {e}",
-                donor.name()
-            );
-        }
+        Ok((running, answer))
     }
 }
 
-/// Looks at a CLONE from aside.
-struct Watch {
+/// What the server's answer means.
+fn interpret(answer: Answer, in_place: bool, donor: &Endpoint) -> Result<End> {
+    let e = match answer {
+        Ok(()) => return Ok(End::Done),
+        Err(mysql::Error::MySqlError(e)) if in_place && e.code == NOT_SUPERVISED => {
+            return Ok(End::Down);
+        }
+        Err(e) => e,
+    };
+    let mut cause = cause(&e);
+    let mut of_donor = None;
+    if let Cause::Server { code, message, .. } = &mut cause {
+        of_donor = messages::code_of_donor(message).or(Some(*code));
+        // The server does not repeat the statement; should it ever do so, the password must not be shown.
+        let secret = donor.password.reveal();
+        if !secret.is_empty() {
+            *message = message.replace(secret, "<secret>");
+        }
+    }
+    let error = Error::Mysql(Box::new(MysqlError {
+        server: "this server".into(),
+        user: donor.user.clone(),
+        purpose: format!("CLONE from {}", donor.name()),
+        cause,
+        ..MysqlError::default()
+    }));
+    let error = match of_donor {
+        Some(1045) => error.noted(format!(
+            "the account mysql.user = \"{}\" with mysql.password must exist on the source, valid for this host",
+            donor.user
+        )),
+        Some(2003 | 2005) => {
+            error.noted("check that the source's MySQL runs and can be reached from this host")
+        }
+        _ => error,
+    };
+    Err(if matches!(e, mysql::Error::MySqlError(_)) {
+        error.lasting()
+    } else {
+        error
+    })
+}
+
+/// Waits until the source serves no CLONE of this host any more. One whose connection has broken is kept there for five minutes in case
+/// it comes back (clone_donor_timeout_after_network_failure; seen on 9.7.4), and a source serves one at a time: if it has `sent`
+/// something to us, the one it serves is ours and may be ended.
+fn end_on_source(donor: &Endpoint, sent: bool) {
+    let begin = Instant::now();
+    let gone = connect(donor, QUERY).and_then(|mut conn| {
+        control::wait_until_gone(|| {
+            let kill = sent && begin.elapsed() > BY_ITSELF;
+            clone::served(&mut conn, &donor.user, kill)
+        })
+    });
+    if let Err(e) = gone {
+        log::warn!(
+            "it is not known whether the source {} still serves the CLONE: {e}",
+            donor.name()
+        );
+    }
+}
+
+/// A CLONE that runs, as it is polled over another connection.
+struct Running {
     on: Endpoint,
     id: u64,
     from: String,
     conn: Option<Conn>,
     last: clone::Progress,
-    told: Option<(Instant, clone::Progress)>,
+    reported: Option<(Instant, clone::Progress)>,
     begin: Instant,
 }
 
-impl Watch {
-    /// Asks how far it is. A server that is busy, or restarts, is asked again.
-    fn see(&mut self) {
+impl Running {
+    /// Reads how far it is. A server that is busy, or restarts, is polled again.
+    fn poll(&mut self) {
         let conn = match self.conn.take() {
             Some(conn) => Ok(conn),
-            None => connect(&self.on, LOOK),
+            None => connect(&self.on, QUERY),
         };
-        let asked = conn.and_then(|mut conn| {
+        let polled = conn.and_then(|mut conn| {
             let found = clone::progress(&mut conn, self.id)?;
             Ok((conn, found))
         });
-        match asked {
+        match polled {
             Ok((conn, found)) => {
                 self.conn = Some(conn);
                 if let Some(found) = found {
@@ -242,51 +394,47 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, ctx: &Context) {
-        self.see();
+    fn report(&mut self, ctx: &Context) {
+        self.poll();
         let now = self.last.clone();
         if now.total > 0 {
             ctx.progress().expect(now.total);
             ctx.progress().bytes(now.bytes);
         }
-        let tell = match &self.told {
+        let is_news = match &self.reported {
             None => !now.stage.is_empty(),
             Some((at, before)) => {
-                now.stage != before.stage || (at.elapsed() >= TELL && now.bytes != before.bytes)
+                now.stage != before.stage || (at.elapsed() >= REPORT && now.bytes != before.bytes)
             }
         };
-        if !tell {
-            return;
+        if is_news {
+            ctx.report(&details(&self.from, &now, self.begin.elapsed()));
+            self.reported = Some((Instant::now(), now));
         }
-        ctx.report(&words(&self.from, &now, self.begin.elapsed()));
-        self.told = Some((Instant::now(), now));
     }
 
     /// Ends it; its answer, `None` if there is none.
     fn end(&mut self, answer: &Receiver<Answer>) -> Option<Answer> {
-        self.see(); // afterwards it may show less
-        let ended = connect(&self.on, LOOK).and_then(|mut conn| clone::end(&mut conn, self.id));
+        self.poll(); // afterwards the server may show less
+        let ended = connect(&self.on, QUERY).and_then(|mut conn| clone::end(&mut conn, self.id));
         if let Err(e) = ended {
             log::warn!("{e}");
         }
-        answer.recv_timeout(LAST_WORDS).ok()
+        answer.recv_timeout(RETURN).ok()
     }
 }
 
 /// `Running backup. CLONE from db1:3306: FILE COPY, 1.2 GiB of about 4.0 GiB, 30.1 MiB/s, ETA 95 s`
-fn words(from: &str, now: &clone::Progress, elapsed: Duration) -> String {
+fn details(from: &str, now: &clone::Progress, elapsed: Duration) -> String {
     let mut text = format!("Running backup. CLONE from {from}: {}", now.stage);
+    let (bytes, total) = (human_bytes(now.bytes), human_bytes(now.total));
     if now.total > 0 {
-        text.push_str(&format!(
-            ", {} of about {}",
-            human_bytes(now.bytes),
-            human_bytes(now.total)
-        ));
+        text += &format!(", {bytes} of about {total}");
     }
     let rate = now.bytes as f64 / elapsed.as_secs_f64().max(0.001);
     if now.bytes > 0 && now.bytes < now.total && elapsed >= Duration::from_secs(1) {
         let eta = (now.total - now.bytes) as f64 / rate;
-        text.push_str(&format!(", {}/s, ETA {eta:.0} s", human_bytes(rate as u64)));
+        text += &format!(", {}/s, ETA {eta:.0} s", human_bytes(rate as u64));
     }
     text
 }
@@ -315,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn words_with_bytes_and_eta() {
+    fn details_have_bytes_and_eta() {
         let now = clone::Progress {
             stage: "FILE COPY".into(),
             began: true,
@@ -323,7 +471,7 @@ mod tests {
             total: 30 << 20,
         };
         assert_eq!(
-            words("db1:3306", &now, Duration::from_secs(10)),
+            details("db1:3306", &now, Duration::from_secs(10)),
             "Running backup. CLONE from db1:3306: FILE COPY, 10.0 MiB of about 30.0 MiB, 1.0 MiB/s, ETA 20 s"
         );
     }
