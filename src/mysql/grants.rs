@@ -9,87 +9,32 @@ use std::collections::BTreeSet;
 /// sample accounts in contrib/demo, which the seed tests run with.
 type Feature = (&'static str, &'static [&'static str]);
 
+#[rustfmt::skip]
 const MARIADB: &[Feature] = &[
-    (
-        "always",
-        &[
-            "BINLOG MONITOR",
-            "EVENT",
-            "LOCK TABLES",
-            "PROCESS",
-            "RELOAD",
-            "REPLICATION MASTER ADMIN",
-            "REPLICATION SLAVE",
-            "REPLICATION SLAVE ADMIN",
-            "SELECT",
-            "SET USER",
-            "SLAVE MONITOR",
-        ],
-    ),
-    (
-        "logical",
-        &[
-            "ALTER",
-            "ALTER ROUTINE",
-            "BINLOG ADMIN",
-            "CREATE",
-            "CREATE ROUTINE",
-            "CREATE TABLESPACE",
-            "CREATE TEMPORARY TABLES",
-            "CREATE VIEW",
-            "DELETE",
-            "DROP",
-            "EXECUTE",
-            "INDEX",
-            "INSERT",
-            "REFERENCES",
-            "SHOW VIEW",
-            "SUPER",
-            "TRIGGER",
-            "UPDATE",
-        ],
-    ),
+    ("always", &[
+        "SELECT", "EVENT", "SET USER", "LOCK TABLES", "PROCESS", "RELOAD", "BINLOG MONITOR", "SLAVE MONITOR", "REPLICATION SLAVE",
+        "REPLICATION SLAVE ADMIN", "REPLICATION MASTER ADMIN",
+    ]),
+    ("logical", &[
+        "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "TRIGGER", "SHOW VIEW", "CREATE VIEW",
+        "CREATE ROUTINE", "ALTER ROUTINE", "CREATE TEMPORARY TABLES", "EXECUTE", "CREATE TABLESPACE", "SUPER", "BINLOG ADMIN",
+    ]),
     ("read_only", &["READ_ONLY ADMIN"]),
     ("init_connect", &["CONNECTION ADMIN"]),
     ("skip_show_database", &["SHOW DATABASES"]),
 ];
+#[rustfmt::skip]
 const MYSQL: &[Feature] = &[
-    (
-        "always",
-        &[
-            "EVENT",
-            "LOCK TABLES",
-            "PROCESS",
-            "RELOAD",
-            "REPLICATION CLIENT",
-            "REPLICATION SLAVE",
-            "REPLICATION_SLAVE_ADMIN",
-            "SELECT",
-            "SET_ANY_DEFINER",
-            "SYSTEM_USER",
-            "SYSTEM_VARIABLES_ADMIN",
-        ],
-    ),
-    (
-        "logical",
-        &[
-            "ALLOW_NONEXISTENT_DEFINER",
-            "ALTER",
-            "ALTER ROUTINE",
-            "CREATE",
-            "CREATE ROUTINE",
-            "CREATE VIEW",
-            "DROP",
-            "EXECUTE",
-            "INSERT",
-            "REFERENCES",
-            "SHOW VIEW",
-            "TRANSACTION_GTID_TAG",
-            "TRIGGER",
-        ],
-    ),
+    ("always", &[
+        "SELECT", "EVENT", "LOCK TABLES", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REPLICATION SLAVE", "SYSTEM_VARIABLES_ADMIN",
+        "REPLICATION_SLAVE_ADMIN", "SET_ANY_DEFINER", "SYSTEM_USER",
+    ]),
+    ("logical", &[
+        "INSERT", "CREATE", "DROP", "ALTER", "REFERENCES", "TRIGGER", "SHOW VIEW", "CREATE VIEW", "CREATE ROUTINE", "ALTER ROUTINE",
+        "EXECUTE", "TRANSACTION_GTID_TAG", "ALLOW_NONEXISTENT_DEFINER",
+    ]),
     ("xa", &["XA_RECOVER_ADMIN"]),
-    ("merge", &["DELETE", "UPDATE"]),
+    ("merge", &["UPDATE", "DELETE"]),
     ("resource_groups", &["RESOURCE_GROUP_USER"]),
     ("redo", &["INNODB_REDO_LOG_ENABLE"]),
     ("xtrabackup", &["BACKUP_ADMIN"]),
@@ -142,37 +87,16 @@ pub(crate) fn needed_after_accounts(server: Server) -> BTreeSet<String> {
 /// What the account needs on the source of a physical copy: the backup tool's own privileges, and those that the target's agent works
 /// with, because the copy brings the source's accounts along: it disables events, resets channels and sets the GTID state.
 pub(crate) fn for_copy(server: Server) -> BTreeSet<String> {
+    #[rustfmt::skip]
     let names: &[&str] = match (server.flavour, server.version) {
         (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => &[
-            "BINLOG MONITOR",
-            "EVENT",
-            "LOCK TABLES",
-            "PROCESS",
-            "RELOAD",
-            "REPLICATION SLAVE ADMIN",
-            "SELECT",
-            "SLAVE MONITOR",
+            "BINLOG MONITOR", "EVENT", "LOCK TABLES", "PROCESS", "RELOAD", "REPLICATION SLAVE ADMIN", "SELECT", "SLAVE MONITOR",
         ],
         (Flavour::MySql, v) if v >= Version(8, 0, 0) => &[
-            "BACKUP_ADMIN",
-            "EVENT",
-            "LOCK TABLES",
-            "PROCESS",
-            "RELOAD",
-            "REPLICATION CLIENT",
-            "REPLICATION_SLAVE_ADMIN",
-            "SELECT",
+            "BACKUP_ADMIN", "EVENT", "LOCK TABLES", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REPLICATION_SLAVE_ADMIN", "SELECT",
             "SYSTEM_VARIABLES_ADMIN",
         ],
-        _ => &[
-            "EVENT",
-            "LOCK TABLES",
-            "PROCESS",
-            "RELOAD",
-            "REPLICATION CLIENT",
-            "SELECT",
-            "SUPER",
-        ],
+        _ => &["EVENT", "LOCK TABLES", "PROCESS", "RELOAD", "REPLICATION CLIENT", "SELECT", "SUPER"],
     };
     owned(names)
 }

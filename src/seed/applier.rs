@@ -1,32 +1,32 @@
-//! The applier of this host's replica while another program (`seed --verify`) stops it: what it was like is written down before,
-//! and is restored when that program calls for it, when it has not called for [`LEASE`], or when the agent starts.
+//! The applier of this host's replica while another program (`seed --verify`) stops it: its state is recorded before, and is restored when
+//! that program releases it, when its last call was [`LEASE`] ago, or when the agent starts.
 //!
-//! The record is `applier.json` in `state-dir`. The other program sends the statements; this module only restores.
+//! The record is `applier.json` in `state-dir`. The other program runs the statements that stop the applier; this module only restores.
 
 use crate::config;
 use crate::datadir::journal::write_json;
 use crate::error::{Error, Result};
 use crate::mysql::applier::{Applier as State, applier};
-use crate::mysql::{Endpoint, Server, connect, control};
+use crate::mysql::{Endpoint, Server, connect, control, grants};
 use crate::sys::thread::lock;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The record's name in `state-dir`.
 const RECORD: &str = "applier.json";
 /// How long after the last call the applier is restored.
 pub const LEASE: Duration = Duration::from_secs(20);
-/// How often it is started until it stays as it was.
+/// How often it is started until it remains as it was.
 const STARTS: u32 = 5;
-/// How long after a start it is seen whether it does.
+/// How long after a start its state is read again.
 const STEADY: Duration = Duration::from_millis(500);
 /// For each connect, statement and answer: STOP REPLICA waits for the transaction that is being applied.
 const TIMEOUT: Duration = Duration::from_secs(50);
 
-/// What the applier was like.
+/// The applier's state before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
     /// The seed for which it is held.
@@ -55,7 +55,7 @@ pub struct Applier {
 #[derive(Default)]
 struct Holding {
     held: Option<Held>,
-    /// What was restored because its lease had ended. The other program may still be there and go on.
+    /// What was restored because its lease had expired. The other program may still run and continue.
     lapsed: Option<Before>,
 }
 
@@ -88,12 +88,12 @@ impl Applier {
         }
     }
 
-    /// Writes down what the applier is like, or extends the lease of the same seed. Nothing is changed in MySQL.
+    /// Records the applier's state, or extends the lease of the same seed. Nothing is changed in MySQL.
     ///
     /// # Errors
     /// If there is no replication, it does not run, the account may not restore it, or the record cannot be written.
     pub fn hold(&self, seed: i64) -> Result<Before> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some(h) = state.held.as_mut().filter(|h| h.before.seed == seed) {
             h.until = Instant::now() + LEASE;
             return Ok(h.before.clone());
@@ -103,9 +103,8 @@ impl Applier {
                 "the applier is held by another seed and will be restored soon",
             ));
         }
-        let lapsed = state.lapsed.clone().filter(|b| b.seed == seed);
-        let before = match lapsed {
-            Some(before) => before,
+        let before = match state.lapsed.clone().filter(|b| b.seed == seed) {
+            Some(lapsed) => lapsed,
             None => self.running(seed)?,
         };
         write_json(&self.path(), &before)?;
@@ -119,7 +118,7 @@ impl Applier {
         Ok(before)
     }
 
-    /// What the applier is like, if it runs.
+    /// The applier's state, if it runs.
     fn running(&self, seed: i64) -> Result<Before> {
         let (mut conn, server) = self.connect()?;
         let now = applier(&mut conn, server)?
@@ -129,9 +128,9 @@ impl Applier {
                 "replication of this server does not run; start it (START REPLICA)",
             ));
         }
-        let (_, grants) = crate::mysql::grants::held(&mut conn, server)?;
+        let (_, held) = grants::held(&mut conn, server)?;
         let needed = [server.replica_privilege().to_string()].into();
-        if let [name, ..] = crate::mysql::grants::missing(server, &needed, &grants).as_slice() {
+        if let [name, ..] = grants::missing(server, &needed, &held).as_slice() {
             return Err(Error::permanent(format!(
                 "mysql.user = \"{}\" lacks {name} on this server and could not restart the applier; grant it",
                 self.mysql.user
@@ -145,17 +144,13 @@ impl Applier {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Holding> {
-        lock(&self.state)
-    }
-
     /// Restores the applier now. Without a record there is nothing to do, unless the lease of this seed, the `current` one, has
-    /// ended before.
+    /// expired before.
     ///
     /// # Errors
     /// The server's; the record is kept and it is tried again later.
     pub fn release(&self, seed: i64, current: Option<i64>) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         match &*state {
             Holding { held: Some(h), .. } if h.before.seed == seed => {
                 self.restore(&h.before, false)?;
@@ -170,31 +165,29 @@ impl Applier {
         self.forget()
     }
 
-    /// Restores it if the lease has ended. If a newer seed has begun since (`current`), its controller decides about the
+    /// Restores it if the lease has expired. If a newer seed has begun since (`current`), its controller decides about the
     /// replication of this server, and the record is dropped.
     ///
     /// # Errors
     /// As [`Applier::release`].
     pub fn restore_expired(&self, current: Option<i64>) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let Some(h) = state.held.as_ref().filter(|h| Instant::now() >= h.until) else {
             return Ok(());
         };
         let before = h.before.clone();
         let restored = current == Some(before.seed);
-        if restored {
+        let outcome = if restored {
             // A STOP of the other program may still wait for a transaction; another STOP waits for that one.
             self.restore(&before, true)?;
-            log::warn!(
-                "seed {}: its verification ended without a call; replication runs as before",
-                before.seed
-            );
+            "replication runs as before"
         } else {
-            log::warn!(
-                "seed {}: its verification ended without a call, and a newer seed has begun; replication is left as it is",
-                before.seed
-            );
-        }
+            "a newer seed has begun, and replication is left as it is"
+        };
+        log::warn!(
+            "seed {}: its verification did not release the applier; {outcome}",
+            before.seed
+        );
         *state = Holding {
             held: None,
             lapsed: restored.then_some(before),
@@ -233,7 +226,7 @@ impl Applier {
             }
             if start >= STARTS {
                 return Err(Error::transient(format!(
-                    "the applier does not stay as it was: reading {}, applying {}, delay {} s, Until_Condition {}",
+                    "the applier does not remain as it was: reading {}, applying {}, delay {} s, Until_Condition {}",
                     now.io, now.sql, now.delay, now.until
                 )));
             }
