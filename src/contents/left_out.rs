@@ -14,7 +14,7 @@ pub(crate) fn tables(config: &Config, method: Method) -> BTreeSet<String> {
 }
 
 /// The tables of `--ignore-table`.
-fn ignored(options: &[String]) -> BTreeSet<String> {
+pub(crate) fn ignored(options: &[String]) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
     let mut previous = false;
     for item in options.iter().map(|o| o.trim()) {

@@ -8,7 +8,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// An empty file (the donor ran without log_bin), an impossible position, or a set that does not parse.
-pub fn parse(binlog_file: &str, binlog_position: u64, gtid_executed: &str) -> Result<Coordinates> {
-    Coordinates::new(binlog_file, binlog_position, gtid_executed)
+pub(crate) fn parse(file: &str, position: u64, gtid_executed: &str) -> Result<Coordinates> {
+    Coordinates::new(file, position, gtid_executed)
         .map_err(|e| e.context("performance_schema.clone_status"))
 }

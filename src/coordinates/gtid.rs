@@ -1,6 +1,6 @@
 //! GTID sets of MySQL (tagged ones included) and GTID lists of MariaDB: parse, normalise, compare.
 
-use super::{excerpt, number};
+use super::text::{excerpt, number};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use std::fmt;
 /// Transaction numbers, both ends included.
 type Interval = (u64, u64);
 
-/// A MySQL GTID set: `uuid:[tag:]interval[:[tag:]interval]...` joined by commas. Tags exist since MySQL 8.3
-/// (tool-compatibility section 2); MySQL Shell itself creates the tag `mysqlsh`.
+/// A MySQL GTID set: `uuid:[tag:]interval[:[tag:]interval]...` joined by commas. Tags exist since MySQL 8.3;
+/// MySQL Shell itself creates the tag `mysqlsh`.
 ///
 /// [`fmt::Display`] gives the server's own order on one line: UUIDs in lower case and sorted, per UUID the untagged
 /// intervals first and then the tags, intervals sorted and merged, `,` without a space.
@@ -21,7 +21,7 @@ pub struct GtidSet {
 
 impl GtidSet {
     /// Parses a set as servers and tools print it: any number of intervals, upper or lower case, line breaks after the
-    /// commas, also as the two characters `\n` that batch output of the mysql client shows (agent-api-v2 4.6).
+    /// commas, also as the two characters `\n` that batch output of the mysql client shows.
     /// Blank text is the empty set.
     ///
     /// # Errors
@@ -75,11 +75,9 @@ impl GtidSet {
                 wants_interval = false;
             }
         }
-        if wants_interval {
-            Err("an interval is missing")
-        } else {
-            Ok(())
-        }
+        (!wants_interval)
+            .then_some(())
+            .ok_or("an interval is missing")
     }
 
     /// True if no transaction is in the set.
@@ -97,10 +95,8 @@ impl GtidSet {
     pub fn minus(&self, other: &Self) -> Self {
         let mut members = BTreeMap::new();
         for (key, have) in &self.members {
-            let left = match other.members.get(key) {
-                Some(gone) => subtract(have, gone),
-                None => have.clone(),
-            };
+            let gone = other.members.get(key);
+            let left = gone.map_or_else(|| have.clone(), |gone| subtract(have, gone));
             if !left.is_empty() {
                 members.insert(key.clone(), left);
             }
@@ -134,7 +130,7 @@ impl fmt::Display for GtidSet {
 }
 
 /// A MariaDB GTID position: `domain-server-seq[,...]`, one GTID per replication domain, as in gtid_slave_pos and
-/// gtid_binlog_pos (tool-compatibility section 6).
+/// gtid_binlog_pos.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MariaDbGtidList {
     /// By domain: (server id, sequence number).

@@ -1,6 +1,7 @@
-//! The `metadata` file that an operator's snapshot procedure leaves in the datadir (agent-api-v2 4.4, 4.6).
+//! The `metadata` file that an operator's snapshot procedure leaves in the datadir.
 
-use super::{Coordinates, parse_position};
+use super::Coordinates;
+use super::text::parse_position;
 use crate::error::{Error, Result};
 
 /// Parses lines `File:`, `Position:` and `Executed_Gtid_Set:`; other lines, such as those of `SHOW MASTER STATUS\G`, are

@@ -1,25 +1,24 @@
 //! Where a copy stands in its source's binary log: parsers of what each tool and server version writes, and the
 //! rules that a position must meet before anything is loaded or replicated from it.
 //!
-//! Every parser gives [`Coordinates`] or an error that says what is missing; none guesses (agent-api-v2 4.6, D36, D37;
-//! tool-compatibility sections 2 to 8).
+//! Every parser gives [`Coordinates`] or an error that says what is missing; none guesses.
 
 pub mod clone;
 pub mod gtid;
 pub mod lvm;
 pub mod mydumper;
 pub mod mysqldump;
-mod statement;
+mod text;
 pub mod xtrabackup;
 
 use crate::error::{Error, Result};
 use gtid::{GtidSet, MariaDbGtidList};
 use serde::{Deserialize, Serialize};
+use text::excerpt;
 
-/// Binlog coordinates and executed GTIDs of the **source** at the moment of the snapshot (agent-api-v2 2.9).
+/// Binlog coordinates and executed GTIDs of the **source** at the moment of the snapshot.
 ///
-/// `log_file` and `log_pos` are always right, also when GTIDs are in use (agent-api-v2 3.6, 8.16). Kept in the agent's
-/// record, hence the serde form.
+/// `log_file` and `log_pos` are always right, also when GTIDs are in use. Kept in the agent's record, hence the serde form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinates {
     /// Name of the binary log file, without a directory.
@@ -103,37 +102,6 @@ fn split_by_flavour(gtid: &str) -> Result<(String, Option<String>)> {
     }
     let list = MariaDbGtidList::parse(gtid)?;
     Ok((String::new(), (!list.is_empty()).then(|| list.to_string())))
-}
-
-/// A binlog position in decimal digits.
-fn parse_position(text: &str) -> Result<u64> {
-    number(text).ok_or_else(|| {
-        Error::permanent(format!("binlog position {} is not a number", excerpt(text)))
-    })
-}
-
-/// Decimal digits only: `str::parse` alone would also take a plus sign.
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
-}
-
-/// The text in quotes for an error message: ASCII, at most 60 characters.
-fn excerpt(text: &str) -> String {
-    let short: String = text
-        .chars()
-        .take(60)
-        .flat_map(char::escape_default)
-        .collect();
-    let dots = if text.chars().nth(60).is_some() {
-        "..."
-    } else {
-        ""
-    };
-    format!("'{short}{dots}'")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The `metadata` file of mydumper, 0.9 to 1.0 (tool-compatibility section 5, agent-api-v2 4.6).
+//! The `metadata` file of mydumper, 0.9 to 1.0.
 //!
 //! | versions | form |
 //! |---|---|
@@ -10,7 +10,8 @@
 //!
 //! Positions of a replica's own source (`SHOW SLAVE STATUS:`, `[replication]`, `[replication.channel]`) are passed over.
 
-use super::{Coordinates, parse_position};
+use super::Coordinates;
+use super::text::parse_position;
 use crate::error::{Error, Result};
 
 /// The three values of the source as found so far.

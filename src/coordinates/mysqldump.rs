@@ -1,16 +1,13 @@
 //! Coordinates, flavour and completeness of a dump by mysqldump or mariadb-dump, from its two ends.
 //!
 //! Rows hold texts such as `CHANGE MASTER TO`, also at line starts. So coordinates count only where no row can be: in
-//! the header, before the first statement that is not SET, and in the trailer, after the last one (tool-compatibility
-//! section 8, agent-api-v2 D36).
+//! the header, before the first statement that is not SET, and in the trailer, after the last one.
 
-use super::Coordinates;
 use super::gtid::{GtidSet, MariaDbGtidList};
-use super::statement::{
-    self, GtidVariable, Position, after, change, ends_gtid_statement, gtid_value, gtid_variable,
-    uncommented,
-};
+use super::text::{excerpt, parse_position};
+use super::{Coordinates, check_log_file};
 use crate::error::{Error, Result};
+use crate::mysql::Flavour;
 use std::io::{BufRead, Read};
 
 /// Longest header that is searched, the GTID set apart, in bytes. Real ones are below 10 KiB.
@@ -20,27 +17,13 @@ const GTID_LIMIT: u64 = 64 << 20;
 /// Most bytes of warnings before the dump begins.
 const GARBAGE_LIMIT: u64 = 64 << 10;
 
-/// Which server family a dump comes from and can be loaded into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DumpFlavour {
-    /// `-- MySQL dump`.
-    MySql,
-    /// `-- MariaDB dump`, and `-- MySQL dump ... Distrib 10.1.48-MariaDB` of old MariaDB clients.
-    MariaDb,
-}
-
-/// What the two ends of a dump say.
+/// What is in the two ends of a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpHeader {
     /// Position and GTIDs of the source; with --dump-replica or --dump-slave those of the source's source.
     pub coordinates: Coordinates,
-    /// Family of the tool.
-    pub flavour: DumpFlavour,
-    /// The source's version as in `-- Server version`, `""` if the dump does not say.
-    pub server_version: String,
-    /// True if the dump begins with MariaDB's sandbox line, which clients of MySQL and older MariaDB refuse with
-    /// `Unknown command '\-'` (tool-compatibility section 3).
-    pub sandbox_line: bool,
+    /// Family of the tool: `-- MariaDB dump`, and `-- MySQL dump ... Distrib 10.1.48-MariaDB` of old clients, are MariaDB's.
+    pub flavour: Flavour,
     /// Byte offset at which loading starts: behind warnings that the tool wrote to stdout, usually 0.
     pub load_from: u64,
     /// True if the trailer `-- Dump completed` is there. Where it is not, the dump is cut off and must not be loaded.
@@ -78,38 +61,34 @@ pub fn parse(head: &mut dyn BufRead, tail: &[u8]) -> Result<DumpHeader> {
     Ok(DumpHeader {
         coordinates,
         flavour,
-        server_version: found.server_version,
-        sandbox_line: found.sandbox_line,
         load_from,
         complete,
     })
 }
+
+/// A file and a position in it.
+type Position = (String, u64);
 
 #[derive(Default)]
 struct Found {
     position: Option<Position>,
     purged: Option<String>,
     slave_pos: Option<String>,
-    flavour: Option<DumpFlavour>,
-    server_version: String,
-    sandbox_line: bool,
+    flavour: Option<Flavour>,
 }
 
 impl Found {
-    /// Flavour and server version, as the tool's comments name them.
     fn take_tool(&mut self, line: &str) {
         if line.starts_with("-- MariaDB dump ")
             || (line.starts_with("-- MySQL dump ") && line.contains("-MariaDB"))
         {
-            self.flavour.get_or_insert(DumpFlavour::MariaDb);
+            self.flavour.get_or_insert(Flavour::MariaDb);
         } else if line.starts_with("-- MySQL dump ") {
-            self.flavour.get_or_insert(DumpFlavour::MySql);
-        } else if let Some(version) = line.strip_prefix("-- Server version") {
-            self.server_version = version.trim().to_string();
+            self.flavour.get_or_insert(Flavour::MySql);
         }
     }
 
-    /// Takes what a line says, if it is one of coordinates; GTID statements are complete here.
+    /// Takes the coordinates of a line, if it has some; GTID statements are complete here.
     fn take(&mut self, text: &str) -> Result<()> {
         if let Some(variable) = gtid_variable(text) {
             let value = gtid_value(text)?;
@@ -127,7 +106,7 @@ impl Found {
             }
             *slot = Some(value);
         } else if let Some(position) = change(text)? {
-            statement::keep(&mut self.position, position)?;
+            keep(&mut self.position, position)?;
         }
         Ok(())
     }
@@ -176,15 +155,17 @@ fn read_header(lines: &mut Lines, found: &mut Found) -> Result<u64> {
         } else if line.starts_with("--") {
             found.take_tool(line);
             found.take(uncommented(line))?;
-        } else if is_sandbox_line(line) {
-            found.sandbox_line = true;
         } else if line.starts_with("/*") && conditional(line).is_none() {
             while !raw.contains("*/") && !raw.is_empty() && lines.offset < end {
                 raw = lines.next(HEADER_LIMIT)?;
             }
         } else if after(line, "CHANGE ").is_some() {
             found.take(line)?;
-        } else if !line.is_empty() && !is_set(line) && !controls_replica(line) {
+        } else if !line.is_empty()
+            && !is_set(line)
+            && !controls_replica(line)
+            && !is_sandbox_line(line)
+        {
             break;
         }
         start = lines.offset;
@@ -313,7 +294,147 @@ fn controls_replica(line: &str) -> bool {
     })
 }
 
-/// MariaDB 10.5.25, 10.6.18, 10.11.8, 11.4 and later.
+/// The first line of MariaDB 10.5.25, 10.6.18, 10.11.8, 11.4 and later; older clients and MySQL's refuse it: `Unknown command '\-'`.
 fn is_sandbox_line(line: &str) -> bool {
     conditional(line).is_some_and(|inner| inner.starts_with("\\-"))
+}
+
+/// A GTID variable that a tool sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GtidVariable {
+    /// MySQL's gtid_purged.
+    Purged,
+    /// MariaDB's gtid_slave_pos.
+    SlavePos,
+}
+
+/// What follows `prefix` in `text`, upper and lower case being equal.
+fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The statement in text that may be commented out: with `-- ` (--master-data=2, --source-data=2), or with `/* ... */`
+/// (--set-gtid-purged=COMMENTED).
+fn uncommented(text: &str) -> &str {
+    text.strip_prefix("-- ")
+        .or_else(|| text.strip_prefix("/* "))
+        .unwrap_or(text)
+        .trim()
+}
+
+/// Reads a CHANGE statement: `None` if the text is another one, `Some(None)` if it names no file and position (those
+/// of GTID replication: MASTER_USE_GTID, SOURCE_AUTO_POSITION).
+///
+/// # Errors
+/// The statement is cut off, names only half of a position, or an impossible one.
+fn change(statement: &str) -> Result<Option<Option<Position>>> {
+    let Some(rest) = after(statement, "CHANGE MASTER ")
+        .or_else(|| after(statement, "CHANGE REPLICATION SOURCE "))
+    else {
+        return Ok(None);
+    };
+    let broken = || {
+        Error::permanent(format!(
+            "{} is cut off or not understood",
+            excerpt(statement)
+        ))
+    };
+    let mut rest = rest.trim_start();
+    if rest.starts_with('\'') {
+        rest = quoted(rest).ok_or_else(broken)?.1.trim_start(); // MariaDB's connection name
+    }
+    let Some(mut rest) = after(rest, "TO ") else {
+        return Ok(None); // prose about CHANGE MASTER
+    };
+    let (mut file, mut pos) = (None, None);
+    loop {
+        let (key, value) = rest.split_once('=').ok_or_else(broken)?;
+        let value = value.trim_start();
+        let (value, tail) = if value.starts_with('\'') {
+            quoted(value).ok_or_else(broken)?
+        } else {
+            value.split_at(value.find([',', ' ', ';']).ok_or_else(broken)?)
+        };
+        match key.trim().to_ascii_uppercase().as_str() {
+            "MASTER_LOG_FILE" | "SOURCE_LOG_FILE" => file = Some(value.to_string()),
+            "MASTER_LOG_POS" | "SOURCE_LOG_POS" => pos = Some(parse_position(value)?),
+            _ => {}
+        }
+        let tail = tail.trim_start();
+        if let Some(next) = tail.strip_prefix(',') {
+            rest = next;
+        } else if tail.starts_with(';')
+            || after(tail, "FOR CHANNEL ").is_some_and(|t| t.ends_with(';'))
+        {
+            break;
+        } else {
+            return Err(broken());
+        }
+    }
+    match (file, pos) {
+        (Some(file), Some(pos)) => {
+            check_log_file(&file)?;
+            Ok(Some(Some((file, pos))))
+        }
+        (None, None) => Ok(Some(None)),
+        _ => Err(broken()),
+    }
+}
+
+/// Keeps the one position that a file may name. Several replication channels write several.
+fn keep(kept: &mut Option<Position>, new: Option<Position>) -> Result<()> {
+    match (&kept, new) {
+        (Some(old), Some(new)) if *old != new => Err(Error::permanent(format!(
+            "two binlog positions, {}:{} and {}:{}: copies of a replica with several channels are not supported, use another source",
+            old.0, old.1, new.0, new.1
+        ))),
+        (None, new) => {
+            *kept = new;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The GTID variable that the start of a statement sets, in the spellings of mysqldump, mariadb-dump and xtrabackup.
+fn gtid_variable(statement: &str) -> Option<GtidVariable> {
+    let rest = after(statement, "SET ")?.trim_start();
+    let rest = after(rest, "@@GLOBAL.").or_else(|| after(rest, "GLOBAL "))?;
+    let (variable, rest) = match after(rest, "gtid_purged") {
+        Some(rest) => (GtidVariable::Purged, rest),
+        None => (GtidVariable::SlavePos, after(rest, "gtid_slave_pos")?),
+    };
+    rest.trim_start().starts_with('=').then_some(variable)
+}
+
+/// True if a statement of [`gtid_variable`] is complete; sets are printed on as many lines as they have UUIDs.
+fn ends_gtid_statement(text: &str) -> bool {
+    let text = text.trim_end();
+    text.strip_suffix("*/").unwrap_or(text).ends_with("';")
+}
+
+/// The value of a complete statement of [`gtid_variable`], which may span lines. MySQL 8.0 writes
+/// `=/*!80000 '+'*/ 'set'`, and `'+set'` with --set-gtid-purged=COMMENTED.
+fn gtid_value(statement: &str) -> Result<&str> {
+    let value = || {
+        let mut rest = statement.split_once('=')?.1.trim_start();
+        if rest.starts_with("/*") {
+            rest = rest.split_once("*/")?.1.trim_start();
+        }
+        let (value, tail) = quoted(rest)?;
+        tail.starts_with(';')
+            .then(|| value.strip_prefix('+').unwrap_or(value))
+    };
+    value().ok_or_else(|| {
+        Error::permanent(format!(
+            "{} is cut off or not understood",
+            excerpt(statement)
+        ))
+    })
+}
+
+/// Content of the literal that `text` starts with, and what follows it. Names and GTIDs hold no quotes or escapes.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('\'')?.split_once('\'')
 }

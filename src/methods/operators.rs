@@ -40,3 +40,18 @@ pub fn operators(
     }
     (kept, dropped)
 }
+
+/// An item's option in the form in which it is listed: the long name without value and with dashes, or two characters.
+pub(super) fn is(item: &str, listed: &str) -> bool {
+    let item = item.trim();
+    if let Some((name, value)) = listed.split_once('=') {
+        let given = item.split_once(|c: char| c == '=' || c.is_whitespace());
+        return given.is_some_and(|(n, g)| is(n, name) && g.trim().eq_ignore_ascii_case(value));
+    }
+    let name = item
+        .split(|c: char| c == '=' || c.is_whitespace())
+        .next()
+        .unwrap_or_default()
+        .replace('_', "-");
+    name == listed || (listed.len() == 2 && !name.starts_with("--") && name.starts_with(listed))
+}

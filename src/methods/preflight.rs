@@ -17,15 +17,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// For questions to a server with thousands of tables.
+/// For queries of a server with thousands of tables.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// For its first words: a server that hangs is found out sooner.
+/// For its greeting: a server that hangs is found sooner.
 const GREETING: Duration = Duration::from_secs(10);
 const MEMORY_LIMIT: &str = "max_heap_table_size";
 
 /// What is known of the source once it was reached.
-pub struct SourceFacts {
-    /// What it is.
+pub(super) struct SourceFacts {
     pub server: Server,
     /// Its schemas, without the server's own.
     pub schemas: Vec<String>,
@@ -33,23 +32,22 @@ pub struct SourceFacts {
     pub bytes: u64,
     /// Its settings that a load must know.
     pub variables: Variables,
-    /// Its definitions before the dump, and what the method does not copy exactly.
-    pub definitions: (Catalogue, Vec<String>),
+    /// Its definitions before the dump.
+    pub definitions: Catalogue,
+    /// What the method does not copy exactly.
+    pub inexact: Vec<String>,
     /// Directories that the server lists as schemas: not a part of the dump.
     pub directories: Vec<String>,
 }
 
-/// The local server's family, or `None` while it cannot be asked.
-pub fn flavour(settings: &config::Mysql) -> Option<Flavour> {
+/// The local server's family, or `None` while it cannot be queried.
+pub(super) fn flavour(settings: &config::Mysql) -> Option<Flavour> {
     let mut conn = connect(&Endpoint::local(settings), Duration::from_secs(1)).ok()?;
     Server::ask(&mut conn).ok().map(|s| s.flavour)
 }
 
-/// Ok if `find` finds the tools of the local server's family, or of any family while the server cannot be asked.
-///
-/// # Errors
-/// The last one of `find`.
-pub fn tools_of_server(
+/// Ok if `find` finds the tools of the local server's family, or of any family while the server cannot be queried.
+pub(super) fn tools_of_server(
     settings: &config::Mysql,
     find: impl Fn(Flavour) -> Result<()>,
 ) -> Result<()> {
@@ -60,10 +58,7 @@ pub fn tools_of_server(
 }
 
 /// That the local server can be a source of a seed by `method`.
-///
-/// # Errors
-/// What is not as it must be, with the remedy.
-pub fn source(config: &Config, method: Method) -> Result<String> {
+pub(super) fn source(config: &Config, method: Method) -> Result<String> {
     one_server(&config.mysql)?;
     let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
@@ -93,12 +88,9 @@ fn patient(endpoint: &Endpoint) -> Result<Conn> {
     connect(endpoint, TIMEOUT)
 }
 
-/// Fails unless `dir` is a directory that this process may write to.
-///
-/// # Errors
-/// Names the setting and its value.
-pub fn writable(dir: &Path, setting: &str) -> Result<()> {
-    // Several threads may ask at once.
+/// Fails unless `dir`, the value of `setting`, is a directory that this process may write to.
+pub(super) fn writable(dir: &Path, setting: &str) -> Result<()> {
+    // Several threads may call at once.
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
     let me = std::process::id();
@@ -120,10 +112,7 @@ pub fn writable(dir: &Path, setting: &str) -> Result<()> {
 }
 
 /// Prepare of a target; `tools` finds those of its server. Returns which server it is.
-///
-/// # Errors
-/// What is not as it must be, with the remedy.
-pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<Fingerprint> {
+pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<Fingerprint> {
     let dir = &config.common.backup_dir;
     writable(dir, "common.backup-dir")?;
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
@@ -143,11 +132,8 @@ pub fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<F
     target.fingerprint()
 }
 
-/// Backup of a target: the first moment at which the source is known. Returns also the connection over which it was asked.
-///
-/// # Errors
-/// What is not as it must be, with the remedy.
-pub fn source_of(
+/// Backup of a target: the first moment at which the source is known. Returns also the connection over which it was queried.
+pub(super) fn source_of(
     config: &Config,
     source: &Endpoint,
     method: Method,
@@ -161,6 +147,7 @@ pub fn source_of(
     let of_source = ServerInfo::query(&mut conn, server).map_err(reach)?;
     compatibility::check(CopyKind::Dump, &of_source, &target.compatibility()?).map_err(reach)?;
     let [datadir] = target.variables(["datadir"])?;
+    let datadir = Path::new(&datadir);
     compatibility::check_binlog(&mut conn, server, &who)?;
     compatibility::check_account(&config.mysql.user, &mut conn)?;
     target.check_events(info::events(&mut conn, server)?)?;
@@ -178,18 +165,11 @@ pub fn source_of(
     check_room(
         &config.common.backup_dir,
         bytes,
-        Path::new(&datadir),
+        datadir,
         target.own_bytes()?,
     )?;
     let contents = Source::read(&mut conn, server).map_err(reach)?;
-    let here = target.contents(&contents)?;
-    let without_redo_log = config.mysql.load_without_redo_log;
-    here.check_privileges_on_source(&mut conn, server, without_redo_log)?;
-    let left_out = left_out::tables(config, method);
-    let inexact = contents::check(&contents, Some(&here), method, &left_out)?;
-    let places = here.directories_of_tables(&contents, &left_out);
-    check_places(&places, Path::new(&datadir))?;
-    target.check_names(&contents.catalogue)?;
+    let inexact = check_contents(config, method, &mut conn, &contents, &mut target, datadir)?;
     let mut variables = profile::for_load(&globals);
     // The limit of a MEMORY table is that of the session which made it.
     let largest = contents::largest_memory_table(&mut conn)?;
@@ -199,13 +179,34 @@ pub fn source_of(
         schemas: schemas.into_keys().collect(),
         bytes,
         variables,
-        definitions: (contents.catalogue, inexact),
+        definitions: contents.catalogue,
+        inexact,
         directories: contents.directories,
     };
     Ok((facts, conn))
 }
 
-/// orchestrator wants 0.6 of the source's datadir free; less than half of the table bytes cannot do.
+/// That the target can hold what the source has. Returns what the method does not copy exactly.
+fn check_contents(
+    config: &Config,
+    method: Method,
+    source: &mut Conn,
+    contents: &Source,
+    target: &mut TargetServer,
+    datadir: &Path,
+) -> Result<Vec<String>> {
+    let here = target.contents(contents)?;
+    let without_redo_log = config.mysql.load_without_redo_log;
+    here.check_privileges_on_source(source, contents.catalogue.server, without_redo_log)?;
+    let left_out = left_out::tables(config, method);
+    let inexact = contents::check(contents, Some(&here), method, &left_out)?;
+    let places = here.directories_of_tables(contents, &left_out);
+    check_places(&places, datadir)?;
+    target.check_names(&contents.catalogue)?;
+    Ok(inexact)
+}
+
+/// orchestrator wants 0.6 of the source's datadir free; less than half of the table bytes is too little.
 /// The load replaces `own` bytes of the target's tables.
 fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result<()> {
     let room = |dir: &Path, what: &str, more: u64, needed: u64| {
@@ -222,7 +223,7 @@ fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result
     };
     room(backup_dir, "common.backup-dir", 0, bytes / 2)?;
     if !datadir.is_dir() {
-        return Ok(()); // not for this process to see
+        return Ok(()); // this process may not see it
     }
     room(datadir, "the target's data directory", own, bytes)
 }

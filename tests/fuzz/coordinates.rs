@@ -14,5 +14,4 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             found(c);
         }
     }
-    let _ = xtrabackup::parse_slave_info(text);
 });

@@ -2,7 +2,8 @@
 
 use super::findings::{Findings, streams};
 use crate::config::Config;
-use crate::methods::mydumper::options::{Tool, operators};
+use crate::methods::mydumper::options::operators;
+use crate::methods::mydumper::version::Tool;
 use crate::methods::mysqldump::options;
 use crate::methods::{enabled, xtrabackup};
 use crate::seed::Method;

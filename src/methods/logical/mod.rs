@@ -1,5 +1,6 @@
 //! What the two methods have in common that dump on the source and load into the target's running server: Mysqldump and Mydumper.
 
+pub(crate) mod backup;
 pub(crate) mod definitions;
 pub(crate) mod early;
 pub(crate) mod target_server;
@@ -68,20 +69,6 @@ pub(crate) fn cleanup(
         remove()?;
     }
     Ok("Stage completed".into())
-}
-
-/// Runs a Backup; one that has failed leaves no dump, by `remove`.
-pub(crate) fn dump_or_remove(
-    pull: impl FnOnce() -> Result<String>,
-    remove: impl FnOnce() -> Result<()>,
-) -> Result<String> {
-    let result = pull();
-    if result.is_err()
-        && let Err(e) = remove()
-    {
-        log::error!("the remainder of a failed dump was not removed: {e}");
-    }
-    result
 }
 
 /// The source that Backup was called with, when all that can be known of it fits the target; and what identifies it to the tools.

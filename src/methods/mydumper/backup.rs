@@ -1,25 +1,28 @@
-//! Backup: mydumper writes the source into a directory; its coordinates are read at once.
+//! Backup: mydumper writes the source into a directory.
 
 use super::objects::{self, Objects};
-use super::options::{self, Dump, Tool};
+use super::options::{self, Dump};
 use super::tool::{Call, End, size};
-use super::version::ToolVersion;
-use super::{Mydumper, content, log as messages, strict, version};
+use super::version::{self, Tool, ToolVersion};
+use super::{Mydumper, content, log as messages, strict};
+use crate::contents::row_mode::Tables;
 use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::{Coordinates, mydumper};
 use crate::error::{Error, Result};
-use crate::methods::logical;
 use crate::methods::logical::definitions::kept::Read;
 use crate::methods::logical::early::Early;
-use crate::methods::state::LogicalState;
+use crate::methods::logical::{
+    self,
+    backup::{DumpSource, DumpTool, Dumped},
+};
 use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
 use crate::process::Cancel;
-use crate::seed::source_lock::{self, LONG_QUERIES, LockMonitor};
+use crate::seed::source_lock::{LONG_QUERIES, LockMonitor, Seen, wait_for_long_queries};
 use crate::seed::stage::Context;
 use crate::sys::file::sync_dir;
 use mysql::prelude::Queryable;
-use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,133 +34,200 @@ const RETRIES: u32 = 3;
 /// A metadata file has a few lines for each table.
 const METADATA_LIMIT: u64 = 256 << 20;
 
-impl Mydumper {
-    /// The whole stage. When it returns Ok the dump is synced and its coordinates are recorded; else there is none.
-    pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
-        ctx.report("Running backup");
-        logical::dump_or_remove(|| self.pull(ctx), || self.remove_dump())
+/// What a run of mydumper needs.
+pub(in crate::methods) struct Checked {
+    version: ToolVersion,
+    kept: Vec<String>,
+    /// As in [`Dump`].
+    unknown_product: bool,
+}
+
+/// A run that has ended.
+struct Run {
+    end: End,
+    /// Of the scripts.
+    bytes: u64,
+    lock: Seen,
+    objects: Objects,
+    /// What was read once the position was fixed.
+    again: Early<(Objects, Result<()>)>,
+}
+
+impl DumpTool for Mydumper {
+    type Checked = Checked;
+    /// Bytes of the scripts, and what was seen of the lock.
+    type Written = (u64, Seen);
+
+    fn check(&self, ctx: &Context, source: &DumpSource) -> Result<Checked> {
+        let version = self.version(Tool::Mydumper)?;
+        version::check_server(version, source.server, self.config.mydumper.any_version)?;
+        let kept = self.options(Tool::Mydumper, version)?;
+        let from = source.endpoint.clone();
+        let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
+        content::refuse_exceptions(version, ctx, &source.endpoint, source.server.flavour)?;
+        Ok(Checked {
+            version,
+            kept,
+            unknown_product,
+        })
     }
 
-    fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, mut facts, identity) = logical::source(&self.config, ctx)?;
-        let version = self.version(Tool::Mydumper)?;
-        version::check_server(version, facts.server, self.config.mydumper.any_version)?;
-        let kept = self.options(Tool::Mydumper, version)?;
-        let from = source.clone();
-        let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
-        content::refuse_exceptions(version, ctx, &source, facts.server.flavour)?;
-        let values = logical::values(&self.config, ctx, &source)?;
-        facts.definitions.1.extend(values);
-        let first = logical::dump_sessions(ctx, &source, &identity)?;
+    fn write(
+        &self,
+        ctx: &Context,
+        source: &DumpSource,
+        _: &mut Read,
+        checked: Checked,
+    ) -> Result<(u64, Seen)> {
+        let (endpoint, version) = (&source.endpoint, checked.version);
+        let init = logical::dump_sessions(ctx, endpoint, &source.identity)?;
         let credentials =
-            self.credentials(&source, facts.server, Tool::Mydumper, version, first)?;
-        let directory = self.directory();
-        let place = self.objects_directory();
+            self.credentials(endpoint, source.server, Tool::Mydumper, version, init)?;
         let mut crashes = 0;
-        let (mut bytes, seen, objects, second) = loop {
-            self.remove_dump()?;
-            // For this user only, whatever modes the tool gives; every version takes a directory that is empty.
-            let made = DirBuilder::new().mode(0o700).create(&directory);
-            made.map_err(|e| Error::io(directory.display(), &e))?;
-            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?;
-            // After that wait: what changes until the tool's position is fixed fails the Backup.
-            let from = source.clone();
-            let objects = ctx.interruptible(move || objects::read(&from))?;
-            source_lock::wait_for_long_queries(ctx, &source, Instant::now() + LONG_QUERIES)?; // begun while they were read
-            let bytes = objects.write(&place)?;
-            let what = Dump {
-                version,
-                source: facts.server,
-                unknown_product,
-                left_out: objects.left_out_file(&place),
-            };
-            let arguments =
-                options::dump_arguments(&what, credentials.path(), &source, &directory, &kept);
-            ctx.report(&format!(
-                "Running backup of {} with mydumper {version}",
-                source.name()
-            ));
-            let progress = Arc::clone(ctx.progress());
-            let heard = Arc::clone(ctx.progress());
-            let from = source.clone();
-            let second = Early::new(move || read_again(version, &from));
-            let begun = second.clone();
-            // A lock that was given up is not tried again: mydumper writes the directory first. It is ended with its session: 1.0.1 would
-            // repeat FLUSH TABLES on MySQL without end.
-            let stop = Cancel::default();
-            let stopped = stop.clone();
-            let limit = self.config.common.source_lock_timeout;
-            let watch = LockMonitor::start(&source, limit, move |why| stopped.cancel(why))?;
-            let call = Call {
-                tool: Tool::Mydumper,
-                arguments: &arguments,
-                server: &source,
-                stop: &stop,
-            };
-            let dumped = self.run(
-                ctx,
-                &call,
-                move |line| {
-                    heard.touch();
-                    // With the first row that is dumped the position is fixed.
-                    if messages::dumps_rows(line) {
-                        begun.start();
-                    }
-                },
-                || progress.bytes(size(&directory).0),
-            );
-            let seen = watch.stop();
-            let failed = |e: Error| match &seen.given_up {
-                _ if e.is_cancelled() => e,
-                Some(why) => Error::permanent(why),
-                None => identity
-                    .explain("mydumper", e)
-                    .context(format!("dump of {}", source.name())),
-            };
-            match dumped.map_err(failed)? {
-                End::Well => break (bytes, seen, objects, second),
-                End::Crashed(e) if crashes < RETRIES && seen.given_up.is_none() => {
+        let run = loop {
+            let run = self.dump(ctx, source, &checked, credentials.path())?;
+            match run.end {
+                End::Well => break run,
+                End::Crashed(e) if crashes < RETRIES && run.lock.given_up.is_none() => {
                     crashes += 1;
-                    log::warn!("dump of {}: {e}; dumping again", source.name());
+                    log::warn!("dump of {}: {e}; dumping again", endpoint.name());
                 }
-                End::Crashed(e) => return Err(failed(e)),
+                End::Crashed(e) => return Err(failed(source, &run.lock, e)),
             }
         };
-        if version::sets_own_mode(version) {
+        let directory = self.directory();
+        if version::has_no_session_section(version) {
             strict::set_in_files(&directory)?;
         }
         sync(ctx, &directory)?;
-        let (again, checked) = ctx.interruptible(move || second.get())?;
-        objects.check_same(&again, &source.name())?;
+        let again = run.again;
+        let (again, checked) = ctx.interruptible(move || again.get())?;
+        run.objects.check_same(&again, &endpoint.name())?;
         checked?;
-        let (before, inexact) = facts.definitions;
-        let read = Read {
-            before,
-            early: None,
-            inexact,
-        };
-        logical::keep_definitions(&self.config, ctx, &source, read)?;
-
-        let found = read_metadata(&directory)?;
-        let before = facts.schemas;
-        let of_source = ctx.interruptible(move || look_again(&source, found, before))?;
-        let (c, schemas) = of_source;
-        c.validate()?;
-        let (of_dump, files) = size(&directory);
-        bytes += of_dump;
-        ctx.progress().bytes(bytes);
-        let text = format!(
-            "Dumped {bytes} bytes in {files} files. Coordinates {}:{}. {seen}",
-            c.log_file, c.log_pos
-        );
-        ctx.update_state(|seed, state: &mut LogicalState| {
-            seed.coordinates = Some(c);
-            seed.source_lock_ms = Some(seen.milliseconds());
-            state.dump_bytes = bytes;
-            state.source_schemas = schemas;
-        })?;
-        Ok(text)
+        Ok((run.bytes, run.lock))
     }
+
+    fn finish(
+        &self,
+        ctx: &Context,
+        source: &DumpSource,
+        (bytes, lock): (u64, Seen),
+    ) -> Result<Dumped> {
+        let directory = self.directory();
+        let found = read_metadata(&directory)?;
+        let from = source.endpoint.clone();
+        let of_source = ctx.interruptible(move || with_gtid_and_schemas(&from, found))?;
+        let (coordinates, schemas) = of_source;
+        coordinates.validate()?;
+        let (of_dump, files) = size(&directory);
+        let bytes = bytes + of_dump;
+        ctx.progress().bytes(bytes);
+        Ok(Dumped {
+            coordinates,
+            bytes,
+            files: Some(files),
+            lock,
+            schemas,
+            lenient: Tables::new(),
+        })
+    }
+
+    fn remove_dump(&self) -> Result<()> {
+        for directory in [self.objects_directory(), self.directory()] {
+            match std::fs::remove_dir_all(&directory) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(directory.display(), &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mydumper {
+    /// Dumps once.
+    fn dump(
+        &self,
+        ctx: &Context,
+        source: &DumpSource,
+        checked: &Checked,
+        credentials: &Path,
+    ) -> Result<Run> {
+        let (endpoint, version) = (&source.endpoint, checked.version);
+        let (directory, place) = (self.directory(), self.objects_directory());
+        self.remove_dump()?;
+        // For this user only, whatever modes the tool gives; every version takes a directory that is empty.
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(|e| Error::io(directory.display(), &e))?;
+        let objects = read_objects(ctx, endpoint)?;
+        let bytes = objects.write(&place)?;
+        let what = Dump {
+            version,
+            source: source.server,
+            unknown_product: checked.unknown_product,
+            left_out: objects.left_out_file(&place),
+        };
+        let arguments =
+            options::dump_arguments(&what, credentials, endpoint, &directory, &checked.kept);
+        let name = endpoint.name();
+        ctx.report(&format!("Running backup of {name} with mydumper {version}"));
+        let from = endpoint.clone();
+        let again = Early::new(move || read_again(version, &from));
+        let (progress, begun) = (Arc::clone(ctx.progress()), again.clone());
+        let line = move |line: &str| {
+            progress.touch();
+            // With the first row that is dumped the position is fixed.
+            if messages::dumps_rows(line) {
+                begun.start();
+            }
+        };
+        // A lock that was given up is not tried again: mydumper writes the directory first. It is ended with its session: 1.0.1 would
+        // repeat FLUSH TABLES on MySQL without end.
+        let stop = Cancel::default();
+        let stopped = stop.clone();
+        let limit = self.config.common.source_lock_timeout;
+        let monitor = LockMonitor::start(endpoint, limit, move |why| stopped.cancel(why))?;
+        let call = Call {
+            tool: Tool::Mydumper,
+            arguments: &arguments,
+            server: endpoint,
+            stop: &stop,
+        };
+        let end = self.run(ctx, &call, line, || {
+            ctx.progress().bytes(size(&directory).0)
+        });
+        let lock = monitor.stop();
+        Ok(Run {
+            end: end.map_err(|e| failed(source, &lock, e))?,
+            bytes,
+            lock,
+            objects,
+            again,
+        })
+    }
+}
+
+/// The cause of a failed dump: the lock that was given up, or what the tool reports.
+fn failed(source: &DumpSource, lock: &Seen, e: Error) -> Error {
+    match &lock.given_up {
+        _ if e.is_cancelled() => e,
+        Some(why) => Error::permanent(why),
+        None => source
+            .identity
+            .explain("mydumper", e)
+            .context(format!("dump of {}", source.endpoint.name())),
+    }
+}
+
+/// Between two waits: what changes until the tool's position is fixed fails the Backup, and a query may begin while they are read.
+fn read_objects(ctx: &Context, source: &Endpoint) -> Result<Objects> {
+    let wait = || wait_for_long_queries(ctx, source, Instant::now() + LONG_QUERIES);
+    wait()?;
+    let from = source.clone();
+    let objects = ctx.interruptible(move || objects::read(&from))?;
+    wait()?;
+    Ok(objects)
 }
 
 /// What the source has once the dump's position is fixed; and whether a table has come since the first check that this version cannot
@@ -171,32 +241,27 @@ fn read_again(version: ToolVersion, source: &Endpoint) -> Result<(Objects, Resul
 }
 
 /// The coordinates with the GTID set that MariaDB itself has for file and position: versions of mydumper put other variables
-/// there. And the schemas, as one that was made meanwhile is in the dump as well.
-fn look_again(
+/// there. And the schemas.
+fn with_gtid_and_schemas(
     source: &Endpoint,
     mut found: Coordinates,
-    before: Vec<String>,
 ) -> Result<(Coordinates, Vec<String>)> {
     let mut conn = connect(source, QUERY_TIMEOUT)?;
     if crate::mysql::Server::ask(&mut conn)?.flavour == Flavour::MariaDb {
-        let question = format!(
+        let query = format!(
             "SELECT BINLOG_GTID_POS({}, {})",
             quote_text(&found.log_file),
             found.log_pos
         );
         let set: Option<Option<String>> = conn
-            .query_first(question)
+            .query_first(query)
             .map_err(|e| failure(&source.name(), "", &e))?;
         // NULL: that binary log is gone already, and replication will say so.
         if let Some(set) = set.flatten() {
             found.gtid_slave_pos = Some(set);
         }
     }
-    let schemas: BTreeSet<String> = before
-        .into_iter()
-        .chain(info::schema_names(&mut conn)?)
-        .collect();
-    Ok((found, schemas.into_iter().collect()))
+    Ok((found, info::schema_names(&mut conn)?))
 }
 
 /// Coordinates of the dump in `directory`.
@@ -206,7 +271,7 @@ pub(super) fn read_metadata(directory: &Path) -> Result<Coordinates> {
     let length = std::fs::metadata(&path).map_err(|e| fail(&e))?.len();
     if length > METADATA_LIMIT {
         return Err(Error::permanent(format!(
-            "{} has {length} bytes: that is no metadata file of mydumper",
+            "{} has {length} bytes: it is not a metadata file of mydumper",
             path.display()
         )));
     }

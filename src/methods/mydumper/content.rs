@@ -2,8 +2,9 @@
 //! dumped, and refused by name. What no version copies is in [`crate::contents`].
 
 use super::version::{self, ToolVersion};
+use crate::contents::physical_methods;
+use crate::contents::row_mode;
 use crate::contents::target_server::QUERY_TIMEOUT;
-use crate::contents::{physical_methods, row_mode};
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::mysql::{Endpoint, Flavour, Server, connect, failure};
@@ -32,7 +33,7 @@ const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 static RULES: [Rule; 6] = [
     Rule {
         only: None,
-        by: version::uses_names_for_files,
+        by: version::has_no_session_section,
         what: "names with a dot, a slash or a backtick, or with -schema in them",
         outcome: "uses names of tables for names of files",
         query: "SELECT n FROM (SELECT SCHEMA_NAME n, SCHEMA_NAME p FROM information_schema.SCHEMATA UNION ALL \
@@ -42,7 +43,7 @@ static RULES: [Rule; 6] = [
     },
     Rule {
         only: None,
-        by: version::uses_names_for_files,
+        by: version::has_no_session_section,
         what: "columns with a backtick in their names",
         outcome: "does not quote it",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
@@ -50,7 +51,7 @@ static RULES: [Rule; 6] = [
     },
     Rule {
         only: None,
-        by: version::uses_names_for_files,
+        by: version::has_no_session_section,
         what: "columns of other character sets than UTF-8 with ENUM or SET members or a DEFAULT that are not ASCII",
         outcome: "writes these in UTF-8 and declares them to be binary, so that they become others",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
@@ -61,7 +62,7 @@ static RULES: [Rule; 6] = [
     // Seen on 1.0.1: it writes a table's definition in the character set of the table.
     Rule {
         only: Some(Flavour::MariaDb),
-        by: version::writes_in_charset_of_table,
+        by: version::has_session_section,
         what: "columns or tables of other character sets than UTF-8 with members, a DEFAULT or a comment that are not ASCII",
         outcome: "writes these in the character set of the table and declares them to be binary, so that they become others or cannot \
                   be loaded",
@@ -78,7 +79,7 @@ static RULES: [Rule; 6] = [
     // and without a reason.
     Rule {
         only: None,
-        by: version::writes_in_charset_of_table,
+        by: version::has_session_section,
         what: "tables with the default character set ucs2, utf16 or utf32",
         outcome: "cannot read their definitions",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW') \
@@ -98,10 +99,7 @@ static RULES: [Rule; 6] = [
 
 /// That mydumper of this version can dump all that the source has. Returns whether mydumper would not recognise the source as
 /// MySQL. May be called again.
-///
-/// # Errors
-/// Permanent: it cannot, with what it is and what to use instead. If a query fails.
-pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
+pub(super) fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
     let mut conn = connect(source, QUERY_TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
     for rule in &RULES {
@@ -109,7 +107,10 @@ pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
         if !counts || !(rule.by)(version) {
             continue;
         }
-        let found = names(&mut conn, rule, source)?;
+        let query = rule.query.replace("@own", OWN);
+        let found: Vec<String> = conn
+            .query(query)
+            .map_err(|e| failure(&source.name(), "", &e))?;
         if let Some(first) = found.first() {
             return Err(Error::permanent(format!(
                 "source {} has {}, such as {first} ({} in all), and mydumper {version} {}: use the seed method Mysqldump or {}",
@@ -124,17 +125,8 @@ pub fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
     unknown_product(&mut conn, server, source)
 }
 
-fn names(conn: &mut Conn, rule: &Rule, source: &Endpoint) -> Result<Vec<String>> {
-    let query = rule.query.replace("@own", OWN);
-    conn.query(query)
-        .map_err(|e| failure(&source.name(), "", &e))
-}
-
 /// While rows are loaded a value that a column cannot take is an error, without exception: that the source has none.
-///
-/// # Errors
-/// Permanent: it has, by name and with what to use instead. If a query fails; cancelled.
-pub fn refuse_exceptions(
+pub(super) fn refuse_exceptions(
     version: ToolVersion,
     ctx: &Context,
     source: &Endpoint,
@@ -147,7 +139,7 @@ pub fn refuse_exceptions(
     found.refuse_errors(source, flavour)?;
     // Before 0.16.7 tables are created without strict mode.
     let equal = found.equal_members.first();
-    let Some(table) = equal.filter(|_| !version::sets_own_mode(version)) else {
+    let Some(table) = equal.filter(|_| !version::has_no_session_section(version)) else {
         return Ok(());
     };
     Err(Error::permanent(format!(

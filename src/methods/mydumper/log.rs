@@ -1,11 +1,11 @@
-//! What mydumper and myloader say while they work. An exit status of 0 is not enough: mydumper goes on without locks, and
+//! What mydumper and myloader write while they work. An exit status of 0 is not enough: mydumper goes on without locks, and
 //! myloader goes on after statements that failed.
 
 use serde_json::{Map, Value};
 
 /// A program's log so far.
 #[derive(Debug, Default)]
-pub struct Log {
+pub(super) struct Log {
     /// The first failure with a cause.
     failure: Option<String>,
     /// The first failure that another line explains.
@@ -30,14 +30,14 @@ const FATAL_WARNINGS: [&str; 4] = [
 ];
 
 /// Of `--machine-log-json`: the event of a message for people. A failed event of another kind, such as `restore_sql` with the message
-/// "restore retry failed", comes right before such a message, which says what failed.
+/// "restore retry failed", comes right before such a message, which names what failed.
 const FOR_PEOPLE: [&str; 2] = ["process_error", "process_warning"];
 /// How many lines after such an event its message is waited for.
 const PATIENCE: usize = 20;
 
 impl Log {
     /// Judges one line.
-    pub fn take(&mut self, program: &str, line: &str) {
+    pub(super) fn take(&mut self, program: &str, line: &str) {
         self.since += usize::from(self.unexplained.is_some());
         let (bad, text, explained) = match event(line) {
             Some(event) => {
@@ -66,23 +66,23 @@ impl Log {
     }
 
     /// Whether it is known that and why the dump or load is not what it must be.
-    pub fn is_failed(&self) -> bool {
+    pub(super) fn is_failed(&self) -> bool {
         self.failure.is_some() || self.since > PATIENCE
     }
 
     /// The first failure; it is one at any exit status.
-    pub fn cause(&self) -> Option<&str> {
+    pub(super) fn cause(&self) -> Option<&str> {
         self.failure.as_deref().or(self.unexplained.as_deref())
     }
 }
 
 /// True if mydumper dumps rows from here on: `Thread 1 dumping data for ...` (0.10 to 1.0.1).
-pub fn dumps_rows(line: &str) -> bool {
+pub(super) fn dumps_rows(line: &str) -> bool {
     line.contains("dumping ")
 }
 
-/// mydumper 0.10.1 says this, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
-pub fn is_of_freed_memory(failure: &str) -> bool {
+/// mydumper 0.10.1 writes this, with exit status 1, of a job of no kind: it has read memory that was freed (process_queue in mydumper.c).
+pub(super) fn is_of_freed_memory(failure: &str) -> bool {
     failure.contains("Something very bad happened!")
 }
 
@@ -94,37 +94,36 @@ fn event(line: &str) -> Option<Map<String, Value>> {
     }
 }
 
+fn word<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
+    event.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// By its level, or by the number in the summary at the end. `"status":"failed"` alone does not tell: 1.0.1 writes it at level
 /// INFO of each server without TokuDB. Numbers are strings in some events, such as `"errors":"0"`.
 fn has_failed(event: &Map<String, Value>) -> bool {
-    let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-    let level = |l: &&str| word("level").eq_ignore_ascii_case(l);
+    let level = |l: &&str| word(event, "level").eq_ignore_ascii_case(l);
     let number = |key: &str| match event.get(key) {
         Some(Value::Number(n)) => n.as_u64().unwrap_or(1),
         Some(Value::String(s)) => s.parse().unwrap_or(1),
         _ => 0,
     };
-    let is_summary = word("event").ends_with("_completed");
+    let is_summary = word(event, "event").ends_with("_completed");
     ["critical", "error"].iter().any(level)
         || (is_summary && (number("errors") > 0 || number("exit_code") > 0))
 }
 
 /// The first line of its message: a second one may be a statement.
 fn text_of(event: &Map<String, Value>) -> String {
-    let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-    let text = match word("message") {
-        "" => word("event"),
+    let text = match word(event, "message") {
+        "" => word(event, "event"),
         message => message,
     };
     text.lines().next().unwrap_or_default().trim().to_string()
 }
 
 /// A line as text for people, of either form.
-pub fn message(line: &str) -> String {
-    match event(line) {
-        Some(event) => text_of(&event),
-        None => without_prefix(line).to_string(),
-    }
+pub(super) fn message(line: &str) -> String {
+    event(line).map_or_else(|| without_prefix(line).to_string(), |e| text_of(&e))
 }
 
 /// The words of a line without what GLib puts before them: `** (myloader:7): CRITICAL **: 09:08:14.104: `.
@@ -146,21 +145,19 @@ fn without_prefix(line: &str) -> &str {
     }
 }
 
-/// The name of the dump's file that the line says is being loaded, if there is one.
-pub fn file_of(line: &str) -> Option<String> {
-    if let Ok(Value::Object(event)) = serde_json::from_str::<Value>(line.trim()) {
-        let name = event.get("filename").and_then(Value::as_str)?;
-        return Some(name.rsplit('/').next().unwrap_or(name).to_string());
+/// The name of the dump's file that is being loaded by the line, if there is one.
+pub(super) fn file_of(line: &str) -> Option<String> {
+    let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_string();
+    if let Some(event) = event(line) {
+        return event.get("filename").and_then(Value::as_str).map(base);
     }
     let (_, rest) = line
         .split_once("restoring ")
         .or_else(|| line.split_once("Restoring "))?;
     let separators = |c: char| c.is_whitespace() || ",|".contains(c);
-    if let Some(name) = rest
-        .split(separators)
-        .find(|w| w.contains(".sql") || w.contains(".dat"))
-    {
-        return Some(name.rsplit('/').next().unwrap_or(name).to_string());
+    let is_file = |w: &&str| w.contains(".sql") || w.contains(".dat");
+    if let Some(name) = rest.split(separators).find(is_file) {
+        return Some(base(name));
     }
     // 0.9 and 0.10: Thread 2 restoring `shop`.`f` part 0
     let (schema, rest) = rest.strip_prefix('`')?.split_once("`.`")?;

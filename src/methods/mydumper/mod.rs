@@ -11,39 +11,37 @@ mod strict;
 mod tool;
 pub mod version;
 
+use super::logical::backup::DumpTool;
 use super::{logical, preflight};
 use crate::config::Config;
 use crate::contents::target_server::TargetServer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mysql::Server;
 use crate::process::Launcher;
 use crate::seed::record::Seed;
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
 use crate::seed::types::{Method, Side};
-use options::Tool;
 use std::path::PathBuf;
 use std::sync::Arc;
-use version::ToolVersion;
+use version::{Tool, ToolVersion};
 
-/// The method with the configuration it works by.
 #[derive(Clone)]
-pub struct Mydumper {
+pub(super) struct Mydumper {
     config: Arc<Config>,
     /// Without sudo: both tools are clients over the network, and what mydumper writes this process must read and remove.
     launcher: Launcher,
 }
 
 impl Mydumper {
-    /// By the configuration.
-    pub fn new(config: Arc<Config>) -> Self {
+    pub(super) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
             launcher: Launcher::default(),
         }
     }
 
-    /// The dump, under the Go agent's name (agent-api-v2 4.2).
+    /// The dump, under the name that the Go agent gives it.
     fn directory(&self) -> PathBuf {
         let backup_dir = &self.config.common.backup_dir;
         backup_dir.join("orchestrator_agent_backup")
@@ -52,18 +50,6 @@ impl Mydumper {
     /// What the agent itself dumps.
     fn objects_directory(&self) -> PathBuf {
         self.directory().with_extension("objects")
-    }
-
-    fn remove_dump(&self) -> Result<()> {
-        for directory in [self.objects_directory(), self.directory()] {
-            match std::fs::remove_dir_all(&directory) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(directory.display(), &e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     fn given(&self, tool: Tool) -> &[String] {
@@ -118,7 +104,7 @@ impl SeedMethod for Mydumper {
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
-        self.dump(ctx)
+        logical::backup::backup(self, &self.config, ctx)
     }
 
     fn restore(&self, ctx: &Context) -> Result<String> {

@@ -24,11 +24,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 const LOCK_WAIT: &str = "SET SESSION lock_wait_timeout = 30";
 
 /// The script to execute before the rows are loaded.
-pub const BEFORE: &str = "before.sql";
+pub(super) const BEFORE: &str = "before.sql";
 /// The script with tables of the server's own schema, to execute before accounts are used.
-pub const OF_SERVER: &str = "server.sql";
+pub(super) const OF_SERVER: &str = "server.sql";
 /// The script to execute after rows and accounts.
-pub const AFTER: &str = "after.sql";
+pub(super) const AFTER: &str = "after.sql";
 /// The columns of these tables, as JSON: `{"table": ["column", ...]}`.
 const COLUMNS: &str = "server.json";
 /// Bytes of an INSERT at which it ends; the server's limit is at least 4 MB (max_allowed_packet of MySQL 5.6).
@@ -38,31 +38,30 @@ const LEFT_OUT: &str = "left-out";
 
 /// One object, or one option of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
+pub(super) struct Object {
     /// `PROCEDURE shop.add`.
-    pub name: String,
+    name: String,
     /// They are bytes, as each object is in its own character set.
     statements: Vec<Vec<u8>>,
 }
 
-/// All of them, in the order in which they can be created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Objects {
+pub(super) struct Objects {
     /// Schemas and sequences: tables may refer to them.
-    pub before: Vec<Object>,
+    before: Vec<Object>,
     /// Tables of schema `mysql` without transactions, with their rows.
-    pub of_server: Vec<Object>,
+    of_server: Vec<Object>,
     /// All that refers to tables, or would change rows while they are loaded.
-    pub after: Vec<Object>,
-    /// The columns of these tables, by the table's name.
-    pub columns: BTreeMap<String, Vec<String>>,
+    after: Vec<Object>,
+    /// The columns of these tables.
+    columns: BTreeMap<String, Vec<String>>,
     /// Tables that mydumper leaves out, as they are sequences or [`of_server`](Self::of_server): `schema.name`.
-    pub left_out: Vec<String>,
+    left_out: Vec<String>,
 }
 
 impl Objects {
     /// The first object that is not the same in `other`.
-    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+    fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
         let map = |o: &'a Self| -> BTreeMap<&'a str, &'a Object> {
             let all = o.before.iter().chain(&o.of_server).chain(&o.after);
             // A sequence goes on while rows are inserted, and statistics are collected at any time.
@@ -81,10 +80,7 @@ impl Objects {
 
     /// Fails if an object was created, altered or dropped since it was read, or an account: the position of the dump is between the two
     /// moments, so it is not known whether replication brings the change.
-    ///
-    /// # Errors
-    /// Transient, with the object's name.
-    pub fn check_same(&self, again: &Self, source: &str) -> Result<()> {
+    pub(super) fn check_same(&self, again: &Self, source: &str) -> Result<()> {
         let Some(name) = self.difference(again) else {
             return Ok(());
         };
@@ -99,10 +95,7 @@ impl Objects {
     }
 
     /// Writes the scripts into `directory`, which is created, and returns their bytes. They are on disk when this returns.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub fn write(&self, directory: &Path) -> Result<u64> {
+    pub(super) fn write(&self, directory: &Path) -> Result<u64> {
         let made = DirBuilder::new().mode(0o700).create(directory);
         made.map_err(|e| Error::io(directory.display(), &e))?;
         let mut bytes = 0;
@@ -128,7 +121,7 @@ impl Objects {
     }
 
     /// The file with the names of the tables that mydumper leaves out, if there are such tables.
-    pub fn left_out_file(&self, directory: &Path) -> Option<PathBuf> {
+    pub(super) fn left_out_file(&self, directory: &Path) -> Option<PathBuf> {
         (!self.left_out.is_empty()).then(|| directory.join(LEFT_OUT))
     }
 }
@@ -156,10 +149,7 @@ fn script(objects: &[Object]) -> Vec<u8> {
 
 /// That the target's server has the tables of schema `mysql` whose rows are in `directory`, with all their columns (`found`: table and
 /// column of its own): another series may have others. MySQL 5.7 has no mysql.user.Password; MariaDB 10.4 made mysql.user a view.
-///
-/// # Errors
-/// Permanent: it has not, with what is missing; or the file is not that of a Backup.
-pub fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Result<()> {
+pub(super) fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Result<()> {
     let path = directory.join(COLUMNS);
     let text = std::fs::read(&path).map_err(|e| Error::io(path.display(), &e))?;
     let wanted: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text)
@@ -178,13 +168,13 @@ pub fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Res
 }
 
 /// Bytes of the scripts in `directory`; 0 without such files.
-pub fn size(directory: &Path) -> u64 {
+pub(super) fn size(directory: &Path) -> u64 {
     let of = |name| std::fs::metadata(directory.join(name)).map_or(0, |m| m.len());
     of(BEFORE) + of(OF_SERVER) + of(AFTER)
 }
 
 /// The object of a script to which a line of it belongs, counted from 1.
-pub fn object_at(script: &Path, line: usize) -> Option<String> {
+pub(super) fn object_at(script: &Path, line: usize) -> Option<String> {
     let text = std::fs::read(script).ok()?;
     let heads = text.split(|b| *b == b'\n').take(line);
     heads
@@ -209,10 +199,7 @@ const KINDS: [&str; 9] = [
 ];
 
 /// Reads them from `source`; may be called again, to see whether they are still the same.
-///
-/// # Errors
-/// If a query fails, or an object cannot be read with the agent's account.
-pub fn read(source: &Endpoint) -> Result<Objects> {
+pub(super) fn read(source: &Endpoint) -> Result<Objects> {
     let mut conn = connect(source, ANSWER)?;
     let server = Server::ask(&mut conn)?;
     let mut reader = Reader {
@@ -308,11 +295,12 @@ impl Reader {
             "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment} FROM information_schema.SCHEMATA \
              WHERE SCHEMA_NAME {OTHER_SCHEMAS} AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#' ORDER BY 1"
         ))?;
-        let encrypted: Vec<String> = match self.is_mysql_8() {
-            true => self.list(
+        let encrypted: Vec<String> = if self.is_mysql_8() {
+            self.list(
                 "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE DEFAULT_ENCRYPTION = 'YES'",
-            )?,
-            false => Vec::new(),
+            )?
+        } else {
+            Vec::new()
         };
         for (name, charset, collation, comment) in rows {
             let quoted = quote_name(&name);
@@ -347,7 +335,7 @@ impl Reader {
              TABLE_SCHEMA {OTHER_SCHEMAS} ORDER BY 1, 2"
         ))?;
         for (schema, name) in rows {
-            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
+            let (full, label) = names(&schema, &name);
             let created = self.created(&format!("SEQUENCE {full}"))?;
             let text = created.bytes("Create Table").unwrap_or_default().to_vec();
             let next: Vec<(i128, u64)> = self
@@ -371,10 +359,8 @@ impl Reader {
             for (value, round) in next {
                 sql.add(format!("DO SETVAL({full}, {value}, 0, {round})"));
             }
-            self.objects
-                .before
-                .push(sql.object("SEQUENCE", &format!("{schema}.{name}")));
-            self.objects.left_out.push(format!("{schema}.{name}"));
+            self.objects.before.push(sql.object("SEQUENCE", &label));
+            self.objects.left_out.push(label);
         }
         Ok(())
     }
@@ -414,23 +400,17 @@ impl Reader {
              ORDER BY 1, FIELD(ROUTINE_TYPE, 'PACKAGE', 'PACKAGE BODY', 'FUNCTION', 'PROCEDURE'), 3"
         ))?;
         for (schema, kind, name) in rows {
-            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
-            let created = self.created(&format!("{kind} {full}"))?;
             let column = match kind.as_str() {
                 "FUNCTION" => "Create Function",
                 "PROCEDURE" => "Create Procedure",
                 "PACKAGE" => "Create Package",
                 _ => "Create Package Body",
             };
-            let label = format!("{schema}.{name}");
-            let text = self.body(&created, column, &kind, &label)?;
             let mut sql = Script::default();
             if kind.starts_with("PACKAGE") {
                 sql.add("SET sql_mode = 'ORACLE'"); // or MariaDB does not know the next statement
             }
-            sql.add(format!("DROP {kind} IF EXISTS {full}"));
-            self.with_body(&mut sql, &schema, &created, text, "");
-            self.objects.after.push(sql.object(&kind, &label));
+            self.with_body(sql, &kind, column, &schema, &name)?;
         }
         Ok(())
     }
@@ -443,14 +423,8 @@ impl Reader {
              ORDER BY TRIGGER_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME"
         ))?;
         for (schema, name) in rows {
-            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
-            let created = self.created(&format!("TRIGGER {full}"))?;
-            let label = format!("{schema}.{name}");
-            let text = self.body(&created, "SQL Original Statement", "TRIGGER", &label)?;
-            let mut sql = Script::default();
-            sql.add(format!("DROP TRIGGER IF EXISTS {full}"));
-            self.with_body(&mut sql, &schema, &created, text, "");
-            self.objects.after.push(sql.object("TRIGGER", &label));
+            let column = "SQL Original Statement";
+            self.with_body(Script::default(), "TRIGGER", column, &schema, &name)?;
         }
         Ok(())
     }
@@ -467,16 +441,7 @@ impl Reader {
             ),
         };
         for (schema, name) in self.list::<(String, String)>(&query)? {
-            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
-            let created = self.created(&format!("EVENT {full}"))?;
-            let label = format!("{schema}.{name}");
-            let text = self.body(&created, "Create Event", "EVENT", &label)?;
-            let zone = quote_text(&created.text("time_zone"));
-            let mut sql = Script::default();
-            sql.add(format!("DROP EVENT IF EXISTS {full}"));
-            let zone = format!("SET time_zone = {zone}");
-            self.with_body(&mut sql, &schema, &created, text, &zone);
-            self.objects.after.push(sql.object("EVENT", &label));
+            self.with_body(Script::default(), "EVENT", "Create Event", &schema, &name)?;
         }
         Ok(())
     }
@@ -494,8 +459,7 @@ impl Reader {
         }
         let mut real = Vec::new();
         for ((schema, name), columns) in views {
-            let full = format!("{}.{}", quote_name(&schema), quote_name(&name));
-            let label = format!("{schema}.{name}");
+            let (full, label) = names(&schema, &name);
             let list: Vec<String> = columns
                 .iter()
                 .map(|c| format!("1 AS {}", quote_name(c)))
@@ -512,7 +476,7 @@ impl Reader {
             let text = self.body(&created, "Create View", "VIEW", &label)?;
             let rest = text.strip_prefix(b"CREATE ").unwrap_or(&text);
             let mut sql = Script::default();
-            sql.session(&created, "");
+            sql.session(&created);
             sql.add([b"CREATE OR REPLACE ", rest].concat());
             sql.add(RESET_SESSION);
             real.push(sql.object("VIEW", &label));
@@ -531,16 +495,21 @@ impl Reader {
         }
     }
 
-    /// In the session in which it was created: sql_mode, character sets, the schema's collation of that time, time zone.
+    /// Adds a routine, trigger or event, whose text is in `column`, in the session in which it was created: sql_mode, character sets,
+    /// the schema's collation of that time, an event's time zone. `sql` comes first.
     fn with_body(
-        &self,
-        sql: &mut Script,
+        &mut self,
+        mut sql: Script,
+        kind: &str,
+        column: &str,
         schema: &str,
-        created: &Created,
-        text: Vec<u8>,
-        zone: &str,
-    ) {
+        name: &str,
+    ) -> Result<()> {
+        let (full, label) = names(schema, name);
+        let created = self.created(&format!("{kind} {full}"))?;
+        let text = self.body(&created, column, kind, &label)?;
         let quoted = quote_name(schema);
+        sql.add(format!("DROP {kind} IF EXISTS {full}"));
         sql.add(format!("USE {quoted}"));
         let then = created.text("Database Collation");
         let now = self.collations.get(schema);
@@ -548,13 +517,21 @@ impl Reader {
         if other.is_some() {
             sql.add(format!("ALTER DATABASE {quoted} COLLATE {then}"));
         }
-        sql.session(created, zone);
+        sql.session(&created);
         sql.add(text);
         sql.add(RESET_SESSION);
         if let Some(now) = other {
             sql.add(format!("ALTER DATABASE {quoted} COLLATE {now}"));
         }
+        self.objects.after.push(sql.object(kind, &label));
+        Ok(())
     }
+}
+
+/// Quoted, and for people.
+fn names(schema: &str, name: &str) -> (String, String) {
+    let full = format!("{}.{}", quote_name(schema), quote_name(name));
+    (full, format!("{schema}.{name}"))
 }
 
 const NOT_OURS: &str = "grant the agent's account SELECT, SHOW VIEW, TRIGGER and EVENT on *.*";
@@ -617,7 +594,7 @@ impl Script {
         self.0.push(statement.as_ref().to_vec());
     }
 
-    fn session(&mut self, created: &Created, zone: &str) {
+    fn session(&mut self, created: &Created) {
         if created.bytes("sql_mode").is_some() {
             // Before the character set: it is ASCII.
             self.add(format!(
@@ -625,8 +602,9 @@ impl Script {
                 quote_text(&created.text("sql_mode"))
             ));
         }
-        if !zone.is_empty() {
-            self.add(zone);
+        if created.bytes("time_zone").is_some() {
+            let zone = quote_text(&created.text("time_zone"));
+            self.add(format!("SET time_zone = {zone}"));
         }
         let charset = created.text("character_set_client");
         let collation = created.text("collation_connection");

@@ -1,244 +1,68 @@
 //! Argument vectors of mydumper and myloader, 0.9 to 1.0, and what of the operator's options they can be given. What differs
 //! by version is in [`super::version`].
 
-use super::version::{self, ToolVersion};
+use super::version::{self, Tool, ToolVersion};
 use crate::error::{Error, Result};
-use crate::methods::operators;
+use crate::methods::operators::{self, is};
 use crate::mysql::{Endpoint, Flavour, Server, Version};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The two programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tool {
-    /// The one that dumps.
-    Mydumper,
-    /// The one that loads.
-    Myloader,
-}
-
-impl Tool {
-    /// Name of the program.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mydumper => "mydumper",
-            Self::Myloader => "myloader",
-        }
-    }
-
-    /// The setting with the operator's options for it.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Mydumper => "mydumper.mydumper-addtional-opts",
-            Self::Myloader => "mydumper.myloader-additional-opts",
-        }
-    }
-
-    fn reserved(self) -> Vec<&'static str> {
-        let own: &[&'static str] = match self {
-            Self::Mydumper => &OWN_DUMP,
-            Self::Myloader => &[
-                "--drop-table",
-                "--purge-mode",
-                "--enable-binlog",
-                "-e",
-                "--set-gtid-purged",
-                "--drop-database",
-                "--disable-redo-log",
-                "--checksum",
-            ],
-        };
-        RESERVED.iter().chain(own).copied().collect()
-    }
-
-    fn incomplete(self) -> &'static [&'static str] {
-        match self {
-            Self::Mydumper => &INCOMPLETE_DUMP,
-            Self::Myloader => &INCOMPLETE_LOAD,
-        }
-    }
-}
-
 /// Options that ask for routines, triggers and events. The agent dumps them itself, always.
-const OBJECTS: [&str; 6] = ["--routines", "-R", "--triggers", "-G", "--events", "-E"];
+const OBJECTS: &str = "--routines -R --triggers -G --events -E";
 
-const OWN_DUMP: [&str; 16] = [
-    "-x",
-    "--regex",
-    "--clear",
-    "--dirty",
-    "--merge",
-    "--trx-tables",
-    "--no-trx-tables",
-    "--server-version",
-    "--no-views",
-    "-W",
-    OBJECTS[0],
-    OBJECTS[1],
-    OBJECTS[2],
-    OBJECTS[3],
-    OBJECTS[4],
-    OBJECTS[5],
-];
+const RESERVED_LOAD: &str = "--drop-table --purge-mode --enable-binlog -e --set-gtid-purged --drop-database --disable-redo-log --checksum";
+
+const RESERVED_DUMP: &str = "-x --regex --clear --dirty --merge --trx-tables --no-trx-tables --server-version --no-views -W";
 
 /// Options that this program sets itself, of both tools: who logs in where, what is read and written, and
-/// how the log is told. `-o` and `-d` mean other things in the two; neither is the operator's.
-const RESERVED: [&str; 29] = [
-    "--host",
-    "-h",
-    "--user",
-    "-u",
-    "--port",
-    "-P",
-    "--password",
-    "-p",
-    "--ask-password",
-    "-a",
-    "--socket",
-    "-S",
-    "--protocol",
-    "--defaults-file",
-    "--defaults-extra-file",
-    "-o",
-    "--outputdir",
-    "--overwrite-tables",
-    "-d",
-    "--directory",
-    "--no-backup-locks",
-    "--source-data",
-    "--machine-log-json",
-    "--verbose",
-    "-v",
-    "--logfile",
-    "-L",
-    "--help",
-    "-?",
-];
+/// how messages are written. `-o` and `-d` mean other things in the two; neither is the operator's.
+const RESERVED: &str = "--host -h --user -u --port -P --password -p --ask-password -a --socket -S --protocol --defaults-file \
+    --defaults-extra-file -o --outputdir --overwrite-tables -d --directory --no-backup-locks --source-data \
+    --machine-log-json --verbose -v --logfile -L --help -?";
 
 /// Options that leave a part of the source out, change values, give coordinates that are not the dump's, or do not leave a dump in
 /// the directory that myloader reads. LOAD DATA of 0.21.4 to 1.0.1 names no character set: texts that are not in UTF-8 become others.
-const INCOMPLETE_DUMP: [&str; 53] = [
-    "--omit-from-file",
-    "-O",
-    "--views-as-tables",
-    "--database",
-    "-B",
-    "--tables-list",
-    "-T",
-    "--ignore-engines",
-    "-i",
-    "--where",
-    "--updated-since",
-    "-U",
-    "--partition-regex",
-    "--no-schemas",
-    "-m",
-    "--no-data",
-    "--skip-constraints",
-    "--skip-indexes",
-    "--no-locks",
-    "-k",
-    "--sync-thread-lock-mode=NO_LOCK",
-    "--sync-thread-lock-mode=SAFE_NO_LOCK",
-    "--daemon",
-    "-D",
-    "--stream",
-    "--exec",
-    "--tidb-snapshot",
-    "-z",
-    "--dry-run",
-    "--format=LOAD_DATA",
-    "--format=CSV",
-    "--format=CLICKHOUSE",
-    "--load-data",
-    "--load-data-character-set",
-    "--csv",
-    "--clickhouse",
-    "--include-header",
-    "--fields-terminated-by",
-    "--fields-enclosed-by",
-    "--fields-escaped-by",
-    "--lines-starting-by",
-    "--lines-terminated-by",
-    "--statement-terminated-by",
-    "--insert-ignore",
-    "-N",
-    "--replace",
-    "--no-check-generated-fields",
-    "--set-names",
-    "--default-character-set",
-    "--exec-per-thread",
-    "--exec-per-thread-extension",
-    "--masquerade-filename",
-    "--ignore-errors",
-];
+const INCOMPLETE_DUMP: &str = "--omit-from-file -O --views-as-tables --database -B --tables-list -T --ignore-engines -i --where --updated-since -U \
+    --partition-regex --no-schemas -m --no-data --skip-constraints --skip-indexes --no-locks -k \
+    --sync-thread-lock-mode=NO_LOCK --sync-thread-lock-mode=SAFE_NO_LOCK --daemon -D --stream --exec --tidb-snapshot -z \
+    --dry-run --format=LOAD_DATA --format=CSV --format=CLICKHOUSE --load-data --load-data-character-set --csv --clickhouse \
+    --include-header --fields-terminated-by --fields-enclosed-by --fields-escaped-by --lines-starting-by \
+    --lines-terminated-by --statement-terminated-by --insert-ignore -N --replace --no-check-generated-fields --set-names \
+    --default-character-set --exec-per-thread --exec-per-thread-extension --masquerade-filename --ignore-errors";
 
 /// The same of a load.
-const INCOMPLETE_LOAD: [&str; 30] = [
-    "--database",
-    "-B",
-    "--source-db",
-    "-s",
-    "--tables-list",
-    "-T",
-    "--regex",
-    "-x",
-    "--omit-from-file",
-    "-O",
-    "--no-schemas",
-    "--no-schema",
-    "--no-data",
-    "--skip-triggers",
-    "--skip-post",
-    "--skip-constraints",
-    "--skip-indexes",
-    "--ignore-errors",
-    "--resume",
-    "--stream",
-    "--dry-run",
-    "--skip-create-table",
-    "--set-names",
-    "--default-character-set",
-    "--ignore-set",
-    "--quote-character",
-    "-Q",
-    "--exec-per-thread",
-    "--exec-per-thread-extension",
-    "--mysqldump",
-];
+const INCOMPLETE_LOAD: &str = "--database -B --source-db -s --tables-list -T --regex -x --omit-from-file -O --no-schemas --no-schema --no-data \
+    --skip-triggers --skip-post --skip-constraints --skip-indexes --ignore-errors --resume --stream --dry-run \
+    --skip-create-table --set-names --default-character-set --ignore-set --quote-character -Q --exec-per-thread \
+    --exec-per-thread-extension --mysqldump";
 
-/// An item's option in the form in which it is listed: the long name without value and with dashes, or two characters.
-fn is(item: &str, listed: &str) -> bool {
-    let item = item.trim();
-    if let Some((name, value)) = listed.split_once('=') {
-        let given = item.split_once(|c: char| c == '=' || c.is_whitespace());
-        return given.is_some_and(|(n, g)| is(n, name) && g.trim().eq_ignore_ascii_case(value));
-    }
-    let name = item
-        .split(|c: char| c == '=' || c.is_whitespace())
-        .next()
-        .unwrap_or_default()
-        .replace('_', "-");
-    name == listed || (listed.len() == 2 && !name.starts_with("--") && name.starts_with(listed))
-}
-
-/// The first option with which a seed would not be a whole copy. An option and its value may be one item or two.
-pub fn incomplete(tool: Tool, options: &[String]) -> Option<&'static str> {
+/// The first option with which a seed would not be a complete copy. An option and its value may be one item or two.
+fn incomplete(tool: Tool, options: &[String]) -> Option<&'static str> {
     let joined = options
         .windows(2)
         .filter(|pair| !pair[1].trim_start().starts_with('-'))
         .map(|pair| format!("{} {}", pair[0].trim(), pair[1].trim()));
     let items: Vec<String> = options.iter().cloned().chain(joined).collect();
-    let found = |listed: &&&str| items.iter().any(|item| is(item, listed));
+    let found = |listed: &&str| items.iter().any(|item| is(item, listed));
     // Bundled or not, -d of mydumper leaves the rows out; it is dropped with the reserved ones.
-    tool.incomplete().iter().find(found).copied()
+    let listed = match tool {
+        Tool::Mydumper => INCOMPLETE_DUMP,
+        Tool::Myloader => INCOMPLETE_LOAD,
+    };
+    listed.split_whitespace().find(found)
 }
 
 /// The operator's options for a tool, and those that were dropped, without [`OBJECTS`]: what these ask for is done.
-pub fn operators(tool: Tool, options: &[String]) -> (Vec<String>, Vec<&'static str>) {
+pub(crate) fn operators(tool: Tool, options: &[String]) -> (Vec<String>, Vec<&'static str>) {
     let single: Vec<String> = options.iter().flat_map(|o| unbundled(tool, o)).collect();
-    let (kept, mut dropped) = operators::operators(&single, &tool.reserved());
-    dropped.retain(|o| !OBJECTS.contains(o));
+    let lists: &[&'static str] = match tool {
+        Tool::Mydumper => &[RESERVED, RESERVED_DUMP, OBJECTS],
+        Tool::Myloader => &[RESERVED, RESERVED_LOAD],
+    };
+    let reserved: Vec<_> = lists.iter().flat_map(|l| l.split_whitespace()).collect();
+    let (kept, mut dropped) = operators::operators(&single, &reserved);
+    dropped.retain(|o| !OBJECTS.split_whitespace().any(|object| object == *o));
     (kept, dropped)
 }
 
@@ -267,7 +91,7 @@ fn unbundled(tool: Tool, item: &str) -> Vec<String> {
 ///
 /// # Errors
 /// Permanent: names setting, option, version and what to use instead.
-pub fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()> {
+pub(super) fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()> {
     if let Some(option) = incomplete(tool, options) {
         return Err(Error::permanent(format!(
             "{}: with {option} a seed is not a complete and exact copy with right coordinates; remove it",
@@ -289,7 +113,7 @@ pub fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()>
 
 /// The tables of the server's own schema that are a part of a copy, as a regular expression: accounts with their privileges, and
 /// what the other logical method takes as well.
-pub fn tables_of_server(source: Server) -> String {
+pub(super) fn tables_of_server(source: Server) -> String {
     let accounts = match source.flavour {
         // There mysql.user is a view.
         Flavour::MariaDb if source.version >= Version(10, 4, 0) => "global_priv|roles_mapping",
@@ -309,12 +133,16 @@ fn regex(source: Server) -> String {
     format!(r"^(?!(sys\.|mysql\.(?!({of_server})?$)))")
 }
 
+fn with_path(option: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(option);
+    argument.push(path);
+    argument
+}
+
 fn login(defaults: &Path, server: &Endpoint) -> Vec<OsString> {
-    let mut defaults_file = OsString::from("--defaults-file=");
-    defaults_file.push(defaults);
-    let mut argv = vec![defaults_file];
+    let mut argv = vec![with_path("--defaults-file=", defaults)];
     if server.socket.is_empty() {
-        // The client library would take that name for its default socket, whatever the port (D35).
+        // The client library would take that name for its default socket, whatever the port.
         let host = match server.host.as_str() {
             "localhost" => "127.0.0.1",
             host => host,
@@ -338,19 +166,17 @@ fn threads() -> OsString {
 
 fn log(version: ToolVersion) -> Vec<OsString> {
     let mut argv = vec!["--verbose=3".into()];
-    if version::tells_json(version) {
+    if version::writes_json(version) {
         argv.push("--machine-log-json".into());
     }
     argv
 }
 
 /// What is dumped, and by what.
-pub struct Dump {
-    /// Of mydumper.
+pub(super) struct Dump {
     pub version: ToolVersion,
-    /// The source.
     pub source: Server,
-    /// MySQL, but neither its version nor its version comment says so, such as Debian's `(Debian)`: mydumper 0.20.1 and later
+    /// MySQL, but neither its version nor its version comment names it, such as Debian's `(Debian)`: mydumper 0.20.1 and later
     /// would not know the statement for the coordinates.
     pub unknown_product: bool,
     /// The file with the names of tables to leave out.
@@ -358,7 +184,7 @@ pub struct Dump {
 }
 
 /// mydumper's arguments. The operator's options come last, so that their --threads counts.
-pub fn dump_arguments(
+pub(super) fn dump_arguments(
     dump: &Dump,
     defaults: &Path,
     server: &Endpoint,
@@ -366,12 +192,14 @@ pub fn dump_arguments(
     options: &[String],
 ) -> Vec<OsString> {
     let mut argv = login(defaults, server);
-    let mut outputdir = OsString::from("--outputdir=");
-    outputdir.push(directory);
     let Dump {
         version, source, ..
     } = *dump;
-    argv.extend(["--no-backup-locks".into(), outputdir, threads()]);
+    argv.extend([
+        "--no-backup-locks".into(),
+        with_path("--outputdir=", directory),
+        threads(),
+    ]);
     argv.push(format!("--regex={}", regex(source)).into());
     argv.push("--no-views".into());
     if source.flavour == Flavour::MariaDb {
@@ -379,9 +207,7 @@ pub fn dump_arguments(
         argv.push(format!("--long-query-guard={}", i32::MAX).into());
     }
     if let Some(file) = &dump.left_out {
-        let mut option = OsString::from("--omit-from-file=");
-        option.push(file);
-        argv.push(option);
+        argv.push(with_path("--omit-from-file=", file));
     }
     if version::takes_server_version(version) && dump.unknown_product {
         argv.push(format!("--server-version=mysql-{}", source.version).into());
@@ -399,7 +225,7 @@ pub fn dump_arguments(
 
 /// myloader's arguments. `-o` drops tables that are there already in every version; from 0.20.1 on it takes a value if one
 /// follows, so an option must follow.
-pub fn load_arguments(
+pub(super) fn load_arguments(
     version: ToolVersion,
     defaults: &Path,
     server: &Endpoint,
@@ -407,8 +233,7 @@ pub fn load_arguments(
     options: &[String],
 ) -> Vec<OsString> {
     let mut argv = login(defaults, server);
-    let mut from = OsString::from("--directory=");
-    from.push(directory);
+    let from = with_path("--directory=", directory);
     argv.extend(["-o".into(), from, threads()]);
     if version::has_session_section(version) {
         // By default they are compared, and differ where the two servers do not.

@@ -1,16 +1,16 @@
 //! Restore: the agent's own objects and myloader's tables and rows, into the running server.
 
 use super::backup::read_metadata;
-use super::options::{self, Tool};
+use super::options;
 use super::tool::{Call, End, size};
-use super::version::ToolVersion;
+use super::version::{Tool, ToolVersion};
 use super::{Mydumper, log, objects};
 use crate::contents::target_server::TargetServer;
 use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
 use crate::methods::logical;
 use crate::methods::logical::Loading;
-use crate::methods::mysqldump::{self, client_messages};
+use crate::methods::mysqldump::{self, messages};
 use crate::methods::state::LogicalState;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::Cancel;
@@ -76,20 +76,18 @@ impl Mydumper {
         let client =
             mysqldump::load::Load::new(ctx, &self.config, &self.launcher, server, identity)?;
         let result = client.run_script(&script);
-        result.map_err(
-            |e| match e.tool_stderr().and_then(client_messages::line_of) {
-                Some(line) => {
-                    let object = objects::object_at(&script, line).unwrap_or_default();
-                    let doing = if name == objects::OF_SERVER {
-                        "loading"
-                    } else {
-                        "creating"
-                    };
-                    e.context(format!("{doing} {object}"))
-                }
-                _ => e,
-            },
-        )
+        result.map_err(|e| match e.tool_stderr().and_then(messages::line_of) {
+            Some(line) => {
+                let object = objects::object_at(&script, line).unwrap_or_default();
+                let doing = if name == objects::OF_SERVER {
+                    "loading"
+                } else {
+                    "creating"
+                };
+                e.context(format!("{doing} {object}"))
+            }
+            _ => e,
+        })
     }
 
     fn load_rows(
@@ -125,14 +123,17 @@ impl Mydumper {
         };
         self.run(ctx, &call, line, || {})
             .and_then(End::well)
-            .map_err(|e| match e.is_cancelled() {
-                true => e,
-                false => identity.explain("myloader", e).context("loading the dump"),
+            .map_err(|e| {
+                if e.is_cancelled() {
+                    e
+                } else {
+                    identity.explain("myloader", e).context("loading the dump")
+                }
             })
     }
 }
 
-/// Sizes of the dump's files by name; of compressed ones also by the name that 0.10 says.
+/// Sizes of the dump's files by name; of compressed ones also by the name that 0.10 prints.
 fn sizes(directory: &Path) -> BTreeMap<String, u64> {
     let mut out = BTreeMap::new();
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();

@@ -8,17 +8,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The variable of a session that holds [`STRICT`](crate::contents::row_mode::STRICT): the mode itself has no room in a file's first lines.
-pub const VARIABLE: &str = "@m";
+pub(super) const VARIABLE: &str = "@m";
 
 /// How mydumper 0.10.1 begins a file with rows; the last line is missing with --skip-tz-utc.
 const NAMES: &[u8] = b"/*!40101 SET NAMES binary*/;\n/*!40014 SET FOREIGN_KEY_CHECKS=0*/;\n";
 const ZONE: &[u8] = b"/*!40103 SET TIME_ZONE='+00:00' */;\n";
 
 /// Makes the files with rows in a dump by mydumper 0.10 set sql_mode to [`VARIABLE`] as well. Their length stays. May be repeated.
-///
-/// # Errors
-/// If a file begins with something else: its rows could be changed by a load.
-pub fn set_in_files(dump: &Path) -> Result<()> {
+/// Fails if a file begins with something else: its rows could be changed by a load.
+pub(super) fn set_in_files(dump: &Path) -> Result<()> {
     let fail = |path: &Path, e: &std::io::Error| Error::io(path.display(), e);
     for entry in std::fs::read_dir(dump).map_err(|e| fail(dump, &e))? {
         let path = entry.map_err(|e| fail(dump, &e))?.path();

@@ -2,18 +2,18 @@
 
 use super::Mydumper;
 use super::log::{Log, is_of_freed_memory};
-use super::options::Tool;
 use super::strict;
-use super::version::{self, ToolVersion};
+use super::version::{self, Tool, ToolVersion};
 use crate::contents::row_mode::STRICT;
 use crate::error::{Error, Result, ToolError, ToolFault};
-use crate::mysql::{Endpoint, Flavour, Server, connect, control};
-use crate::process::{Cancel, Credentials, Job, Login, Running, SessionInit, run};
+use crate::methods::logical::backup::login;
+use crate::mysql::{Endpoint, Server, connect, control};
+use crate::process::{Cancel, Credentials, Exit, Job, Running, SessionInit, run};
 use crate::seed::sessions;
 use crate::seed::stage::Context;
 use crate::sys::proc::{ProcessId, group_tcp_ports};
 use crate::sys::thread::{lock, spawn};
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{Receiver, bounded, select};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,12 +21,12 @@ use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often progress is looked for.
+/// How often progress is measured.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A call of a tool that is a client of `server`.
@@ -39,15 +39,14 @@ pub(super) struct Call<'a> {
 }
 
 impl Mydumper {
-    /// The version of a tool, by its own words.
+    /// The version of a tool.
     pub(super) fn version(&self, tool: Tool) -> Result<ToolVersion> {
         let program = self.launcher.find(&[tool.name()])?;
         tool.version(&crate::process::version_text(&program)?)
             .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
-    /// The file with the login to `server`, a [`Server`] of this kind; each session begins with
-    /// `init` and what `tool` needs besides.
+    /// The file with the login to `endpoint`; each session begins with `init` and what `tool` needs as well.
     pub(super) fn credentials(
         &self,
         endpoint: &Endpoint,
@@ -56,16 +55,7 @@ impl Mydumper {
         version: ToolVersion,
         init: SessionInit,
     ) -> Result<Credentials> {
-        let login = Login {
-            host: &endpoint.host,
-            port: endpoint.port,
-            socket: &endpoint.socket,
-            user: &endpoint.user,
-            password: endpoint.password.reveal(),
-            public_key: server.flavour == Flavour::MySql,
-            plugin_dir: None,
-            server: None,
-        };
+        let login = login(endpoint, server, None);
         let state_dir = &self.config.common.state_dir;
         let init = session(tool, init);
         let credentials = Credentials::create(state_dir, &login, &self.launcher, &init)?;
@@ -83,50 +73,21 @@ impl Mydumper {
         &self,
         ctx: &Context,
         call: &Call,
-        mut line: impl FnMut(&str) + Send + 'static,
+        line: impl FnMut(&str) + Send + 'static,
         tick: impl Fn() + Sync,
     ) -> Result<End> {
         let &Call {
-            tool,
-            arguments,
-            server,
-            stop,
+            tool, server, stop, ..
         } = call;
         let program = self.launcher.find(&[tool.name()])?;
         let mut cmd = self.launcher.command(&program);
-        cmd.args(arguments)
+        cmd.args(call.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let known = known_sessions(server)?;
-        let limit = self.config.common.seed_idle_timeout;
-        let stuck = AtomicBool::new(false);
         ctx.progress().touch();
-        let said = Arc::new(Mutex::new(Log::default()));
-        let (heard, failed) = (Arc::clone(&said), stop.clone());
-        let hear = Arc::new(Mutex::new(move |text: &str| {
-            line(text);
-            let mut log = lock(&heard);
-            log.take(tool.name(), text);
-            if log.is_failed() {
-                failed.cancel("it has failed"); // the others go on for hours otherwise (P6)
-            }
-        }));
-        let told = Arc::clone(&hear);
-        let hear_stderr = move |text: &str| lock(&told)(text);
-        let mut running = Running::start_with(&mut cmd, tool.name(), hear_stderr)?;
-        // What it does not like in its arguments it says there.
-        let (last, stdout_ends) = bounded::<()>(0);
-        if let Some(out) = running.take_stdout() {
-            spawn("tool-output", move || {
-                for text in BufReader::new(out)
-                    .split(b'\n')
-                    .map_while(std::io::Result::ok)
-                {
-                    lock(&hear)(&String::from_utf8_lossy(&text));
-                }
-                drop(last);
-            })?;
-        }
+        let log = Arc::new(Mutex::new(Log::default()));
+        let (running, stdout_ends) = start(&mut cmd, call, &log, line)?;
         ctx.adopt(&running)?;
         let id = running.id();
         let ports: RefCell<Vec<u16>> = RefCell::default();
@@ -137,31 +98,13 @@ impl Mydumper {
             cancel: stop,
             before_kill: &before_kill,
         };
+        let limit = self.config.common.seed_idle_timeout;
+        let stuck = AtomicBool::new(false);
         let result = std::thread::scope(|scope| {
             let (over, finished) = bounded::<()>(0);
-            let (tick, id, known, stuck) = (&tick, id.as_ref(), &known, &stuck);
-            scope.spawn(move || {
-                loop {
-                    select! {
-                        recv(finished) -> _ => return,
-                        recv(ctx.cancel().signal()) -> _ => {
-                            stop.cancel(&ctx.cancel().reason());
-                            return;
-                        }
-                        default(TICK) => tick(),
-                    }
-                    if ctx.progress().stalled_for() >= limit && is_at_rest(server, id, known) {
-                        stuck.store(true, Ordering::Relaxed);
-                        stop.cancel(&format!(
-                            "{} has made no progress for {} s (common.seed-idle-timeout), and none of its sessions on {} runs a statement",
-                            tool.name(),
-                            limit.as_secs(),
-                            server.name()
-                        ));
-                        return;
-                    }
-                }
-            });
+            let (tick, stuck) = (&tick, &stuck);
+            let is_at_rest = || is_at_rest(server, id.as_ref(), &known);
+            scope.spawn(move || watch(ctx, call, limit, stuck, &finished, tick, is_at_rest));
             let result = run(running, &job);
             drop(over);
             result
@@ -174,30 +117,107 @@ impl Mydumper {
             log::warn!("cannot end left-over connections on {}: {e}", server.name());
         }
         ctx.cancel().check()?;
-        if let Some(failure) = lock(&said).cause() {
-            let e = Error::Tool(Box::new(ToolError {
-                name: tool.name().into(),
-                fault: ToolFault::Reported,
-                stderr: failure.into(),
-            }));
-            if is_of_freed_memory(failure) {
-                return Ok(End::Crashed(e));
-            }
-            return Err(e);
+        if let Some(failure) = lock(&log).cause() {
+            return reported(tool, failure);
         }
-        let mut exit = match result {
-            Err(_) if stuck.load(Ordering::Relaxed) => {
-                return Ok(End::Crashed(Error::permanent(stop.reason())));
-            }
-            Err(_) if stop.is_cancelled() => return Err(Error::permanent(stop.reason())),
-            result => result?,
-        };
-        exit.stderr = last_messages(&exit.stderr);
-        let crashed = exit.status.signal().is_some_and(|s| CRASHES.contains(&s));
-        match exit.check() {
-            Err(e) if crashed => Ok(End::Crashed(e)),
-            checked => checked.map(|()| End::Well),
+        ended(result, stop, stuck.into_inner())
+    }
+}
+
+/// Starts the tool. What it prints goes to `line` and `log`; a failure in it ends the tool. The receiver ends with standard output.
+fn start(
+    cmd: &mut Command,
+    call: &Call,
+    log: &Arc<Mutex<Log>>,
+    mut line: impl FnMut(&str) + Send + 'static,
+) -> Result<(Running, Receiver<()>)> {
+    let (tool, stop, log) = (call.tool, call.stop.clone(), Arc::clone(log));
+    let on_line = Arc::new(Mutex::new(move |text: &str| {
+        line(text);
+        let mut log = lock(&log);
+        log.take(tool.name(), text);
+        if log.is_failed() {
+            stop.cancel("it has failed"); // its other threads continue for hours otherwise
         }
+    }));
+    let of_stderr = Arc::clone(&on_line);
+    let on_stderr = move |text: &str| lock(&of_stderr)(text);
+    let mut running = Running::start_with(cmd, tool.name(), on_stderr)?;
+    // What it does not like in its arguments it writes there.
+    let (last, stdout_ends) = bounded::<()>(0);
+    if let Some(out) = running.take_stdout() {
+        spawn("tool-output", move || {
+            for text in BufReader::new(out)
+                .split(b'\n')
+                .map_while(std::io::Result::ok)
+            {
+                lock(&on_line)(&String::from_utf8_lossy(&text));
+            }
+            drop(last);
+        })?;
+    }
+    Ok((running, stdout_ends))
+}
+
+/// Calls `tick` each second until `finished`. Stops the tool when the stage is cancelled, and when there was no progress for `limit` and
+/// `is_at_rest`: it is `stuck` then.
+fn watch(
+    ctx: &Context,
+    call: &Call,
+    limit: Duration,
+    stuck: &AtomicBool,
+    finished: &Receiver<()>,
+    tick: impl Fn(),
+    is_at_rest: impl Fn() -> bool,
+) {
+    loop {
+        select! {
+            recv(finished) -> _ => return,
+            recv(ctx.cancel().signal()) -> _ => {
+                call.stop.cancel(&ctx.cancel().reason());
+                return;
+            }
+            default(TICK) => tick(),
+        }
+        if ctx.progress().stalled_for() >= limit && is_at_rest() {
+            stuck.store(true, Ordering::Relaxed);
+            call.stop.cancel(&format!(
+                "{} has made no progress for {} s (common.seed-idle-timeout), and none of its sessions on {} runs a statement",
+                call.tool.name(),
+                limit.as_secs(),
+                call.server.name()
+            ));
+            return;
+        }
+    }
+}
+
+/// A failure in what the tool has printed, at any exit status.
+fn reported(tool: Tool, failure: &str) -> Result<End> {
+    let e = Error::Tool(Box::new(ToolError {
+        name: tool.name().into(),
+        fault: ToolFault::Reported,
+        stderr: failure.into(),
+    }));
+    if is_of_freed_memory(failure) {
+        Ok(End::Crashed(e))
+    } else {
+        Err(e)
+    }
+}
+
+/// By its exit, if it has reported no failure.
+fn ended(result: Result<Exit>, stop: &Cancel, stuck: bool) -> Result<End> {
+    let mut exit = match result {
+        Err(_) if stuck => return Ok(End::Crashed(Error::permanent(stop.reason()))),
+        Err(_) if stop.is_cancelled() => return Err(Error::permanent(stop.reason())),
+        result => result?,
+    };
+    exit.stderr = last_messages(&exit.stderr);
+    let crashed = exit.status.signal().is_some_and(|s| CRASHES.contains(&s));
+    match exit.check() {
+        Err(e) if crashed => Ok(End::Crashed(e)),
+        checked => checked.map(|()| End::Well),
     }
 }
 
@@ -298,7 +318,7 @@ fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Resu
     control::wait_until_gone(|| control::kill_socket_connections(&mut conn, &server.user, known))
 }
 
-/// Bytes of the files in a directory, and their number. Nothing if there is none yet.
+/// Bytes and number of the files in a directory, which need not exist yet.
 pub(super) fn size(directory: &Path) -> (u64, u64) {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     files

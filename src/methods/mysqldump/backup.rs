@@ -1,4 +1,4 @@
-//! Backup: the source's dump into a private file, its coordinates read at once.
+//! Backup: the source's dump into a private file, and its coordinates.
 
 use super::{Mysqldump, messages, options};
 use crate::contents::left_out;
@@ -7,23 +7,21 @@ use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::mysqldump::{DumpHeader, parse};
 use crate::error::{Error, Result};
 use crate::methods::logical;
-use crate::methods::logical::definitions::kept::{self, Read as Definitions};
+use crate::methods::logical::backup::{DumpSource, DumpTool, Dumped, login};
+use crate::methods::logical::definitions::kept::{self, Read};
 use crate::methods::logical::early::Early;
-use crate::methods::state::LogicalState;
 use crate::methods::tool_sessions::Sessions;
 use crate::mysql::catalogue::Catalogue;
-use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, info};
-use crate::process::{
-    Credentials, Job, Launcher, Login, Running, SessionInit, save_to, version_text,
-};
+use crate::mysql::{Endpoint, Server, connect, info};
+use crate::process::{Credentials, Job, Launcher, Running, SessionInit, save_to, version_text};
 use crate::seed::stage::Context;
 use crate::seed::{Method, sessions, source_lock};
 use crate::sys::file::sync_dir;
 use crate::sys::proc::group_tcp_ports;
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read as _, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,190 +29,201 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The trailer that is looked at, in bytes.
-const TAIL: u64 = 64 * 1024;
+/// The end of a dump that is searched for its trailer.
+const TAIL: u64 = 64 << 10;
 /// The beginning of a dump, in which its coordinates are.
 const HEAD: u64 = 64 << 10;
 /// How often a dump is searched for them.
 const POLL: Duration = Duration::from_millis(100);
-/// The dump is written to the disk after so many bytes each.
+/// The dump is synced each time that so many bytes were written.
 const SYNC_EVERY: u64 = 64 << 20;
 
-impl Mysqldump {
-    /// The whole stage. When it returns Ok the file is synced and its coordinates are recorded; else there is no file.
-    pub(super) fn dump(&self, ctx: &Context) -> Result<String> {
-        ctx.report("Running backup");
-        logical::dump_or_remove(|| self.pull(ctx), || self.remove_dump())
+/// The tool with all that its runs have in common.
+struct Dumper<'a> {
+    program: PathBuf,
+    name: String,
+    /// The file that is one of the arguments, as long as this exists.
+    _credentials: Credentials,
+    arguments: Vec<OsString>,
+    /// Where its session cannot begin with the check of the server: it is looked for in the server's process list.
+    sessions: Option<Sessions<'a>>,
+}
+
+/// A run that has written the dump.
+struct Run {
+    bytes: u64,
+    before: Catalogue,
+    early: Early<Catalogue>,
+    /// Whether the tool was seen in the source.
+    reached: bool,
+}
+
+impl DumpTool for Mysqldump {
+    type Checked = Tables;
+    type Written = Dumped;
+
+    /// The source's tables that cannot be loaded in strict mode.
+    fn check(&self, ctx: &Context, source: &DumpSource) -> Result<Tables> {
+        let endpoint = &source.endpoint;
+        // DDL that runs would hold up the search without a word in Details, as long as it takes.
+        let deadline = Instant::now() + source_lock::LONG_QUERIES;
+        source_lock::wait_for_long_queries(ctx, endpoint, deadline)?;
+        let left_out = left_out::tables(&self.config, Method::Mysqldump);
+        let progress = Arc::clone(ctx.progress());
+        let found = logical::scan(ctx, endpoint, move |conn, _| {
+            row_mode::exceptions(conn, &left_out, || progress.touch())
+        })?;
+        found.refuse_ambiguous(endpoint, source.server.flavour)?;
+        if let Some(reason) = found.reason() {
+            log::info!(
+                "some tables of {} are loaded without strict mode, and warnings are checked: {reason}",
+                endpoint.name()
+            );
+        }
+        Ok(found.tables)
     }
 
-    fn pull(&self, ctx: &Context) -> Result<String> {
-        let (source, mut facts, identity) = logical::source(&self.config, ctx)?;
+    fn write(
+        &self,
+        ctx: &Context,
+        source: &DumpSource,
+        read: &mut Read,
+        lenient: Tables,
+    ) -> Result<Dumped> {
+        let tool = self.dumper(ctx, source)?;
+        let limit = self.config.common.source_lock_timeout;
+        let (run, lock) = source_lock::with_lock_first(ctx, &source.endpoint, limit, || {
+            self.run(ctx, source, &tool)
+        })?;
+        sync_dir(&self.config.common.backup_dir)?;
+        let (from, identity) = (source.endpoint.clone(), Arc::clone(&source.identity));
+        let schemas = ctx.interruptible(move || {
+            let mut conn = connect(&from, QUERY_TIMEOUT)?;
+            identity.verify(&mut conn)?;
+            info::schema_names(&mut conn)
+        })?;
+        let header = read_header(&self.dump_file())?;
+        check_dump(&header, source.server, run.bytes)?;
+        if !run.reached {
+            return Err(source.identity.ended_unseen(&tool.name));
+        }
+        let early = run.early;
+        read.before = run.before;
+        read.early = Some(ctx.interruptible(move || early.get())?);
+        Ok(Dumped {
+            coordinates: header.coordinates,
+            bytes: run.bytes,
+            files: None,
+            lock,
+            schemas,
+            lenient,
+        })
+    }
 
-        let exceptions = self.exceptions(ctx, &source, facts.server.flavour)?;
-        let values = logical::values(&self.config, ctx, &source)?;
-        facts.definitions.1.extend(values);
-        let program = self.launcher.find(facts.server.dump_tools())?;
-        let tool_version = self.tool_version(&program)?;
-        // Its session begins with the profile and the proof of the server; or the source must have the values, and the session is
-        // found there.
+    fn finish(&self, _: &Context, _: &DumpSource, written: Dumped) -> Result<Dumped> {
+        Ok(written)
+    }
+
+    fn remove_dump(&self) -> Result<()> {
+        let file = self.dump_file();
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(file.display(), &e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Mysqldump {
+    fn dumper<'a>(&self, ctx: &Context, source: &'a DumpSource) -> Result<Dumper<'a>> {
+        let (endpoint, identity) = (&source.endpoint, &source.identity);
+        let program = self.launcher.find(source.server.dump_tools())?;
+        let name = name_of(&program);
+        let version = self.tool_version(&program)?;
         let tool = program.clone();
         let (init, sessions) = if ctx.interruptible(move || takes_init_command(&tool))? {
-            (logical::dump_sessions(ctx, &source, &identity)?, None)
+            (logical::dump_sessions(ctx, endpoint, identity)?, None)
         } else {
-            logical::check_tool_without_init(ctx, &name_of(&program), &source)?;
-            (SessionInit::default(), Some(Sessions::before(&identity)?))
+            // The source must have the values itself.
+            logical::check_tool_without_init(ctx, &name, endpoint)?;
+            (SessionInit::default(), Some(Sessions::before(identity)?))
         };
-        let login = Login {
-            host: &source.host,
-            port: source.port,
-            socket: "",
-            user: &source.user,
-            password: source.password.reveal(),
-            public_key: facts.server.flavour == Flavour::MySql,
-            plugin_dir: crate::mysql::old_logins(&program, facts.server),
-            server: None,
-        };
-        let credentials =
-            Credentials::create(&self.config.common.state_dir, &login, &self.launcher, &init)?;
+        let plugins = crate::mysql::old_logins(&program, source.server);
+        let login = login(endpoint, source.server, plugins);
+        let state_dir = &self.config.common.state_dir;
+        let credentials = Credentials::create(state_dir, &login, &self.launcher, &init)?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
         for option in dropped {
             log::error!(
                 "mysqldump.addtional-opts: {option} is set by the agent itself and was dropped"
             );
         }
-        let mut cmd = self.launcher.command(&program);
-        cmd.args(options::dump_arguments(
+        let sudo = self.launcher.sudo();
+        let arguments = options::dump_arguments(
             credentials.path(),
-            tool_version,
-            self.launcher.sudo(),
-            &facts.directories,
+            version,
+            sudo,
+            &source.directories,
             &kept,
-        ));
-        cmd.stdin(Stdio::null()).stdout(Stdio::piped());
-
-        let path = self.dump_file();
-        let cmd = RefCell::new(cmd);
-        let name = name_of(&program);
-        let reached = Cell::new(false);
-        let limit = self.config.common.source_lock_timeout;
-        let (begun, inexact) = facts.definitions;
-        let before = RefCell::new(begun);
-        let ((bytes, early), seen) = source_lock::with_lock_first(ctx, &source, limit, || {
-            self.remove_dump()?;
-            // Long queries were waited for meanwhile.
-            let from = source.clone();
-            before.replace(ctx.interruptible(move || kept::of_source(&from))?);
-            let create = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path);
-            let file = create.map_err(|e| Error::io(path.display(), &e))?;
-            let out = file
-                .try_clone()
-                .map_err(|e| Error::io(path.display(), &e))?;
-            let tool = Running::start(&mut cmd.borrow_mut(), &name)?;
-            ctx.adopt(&tool)?;
-            ctx.report(&format!("Running backup of {}", source.name()));
-            let ended = Arc::new(AtomicBool::new(false));
-            let early = definitions_in(path.clone(), source.clone(), Arc::clone(&ended));
-            early.start();
-            let found = sessions.as_ref().map_or(Ok(true), |s| {
-                s.await_tool(&tool, &name, ctx.cancel(), || Ok(()))
-            });
-            match found {
-                Ok(found) => reached.set(found),
-                Err(e) => {
-                    let ports: Vec<u16> = group_tcp_ports(tool.group()).into_iter().collect();
-                    ended.store(true, Ordering::Relaxed);
-                    tool.end()?;
-                    end_sessions(&source, &ports);
-                    return Err(e);
-                }
-            }
-            let bytes = self
-                .receive(ctx, &source, tool, out)
-                .map_err(|e| identity.explain(&name, e));
-            ended.store(true, Ordering::Relaxed);
-            let bytes = bytes?;
-            file.sync_all().map_err(|e| Error::io(path.display(), &e))?;
-            Ok((bytes, early))
-        })?;
-        sync_dir(&self.config.common.backup_dir)?;
-
-        let schemas = self.schemas_after(ctx, &source, &identity, facts.schemas)?;
-        let header = read_header(&path)?;
-        check_dump(&header, &facts.server, bytes)?;
-        if !reached.get() {
-            return Err(identity.ended_unseen(&name));
-        }
-        let read = Definitions {
-            before: before.into_inner(),
-            early: Some(ctx.interruptible(move || early.get())?),
-            inexact,
-        };
-        logical::keep_definitions(&self.config, ctx, &source, read)?;
-        let c = header.coordinates;
-        let text = format!(
-            "Dumped {bytes} bytes. Coordinates {}:{}. {seen}",
-            c.log_file, c.log_pos
         );
-        ctx.update_state(|seed, state: &mut LogicalState| {
-            seed.coordinates = Some(c);
-            seed.source_lock_ms = Some(seen.milliseconds());
-            state.dump_bytes = bytes;
-            state.source_schemas = schemas;
-            state.lenient_tables = exceptions;
-        })?;
-        Ok(text)
+        Ok(Dumper {
+            program,
+            name,
+            _credentials: credentials,
+            arguments,
+            sessions,
+        })
     }
 
-    /// The source's tables that cannot be loaded in strict mode.
-    fn exceptions(&self, ctx: &Context, source: &Endpoint, flavour: Flavour) -> Result<Tables> {
-        // DDL that runs would hold up the search without a word in Details, as long as it takes.
-        let deadline = Instant::now() + source_lock::LONG_QUERIES;
-        source_lock::wait_for_long_queries(ctx, source, deadline)?;
-        let left_out = left_out::tables(&self.config, Method::Mysqldump);
-        let progress = Arc::clone(ctx.progress());
-        let found = logical::scan(ctx, source, move |conn, _| {
-            row_mode::exceptions(conn, &left_out, || progress.touch())
-        })?;
-        found.refuse_ambiguous(source, flavour)?;
-        if let Some(reason) = found.reason() {
-            log::info!(
-                "some tables of {} are loaded without strict mode, and warnings are checked: {reason}",
-                source.name()
-            );
-        }
-        Ok(found.tables)
+    /// Dumps once. The source's definitions are read right before, and again when the coordinates are in the dump.
+    fn run(&self, ctx: &Context, source: &DumpSource, tool: &Dumper) -> Result<Run> {
+        self.remove_dump()?;
+        // Long queries were waited for meanwhile.
+        let from = source.endpoint.clone();
+        let before = ctx.interruptible(move || kept::of_source(&from))?;
+        let path = self.dump_file();
+        let fail = |e: std::io::Error| Error::io(path.display(), &e);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&path).map_err(fail)?;
+        let out = file.try_clone().map_err(fail)?;
+        let mut cmd = self.launcher.command(&tool.program);
+        cmd.args(&tool.arguments);
+        cmd.stdin(Stdio::null()).stdout(Stdio::piped());
+        let running = Running::start(&mut cmd, &tool.name)?;
+        ctx.adopt(&running)?;
+        ctx.report(&format!("Running backup of {}", source.endpoint.name()));
+        let ended = Arc::new(AtomicBool::new(false));
+        let early = definitions_in(path.clone(), source.endpoint.clone(), Arc::clone(&ended));
+        early.start();
+        let found = tool.sessions.as_ref().map_or(Ok(true), |s| {
+            s.await_tool(&running, &tool.name, ctx.cancel(), || Ok(()))
+        });
+        let reached = match found {
+            Ok(reached) => reached,
+            Err(e) => {
+                let ports: Vec<u16> = group_tcp_ports(running.group()).into_iter().collect();
+                ended.store(true, Ordering::Relaxed);
+                running.end()?;
+                end_sessions(&source.endpoint, &ports);
+                return Err(e);
+            }
+        };
+        let bytes = self.receive(ctx, &source.endpoint, running, out);
+        ended.store(true, Ordering::Relaxed);
+        let bytes = bytes.map_err(|e| source.identity.explain(&tool.name, e))?;
+        file.sync_all().map_err(fail)?;
+        Ok(Run {
+            bytes,
+            before,
+            early,
+            reached,
+        })
     }
 
-    /// The dump tool's flavour and version, by its own words: it may be another one than the server's.
+    /// The dump tool's flavour and version: it may be another one than the server's.
     pub(super) fn tool_version(&self, program: &Path) -> Result<Server> {
         options::tool_version(&version_text(program)?)
             .map_err(|e| e.context(format!("{} --version", program.display())))
-    }
-
-    /// A schema that was made while the dump ran is in it as well.
-    fn schemas_after(
-        &self,
-        ctx: &Context,
-        source: &Endpoint,
-        identity: &Arc<Identity>,
-        before: Vec<String>,
-    ) -> Result<Vec<String>> {
-        let (source, identity) = (source.clone(), Arc::clone(identity));
-        let after = ctx.interruptible(move || {
-            let mut conn = connect(&source, QUERY_TIMEOUT)?;
-            identity.verify(&mut conn)?;
-            info::schema_names(&mut conn)
-        })?;
-        Ok(before
-            .into_iter()
-            .chain(after)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect())
     }
 
     /// Runs the tool; on a cancellation or a full disk its connections on the source are ended as well, because a server
@@ -331,7 +340,7 @@ pub(super) fn read_header(path: &Path) -> Result<DumpHeader> {
     parse(&mut BufReader::new(file), &tail).map_err(|e| e.context(path.display()))
 }
 
-fn check_dump(header: &DumpHeader, source: &crate::mysql::Server, bytes: u64) -> Result<()> {
+fn check_dump(header: &DumpHeader, source: Server, bytes: u64) -> Result<()> {
     header.coordinates.validate()?;
     if !header.complete {
         return Err(Error::permanent(
@@ -339,21 +348,11 @@ fn check_dump(header: &DumpHeader, source: &crate::mysql::Server, bytes: u64) ->
              --compact in mysqldump.addtional-opts left the line out",
         ));
     }
-    let same = matches!(
-        (header.flavour, source.flavour),
-        (
-            crate::coordinates::mysqldump::DumpFlavour::MariaDb,
-            crate::mysql::Flavour::MariaDb
-        ) | (
-            crate::coordinates::mysqldump::DumpFlavour::MySql,
-            crate::mysql::Flavour::MySql
-        )
-    );
-    if same {
+    if header.flavour == source.flavour {
         return Ok(());
     }
     Err(Error::permanent(format!(
-        "the dump ({bytes} bytes) was written by a {:?} tool, the source is {}: put the right tools first in the agent's PATH",
+        "the dump ({bytes} bytes) was written by a tool of {}, the source is {}: put the right tools first in the agent's PATH",
         header.flavour, source.flavour
     )))
 }

@@ -1,14 +1,17 @@
-//! The load itself: one client of the target's server executes the dump.
+//! Restore: one client of the target's server executes the dump.
 
-use super::backup::name_of;
+use super::Mysqldump;
+use super::backup::{name_of, read_header};
 use super::mode::{self, Sections, with_mode};
-use super::{client_messages, options};
+use super::{messages, options};
 use crate::config::Config;
 use crate::contents::row_mode::{STRICT, Tables};
+use crate::contents::target_server::TargetServer;
 use crate::error::{Error, Result};
-use crate::methods::logical;
-use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, control};
-use crate::process::{Credentials, Job, Launcher, Login, Running, feed_from};
+use crate::methods::logical::{self, Loading, backup::login};
+use crate::methods::state::LogicalState;
+use crate::mysql::{Endpoint, Identity, Server, connect, control};
+use crate::process::{Credentials, Job, Launcher, Running, feed_from};
 use crate::seed::stage::Context;
 use crate::sys::thread::spawn;
 use std::collections::BTreeSet;
@@ -25,8 +28,45 @@ use std::time::Duration;
 const PROLOGUE: &str =
     "SELECT CONNECTION_ID(); SET SESSION lc_messages = 'en_US', max_error_count = 65535;\n";
 
+impl Mysqldump {
+    /// The whole stage. Until the last check has passed nothing on the server is touched. When it returns Ok the data are
+    /// whole, the GTID state is set, and every setting is as before.
+    pub(super) fn load(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running restore");
+        let seed = ctx.seed()?;
+        let state: LogicalState = seed.method_state()?;
+        let path = self.dump_file();
+        let header = read_header(&path)?;
+        let size = std::fs::metadata(&path)
+            .map_err(|e| Error::io(path.display(), &e))?
+            .len();
+        if size != state.dump_bytes || Some(&header.coordinates) != seed.coordinates.as_ref() {
+            return Err(Error::permanent(format!(
+                "{} is not the dump that Backup made ({size} bytes, not {}): call prepare again",
+                path.display(),
+                state.dump_bytes
+            )));
+        }
+        let mut target = TargetServer::open(&self.config.mysql)?;
+        target.check_role()?;
+        ctx.cancel().check()?;
+
+        let what = Loading {
+            bytes: size,
+            coordinates: &header.coordinates,
+        };
+        let identity = target.identity(state.target_server.as_ref())?;
+        let load = Load::new(ctx, &self.config, &self.launcher, target.server, identity)?;
+        load.check()?;
+        logical::restore(&self.config, ctx, target, &what, |_| {
+            load.run(&path, header.load_from, &state.lenient_tables)?;
+            Ok(String::new())
+        })
+    }
+}
+
 /// Loads a dump into the local server.
-pub struct Load<'a> {
+pub(in crate::methods) struct Load<'a> {
     ctx: &'a Context,
     config: &'a Config,
     launcher: &'a Launcher,
@@ -39,28 +79,16 @@ pub struct Load<'a> {
 impl<'a> Load<'a> {
     /// Writes the client's credentials, which exist as long as the returned value. The client refuses to load into another server
     /// than that of `identity`.
-    ///
-    /// # Errors
-    /// If the client program is missing or the credentials cannot be written.
-    pub fn new(
+    pub(in crate::methods) fn new(
         ctx: &'a Context,
         config: &'a Config,
         launcher: &'a Launcher,
         server: Server,
         identity: Arc<Identity>,
     ) -> Result<Self> {
-        let mysql = &config.mysql;
         let program = launcher.find(server.client_tools())?;
-        let login = Login {
-            host: &mysql.host,
-            port: mysql.port,
-            socket: &mysql.socket,
-            user: &mysql.user,
-            password: mysql.password.reveal(),
-            public_key: server.flavour == Flavour::MySql,
-            plugin_dir: crate::mysql::old_logins(&program, server),
-            server: None,
-        };
+        let local = Endpoint::local(&config.mysql);
+        let login = login(&local, server, crate::mysql::old_logins(&program, server));
         let mut tool = server;
         if launcher.sudo() {
             let out = Launcher::default()
@@ -85,10 +113,7 @@ impl<'a> Load<'a> {
     }
 
     /// That the client reaches the server of `identity`. Executes nothing there.
-    ///
-    /// # Errors
-    /// As [`Load::run`].
-    pub fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         self.execute(io::empty(), &Tables::new(), |_| {}).map(drop)
     }
 
@@ -98,7 +123,7 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// Cancelled, or the client's failure; it has ended then, and so has its session in the server. Permanent: a value was changed.
-    pub fn run(&self, path: &Path, from: u64, lenient: &Tables) -> Result<()> {
+    fn run(&self, path: &Path, from: u64, lenient: &Tables) -> Result<()> {
         let fail = |e: io::Error| Error::io(path.display(), &e);
         let mut dump = File::open(path).map_err(fail)?;
         dump.seek(SeekFrom::Start(from)).map_err(fail)?;
@@ -112,11 +137,8 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Executes a script that is no dump: its statements set what they need themselves.
-    ///
-    /// # Errors
-    /// As [`Load::run`].
-    pub fn run_script(&self, path: &Path) -> Result<()> {
+    /// Executes a script that is not a dump: its statements set what they need themselves.
+    pub(in crate::methods) fn run_script(&self, path: &Path) -> Result<()> {
         let script = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
         self.execute(script, &Tables::new(), |_| {}).map(drop)
     }
@@ -165,7 +187,7 @@ impl<'a> Load<'a> {
             end_connection(&Endpoint::local(&self.config.mysql), id);
         }
         let (mut exit, _) = result?;
-        exit.stderr = client_messages::errors_only(&exit.stderr);
+        exit.stderr = messages::errors_only(&exit.stderr);
         exit.check()
             .map_err(|e| self.identity.explain(&name, e.context("loading the dump")))?;
         reader.map_or(Ok(None), |thread| {
@@ -202,7 +224,7 @@ fn read_output(out: ChildStdout, connection: &AtomicU64, lenient: &Tables) -> Op
         if let Some((schema, table)) = mode::begun(&text) {
             let of_table = lenient.get(&schema).and_then(|tables| tables.get(&table));
             columns = of_table.map(|t| t.columns.clone()).unwrap_or_default();
-        } else if changed.is_none() && client_messages::is_change(&text, &columns) {
+        } else if changed.is_none() && messages::is_change(&text, &columns) {
             changed = Some(text.into_owned());
         }
     }

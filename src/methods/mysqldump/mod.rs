@@ -1,13 +1,12 @@
 //! Mysqldump: the target pulls a dump from the source into `backup-dir` and loads it into its running server.
 
 mod backup;
-pub(super) mod client_messages;
 pub(super) mod load;
-mod messages;
+pub(super) mod messages;
 mod mode;
 pub mod options;
-mod restore;
 
+use super::logical::backup::DumpTool;
 use super::{logical, preflight};
 use crate::config::Config;
 use crate::contents::target_server::TargetServer;
@@ -21,21 +20,19 @@ use crate::seed::types::{Method, Side};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The method with the configuration it works by.
 #[derive(Clone)]
-pub struct Mysqldump {
+pub(super) struct Mysqldump {
     config: Arc<Config>,
     launcher: Launcher,
 }
 
 impl Mysqldump {
-    /// By the configuration.
-    pub fn new(config: Arc<Config>) -> Self {
+    pub(super) fn new(config: Arc<Config>) -> Self {
         let launcher = Launcher::new(&config.common);
         Self { config, launcher }
     }
 
-    /// The dump, under the Go agent's name (agent-api-v2 4.1).
+    /// The dump, under the name that the Go agent gives it.
     fn dump_file(&self) -> PathBuf {
         self.config
             .common
@@ -64,16 +61,6 @@ impl Mysqldump {
         let of_client = options::client_arguments(&login, of_client, sudo);
         self.launcher.permits(&client, &of_client)
     }
-
-    fn remove_dump(&self) -> Result<()> {
-        let file = self.dump_file();
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(file.display(), &e))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl SeedMethod for Mysqldump {
@@ -84,7 +71,7 @@ impl SeedMethod for Mysqldump {
     fn available(&self) -> Result<()> {
         if let Some(option) = options::incomplete(&self.config.mysqldump.additional_opts) {
             return Err(Error::permanent(format!(
-                "mysqldump.addtional-opts: with {option} a dump is not a whole copy; remove it"
+                "mysqldump.addtional-opts: with {option} a dump is not a complete copy; remove it"
             )));
         }
         preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;
@@ -111,7 +98,7 @@ impl SeedMethod for Mysqldump {
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
-        self.dump(ctx)
+        logical::backup::backup(self, &self.config, ctx)
     }
 
     fn restore(&self, ctx: &Context) -> Result<String> {

@@ -4,17 +4,14 @@ use crate::contents::row_mode::{LENIENT, STRICT, Tables};
 use crate::mysql::{quote_name, quote_text};
 use std::io::{self, Chain, Cursor, Read};
 
-/// Where the statement is, at most so many bytes from the beginning.
+/// The statement is in so many bytes from the beginning.
 const HEAD: usize = 64 << 10;
 /// How mysqldump and mariadb-dump set the session's mode for everything that has no mode of its own: rows and tables. Under it a value
 /// that a column cannot take is changed, and dates that the source's rows hold by ALLOW_INVALID_DATES become 0000-00-00.
 const MODE: &str = "SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;";
 
 /// The dump with `mode` for its rows and tables. A script without that statement is not changed.
-///
-/// # Errors
-/// If the dump cannot be read.
-pub fn with_mode<R: Read>(mut dump: R, mode: &str) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {
+pub(super) fn with_mode<R: Read>(mut dump: R, mode: &str) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {
     let mut head = Vec::with_capacity(HEAD);
     dump.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     let at = head.windows(MODE.len()).position(|w| w == MODE.as_bytes());
@@ -39,7 +36,7 @@ const BEGUN: &str = "orchestrator-agent loads ";
 /// A dump in which each table of `lenient` is loaded without strict mode. Only whole lines of the dump that are comments are looked at;
 /// nothing is added elsewhere. Rows have no line ends in them, and a body of a routine or trigger that has such a comment would be changed,
 /// which the comparison of definitions finds.
-pub struct Sections<R> {
+pub(super) struct Sections<R> {
     dump: R,
     lenient: Tables,
     schema: String,
@@ -53,7 +50,7 @@ pub struct Sections<R> {
 }
 
 impl<R: Read> Sections<R> {
-    pub fn new(dump: R, lenient: Tables) -> Self {
+    pub(super) fn new(dump: R, lenient: Tables) -> Self {
         Self {
             dump,
             lenient,
@@ -73,12 +70,8 @@ impl<R: Read> Sections<R> {
             self.buffer.drain(..self.used);
             self.used = 0;
             let room = (BUFFER - self.buffer.len()) as u64;
-            self.ended = self
-                .dump
-                .by_ref()
-                .take(room)
-                .read_to_end(&mut self.buffer)?
-                == 0;
+            let mut next = self.dump.by_ref().take(room);
+            self.ended = next.read_to_end(&mut self.buffer)? == 0;
         }
         Ok(())
     }
@@ -140,7 +133,7 @@ impl<R: Read> Read for Sections<R> {
 }
 
 /// The table that begins with this line of the client's output.
-pub fn begun(line: &str) -> Option<(String, String)> {
+pub(super) fn begun(line: &str) -> Option<(String, String)> {
     let (schema, table) = line.strip_prefix(BEGUN)?.trim().split_once(' ')?;
     let text = |hex: &str| {
         let byte = |i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok();

@@ -1,132 +1,50 @@
 //! The dump tool's argument vector.
 
+use crate::contents::left_out;
 use crate::error::Result;
+use crate::methods::operators::{self, is};
 use crate::mysql::{Flavour, Server, Version};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Options that this program sets itself (agent-api-v2 4.1), and those that would send the dump or the login elsewhere.
-const RESERVED: [&str; 41] = [
-    "--host",
-    "-h",
-    "--user",
-    "-u",
-    "--port",
-    "-P",
-    "--password",
-    "-p",
-    "--socket",
-    "-S",
-    "--protocol",
-    "--master-data",
-    "--source-data",
-    "--all-databases",
-    "-A",
-    "--databases",
-    "-B",
-    "--result-file",
-    "-r",
-    "--tab",
-    "-T",
-    "--defaults-file",
-    "--defaults-extra-file",
-    "--no-defaults",
-    "--login-path",
-    "--dump-slave",
-    "--dump-replica",
-    "--dir",
-    "--init-command",
-    // What is dumped would mean something else, or the source would be changed.
-    "--default-character-set",
-    "--no-set-names",
-    "-N",
-    "--compatible",
-    "--delete-master-logs",
-    "--delete-source-logs",
-    "--flush-logs",
-    "-F",
-    "--set-gtid-purged",
-    "--apply-slave-statements",
-    "--apply-replica-statements",
-    "--skip-generated-invisible-primary-key",
-];
+/// Options that this program sets itself, and those that would send the dump or the login elsewhere.
+const RESERVED: &str = "--host -h --user -u --port -P --password -p --socket -S --protocol --master-data --source-data --all-databases -A \
+    --databases -B --result-file -r --tab -T --defaults-file --defaults-extra-file --no-defaults --login-path --dump-slave \
+    --dump-replica --dir --init-command";
+/// And those with which the dump would mean something else, or the source would be changed.
+const UNSAFE: &str = "--default-character-set --no-set-names -N --compatible --delete-master-logs --delete-source-logs --flush-logs -F \
+    --set-gtid-purged --apply-slave-statements --apply-replica-statements --skip-generated-invisible-primary-key";
 
 /// What a complete and exact copy needs, whatever the operator's options are: the last one counts. --flush-privileges: views over views
 /// with definers that only the source has can be loaded only when the accounts are in force (1449); the dump has all views after all
 /// tables, accounts among them. mysqldump before 8.0 has utf8 as character set, which has no characters of four bytes.
-const ALWAYS: [&str; 14] = [
-    "--routines",
-    "--events",
-    "--triggers",
-    "--flush-privileges",
-    "--default-character-set=utf8mb4",
-    "--set-charset",
-    "--tz-utc",
-    "--quote-names",
-    "--create-options",
-    "--add-drop-table",
-    "--comments",
-    "--skip-no-tablespaces",
-    "--skip-insert-ignore",
-    "--skip-force",
-];
+const ALWAYS: &str = "--routines --events --triggers --flush-privileges --default-character-set=utf8mb4 --set-charset --tz-utc --quote-names \
+    --create-options --add-drop-table --comments --skip-no-tablespaces --skip-insert-ignore --skip-force";
 
-/// Options that leave a part of the source out, or write what cannot be loaded. A seed must be whole: the target's own accounts
+/// Options that leave a part of the source out, or write what cannot be loaded. A seed must be complete: the target's own accounts
 /// would be replaced by nothing, and replication would fail on the first row that is missing.
-const INCOMPLETE: [&str; 21] = [
-    "--where",
-    "-w",
-    "--no-data",
-    "-d",
-    "--no-create-info",
-    "-t",
-    "--no-create-db",
-    "-n",
-    "--ignore-database",
-    "--ignore-table-data",
-    "--tables",
-    "--xml",
-    "-X",
-    "--skip-comments",
-    "--compact",
-    "--system",
-    "--skip-routines",
-    "--skip-events",
-    "--skip-triggers",
-    "--ignore-views",
-    "--as-of",
-];
+const INCOMPLETE: &str = "--where -w --no-data -d --no-create-info -t --no-create-db -n --ignore-database --ignore-table-data --tables --xml -X \
+    --skip-comments --compact --system --skip-routines --skip-events --skip-triggers --ignore-views --as-of";
 
-/// The first option with which a dump would not be a whole copy. `--ignore-table` is the operator's own risk, but not for
+/// The first option with which a dump would not be a complete copy. `--ignore-table` is the operator's own risk, but not for
 /// the server's own schema.
-pub fn incomplete(options: &[String]) -> Option<String> {
-    let mut previous = "";
-    for item in options.iter().map(|o| o.trim()) {
-        let mut parts = item.splitn(2, |c: char| c == '=' || c.is_whitespace());
-        let name = parts.next().unwrap_or_default().replace('_', "-");
-        let value = parts.next().unwrap_or_default();
-        let attached = |o: &&str| o.len() == 2 && !name.starts_with("--") && name.starts_with(*o);
-        if let Some(found) = INCOMPLETE.iter().find(|o| **o == name || attached(o)) {
-            return Some((*found).to_string());
-        }
-        let table = if name == "--ignore-table" {
-            value
-        } else if previous == "--ignore-table" {
-            item
-        } else {
-            ""
-        };
-        if table.trim_start().starts_with("mysql.") {
-            return Some(format!("--ignore-table={table}"));
-        }
-        previous = if value.is_empty() { item } else { "" };
+pub(super) fn incomplete(options: &[String]) -> Option<String> {
+    let listed = |item: &String| INCOMPLETE.split_whitespace().find(|o| is(item, o));
+    if let Some(found) = options.iter().find_map(listed) {
+        return Some(found.to_string());
     }
-    None
+    let tables = left_out::ignored(options);
+    let of_server = tables.iter().find(|t| t.starts_with("mysql."));
+    of_server.map(|table| format!("--ignore-table={table}"))
 }
 
 /// The operator's options for the dump tool, and those that were dropped.
-pub fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
-    crate::methods::operators::operators(options, &RESERVED)
+pub(crate) fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
+    let reserved: Vec<_> = RESERVED
+        .split_whitespace()
+        .chain(UNSAFE.split_whitespace())
+        .collect();
+    operators::operators(options, &reserved)
 }
 
 /// What comes first, or the tools do not read it. Through `sudo` the tool does not get the environment that hides a login path file;
@@ -142,7 +60,7 @@ fn option_files(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
 }
 
 /// The dump tool's arguments; `tool` is its own version, `left_out` are directories that the server lists as schemas.
-pub fn dump_arguments(
+pub(super) fn dump_arguments(
     defaults: &Path,
     tool: Server,
     sudo: bool,
@@ -160,7 +78,7 @@ pub fn dump_arguments(
         argv.extend(left_out.iter().map(ignore));
     }
     argv.extend(options.iter().map(OsString::from));
-    argv.extend(ALWAYS.map(OsString::from));
+    argv.extend(ALWAYS.split_whitespace().map(OsString::from));
     if tool.flavour == Flavour::MariaDb {
         argv.push("--gtid".into()); // writes the GTID position as well, next to file and position
         if tool.version >= Version(10, 11, 0) {
@@ -177,7 +95,7 @@ pub fn dump_arguments(
 /// Flavour and version of the dump tool out of what `--version` prints:
 /// `mariadb-dump  Ver 10.19 Distrib 10.11.19-MariaDB, ...`, `mariadb-dump from 11.4.2-MariaDB, client 10.19 ...`,
 /// `mysqldump  Ver 9.7.4 for Linux ...`.
-pub fn tool_version(text: &str) -> Result<Server> {
+pub(super) fn tool_version(text: &str) -> Result<Server> {
     let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest.trim_start());
     let version = after(" Distrib ")
         .or_else(|| after(" from "))
@@ -187,7 +105,7 @@ pub fn tool_version(text: &str) -> Result<Server> {
 }
 
 /// Whether the tool, of which this is the text of `--help`, has the option `--init-command`.
-pub fn takes_init_command(help: &str) -> bool {
+pub(super) fn takes_init_command(help: &str) -> bool {
     help.lines()
         .any(|l| l.trim_start().starts_with("--init-command"))
 }
@@ -195,7 +113,7 @@ pub fn takes_init_command(help: &str) -> bool {
 /// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
 /// routines and triggers as they are, a first line of output that is our connection's number, and no second session: it would lack
 /// what the dump has set in the first.
-pub fn client_arguments(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
+pub(super) fn client_arguments(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
     let more = [
         "--skip-reconnect",
         // For the login: the name of the account may not be ASCII. The dump sets its own.
@@ -234,7 +152,7 @@ mod tests {
             "-A",
         ]);
         assert_eq!(kept, ["--quick", "--hex-blob"]);
-        assert_eq!(dropped, ["--host", "--user", "--password", "-p", "-A"]); // D38
+        assert_eq!(dropped, ["--host", "--user", "--password", "-p", "-A"]);
         let (kept, dropped) = run(&[
             "--master_data=1",
             "--result-file=/etc/x",
@@ -351,10 +269,10 @@ mod tests {
         let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
         let opts = ["--quick".to_string()];
-        let always = ALWAYS.map(OsString::from);
+        let always: Vec<_> = ALWAYS.split_whitespace().map(OsString::from).collect();
         let wanted = |first: &[&str], last: &[&str]| {
             let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
-            [words(first), always.to_vec(), words(last)].concat()
+            [words(first), always.clone(), words(last)].concat()
         };
         let left_out = ["#mysql50#lost+found".to_string()];
         let argv = dump_arguments(Path::new("/d/x.cnf"), maria, true, &left_out, &opts);

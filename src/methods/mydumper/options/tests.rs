@@ -30,7 +30,7 @@ fn list(items: &[&str]) -> Vec<String> {
     items.iter().map(|s| (*s).to_string()).collect()
 }
 
-/// tool-compatibility 5: what one series has and another has not.
+/// What one series has and another has not.
 #[test]
 fn the_arguments_of_each_series() {
     let maria = Server::parse("10.11.19-MariaDB", "").unwrap();
@@ -94,7 +94,7 @@ fn the_arguments_of_each_series() {
         ));
         let mut wanted = vec![
             "--defaults-file=/s/x.cnf",
-            "--host=127.0.0.1", // D35
+            "--host=127.0.0.1",
             "--port=3307",
             "--user=agent",
             "-o", // takes a value from 0.20.1 on, so that an option must follow
@@ -229,7 +229,7 @@ fn options_that_a_version_lacks_are_refused_with_what_to_use() {
     }
 }
 
-/// agent-api-v2 4.2 and D38: by either separator, in two items, and in the short forms.
+/// By either separator, in two items, and in the short forms.
 #[test]
 fn reserved_options_are_dropped() {
     let given = list(&[
@@ -301,7 +301,7 @@ fn bundles_of_short_options_are_taken_apart() {
 }
 
 #[test]
-fn what_makes_no_whole_copy_is_refused() {
+fn what_makes_no_complete_copy_is_refused() {
     for (tool, items, found) in [
         (
             Tool::Mydumper,
@@ -409,7 +409,7 @@ fn a_server_that_is_too_new_is_refused() {
 }
 
 #[test]
-fn tools_tell_their_version() {
+fn tools_print_their_version() {
     for (tool, said, found) in [
         (
             Tool::Mydumper,
