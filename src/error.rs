@@ -5,7 +5,7 @@
 mod mysql;
 
 pub(crate) use mysql::TLS_REQUIRED;
-pub use mysql::{Cause, LoginOptions, MysqlError};
+pub(crate) use mysql::{Cause, LoginOptions, MysqlError};
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -125,18 +125,18 @@ pub enum PeerFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenError {
     /// Address and port, or the port alone.
-    pub at: String,
+    pub(crate) at: String,
     /// Its class.
-    pub kind: ErrorKind,
+    pub(crate) kind: ErrorKind,
     /// The kernel's words.
-    pub text: String,
+    pub(crate) text: String,
     /// Where the port is set.
-    pub set_by: ListenOption,
+    pub(crate) set_by: ListenOption,
 }
 
 /// The option that names a listening port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenOption {
+pub(crate) enum ListenOption {
     /// `common.port`
     Port,
     /// `common.seed-port`
@@ -147,22 +147,22 @@ pub enum ListenOption {
 
 impl Error {
     /// A check has failed, and repeating the call will not help.
-    pub fn permanent(text: impl Into<String>) -> Self {
+    pub(crate) fn permanent(text: impl Into<String>) -> Self {
         Self::Refused(text.into())
     }
 
     /// Repeating the call may help.
-    pub fn transient(text: impl Into<String>) -> Self {
+    pub(crate) fn transient(text: impl Into<String>) -> Self {
         Self::Unavailable(text.into())
     }
 
     /// The work was cancelled.
-    pub fn cancelled() -> Self {
+    pub(crate) fn cancelled() -> Self {
         Self::Cancelled
     }
 
     /// An I/O error on `what`.
-    pub fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
+    pub(crate) fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
         Self::Io {
             what: what.to_string(),
             kind: e.kind(),
@@ -171,7 +171,7 @@ impl Error {
     }
 
     /// A fault of the other end of the seed stream.
-    pub fn peer(fault: PeerFault, text: impl Into<String>) -> Self {
+    pub(crate) fn peer(fault: PeerFault, text: impl Into<String>) -> Self {
         Self::Peer {
             fault,
             text: text.into(),
@@ -180,7 +180,7 @@ impl Error {
 
     /// The same error with `what: ` in front.
     #[must_use]
-    pub fn context(self, what: impl fmt::Display) -> Self {
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         Self::Context {
             what: what.to_string(),
             cause: Box::new(self),
@@ -189,7 +189,7 @@ impl Error {
 
     /// The same error with `; note` behind.
     #[must_use]
-    pub fn noted(self, note: impl fmt::Display) -> Self {
+    pub(crate) fn noted(self, note: impl fmt::Display) -> Self {
         Self::Noted {
             cause: Box::new(self),
             note: note.to_string(),
@@ -198,7 +198,7 @@ impl Error {
 
     /// The same error, of which `setting` (`section.key`) is the remedy.
     #[must_use]
-    pub fn about(self, setting: &'static str) -> Self {
+    pub(crate) fn about(self, setting: &'static str) -> Self {
         Self::About {
             setting,
             cause: Box::new(self),
@@ -207,19 +207,19 @@ impl Error {
 
     /// The same error, worth repeating whatever it is.
     #[must_use]
-    pub fn passing(self) -> Self {
+    pub(crate) fn passing(self) -> Self {
         Self::Passing(Box::new(self))
     }
 
     /// The same error, not worth repeating whatever it is.
     #[must_use]
-    pub fn lasting(self) -> Self {
+    pub(crate) fn lasting(self) -> Self {
         Self::Lasting(Box::new(self))
     }
 
     /// True if repeating the call may help. Neither bad input, a missing file, permission, version, a full disk or a wrong
     /// password is transient, nor a cancellation.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Mysql(e) => e.is_transient(),
             Self::Io { kind, .. } => !stays(*kind),
@@ -245,7 +245,7 @@ impl Error {
     }
 
     /// True if the work was cancelled.
-    pub fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
             Self::Context { cause, .. } | Self::Noted { cause, .. } | Self::About { cause, .. } => {
@@ -256,12 +256,12 @@ impl Error {
     }
 
     /// True if repeating the call as it is will fail again.
-    pub fn is_permanent(&self) -> bool {
+    pub(crate) fn is_permanent(&self) -> bool {
         !self.is_transient() && !self.is_cancelled()
     }
 
     /// The number of the server's error, if a server has answered with one.
-    pub fn mysql_code(&self) -> Option<u16> {
+    pub(crate) fn mysql_code(&self) -> Option<u16> {
         match self.root() {
             Self::Mysql(e) => e.code(),
             _ => None,
@@ -269,7 +269,7 @@ impl Error {
     }
 
     /// What a tool that failed has written last to its standard error.
-    pub fn tool_stderr(&self) -> Option<&str> {
+    pub(crate) fn tool_stderr(&self) -> Option<&str> {
         match self.root() {
             Self::Tool(e) => Some(&e.stderr),
             _ => None,
@@ -277,12 +277,12 @@ impl Error {
     }
 
     /// True if a tool takes no more of its input: it has ended, and knows why.
-    pub fn is_tool_input(&self) -> bool {
+    pub(crate) fn is_tool_input(&self) -> bool {
         matches!(self.root(), Self::Tool(e) if matches!(e.fault, ToolFault::Input(_)))
     }
 
     /// The setting in which the error is corrected, if it is known.
-    pub fn setting(&self) -> Option<&'static str> {
+    pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::About { setting, .. } => Some(setting),
             Self::Context { cause, .. }
@@ -318,7 +318,7 @@ impl Error {
 
     /// The same as an error of the `seed` command about `server`, which has options where the agent has settings.
     #[must_use]
-    pub fn of_seed_command(mut self, server: &str) -> Self {
+    pub(crate) fn of_seed_command(mut self, server: &str) -> Self {
         if let Self::Mysql(e) = self.root_mut() {
             e.server.clear();
             e.login = LoginOptions::SeedCommand;
@@ -328,7 +328,7 @@ impl Error {
 
     /// The same with another option that names the port.
     #[must_use]
-    pub fn listening_by(mut self, option: ListenOption) -> Self {
+    pub(crate) fn listening_by(mut self, option: ListenOption) -> Self {
         if let Self::Listen(e) = self.root_mut() {
             e.set_by = option;
         }

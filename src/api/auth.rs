@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The secret of this process. Never logged; `Debug` shows nothing of it.
 #[derive(Clone)]
-pub struct Token(String);
+pub(crate) struct Token(String);
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,14 +22,14 @@ impl Token {
     ///
     /// # Errors
     /// If the kernel gives no random bytes.
-    pub fn generate() -> Result<Self> {
+    pub(crate) fn generate() -> Result<Self> {
         crate::sys::host::random_hex(32)
             .map(Self)
             .map_err(|e| Error::io("random numbers of the kernel", &e))
     }
 
     /// The secret, for the registration.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
@@ -37,14 +37,14 @@ impl Token {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write_hint(&self, file: &str) -> Result<()> {
+    pub(crate) fn write_hint(&self, file: &str) -> Result<()> {
         replace_atomic(Path::new(file), 0o600, self.0.as_bytes())
             .map_err(|e| e.context("common.token-hint-file"))
     }
 
     /// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
     /// a right parameter.
-    pub fn allows(&self, header: &str, request: &Request) -> bool {
+    pub(crate) fn allows(&self, header: &str, request: &Request) -> bool {
         let of_header = if header.is_empty() {
             None
         } else {
@@ -59,13 +59,13 @@ impl Token {
 }
 
 /// True if the request has exactly these credentials.
-pub fn has_credentials(basic: &Basic, request: &Request) -> bool {
+pub(crate) fn has_credentials(basic: &Basic, request: &Request) -> bool {
     let given = request.header("Authorization").unwrap_or_default();
     same(given.as_bytes(), basic.reveal().as_bytes())
 }
 
 /// Compares in a time that does not depend on where the difference is; only the length shows.
-pub fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     let mut different = u8::from(a.len() != b.len());
     for (i, x) in a.iter().enumerate() {
         different |= x ^ b.get(i).copied().unwrap_or(0);

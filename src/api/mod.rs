@@ -23,11 +23,11 @@ use crate::sys::thread::unpoisoned;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-pub use auth::Token;
+pub(crate) use auth::Token;
 pub(crate) use monitor::HostMonitor;
 
 /// All that the endpoints work with.
-pub struct Api {
+pub(crate) struct Api {
     config: Arc<Config>,
     /// Those of the latest reading of the configuration.
     commands: RwLock<BTreeMap<String, String>>,
@@ -44,30 +44,30 @@ pub struct Api {
 }
 
 /// What [`Api::new`] is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// The name under which the agent registers.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// The token of this process.
-    pub token: Token,
+    pub(crate) token: Token,
     /// The seed engine.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// The applier of the local replica.
-    pub applier: Arc<Applier>,
+    pub(crate) applier: Arc<Applier>,
     /// Methods that are enabled and built.
-    pub methods: Vec<Arc<dyn SeedMethod>>,
+    pub(crate) methods: Vec<Arc<dyn SeedMethod>>,
     /// Methods that are enabled and left out, with reasons.
-    pub left_out: Vec<(Method, String)>,
+    pub(crate) left_out: Vec<(Method, String)>,
     /// The contact with each orchestrator.
-    pub contacts: Arc<Contacts>,
+    pub(crate) contacts: Arc<Contacts>,
     /// Cancelled when the agent stops.
-    pub stopping: Cancel,
+    pub(crate) stopping: Cancel,
 }
 
 impl Api {
     /// Replaces the custom commands; those that run go on.
-    pub fn set_custom_commands(&self, commands: BTreeMap<String, String>) {
+    pub(crate) fn set_custom_commands(&self, commands: BTreeMap<String, String>) {
         *unpoisoned(self.commands.write()) = commands;
     }
 
@@ -76,7 +76,7 @@ impl Api {
     }
 
     /// Starts nothing.
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let launcher = Launcher::new(&parts.config.common);
         let monitor = HostMonitor::new(
             &parts.config,

@@ -127,7 +127,7 @@ impl Route {
 
 impl Api {
     /// What is done with a request, by its head. Authentication comes before the body is read.
-    pub fn plan(self: &Arc<Self>, request: &Request) -> Plan {
+    pub(crate) fn plan(self: &Arc<Self>, request: &Request) -> Plan {
         match self.route(request) {
             Err(response) => Plan::new(|_| response),
             Ok((route, parameters)) => {

@@ -1,9 +1,9 @@
 //! Arguments, usage text, exit codes.
 
 mod arguments;
-pub mod check_config;
-pub mod seed;
-pub mod status;
+pub(crate) mod check_config;
+pub(crate) mod seed;
+pub(crate) mod status;
 
 use crate::{config, daemon};
 use arguments::Takes;

@@ -20,7 +20,7 @@ impl AllowList {
     ///
     /// # Errors
     /// Names the entry that is neither an address nor a network, and the setting.
-    pub fn parse(entries: &[String]) -> Result<Self> {
+    pub(crate) fn parse(entries: &[String]) -> Result<Self> {
         entries
             .iter()
             .map(|e| Network::parse(e.trim()))
@@ -29,7 +29,7 @@ impl AllowList {
     }
 
     /// True if a client with this address may connect.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let bits = mapped(address);
         self.0.is_empty() || self.0.iter().any(|n| (bits ^ n.base) & n.mask() == 0)
     }

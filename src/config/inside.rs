@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// True if `dir` is `datadir` or lies below it, by name or after following symbolic links. What does not exist yet
 /// is compared by name below its nearest existing parent. An empty path is inside nothing and holds nothing.
-pub fn inside(dir: &Path, datadir: &Path) -> bool {
+pub(crate) fn inside(dir: &Path, datadir: &Path) -> bool {
     if dir.as_os_str().is_empty() || datadir.as_os_str().is_empty() {
         return false;
     }

@@ -22,16 +22,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 pub use allow::AllowList;
-pub use inside::inside;
+pub(crate) use inside::inside;
 pub(crate) use nearest::nearest;
-pub use reloaded::{RELOADED, Values, is_reloaded};
+pub(crate) use reloaded::{Values, is_reloaded};
 pub use types::*;
 
 use crate::error::Error;
 use document::Findings;
 
 /// Where the Go agents' file is too.
-pub const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
+pub(crate) const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
 
 /// A configuration that can be used, and what the user should know about it.
 #[derive(Debug, Clone)]
@@ -39,9 +39,9 @@ pub struct Loaded {
     /// The validated configuration.
     pub config: Config,
     /// Ignored keys and the like, one sentence each, for the log.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// All keys with their values, to compare with those of a later reading.
-    pub values: Values,
+    pub(crate) values: Values,
 }
 
 /// Why a file cannot be used. The text has a line for each fault and warning, which begins with the file's path if there is one.
@@ -49,9 +49,9 @@ pub struct Loaded {
 pub struct Faults {
     file: String,
     /// At least one; those of values in the order of the file, then those of missing or contradictory settings.
-    pub errors: Vec<String>,
+    pub(crate) errors: Vec<String>,
     /// A key that is missing may be there under a wrong name.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl fmt::Display for Faults {
@@ -78,7 +78,7 @@ impl From<Faults> for Error {
 ///
 /// # Errors
 /// All faults of the file.
-pub fn load(path: &Path) -> Result<Loaded, Faults> {
+pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
     let file = path.display().to_string();
     let (text, mode) = read(path).map_err(|fault| Faults {
         file: file.clone(),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys that take effect by SIGHUP, and the section of which all do.
-pub const RELOADED: [&str; 6] = [
+pub(crate) const RELOADED: [&str; 6] = [
     "common.poll-interval",
     "common.resubmit-agent-interval",
     "common.http-timeout",
@@ -17,7 +17,7 @@ pub const RELOADED: [&str; 6] = [
 const CUSTOM_COMMANDS: &str = "custom-commands";
 
 /// True if a change of `key` (`section.key`) takes effect by SIGHUP.
-pub fn is_reloaded(key: &str) -> bool {
+pub(crate) fn is_reloaded(key: &str) -> bool {
     RELOADED.contains(&key)
         || key
             .strip_prefix(CUSTOM_COMMANDS)
@@ -26,7 +26,7 @@ pub fn is_reloaded(key: &str) -> bool {
 
 /// `section.key`, in the documented spelling, to the value in force: that of the file or the default. Secrets are not readable in it.
 #[derive(Debug, Clone, Default)]
-pub struct Values(pub(super) BTreeMap<String, Value>);
+pub(crate) struct Values(pub(super) BTreeMap<String, Value>);
 
 impl Values {
     pub(super) fn of(config: &Config) -> Self {
@@ -51,7 +51,7 @@ impl Values {
     }
 
     /// Keys that have another value in `other`, or none, in order.
-    pub fn changed(&self, other: &Self) -> Vec<String> {
+    pub(crate) fn changed(&self, other: &Self) -> Vec<String> {
         let keys: BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
         keys.into_iter()
             .filter(|k| self.0.get(*k) != other.0.get(*k))

@@ -47,21 +47,21 @@ macro_rules! words {
 #[serde(default, rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub struct Config {
-    pub common: Common,
-    pub orchestrator: Orchestrator,
-    pub logging: Logging,
+    pub(crate) common: Common,
+    pub(crate) orchestrator: Orchestrator,
+    pub(crate) logging: Logging,
     pub mysql: Mysql,
     /// `[custom-commands.NAME]`: name to command line.
     #[serde(deserialize_with = "commands")]
-    pub custom_commands: BTreeMap<String, String>,
-    pub mysqldump: Mysqldump,
-    pub mydumper: Mydumper,
-    pub xtrabackup: Xtrabackup,
-    pub lvm: Lvm,
+    pub(crate) custom_commands: BTreeMap<String, String>,
+    pub(crate) mysqldump: Mysqldump,
+    pub(crate) mydumper: Mydumper,
+    pub(crate) xtrabackup: Xtrabackup,
+    pub(crate) lvm: Lvm,
     /// `[clone-plugin]` is the same section.
     #[serde(rename = "clone_plugin")]
-    pub clone_plugin: ClonePlugin,
-    pub classic: Classic,
+    pub(crate) clone_plugin: ClonePlugin,
+    pub(crate) classic: Classic,
 }
 
 settings! { Common {
@@ -116,7 +116,7 @@ impl Common {
     ///
     /// # Errors
     /// Permanent: if it is not an IP address.
-    pub fn listen_ip(&self) -> Result<IpAddr> {
+    pub(crate) fn listen_ip(&self) -> Result<IpAddr> {
         match self.listen_address.trim_matches(['[', ']']) {
             "" | "*" => Ok(Ipv6Addr::UNSPECIFIED.into()),
             text => text.parse().map_err(|_| {
@@ -278,12 +278,12 @@ impl Secret {
     }
 
     /// The secret itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
     /// True if nothing is set.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 /// The log file, to be opened again after logrotate has moved it.
 #[derive(Clone)]
-pub struct Log(Arc<Mutex<Option<File>>>);
+pub(crate) struct Log(Arc<Mutex<Option<File>>>);
 
 impl Log {
     /// Opens the file under its name, and sets the level; lines go to the old file until the new one is open. Without a name
@@ -20,7 +20,7 @@ impl Log {
     ///
     /// # Errors
     /// `Unable to open log file`; the old one stays in use.
-    pub fn set(&self, settings: &Logging) -> Result<()> {
+    pub(crate) fn set(&self, settings: &Logging) -> Result<()> {
         let name = settings.file.as_str();
         let fresh = if name.is_empty() {
             None
@@ -70,7 +70,7 @@ fn open(name: &str) -> Result<File> {
 ///
 /// # Errors
 /// `Unable to open log file`, as the Go agent writes it, with name and cause.
-pub fn start(settings: &Logging) -> Result<Log> {
+pub(crate) fn start(settings: &Logging) -> Result<Log> {
     // Only messages of this program: a library's debug lines may hold a URL with a token.
     let config = ConfigBuilder::new()
         .set_time_format_rfc3339()

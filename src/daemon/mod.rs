@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod heartbeat;
-pub mod logging;
+pub(crate) mod logging;
 mod recovery;
 mod reload;
 mod state_dir;
@@ -36,7 +36,7 @@ const REQUEST_STOP: Duration = Duration::from_millis(800);
 ///
 /// # Errors
 /// What keeps it from starting, with the setting.
-pub fn serve(file: &Path) -> Result<()> {
+pub(crate) fn serve(file: &Path) -> Result<()> {
     // Before any other thread exists, so that all inherit it.
     signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
     let mut loaded = config::load(file)?;

@@ -32,9 +32,9 @@ pub struct DatadirInfo {
     /// Symbolic links followed: what is renamed is inside, never the directory itself.
     pub datadir: PathBuf,
     /// Family and version.
-    pub server: Server,
+    pub(crate) server: Server,
     /// The server's own program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Options that a private server needs to find its parts and to read the files: name and value.
     pub options: Vec<(String, String)>,
     /// First file of innodb_data_file_path: the one that every InnoDB server locks and cannot start without.
@@ -42,25 +42,25 @@ pub struct DatadirInfo {
     /// innodb_page_size in bytes.
     pub page_size: String,
     /// lower_case_table_names
-    pub lower_case: String,
+    pub(crate) lower_case: String,
     /// innodb_data_file_path
     pub data_file_path: String,
     /// Logs of this host at the top of the data directory: they stay.
-    pub keep: Vec<String>,
+    pub(crate) keep: Vec<String>,
     /// Socket and pid file there, which no new server needs.
-    pub drop: Vec<String>,
+    pub(crate) drop: Vec<String>,
     /// Directories inside the data directory that settings name: the server does not make them.
-    pub dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
     /// Binary and relay logs elsewhere.
     pub outside: Vec<LogsElsewhere>,
     /// Owner of the data directory.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group of the data directory.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// Its permissions.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Bytes in it when it was inspected, without our own directories.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files in it then.
     #[serde(default)]
     pub files: u64,
@@ -69,7 +69,7 @@ pub struct DatadirInfo {
     pub server_id: String,
     /// server_uuid; empty on MariaDB, and where only the settings are known.
     #[serde(default)]
-    pub server_uuid: String,
+    pub(crate) server_uuid: String,
     /// Where staging directories are made.
     pub staging: PathBuf,
 }

@@ -56,18 +56,18 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Journal {
     /// The seed that swaps.
-    pub seed: i64,
-    pub phase: Phase,
+    pub(crate) seed: i64,
+    pub(crate) phase: Phase,
     #[serde(alias = "facts")]
-    pub info: DatadirInfo,
+    pub(crate) info: DatadirInfo,
     /// Whether MySQL ran before.
-    pub was_running: bool,
+    pub(crate) was_running: bool,
     /// The old data are deleted.
-    pub wiped: bool,
+    pub(crate) wiped: bool,
     /// Names in the data directory that go to `old`.
-    pub outgoing: Vec<String>,
+    pub(crate) outgoing: Vec<String>,
     /// Names in `new` that go into the data directory.
-    pub incoming: Vec<String>,
+    pub(crate) incoming: Vec<String>,
 }
 
 impl Journal {

@@ -32,23 +32,23 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where a private server works.
 pub(super) struct PrivateServer<'a> {
-    pub info: &'a DatadirInfo,
-    pub data: PathBuf,
+    pub(crate) info: &'a DatadirInfo,
+    pub(crate) data: PathBuf,
     /// Socket, pid, log, temporary files; next to `data`.
-    pub work: PathBuf,
+    pub(crate) work: PathBuf,
     /// For messages: what failed when it does not start.
-    pub failure: &'static str,
+    pub(crate) failure: &'static str,
 }
 
 impl PrivateServer<'_> {
-    pub fn make_work_dir(&self) -> Result<()> {
+    pub(crate) fn make_work_dir(&self) -> Result<()> {
         remove_tree(&self.work)?;
         make_dir(&self.work, self.info)?;
         make_dir(&self.work.join("tmp"), self.info)
     }
 
     /// With more arguments.
-    pub fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
+    pub(crate) fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
         let mut command = env.program(self.info);
         command
             .args(self.arguments())
@@ -113,7 +113,7 @@ impl PrivateServer<'_> {
 
     /// Waits until `server` answers, and checks that it is the one on this data directory. `account`: with which login. `refused`: the
     /// error to return for one that occurs meanwhile, if it is not to be waited for. The endpoint is valid as long as the file is open.
-    pub fn connect(
+    pub(crate) fn connect(
         &self,
         server: &Running,
         account: Endpoint,
@@ -159,7 +159,7 @@ impl PrivateServer<'_> {
     }
 
     /// With the last errors of its log.
-    pub fn with_log(&self, e: &Error) -> Error {
+    pub(crate) fn with_log(&self, e: &Error) -> Error {
         let log = std::fs::read(self.work.join("error.log")).unwrap_or_default();
         let last = last_errors(&String::from_utf8_lossy(&log));
         Error::permanent(format!("{}: {e}; its error log: {last}", self.failure))

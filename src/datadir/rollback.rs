@@ -30,7 +30,7 @@ pub(crate) enum DataNow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// Whose swap it was.
-    pub seed: i64,
+    pub(crate) seed: i64,
     /// For the log and the seed's record.
     pub text: String,
     pub(crate) data: DataNow,

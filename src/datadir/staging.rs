@@ -41,7 +41,7 @@ pub struct Staged {
 
 impl Staged {
     /// Where seed `seed` stages.
-    pub fn of(info: &DatadirInfo, seed: i64) -> Self {
+    pub(crate) fn of(info: &DatadirInfo, seed: i64) -> Self {
         Self {
             seed,
             dir: info.staging.join(seed.to_string()),

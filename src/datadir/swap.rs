@@ -103,18 +103,18 @@ fn first(
 
 /// A swap in progress.
 pub(super) struct Run<'a> {
-    pub journals: &'a Journals,
-    pub env: &'a dyn Environment,
-    pub journal: Journal,
-    pub staged: Staged,
-    pub cancel: Cancel,
+    pub(crate) journals: &'a Journals,
+    pub(crate) env: &'a dyn Environment,
+    pub(crate) journal: Journal,
+    pub(crate) staged: Staged,
+    pub(crate) cancel: Cancel,
     /// True once the journal is on disk: before that nothing has happened.
-    pub written: bool,
-    pub lock: Option<Lock>,
+    pub(crate) written: bool,
+    pub(crate) lock: Option<Lock>,
 }
 
 impl<'a> Run<'a> {
-    pub fn new(
+    pub(crate) fn new(
         journals: &'a Journals,
         env: &'a dyn Environment,
         journal: Journal,
@@ -131,12 +131,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub fn datadir(&self) -> PathBuf {
+    pub(crate) fn datadir(&self) -> PathBuf {
         self.journal.info.datadir.clone()
     }
 
     /// The system tablespace, whose name the guard takes.
-    pub fn top(&self) -> PathBuf {
+    pub(crate) fn top(&self) -> PathBuf {
         self.journal
             .info
             .datadir
@@ -144,13 +144,13 @@ impl<'a> Run<'a> {
     }
 
     /// A step is about to be taken.
-    pub fn at(&self, step: &str) -> Result<()> {
+    pub(crate) fn at(&self, step: &str) -> Result<()> {
         self.cancel.check()?;
         self.env.at(step)
     }
 
     /// Writes the next phase before anything of it is done. In memory only what is on disk counts.
-    pub fn enter_phase(&mut self, phase: Phase) -> Result<()> {
+    pub(crate) fn enter_phase(&mut self, phase: Phase) -> Result<()> {
         self.at(&format!("journal {phase:?}"))?;
         self.write(Journal {
             phase,
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
     }
 
     /// Stops MySQL and verifies it, in either direction.
-    pub fn stop_and_lock(&mut self) -> Result<()> {
+    pub(crate) fn stop_and_lock(&mut self) -> Result<()> {
         let (env, info) = (self.env, &self.journal.info);
         let stop = || {
             stopped::wait_for_start(info, &|| env.answers().is_ok(), &self.cancel)?;
@@ -212,7 +212,7 @@ impl<'a> Run<'a> {
     }
 
     /// What of the data directory is swapped: not what stays, not the guard's name, not the staging directory.
-    pub fn swapped_names(&self) -> Result<Vec<String>> {
+    pub(crate) fn swapped_names(&self) -> Result<Vec<String>> {
         let (datadir, info) = (self.datadir(), &self.journal.info);
         let mut names = Vec::new();
         for name in names_in(&datadir)? {
@@ -246,7 +246,7 @@ impl<'a> Run<'a> {
     }
 
     /// Logs that lie outside the data directory: directory, name, and where they are moved.
-    pub fn logs_outside(&self) -> Result<Vec<(PathBuf, String, PathBuf)>> {
+    pub(crate) fn logs_outside(&self) -> Result<Vec<(PathBuf, String, PathBuf)>> {
         let mut found = Vec::new();
         for logs in &self.journal.info.outside {
             for name in names_in(&logs.dir)? {
@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
     }
 
     /// Deletes what was moved out. May be repeated; cannot be cancelled any more.
-    pub fn finish_wipe(&mut self) -> Result<()> {
+    pub(crate) fn finish_wipe(&mut self) -> Result<()> {
         let old = self.staged.old_dir();
         let logs = self.journal.info.outside.iter();
         let logs = logs.map(|o| self.staged.aside(o).join("old"));
@@ -333,7 +333,7 @@ impl<'a> Run<'a> {
     }
 
     /// One rename, which never replaces anything.
-    pub fn rename(&self, from: &Path, name: &str, to: &Path) -> Result<()> {
+    pub(crate) fn rename(&self, from: &Path, name: &str, to: &Path) -> Result<()> {
         self.try_rename(from, name, to)?.map_err(|e| {
             let from = from.join(name);
             Error::io(format!("rename {} to {}", from.display(), to.display()), &e)
@@ -348,7 +348,7 @@ impl<'a> Run<'a> {
     }
 
     /// A rename into the data directory; what is in the way there was made by another process and is set aside.
-    pub fn rename_in(&self, from: &Path, name: &str) -> Result<()> {
+    pub(crate) fn rename_in(&self, from: &Path, name: &str) -> Result<()> {
         let datadir = self.datadir();
         for _ in 0..10 {
             match self.try_rename(from, name, &datadir)? {
@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
     }
 
     /// Sets something aside that is in the way in the data directory.
-    pub fn set_aside(&self, name: &str) -> Result<()> {
+    pub(crate) fn set_aside(&self, name: &str) -> Result<()> {
         self.at(&format!("set aside {name}"))?;
         log::warn!(
             "{} was made by another process in mid-swap",
@@ -373,7 +373,7 @@ impl<'a> Run<'a> {
     }
 
     /// Puts the guard in the place of the system tablespace, which goes to `side`. May be repeated.
-    pub fn guard_up(&self, side: &Path) -> Result<()> {
+    pub(crate) fn guard_up(&self, side: &Path) -> Result<()> {
         let (top, aside) = (self.top(), side.join(&self.journal.info.system_file));
         match kind(&top)? {
             EntryKind::Dir => return Ok(()),
@@ -391,7 +391,7 @@ impl<'a> Run<'a> {
     }
 
     /// Removes the guard: the system tablespace in `side` comes in its place. May be repeated.
-    pub fn guard_down(&self, side: &Path) -> Result<()> {
+    pub(crate) fn guard_down(&self, side: &Path) -> Result<()> {
         let (top, aside) = (self.top(), side.join(&self.journal.info.system_file));
         if kind(&top)? == EntryKind::Dir {
             self.at("exchange the guard")?;
@@ -405,7 +405,7 @@ impl<'a> Run<'a> {
     }
 
     /// Makes the renames durable, on both sides.
-    pub fn sync(&self, side: &Path) -> Result<()> {
+    pub(crate) fn sync(&self, side: &Path) -> Result<()> {
         for logs in &self.journal.info.outside {
             file::sync_dir(&logs.dir)?;
             file::sync_dir(&self.staged.aside(logs))?;

@@ -10,22 +10,22 @@ pub(crate) const TLS_REQUIRED: u16 = 3159;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MysqlError {
     /// Which server, as an address or in words; empty where the text around it says that.
-    pub server: String,
+    pub(crate) server: String,
     /// True if it was reached by TCP.
-    pub tcp: bool,
+    pub(crate) tcp: bool,
     /// The account that logs in; empty in an open session.
-    pub user: String,
+    pub(crate) user: String,
     /// What the statement is for, or its first words; empty if there was none.
-    pub purpose: String,
+    pub(crate) purpose: String,
     /// Why it has failed.
-    pub cause: Cause,
+    pub(crate) cause: Cause,
     /// How messages name user and password.
-    pub login: LoginOptions,
+    pub(crate) login: LoginOptions,
 }
 
 /// Why a statement or a login has failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The server's own error.
     Server {
         /// Its number.
@@ -53,7 +53,7 @@ pub enum Cause {
 
 /// Where user and password are set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LoginOptions {
+pub(crate) enum LoginOptions {
     /// The section `[mysql]` of the agent's configuration.
     #[default]
     Agent,
@@ -63,7 +63,7 @@ pub enum LoginOptions {
 
 impl MysqlError {
     /// The server's number of the error.
-    pub fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self.cause {
             Cause::Server { code, .. } | Cause::InitConnect { code, .. } => Some(code),
             Cause::Timeout | Cause::Unreachable(_) => None,

@@ -4,22 +4,22 @@ use std::time::Duration;
 
 /// Bounds of what a client may send and of the time it may take.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of a request head, the empty line included: 16 KiB.
-    pub head: usize,
+    pub(crate) head: usize,
     /// Headers of a request: 100.
-    pub headers: usize,
+    pub(crate) headers: usize,
     /// Bytes of a request body in memory: 1 MiB.
-    pub body: usize,
+    pub(crate) body: usize,
     /// From the first byte of a head, or of a TLS handshake, to its end: 10 s.
-    pub head_time: Duration,
+    pub(crate) head_time: Duration,
     /// Without the first byte of a (next) request: 60 s.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// For the client to send a body, and again to take a response: 60 s, and as long again for each further MiB. Does
     /// not count while the handler works.
-    pub transfer: Duration,
+    pub(crate) transfer: Duration,
     /// How long the response to a wrong token is held back (`failed-token-delay`).
-    pub failed_token_delay: Duration,
+    pub(crate) failed_token_delay: Duration,
 }
 
 impl Default for Limits {

@@ -23,10 +23,10 @@ mod settings;
 mod tests;
 mod tls_stream;
 
-pub use limits::Limits;
-pub use request::{Access, Request, RequestBody};
+pub(crate) use limits::Limits;
+pub(crate) use request::{Access, Request, RequestBody};
 pub use response::{Body, Response};
-pub use settings::{Answer, Plan, Router, Settings};
+pub(crate) use settings::{Plan, Router, Settings};
 
 use crate::error::{Error, Result};
 use crate::sys::thread::{spawn, unpoisoned};
@@ -45,7 +45,7 @@ use std::time::Duration;
 
 /// What the network may send, for `make fuzz`: a head that is taken must be one again when it is passed on.
 #[cfg(fuzzing)]
-pub fn fuzz(bytes: &[u8]) {
+pub(crate) fn fuzz(bytes: &[u8]) {
     let limits = Limits::default();
     let Ok(Some(head)) = request::parse(bytes, Access::All, &limits) else {
         return;
@@ -79,7 +79,7 @@ pub fn fuzz(bytes: &[u8]) {
 }
 
 /// An open server. Dropping it closes it without grace.
-pub struct Server {
+pub(crate) struct Server {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
     wake: UnixStream,
@@ -91,7 +91,7 @@ impl Server {
     ///
     /// # Errors
     /// An address that cannot be listened on, a `socket_dir` that cannot be used; each text names the setting.
-    pub fn open(settings: Settings, router: Router) -> Result<Self> {
+    pub(crate) fn open(settings: Settings, router: Router) -> Result<Self> {
         let limit = crate::sys::limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
         let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
         let listeners = listen::listen(&settings.listen)?;
@@ -125,19 +125,19 @@ impl Server {
     }
 
     /// The addresses listened on, with the real port where 0 was asked for.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+    pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
     }
 
     /// New connections get this certificate; those that are open keep theirs.
-    pub fn renew(&self, tls: tls::Server) {
+    pub(crate) fn renew(&self, tls: tls::Server) {
         let mut current = unpoisoned(self.shared.tls.write());
         *current = Some(Arc::new(tls));
     }
 
     /// Stops accepting, ends idle connections at once, lets requests in work finish for up to `grace`, and removes the
     /// unix socket. A handler that still works then is left to itself; its client's connection is closed.
-    pub fn close(mut self, grace: Duration) {
+    pub(crate) fn close(mut self, grace: Duration) {
         self.shut(grace);
     }
 

@@ -14,7 +14,7 @@ pub(super) const REQUEST_ID: &str = "Agent-Request-Id";
 
 /// Which endpoints a connection may reach. Decided once for each connection, from the client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// All endpoints.
     All,
     /// The status endpoint only: the client has shown no valid certificate where one is required.
@@ -23,7 +23,7 @@ pub enum Access {
 
 /// A request's body.
 #[derive(Debug)]
-pub enum RequestBody {
+pub(crate) enum RequestBody {
     /// In memory; empty if there is none.
     Bytes(Vec<u8>),
     /// In a file without a name, to be read from its start.
@@ -31,24 +31,29 @@ pub enum RequestBody {
 }
 
 /// A request as the handler sees it.
-pub struct Request {
+pub(crate) struct Request {
     /// `GET`, `POST` and so on. HEAD arrives as `GET`; the body of its response is not sent.
-    pub method: String,
+    pub(crate) method: String,
     /// Begins with `/`; percent-encoded as the client sent it.
-    pub path: String,
+    pub(crate) path: String,
     /// What follows the first `?`, unchanged; empty if there is none.
-    pub query: String,
+    pub(crate) query: String,
     /// Names as sent, values without surrounding blanks.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Empty while the request is routed by its head.
-    pub body: RequestBody,
+    pub(crate) body: RequestBody,
     /// What the client may reach: the router must reject all but the status endpoint for [`Access::StatusOnly`].
-    pub access: Access,
+    pub(crate) access: Access,
 }
 
 impl Request {
     /// A request without a body. `target` is in origin form.
-    pub fn new(method: &str, target: &str, headers: Vec<(String, String)>, access: Access) -> Self {
+    pub(crate) fn new(
+        method: &str,
+        target: &str,
+        headers: Vec<(String, String)>,
+        access: Access,
+    ) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Self {
             method: if method == "HEAD" { "GET" } else { method }.to_string(),
@@ -61,7 +66,7 @@ impl Request {
     }
 
     /// The first header of this name, whatever its case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers
             .find(|(n, _)| n.eq_ignore_ascii_case(name))

@@ -22,15 +22,15 @@ const HEADERS: usize = 64;
 /// A response. Content-Length or Transfer-Encoding, Date, Server and Connection are added.
 pub struct Response {
     /// 200 to 599.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Value of Content-Type.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// More headers. Those that are not printable ASCII, and Content-Length, are left out with a line in the log.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Not sent if the request was HEAD.
     pub body: Body,
     /// The request had a wrong token: the client gets the response after [`super::Limits::failed_token_delay`].
-    pub wrong_token: bool,
+    pub(crate) wrong_token: bool,
 }
 
 /// The body of a response.
@@ -48,7 +48,7 @@ pub enum Body {
 
 impl Response {
     /// A response with a body in memory.
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
             content_type,

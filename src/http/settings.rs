@@ -10,25 +10,25 @@ use std::sync::Arc;
 
 /// Decides by a request's head, before its body is read, what is done with the request. Must be quick and must not
 /// panic: the connection's own thread calls it.
-pub type Router = Arc<dyn Fn(&Request) -> Plan + Send + Sync>;
+pub(crate) type Router = Arc<dyn Fn(&Request) -> Plan + Send + Sync>;
 
 /// Answers a request. Runs on a thread of its own; may take its time, and may panic, which costs only the request.
-pub type Answer = Box<dyn FnOnce(Request) -> Response + Send>;
+pub(crate) type Answer = Box<dyn FnOnce(Request) -> Response + Send>;
 
 /// What is done with a request.
-pub struct Plan {
+pub(crate) struct Plan {
     /// A status, health or information call: it may use the connections that are kept for these.
-    pub reserved: bool,
+    pub(crate) reserved: bool,
     /// The body is spooled to a file in [`Settings::spool_dir`], up to so many bytes; `None`: it is read into memory,
     /// up to [`Limits::body`]. Only for requests that are authenticated by their head.
-    pub spool: Option<u64>,
+    pub(crate) spool: Option<u64>,
     /// Called with the complete request.
-    pub answer: Answer,
+    pub(crate) answer: Answer,
 }
 
 impl Plan {
     /// An ordinary request with its body in memory.
-    pub fn new(answer: impl FnOnce(Request) -> Response + Send + 'static) -> Self {
+    pub(crate) fn new(answer: impl FnOnce(Request) -> Response + Send + 'static) -> Self {
         Self {
             reserved: false,
             spool: None,
@@ -38,21 +38,21 @@ impl Plan {
 }
 
 /// What a server is opened with.
-pub struct Settings {
+pub(crate) struct Settings {
     /// Addresses to listen on: `[::]:port` for all, IPv4 included, or one host address. Port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     /// Largest number of connections at a time (`max-connections`); fewer if RLIMIT_NOFILE does not allow so many.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Largest number of them from one address (`max-connections-per-address`).
-    pub max_per_address: usize,
+    pub(crate) max_per_address: usize,
     /// Existing directory for the unix socket, to which no other user can write (`state-dir`).
-    pub socket_dir: PathBuf,
+    pub(crate) socket_dir: PathBuf,
     /// Directory for bodies of requests that are spooled (`backup-dir`).
-    pub spool_dir: PathBuf,
+    pub(crate) spool_dir: PathBuf,
     /// True for addresses that may connect (`allowed-clients`).
-    pub allowed: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub(crate) allowed: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     /// HTTPS (`use-ssl`); `None`: HTTP in clear.
-    pub tls: Option<tls::Server>,
+    pub(crate) tls: Option<tls::Server>,
     /// Bounds of a request and a response.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
 }

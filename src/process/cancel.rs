@@ -33,7 +33,7 @@ impl Default for Cancel {
 
 impl Cancel {
     /// Asks the work to end. The first reason stays.
-    pub fn cancel(&self, reason: &str) {
+    pub(crate) fn cancel(&self, reason: &str) {
         let mut state = lock(&self.shared);
         if state.open.take().is_some() {
             state.reason = reason.to_string();
@@ -41,22 +41,22 @@ impl Cancel {
     }
 
     /// True once [`Cancel::cancel`] was called.
-    pub fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         lock(&self.shared).open.is_none()
     }
 
     /// Why; empty while not cancelled.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         lock(&self.shared).reason.clone()
     }
 
     /// A channel that becomes ready (disconnected) when the work is to end; for `select!`.
-    pub fn signal(&self) -> &Receiver<()> {
+    pub(crate) fn signal(&self) -> &Receiver<()> {
         &self.signal
     }
 
     /// An error once cancelled.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             Err(Error::cancelled())
         } else {
@@ -65,7 +65,7 @@ impl Cancel {
     }
 
     /// Sleeps, but not beyond a cancellation. False if cancelled.
-    pub fn sleep(&self, time: std::time::Duration) -> bool {
+    pub(crate) fn sleep(&self, time: std::time::Duration) -> bool {
         self.signal.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
     }
 }

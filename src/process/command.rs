@@ -17,7 +17,7 @@ const STDOUT_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Output {
     /// Standard output, at most 1 MiB.
-    pub stdout: String,
+    pub(crate) stdout: String,
     exit: Exit,
 }
 

@@ -13,19 +13,19 @@ use std::process::Command;
 /// The server and account of a tool.
 pub(crate) struct Login<'a> {
     /// Host name or address; not used with a socket.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// TCP port; not used with a socket.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Path of a unix socket, or empty for TCP.
-    pub socket: &'a str,
-    pub user: &'a str,
-    pub password: &'a str,
+    pub(crate) socket: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a str,
     /// The server is MySQL: the tool may ask it for its public key, or caching_sha2_password fails where there is no TLS.
-    pub public_key: bool,
+    pub(crate) public_key: bool,
     /// Where the client finds authentication plugins that are not built in.
-    pub plugin_dir: Option<PathBuf>,
+    pub(crate) plugin_dir: Option<PathBuf>,
     /// For a tool that reads the server's files: the server's own my.cnf, if it is named, and its data directory.
-    pub server: Option<(String, PathBuf)>,
+    pub(crate) server: Option<(String, PathBuf)>,
 }
 
 /// The assignments with which each session of a tool begins, before the tool's first statement. They are one SET statement,

@@ -16,9 +16,9 @@ const LAST_BYTES: Duration = Duration::from_secs(60);
 const LAST_BYTES_OF_FAILED: Duration = Duration::from_secs(2);
 
 pub(crate) struct Job<'a> {
-    pub cancel: &'a Cancel,
+    pub(crate) cancel: &'a Cancel,
     /// Called with the process group before it is killed because of a cancellation or a failed stream.
-    pub before_kill: &'a dyn Fn(u32),
+    pub(crate) before_kill: &'a dyn Fn(u32),
 }
 
 /// Waits for a tool whose streams are not copied here. The tool's own failure is in the [`Exit`].

@@ -27,9 +27,9 @@ const STDERR_CLOSE: Duration = Duration::from_millis(500);
 pub struct Exit {
     name: String,
     /// The status of the tool itself.
-    pub status: ExitStatus,
+    pub(crate) status: ExitStatus,
     /// The last 8 KiB of its standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Exit {

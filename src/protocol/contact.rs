@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The contact with one orchestrator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Contact {
+pub(crate) struct Contact {
     /// It has accepted a registration of this process.
     pub(crate) registered: bool,
     /// Why the last call failed; empty if it succeeded.
@@ -20,7 +20,7 @@ pub struct Contact {
 
 /// The contacts with all orchestrators, by URL.
 #[derive(Debug, Default)]
-pub struct Contacts(Mutex<BTreeMap<String, Contact>>);
+pub(crate) struct Contacts(Mutex<BTreeMap<String, Contact>>);
 
 impl Contacts {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Contact>> {

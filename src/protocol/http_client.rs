@@ -13,7 +13,7 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 
 /// Basic credentials; `Debug` does not show them.
 #[derive(Clone)]
-pub struct Basic(String);
+pub(crate) struct Basic(String);
 
 impl std::fmt::Debug for Basic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

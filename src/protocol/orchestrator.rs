@@ -21,7 +21,7 @@ pub(crate) enum Unregistered {
 
 /// HTTP client for one orchestrator.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: HttpClient,
     base: String,
 }
@@ -29,7 +29,7 @@ pub struct Client {
 impl Client {
     /// For `url`, at `agents_port` if it has no port of its own. The registration is answered only after orchestrator has called
     /// this agent back, so the connection may take `timeout`, and the whole call three times as long.
-    pub fn new(
+    pub(crate) fn new(
         url: &str,
         agents_port: u16,
         timeout: Duration,

@@ -14,17 +14,17 @@ pub(crate) const INVALID_TOKEN: &str = "Invalid token";
 /// `GET /api/get-agent-info`, and the body of `POST /api/register-agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct AgentInfo {
+pub(crate) struct AgentInfo {
     /// The name under which orchestrator knows the MySQL instance.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// The agent's own port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Empty in the answer of `get-agent-info`, unless `common.expose-token-in-agent-info` is set.
     #[serde(serialize_with = "reveal", deserialize_with = "secret")]
-    pub token: Secret,
+    pub(crate) token: Secret,
     /// Port of its MySQL.
     #[serde(rename = "MySQLPort")]
-    pub mysql_port: u16,
+    pub(crate) mysql_port: u16,
 }
 
 fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,7 +38,7 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D
 /// `GET /api/get-agent-data`. Sizes in bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct AgentData {
+pub(crate) struct AgentData {
     pub(crate) local_snapshots_hosts: Vec<String>,
     pub(crate) snaphost_hosts: Vec<String>,
     pub(crate) logical_volumes: Vec<String>,

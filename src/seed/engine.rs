@@ -19,11 +19,11 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-pub use calls::{StageView, Started};
+pub(crate) use calls::Started;
 
 /// Cloneable handle; all clones are the same engine.
 #[derive(Clone)]
-pub struct Engine {
+pub(crate) struct Engine {
     shared: Arc<Shared>,
 }
 
@@ -71,7 +71,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the record cannot be read or written.
-    pub fn open(
+    pub(crate) fn open(
         mut store: Store,
         methods: Vec<Arc<dyn SeedMethod>>,
         orphan_timeout: Duration,
@@ -125,12 +125,12 @@ impl Engine {
     }
 
     /// True if the method is enabled and built, whatever its tools are like.
-    pub fn offers(&self, method: Method) -> bool {
+    pub(crate) fn offers(&self, method: Method) -> bool {
         self.shared.methods.iter().any(|m| m.method() == method)
     }
 
     /// Adds to the record of a seed whose stage was interrupted what was found and done at the agent's start.
-    pub fn recovered(&self, id: i64, data: Option<Load>, text: &str) {
+    pub(crate) fn recovered(&self, id: i64, data: Option<Load>, text: &str) {
         let mut state = self.lock();
         let Some(seed) = state.seeds.get_mut(id) else {
             log::warn!("seed {id} is not in the record any more");
@@ -152,12 +152,12 @@ impl Engine {
     }
 
     /// The seed with this number, if it is still remembered.
-    pub fn seed(&self, id: i64) -> Option<Seed> {
+    pub(crate) fn seed(&self, id: i64) -> Option<Seed> {
         self.lock().seeds.get(id).cloned()
     }
 
     /// The seed that was prepared last.
-    pub fn current(&self) -> Option<Seed> {
+    pub(crate) fn current(&self) -> Option<Seed> {
         let state = self.lock();
         let mut seed = state.seeds.current().cloned()?;
         for (stage, record) in &mut seed.stages {
@@ -170,7 +170,7 @@ impl Engine {
 
     /// The method of the seed in progress (8.4: it must stay in `get-agent-data`, also while the seed waits for a retry, and
     /// on the source).
-    pub fn method_in_use(&self) -> Option<Method> {
+    pub(crate) fn method_in_use(&self) -> Option<Method> {
         let state = self.lock();
         let in_progress =
             |s: &&Seed| !s.given_up && s.status(Stage::Cleanup) != Some(Status::Completed);
@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// The method of seed `id`, if it is the one in progress.
-    pub fn method_of(&self, id: i64) -> Option<Method> {
+    pub(crate) fn method_of(&self, id: i64) -> Option<Method> {
         let in_use = self.method_in_use();
         let state = self.lock();
         state
@@ -191,12 +191,12 @@ impl Engine {
     }
 
     /// True while a stage is at work.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.lock().work.as_ref().is_some_and(Work::is_live)
     }
 
     /// Stops for good: no stage starts any more, the one at work is aborted and recorded. Waits at most `limit`.
-    pub fn stop(&self, limit: Duration) {
+    pub(crate) fn stop(&self, limit: Duration) {
         let mut state = self.lock();
         state.stopping = true;
         let ended = state.work.as_ref().map(|w| {
@@ -210,7 +210,7 @@ impl Engine {
     }
 
     /// Restores what interrupted seeds have changed in the server. Returns the errors; called again until there are none.
-    pub fn restore_pending(&self) -> Vec<Error> {
+    pub(crate) fn restore_pending(&self) -> Vec<Error> {
         let restoring = self.restoring();
         if self.is_busy() {
             return Vec::new(); // Prepare has done so, Restore will
@@ -234,7 +234,7 @@ impl Engine {
 
     /// Ends by `end` the sessions that tools of an agent that was killed have left, and forgets them. Returns the errors; called
     /// again until there are none.
-    pub fn end_sessions(&self, end: impl Fn(&Sessions) -> Result<()>) -> Vec<Error> {
+    pub(crate) fn end_sessions(&self, end: impl Fn(&Sessions) -> Result<()>) -> Vec<Error> {
         let left = self.lock().seeds.sessions.clone();
         let mut errors = Vec::new();
         let mut over = Vec::new();

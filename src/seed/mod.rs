@@ -1,14 +1,14 @@
-//! Seeds: the vocabulary, the engine that runs one stage in its own thread, the record on disk, and what each method does.
+//! Seeds: the engine that runs one stage in its own thread, and the record on disk.
 //!
-//! The life of a seed: [`engine`] takes a start call and writes [`record`]; a thread gets a [`context`] and runs the method
-//! of [`methods`]; [`coordinates`] are read out of what the tools wrote.
+//! The life of a seed: [`engine`] takes a start call and writes [`record`]; a thread gets a [`stage::Context`] and runs the stage of a
+//! [`stage::SeedMethod`].
 
-pub mod applier;
-pub mod engine;
-pub mod record;
-pub mod sessions;
-pub mod source_lock;
-pub mod stage;
+pub(crate) mod applier;
+pub(crate) mod engine;
+pub(crate) mod record;
+pub(crate) mod sessions;
+pub(crate) mod source_lock;
+pub(crate) mod stage;
 pub mod types;
 
-pub use types::{Method, Side, Stage, Status};
+pub(crate) use types::{Method, Side, Stage, Status};

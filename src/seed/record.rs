@@ -2,7 +2,7 @@
 //! instant finds either the state before or the state after.
 
 use super::sessions::{Sessions, Tool};
-pub use super::types::{Load, Peer};
+pub(crate) use super::types::{Load, Peer};
 use super::types::{Method, Side, Stage, Status, nanos};
 use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
@@ -22,67 +22,67 @@ const DETAILS_LIMIT: usize = 4000;
 
 /// One stage of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageRecord {
+pub(crate) struct StageRecord {
     /// How far it is.
-    pub status: Status,
+    pub(crate) status: Status,
     /// Short ASCII text.
-    pub details: String,
+    pub(crate) details: String,
     /// Nanoseconds since 1970 at its start.
-    pub started: u64,
+    pub(crate) started: u64,
     /// Nanoseconds since 1970 of the last change of status.
-    pub changed: u64,
+    pub(crate) changed: u64,
     /// Which run of the engine wrote it, to refuse late reports of an older one.
     #[serde(default)]
-    pub run: u64,
+    pub(crate) run: u64,
     /// Bytes that a completed stage has copied; 0 where it counts none.
     #[serde(default)]
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The seed that has left the data of this host incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct LeftBy {
+pub(crate) struct LeftBy {
     /// Its number.
     #[serde(rename = "SeedID")]
-    pub seed_id: i64,
+    pub(crate) seed_id: i64,
     /// How it copied.
-    pub method: Method,
+    pub(crate) method: Method,
 }
 
 /// One seed as this host knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
     /// The controller's number.
-    pub id: i64,
+    pub(crate) id: i64,
     /// How it copies.
-    pub method: Method,
+    pub(crate) method: Method,
     /// This host's part.
-    pub side: Side,
+    pub(crate) side: Side,
     /// The stages that were started.
-    pub stages: BTreeMap<Stage, StageRecord>,
+    pub(crate) stages: BTreeMap<Stage, StageRecord>,
     /// The stage that was started last.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// True once its controller aborted it or a new seed took its place.
-    pub given_up: bool,
+    pub(crate) given_up: bool,
     /// The other host, known from Backup on.
-    pub peer: Option<Peer>,
+    pub(crate) peer: Option<Peer>,
     /// The source's coordinates, known when Backup is done.
-    pub coordinates: Option<Coordinates>,
+    pub(crate) coordinates: Option<Coordinates>,
     /// The longest time that the source's writes were held up by this copy, in milliseconds; `None` where it is not known.
     #[serde(default)]
-    pub source_lock_ms: Option<u64>,
+    pub(crate) source_lock_ms: Option<u64>,
     /// State of the target's data.
-    pub load: Load,
+    pub(crate) load: Load,
     /// Where `load` was incomplete before this seed: the seed that has left it so. `None` once this seed has begun to replace
     /// the data itself.
     #[serde(default)]
-    pub left_by: Option<LeftBy>,
+    pub(crate) left_by: Option<LeftBy>,
     /// What was changed in the server for the seed and must be restored.
     #[serde(default, alias = "put_back")]
-    pub pending_restore: PendingRestore,
+    pub(crate) pending_restore: PendingRestore,
     /// The tools at work.
-    pub tools: Vec<Tool>,
+    pub(crate) tools: Vec<Tool>,
     /// What the method must remember between its stages; the method reads and writes it as a type of its own.
     #[serde(flatten)]
     method_state: serde_json::Map<String, Value>,
@@ -90,7 +90,7 @@ pub struct Seed {
 
 impl Seed {
     /// A seed of which nothing is known yet.
-    pub fn new(id: i64, method: Method, side: Side) -> Self {
+    pub(crate) fn new(id: i64, method: Method, side: Side) -> Self {
         Self {
             id,
             method,
@@ -133,17 +133,17 @@ impl Seed {
     }
 
     /// Status of a stage, `None` if it was never started.
-    pub fn status(&self, stage: Stage) -> Option<Status> {
+    pub(crate) fn status(&self, stage: Stage) -> Option<Status> {
         self.stages.get(&stage).map(|s| s.status)
     }
 
     /// This seed begins to replace the target's data.
-    pub fn begin_replacing(&mut self) {
+    pub(crate) fn begin_replacing(&mut self) {
         (self.load, self.left_by) = (Load::Incomplete, None);
     }
 
     /// True if a physical method, of this seed or of the one that has left the data incomplete, has deleted the target's old data.
-    pub fn data_deleted(&self) -> bool {
+    pub(crate) fn data_deleted(&self) -> bool {
         let by = self.left_by.map_or(self.method, |l| l.method);
         self.load == Load::Incomplete && by.backup_to_datadir()
     }
@@ -170,12 +170,12 @@ impl Seed {
     }
 
     /// The state of the target's data if they are incomplete.
-    pub fn incomplete(&self) -> Option<String> {
+    pub(crate) fn incomplete(&self) -> Option<String> {
         self.incomplete_data().map(|state| format!("the {state}"))
     }
 
     /// True if a target holds its place for a next stage: something is prepared, and the controller may go on.
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.side == Side::Target
             && !self.given_up
             && self.status(self.stage) == Some(Status::Completed)
@@ -184,7 +184,7 @@ impl Seed {
 
     /// How the seed stands on this host. A target is Running until it is cleaned up, has failed or was given up; a source, which
     /// holds nothing between its stages and is not told what happens elsewhere, is as its last stage.
-    pub fn overall(&self) -> Status {
+    pub(crate) fn overall(&self) -> Status {
         let last = self.status(self.stage);
         match (self.side, last) {
             (_, Some(Status::Error)) => Status::Error,
@@ -196,13 +196,13 @@ impl Seed {
     }
 
     /// True for a target whose Restore or Cleanup has ended, well or badly.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.stage >= Stage::Restore && self.status(self.stage) != Some(Status::Running)
     }
 
     /// True while the disk use of this host, its target, measures the seed's progress: from the end of Prepare, which
     /// deletes what earlier seeds left, to the end of Cleanup.
-    pub fn is_growing(&self) -> bool {
+    pub(crate) fn is_growing(&self) -> bool {
         let status = self.status(self.stage);
         self.side == Side::Target
             && !self.given_up
@@ -214,7 +214,7 @@ impl Seed {
     }
 
     /// Writes a stage's status and text.
-    pub fn set(&mut self, stage: Stage, status: Status, details: &str) {
+    pub(crate) fn set(&mut self, stage: Stage, status: Status, details: &str) {
         let now = nanos(SystemTime::now());
         let record = self.stages.entry(stage).or_insert_with(|| StageRecord {
             status,
@@ -231,7 +231,7 @@ impl Seed {
 }
 
 /// Printable ASCII and line breaks only, at most [`DETAILS_LIMIT`] bytes; of a longer text the beginning and the end.
-pub fn short_ascii(text: &str) -> String {
+pub(crate) fn short_ascii(text: &str) -> String {
     let clean: String = text
         .trim_end()
         .chars()
@@ -252,42 +252,42 @@ pub fn short_ascii(text: &str) -> String {
 
 /// The seeds, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seeds {
+pub(crate) struct Seeds {
     seeds: Vec<Seed>,
     /// What tools of an agent that was killed may have left in servers.
     #[serde(default)]
-    pub sessions: Vec<Sessions>,
+    pub(crate) sessions: Vec<Sessions>,
 }
 
 impl Seeds {
     /// The seed that was prepared last.
-    pub fn current(&self) -> Option<&Seed> {
+    pub(crate) fn current(&self) -> Option<&Seed> {
         self.seeds.last()
     }
 
     /// The seed with this number.
-    pub fn get(&self, id: i64) -> Option<&Seed> {
+    pub(crate) fn get(&self, id: i64) -> Option<&Seed> {
         self.seeds.iter().rev().find(|s| s.id == id)
     }
 
     /// The seed with this number, to change it.
-    pub fn get_mut(&mut self, id: i64) -> Option<&mut Seed> {
+    pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut Seed> {
         self.seeds.iter_mut().rev().find(|s| s.id == id)
     }
 
     /// All of them, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seed> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seed> {
         self.seeds.iter_mut()
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Seed> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Seed> {
         self.seeds.iter()
     }
 
     /// Makes `seed` the current one, in place of an older one with its number. Settings of the server that an older
     /// seed has not restored yet go over to it, so that they are not lost, and what the last seed left partial stays partial.
-    pub fn make_current(&mut self, mut seed: Seed) {
+    pub(crate) fn make_current(&mut self, mut seed: Seed) {
         if let Some(last) = self.current().filter(|s| s.load == Load::Incomplete) {
             seed.load = Load::Incomplete;
             seed.left_by = last.left_by.or(Some(LeftBy {
@@ -306,7 +306,7 @@ impl Seeds {
 }
 
 /// The file `seeds.json` in `state-dir`.
-pub struct Store {
+pub(crate) struct Store {
     dir: PathBuf,
     written: u64,
     /// A slow disk: it takes each record before that is written.
@@ -316,7 +316,7 @@ pub struct Store {
 
 impl Store {
     /// In an existing directory.
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
             written: 0,
@@ -334,7 +334,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file is there and cannot be read.
-    pub fn load(&self) -> Result<Seeds> {
+    pub(crate) fn load(&self) -> Result<Seeds> {
         let path = self.path();
         let text = match std::fs::read_to_string(&path) {
             Ok(t) => t,
@@ -376,7 +376,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old record is then intact.
-    pub fn save(&mut self, seeds: &Seeds, version: u64) -> Result<()> {
+    pub(crate) fn save(&mut self, seeds: &Seeds, version: u64) -> Result<()> {
         if version < self.written {
             return Ok(());
         }
@@ -395,7 +395,7 @@ impl Store {
 
 /// What to add to the error's text of a stage when the target's data are incomplete, by this seed or still by an earlier one. A new
 /// seed does not help where it would fail again by the same `cause`.
-pub fn incomplete_note(seed: &Seed, cause: Option<&Error>) -> String {
+pub(crate) fn incomplete_note(seed: &Seed, cause: Option<&Error>) -> String {
     let Some(state) = seed.incomplete_data() else {
         return String::new();
     };

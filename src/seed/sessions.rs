@@ -16,21 +16,21 @@ const SEARCH_LIMIT: Duration = Duration::from_secs(600);
 
 /// A tool at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
+pub(crate) struct Tool {
     /// Leader of its process group.
     #[serde(flatten)]
-    pub id: ProcessId,
+    pub(crate) id: ProcessId,
     /// The server that it is a client of; `None` is the local one.
     #[serde(default)]
-    pub server: Option<Peer>,
+    pub(crate) server: Option<Peer>,
     /// Its local TCP ports, as far as they are known.
     #[serde(default)]
-    pub ports: BTreeSet<u16>,
+    pub(crate) ports: BTreeSet<u16>,
 }
 
 /// What the tools of an agent that was killed may still have in a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     /// The server; `None` is the local one.
     server: Option<Peer>,
     /// TCP ports of the clients. A client on a unix socket has none and is not found.
@@ -58,7 +58,7 @@ impl Sessions {
     }
 
     /// True when they are not looked for any more.
-    pub fn is_old(&self) -> bool {
+    pub(crate) fn is_old(&self) -> bool {
         let age = nanos(SystemTime::now()).saturating_sub(self.found);
         Duration::from_nanos(age) > SEARCH_LIMIT
     }
@@ -67,7 +67,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If their server cannot be queried, or does not end them.
-    pub fn end(&self, mysql: &config::Mysql) -> Result<()> {
+    pub(crate) fn end(&self, mysql: &config::Mysql) -> Result<()> {
         let server = match &self.server {
             Some(peer) => Endpoint::remote(mysql, &peer.host, peer.mysql_port),
             None => Endpoint::local(mysql),
@@ -80,7 +80,7 @@ impl Sessions {
 ///
 /// # Errors
 /// If the server cannot be queried, or does not end them.
-pub fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
+pub(crate) fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
     let mut conn = connect(server, Duration::from_secs(3))?;
     control::wait_until_gone(|| control::kill_ports(&mut conn, &server.user, ports))
 }

@@ -21,9 +21,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Progress of a stage, written by its threads and read by all others.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Wall clock at the start of the stage.
-    pub started: SystemTime,
+    pub(crate) started: SystemTime,
     base: Instant,
     touched_ms: AtomicU64,
     done: AtomicU64,
@@ -45,25 +45,25 @@ impl Default for Progress {
 
 impl Progress {
     /// Something went forward.
-    pub fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.touched_ms.store(ms, Ordering::Relaxed);
     }
 
     /// `done` bytes are through.
-    pub fn bytes(&self, done: u64) {
+    pub(crate) fn bytes(&self, done: u64) {
         if self.done.swap(done, Ordering::Relaxed) != done {
             self.touch();
         }
     }
 
     /// How many bytes there will be; 0 = unknown.
-    pub fn expect(&self, total: u64) {
+    pub(crate) fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// Bytes done and bytes expected (0 = unknown).
-    pub fn get(&self) -> (u64, u64) {
+    pub(crate) fn get(&self) -> (u64, u64) {
         (
             self.done.load(Ordering::Relaxed),
             self.total.load(Ordering::Relaxed),
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Time since the last step forward.
-    pub fn stalled_for(&self) -> Duration {
+    pub(crate) fn stalled_for(&self) -> Duration {
         self.base.elapsed().saturating_sub(Duration::from_millis(
             self.touched_ms.load(Ordering::Relaxed),
         ))
@@ -79,7 +79,7 @@ impl Progress {
 
     /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
     /// staleness applies after exactly its time without progress.
-    pub fn timestamp(&self) -> SystemTime {
+    pub(crate) fn timestamp(&self) -> SystemTime {
         self.started + self.stalled_for()
     }
 }
@@ -118,22 +118,22 @@ pub struct Context {
 
 impl Context {
     /// The seed's number.
-    pub fn seed_id(&self) -> i64 {
+    pub(crate) fn seed_id(&self) -> i64 {
         self.run.seed_id
     }
 
     /// Ends the stage when it is cancelled.
-    pub fn cancel(&self) -> &Cancel {
+    pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
     /// Where bytes are counted.
-    pub fn progress(&self) -> &Arc<Progress> {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
     /// Reports what is being done now. Counts as progress. Kept in memory, written with the next durable change.
-    pub fn report(&self, text: &str) {
+    pub(crate) fn report(&self, text: &str) {
         log::info!("seed {} {}: {text}", self.run.seed_id, self.run.stage);
         self.progress.touch();
         self.recorder.report(self.run, text);
@@ -143,7 +143,7 @@ impl Context {
     ///
     /// # Errors
     /// If it has left the record, which only a newer seed can cause.
-    pub fn seed(&self) -> Result<Seed> {
+    pub(crate) fn seed(&self) -> Result<Seed> {
         let id = self.run.seed_id;
         self.recorder
             .seed(id)
@@ -180,7 +180,7 @@ impl Context {
     /// # Errors
     /// If the record cannot be written; the change is then in memory only. Cancelled if another run has taken this one's
     /// place; nothing is changed then.
-    pub fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
         update(self.recorder.as_ref(), self.run, change)
     }
 
@@ -189,7 +189,7 @@ impl Context {
     ///
     /// # Errors
     /// Cancelled, or the work's own.
-    pub fn interruptible<T: Send + 'static>(
+    pub(crate) fn interruptible<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -210,7 +210,7 @@ impl Context {
     ///
     /// # Errors
     /// If the record cannot be written.
-    pub fn adopt(&self, tool: &Running) -> Result<()> {
+    pub(crate) fn adopt(&self, tool: &Running) -> Result<()> {
         let Some(id) = tool.id() else {
             return Ok(()); // it has ended already
         };
@@ -282,14 +282,14 @@ impl Task for Context {
 }
 
 /// What follows a Prepare that is completed: the work of a target that is sent its copy. It is this host's Backup.
-pub type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
+pub(crate) type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
 
 /// A Prepare that is completed.
 pub struct Prepared {
     /// The stage's Details.
-    pub text: String,
+    pub(crate) text: String,
     /// Begins at once, in a thread of its own. Dropped, it gives back what it holds.
-    pub reception: Option<Reception>,
+    pub(crate) reception: Option<Reception>,
 }
 
 impl<T: Into<String>> From<T> for Prepared {

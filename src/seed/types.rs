@@ -17,7 +17,7 @@ macro_rules! wire_names {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The name on the wire.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
             }
 
@@ -100,16 +100,16 @@ wire_names!(
 
 /// The source of a target, or the target of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Host name or address as the controller gave it.
-    pub host: String,
+    pub(crate) host: String,
     /// MySQL port of the source.
-    pub mysql_port: u16,
+    pub(crate) mysql_port: u16,
 }
 
 /// What is in the target's MySQL after a logical load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Load {
+pub(crate) enum Load {
     /// Restore has not begun: the target's data are as they were.
     #[default]
     Untouched,
@@ -130,13 +130,13 @@ impl From<DataNow> for Load {
 }
 
 /// Nanoseconds since 1970.
-pub fn nanos(t: SystemTime) -> u64 {
+pub(crate) fn nanos(t: SystemTime) -> u64 {
     t.duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The ten engine names that the wire knows, in the Go agent's order.
-pub const ENGINES: [&str; 10] = [
+pub(crate) const ENGINES: [&str; 10] = [
     "ROCKSDB",
     "MRG_MYISAM",
     "CSV",
@@ -151,7 +151,7 @@ pub const ENGINES: [&str; 10] = [
 
 impl Stage {
     /// The agent's own number of the stage.
-    pub fn number(self) -> usize {
+    pub(crate) fn number(self) -> usize {
         Self::ALL
             .iter()
             .position(|s| *s == self)
@@ -161,7 +161,7 @@ impl Stage {
 
 impl Method {
     /// The host on which Backup runs.
-    pub fn backup_side(self) -> Side {
+    pub(crate) fn backup_side(self) -> Side {
         match self {
             Self::Xtrabackup | Self::LVM => Side::Source,
             Self::ClonePlugin | Self::Mydumper | Self::Mysqldump => Side::Target,
@@ -178,12 +178,12 @@ impl Method {
     }
 
     /// True if the copy goes straight into the data directory.
-    pub fn backup_to_datadir(self) -> bool {
+    pub(crate) fn backup_to_datadir(self) -> bool {
         !matches!(self, Self::Mydumper | Self::Mysqldump)
     }
 
     /// Engines that the method copies, no name twice. Xtrabackup's depend on the server's major version.
-    pub fn supported_engines(self, mysql_major: u32) -> Vec<&'static str> {
+    pub(crate) fn supported_engines(self, mysql_major: u32) -> Vec<&'static str> {
         let all = ENGINES.into_iter();
         match self {
             Self::ClonePlugin => vec!["InnoDB"],

@@ -27,7 +27,7 @@ pub(super) struct Connection {
     has_tls: bool,
     /// A second handle of the same socket.
     socket: TcpStream,
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Ends the thread that waits for a cancellation.
     _watch: Option<Sender<()>>,
 }
@@ -78,7 +78,7 @@ impl Connection {
     }
 
     /// The listener's end of an accepted socket. The TLS handshake comes with the first read or write.
-    pub fn accepted(socket: &TcpStream, settings: &Settings) -> Result<Self> {
+    pub(crate) fn accepted(socket: &TcpStream, settings: &Settings) -> Result<Self> {
         Self::new(socket, settings, |socket| {
             let session = ServerConnection::new(tls::stream_server(&settings.tls)?);
             let session = session.map_err(|e| Error::permanent(e.to_string()))?;
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     /// The sender's end of a socket that is connected to `host`.
-    pub fn connected(socket: &TcpStream, host: &str, settings: &Settings) -> Result<Self> {
+    pub(crate) fn connected(socket: &TcpStream, host: &str, settings: &Settings) -> Result<Self> {
         Self::new(socket, settings, |socket| {
             let name = ServerName::try_from(host.to_string())
                 .map_err(|e| Error::permanent(format!("{host}: {e}")))?;
@@ -99,7 +99,7 @@ impl Connection {
 
     /// From now on a cancellation ends every read that waits at once, so that this end can still send the reason, and what is left
     /// after [`CANCEL_NOTICE_TIMEOUT`].
-    pub fn watch(&mut self, cancel: &Cancel) -> Result<()> {
+    pub(crate) fn watch(&mut self, cancel: &Cancel) -> Result<()> {
         let (end, ended) = bounded::<()>(0);
         let (cancel, socket) = (cancel.clone(), self.socket.try_clone());
         let socket = socket.map_err(|e| Error::io("seed stream", &e))?;
@@ -119,19 +119,19 @@ impl Connection {
     }
 
     /// How long a read may wait; `None`: without limit.
-    pub fn read_within(&self, time: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn read_within(&self, time: Option<Duration>) -> io::Result<()> {
         self.socket
             .set_read_timeout(time.map(|t| t.max(Duration::from_millis(1))))
     }
 
     /// How long a write may wait until the peer takes a byte.
-    pub fn write_within(&self, time: Duration) -> io::Result<()> {
+    pub(crate) fn write_within(&self, time: Duration) -> io::Result<()> {
         self.socket
             .set_write_timeout(Some(time.max(Duration::from_millis(1))))
     }
 
     /// What ends the connection from another thread.
-    pub fn breaker(&self) -> io::Result<impl FnOnce() + Send + 'static> {
+    pub(crate) fn breaker(&self) -> io::Result<impl FnOnce() + Send + 'static> {
         let socket = self.socket.try_clone()?;
         Ok(move || {
             let _ = socket.shutdown(Shutdown::Both); // closed already: fine
@@ -139,29 +139,29 @@ impl Connection {
     }
 
     /// For poll(2).
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// The socket, if its bytes are those of the stream: no TLS.
-    pub fn plain_socket(&self) -> Option<&TcpStream> {
+    pub(crate) fn plain_socket(&self) -> Option<&TcpStream> {
         (!self.has_tls).then_some(&self.socket)
     }
 
     /// True if TLS protects every byte.
-    pub fn has_tls(&self) -> bool {
+    pub(crate) fn has_tls(&self) -> bool {
         self.has_tls
     }
 
     /// Tells the peer that nothing follows what was written.
-    pub fn close_write(&mut self) -> io::Result<()> {
+    pub(crate) fn close_write(&mut self) -> io::Result<()> {
         self.session.send_close_notify();
         self.session.flush()?;
         self.socket.shutdown(Shutdown::Write)
     }
 
     /// The same, and waits until the peer has it all, or `time` is over: a reset would take back what the peer has not read.
-    pub fn drain_writes(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn drain_writes(&mut self, time: Duration) -> io::Result<()> {
         self.close_write()?;
         let begin = std::time::Instant::now();
         while net::unsent(&self.socket)? > 0 && begin.elapsed() < time {
@@ -171,7 +171,7 @@ impl Connection {
     }
 
     /// Ends in good order: what was written arrives, however long the peer takes for it. Waits at most `time` for the peer's own end.
-    pub fn close(mut self, time: Duration) {
+    pub(crate) fn close(mut self, time: Duration) {
         let mut rest = [0; 16 << 10];
         // What fails here has no other remedy than the reset that follows.
         let _ = self.close_write();

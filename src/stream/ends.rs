@@ -42,7 +42,7 @@ pub(super) struct Cancellable<'a, W> {
 }
 
 impl<'a, W: Sink> Cancellable<'a, W> {
-    pub fn new(to: W, cancel: &'a Cancel) -> io::Result<Self> {
+    pub(crate) fn new(to: W, cancel: &'a Cancel) -> io::Result<Self> {
         if let Some(fd) = to.pollable() {
             // The end that a tool reads is a file description of its own and stays blocking.
             pipe::set_nonblocking(fd)?;
@@ -61,7 +61,7 @@ impl<'a, W: Sink> Cancellable<'a, W> {
 
     /// Moves at most `bytes` from a socket into a pipe without a copy through this process. Zero means the socket's end. Fails with
     /// InvalidInput where the sink is not a pipe, with WouldBlock after the socket's timeout.
-    pub fn splice(&mut self, from: &TcpStream, bytes: usize) -> io::Result<usize> {
+    pub(crate) fn splice(&mut self, from: &TcpStream, bytes: usize) -> io::Result<usize> {
         let to = self.to.pollable().ok_or(ErrorKind::InvalidInput)?;
         // From here on there is room: no one else writes. So only the socket is waited for.
         self.wait(to)?;

@@ -27,23 +27,23 @@ const END: u8 = 3;
 
 /// The last frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub(crate) struct End {
     /// Bytes of the tool, unpacked.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Data frames.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// The tool's exit status was good.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// If not, why.
-    pub error: String,
+    pub(crate) error: String,
     /// The sender was cancelled, for that reason.
     #[serde(default)]
-    pub aborted: bool,
+    pub(crate) aborted: bool,
 }
 
 /// A frame that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// Bytes of the tool.
     Data(&'a [u8]),
     /// The sender has nothing to send yet.
@@ -167,7 +167,7 @@ fn write(
 }
 
 /// Reads frames.
-pub struct Decoder {
+pub(crate) struct Decoder {
     compression: Compression,
     checked: bool,
     wire: Vec<u8>,
@@ -177,7 +177,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// Of a sender that has named its compression.
-    pub fn new(compression: Compression, checked: bool) -> io::Result<Self> {
+    pub(crate) fn new(compression: Compression, checked: bool) -> io::Result<Self> {
         let unpacker = match compression {
             Compression::Zstd => Some(Box::new(zstd::bulk::Decompressor::new()?)),
             _ => None,
@@ -195,7 +195,7 @@ impl Decoder {
     ///
     /// # Errors
     /// UnexpectedEof at the connection's end, wherever that is; InvalidData for what is not a frame.
-    pub fn read(&mut self, from: &mut impl Read) -> io::Result<Frame<'_>> {
+    pub(crate) fn read(&mut self, from: &mut impl Read) -> io::Result<Frame<'_>> {
         let mut head = [0; 16];
         from.read_exact(&mut head)?;
         let number = |at: usize| {

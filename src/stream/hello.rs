@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
 /// The first bytes of every hello.
-pub const MAGIC: [u8; 8] = *b"OAseed1\n";
+pub(crate) const MAGIC: [u8; 8] = *b"OAseed1\n";
 /// The version of what follows; another one is rejected.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Most bytes of a hello's JSON.
 const MAX_BODY: usize = 512 << 10;
 /// Most bytes of a sender's notes.
@@ -23,46 +23,46 @@ const PROOF: usize = 32;
 
 /// The listener's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
+pub(crate) struct Greeting {
     /// [`VERSION`]
-    pub version: u32,
+    pub(crate) version: u32,
     /// Used once.
-    pub nonce: String,
+    pub(crate) nonce: String,
     /// True if a proof is required.
-    pub secret: bool,
+    pub(crate) secret: bool,
     /// Its idle timer in milliseconds: the sender sends a frame at least three times in that.
-    pub idle_ms: u64,
+    pub(crate) idle_ms: u64,
 }
 
 /// The sender's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// [`VERSION`]
-    pub version: u32,
+    pub(crate) version: u32,
     /// The seed's number.
-    pub seed: i64,
+    pub(crate) seed: i64,
     /// The seed's method.
-    pub method: String,
+    pub(crate) method: String,
     /// `none`, `lz4`, `zstd`
-    pub compression: String,
+    pub(crate) compression: String,
     /// Used once.
-    pub nonce: String,
+    pub(crate) nonce: String,
     /// The method's own; not read by the stream.
-    pub notes: String,
+    pub(crate) notes: String,
 }
 
 /// The listener's reply to that, and at the end: yes, or why not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// At the end, not in reply to the hello.
-    pub last: bool,
+    pub(crate) last: bool,
     /// Yes.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// Why not.
-    pub reason: String,
+    pub(crate) reason: String,
     /// The listener was cancelled, for that reason.
     #[serde(default)]
-    pub aborted: bool,
+    pub(crate) aborted: bool,
 }
 
 impl Answer {
@@ -118,8 +118,8 @@ pub(super) fn compression(word: &str) -> Option<Compression> {
 /// The nonces of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Nonces {
-    pub sender: String,
-    pub listener: String,
+    pub(crate) sender: String,
+    pub(crate) listener: String,
 }
 
 /// What a proof signs: the other side's nonce, the own one, and the body. Lengths come first, so that no foreign nonce can shift a border.
@@ -187,7 +187,7 @@ pub(super) fn write(
 ///
 /// # Errors
 /// InvalidData if it is too long.
-pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
+pub(crate) fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
@@ -206,7 +206,7 @@ pub fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
 }
 
 /// Parses a hello; InvalidData if it is malformed.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|e| invalid(format!("malformed handshake: {e}")))
 }
 

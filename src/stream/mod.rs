@@ -27,15 +27,15 @@
 
 mod connection;
 mod ends;
-pub mod frame;
-pub mod hello;
+pub(crate) mod frame;
+pub(crate) mod hello;
 mod incoming;
 mod listener;
 mod outgoing;
 mod spool;
 
 pub use ends::{Sink, Source};
-pub use incoming::Incoming;
+pub(crate) use incoming::Incoming;
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 pub(crate) use spool::Spool;

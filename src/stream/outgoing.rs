@@ -72,7 +72,7 @@ impl Outgoing {
     }
 
     /// True if the other end is a Go agent or socat: nothing confirms that the copy is complete.
-    pub fn is_raw(&self) -> bool {
+    pub(crate) fn is_raw(&self) -> bool {
         self.session.is_none()
     }
 

@@ -11,9 +11,9 @@ use std::path::Path;
 /// Space of the file system that holds a path, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Space {
-    pub total: u64,
+    pub(crate) total: u64,
     /// What an unprivileged process may still write.
-    pub available: u64,
+    pub(crate) available: u64,
 }
 
 /// Space of the file system that holds `path` (statvfs(3)).

@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenFiles {
     /// What counts.
-    pub soft: u64,
+    pub(crate) soft: u64,
     /// What an unprivileged process may raise it to; `u64::MAX` is no limit.
-    pub hard: u64,
+    pub(crate) hard: u64,
 }
 
 /// The limits before [`raise_open_files`].

@@ -16,7 +16,7 @@ pub fn enlarge(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
 
 /// From now on a write that would have to wait fails with EAGAIN. For both ends of a socket, for one end of a pipe; a file does
 /// not change.
-pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both calls take integers only, and the descriptor is open because it is borrowed.
     let done = unsafe {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
@@ -38,7 +38,7 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// EAGAIN: `from` had no byte within its timeout, or `to` had no room. EINVAL: neither is a pipe.
-pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     let none = std::ptr::null_mut();
     // SAFETY: the null pointers say that neither end has an offset, the other arguments are integers, and both descriptors are

@@ -7,13 +7,13 @@ use std::path::Path;
 /// A process that cannot be mistaken for a later one with the same number: number, start time in clock ticks after
 /// boot (field 22 of /proc/PID/stat) and the boot's own id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ProcessId {
+pub(crate) struct ProcessId {
     /// Process number; also the group's, for the leader of one.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Clock ticks from boot to the start of the process.
-    pub start: u64,
+    pub(crate) start: u64,
     /// `/proc/sys/kernel/random/boot_id`
-    pub boot: String,
+    pub(crate) boot: String,
 }
 
 impl ProcessId {

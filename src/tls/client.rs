@@ -27,7 +27,7 @@ pub struct Files<'a> {
 
 impl<'a> Files<'a> {
     /// For calls to orchestrator: the own certificate is shown where both its files are set.
-    pub fn of(common: &'a Common) -> Self {
+    pub(crate) fn of(common: &'a Common) -> Self {
         Self {
             authorities: ("common.ssl-ca-file", &common.ssl_ca_file),
             certificate: ("common.ssl-cert-file", &common.ssl_cert_file),

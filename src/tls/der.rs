@@ -18,18 +18,18 @@ const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
 
 /// What was read of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// All OU values of the subject, in order.
-    pub organizational_units: Vec<String>,
+    pub(crate) organizational_units: Vec<String>,
     /// From then on it is not valid any more.
-    pub not_after: SystemTime,
+    pub(crate) not_after: SystemTime,
     /// True if its basic constraints make it an authority; one of X.509 v1 or v2, which knows no such thing, is taken for one.
-    pub is_authority: bool,
+    pub(crate) is_authority: bool,
 }
 
 impl Certificate {
     /// `None` if these bytes are no certificate.
-    pub fn parse(der: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(der: &[u8]) -> Option<Self> {
         let mut certificate = Der(Der(der).value(SEQUENCE)?);
         let mut signed = Der(certificate.value(SEQUENCE)?);
         let mut is_authority = true;

@@ -1,7 +1,7 @@
 //! TLS: one crypto provider (ring), PEM files, and the sessions of the HTTP front, of calls to others and of seed streams.
 
 mod client;
-pub mod der;
+pub(crate) mod der;
 mod http;
 mod pem;
 mod server;

@@ -36,15 +36,15 @@ pub(super) fn socat_authorities(tls: &SocatTls) -> Result<Vec<CertificateDer<'st
 
 /// A certificate with its chain, the own one first, and its key.
 pub(super) struct Identity {
-    pub certificates: Vec<CertificateDer<'static>>,
-    pub key: PrivateKeyDer<'static>,
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
     /// The settings and their files, for messages.
     files: String,
 }
 
 impl Identity {
     /// From two files, each with its setting.
-    pub fn read(certificate: (&str, &str), key: (&str, &str)) -> Result<Self> {
+    pub(crate) fn read(certificate: (&str, &str), key: (&str, &str)) -> Result<Self> {
         let text = |(setting, file): (&str, &str)| format!("{setting} = \"{file}\"");
         Ok(Self {
             certificates: certificates(certificate.0, Path::new(certificate.1))?,
@@ -54,13 +54,13 @@ impl Identity {
     }
 
     /// From one file, as socat wants it.
-    pub fn of_stream(tls: &SocatTls) -> Result<Self> {
+    pub(crate) fn of_stream(tls: &SocatTls) -> Result<Self> {
         let both = ("socat-ssl-cert-file", tls.ssl_cert_file.as_str());
         Self::read(both, both)
     }
 
     /// Gives both to `install`, which fails where they do not fit together.
-    pub fn install<T>(
+    pub(crate) fn install<T>(
         self,
         install: impl FnOnce(
             Vec<CertificateDer<'static>>,

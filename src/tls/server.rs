@@ -18,13 +18,13 @@ const AUTHORITIES: &str = "common.ssl-ca-file";
 
 /// TLS of the HTTP front.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub(crate) struct Server {
     /// TLS 1.2 and 1.3. It offers HTTP/1.1, so that a client that prefers HTTP/2 gets along.
-    pub config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     /// `use-mutual-tls`: the OU values of which a client's certificate needs one (`ssl-valid-ous`); `None` admits every client.
-    pub valid_units: Option<Vec<String>>,
+    pub(crate) valid_units: Option<Vec<String>>,
     /// When the certificate shown expires, where that can be read.
-    pub not_after: Option<SystemTime>,
+    pub(crate) not_after: Option<SystemTime>,
 }
 
 impl Server {
@@ -32,7 +32,7 @@ impl Server {
     ///
     /// # Errors
     /// Permanent: a file that cannot be read, a key that is not the certificate's, each with its setting.
-    pub fn new(common: &Common) -> Result<Option<Self>> {
+    pub(crate) fn new(common: &Common) -> Result<Option<Self>> {
         if !common.use_ssl {
             return Ok(None);
         }
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// True for a client with this verified certificate chain, its own certificate first.
-    pub fn is_valid(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
+    pub(crate) fn is_valid(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
         let Some(valid) = &self.valid_units else {
             return true;
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// All checks of commands. `answers`: MySQL answers, be it with an error.
-pub fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
+pub(crate) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
     const SHELL: &str = "/bin/sh";
     if !Path::new(SHELL).exists() {
         return f.error(

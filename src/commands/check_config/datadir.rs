@@ -12,7 +12,7 @@ use std::path::Path;
 const SPARE: u64 = 1000;
 
 /// All checks of the data directory.
-pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
+pub(crate) fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     match datadir::unfinished(&Journals::new(&config.common.state_dir)) {
         Ok(None) => {}
         Ok(Some(journal)) => f.error(

@@ -10,7 +10,7 @@ use crate::seed::Method;
 use std::sync::Arc;
 
 /// All checks of methods.
-pub fn check(f: &mut Findings, config: &Arc<Config>) {
+pub(crate) fn check(f: &mut Findings, config: &Arc<Config>) {
     let found = enabled(config);
     if found.methods.is_empty() {
         f.warning(

@@ -27,7 +27,7 @@ struct Document<'a> {
 }
 
 /// Checks the file and this host, and prints what it finds. Exit code 1 if there is an error among it, otherwise 0.
-pub fn run(file: &Path, json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
     let findings = check(file);
     let document = Document {
         findings: &findings.list,

@@ -13,7 +13,7 @@ use std::time::Duration;
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// All checks of the network.
-pub fn check(f: &mut Findings, config: &Config) {
+pub(crate) fn check(f: &mut Findings, config: &Config) {
     let c = &config.common;
     match c.listen_ip() {
         Ok(ip) => {

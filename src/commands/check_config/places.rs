@@ -15,7 +15,7 @@ use std::path::Path;
 const RECORD_ROOM: u64 = 16 << 20;
 
 /// All checks of places.
-pub fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
+pub(crate) fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     let backup_dir = &config.common.backup_dir;
     let state_dir = &config.common.state_dir;
     let backup_works = backup(f, backup_dir, server.bytes);

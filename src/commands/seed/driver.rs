@@ -40,7 +40,7 @@ enum Reached {
 }
 
 /// A seed in progress.
-pub struct Driver<'a> {
+pub(crate) struct Driver<'a> {
     options: &'a Options,
     plan: &'a Plan,
     agents: &'a Agents,
@@ -71,7 +71,7 @@ struct Host<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub fn new(
+    pub(crate) fn new(
         options: &'a Options,
         plan: &'a Plan,
         agents: &'a Agents,
@@ -98,7 +98,7 @@ impl<'a> Driver<'a> {
     }
 
     /// The complete seed, from the first change on.
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         self.stages().unwrap_or_else(|e| self.fail(&e))
     }
 

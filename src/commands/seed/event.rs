@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Where events go: to people ([`super::terminal`]) or to programs ([`super::json`]). It cannot fail: an output that is gone
 /// must not end a seed.
-pub trait Listener: Send + Sync {
+pub(crate) trait Listener: Send + Sync {
     fn report(&self, event: &Event);
 
     fn warn(&self, text: &str) {
@@ -20,7 +20,7 @@ pub trait Listener: Send + Sync {
 /// Seconds are numbers with fractions, sizes are bytes.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     AgentsAwaited {
         listen: &'a [String],
         limit_seconds: f64,
@@ -143,22 +143,22 @@ pub enum Event<'a> {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct StageProgress<'a> {
-    pub stage: Stage,
-    pub side: Side,
-    pub details: &'a str,
-    pub bytes: u64,
+pub(crate) struct StageProgress<'a> {
+    pub(crate) stage: Stage,
+    pub(crate) side: Side,
+    pub(crate) details: &'a str,
+    pub(crate) bytes: u64,
     /// An estimate, which may be passed.
-    pub total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// Bytes per second.
-    pub rate: Option<f64>,
-    pub elapsed_seconds: f64,
-    pub eta_seconds: Option<f64>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) elapsed_seconds: f64,
+    pub(crate) eta_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum How {
+pub(crate) enum How {
     Gtid,
     Position,
 }
@@ -166,7 +166,7 @@ pub enum How {
 /// A check of the connected target.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Check {
+pub(crate) enum Check {
     Source,
     OwnTransactions,
     Events,
@@ -175,7 +175,7 @@ pub enum Check {
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Ok,
     Warning,
     Error,
@@ -184,7 +184,7 @@ pub enum Verdict {
 /// The result of `--verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verified {
+pub(crate) enum Verified {
     /// All tables with transactions are equal.
     Equal,
     /// At least one differs.
@@ -195,14 +195,14 @@ pub enum Verified {
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub(crate) enum Reason {
     Failed,
     Interrupted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub(crate) enum End {
     Completed,
     /// `--dry-run` found nothing that prevents the seed.
     DryRun,
@@ -218,7 +218,7 @@ pub enum End {
 /// The state in which the target is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Target {
+pub(crate) enum Target {
     /// Unchanged.
     Untouched,
     /// Data unchanged; its replication is stopped.
@@ -237,26 +237,26 @@ pub enum Target {
 
 /// The last event. Fields are empty or null as far as the seed did not reach them.
 #[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
-    pub status: End,
-    pub exit_code: u8,
-    pub error: Option<String>,
-    pub target_state: Target,
-    pub target_text: Option<String>,
-    pub seed_id: Option<i64>,
-    pub method: Option<Method>,
-    pub bytes: Option<u64>,
-    pub source_lock_seconds: Option<f64>,
+pub(crate) struct Outcome {
+    pub(crate) status: End,
+    pub(crate) exit_code: u8,
+    pub(crate) error: Option<String>,
+    pub(crate) target_state: Target,
+    pub(crate) target_text: Option<String>,
+    pub(crate) seed_id: Option<i64>,
+    pub(crate) method: Option<Method>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) source_lock_seconds: Option<f64>,
     /// Seconds by stage.
-    pub durations: BTreeMap<Stage, f64>,
-    pub total_seconds: f64,
+    pub(crate) durations: BTreeMap<Stage, f64>,
+    pub(crate) total_seconds: f64,
     /// `None` without `--verify`, or if it was not reached.
-    pub verified: Option<Verified>,
+    pub(crate) verified: Option<Verified>,
 }
 
 impl Outcome {
     /// An end before the first stage.
-    pub fn early(status: End, exit_code: u8, error: Option<String>) -> Self {
+    pub(crate) fn early(status: End, exit_code: u8, error: Option<String>) -> Self {
         Self {
             status,
             exit_code,
@@ -274,20 +274,20 @@ impl Outcome {
     }
 
     /// True if all stages are done: what `error` then names are the checks after them.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.target_text.is_none()
             && matches!(self.target_state, Target::Loaded | Target::Replicating)
     }
 }
 
 /// `Coordinates: binlog.000002:314, GTID 0-1-22`
-pub fn coordinates(log_file: &str, log_pos: u64, gtid: Option<&str>) -> String {
+pub(crate) fn coordinates(log_file: &str, log_pos: u64, gtid: Option<&str>) -> String {
     let gtid = gtid.map_or(String::new(), |g| format!(", GTID {g}"));
     format!("Coordinates: {log_file}:{log_pos}{gtid}")
 }
 
 /// Seconds with milliseconds.
-pub fn seconds(time: Duration) -> f64 {
+pub(crate) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 

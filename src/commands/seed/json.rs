@@ -12,7 +12,7 @@ use std::time::SystemTime;
 mod tests;
 
 #[derive(Default)]
-pub struct JsonLines {
+pub(crate) struct JsonLines {
     /// The result was written, which is the last line.
     is_over: Mutex<bool>,
 }

@@ -5,7 +5,7 @@ use crate::seed::Method;
 use crate::sys::host::human_bytes;
 
 /// Fastest first: the order of `--method auto`.
-pub const SUPPORTED: [Method; 4] = [
+pub(crate) const SUPPORTED: [Method; 4] = [
     Method::Xtrabackup,
     Method::ClonePlugin,
     Method::Mydumper,
@@ -13,7 +13,7 @@ pub const SUPPORTED: [Method; 4] = [
 ];
 
 /// All methods in the order in which they are reported.
-pub const ORDER: [Method; 5] = [
+pub(crate) const ORDER: [Method; 5] = [
     Method::ClonePlugin,
     Method::Xtrabackup,
     Method::LVM,
@@ -24,7 +24,7 @@ pub const ORDER: [Method; 5] = [
 /// Why `method` cannot be used; empty if it can. `used` is what the source's data directory takes in
 /// bytes, `replaced` what the target's takes of data that will go: with `--force` a load replaces them table by table, and a
 /// physical copy for which there is no other space may replace them before it is complete (`mysql.datadir-swap`).
-pub fn obstacles(
+pub(crate) fn obstacles(
     method: Method,
     source: &AgentData,
     target: &AgentData,

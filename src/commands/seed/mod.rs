@@ -21,7 +21,7 @@ mod sql;
 mod terminal;
 mod verify;
 
-pub use options::USAGE;
+pub(crate) use options::USAGE;
 
 use crate::error::{Error, Result};
 use crate::process::Cancel;
@@ -44,7 +44,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs `orchestrator-agent seed` with the arguments after that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
-pub fn run(args: &[OsString]) -> ExitCode {
+pub(crate) fn run(args: &[OsString]) -> ExitCode {
     let has = |names: &[&str]| args.iter().any(|a| names.iter().any(|n| a == n));
     if has(&["--help", "-help", "-h"]) {
         let _ = std::io::stdout().write_all(USAGE.as_bytes()); // a reader that is gone

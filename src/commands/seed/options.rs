@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 mod tests;
 mod usage;
 
-pub use usage::USAGE;
+pub(crate) use usage::USAGE;
 
 /// Options that take a value.
 const VALUED: &str = "source target method seed-id poll listen agent-wait source-token-file target-token-file mysql-user \
@@ -39,21 +39,21 @@ fn known() -> Vec<(&'static str, Takes)> {
 
 /// A host, and a port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
+pub(crate) struct HostPort {
     /// Name or address as typed, without brackets.
-    pub host: String,
-    pub port: Option<u16>,
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    pub user: String,
-    pub password: Secret,
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Secret,
 }
 
 /// What `--verify` compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verify {
+pub(crate) enum Verify {
     All,
     /// All rows of small tables, some of others.
     Sample,
@@ -61,7 +61,7 @@ pub enum Verify {
 
 /// From which coordinates replication starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// GTID where the source has them.
     Auto,
     Gtid,
@@ -70,39 +70,39 @@ pub enum Mode {
 
 /// All options, checked; files are read.
 #[derive(Debug, Clone)]
-pub struct Options {
-    pub source: HostPort,
-    pub target: HostPort,
+pub(crate) struct Options {
+    pub(crate) source: HostPort,
+    pub(crate) target: HostPort,
     /// `--method`; `None` is auto.
-    pub method: Option<Method>,
-    pub listen: SocketAddr,
-    pub agent_wait: Duration,
-    pub token_files: Option<(PathBuf, PathBuf)>,
+    pub(crate) method: Option<Method>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) agent_wait: Duration,
+    pub(crate) token_files: Option<(PathBuf, PathBuf)>,
     pub(crate) transport: AgentTransport,
-    pub mysql: Login,
+    pub(crate) mysql: Login,
     /// `--replication-user`; `None`: what the target has.
-    pub replication: Option<Login>,
-    pub mode: Mode,
+    pub(crate) replication: Option<Login>,
+    pub(crate) mode: Mode,
     /// False with `--no-connect`.
-    pub connect: bool,
-    pub replication_tls: bool,
-    pub connect_to: Option<HostPort>,
-    pub verify: Option<Verify>,
-    pub verify_max_time: Duration,
-    pub force: bool,
-    pub dry_run: bool,
+    pub(crate) connect: bool,
+    pub(crate) replication_tls: bool,
+    pub(crate) connect_to: Option<HostPort>,
+    pub(crate) verify: Option<Verify>,
+    pub(crate) verify_max_time: Duration,
+    pub(crate) force: bool,
+    pub(crate) dry_run: bool,
     /// `--seed-id`, positive.
-    pub seed_id: i64,
-    pub poll: Duration,
+    pub(crate) seed_id: i64,
+    pub(crate) poll: Duration,
     /// What the user should know, such as a password file that others can read.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the command line and the files named in it. The outer error is about the command line, the inner about a file.
 ///
 /// # Errors
 /// Each names the option and what it takes.
-pub fn parse<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Result<Options>> {
+pub(crate) fn parse<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Result<Options>> {
     let given = Given::read(args)?;
     let (source, target) = given.hosts()?;
     let (mode, connect_to) = given.coordinates()?;
@@ -266,7 +266,7 @@ impl Given {
 
 impl Options {
     /// True with `--verify=sample`.
-    pub fn sample(&self) -> bool {
+    pub(crate) fn sample(&self) -> bool {
         self.verify == Some(Verify::Sample)
     }
 
@@ -396,7 +396,7 @@ fn listen(text: &str) -> Checked<SocketAddr> {
 ///
 /// # Errors
 /// Names the option and the file.
-pub fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
+pub(crate) fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
     let name = format!("--{option} {}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(&name, &e))?;
     let mode = std::fs::metadata(path)
@@ -414,7 +414,7 @@ pub fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<S
 impl HostPort {
     /// True if the host is an address or name that means `other` literally: the same address, or the same name whatever
     /// its case; a name without a dot also means a name that begins with it.
-    pub fn names(&self, other: &str) -> bool {
+    pub(crate) fn names(&self, other: &str) -> bool {
         if let (Ok(a), Ok(b)) = (self.host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
             return a == b;
         }

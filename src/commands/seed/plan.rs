@@ -6,29 +6,29 @@ use crate::mysql::channel::Setting;
 use crate::seed::Method;
 
 /// Variables that a seed leaves as they are.
-pub const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
+pub(crate) const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
-pub struct Plan {
-    pub method: Method,
+pub(crate) struct Plan {
+    pub(crate) method: Method,
     /// MySQL's port.
-    pub source_port: u16,
-    pub target_port: u16,
+    pub(crate) source_port: u16,
+    pub(crate) target_port: u16,
     /// The target's replication as it was.
-    pub channels: Vec<Channel>,
+    pub(crate) channels: Vec<Channel>,
     /// True if `--replication auto` means position: the source itself replicates and not by GTID (MariaDB), or gtid_mode is
     /// not ON on both (MySQL).
-    pub without_gtid: bool,
+    pub(crate) without_gtid: bool,
     /// Options of the target's default channel that its new source does not change.
-    pub settings: Vec<Setting>,
+    pub(crate) settings: Vec<Setting>,
     /// True if the target replicates by TLS whatever `settings` contain.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// The target's values of [`READ_ONLY`] as they were; empty where the server has no such variable.
-    pub read_only: [String; 2],
+    pub(crate) read_only: [String; 2],
 }
 
 impl Plan {
     /// Host and port that the target will replicate from.
-    pub fn replication_source(&self, options: &Options) -> (String, u16) {
+    pub(crate) fn replication_source(&self, options: &Options) -> (String, u16) {
         match &options.connect_to {
             Some(to) => (to.host.clone(), to.port.unwrap_or(self.source_port)),
             None => (options.source.host.clone(), self.source_port),

@@ -22,7 +22,7 @@ use findings::Findings;
 use methods::{Hosts, choose, contents_of};
 
 /// Checks everything and reports what it finds; an error if that prevents the seed. Nothing is changed.
-pub fn check(options: &Options, agents: &Agents, events: &dyn Listener) -> Result<Plan> {
+pub(crate) fn check(options: &Options, agents: &Agents, events: &dyn Listener) -> Result<Plan> {
     let mut f = Findings {
         events,
         problems: 0,

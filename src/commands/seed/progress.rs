@@ -9,15 +9,15 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// A longer time is not an estimate any more: a thousand hours.
 const LONGEST: f64 = 3_600_000.0;
 
-pub struct Meter {
+pub(crate) struct Meter {
     begin: Instant,
     samples: VecDeque<(Duration, u64)>,
     /// The largest number of bytes seen.
-    pub most: u64,
+    pub(crate) most: u64,
 }
 
 impl Meter {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             begin: Instant::now(),
             samples: VecDeque::new(),
@@ -26,7 +26,7 @@ impl Meter {
     }
 
     /// Takes what an agent reports now; returns the time since the beginning.
-    pub fn add(&mut self, done: Progress) -> Duration {
+    pub(crate) fn add(&mut self, done: Progress) -> Duration {
         let now = self.begin.elapsed();
         self.sample(now, done);
         now
@@ -41,7 +41,7 @@ impl Meter {
     }
 
     /// Bytes per second over the window; `None` while it is too short.
-    pub fn rate(&self) -> Option<f64> {
+    pub(crate) fn rate(&self) -> Option<f64> {
         let ((t0, b0), (t1, b1)) = (self.samples.front()?, self.samples.back()?);
         rate(b1.saturating_sub(*b0), t1.saturating_sub(*t0))
     }
@@ -52,7 +52,7 @@ fn rate(bytes: u64, time: Duration) -> Option<f64> {
 }
 
 /// Time to the end; `None` if the total is unknown, or was passed: it is an estimate.
-pub fn eta(done: Progress, rate: f64) -> Option<Duration> {
+pub(crate) fn eta(done: Progress, rate: f64) -> Option<Duration> {
     let left = done.total.checked_sub(done.bytes).filter(|n| *n > 0)?;
     Some(Duration::from_secs_f64((left as f64 / rate).min(LONGEST)))
 }

@@ -28,9 +28,9 @@ mod tests;
 const MOST_UNKNOWN: usize = 20;
 
 /// Both agents, and the server at which an agent that restarts registers again; it closes when this is dropped.
-pub struct Agents {
-    pub source: AgentClient,
-    pub target: AgentClient,
+pub(crate) struct Agents {
+    pub(crate) source: AgentClient,
+    pub(crate) target: AgentClient,
     pub(super) _server: Option<OpenServer>,
 }
 
@@ -68,7 +68,11 @@ pub(super) fn client(
 }
 
 /// Makes both agents known, waiting for their registrations if they have no token files.
-pub fn gather(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<Agents> {
+pub(crate) fn gather(
+    options: &Options,
+    events: &Arc<dyn Listener>,
+    cancel: &Cancel,
+) -> Result<Agents> {
     let client = |side, at: &HostPort, access| client(side, at, access, &options.transport);
     if let Some((source, target)) = &options.token_files {
         let file = |option: &str, path: &Path| Access::File {

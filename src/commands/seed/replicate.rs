@@ -25,14 +25,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A host that does not exist, as orchestrator uses it to keep a stopped replica from starting.
 const NOWHERE: &str = "_";
 
-pub struct Connected {
+pub(crate) struct Connected {
     /// `Replication: IO thread Yes, SQL thread Yes, 0 seconds behind`
-    pub state: String,
-    pub failed_checks: Vec<String>,
+    pub(crate) state: String,
+    pub(crate) failed_checks: Vec<String>,
 }
 
 /// Stops all channels of a target, before anything is copied.
-pub fn stop_all(target: &mut Db, channels: &[Channel]) -> Result<()> {
+pub(crate) fn stop_all(target: &mut Db, channels: &[Channel]) -> Result<()> {
     let server = target.server;
     channels
         .iter()
@@ -40,7 +40,7 @@ pub fn stop_all(target: &mut Db, channels: &[Channel]) -> Result<()> {
 }
 
 /// Starts those channels again that ran when `channels` was read: the seed has failed and the data are as before.
-pub fn start_again(target: &mut Db, channels: &[Channel]) -> Result<()> {
+pub(crate) fn start_again(target: &mut Db, channels: &[Channel]) -> Result<()> {
     let server = target.server;
     channels
         .iter()
@@ -50,7 +50,7 @@ pub fn start_again(target: &mut Db, channels: &[Channel]) -> Result<()> {
 
 /// Removes the target's replication, just before its data are overwritten: even a restart of its server in mid-load must not
 /// start it. With `keep_account` the default channel keeps its account and its filters, with a host that does not exist.
-pub fn remove_all(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
+pub(crate) fn remove_all(target: &mut Db, channels: &[Channel], keep_account: bool) -> Result<()> {
     for c in channels {
         removal(target.server, &c.name, keep_account)
             .into_iter()
@@ -137,7 +137,7 @@ fn is_empty(o: &Options, plan: &Plan, metadata: &Metadata, events: &dyn Listener
 }
 
 /// Connects the target and waits until both threads run; then the checks.
-pub fn connect(
+pub(crate) fn connect(
     o: &Options,
     plan: &Plan,
     metadata: &Metadata,

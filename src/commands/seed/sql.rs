@@ -23,23 +23,23 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// ER_LOCK_WAIT_TIMEOUT
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// The source does not have the binary log that the target requests; 13114 is what MySQL 8.0 and later make of 1236.
-pub const BINLOG_GONE: [u32; 2] = [1236, 13114];
+pub(crate) const BINLOG_GONE: [u32; 2] = [1236, 13114];
 /// Longer statements are shown in messages by their first characters.
 const SHOWN: (usize, usize) = (300, 60);
 
 /// A connection to the source or the target.
-pub struct Db {
+pub(crate) struct Db {
     conn: Conn,
     at: Endpoint,
     name: String,
     /// How long a statement waits for a lock whose holder is then named in the error, in seconds; `None`: it is not named.
     lock_wait: Option<u64>,
-    pub server: Server,
+    pub(crate) server: Server,
 }
 
 /// A statement; its password is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Statement {
+pub(crate) struct Statement {
     text: String,
     /// As a literal.
     password: Secret,
@@ -47,28 +47,28 @@ pub struct Statement {
 
 /// One row of the replica status: a channel (MariaDB: connection).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// The default one's is empty.
-    pub name: String,
+    pub(crate) name: String,
     /// Host and port that it replicates from.
-    pub source: (String, u16),
+    pub(crate) source: (String, u16),
     /// State of the thread that reads from the source: `Yes`, `No`, `Connecting`, `Preparing`.
-    pub io: String,
+    pub(crate) io: String,
     /// State of the thread that applies: `Yes`, `No`.
-    pub sql: String,
+    pub(crate) sql: String,
     /// Last error of the reading thread, number and text; 0 = none.
-    pub io_error: (u32, String),
+    pub(crate) io_error: (u32, String),
     /// Last error of the applying thread.
-    pub sql_error: (u32, String),
+    pub(crate) sql_error: (u32, String),
     /// Seconds behind; `None` while it does not replicate.
-    pub lag: Option<u64>,
+    pub(crate) lag: Option<u64>,
     /// `No`, `Slave_Pos` or `Current_Pos` on MariaDB, else empty.
-    pub using_gtid: String,
+    pub(crate) using_gtid: String,
 }
 
 impl Statement {
     /// `text` holds the password of `login`.
-    pub fn new(text: impl Into<String>, login: Option<&Login>) -> Self {
+    pub(crate) fn new(text: impl Into<String>, login: Option<&Login>) -> Self {
         let password = login.map(|l| Secret::new(quote_text(l.password.reveal())));
         Self {
             text: text.into(),
@@ -98,14 +98,14 @@ impl std::fmt::Debug for Statement {
 
 impl Channel {
     /// True if one of its threads is not stopped.
-    pub fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.io != "No" || self.sql != "No"
     }
 }
 
 impl Db {
     /// Connects. `side` is `source` or `target`, for messages.
-    pub fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
+    pub(crate) fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
         let mut this = Self::open_for_queries(side, host, port, login)?;
         this.run(&format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"))?;
         this.lock_wait = Some(LOCK_WAIT);
@@ -113,7 +113,12 @@ impl Db {
     }
 
     /// The same for queries only, which wait no longer than a few seconds for a lock.
-    pub fn open_for_queries(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
+    pub(crate) fn open_for_queries(
+        side: &str,
+        host: &str,
+        port: u16,
+        login: &Login,
+    ) -> Result<Self> {
         let this = Self::open_for(side, host, port, login, TIMEOUT)?;
         Ok(Self {
             lock_wait: Some(lock_wait_timeout(TIMEOUT)),
@@ -122,7 +127,7 @@ impl Db {
     }
 
     /// The same with another deadline for each answer. Errors do not name the holders of locks.
-    pub fn open_for(
+    pub(crate) fn open_for(
         side: &str,
         host: &str,
         port: u16,
@@ -141,7 +146,7 @@ impl Db {
     }
 
     /// Another session on the same server.
-    pub fn another(&self) -> Result<Self> {
+    pub(crate) fn another(&self) -> Result<Self> {
         Self::at(self.name.clone(), self.at.clone(), TIMEOUT)
     }
 
@@ -158,12 +163,15 @@ impl Db {
     }
 
     /// The server, and its number of this session.
-    pub fn handle(&self) -> (Endpoint, u32) {
+    pub(crate) fn handle(&self) -> (Endpoint, u32) {
         (self.at.clone(), self.conn.connection_id())
     }
 
     /// Queries with one of the functions of [`crate::mysql`].
-    pub fn query<T>(&mut self, by: impl FnOnce(&mut Conn, Server) -> Result<T>) -> Result<T> {
+    pub(crate) fn query<T>(
+        &mut self,
+        by: impl FnOnce(&mut Conn, Server) -> Result<T>,
+    ) -> Result<T> {
         let begin = Instant::now();
         let answer = by(&mut self.conn, self.server).map_err(|e| e.of_seed_command(&self.name));
         let seconds = begin.elapsed().as_secs();
@@ -204,18 +212,18 @@ impl Db {
     }
 
     /// A global variable, empty if there is none of this name.
-    pub fn global(&mut self, name: &str) -> Result<String> {
+    pub(crate) fn global(&mut self, name: &str) -> Result<String> {
         let value = self.query(|conn, _| info::global(conn, name))?;
         Ok(value.unwrap_or_default())
     }
 
     /// Executes a statement without a result.
-    pub fn run(&mut self, statement: &str) -> Result<()> {
+    pub(crate) fn run(&mut self, statement: &str) -> Result<()> {
         self.run_with_password(&Statement::new(statement, None))
     }
 
     /// The same; its password appears neither in an error nor, if the account may prevent it, in the general query log.
-    pub fn run_with_password(&mut self, statement: &Statement) -> Result<()> {
+    pub(crate) fn run_with_password(&mut self, statement: &Statement) -> Result<()> {
         if !statement.password.is_empty() && self.logs_passwords()? {
             // Needs SUPER; preflight has warned where the account lacks it.
             let _ = self.conn.query_drop("SET SESSION sql_log_off = 1");
@@ -227,7 +235,7 @@ impl Db {
 
     /// Whether a password in a statement would be written to a log: MariaDB's general query log has CHANGE MASTER as it is; MySQL
     /// replaces passwords (manual, Passwords and Logging).
-    pub fn logs_passwords(&mut self) -> Result<bool> {
+    pub(crate) fn logs_passwords(&mut self) -> Result<bool> {
         Ok(self.server.flavour == Flavour::MariaDb && self.global("general_log")? == "ON")
     }
 
@@ -237,29 +245,29 @@ impl Db {
     }
 
     /// All columns of a query; NULL as an empty text.
-    pub fn rows(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
+    pub(crate) fn rows(&mut self, query: &str) -> Result<Vec<Vec<String>>> {
         let rows = self.select(query)?;
         let all = |row: &Row| (0..row.len()).map(|i| text(row, i)).collect();
         Ok(rows.iter().map(all).collect())
     }
 
     /// The first row; empty if there is none.
-    pub fn row(&mut self, query: &str) -> Result<Vec<String>> {
+    pub(crate) fn row(&mut self, query: &str) -> Result<Vec<String>> {
         Ok(self.rows(query)?.into_iter().next().unwrap_or_default())
     }
 
     /// The first column.
-    pub fn column(&mut self, query: &str) -> Result<Vec<String>> {
+    pub(crate) fn column(&mut self, query: &str) -> Result<Vec<String>> {
         Ok(self.select(query)?.iter().map(|r| text(r, 0)).collect())
     }
 
     /// The first column of the first row.
-    pub fn value(&mut self, query: &str) -> Result<String> {
+    pub(crate) fn value(&mut self, query: &str) -> Result<String> {
         Ok(self.column(query)?.into_iter().next().unwrap_or_default())
     }
 
     /// All channels. Needs SLAVE MONITOR (MySQL: REPLICATION CLIENT).
-    pub fn channels(&mut self) -> Result<Vec<Channel>> {
+    pub(crate) fn channels(&mut self) -> Result<Vec<Channel>> {
         let [io, sql, host, lag] = self.server.replica_columns();
         let port = host.replace("Host", "Port");
         let name = match self.server.flavour {
@@ -287,7 +295,7 @@ impl Db {
     }
 
     /// The default channel of a target that was connected.
-    pub fn default_channel(&mut self) -> Result<Channel> {
+    pub(crate) fn default_channel(&mut self) -> Result<Channel> {
         let found = self.channels()?.into_iter().find(|c| c.name.is_empty());
         found.ok_or_else(|| {
             let text = "the target's replication has disappeared: another session has reset it";
@@ -297,7 +305,7 @@ impl Db {
 
     /// What the server reports of its default channel: the replica status, and on MySQL performance_schema's tables of its
     /// configuration; empty if it has none.
-    pub fn channel_columns(&mut self) -> Result<Columns> {
+    pub(crate) fn channel_columns(&mut self) -> Result<Columns> {
         let name = match self.server.flavour {
             Flavour::MariaDb => "connection_name",
             Flavour::MySql => "channel_name",
@@ -334,25 +342,25 @@ impl Db {
     }
 
     /// The transactions that a MySQL server has executed. Not by SHOW VARIABLES, which cuts long values.
-    pub fn gtid_executed(&mut self) -> Result<GtidSet> {
+    pub(crate) fn gtid_executed(&mut self) -> Result<GtidSet> {
         let found = self.value("SELECT @@GLOBAL.gtid_executed")?;
         GtidSet::parse(&found).map_err(|e| e.context(&self.name))
     }
 
     /// The GTIDs of MariaDB's binary log that come from the server itself, with commas between them.
-    pub fn own_in_binlog(&mut self) -> Result<String> {
+    pub(crate) fn own_in_binlog(&mut self) -> Result<String> {
         let row = self.row("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.server_id")?;
         let text = |i: usize| row.get(i).map_or("", String::as_str);
         Ok(own_in_binlog(text(0), text(1)))
     }
 
     /// True if the session's account may use the replica's statements.
-    pub fn may_replicate(&mut self) -> Result<bool> {
+    pub(crate) fn may_replicate(&mut self) -> Result<bool> {
         self.may(&["SUPER", self.server.replica_privilege()])
     }
 
     /// True if the session's account has one of the privileges globally, or all of them.
-    pub fn may(&mut self, privileges: &[&str]) -> Result<bool> {
+    pub(crate) fn may(&mut self, privileges: &[&str]) -> Result<bool> {
         let grants = self.column("SHOW GRANTS")?;
         Ok(grants.iter().any(|g| grants_one(g, privileges)))
     }

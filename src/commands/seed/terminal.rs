@@ -28,7 +28,7 @@ const ORDER: [Stage; 5] = [
     Stage::Cleanup,
 ];
 
-pub struct Terminal {
+pub(crate) struct Terminal {
     has_bar: bool,
     state: Mutex<State>,
 }
@@ -55,7 +55,7 @@ use Line::{Error, Out, Warning};
 
 impl Terminal {
     /// Standard output and standard error.
-    pub fn standard() -> Self {
+    pub(crate) fn standard() -> Self {
         let (out, err) = (std::io::stdout(), std::io::stderr());
         Self::new(out.is_terminal(), Box::new(out), Box::new(err))
     }

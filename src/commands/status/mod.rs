@@ -24,7 +24,7 @@ use std::time::{Duration, UNIX_EPOCH};
 const AGENT_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Looks and prints. Exit code 0 if the agent answers, otherwise 1.
-pub fn run(file: &Path, json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
     let config = match config::load(file) {
         Ok(loaded) => loaded.config,
         Err(e) => return failed(&e.to_string()),

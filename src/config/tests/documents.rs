@@ -6,7 +6,8 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::super::document::read;
-use super::super::{Config, RELOADED, Values, parse};
+use super::super::reloaded::RELOADED;
+use super::super::{Config, Values, parse};
 
 const SAMPLE: &str = include_str!("../../../conf/orchestrator-agent.conf");
 

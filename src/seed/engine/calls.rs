@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 /// The outcome of a start call. Both are a 202 for the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Started {
+pub(crate) enum Started {
     /// The stage runs now.
     Now,
     /// It runs already, or is done and need not run again.
@@ -20,21 +20,21 @@ pub enum Started {
 
 /// The state of a stage for `seed-stage-state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageView {
+pub(crate) struct StageView {
     /// Its status.
-    pub status: Status,
+    pub(crate) status: Status,
     /// Short ASCII text.
-    pub details: String,
+    pub(crate) details: String,
     /// [`Progress::timestamp`](super::super::stage::Progress::timestamp) while it runs, else the time of its end.
-    pub timestamp: SystemTime,
+    pub(crate) timestamp: SystemTime,
     /// Bytes done, bytes expected (0 = unknown).
-    pub bytes: (u64, u64),
+    pub(crate) bytes: (u64, u64),
     /// What has become of the data of this host, if it is the target.
-    pub target_data: Option<Load>,
+    pub(crate) target_data: Option<Load>,
     /// [`Seed::source_lock_ms`], of Backup.
-    pub source_lock_ms: Option<u64>,
+    pub(crate) source_lock_ms: Option<u64>,
     /// The earlier seed that has left these data incomplete, if it was none of this seed's doing.
-    pub incomplete_since: Option<LeftBy>,
+    pub(crate) incomplete_since: Option<LeftBy>,
 }
 
 impl Engine {
@@ -51,7 +51,7 @@ impl Engine {
     ///
     /// # Errors
     /// If another seed holds this host, or the record cannot be written.
-    pub fn prepare(&self, id: i64, method: Method, side: Side) -> Result<Started> {
+    pub(crate) fn prepare(&self, id: i64, method: Method, side: Side) -> Result<Started> {
         if id < 1 {
             return Err(Error::permanent(format!("seed id {id} is not positive")));
         }
@@ -144,7 +144,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Unable to start <stage> stage. SeedID not found`, as the Go agent reports it.
-    pub fn expect_current(&self, id: i64, what: &str) -> Result<()> {
+    pub(crate) fn expect_current(&self, id: i64, what: &str) -> Result<()> {
         self.lock().expect_current(id, what)
     }
 
@@ -152,7 +152,7 @@ impl Engine {
     ///
     /// # Errors
     /// Wrong seed, method, side or order.
-    pub fn backup(&self, id: i64, method: Method, peer: Peer) -> Result<Started> {
+    pub(crate) fn backup(&self, id: i64, method: Method, peer: Peer) -> Result<Started> {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start backup stage")?;
@@ -193,7 +193,7 @@ impl Engine {
     ///
     /// # Errors
     /// Wrong seed, method, side or order.
-    pub fn restore(&self, id: i64, method: Method) -> Result<Started> {
+    pub(crate) fn restore(&self, id: i64, method: Method) -> Result<Started> {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start restore stage")?;
@@ -230,7 +230,7 @@ impl Engine {
     ///
     /// # Errors
     /// Wrong seed, method or side; another stage at work.
-    pub fn cleanup(&self, id: i64, method: Method, side: Side) -> Result<Started> {
+    pub(crate) fn cleanup(&self, id: i64, method: Method, side: Side) -> Result<Started> {
         let implementation = self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "start cleanup stage")?;
@@ -267,7 +267,7 @@ impl Engine {
     ///
     /// # Errors
     /// Wrong seed or method; no copy yet.
-    pub fn metadata(&self, id: i64, method: Method) -> Result<Coordinates> {
+    pub(crate) fn metadata(&self, id: i64, method: Method) -> Result<Coordinates> {
         self.method(method)?;
         let mut state = self.lock();
         state.expect_current(id, "get metadata for seed")?;
@@ -289,7 +289,7 @@ impl Engine {
     ///
     /// # Errors
     /// `SeedID 6 not found`, `SeedID 5 on stage Backup not found`.
-    pub fn stage_state(&self, id: i64, stage: Stage) -> Result<StageView> {
+    pub(crate) fn stage_state(&self, id: i64, stage: Stage) -> Result<StageView> {
         let mut state = self.lock();
         state.called_for(id);
         let Some(seed) = state.seeds.get(id) else {
@@ -332,7 +332,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Unable to abort seed stage. SeedID not found`.
-    pub fn expect_known(&self, id: i64) -> Result<()> {
+    pub(crate) fn expect_known(&self, id: i64) -> Result<()> {
         self.lock().expect_known(id)
     }
 
@@ -341,7 +341,7 @@ impl Engine {
     ///
     /// # Errors
     /// A seed that was never here, or has been forgotten.
-    pub fn abort(&self, id: i64) -> Result<()> {
+    pub(crate) fn abort(&self, id: i64) -> Result<()> {
         let mut state = self.lock();
         state.expect_known(id)?;
         if let Some(stage) = state.at_work(id) {

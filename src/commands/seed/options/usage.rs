@@ -1,7 +1,7 @@
 //! The usage text of `seed`.
 
 /// The text for `seed --help` and for a wrong command line.
-pub const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: orchestrator-agent seed --source HOST[:AGENTPORT] --target HOST[:AGENTPORT] [options]
 
 Makes the target a copy of the source and its replica, without an orchestrator. Both hosts run orchestrator-agent.

@@ -21,7 +21,7 @@ const SAMPLES: i128 = 16;
 const SAMPLE_RANGE: u64 = 2 << 20;
 
 /// The result for a table.
-pub enum Found {
+pub(crate) enum Found {
     Equal,
     Differs(String),
     /// It cannot be compared at this point: another session has changed or locked it.

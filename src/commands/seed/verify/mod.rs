@@ -30,14 +30,14 @@ const TRIES: u32 = 5;
 /// How often in a row a round may fail without having compared anything.
 const FAILED_ROUNDS: u32 = 3;
 
-pub struct Report {
-    pub verdict: Verified,
+pub(crate) struct Report {
+    pub(crate) verdict: Verified,
     /// In words.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// Compares; an error only if it was cancelled. All else that keeps data from being compared is in the report.
-pub fn run(
+pub(crate) fn run(
     options: &Options,
     plan: &Plan,
     agent: &AgentClient,

@@ -28,12 +28,12 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const RELEASE: Duration = Duration::from_secs(30);
 
 /// Both servers' sessions show the same point.
-pub struct Reached {
-    pub point: Point,
+pub(crate) struct Reached {
+    pub(crate) point: Point,
     /// The longest time that writers of the source were blocked.
-    pub locked: Duration,
+    pub(crate) locked: Duration,
     /// How long the target's applier did not apply as usual.
-    pub stopped: Duration,
+    pub(crate) stopped: Duration,
 }
 
 impl Run<'_> {
@@ -264,7 +264,7 @@ fn own_of_mariadb(target: &mut Db) -> Result<Option<String>> {
 }
 
 /// What the target has executed by itself, as far as GTIDs show it.
-pub fn own(source: &mut Db, target: &mut Db, point: &Point) -> Result<Option<String>> {
+pub(crate) fn own(source: &mut Db, target: &mut Db, point: &Point) -> Result<Option<String>> {
     match (target.server.flavour, point) {
         (Flavour::MariaDb, _) => own_of_mariadb(target),
         (Flavour::MySql, Point::Gtid(_)) => {

@@ -18,49 +18,49 @@ const NAMED: usize = 10;
 
 /// How far a table is.
 #[derive(Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// The first key that has not been compared.
-    pub next: Option<i128>,
-    pub tries: u32,
+    pub(crate) next: Option<i128>,
+    pub(crate) tries: u32,
     /// What differs in its definition, as seen in the last round.
-    pub suspect: Option<String>,
+    pub(crate) suspect: Option<String>,
     /// Share of it that is done.
-    pub share: f64,
+    pub(crate) share: f64,
 }
 
-pub struct Run<'a> {
-    pub options: &'a Options,
-    pub agent: &'a AgentClient,
-    pub events: &'a dyn Listener,
-    pub cancel: &'a Cancel,
-    pub source: Db,
-    pub target: Db,
+pub(crate) struct Run<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) agent: &'a AgentClient,
+    pub(crate) events: &'a dyn Listener,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) source: Db,
+    pub(crate) target: Db,
     begin: Instant,
     /// Tables that are left, in their order.
-    pub pending: Vec<Name>,
-    pub state: BTreeMap<Name, Progress>,
+    pub(crate) pending: Vec<Name>,
+    pub(crate) state: BTreeMap<Name, Progress>,
     /// Estimated bytes of each table.
-    pub sizes: BTreeMap<Name, u64>,
-    pub results: Results,
+    pub(crate) sizes: BTreeMap<Name, u64>,
+    pub(crate) results: Results,
     /// When progress was reported last.
     shown: Instant,
 }
 
 /// Tables by name, and why.
-pub type Reasons = BTreeMap<String, String>;
+pub(crate) type Reasons = BTreeMap<String, String>;
 
 #[derive(Default)]
-pub struct Results {
-    pub equal: u64,
-    pub differing: Reasons,
+pub(crate) struct Results {
+    pub(crate) equal: u64,
+    pub(crate) differing: Reasons,
     /// Tables that should have been compared and were not.
-    pub not_compared: Reasons,
+    pub(crate) not_compared: Reasons,
     /// Tables that cannot be compared.
-    pub left_out: Reasons,
+    pub(crate) left_out: Reasons,
 }
 
 impl<'a> Run<'a> {
-    pub fn open(
+    pub(crate) fn open(
         options: &'a Options,
         plan: &Plan,
         agent: &'a AgentClient,
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reports every `--poll` how far it is.
-    pub fn show(&mut self, name: &Name) {
+    pub(crate) fn show(&mut self, name: &Name) {
         if self.shown.elapsed() < self.options.poll {
             return;
         }
@@ -106,11 +106,11 @@ impl<'a> Run<'a> {
 
 impl Results {
     /// How many tables are compared or given up.
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         self.equal + (self.differing.len() + self.not_compared.len()) as u64
     }
 
-    pub fn verdict(&self, failed: Option<&Error>) -> Verified {
+    pub(crate) fn verdict(&self, failed: Option<&Error>) -> Verified {
         if !self.differing.is_empty() {
             Verified::Differs
         } else if self.not_compared.is_empty() && failed.is_none() {
@@ -121,7 +121,7 @@ impl Results {
     }
 
     /// SCHEMA.TABLE and why, for each table that is not equal.
-    pub fn reasons(&self) -> Vec<String> {
+    pub(crate) fn reasons(&self) -> Vec<String> {
         let all = [&self.differing, &self.not_compared, &self.left_out];
         all.into_iter()
             .flatten()
@@ -129,7 +129,7 @@ impl Results {
             .collect()
     }
 
-    pub fn summary(&self, failed: Option<&Error>) -> String {
+    pub(crate) fn summary(&self, failed: Option<&Error>) -> String {
         let equal = self.equal;
         let mut parts = vec![match (self.verdict(failed), failed) {
             (Verified::Equal, _) => format!("Verification: the data are equal in {equal} tables"),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const ENDING: Duration = Duration::from_secs(30);
 
 /// A session whose answers may take as long as `--verify-max-time`. `side` is `source` or `target`.
-pub fn open(side: &str, host: &str, port: u16, o: &Options) -> Result<Db> {
+pub(crate) fn open(side: &str, host: &str, port: u16, o: &Options) -> Result<Db> {
     let mut db = Db::open_for(side, host, port, &o.mysql, o.verify_max_time + ENDING)?;
     prepare(&mut db)?;
     Ok(db)
@@ -22,7 +22,7 @@ pub fn open(side: &str, host: &str, port: u16, o: &Options) -> Result<Db> {
 
 /// Gives a session the settings on which the text of values, and so checksums, depend, and those that would end it or its
 /// statements early.
-pub fn prepare(db: &mut Db) -> Result<()> {
+pub(crate) fn prepare(db: &mut Db) -> Result<()> {
     db.run("SET NAMES utf8mb4")?;
     db.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
     settings(db.server)
@@ -31,7 +31,7 @@ pub fn prepare(db: &mut Db) -> Result<()> {
 }
 
 /// The state of the default channel.
-pub fn applier(target: &mut Db) -> Result<Applier> {
+pub(crate) fn applier(target: &mut Db) -> Result<Applier> {
     let found = target.query(applier::applier)?;
     found.ok_or_else(|| Error::permanent("the target's replication channel is gone"))
 }
@@ -73,7 +73,7 @@ fn settings(server: Server) -> Vec<&'static str> {
 
 /// Runs `work`, and ends the statements of `sessions` (endpoint and number) when the user cancels or `deadline` has come.
 /// The statements then fail with error 1317 or another of the server's.
-pub fn interruptible<T>(
+pub(crate) fn interruptible<T>(
     sessions: &[(&Endpoint, u32)],
     deadline: Instant,
     cancel: &Cancel,

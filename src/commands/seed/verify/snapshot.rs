@@ -34,14 +34,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long statements that run for long already are waited for.
 const LONG_STATEMENTS: Duration = Duration::from_secs(300);
 
-pub struct Snapshot {
-    pub point: Point,
+pub(crate) struct Snapshot {
+    pub(crate) point: Point,
     /// The longest time that one attempt has blocked writers of the source; zero without a lock.
-    pub locked: Duration,
+    pub(crate) locked: Duration,
 }
 
 /// Takes a snapshot in `session`, in place of one that it has. `by_gtid`: its point is to be a GTID position.
-pub fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
+pub(crate) fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
     if session.server.flavour == Flavour::MariaDb {
         return mariadb(session, by_gtid).map(|point| Snapshot {
             point,
@@ -57,7 +57,7 @@ pub fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot
     with_lock(session, by_gtid, cancel)
 }
 
-pub const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+pub(crate) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
 fn mariadb(session: &mut Db, by_gtid: bool) -> Result<Point> {
     session.run(BEGIN)?;
@@ -242,7 +242,7 @@ const LONG: [&str; 2] = [
 ];
 
 /// Waits, without a lock, until no statement has run for long; the error names one that does not end.
-pub fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Result<()> {
+pub(crate) fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Result<()> {
     let begin = Instant::now();
     loop {
         let mut found = Vec::new();

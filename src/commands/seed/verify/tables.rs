@@ -15,19 +15,19 @@ const SHORT: u64 = 1024;
 const NO_CHECKSUM: &str = "1000000000000000000000000000000";
 
 /// Schema and name.
-pub type Name = (String, String);
-pub type Tables = BTreeMap<Name, Table>;
+pub(crate) type Name = (String, String);
+pub(crate) type Tables = BTreeMap<Name, Table>;
 
 /// For messages.
-pub fn full(name: &Name) -> String {
+pub(crate) fn full(name: &Name) -> String {
     format!("{}.{}", name.0, name.1)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    pub name: String,
+pub(crate) struct Column {
+    pub(crate) name: String,
     /// `COLUMN_TYPE`, without the display width that newer servers do not show.
-    pub of_type: String,
+    pub(crate) of_type: String,
     /// `DATA_TYPE`
     data_type: String,
     /// Character set; empty if it has none.
@@ -43,21 +43,21 @@ pub struct Column {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     /// Estimated bytes of its rows.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Its columns in their order.
-    pub columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// The first column of its primary key if that is an integer.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Its old rows are kept.
-    pub versioned: bool,
+    pub(crate) versioned: bool,
     /// Why it cannot be compared; empty if it can.
-    pub unfit: String,
+    pub(crate) unfit: String,
 }
 
 /// All tables of a server but its own.
-pub fn all(session: &mut Db) -> Result<Tables> {
+pub(crate) fn all(session: &mut Db) -> Result<Tables> {
     let mut tables = without_columns(session)?;
     add_columns(session, &mut tables)?;
     let query = format!(
@@ -179,7 +179,7 @@ fn without_width(of_type: &str) -> String {
 
 impl Table {
     /// What differs in the definitions, as far as it decides about the data; `None` if nothing does.
-    pub fn difference(&self, other: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let mut pairs = self.columns.iter().zip(&other.columns);
         if let Some((a, b)) = pairs.find(|(a, b)| a != b) {
             let text = |c: &Column| {
@@ -199,7 +199,7 @@ impl Table {
 
     /// The query of the checksum: number of rows, and the sum of their checksums. The sum does not depend on the order, and
     /// rows that are there twice count twice. `bounds` are the first key and the one after the last; open where `None`.
-    pub fn checksum(&self, name: &Name, bounds: (Option<i128>, Option<i128>)) -> String {
+    pub(crate) fn checksum(&self, name: &Name, bounds: (Option<i128>, Option<i128>)) -> String {
         let mut fields: Vec<String> = self.columns.iter().filter_map(field).collect();
         let mut table = format!("{}.{}", quote_name(&name.0), quote_name(&name.1));
         if self.versioned {
@@ -229,7 +229,7 @@ impl Table {
 }
 
 /// True if a sum has rows in it that could not be summed.
-pub fn is_incomplete(sum: &str) -> bool {
+pub(crate) fn is_incomplete(sum: &str) -> bool {
     sum.len() >= NO_CHECKSUM.len()
 }
 
