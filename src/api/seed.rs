@@ -262,7 +262,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .starts_with("Seed side undefinded")
-        ); // 8.7
+        );
         assert!(
             stage("Restart")
                 .unwrap_err()

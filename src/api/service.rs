@@ -32,7 +32,7 @@ impl Api {
     }
 
     pub(super) fn custom_command(&self, name: &str) -> Result<Response> {
-        let line = self.command(name).filter(|_| name != POST_SEED); // D51
+        let line = self.command(name).filter(|_| name != POST_SEED);
         let line = line.ok_or_else(|| Error::permanent(format!("{name} : Command not found")))?;
         log::info!("custom command {name} runs by request");
         Ok(reply::ok_message(&self.run(&line)?))

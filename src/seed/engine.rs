@@ -168,7 +168,7 @@ impl Engine {
         Some(seed)
     }
 
-    /// The method of the seed in progress (8.4: it must stay in `get-agent-data`, also while the seed waits for a retry, and
+    /// The method of the seed in progress (it must stay in `get-agent-data`, also while the seed waits for a retry, and
     /// on the source).
     pub(crate) fn method_in_use(&self) -> Option<Method> {
         let state = self.lock();

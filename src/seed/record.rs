@@ -529,7 +529,7 @@ mod tests {
         assert_eq!(
             short_ascii("Fehler: \u{00fc}ber\tall\n"),
             "Fehler: ?ber?all"
-        ); // 8.13
+        );
         let long = short_ascii(&"x".repeat(100_000));
         assert!(long.len() <= DETAILS_LIMIT && long.contains(" ... "));
     }

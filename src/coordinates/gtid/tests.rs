@@ -30,7 +30,7 @@ fn normalises() {
     );
 }
 
-/// agent-api-v2 D36: the Go agent understood only one interval whose start is one digit.
+/// The Go agent understood only one interval whose start is one digit.
 #[test]
 fn intervals_of_any_number_and_length() {
     for text in [":12-20", ":23", ":1-5:7-9", ":1-41837:41839-41840:50000"] {
@@ -38,7 +38,7 @@ fn intervals_of_any_number_and_length() {
     }
 }
 
-/// MySQL 9.7 prints both of these (tool-compatibility section 2).
+/// MySQL 9.7 prints both of these.
 #[test]
 fn tags() {
     assert_eq!(

@@ -56,7 +56,7 @@ fn slow_disk(engine: &Engine) -> Receiver<String> {
     written
 }
 
-/// A controller that was told Completed would see an Error after a kill -9 in that moment (P5).
+/// A controller that was told Completed would see an Error after a kill -9 in that moment.
 #[test]
 fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
     let dir = std::env::temp_dir().join(format!("oa-engine-durable-{}", std::process::id()));

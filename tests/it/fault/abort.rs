@@ -1,4 +1,4 @@
-//! Abort in the middle of a stage (P4): answered at once, nothing left within 10 s, and the next seed works.
+//! Abort in the middle of a stage: answered at once, nothing left within 10 s, and the next seed works.
 
 use crate::support::agent::Changes;
 use crate::support::fake::Fakes;
@@ -7,7 +7,7 @@ use crate::support::player::Player;
 use crate::support::wait_for;
 use std::time::{Duration, Instant};
 
-/// 200 `killed` within a second (8.5).
+/// 200 `killed` within a second.
 fn abort(pair: &Pair, id: i64, stage: &str) {
     let begin = Instant::now();
     let answer = pair
@@ -36,7 +36,7 @@ fn of_a_dump_that_waits_for_a_lock_in_the_source() {
     let (status, text) = pair.state(1, "Backup");
     assert!(
         status == "Error" && text.contains("abort"),
-        "stays as it is (S1): {text}"
+        "stays as it is: {text}"
     );
     pair.assert_untouched();
     drop(hold);
@@ -44,7 +44,7 @@ fn of_a_dump_that_waits_for_a_lock_in_the_source() {
     assert_eq!(
         pair.state(1, "Backup").0,
         "Error",
-        "the old seed is still known (S4)"
+        "the old seed is still known"
     );
 }
 
@@ -170,13 +170,13 @@ fn of_nothing_is_a_success_for_a_known_seed_only() {
     );
     pair.must_seed(1);
     for stage in ["Prepare", "Backup", "Restore", "Cleanup"] {
-        abort(&pair, 1, stage); // S4
+        abort(&pair, 1, stage);
         let (status, text) = pair.state(1, stage);
-        assert_eq!(status, "Completed", "S1: {stage}: {text}");
+        assert_eq!(status, "Completed", "{stage}: {text}");
     }
     let seed = pair.seed(2);
     seed.prepare();
-    abort(&pair, 2, "Prepare"); // 8.5: it waits; its place is free from now on
+    abort(&pair, 2, "Prepare"); // it waits; its place is free from now on
     assert_eq!(pair.state(2, "Prepare").0, "Completed");
     Player::start(&pair.target, "/api/prepare/3/Mysqldump/Target");
     pair.seed(3).must_complete(&pair.target, "Prepare");

@@ -135,7 +135,7 @@ fn the_load_client() {
     }
     pair.assert_nothing_left();
     let seed = pair.seed(id);
-    seed.restore(); // 8.6: after an error it may run again
+    seed.restore(); // after an error it may run again
     seed.cleanup();
     pair.assert_seeded();
     pair.must_seed(id + 1);

@@ -71,7 +71,11 @@ fn in_the_middle(pair: &Pair<MysqldKind>, setting: &str) {
     });
     let bandwidth = "SELECT CONCAT_WS(' ', @@clone_max_data_bandwidth, @@clone_max_network_bandwidth, @@clone_autotune_concurrency)";
     if setting == "never" {
-        assert_eq!(pair.target_db.value(bandwidth), "20 300 0", "D10");
+        assert_eq!(
+            pair.target_db.value(bandwidth),
+            "20 300 0",
+            "the settings are restored"
+        );
     }
 }
 

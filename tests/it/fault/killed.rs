@@ -1,4 +1,4 @@
-//! The agent is killed with SIGKILL and started again (P5).
+//! The agent is killed with SIGKILL and started again.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;
@@ -96,7 +96,7 @@ fn in_the_middle_of_a_dump_whose_bytes_flow() {
         "ended before the first request is answered"
     );
     let (status, text) = pair.state(1, "Backup");
-    assert_eq!(status, "Error", "never Running (P5)");
+    assert_eq!(status, "Error", "never Running");
     assert!(
         text.contains("interrupted") && !text.contains("partial"),
         "{text}"
@@ -235,7 +235,7 @@ fn in_the_middle_of_a_load() {
     );
     restart(&mut pair);
     let (status, text) = pair.state(1, "Restore");
-    assert_eq!(status, "Error", "never Running (P5)");
+    assert_eq!(status, "Error", "never Running");
     assert!(
         text.contains("interrupted") && text.contains("partial") && text.contains("new seed"),
         "{text}"

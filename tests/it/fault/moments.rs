@@ -217,7 +217,7 @@ fn assert_truthful(agent: &Agent, id: i64, stages: &str, partial: bool) {
     let data = agent.json("/api/get-agent-data");
     assert!(
         data["AvailiableSeedMethods"]["Mysqldump"].is_object(),
-        "8.4: {data}"
+        "{data}"
     );
 }
 
@@ -265,7 +265,7 @@ fn run<K: Kind>(
     };
     if signal == "KILL" {
         agent.kill();
-        machine.tick(pair); // systemd waits ten seconds, so the server may well find nobody there (S7)
+        machine.tick(pair); // systemd waits ten seconds, so the server may well find nobody there
     } else {
         let (took, code) = agent.terminate();
         assert!(

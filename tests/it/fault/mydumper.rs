@@ -1,4 +1,4 @@
-//! Mydumper: abort in the middle of both tools (P4), tools that fail without saying so by their exit status, and what the user
+//! Mydumper: abort in the middle of both tools, tools that fail without saying so by their exit status, and what the user
 //! reads then.
 
 use crate::support::agent::Changes;
@@ -30,7 +30,7 @@ fn pair_with(fakes: &Fakes, lines: &[(&'static str, &str)]) -> Pair {
     Pair::mydumper("", "", &changes)
 }
 
-/// 200 `killed` within a second (8.5), and within ten nothing is left on either host.
+/// 200 `killed` within a second, and within ten nothing is left on either host.
 fn abort(pair: &Pair, id: i64, stage: &str) -> String {
     let begin = Instant::now();
     let answer = pair
@@ -231,7 +231,7 @@ fn what_cannot_be_is_named() {
     pair.assert_untouched();
 }
 
-/// The agent is killed in the middle of either tool and started again (P5).
+/// The agent is killed in the middle of either tool and started again.
 #[test]
 fn the_agent_is_killed() {
     let mut pair = Pair::mydumper("", "", &Changes::default());

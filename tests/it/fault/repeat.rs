@@ -1,4 +1,4 @@
-//! Calls that a controller repeats (agent-api-v2 8.6, S1, S3, S4), and the memory of seeds across restarts.
+//! Calls that a controller repeats, and the memory of seeds across restarts.
 
 use crate::support::pair::Pair;
 use crate::support::player::Player;
@@ -46,11 +46,11 @@ fn start_calls_of_a_running_and_of_a_completed_stage() {
     drop(hold);
     let seed = pair.seed(1);
     let done = seed.must_complete(&pair.target, "Backup");
-    already(&pair, &backup, "Backup"); // 8.6: once after each Prepare
+    already(&pair, &backup, "Backup"); // once after each Prepare
     assert_eq!(
         whole_state(&pair, 1, "Backup"),
         done,
-        "S1: answers stay as they are"
+        "answers stay as they are"
     );
 
     let hold = pair.hold_table();
@@ -65,7 +65,7 @@ fn start_calls_of_a_running_and_of_a_completed_stage() {
     assert_eq!(
         whole_state(&pair, 1, "Restore"),
         done,
-        "8.6: not run again, stays Completed"
+        "not run again, stays Completed"
     );
     assert_eq!(
         pair.target_db
@@ -93,7 +93,7 @@ fn prepare_again_stops_the_old_attempt_and_starts_afresh() {
     // Completed: again.
     pair.seed(1).prepare();
     pair.seed(1).prepare();
-    // During Backup (S3).
+    // During Backup.
     let hold = pair.held_dump(1);
     pair.seed(1).prepare();
     assert!(
@@ -153,7 +153,7 @@ fn restore_after_an_error_runs_again() {
     );
     assert_eq!(pair.enabled_events(), 0);
     drop(hold);
-    pair.seed(1).restore(); // 8.6
+    pair.seed(1).restore();
     pair.assert_seeded();
 }
 

@@ -121,11 +121,7 @@ fn mysql_is_down_when_the_agent_starts() {
             .then_some(data)
     });
     assert_eq!(data["MySQLRunning"], false);
-    assert_eq!(
-        data["MySQLDatabases"],
-        serde_json::json!({}),
-        "8.9: an object"
-    );
+    assert_eq!(data["MySQLDatabases"], serde_json::json!({}), "an object");
 
     for side in ["Target", "Source"] {
         agent.call(&format!("/api/prepare/1/Mysqldump/{side}"));
@@ -142,7 +138,7 @@ fn mysql_is_down_when_the_agent_starts() {
     let data = agent.json("/api/mysql-start");
     assert_eq!(
         data["MySQLRunning"], true,
-        "the answer is the state after it (2.3)"
+        "the answer is the state after it"
     );
     assert!(data["MySQLDatabases"]["shop"].is_object(), "{data}");
     let data = agent.json("/api/mysql-stop");
@@ -177,7 +173,7 @@ fn mysql_hangs() {
     pair.must_seed(3);
 }
 
-/// logrotate moves the log and sends SIGHUP, which ended the Go agent (D47).
+/// logrotate moves the log and sends SIGHUP, which ended the Go agent.
 #[test]
 fn sighup_opens_the_log_anew_and_nothing_else() {
     let scratch = crate::support::Scratch::new("log");

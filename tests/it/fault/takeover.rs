@@ -1,4 +1,4 @@
-//! Who gets the host when two seeds want it (DESIGN 3).
+//! Who gets the host when two seeds want it.
 
 use crate::support::agent::Changes;
 use crate::support::fake::Fakes;

@@ -1,4 +1,4 @@
-//! P9 while a seed runs: ten thousand requests over 64 connections, half of them malformed, slow or oversized, against the
+//! Load while a seed runs: ten thousand requests over 64 connections, half of them malformed, slow or oversized, against the
 //! target's agent. The seed completes, good requests are answered within a second, memory stays small, nothing is left.
 
 use super::ALONE;
@@ -78,7 +78,7 @@ fn good(n: usize, token: &str) -> (String, u16) {
         ),
         3 => ("HEAD", "/api/get-agent-info".to_string(), 200),
         4 => ("GET", "/api/nowhere".to_string(), 404),
-        _ => ("GET", "/api/get-agent-data?token=wrong".to_string(), 500), // 1.5
+        _ => ("GET", "/api/get-agent-data?token=wrong".to_string(), 500),
     };
     (
         format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),

@@ -1,4 +1,4 @@
-//! Basic credentials (agent-api-v2 0.1), and who guesses tokens.
+//! Basic credentials, and who guesses tokens.
 
 use crate::support::assert_prompt;
 use crate::support::lone::Lone;

@@ -463,7 +463,7 @@ fn tools_that_cannot_work() {
     }
 }
 
-/// DESIGN 6: a combination that cannot work is a finding.
+/// A combination that cannot work is a finding.
 #[test]
 fn sudo_that_cannot_work() {
     let mut host = Lone::new();

@@ -1,4 +1,4 @@
-//! Custom commands and the hook after a seed (agent-api-v2 2.3), without a MySQL.
+//! Custom commands and the hook after a seed, without a MySQL.
 
 use crate::support::lone::Lone;
 use crate::support::wire::JSON;
@@ -33,7 +33,7 @@ fn the_output_comes_in_an_ok_envelope() {
     ]);
     agent
         .call("/api/custom-commands/hello")
-        .is(200, JSON, &ok("hello\n")); // 8.14
+        .is(200, JSON, &ok("hello\n"));
     agent
         .call("/api/custom-commands/hello/")
         .is(200, JSON, &ok("hello\n"));
@@ -60,7 +60,7 @@ fn the_output_comes_in_an_ok_envelope() {
     );
 }
 
-/// D13: what stands in the configuration means what it means in a shell.
+/// What stands in the configuration means what it means in a shell.
 #[test]
 fn a_command_is_a_shell_command() {
     let agent = with_commands(&[
@@ -90,7 +90,7 @@ fn a_command_is_a_shell_command() {
     assert_eq!(message("wildcard"), "statm\n");
     assert_eq!(message("nested"), "one\ntwo three\n");
     assert_eq!(message("options"), "*nothing-here* @x +y\n");
-    // As Go writes JSON (0.1).
+    // As Go writes JSON.
     let body = agent.call("/api/custom-commands/escaped").body;
     assert_eq!(
         body,
@@ -190,7 +190,7 @@ fn a_slow_command_is_ended_with_its_children_and_delays_nobody() {
     });
 }
 
-/// D51: the hook belongs to a seed. It is no command to call, and not listed as one.
+/// The hook belongs to a seed. It is no command to call, and not listed as one.
 #[test]
 fn the_hook_runs_only_for_the_seed() {
     let agent = with_commands(&[("post-seed-command", "echo \"seeded $(echo well)\"")]);
@@ -203,7 +203,7 @@ fn the_hook_runs_only_for_the_seed() {
     assert_eq!(
         agent.json("/api/get-agent-data")["AgentCommands"],
         serde_json::Value::Null,
-        "2.6: null if none"
+        "null if none"
     );
     let not_found = "Unable to execute post seed command. SeedID not found";
     assert_eq!(agent.call("/api/post-seed-cmd/5").message(), not_found);

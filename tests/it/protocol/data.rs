@@ -1,4 +1,4 @@
-//! get-agent-data (agent-api-v2 2.6).
+//! `get-agent-data`.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::lone::Lone;
@@ -91,7 +91,7 @@ fn keys_types_and_values() {
     assert_eq!(keys(&body), KEYS);
     let data: Value = serde_json::from_str(&body).expect("JSON");
     for key in ["LocalSnapshotsHosts", "SnaphostHosts", "LogicalVolumes"] {
-        assert_eq!(data[key], json!([]), "8.9: never null");
+        assert_eq!(data[key], json!([]), "never null");
     }
     assert!(body.contains(
         "\"MountPoint\":{\"Path\":\"\",\"Device\":\"\",\"LVPath\":\"\",\"FileSystem\":\"\",\"IsMounted\":false,\"DiskUsage\":0}"
@@ -147,7 +147,7 @@ fn keys_types_and_values() {
     );
     assert!(
         body.contains("\"empty\":{\"Engines\":null,\"Size\":0}"),
-        "2.6: {body}"
+        "{body}"
     );
     assert_eq!(
         databases["odd, \"name\""]["Engines"],
@@ -174,7 +174,7 @@ fn keys_types_and_values() {
             "MEMORY",
             "MyISAM"
         ],
-        "8.10, D43"
+        "no name twice, at most one unknown"
     );
     assert!(bytes(&databases["mixed"]["Size"]) >= 32768);
 
@@ -183,7 +183,7 @@ fn keys_types_and_values() {
     assert!(body.contains(methods), "{body}");
     assert_eq!(data["UnavailableSeedMethods"], json!({}));
 
-    // Sizes grow with the data (8.15).
+    // Sizes grow with the data.
     db.sql("INSERT INTO mixed.d SELECT seq FROM mysql.seq_1_to_200000");
     wait_for(
         "the size of the schema grows",
@@ -195,7 +195,7 @@ fn keys_types_and_values() {
     );
 }
 
-/// 8.15: the progress of Backup is read from this number.
+/// The progress of Backup is read from this number.
 #[test]
 fn disk_use_of_the_backup_directory_grows_and_falls() {
     let agent = Lone::new().start();
@@ -220,7 +220,7 @@ fn disk_use_of_the_backup_directory_grows_and_falls() {
     });
 }
 
-/// 3.8.3: quick and the same with MySQL and the disks at work, and while somebody else changes files (D8, D9).
+/// Quick and the same with MySQL and the disks at work, and while somebody else changes files.
 #[test]
 fn fast_and_stable_while_the_host_is_busy() {
     let db = Mariadb::start("127.0.0.1", "");
@@ -273,7 +273,7 @@ fn fast_and_stable_while_the_host_is_busy() {
             assert_eq!(data["MySQLDatabases"]["shop"]["Engines"], json!(["InnoDB"]));
             assert!(
                 bytes(&data["MySQLDatadirDiskUsed"]) > 1_000_000,
-                "D9: never zero"
+                "never zero"
             );
             assert!(bytes(&data["BackupDirDiskFree"]) > 0);
         }
@@ -285,7 +285,7 @@ fn fast_and_stable_while_the_host_is_busy() {
     assert_prompt(took);
 }
 
-/// Methods that are wanted and cannot be had are left out, with the reason, and the agent runs (D22).
+/// Methods that are wanted and cannot be had are left out, with the reason, and the agent runs.
 #[test]
 fn methods_that_are_not_built_are_left_out() {
     let mut agent = Lone::new();
@@ -319,14 +319,14 @@ fn methods_that_are_not_built_are_left_out() {
     assert!(
         text.starts_with("Seed method unavailiable on agent") && text.contains(why),
         "{text}"
-    ); // 8.7
+    );
     let mut disabled = Lone::new();
     disabled.with("mysqldump", "enabled = false");
     let disabled = disabled.start();
     assert_eq!(
         disabled.json("/api/get-agent-data")["AvailiableSeedMethods"],
         json!({}),
-        "2.6: never null"
+        "never null"
     );
     let text = disabled.call("/api/prepare/1/Mysqldump/Target").message();
     assert!(
@@ -378,7 +378,7 @@ fn a_missing_tool_leaves_its_method_out_until_it_is_there() {
     });
 }
 
-/// D22: an agent beside a MySQL that is down starts, and says what it can.
+/// An agent beside a MySQL that is down starts, and says what it can.
 #[test]
 fn a_host_whose_mysql_is_down() {
     let db = Mariadb::start("127.0.0.1", "");
@@ -396,7 +396,7 @@ fn a_host_whose_mysql_is_down() {
     assert_eq!(
         (&data["MySQLRunning"], &data["MySQLDatabases"]),
         (&json!(false), &json!({})),
-        "2.6: {{}}, never null"
+        "{{}}, never null"
     );
     assert_eq!(
         data["MySQLDatadir"],

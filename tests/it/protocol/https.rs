@@ -1,4 +1,4 @@
-//! The front in HTTPS (agent-api-v2 1.4) with real clients: curl and OpenSSL.
+//! The front in HTTPS with real clients: curl and OpenSSL.
 
 use crate::support::certificates::Certificates;
 use crate::support::lone::{Lone, end_of};
@@ -184,7 +184,7 @@ fn versions_of_tls() {
     }
 }
 
-/// 1.4, D24, 8.3: what opens which door.
+/// What opens which door.
 #[test]
 fn certificates_of_clients() {
     let mutual = [
@@ -206,7 +206,7 @@ fn certificates_of_clients() {
         assert_eq!(s.answer(bad, "/nowhere"), refused, "{bad}");
         assert_eq!(s.answer(bad, STATUS), BAD, "{bad}");
         assert_eq!(s.answer(bad, "/api/status/"), BAD, "{bad}");
-        // D24: a part of the address is not the address.
+        // A part of the address is not the address.
         for trick in [
             "/api/get-agent-info?x=/api/status",
             "/api/status/x",

@@ -1,4 +1,4 @@
-//! What an orchestrator, an operator's script or a monitoring system sees of the agent: agent-api-v2, word by word.
+//! What an orchestrator, an operator's script or a monitoring system sees of the agent: the wire, word by word.
 
 mod access;
 mod bare_root;

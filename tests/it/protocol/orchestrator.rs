@@ -1,4 +1,4 @@
-//! The orchestrator's agents port (agent-api-v2 1.1 to 1.3): records requests whole, and can be stopped and started on its port.
+//! The orchestrator's agents port: records requests whole, and can be stopped and started on its port.
 
 use crate::support::{free_port, wait_for};
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Calls to orchestrator over HTTPS (agent-api-v2 1.4), at all forms of an address, and to several orchestrators. socat stands
+//! Calls to orchestrator over HTTPS, at all forms of an address, and to several orchestrators. socat stands
 //! before the endpoint and speaks TLS.
 
 use super::orchestrator::Orchestrator;

@@ -1,4 +1,4 @@
-//! Registration and heartbeat (agent-api-v2 section 1).
+//! Registration and heartbeat.
 
 use super::orchestrator::Orchestrator;
 use crate::support::agent::{Agent, Changes};
@@ -24,7 +24,7 @@ fn agent_for(orchestrator: &Orchestrator, lines: &[&str]) -> Lone {
     agent.start()
 }
 
-/// 1.2, D21, 8.18: orchestrator calls back before it answers, and stores what it gets: it must be all there.
+/// Orchestrator calls back before it answers, and stores what it gets: it must be all there.
 #[test]
 fn the_call_back_works_at_the_moment_of_the_registration() {
     let db = Mariadb::start("127.0.0.1", "");
@@ -96,7 +96,7 @@ fn the_call_back_works_at_the_moment_of_the_registration() {
     assert_eq!(orchestrator.registrations().len(), 1, "once");
 }
 
-/// D20: the answer to a refused registration has status 200 as well.
+/// The answer to a refused registration has status 200 as well.
 #[test]
 fn a_refusal_is_tried_again_soon() {
     let mut orchestrator = Orchestrator::new(|_, n| match n {
@@ -172,7 +172,7 @@ fn an_answer_to_a_ping_is_no_contact_without_a_registration() {
     });
 }
 
-/// 1.3: pings every poll-interval without parameters, registrations every resubmit-agent-interval.
+/// Pings every poll-interval without parameters, registrations every resubmit-agent-interval.
 #[test]
 fn intervals() {
     let mut orchestrator = Orchestrator::welcoming();

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while the agent runs, what needs a restart, and that nothing else happens (DESIGN 9).
+//! SIGHUP: what changes while the agent runs, what needs a restart, and that nothing else happens.
 
 use super::orchestrator::Orchestrator;
 use crate::support::agent::Changes;

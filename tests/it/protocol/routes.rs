@@ -1,4 +1,4 @@
-//! Paths, methods and forms of answers (agent-api-v2 0.1, 2.1), all without a MySQL.
+//! Paths, methods and forms of answers, all without a MySQL.
 
 use super::orchestrator::Orchestrator;
 use crate::support::lone::Lone;
@@ -40,7 +40,7 @@ fn paths_and_methods() {
         "/api/backup/1/Mysqldump/a%2Fb/3306", // one segment each, of the decoded path
         "/api/%zz",
         "/api/get-agent-data%00",
-        "/debug/pprof", // D48
+        "/debug/pprof",
         "/debug/pprof/heap",
         "/etc/passwd",
         "/../../etc/passwd",
@@ -134,7 +134,7 @@ fn connections() {
     }
 }
 
-/// 2.1: BAD before the first answer of the orchestrator, OK after it, BAD again when the last is older than status-bad-seconds.
+/// BAD before the first answer of the orchestrator, OK after it, BAD again when the last is older than status-bad-seconds.
 #[test]
 fn status_follows_the_orchestrator() {
     let mut orchestrator = Orchestrator::welcoming();
@@ -162,7 +162,7 @@ fn status_follows_the_orchestrator() {
     until(200, "\"OK\"");
 }
 
-/// D23: status-endpoint moves the route.
+/// `status-endpoint` moves the route.
 #[test]
 fn status_can_be_moved() {
     let mut orchestrator = Orchestrator::welcoming();
@@ -183,7 +183,7 @@ fn status_can_be_moved() {
     agent.get("/api/status").is(404, GO_TEXT, NOT_FOUND);
 }
 
-/// Calls of parts that are not built answer an error that orchestrator understands (8.1), never a 404 (8.2).
+/// Calls of parts that are not built answer an error that orchestrator understands, never a 404.
 #[test]
 fn calls_of_missing_parts_say_so() {
     let agent = Lone::new().start();
@@ -212,10 +212,7 @@ fn calls_of_missing_parts_say_so() {
     let text = agent
         .ask("POST", &target, &[("Content-Length", "0")])
         .message();
-    assert!(
-        text.contains("relay log"),
-        "D15, nothing is applied: {text}"
-    );
+    assert!(text.contains("relay log"), "nothing is applied: {text}");
     assert_eq!(
         agent
             .call("/api/abort-seed-stage/1/Prepare")

@@ -1,4 +1,4 @@
-//! Starting and stopping a real MySQL, and its error log (agent-api-v2 2.2, 2.3).
+//! Starting and stopping a real MySQL, and its error log.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::Mariadb;
@@ -13,7 +13,7 @@ fn stop_start_and_error_log() {
     let agent = Agent::start(&db);
     agent.wait_looked(true);
 
-    // The whole host's data, because orchestrator stores what it gets (2.3).
+    // The whole host's data, because orchestrator stores what it gets.
     let stopped = agent.json("/api/mysql-stop");
     assert_eq!(
         (&stopped["MySQLRunning"], &stopped["MySQLDatabases"]),
@@ -23,7 +23,7 @@ fn stop_start_and_error_log() {
     assert!(
         stopped["AvailiableSeedMethods"]["Mysqldump"].is_object()
             && stopped["MountPoint"].is_object(),
-        "8.4: {stopped}"
+        "{stopped}"
     );
     assert_eq!(
         stopped["MySQLDatadir"],
@@ -70,12 +70,12 @@ fn stop_start_and_error_log() {
         .count();
     assert!(
         warnings <= 3,
-        "D19: one line each time it goes, not one for every look: {}",
+        "one line each time it goes, not one for every look: {}",
         agent.log()
     );
 }
 
-/// 8.14: one JSON string, the last 40 lines, with the final line break.
+/// One JSON string, the last 40 lines, with the final line break.
 fn tail_is_the_files(agent: &Agent, db: &Mariadb) {
     let file = std::fs::read_to_string(db.dir.join("run/error.log")).expect("error log");
     let lines: Vec<&str> = file.split_inclusive('\n').collect();
@@ -116,7 +116,7 @@ fn a_failing_service_command_is_told() {
             .starts_with("error: command \"no-such-systemctl\": exit status 127, stderr: ")
     );
     assert_eq!(db.value("SELECT 1"), "1");
-    // A status command that hangs delays nobody (3.8.3).
+    // A status command that hangs delays nobody.
     let answers = (0..5).map(|_| {
         let begin = std::time::Instant::now();
         let data = agent.json("/api/get-agent-data");
@@ -126,7 +126,7 @@ fn a_failing_service_command_is_told() {
     assert_prompt(answers.collect());
 }
 
-/// The tail before MySQL was ever seen, and with a server that writes to stderr (D46).
+/// The tail before MySQL was ever seen, and with a server that writes to stderr.
 #[test]
 fn an_error_log_that_is_none() {
     let lone = crate::support::lone::Lone::new().start();

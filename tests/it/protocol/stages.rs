@@ -1,4 +1,4 @@
-//! The seed calls (agent-api-v2 2.5, 2.7 to 2.9): each error text, in the order of the checks, and the forms of the answers.
+//! The seed calls: each error text, in the order of the checks, and the forms of the answers.
 
 use crate::support::agent::Agent;
 use crate::support::mariadb::Mariadb;
@@ -74,7 +74,7 @@ impl Host<'_> {
                     (&v["SeedID"], &v["Stage"], &v["Hostname"]),
                     (&id.into(), &stage.into(), &self.0.hostname.as_str().into())
                 );
-                assert!(is_rfc3339(v["Timestamp"].as_str().expect("text")), "{v}"); // 8.13
+                assert!(is_rfc3339(v["Timestamp"].as_str().expect("text")), "{v}");
                 assert!(
                     v["Details"]
                         .as_str()
@@ -123,8 +123,8 @@ fn before_any_seed() {
         "strconv.ParseInt: parsing \"5x\": invalid syntax",
     );
 
-    host.refuses("prepare/5/Nope/Nope", "Seed method undefinded"); // 8.7
-    host.refuses("prepare/5/mysqldump/Target", "Seed method undefinded"); // 0.3: case-sensitive
+    host.refuses("prepare/5/Nope/Nope", "Seed method undefinded");
+    host.refuses("prepare/5/mysqldump/Target", "Seed method undefinded"); // case-sensitive
     for method in ["ClonePlugin", "LVM", "Mydumper", "Xtrabackup"] {
         host.refuses(
             &format!("prepare/5/{method}/Nope"),
@@ -134,7 +134,7 @@ fn before_any_seed() {
     host.refuses("prepare/5/Mysqldump/Nope", "Seed side undefinded");
     host.refuses("prepare/5/Mysqldump/target", "Seed side undefinded");
 
-    // D5: seed 0 is nobody's, and kills nobody. The id comes before port, method and side.
+    // Seed 0 is nobody's, and kills nobody. The id comes before port, method and side.
     for id in ["0", "5", "-1"] {
         host.refuses(
             &format!("backup/{id}/Nope/-h/abc"),
@@ -234,7 +234,7 @@ fn a_seed_call_by_call() {
         );
     }
     host.refuses("backup/5/Nope/-h/3306", "Seed method undefinded");
-    // D50: none but the method of the preparation.
+    // None but the method of the preparation.
     for method in ["ClonePlugin", "LVM", "Mydumper", "Xtrabackup"] {
         host.refuses(
             &format!("backup/5/{method}/h/3306"),
@@ -288,13 +288,13 @@ fn a_seed_call_by_call() {
         );
     }
     assert!(!dump.exists(), "none of these did anything");
-    // P3: another seed does not take a host that holds one.
+    // Another seed does not take a host that holds one.
     host.refuses("prepare/6/Mysqldump/Target", "seed 5 holds this host");
     host.refuses("prepare/6/Mysqldump/Source", "seed 5 holds this host");
 
     host.starts(&good);
     host.call(&good)
-        .is(202, TEXT, "Backup stage already started for seed"); // D4
+        .is(202, TEXT, "Backup stage already started for seed");
     host.completes(5, "Backup");
     host.call(&good)
         .is(202, TEXT, "Backup stage already started for seed");
@@ -316,7 +316,7 @@ fn a_seed_call_by_call() {
     assert_eq!(
         host.call("get-metadata/5/Mysqldump").body,
         answer.body,
-        "8.16: repeatedly"
+        "repeatedly"
     );
 
     assert_eq!(
@@ -327,13 +327,13 @@ fn a_seed_call_by_call() {
     host.starts("restore/5/Mysqldump");
     host.completes(5, "Restore");
     host.call("restore/5/Mysqldump")
-        .is(202, TEXT, "Restore stage already started for seed"); // 8.6
+        .is(202, TEXT, "Restore stage already started for seed");
     host.completes(5, "Restore");
     assert_eq!(target.checksums(), source.checksums());
     assert_eq!(
         host.call("get-metadata/5/Mysqldump").body,
         answer.body,
-        "8.16: after Restore as well"
+        "after Restore as well"
     );
 
     host.starts("cleanup/5/Mysqldump/Target");
@@ -350,11 +350,11 @@ fn a_seed_call_by_call() {
         .keys()
         .collect();
     assert_eq!(numbers, ["0", "1", "2", "3"]);
-    // S1: the first stages keep their answers.
+    // The first stages keep their answers.
     for stage in ["Prepare", "Backup", "Restore"] {
         host.completes(5, stage);
     }
-    // S4: aborting what is over is 200 and changes nothing.
+    // Aborting what is over is 200 and changes nothing.
     host.call("abort-seed-stage/5/Cleanup")
         .is(200, TEXT, "killed");
     host.completes(5, "Cleanup");
@@ -382,7 +382,7 @@ fn the_other_side_and_other_seeds() {
     host.starts("cleanup/1/Mysqldump/Source");
     host.completes(1, "Cleanup");
 
-    // A failed backup needs a new Prepare, after which it may run once more (8.6).
+    // A failed backup needs a new Prepare, after which it may run once more.
     host.starts("prepare/2/Mysqldump/Target");
     host.completes(2, "Prepare");
     let closed = crate::support::free_port("127.0.0.1");
@@ -402,7 +402,7 @@ fn the_other_side_and_other_seeds() {
         );
         host.refuses("get-metadata/2/Mysqldump", "seed 2 has no coordinates yet");
         let v: Value = serde_json::from_str(&host.call("active-seed").body).expect("JSON");
-        assert_eq!(v["SeedStatus"], "Error", "D45");
+        assert_eq!(v["SeedStatus"], "Error", "an error is reported");
         host.starts("prepare/2/Mysqldump/Target");
         host.completes(2, "Prepare");
         host.refuses(
@@ -421,7 +421,7 @@ fn the_other_side_and_other_seeds() {
         "{v}"
     );
 
-    // 8.5: nothing runs, and the abort is a success; then the place is free.
+    // Nothing runs, and the abort is a success; then the place is free.
     host.starts("prepare/2/Mysqldump/Target");
     host.completes(2, "Prepare");
     host.refuses("prepare/3/Mysqldump/Target", "seed 2 holds this host");
@@ -431,7 +431,7 @@ fn the_other_side_and_other_seeds() {
     }
     host.starts("prepare/3/Mysqldump/Target");
     host.completes(3, "Prepare");
-    // S4: late questions about earlier seeds.
+    // Late questions about earlier seeds.
     host.completes(1, "Cleanup");
     host.completes(2, "Prepare");
     host.call("abort-seed-stage/2/Prepare")

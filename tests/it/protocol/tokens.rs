@@ -1,4 +1,4 @@
-//! The token rule (agent-api-v2 1.5).
+//! The token rule.
 
 use crate::support::lone::Lone;
 use crate::support::wire::JSON;
@@ -116,7 +116,7 @@ fn a_wrong_header_is_not_rescued_by_a_right_query() {
     agent.get(without).is(500, JSON, REFUSED);
 }
 
-/// D17: get-agent-info gives no token away, unless a setting for old tools says so. Each start has its own token.
+/// `get-agent-info` has no token, unless a setting for old tools adds it. Each start has its own token.
 #[test]
 fn the_token_is_given_away_only_on_demand() {
     let mut agent = Lone::new();

@@ -1,4 +1,4 @@
-//! P9: requests that abort, leak in or hold up an unguarded server (platform-notes section 2), against the real program.
+//! Requests that abort, leak in or hold up an unguarded server, against the real program.
 
 use crate::support::lone::{Lone, descriptors_and_threads};
 use crate::support::wire::raw;

@@ -1,4 +1,4 @@
-//! P8: secrets never leave memory except in files of mode 0600 (D18, D34).
+//! Secrets never leave memory except in files of mode 0600.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::fake::Fakes;

@@ -1,4 +1,4 @@
-//! P9: all at once, for a bounded time, against an agent whose seed runs, and against one that serves HTTPS. A good client is
+//! All at once, for a bounded time, against an agent whose seed runs, and against one that serves HTTPS. A good client is
 //! answered within a second throughout; afterwards there is no descriptor, no thread and no memory more than before.
 
 use super::hostile::counted;

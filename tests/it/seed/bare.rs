@@ -1,5 +1,5 @@
 //! Bare streams, as the Go agents exchange them by socat: taken and sent where accept-raw-streams allows it, else refused with a
-//! clear text (agent-api-v2 8.19). The real socat, mariadb-backup and mbstream stand for the Go agent.
+//! clear text. The real socat, mariadb-backup and mbstream stand for the Go agent.
 
 use crate::support::agent::{Agent, Changes};
 use crate::support::mariadb::{Mariadb, MariadbKind};

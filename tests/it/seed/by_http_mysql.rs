@@ -41,11 +41,7 @@ fn mysqldump_seed(gtid: bool, cnf: &str) {
     assert_eq!(target_db.value(settings), before, "put back");
     let meta = player.metadata();
     let executed = meta["GtidExecuted"].as_str().expect("GtidExecuted");
-    assert_eq!(
-        executed.is_empty(),
-        cnf.contains("gtid_mode=OFF"),
-        "8.16: {meta}"
-    );
+    assert_eq!(executed.is_empty(), cnf.contains("gtid_mode=OFF"), "{meta}");
     assert_eq!(
         target_db.value("SELECT @@gtid_executed"),
         executed,

@@ -154,7 +154,7 @@ fn by_http(case: &Case) {
         let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("CLONE") || text.contains("ClonePlugin"));
-        assert!(!text.contains(AGENT_PASSWORD), "D34: {}", file.display());
+        assert!(!text.contains(AGENT_PASSWORD), "{}", file.display());
     }
     if case.swap == "never" {
         let timeout = target_db.value("SELECT @@clone_ddl_timeout");
@@ -254,7 +254,7 @@ fn by_command(replication: &str, setting: &str, supervised: bool, upstream: bool
     }
 }
 
-/// DESIGN 4.4: the copy of a replica would start the source's channel by itself.
+/// The copy of a replica would start the source's channel by itself.
 #[test]
 fn by_command_in_place_and_gtid_from_a_replica() {
     by_command("gtid", "never", false, true);

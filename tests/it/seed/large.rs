@@ -128,7 +128,7 @@ impl<K: Kind> Two<K> {
     }
 
     fn assert_nothing_left(&self) {
-        wait_for("no session is left (P4)", Duration::from_secs(10), || {
+        wait_for("no session is left", Duration::from_secs(10), || {
             self.0
                 .target_db
                 .connections_of("agent")

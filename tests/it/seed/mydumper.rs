@@ -55,7 +55,11 @@ fn by_http(gtid: bool) {
         "SLAVESIDE_DISABLED"
     );
     assert_eq!(target_db.value("SELECT @@event_scheduler"), "ON");
-    assert_eq!(target_db.value("SELECT @@global.sql_mode"), before, "D11");
+    assert_eq!(
+        target_db.value("SELECT @@global.sql_mode"),
+        before,
+        "sql_mode is restored"
+    );
     let left: Vec<_> = std::fs::read_dir(target.dir.join("backup"))
         .expect("backup-dir")
         .flatten()
@@ -641,7 +645,7 @@ fn zeros_views_and_a_socket() {
     );
     let view = "SELECT GROUP_CONCAT(two ORDER BY two) FROM shop.a_view";
     assert_eq!(pair.target_db.value(view), "0,14");
-    assert_eq!(pair.target_db.value(modes), before, "D11");
+    assert_eq!(pair.target_db.value(modes), before, "restored");
     // An abort finds the sessions of a tool that has no port.
     let hold = pair.held_load(2);
     let answer = pair.target.call("/api/abort-seed-stage/2/Restore");

@@ -1,4 +1,4 @@
-//! P8 over a whole seed of each kind but MariaDB's by HTTP, which tests/security has: the passwords and tokens are in no command line,
+//! Secrets in a complete seed of each kind but MariaDB's by HTTP, which tests/security has: the passwords and tokens are in no command line,
 //! no environment, no log, no record, no file that a stranger can read, and no answer.
 
 use super::by_command::Pair;

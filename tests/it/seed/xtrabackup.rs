@@ -94,11 +94,11 @@ fn by_http(gtid: bool) {
         "until Restore"
     );
     let mut last = wait_for("what is staged counts", Duration::from_secs(10), || {
-        Some(used()).filter(|u| *u > before + (10 << 20)) // 8.15
+        Some(used()).filter(|u| *u > before + (10 << 20))
     });
     let mut grows = || {
         let now = used();
-        assert!(now >= last, "it falls from {last} to {now}"); // DESIGN 3
+        assert!(now >= last, "it falls from {last} to {now}");
         last = now;
     };
     player.start_restore();
@@ -162,7 +162,7 @@ fn by_command_and_gtid() {
     by_command("gtid");
 }
 
-/// The copy holds the source's own channel, which must not start on the target (DESIGN 4.4); `--slave-info` is accepted.
+/// The copy holds the source's own channel, which must not start on the target; `--slave-info` is accepted.
 #[test]
 fn a_source_that_is_a_replica() {
     for replication in ["gtid", "position"] {

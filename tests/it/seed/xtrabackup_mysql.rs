@@ -175,7 +175,7 @@ fn whole(gtid: bool, upstream: Option<&Mysqld>, option: &str) {
     );
 }
 
-/// D34, D38, agent-api-v2 4.3: no password and no reserved option in an argument vector, the operator's own ones where they
+/// No password and no reserved option in an argument vector, the operator's own ones where they
 /// belong.
 /// `dirs`: where the two agents' tools have their temporary files.
 fn assert_called(text: &str, of_replica: bool, compressed: bool, dirs: [&Path; 2]) {
@@ -212,7 +212,7 @@ fn assert_called(text: &str, of_replica: bool, compressed: bool, dirs: [&Path; 2
     }
 }
 
-/// DESIGN 4.4: a physical copy of a replica would start the source's channel by itself.
+/// A physical copy of a replica would start the source's channel by itself.
 #[test]
 fn by_position_from_a_replica() {
     let up = Mysqld::start("127.0.0.4", "");
@@ -220,13 +220,13 @@ fn by_position_from_a_replica() {
     whole(false, Some(&up), "");
 }
 
-/// D38: what `--compress` leaves is removed, whatever packed it.
+/// What `--compress` leaves is removed, whatever packed it.
 #[test]
 fn by_gtid_and_compressed_by_the_tool() {
     whole(true, None, ", \"--compress=zstd\"");
 }
 
-/// P1: what the copy would fail for later is known at Prepare.
+/// What the copy would fail for later is known at Prepare.
 #[test]
 fn a_source_that_cannot_be_copied_is_refused() {
     let db = Mysqld::start("127.0.0.1", "");

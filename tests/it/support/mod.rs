@@ -1,5 +1,5 @@
 //! What all integration tests share: real servers, real agents, an orchestrator's registration endpoint, and a player
-//! that drives a seed over HTTP as orchestrator does (agent-api-v2 3.3).
+//! that drives a seed over HTTP as orchestrator does.
 #![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod agent;
@@ -148,10 +148,10 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
     }
 }
 
-/// P9: each answer within a second.
+/// Each answer within a second.
 pub fn assert_prompt(took: Vec<Duration>) {
     let longest = took.into_iter().max();
-    assert!(longest < Some(Duration::from_secs(1)), "P9: {longest:?}");
+    assert!(longest < Some(Duration::from_secs(1)), "{longest:?}");
 }
 
 /// Waits until `dir` has no entry whose name is `ours`: the deletion goes on in the background.

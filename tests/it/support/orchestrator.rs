@@ -1,4 +1,4 @@
-//! The server's state machine (agent-api-v2 3.3), one step a tick, with its retries: what orchestrator does with agents that die.
+//! The server's state machine, one step a tick, with its retries: what orchestrator does with agents that die.
 //! Replication is not connected; of that stage only `get-metadata` is asked.
 
 use super::agent::Agent;

@@ -132,10 +132,7 @@ impl<K: Kind> Pair<K> {
         let state = self.seed(id).poll(&self.target, stage);
         assert_eq!(state["Status"], "Error", "{stage}: {state}");
         let details = state["Details"].as_str().expect("Details").to_string();
-        assert!(
-            details.is_ascii() && details.len() < 8192,
-            "8.13: {details}"
-        );
+        assert!(details.is_ascii() && details.len() < 8192, "{details}");
         self.assert_alive();
         details
     }
@@ -221,7 +218,7 @@ impl<K: Kind> Pair<K> {
         });
     }
 
-    /// Within 10 s (P4): no tool, no password file, no connection of the agent's account on either server.
+    /// Within 10 s: no tool, no password file, no connection of the agent's account on either server.
     pub fn assert_nothing_left(&self) {
         let mut left = Vec::new();
         let begin = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Drives a seed over HTTP as orchestrator does (agent-api-v2 3.3, 3.6), with a tick of a fraction of a second.
+//! Drives a seed over HTTP as orchestrator does, with a tick of a fraction of a second.
 
 use super::agent::Agent;
 use super::mariadb::{MariadbKind, REPL_PASSWORD};
@@ -39,7 +39,7 @@ impl<K: Kind> Player<'_, K> {
                     let data = a.json("/api/get-agent-data");
                     assert!(
                         data["AvailiableSeedMethods"][self.method].is_object(),
-                        "8.4: {data}"
+                        "{data}"
                     );
                     assert!(data["MountPoint"].is_object(), "8.4");
                 }
@@ -80,7 +80,7 @@ impl<K: Kind> Player<'_, K> {
         self.must_complete(self.source, "Prepare");
     }
 
-    /// The agent that copies (3.2).
+    /// The agent that copies.
     pub fn backup_side(&self) -> &Agent {
         match self.method {
             "Xtrabackup" | "LVM" => self.source,
@@ -89,7 +89,7 @@ impl<K: Kind> Player<'_, K> {
     }
 
     pub fn start_backup(&self) {
-        // 8.17: the other host, and always the source's port.
+        // The other host, and always the source's port.
         let host = match self.method {
             "Xtrabackup" | "LVM" => &self.target_db.host,
             _ => &self.source_db.host,
@@ -141,7 +141,7 @@ impl<K: Kind> Player<'_, K> {
 }
 
 impl Player<'_, MariadbKind> {
-    /// 3.6: by position as the v2 server does, or by MariaDB GTID as the conductor does.
+    /// By position as the v2 server does, or by MariaDB GTID as the conductor does.
     pub fn connect(&self, gtid: bool) {
         let meta = self.metadata();
         let mut conn = self.target_db.root();

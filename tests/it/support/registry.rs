@@ -1,4 +1,4 @@
-//! The registration endpoint of an orchestrator (agent-api-v2 1.1): records what agents send.
+//! The registration endpoint of an orchestrator: records what agents send.
 
 use serde_json::Value;
 use std::sync::mpsc::{Receiver, channel};

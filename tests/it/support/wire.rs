@@ -31,7 +31,7 @@ impl Answer {
         assert_eq!(got, (status, content_type, body));
     }
 
-    /// The error envelope of agent-api-v2 0.2, byte for byte but for Message, which is given back.
+    /// The error envelope, byte for byte but for Message, which is given back.
     pub fn message(&self) -> String {
         assert_eq!(
             (self.status, self.header("Content-Type")),
@@ -126,7 +126,7 @@ pub fn keys(json: &str) -> Vec<String> {
         .0
 }
 
-/// RFC 3339 as orchestrator's Go decoder takes it (agent-api-v2 0.4): `2026-11-20T21:30:52.846295548Z` or with an offset.
+/// RFC 3339 as orchestrator's Go decoder takes it: `2026-11-20T21:30:52.846295548Z` or with an offset.
 pub fn is_rfc3339(text: &str) -> bool {
     let shape: String = text
         .chars()
