@@ -21,11 +21,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A MySQL server, or the connection to it.
     Mysql(Box<MysqlError>),
-    /// A system call.
     Io {
         /// Operation or path.
         what: String,
-        /// Its class.
         kind: ErrorKind,
         /// The kernel's words.
         text: String,
@@ -36,7 +34,6 @@ pub enum Error {
     Peer {
         /// What is wrong with it.
         fault: PeerFault,
-        /// The same in words.
         text: String,
     },
     /// A port could not be bound.
@@ -47,18 +44,15 @@ pub enum Error {
     Refused(String),
     /// What may succeed when it is repeated: a server that is down or busy, a network.
     Unavailable(String),
-    /// The work was cancelled.
     Cancelled,
     /// `what: cause`
     Context {
         /// What was being done, or on which object.
         what: String,
-        /// The error itself.
         cause: Box<Error>,
     },
     /// `cause; note`
     Noted {
-        /// The error itself.
         cause: Box<Error>,
         /// What it has led to, or a remedy.
         note: String,
@@ -67,7 +61,6 @@ pub enum Error {
     About {
         /// `section.key`
         setting: &'static str,
-        /// The error itself.
         cause: Box<Error>,
     },
     /// An error that, where it happened, passes by itself or is repeated.
@@ -126,7 +119,6 @@ pub enum PeerFault {
 pub struct ListenError {
     /// Address and port, or the port alone.
     pub(crate) at: String,
-    /// Its class.
     pub(crate) kind: ErrorKind,
     /// The kernel's words.
     pub(crate) text: String,
@@ -156,7 +148,6 @@ impl Error {
         Self::Unavailable(text.into())
     }
 
-    /// The work was cancelled.
     pub(crate) fn cancelled() -> Self {
         Self::Cancelled
     }
@@ -387,9 +378,9 @@ impl fmt::Display for ToolError {
             ),
             ToolFault::Reported => return write!(f, "{name}: {stderr}"),
             ToolFault::Input(ErrorKind::BrokenPipe) => {
-                return write!(f, "{name} has ended before the stream");
+                return write!(f, "{name} exited before it had read all input");
             }
-            ToolFault::Input(_) => return write!(f, "{name} takes no more bytes: {stderr}"),
+            ToolFault::Input(_) => return write!(f, "{name} reads no more input: {stderr}"),
         };
         write!(f, "error: command \"{name}\": {how}, stderr: {stderr}")
     }

@@ -27,7 +27,6 @@ impl Api {
         }))
     }
 
-    /// Restores the applier.
     pub(super) fn release_applier(&self, id: &str) -> Result<Response> {
         let current = self.engine.current().map(|s| s.id);
         self.applier.release(seed::number(id)?, current)?;

@@ -45,13 +45,11 @@ pub(crate) struct Api {
 
 /// What [`Api::new`] is made of.
 pub(crate) struct Parts {
-    /// The configuration.
     pub(crate) config: Arc<Config>,
     /// The name under which the agent registers.
     pub(crate) hostname: String,
     /// The token of this process.
     pub(crate) token: Token,
-    /// The seed engine.
     pub(crate) engine: Engine,
     /// The applier of the local replica.
     pub(crate) applier: Arc<Applier>,

@@ -24,7 +24,6 @@ pub(super) fn ok_message(message: &str) -> Response {
     json(&Envelope::new("OK", message))
 }
 
-/// Plain text.
 pub(super) fn text(status: u16, body: &str) -> Response {
     Response::new(status, "text/plain; charset=UTF-8", body)
 }

@@ -22,7 +22,7 @@ usage: orchestrator-agent [serve] [--config FILE]     the daemon
        orchestrator-agent --version
 
 FILE is /etc/orchestrator-agent.conf unless named. -config FILE and -version work as well.
-exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wrong arguments
+exit codes: 0 clean shutdown, 1 failed (the reason is on standard error), 2 wrong arguments
 check-config: 0 no error found, 1 errors found; status: 0 the agent answers, 1 it does not
 ";
 

@@ -18,7 +18,6 @@ pub(crate) enum CopyKind {
     Dump,
     /// The files of a data directory.
     Files,
-    /// MySQL's CLONE.
     Clone,
 }
 
@@ -34,7 +33,6 @@ pub(crate) struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// Queries the server.
     pub(crate) fn query(conn: &mut Conn, server: Server) -> Result<Self> {
         let rows: Vec<(String, String)> = conn
             .query(

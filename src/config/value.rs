@@ -32,7 +32,6 @@ pub(super) fn range<'de, D: Deserializer<'de>, T: TryFrom<i128>, const MIN: u64,
     deserializer.deserialize_any(Range::<T, MIN, MAX>(PhantomData))
 }
 
-/// A TCP port.
 pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     range::<_, _, 1, 65535>(deserializer)
 }

@@ -18,7 +18,6 @@ const NAMES_FOR_FILES: Outcome = Inexact(
     "mydumper before 0.16.7 cannot copy these, and its Backup refuses them; the seed method Mysqldump and physical ones can",
 );
 
-/// A kind of object.
 struct Row {
     /// For messages, in the plural.
     what: &'static str,

@@ -8,11 +8,9 @@ use mysql::Conn;
 use mysql::prelude::{FromRow, Queryable};
 use std::collections::BTreeSet;
 
-/// The two servers.
 struct Pair<'p> {
     /// A session of the source.
     source: &'p mut Conn,
-    /// Global variables.
     of_source: &'p Variables,
     of_target: Variables,
     problems: Vec<Problem>,

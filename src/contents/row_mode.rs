@@ -44,7 +44,6 @@ pub(crate) struct Exceptions {
     /// Tables with generated columns, functional indexes or CHECK constraints: an expression that converts a value, such as `n + 0` of
     /// the string `'abc'`, is a warning where the row was written without strict mode and an error (1292) in it.
     expressions: Vec<String>,
-    /// All of these tables.
     pub(crate) tables: Tables,
 }
 

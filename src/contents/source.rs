@@ -13,7 +13,6 @@ use std::path::Path;
 
 /// What is known of a source.
 pub(crate) struct Source {
-    /// Its definitions.
     pub(crate) catalogue: Catalogue,
     /// Directories in the data directory that the server lists as schemas, such as `lost+found`.
     pub(crate) directories: Vec<String>,

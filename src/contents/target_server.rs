@@ -50,7 +50,6 @@ impl TargetServer {
         })
     }
 
-    /// Which server it is.
     pub(crate) fn fingerprint(&mut self) -> Result<Fingerprint> {
         Fingerprint::of(&mut self.conn)
     }

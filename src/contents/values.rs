@@ -60,7 +60,6 @@ struct Table {
 
 /// A query for one column. It returns 1 if the column is concerned.
 enum Search {
-    /// Not needed.
     Nothing,
     /// A condition on rows.
     Rows(String),

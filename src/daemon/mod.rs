@@ -81,7 +81,6 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What runs.
 struct Running {
     engine: Engine,
     api: Arc<Api>,

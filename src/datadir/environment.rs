@@ -37,7 +37,6 @@ pub trait Task: Sync {
 
 /// The task and the MySQL service. Tests have one of their own that fails at any step.
 pub trait Environment: Task {
-    /// Stops the MySQL service.
     fn stop(&self, cancel: &Cancel) -> Result<()>;
 
     /// Starts the MySQL service. May return before it answers.
@@ -81,7 +80,6 @@ pub struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// For a stage.
     pub(crate) fn of_stage(config: &Arc<Config>, task: &'a dyn Task) -> Self {
         Self {
             task: Some(task),

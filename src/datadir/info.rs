@@ -57,7 +57,6 @@ pub struct DatadirInfo {
     pub(crate) uid: u32,
     /// Group of the data directory.
     pub(crate) gid: u32,
-    /// Its permissions.
     pub(crate) mode: u32,
     /// Bytes in it when it was inspected, without our own directories.
     pub(crate) bytes: u64,

@@ -17,7 +17,6 @@ pub struct MysqlError {
     pub(crate) user: String,
     /// What the statement is for, or its first words; empty if there was none.
     pub(crate) purpose: String,
-    /// Why it has failed.
     pub(crate) cause: Cause,
     /// How messages name user and password.
     pub(crate) login: LoginOptions,
@@ -26,13 +25,10 @@ pub struct MysqlError {
 /// Why a statement or a login has failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The server's own error.
     Server {
-        /// Its number.
         code: u16,
         /// SQLSTATE
         state: String,
-        /// The server's words.
         message: String,
     },
     /// The server has ended the session because `init_connect` failed.
@@ -41,7 +37,6 @@ pub(crate) enum Cause {
         code: u16,
         /// SQLSTATE
         state: String,
-        /// The server's words.
         message: String,
     },
     /// A deadline of the connection has passed.

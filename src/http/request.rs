@@ -15,7 +15,6 @@ pub(super) const REQUEST_ID: &str = "Agent-Request-Id";
 /// Which endpoints a connection may reach. Decided once for each connection, from the client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// All endpoints.
     All,
     /// The status endpoint only: the client has shown no valid certificate where one is required.
     StatusOnly,

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 /// The client's side of a connection.
 pub(super) enum Stream {
-    /// HTTP without TLS.
     Plain(Deadline),
-    /// HTTPS.
     Tls(Box<StreamOwned<ServerConnection, Deadline>>),
 }
 

@@ -15,7 +15,6 @@ pub(crate) struct Progress {
     pub(crate) stage: String,
     /// True once it has begun to delete the data of the server that it runs in, if it does that at all.
     pub(crate) began: bool,
-    /// Bytes copied.
     pub(crate) bytes: u64,
     /// Bytes expected, as far as estimated.
     pub(crate) total: u64,

@@ -22,7 +22,6 @@ pub(crate) enum Purpose {
 /// The value that a variable must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Any.
     Keep,
     /// This one, as the literal of SET.
     Is(&'static str),
@@ -37,7 +36,6 @@ pub enum Want {
 /// The privilege that setting a variable needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// None.
     Nothing,
     /// MySQL: a restricted session variable. MariaDB: none.
     Restricted,

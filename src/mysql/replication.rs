@@ -9,11 +9,9 @@ use super::{Flavour, Server, Version, quote_text};
 pub(crate) struct Source<'a> {
     /// Name or address of the source.
     pub(crate) host: &'a str,
-    /// Its port.
     pub(crate) port: Option<u16>,
     /// Account and password.
     pub(crate) login: Option<(&'a str, &'a str)>,
-    /// Where to begin.
     pub(crate) start: Option<Start<'a>>,
     /// Further options of the channel.
     pub(crate) settings: &'a [Setting],
@@ -38,7 +36,6 @@ impl Server {
         self.replica_statement("STOP", channel, "")
     }
 
-    /// Starts a channel.
     pub(crate) fn start_replica(self, channel: &str) -> String {
         self.replica_statement("START", channel, "")
     }

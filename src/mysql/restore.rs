@@ -16,14 +16,12 @@ pub(crate) enum Restore {
     RedoLog,
     /// The persisted value of a variable (SET PERSIST, MySQL 8.0 and later).
     Persisted {
-        /// The variable's name.
         name: String,
         /// `None`: none was persisted.
         value: Option<String>,
     },
     /// The global value of a variable.
     Global {
-        /// The variable's name.
         name: String,
         /// As the server shows it.
         value: String,

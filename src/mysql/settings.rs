@@ -36,12 +36,12 @@ const UNLOADABLE: [Unloadable; 2] = [
     Unloadable {
         name: "innodb_read_only",
         when: profile::is_on,
-        reason: "InnoDB takes no writes",
+        reason: "InnoDB is in read only mode",
     },
     Unloadable {
         name: "innodb_force_recovery",
         when: |v| v != "0",
-        reason: "InnoDB takes no writes in recovery mode",
+        reason: "InnoDB is in recovery mode and allows no changes",
     },
 ];
 
@@ -51,7 +51,6 @@ pub(crate) struct Assignment {
     pub(crate) row: &'static Row,
     /// What the session shows without it.
     pub(crate) present: String,
-    /// The literal.
     pub(crate) value: String,
 }
 

@@ -24,11 +24,13 @@ pub(crate) type Slot = Arc<Mutex<Option<AgentInfo>>>;
 /// How port and token are known.
 #[derive(Debug, Clone)]
 pub(crate) enum Access {
-    /// The agent registers.
     Registered(Slot),
     /// A token file, read for each call, because an agent that restarts writes a new token into it. With the option or setting that
     /// names it.
-    File { setting: String, path: PathBuf },
+    File {
+        setting: String,
+        path: PathBuf,
+    },
 }
 
 /// A client for one agent.
@@ -61,7 +63,6 @@ impl AgentClient {
         }
     }
 
-    /// `host:port`.
     pub(crate) fn address(&self) -> String {
         let registered = self.registration().map(|r| r.port);
         authority(&self.host, registered.or(self.port).unwrap_or(DEFAULT_PORT))
@@ -110,17 +111,14 @@ impl AgentClient {
         self.parse("get-agent-info", &body)
     }
 
-    /// `get-agent-data`
     pub(crate) fn data(&self) -> Result<AgentData> {
         self.json("get-agent-data")
     }
 
-    /// `active-seed`
     pub(crate) fn active_seed(&self) -> Result<ActiveSeed> {
         self.json("active-seed")
     }
 
-    /// `seed-stage-state`
     pub(crate) fn stage_state(&self, id: i64, stage: Stage) -> Result<StageState> {
         self.json(&format!("seed-stage-state/{id}/{stage}"))
     }

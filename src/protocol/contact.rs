@@ -51,7 +51,6 @@ impl Contacts {
         }
     }
 
-    /// A call has failed.
     pub(crate) fn failed(&self, url: &str, why: &str) {
         self.lock().entry(url.into()).or_default().error = why.into();
     }

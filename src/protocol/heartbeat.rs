@@ -24,7 +24,6 @@ pub(crate) struct Intervals {
     pub(crate) register: Duration,
 }
 
-/// The running thread.
 pub(crate) struct Heartbeat {
     messages: Sender<Message>,
     thread: Option<JoinHandle<()>>,

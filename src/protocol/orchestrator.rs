@@ -46,7 +46,6 @@ impl Client {
         }
     }
 
-    /// For messages.
     pub(crate) fn name(&self) -> &str {
         &self.base
     }

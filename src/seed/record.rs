@@ -46,16 +46,13 @@ pub(crate) struct LeftBy {
     /// Its number.
     #[serde(rename = "SeedID")]
     pub(crate) seed_id: i64,
-    /// How it copied.
     pub(crate) method: Method,
 }
 
 /// One seed as this host knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
-    /// The controller's number.
     pub(crate) id: i64,
-    /// How it copies.
     pub(crate) method: Method,
     /// This host's part.
     pub(crate) side: Side,
@@ -81,7 +78,6 @@ pub struct Seed {
     /// What was changed in the server for the seed and must be restored.
     #[serde(default, alias = "put_back")]
     pub(crate) pending_restore: PendingRestore,
-    /// The tools at work.
     pub(crate) tools: Vec<Tool>,
     /// What the method must remember between its stages; the method reads and writes it as a type of its own.
     #[serde(flatten)]
@@ -280,7 +276,6 @@ impl Seeds {
         self.seeds.iter_mut()
     }
 
-    /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Seed> {
         self.seeds.iter()
     }
@@ -315,7 +310,6 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// In an existing directory.
     pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),

@@ -44,7 +44,6 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Something went forward.
     pub(crate) fn touch(&self) {
         let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.touched_ms.store(ms, Ordering::Relaxed);
@@ -117,7 +116,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// The seed's number.
     pub(crate) fn seed_id(&self) -> i64 {
         self.run.seed_id
     }
@@ -286,7 +284,6 @@ pub(crate) type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
 
 /// A Prepare that is completed.
 pub struct Prepared {
-    /// The stage's Details.
     pub(crate) text: String,
     /// Begins at once, in a thread of its own. Dropped, it gives back what it holds.
     pub(crate) reception: Option<Reception>,
@@ -305,7 +302,6 @@ impl<T: Into<String>> From<T> for Prepared {
 /// Cleanup) completed; the text of an Ok becomes the stage's Details. Errors of kind Permanent will not go away by
 /// repeating the call.
 pub trait SeedMethod: Send + Sync {
-    /// Which one it is.
     fn method(&self) -> Method;
 
     /// Ok if it can be used on this host now. Checks the tools and, if it answers within a second, the server.

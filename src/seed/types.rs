@@ -75,7 +75,6 @@ wire_names!(
     Stage {
         /// Checks and room.
         Prepare,
-        /// The copy itself.
         Backup,
         /// Making the copy a running server.
         Restore,

@@ -30,7 +30,6 @@ const END: u8 = 3;
 pub(crate) struct End {
     /// Bytes of the tool, unpacked.
     pub(crate) bytes: u64,
-    /// Data frames.
     pub(crate) frames: u64,
     /// The tool's exit status was good.
     pub(crate) ok: bool,
@@ -52,7 +51,6 @@ pub(crate) enum Frame<'a> {
     End(End),
 }
 
-/// Makes frames.
 pub(super) struct Encoder {
     packer: Packer,
     checked: bool,
@@ -166,7 +164,6 @@ fn write(
     to.flush()
 }
 
-/// Reads frames.
 pub(crate) struct Decoder {
     compression: Compression,
     checked: bool,

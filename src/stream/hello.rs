@@ -26,7 +26,6 @@ const PROOF: usize = 32;
 pub(crate) struct Greeting {
     /// [`VERSION`]
     pub(crate) version: u32,
-    /// Used once.
     pub(crate) nonce: String,
     /// True if a proof is required.
     pub(crate) secret: bool,
@@ -39,13 +38,10 @@ pub(crate) struct Greeting {
 pub(crate) struct Offer {
     /// [`VERSION`]
     pub(crate) version: u32,
-    /// The seed's number.
     pub(crate) seed: i64,
-    /// The seed's method.
     pub(crate) method: String,
     /// `none`, `lz4`, `zstd`
     pub(crate) compression: String,
-    /// Used once.
     pub(crate) nonce: String,
     /// The method's own; not read by the stream.
     pub(crate) notes: String,
@@ -56,9 +52,7 @@ pub(crate) struct Offer {
 pub(crate) struct Answer {
     /// At the end, not in reply to the hello.
     pub(crate) last: bool,
-    /// Yes.
     pub(crate) ok: bool,
-    /// Why not.
     pub(crate) reason: String,
     /// The listener was cancelled, for that reason.
     #[serde(default)]
@@ -66,7 +60,6 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Yes.
     pub(super) fn yes(last: bool) -> Self {
         Self {
             last,
@@ -108,7 +101,6 @@ pub(super) fn word(compression: Compression) -> &'static str {
     }
 }
 
-/// From the wire.
 pub(super) fn compression(word: &str) -> Option<Compression> {
     [Compression::None, Compression::Lz4, Compression::Zstd]
         .into_iter()

@@ -30,7 +30,6 @@ pub struct Incoming {
     begin: Instant,
 }
 
-/// What comes.
 pub(super) enum Kind {
     /// Our own frames.
     Framed {
@@ -52,7 +51,6 @@ impl Incoming {
         }
     }
 
-    /// The sender's address.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.connection.peer
     }

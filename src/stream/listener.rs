@@ -67,7 +67,6 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         let address = self.sockets[0].local_addr();
         address.map_err(|e| Error::io("seed port", &e))

@@ -305,7 +305,6 @@ impl Outgoing {
     }
 }
 
-/// The receiver's reason.
 fn of_target(answer: &Answer) -> Error {
     let reason = &answer.reason;
     let (fault, text) = if answer.aborted {

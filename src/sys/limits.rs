@@ -15,7 +15,6 @@ pub(crate) struct OpenFiles {
     pub(crate) hard: u64,
 }
 
-/// The limits before [`raise_open_files`].
 static AT_START: OnceLock<OpenFiles> = OnceLock::new();
 
 /// The limits of this process.

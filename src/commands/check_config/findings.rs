@@ -11,7 +11,6 @@ pub(super) enum Level {
     Error,
     /// It works, but not as well or as safely as it should.
     Warning,
-    /// As it should be.
     Ok,
 }
 
@@ -23,7 +22,6 @@ pub(super) struct Finding {
     pub(super) level: Level,
     /// `section.key`, or a file.
     pub(super) subject: String,
-    /// What was found.
     pub(super) text: String,
     /// What to do; empty if nothing is to be done, or if the text contains it.
     pub(super) remedy: String,

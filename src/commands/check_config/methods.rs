@@ -9,7 +9,6 @@ use crate::methods::{enabled, xtrabackup};
 use crate::seed::Method;
 use std::sync::Arc;
 
-/// All checks of methods.
 pub(crate) fn check(f: &mut Findings, config: &Arc<Config>) {
     let found = enabled(config);
     if found.methods.is_empty() {

@@ -59,7 +59,6 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
     }
 }
 
-/// All checks.
 fn check(file: &Path) -> Findings {
     let mut f = Findings::default();
     let name = file.display().to_string();

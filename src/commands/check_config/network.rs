@@ -12,7 +12,6 @@ use std::time::Duration;
 /// For a connect and for the local agent's answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// All checks of the network.
 pub(crate) fn check(f: &mut Findings, config: &Config) {
     let c = &config.common;
     match c.listen_ip() {

@@ -14,7 +14,6 @@ use std::path::Path;
 /// Less than this is too little for the record of the seeds, in bytes.
 const RECORD_ROOM: u64 = 16 << 20;
 
-/// All checks of places.
 pub(crate) fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     let backup_dir = &config.common.backup_dir;
     let state_dir = &config.common.state_dir;

@@ -28,7 +28,6 @@ pub(super) struct ServerInfo {
     pub(super) bytes: Option<u64>,
 }
 
-/// All checks of the server.
 pub(super) fn check(f: &mut Findings, config: &Config) -> ServerInfo {
     let set = Some(&config.mysql.datadir).filter(|d| !d.is_empty());
     let mut info = ServerInfo {

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 /// A certificate that expires sooner is a finding.
 const SOON: Duration = Duration::from_secs(30 * 86_400);
 
-/// All checks of TLS.
 pub(super) fn check(f: &mut Findings, config: &Config) {
     own_certificate(f, &config.common);
     for (used, key, missing) in [

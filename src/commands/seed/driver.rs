@@ -39,7 +39,6 @@ enum Reached {
     Loaded,
 }
 
-/// A seed in progress.
 pub(crate) struct Driver<'a> {
     options: &'a Options,
     plan: &'a Plan,

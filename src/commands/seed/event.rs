@@ -150,7 +150,6 @@ pub(crate) struct StageProgress<'a> {
     pub(crate) bytes: u64,
     /// An estimate, which may be passed.
     pub(crate) total: Option<u64>,
-    /// Bytes per second.
     pub(crate) rate: Option<f64>,
     pub(crate) elapsed_seconds: f64,
     pub(crate) eta_seconds: Option<f64>,
@@ -187,7 +186,6 @@ pub(crate) enum Verdict {
 pub(crate) enum Verified {
     /// All tables with transactions are equal.
     Equal,
-    /// At least one differs.
     Differs,
     /// None differs, and at least one could not be compared.
     NotCompared,

@@ -10,7 +10,6 @@ pub(crate) const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
 pub(crate) struct Plan {
     pub(crate) method: Method,
-    /// MySQL's port.
     pub(crate) source_port: u16,
     pub(crate) target_port: u16,
     /// The target's replication as it was.

@@ -23,7 +23,6 @@ impl<T> Clone for Early<T> {
 }
 
 impl<T: Send + 'static> Early<T> {
-    /// Nothing is read yet.
     pub(crate) fn new(read: impl Fn() -> Result<T> + Send + Sync + 'static) -> Self {
         Self {
             read: Arc::new(read),

@@ -205,9 +205,7 @@ pub(crate) fn keep_definitions(
     kept::keep(config, ctx, source, read)
 }
 
-/// What a Restore loads.
 pub(crate) struct Loading<'a> {
-    /// Bytes of the dump.
     pub(crate) bytes: u64,
     /// The source's at the moment of the dump.
     pub(crate) coordinates: &'a Coordinates,

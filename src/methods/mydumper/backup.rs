@@ -146,7 +146,6 @@ impl DumpTool for Mydumper {
 }
 
 impl Mydumper {
-    /// Dumps once.
     fn dump(
         &self,
         ctx: &Context,

@@ -36,7 +36,6 @@ const FOR_PEOPLE: [&str; 2] = ["process_error", "process_warning"];
 const PATIENCE: usize = 20;
 
 impl Log {
-    /// Judges one line.
     pub(super) fn take(&mut self, program: &str, line: &str) {
         self.since += usize::from(self.unexplained.is_some());
         let (bad, text, explained) = match event(line) {

@@ -34,7 +34,6 @@ pub(super) const fn v(major: u32, minor: u32, patch: u32) -> ToolVersion {
 const SESSION_SECTION: ToolVersion = v(0, 16, 7);
 
 impl Tool {
-    /// Name of the program.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Mydumper => "mydumper",
@@ -186,7 +185,6 @@ pub(super) fn locks_in_snapshot(version: ToolVersion) -> bool {
     version >= v(0, 13, 0)
 }
 
-/// For messages.
 const NEWEST: ToolVersion = v(1, 0, 1);
 /// Versions with which seeds were made and compared, table by table (contrib/doc/mydumper.md). Debian 12 has
 /// 0.10.1, which reports 0.10.0. Not 0.16 to 0.18: they read a table with an integer key in steps of a thousand numbers, so that one whose

@@ -21,7 +21,6 @@ pub(crate) enum Started {
 /// The state of a stage for `seed-stage-state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StageView {
-    /// Its status.
     pub(crate) status: Status,
     /// Short ASCII text.
     pub(crate) details: String,
@@ -116,15 +115,15 @@ impl Engine {
                 "seed {old} holds this host ({stage} {}): GET /api/abort-seed-stage/{old}/{stage} frees it at once; otherwise it \
                  is free after common.seed-orphan-timeout = {}s without a call for seed {old}",
                 if working {
-                    "is at work"
+                    "is running"
                 } else {
-                    "is done, the next stage is waited for"
+                    "is completed, the next stage has not been called"
                 },
                 self.shared.orphan_timeout.as_secs()
             )));
         }
         log::warn!(
-            "seed {new_seed} takes the place of seed {old}, for which no call has come for {}s",
+            "seed {new_seed} evicts seed {old}: no request for it was received for {}s",
             silent.as_secs()
         );
         Self::give_up(state, old, new_seed)
@@ -240,7 +239,7 @@ impl Engine {
             Some(Stage::Cleanup) => return Ok(Started::Already),
             Some(stage) => {
                 return Err(Error::permanent(format!(
-                    "{stage} of seed {id} is at work: abort it before cleanup"
+                    "{stage} of seed {id} is running: abort it before cleanup"
                 )));
             }
             None => {}

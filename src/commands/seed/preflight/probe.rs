@@ -15,7 +15,6 @@ use crate::mysql::{Flavour, Server, Source, Start};
 use crate::protocol::http_client::shortened;
 use std::time::{Duration, Instant};
 
-/// The channel's name.
 const NAME: &str = "orchestrator_agent_probe";
 /// A binary log that no source has.
 const NO_LOG: &str = "orchestrator_agent_probe.000001";

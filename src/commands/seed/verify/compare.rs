@@ -32,7 +32,6 @@ pub(crate) enum Found {
     },
     NotCompared(String),
     LeftOut(String),
-    /// Dropped on the source.
     Gone,
 }
 

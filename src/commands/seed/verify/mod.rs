@@ -32,7 +32,6 @@ const FAILED_ROUNDS: u32 = 3;
 
 pub(crate) struct Report {
     pub(crate) verdict: Verified,
-    /// In words.
     pub(crate) text: String,
 }
 

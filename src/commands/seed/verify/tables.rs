@@ -14,11 +14,9 @@ const SHORT: u64 = 1024;
 /// Added in place of a row's checksum that is NULL: more than any sum of others can be.
 const NO_CHECKSUM: &str = "1000000000000000000000000000000";
 
-/// Schema and name.
 pub(crate) type Name = (String, String);
 pub(crate) type Tables = BTreeMap<Name, Table>;
 
-/// For messages.
 pub(crate) fn full(name: &Name) -> String {
     format!("{}.{}", name.0, name.1)
 }

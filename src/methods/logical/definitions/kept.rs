@@ -21,7 +21,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// What is kept.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
-    /// The seed's number.
     seed: i64,
     /// What was equal before and after the dump.
     pub(crate) equal: Catalogue,
