@@ -21,9 +21,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A MySQL server, or the connection to it.
     Mysql(Box<MysqlError>),
+    /// A system call.
     Io {
         /// Operation or path.
         what: String,
+        /// Its class.
         kind: ErrorKind,
         /// The kernel's words.
         text: String,
@@ -34,6 +36,7 @@ pub enum Error {
     Peer {
         /// What is wrong with it.
         fault: PeerFault,
+        /// The same in words.
         text: String,
     },
     /// A port could not be bound.
@@ -44,15 +47,18 @@ pub enum Error {
     Refused(String),
     /// What may succeed when it is repeated: a server that is down or busy, a network.
     Unavailable(String),
+    /// The work was cancelled.
     Cancelled,
     /// `what: cause`
     Context {
         /// What was being done, or on which object.
         what: String,
+        /// The error itself.
         cause: Box<Error>,
     },
     /// `cause; note`
     Noted {
+        /// The error itself.
         cause: Box<Error>,
         /// What it has led to, or a remedy.
         note: String,
@@ -61,6 +67,7 @@ pub enum Error {
     About {
         /// `section.key`
         setting: &'static str,
+        /// The error itself.
         cause: Box<Error>,
     },
     /// An error that, where it happened, passes by itself or is repeated.

@@ -31,6 +31,8 @@ const MAX_AGE_OF_METHODS: Duration = Duration::from_secs(5);
 const MAX_AGE_OF_DISK: Duration = Duration::from_secs(30);
 /// How long the disk probe waits for the name of the data directory.
 const DATADIR_LIMIT: Duration = Duration::from_secs(5);
+/// Before a probe that panicked is repeated.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 /// For the connection of a probe and each of its queries.
 const QUERY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -90,11 +92,14 @@ impl<T: Clone + Send + 'static> Probed<T> {
             let last = lock(&shared.latest).value.as_ref().map(|v| v.1.clone());
             let begun = Instant::now();
             let probed = catch_unwind(AssertUnwindSafe(|| lock(&shared.probe)(last.as_ref())));
+            if probed.is_err() {
+                log::error!("internal error: a probe of this host panicked");
+                std::thread::sleep(PAUSE_AFTER_PANIC);
+            }
             let mut latest = lock(&shared.latest);
             latest.is_probing = false;
-            match probed {
-                Ok(value) => latest.value = Some((begun, value)),
-                Err(_) => log::error!("internal error: a probe of this host panicked"),
+            if let Ok(value) = probed {
+                latest.value = Some((begun, value));
             }
             shared.changed.notify_all();
         };

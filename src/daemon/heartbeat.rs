@@ -29,25 +29,29 @@ pub(super) fn start(
     let api = Arc::clone(api);
     let first = move || api.monitor().probe_once(Duration::from_secs(20));
     let orchestrators = config.orchestrator.clone();
-    let (clients, intervals) = settings(&orchestrators, config)?;
-    let heartbeat = Heartbeat::start(clients, who, intervals, Arc::clone(contacts), first)?;
+    let clients: Result<Vec<Client>> = clients(&orchestrators, config).collect();
+    let intervals = intervals(config);
+    let heartbeat = Heartbeat::start(clients?, who, intervals, Arc::clone(contacts), first)?;
     Ok(Heartbeats {
         orchestrators,
         heartbeat,
     })
 }
 
-/// What a reload changes of the heartbeat; the orchestrators stay.
-fn settings(
+fn intervals(config: &Config) -> Intervals {
+    Intervals {
+        ping: config.common.poll_interval,
+        register: config.common.resubmit_agent_interval,
+    }
+}
+
+/// One for each orchestrator; a reload changes them, the orchestrators stay.
+fn clients(
     orchestrators: &config::Orchestrator,
     config: &Config,
-) -> Result<(Vec<Client>, Intervals)> {
+) -> impl Iterator<Item = Result<Client>> {
     let c = &config.common;
-    let intervals = Intervals {
-        ping: c.poll_interval,
-        register: c.resubmit_agent_interval,
-    };
-    let client = |url: &String| {
+    orchestrators.urls.iter().map(move |url| {
         let tls = if url.starts_with("https:") {
             Some(tls::outgoing(&tls::Files::of(c))?)
         } else {
@@ -55,9 +59,7 @@ fn settings(
         };
         let port = orchestrators.agents_port;
         Ok(Client::new(url, port, c.http_timeout, tls))
-    };
-    let clients: Result<Vec<Client>> = orchestrators.urls.iter().map(client).collect();
-    Ok((clients?, intervals))
+    })
 }
 
 /// The heartbeat and its orchestrators, which do not change while it runs.
@@ -68,9 +70,13 @@ pub(super) struct Heartbeats {
 
 impl Heartbeats {
     pub(super) fn change(&self, config: &Config) {
-        match settings(&self.orchestrators, config) {
-            Ok((clients, intervals)) => self.heartbeat.change(clients, intervals),
-            Err(e) => log::error!("SIGHUP: {e}; calls to orchestrator go on as before"),
-        }
+        let clients = clients(&self.orchestrators, config).zip(&self.orchestrators.urls);
+        let usable = |(client, url): (Result<Client>, &String)| {
+            client
+                .inspect_err(|e| log::error!("SIGHUP: {e}; calls to {url} go on as before"))
+                .ok()
+        };
+        self.heartbeat
+            .change(clients.map(usable).collect(), intervals(config));
     }
 }

@@ -37,6 +37,7 @@ pub trait Task: Sync {
 
 /// The task and the MySQL service. Tests have one of their own that fails at any step.
 pub trait Environment: Task {
+    /// Stops the MySQL service.
     fn stop(&self, cancel: &Cancel) -> Result<()>;
 
     /// Starts the MySQL service. May return before it answers.

@@ -15,6 +15,7 @@ use log::{debug, error, warn};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -35,6 +36,8 @@ const REPLACE_WAIT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 const STOP_WAIT: Duration = Duration::from_secs(1);
 
+/// Longest path of a unix socket on Linux: sun_path is 108 bytes with the NUL (unix(7)).
+const SUN_PATH: usize = 107;
 /// Names of the sockets begin and end so.
 const SOCKET: (&str, &str) = ("http-", ".sock");
 
@@ -46,8 +49,9 @@ pub(super) struct Backend {
     state: Mutex<State>,
     /// A worker has ended.
     ended: Condvar,
-    /// The directory of the socket. A path through its descriptor is short enough for any directory: sun_path is 108
-    /// bytes (unix(7)). Last, because the socket is removed through it.
+    /// The directory of the socket.
+    path: PathBuf,
+    /// The same: a path through its descriptor is short enough for any directory. Last, because the socket is removed through it.
     dir: File,
 }
 
@@ -55,14 +59,17 @@ pub(super) struct Backend {
 struct State {
     /// Replaced when tiny_http's accept thread has died, which one accept error does to it; `None` once closed.
     socket: Option<Arc<Socket>>,
-    last_id: u64,
+    /// Requests so far.
+    count: u64,
+    /// Makes ids of requests, which another process that could open the socket cannot guess.
+    ids: RandomState,
     /// Requests that no worker has taken yet.
     pending: HashMap<u64, Pending>,
     /// Workers without a request.
     idle: usize,
 }
 
-/// What a worker needs beside the request itself.
+/// What a worker needs in addition to the request itself.
 struct Pending {
     access: Access,
     answer: Answer,
@@ -106,6 +113,7 @@ impl Backend {
         };
         let backend = Self {
             dir: File::open(dir).map_err(|e| failed(&e))?,
+            path: dir.to_path_buf(),
             state: Mutex::default(),
             ended: Condvar::new(),
         };
@@ -130,8 +138,11 @@ impl Backend {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{n}{}", SOCKET.0, SOCKET.1);
-        let path = Path::new("/proc/self/fd").join(self.dir.as_raw_fd().to_string());
-        let path = path.join(name);
+        let mut path = self.path.join(&name);
+        if path.as_os_str().len() > SUN_PATH {
+            let dir = Path::new("/proc/self/fd").join(self.dir.as_raw_fd().to_string());
+            path = dir.join(name);
+        }
         // tiny_http panics where a thread cannot be started.
         let server = match catch_unwind(|| Server::http_unix(&path)) {
             Ok(Ok(server)) => server,
@@ -153,10 +164,11 @@ impl Backend {
         body: Option<File>,
     ) -> io::Result<Ticket<'_>> {
         let mut state = self.state();
-        state.last_id += 1;
+        state.count += 1;
+        let id = state.ids.hash_one(state.count);
         let ticket = Ticket {
             backend: self,
-            id: state.last_id,
+            id,
             wrong_token: Arc::default(),
         };
         let pending = Pending {
@@ -232,7 +244,8 @@ impl Backend {
                     let mut state = self.state();
                     let current = state.socket.as_ref();
                     let same = current.is_some_and(|current| Arc::ptr_eq(current, &socket));
-                    if same && state.idle > state.pending.len() {
+                    // tiny_http's wait may end with nothing although it has consumed the notification of a request.
+                    if same && state.pending.is_empty() {
                         state.idle -= 1;
                         return;
                     }
@@ -269,7 +282,9 @@ impl Backend {
         }));
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(e)) if e.kind() == ErrorKind::BrokenPipe => {
+            Ok(Err(e))
+                if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+            {
                 debug!("http: {name}: the client has gone");
             }
             Ok(Err(e)) => {
@@ -344,9 +359,10 @@ fn from_tiny(
     Ok(request)
 }
 
-/// The target without the query, which may carry the token.
+/// The target without the query, which may carry the token, and without a token whose `?` was forgotten.
 fn path(target: &str) -> &str {
-    target.split('?').next().unwrap_or_default()
+    let path = target.split('?').next().unwrap_or_default();
+    path.split("token=").next().unwrap_or_default()
 }
 
 /// What a panic said.

@@ -35,6 +35,7 @@ pub struct Response {
 
 /// The body of a response.
 pub enum Body {
+    /// In memory.
     Bytes(Vec<u8>),
     /// Sent as it is read. A reader that fails, or that ends before `length`, gives the client an unexpected end.
     Reader {

@@ -57,7 +57,7 @@ pub(crate) fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Resu
 
 /// The persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later), for the record.
 pub(crate) fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
-    let value = query::first(
+    let value: Option<String> = query::first(
         conn,
         format!(
             "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = {}",
@@ -66,7 +66,7 @@ pub(crate) fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
     )?;
     Ok(Restore::Persisted {
         name: name.into(),
-        value,
+        value: value.filter(|v| !v.is_empty()),
     })
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum Purpose {
 /// The value that a variable must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
+    /// Any.
     Keep,
     /// This one, as the literal of SET.
     Is(&'static str),

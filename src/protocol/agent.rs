@@ -18,6 +18,9 @@ mod tests;
 /// The agents' port if none is given.
 pub(crate) const DEFAULT_PORT: u16 = 3002;
 
+/// Bytes of an answer that are read: a server may have very many schemas.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
 /// The last registration of one agent: an agent that restarts has a new token.
 pub(crate) type Slot = Arc<Mutex<Option<AgentInfo>>>;
 
@@ -59,7 +62,7 @@ impl AgentClient {
             host: host.into(),
             port,
             access,
-            http: HttpClient::new(transport, limits, false),
+            http: HttpClient::new(transport, limits, LARGEST_ANSWER, false),
         }
     }
 

@@ -8,6 +8,7 @@ use super::wire::AgentInfo;
 use crate::error::Result;
 use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,8 +31,8 @@ pub(crate) struct Heartbeat {
 }
 
 enum Message {
-    /// From now on with these clients, one for each orchestrator as at the start.
-    Change(Vec<Client>, Intervals),
+    /// From now on with these clients, one for each orchestrator as at the start; `None` keeps the one in use.
+    Change(Vec<Option<Client>>, Intervals),
     /// The call to the orchestrator with this index has ended.
     Done(usize, Outcome),
     Stop,
@@ -86,7 +87,7 @@ impl Heartbeat {
     }
 
     /// From now on with these: the time that has passed since the last calls counts.
-    pub(crate) fn change(&self, clients: Vec<Client>, intervals: Intervals) {
+    pub(crate) fn change(&self, clients: Vec<Option<Client>>, intervals: Intervals) {
         if self
             .messages
             .send(Message::Change(clients, intervals))
@@ -142,7 +143,7 @@ impl Beat {
             match received.recv_deadline(next) {
                 Ok(Message::Change(clients, intervals)) => {
                     for (s, client) in all.iter_mut().zip(clients) {
-                        s.client = client;
+                        s.client = client.unwrap_or_else(|| s.client.clone());
                     }
                     every = intervals;
                 }
@@ -169,11 +170,21 @@ impl Beat {
         let (client, who, failures) = (s.client.clone(), Arc::clone(&self.who), s.failures);
         let (contacts, messages) = (Arc::clone(&self.contacts), self.messages.clone());
         let body = move || {
-            let outcome = if register {
-                try_register(&client, &who, &contacts, failures)
-            } else {
-                ping(&client, &contacts)
+            let call = || {
+                if register {
+                    try_register(&client, &who, &contacts, failures)
+                } else {
+                    ping(&client, &contacts)
+                }
             };
+            let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+                log::error!("internal error: a call to {} panicked", client.name());
+                if register {
+                    Outcome::NotRegistered
+                } else {
+                    Outcome::PingFailed
+                }
+            });
             let _ = messages.send(Message::Done(index, outcome)); // stopped meanwhile
         };
         match spawn("heartbeat-call", body) {

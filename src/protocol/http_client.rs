@@ -8,9 +8,6 @@ use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of an answer that are read: a server may have very many schemas.
-const LARGEST_ANSWER: u64 = 64 << 20;
-
 /// Basic credentials; `Debug` does not show them.
 #[derive(Clone)]
 pub(crate) struct Basic(String);
@@ -62,12 +59,19 @@ pub(crate) struct Limits {
 pub(crate) struct HttpClient {
     agent: ureq::Agent,
     basic: Option<Basic>,
+    /// Bytes of an answer that are read.
+    largest_answer: u64,
     pub(crate) scheme: &'static str,
 }
 
 impl HttpClient {
     /// `use_proxy`: the proxy of the environment is used, if there is one.
-    pub(crate) fn new(transport: &AgentTransport, limits: Limits, use_proxy: bool) -> Self {
+    pub(crate) fn new(
+        transport: &AgentTransport,
+        limits: Limits,
+        largest_answer: u64,
+        use_proxy: bool,
+    ) -> Self {
         let mut config = ureq::Agent::config_builder()
             .timeout_connect(Some(limits.connect))
             .timeout_global(Some(limits.total))
@@ -81,6 +85,7 @@ impl HttpClient {
         Self {
             agent: http_client(config.build(), transport.tls.clone()),
             basic: transport.basic.clone(),
+            largest_answer,
             scheme: if is_https { "https" } else { "http" },
         }
     }
@@ -91,20 +96,23 @@ impl HttpClient {
         if let Some(basic) = &self.basic {
             call = call.header("Authorization", basic.reveal());
         }
-        read(call.call()?)
+        self.read(call.call()?)
     }
 
     /// Sends JSON; status and body of the answer, whatever they are.
     pub(crate) fn post(&self, url: &str, json: &str) -> Result<(u16, String), ureq::Error> {
         let call = self.agent.post(url);
-        read(call.header("Content-Type", "application/json").send(json)?)
+        self.read(call.header("Content-Type", "application/json").send(json)?)
     }
-}
 
-fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<(u16, String), ureq::Error> {
-    let body = answer.body_mut().with_config().limit(LARGEST_ANSWER);
-    let text = body.read_to_string()?;
-    Ok((answer.status().as_u16(), text))
+    fn read(
+        &self,
+        mut answer: ureq::http::Response<ureq::Body>,
+    ) -> Result<(u16, String), ureq::Error> {
+        let body = answer.body_mut().with_config().limit(self.largest_answer);
+        let text = body.read_to_string()?;
+        Ok((answer.status().as_u16(), text))
+    }
 }
 
 /// `host:port`, an IPv6 address in brackets.

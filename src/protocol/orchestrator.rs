@@ -1,6 +1,6 @@
 //! The two calls to one orchestrator.
 
-use super::http_client::{AgentTransport, HttpClient, Limits};
+use super::http_client::{AgentTransport, HttpClient, Limits, shortened};
 use super::wire::AgentInfo;
 use crate::error::{Error, Result};
 use rustls::ClientConfig;
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate, or this itself, or \
      set common.ssl-skip-verify = true";
+
+/// Bytes of an answer that are read.
+const LARGEST_ANSWER: u64 = 64 << 10;
 
 /// Why a registration has failed.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Client {
             total: timeout * 3,
         };
         Self {
-            http: HttpClient::new(&transport, limits, true),
+            http: HttpClient::new(&transport, limits, LARGEST_ANSWER, true),
             base: base(url, agents_port),
         }
     }
@@ -65,10 +68,7 @@ impl Client {
         if value.is_string() && status == 200 {
             return Ok(());
         }
-        let visible = || text.chars().filter(|c| !c.is_control()).take(200).collect();
-        let why = value["Message"]
-            .as_str()
-            .map_or_else(visible, str::to_string);
+        let why = shortened(value["Message"].as_str().unwrap_or(&text));
         Err(Unregistered::Refused(refusal(
             &self.base,
             status,

@@ -75,6 +75,7 @@ wire_names!(
     Stage {
         /// Checks and room.
         Prepare,
+        /// The copy itself.
         Backup,
         /// Making the copy a running server.
         Restore,

@@ -33,8 +33,15 @@ pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()>
         }
         _ => {}
     }
-    create(temporary, mode, bytes)?;
-    std::fs::rename(temporary, path).map_err(|e| Error::io(path.display(), &e))
+    let replaced = create(temporary, mode, bytes)
+        .and_then(|()| std::fs::rename(temporary, path).map_err(|e| Error::io(path.display(), &e)));
+    if replaced.is_err()
+        && let Err(e) = std::fs::remove_file(temporary)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("cannot remove {}: {e}", temporary.display());
+    }
+    replaced
 }
 
 /// Creates a file that does not exist yet, with these bytes on the disk. Its name is durable after [`sync_dir`].

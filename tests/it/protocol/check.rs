@@ -222,15 +222,17 @@ fn all_that_can_be_wrong_without_mysql() {
         assert_eq!(level(&d, subject, word), expected, "{subject}");
     }
     drop(stranger);
-    // Only what is there is checked; a file that cannot be used is the only finding.
+    // Of a file that cannot be used nothing but the file itself is checked.
     host.with("mysql", "user = \"\"");
     host.write();
     let (code, d) = checked(&host.file());
     assert_eq!(
         (code, &d["Errors"], &d["Warnings"]),
-        (1, &1.into(), &0.into())
+        (1, &1.into(), &2.into())
     );
     assert_eq!(level(&d, &file, "mysql user not specified"), "error");
+    assert_eq!(level(&d, &file, "chmod o-r"), "warning");
+    assert_eq!(level(&d, &file, "prot"), "warning");
 }
 
 /// A stand-in for sudo that knows the rules in the file `rules` beside it, one command a line, and answers `-l` as sudo 1.9.13 does:

@@ -113,13 +113,17 @@ fn file(config: &Config) -> PathBuf {
     dir.join("orchestrator_agent_backup.definitions")
 }
 
-/// Removes the file; it may be missing.
+/// Removes the file, and what an agent that was killed has written of it; both may be missing.
 pub(crate) fn remove(config: &Config) -> Result<()> {
-    let path = file(config);
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display(), &e)),
-        _ => Ok(()),
+    for path in [file(config), file(config).with_extension("definitions.new")] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(path.display(), &e));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Reads the source's catalogue again, right after the dump, and writes what is kept. It is on the disk when this returns.

@@ -41,6 +41,7 @@ fn is_read_only(of: &Definition) -> bool {
 /// Prepares the server. Its session writes no binary log.
 pub(crate) fn prepare(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()> {
     let present = catalogue::schemas(conn, server)?;
+    let drops = name_conflicts::drop_statements(conn, server, &kept.equal, &kept.changed)?;
     // ALTER DATABASE waits for each client that uses a table of the schema (MySQL), so it is for what differs only.
     let changed = kept.changed.iter().filter(|o| o.kind == Kind::Schema);
     for o in schemas(kept).map(|(o, _)| o).chain(changed) {
@@ -48,7 +49,6 @@ pub(crate) fn prepare(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()
             set_read_only(conn, o, 0)?;
         }
     }
-    let drops = name_conflicts::drop_statements(conn, server, &kept.equal, &kept.changed)?;
     control::execute(conn, "SET SESSION foreign_key_checks = 0")?;
     for statement in drops {
         log::info!("a name of the target would stop the load: {statement}");
