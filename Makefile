@@ -44,11 +44,13 @@ demo: build
 # Tests of whole servers mostly wait, so there are more of them at a time than cores; what is measured has the machine to itself.
 TEST_THREADS := $(shell n=$$(nproc); echo $$((n > 4 ? n : 4)))
 TEST := cargo test --locked --no-fail-fast
-TEST_OPTIONS := --test-threads $(TEST_THREADS)
+TEST_OPTIONS :=
+MEASURED := performance:: security::storm
 test: rust
 	tests/rig/fetch.sh mariadb mysql
 	cargo build --locked
-	@tests/rig/count.sh '$(TEST) -- $(TEST_OPTIONS) --skip performance::' '$(TEST) --test it performance:: -- $(TEST_OPTIONS)'
+	@tests/rig/count.sh '$(TEST) -- --test-threads $(TEST_THREADS) $(TEST_OPTIONS) $(MEASURED:%=--skip %)' \
+		'$(TEST) --test it -- --test-threads 1 $(TEST_OPTIONS) $(MEASURED)'
 
 test-all: export EVERY_ROW := 1
 test-all: TEST_OPTIONS += --show-output
