@@ -299,7 +299,7 @@ fn a_cancellation_of_either_end_ends_both_at_once_and_is_said_to_the_other() {
         (Flow::Fast, true, "aborted on the source: test"),
         (Flow::Fast, false, "aborted on the target: test"),
         // No word fits into half a frame, and the receiver's own tool fails first.
-        (Flow::Stuck, true, "the receiving tool has ended"),
+        (Flow::Stuck, true, "the receiving tool exited"),
         (Flow::Stuck, false, "aborted on the target: test"),
     ] {
         let row = format!("{flow:?}, of the sender: {of_sender}");
