@@ -250,34 +250,8 @@ fn rights(wanted: &Definition, found: &Definition, loosely: bool) -> Option<Stri
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{self, of};
     use super::*;
-    use crate::mysql::Server;
-    use std::collections::BTreeMap;
-
-    fn object(kind: Kind, name: &str) -> Object {
-        Object {
-            kind,
-            schema: "s".into(),
-            name: name.into(),
-        }
-    }
-
-    /// An object: its kind, its name, and its properties with their values.
-    type Definition<'a> = (Kind, &'a str, &'a [(&'a str, &'a str)]);
-
-    fn of(version: &str, objects: &[Definition]) -> Catalogue {
-        let definition = |of: &[(&str, &str)]| {
-            let pair = |(k, v): &(&str, &str)| (k.to_string(), v.to_string());
-            of.iter().map(pair).collect::<BTreeMap<_, _>>()
-        };
-        Catalogue {
-            server: Server::parse(version, "").unwrap(),
-            objects: objects
-                .iter()
-                .map(|(kind, name, of)| (object(*kind, name), definition(of)))
-                .collect(),
-        }
-    }
 
     #[test]
     fn what_is_missing_or_different_is_named() {
@@ -367,7 +341,8 @@ mod tests {
             .iter()
             .map(|n| (Kind::View, n.as_str(), [("Create View", "a")]))
             .collect();
-        let objects: Vec<Definition> = objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
+        let objects: Vec<fixture::Definition> =
+            objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
         let source = of("9.7.4", &objects);
         let kept = Kept::new(1, source.clone(), source, Vec::new());
         let text = compare(&kept, &of("9.7.4", &[]), &Rules::default()).first();

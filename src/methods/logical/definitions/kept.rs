@@ -177,33 +177,8 @@ pub(crate) fn read(config: &Config, seed: i64) -> Result<Kept> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{object, of};
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn object(kind: Kind, name: &str) -> Object {
-        Object {
-            kind,
-            schema: "s".into(),
-            name: name.into(),
-        }
-    }
-
-    /// An object: its kind, its name, and its properties with their values.
-    type Definition<'a> = (Kind, &'a str, &'a [(&'a str, &'a str)]);
-
-    fn of(version: &str, objects: &[Definition]) -> Catalogue {
-        let definition = |of: &[(&str, &str)]| {
-            let pair = |(k, v): &(&str, &str)| (k.to_string(), v.to_string());
-            of.iter().map(pair).collect::<BTreeMap<_, _>>()
-        };
-        Catalogue {
-            server: Server::parse(version, "").unwrap(),
-            objects: objects
-                .iter()
-                .map(|(kind, name, of)| (object(*kind, name), definition(of)))
-                .collect(),
-        }
-    }
 
     #[test]
     fn only_what_is_equal_in_both_reads_is_compared() {
