@@ -10,11 +10,23 @@ pub(crate) use mysql::{Cause, LoginOptions, MysqlError};
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the path or the operation in an I/O error.
+pub(crate) trait OnPath<T> {
+    fn on(self, what: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> OnPath<T> for std::io::Result<T> {
+    fn on(self, what: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|e| Error::io(what.as_ref().display(), &e))
+    }
+}
 
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The token, which all but the status and information endpoints require, and Basic credentials.
 
 use super::path;
-use crate::error::{Error, Result};
+use crate::error::{OnPath, Result};
 use crate::http::Request;
 use crate::protocol::http_client::Basic;
 use crate::sys::file::replace_atomic;
@@ -25,7 +25,7 @@ impl Token {
     pub(crate) fn generate() -> Result<Self> {
         crate::sys::host::random_hex(32)
             .map(Self)
-            .map_err(|e| Error::io("random numbers of the kernel", &e))
+            .on("random numbers of the kernel")
     }
 
     /// The secret, for the registration.

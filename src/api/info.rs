@@ -3,7 +3,7 @@
 use super::monitor::{self, HostStatus};
 use super::{Api, reply};
 use crate::config::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::http::Response;
 use crate::mysql::info::Schema;
 use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
@@ -118,8 +118,7 @@ impl Api {
             }));
         }
         let path = Path::new(&mysql.datadir).join(name); // an absolute name stays as it is
-        let tail =
-            tail(&path, 40).map_err(|e| Error::io(format!("error log {}", path.display()), &e))?;
+        let tail = tail(&path, 40).on(format!("error log {}", path.display()))?;
         Ok(reply::json(&tail))
     }
 }

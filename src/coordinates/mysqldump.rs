@@ -6,7 +6,7 @@
 use super::gtid::{GtidSet, MariaDbGtidList};
 use super::text::{excerpt, parse_position};
 use super::{Coordinates, check_log_file};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::Flavour;
 use std::io::{BufRead, Read};
 
@@ -123,7 +123,7 @@ impl Lines<'_> {
     fn next(&mut self, limit: u64) -> Result<String> {
         let mut line = Vec::new();
         let read = (&mut *self.head).take(limit).read_until(b'\n', &mut line);
-        self.offset += read.map_err(|e| Error::io("reading the dump", &e))? as u64;
+        self.offset += read.on("reading the dump")? as u64;
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 }

@@ -3,7 +3,7 @@
 use crate::api::{Api, Parts, Token};
 use crate::config::{self, AllowList, Config};
 use crate::datadir;
-use crate::error::{Error, Result};
+use crate::error::{OnPath, Result};
 use crate::http::{Limits, Server, Settings};
 use crate::methods::{self, Enabled};
 use crate::process::{Cancel, Credentials};
@@ -38,7 +38,7 @@ const REQUEST_STOP: Duration = Duration::from_millis(800);
 /// What keeps it from starting, with the setting.
 pub(crate) fn serve(file: &Path) -> Result<()> {
     // Before any other thread exists, so that all inherit it.
-    signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
+    signal::block().on("cannot block signals")?;
     let mut loaded = config::load(file)?;
     let log = logging::start(&loaded.config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::VERSION);
@@ -67,7 +67,7 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
         common: config.common.clone(),
     };
     loop {
-        match signal::wait().map_err(|e| Error::io("cannot wait for signals", &e))? {
+        match signal::wait().on("cannot wait for signals")? {
             Order::Stop => break,
             Order::Reload => live.reload(),
         }

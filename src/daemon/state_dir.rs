@@ -1,7 +1,7 @@
 //! The state directory and its lock.
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -32,9 +32,7 @@ pub(super) fn find(config: &Config) -> Result<PathBuf> {
             other.display(),
             wanted.display()
         );
-        return usable(&other)
-            .map(|()| other.clone())
-            .map_err(|e| Error::io(other.display(), &e));
+        return usable(&other).map(|()| other.clone()).on(&other);
     };
     let refused = || {
         Error::io(
@@ -62,7 +60,7 @@ pub(super) fn lock(dir: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(|e| Error::io(path.display(), &e))?;
+        .on(path)?;
     let begin = Instant::now();
     while file.try_lock().is_err() {
         if begin.elapsed() > LOCK_TIMEOUT {

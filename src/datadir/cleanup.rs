@@ -3,8 +3,8 @@
 //! ended left is deleted by the next one.
 
 use super::info::DatadirInfo;
-use super::staging::{OnPath, Staged, if_there, names_in, rename_to_free};
-use crate::error::{Error, Result};
+use super::staging::{Staged, if_there, names_in, rename_to_free};
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::file::{rename_new, sync_dir};
 use crate::sys::thread::{lock, spawn, unpoisoned};
@@ -173,8 +173,7 @@ fn delete(dir: &Path, cancel: &Cancel) -> Result<()> {
 
 /// Gives a directory that is to be deleted a name of its own, and returns that; `None` if there is no such directory.
 fn to_trash(dir: &Path) -> Result<Option<PathBuf>> {
-    let name = crate::sys::host::random_hex(8)
-        .map_err(|e| Error::io("random numbers of the kernel", &e))?;
+    let name = crate::sys::host::random_hex(8).on("random numbers of the kernel")?;
     let trash = dir.with_file_name(format!("{TRASH}{name}"));
     let renamed = if_there(rename_new(dir, &trash)).on(dir)?;
     Ok(renamed.map(|()| trash))

@@ -4,10 +4,10 @@
 use super::info::{DatadirInfo, Variables, refuse_cluster, value};
 use super::journal::write_json;
 use super::owner;
-use super::staging::{OnPath, STAGING_NAMES, not_utf8};
+use super::staging::{STAGING_NAMES, not_utf8};
 use super::stopped;
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::{
     Endpoint, Flavour, MOVE_BACK, Server, Version, connect, failure, info::role, one_server,
 };
@@ -261,8 +261,7 @@ fn check_option_files(seen: &DatadirInfo, settings: &config::Mysql) -> Result<()
 }
 
 fn resolve(datadir: &str) -> Result<PathBuf> {
-    let real = std::fs::canonicalize(datadir)
-        .map_err(|e| Error::io(format!("data directory \"{datadir}\""), &e))?;
+    let real = std::fs::canonicalize(datadir).on(format!("data directory \"{datadir}\""))?;
     if real.is_dir() && real.parent().is_some() {
         return Ok(real);
     }
@@ -519,7 +518,7 @@ fn output_of(program: &Path, args: &[&str]) -> Result<String> {
         .args(args)
         .stdin(std::process::Stdio::null())
         .output()
-        .map_err(|e| Error::io(program.display(), &e))?;
+        .on(program)?;
     if out.status.success() {
         return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }

@@ -22,8 +22,8 @@
 //! it through `MovingNewIn`, `Committed`, `Done`.
 
 use super::info::DatadirInfo;
-use super::staging::{OnPath, Staged, if_there};
-use crate::error::{Error, Result};
+use super::staging::{Staged, if_there};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;

@@ -2,9 +2,8 @@
 //! mysql.socket: the path alone proves nothing, because the server may run on another host, and another instance may report the same.
 
 use super::info::Variables;
-use super::staging::OnPath;
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::{Endpoint, Session};
 use crate::sys::host::kernel_hostname;
 use crate::sys::net::peer_process;

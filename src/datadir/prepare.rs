@@ -3,9 +3,9 @@
 use super::cleanup;
 use super::info::DatadirInfo;
 use super::journal::{Journals, Phase};
-use super::staging::{OnPath, Staged, make_dir};
+use super::staging::{Staged, make_dir};
 use crate::config::DatadirSwap;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::file;
 use crate::sys::host::human_bytes;

@@ -4,9 +4,9 @@
 use super::cleanup::remove_tree;
 use super::environment::Environment;
 use super::info::DatadirInfo;
-use super::staging::{OnPath, Staged, make_dir};
+use super::staging::{Staged, make_dir};
 use crate::config::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::messages::last_errors;
 use crate::mysql::{Endpoint, Flavour, Version, connect, failure};
 use crate::process::{Cancel, Exit, Running, signal_group};
@@ -169,7 +169,7 @@ impl PrivateServer<'_> {
 /// SIGTERM without a deadline: a server that writes its pages must not be killed. It is when cancelled.
 pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
     let group = i32::try_from(server.group()).map_err(|e| Error::permanent(e.to_string()))?;
-    signal_group(group, Signal::Term).map_err(|e| Error::io("the private server", &e))?;
+    signal_group(group, Signal::Term).on("the private server")?;
     select! {
         recv(server.exited()) -> _ => server.finish(),
         recv(cancel.signal()) -> _ => {

@@ -2,7 +2,7 @@
 
 use super::file_policy::{FilePolicy, policy_of};
 use super::info::{DatadirInfo, LogsElsewhere};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::file;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
@@ -10,17 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.
 pub const STAGING_NAMES: [&str; 2] = [".orchestrator-agent", "#sql-orchestrator-agent"];
-
-pub(super) trait OnPath<T> {
-    /// The error names the path.
-    fn on(self, path: &Path) -> Result<T>;
-}
-
-impl<T> OnPath<T> for io::Result<T> {
-    fn on(self, path: &Path) -> Result<T> {
-        self.map_err(|e| Error::io(path.display(), &e))
-    }
-}
 
 /// `None` for what does not exist.
 pub(super) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
@@ -92,7 +81,7 @@ impl Staged {
     pub fn adapt(&self, info: &DatadirInfo) -> Result<()> {
         let new = self.new_dir();
         for name in names_in(&new)? {
-            if policy_of(info, &new, &name).on(&new.join(&name))? != FilePolicy::TakeNew {
+            if policy_of(info, &new, &name).on(new.join(&name))? != FilePolicy::TakeNew {
                 move_aside(&new, &name, &self.left_out_dir())?;
             }
         }
@@ -110,7 +99,7 @@ impl Staged {
 }
 
 fn label_of(path: &Path) -> Result<Option<Vec<u8>>> {
-    file::label(path).map_err(|e| Error::io(format!("context of {}", path.display()), &e))
+    file::label(path).on(format!("context of {}", path.display()))
 }
 
 /// Makes a directory that the server's account owns; fine if it is there.
@@ -141,8 +130,7 @@ fn give(path: &Path, info: &DatadirInfo, label: Option<&[u8]>) -> Result<std::fs
     if let Some(label) = label
         && label_of(path)?.as_deref() != Some(label)
     {
-        file::set_label(path, label)
-            .map_err(|e| Error::io(format!("context of {}", path.display()), &e))?;
+        file::set_label(path, label).on(format!("context of {}", path.display()))?;
     }
     Ok(meta)
 }

@@ -2,8 +2,8 @@
 //! working directories of processes.
 
 use super::info::DatadirInfo;
-use super::staging::{OnPath, if_there};
-use crate::error::{Error, Result};
+use super::staging::if_there;
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::file;
 use crate::sys::proc::servers_in;

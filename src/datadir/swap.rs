@@ -8,10 +8,10 @@ use super::environment::{Environment, start_and_wait};
 use super::file_policy::{FilePolicy, policy_of};
 use super::info::DatadirInfo;
 use super::journal::{Journal, Journals, Phase};
-use super::staging::{EntryKind, OnPath, Staged, if_there, kind, make_dir, move_aside, names_in};
+use super::staging::{EntryKind, Staged, if_there, kind, make_dir, move_aside, names_in};
 use super::stopped::{self, Lock};
 use super::trial_start::VerifiedCopy;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::file;
 use std::io::ErrorKind;
@@ -353,7 +353,7 @@ impl<'a> Run<'a> {
         for _ in 0..10 {
             match self.try_rename(from, name, &datadir)? {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => self.set_aside(name)?,
-                done => return done.on(&from.join(name)),
+                done => return done.on(from.join(name)),
             }
         }
         Err(Error::transient(format!(

@@ -28,7 +28,7 @@ pub(crate) use request::{Access, Request, RequestBody};
 pub use response::{Body, Response};
 pub(crate) use settings::{Plan, Router, Settings};
 
-use crate::error::{Error, Result};
+use crate::error::{OnPath, Result};
 use crate::sys::thread::{spawn, unpoisoned};
 use crate::tls;
 use backend::Backend;
@@ -92,12 +92,12 @@ impl Server {
     /// # Errors
     /// An address that cannot be listened on, a `socket_dir` that cannot be used; each text names the setting.
     pub(crate) fn open(settings: Settings, router: Router) -> Result<Self> {
-        let limit = crate::sys::limits::open_files().map_err(|e| Error::io("RLIMIT_NOFILE", &e))?;
+        let limit = crate::sys::limits::open_files().on("RLIMIT_NOFILE")?;
         let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
         let listeners = listen::listen(&settings.listen)?;
         let addresses = listeners.iter().map(std::net::TcpListener::local_addr);
         let addresses = addresses.collect::<std::io::Result<Vec<_>>>();
-        let addresses = addresses.map_err(|e| Error::io("listening socket", &e))?;
+        let addresses = addresses.on("listening socket")?;
         let cap = listen::cap(settings.max_connections, descriptors);
         let shared = Arc::new(Shared {
             limits: settings.limits,
@@ -110,8 +110,7 @@ impl Server {
             arrived: AtomicU64::default(),
             answered: AtomicU64::default(),
         });
-        let (wake, woken) =
-            UnixStream::pair().map_err(|e| Error::io("wake pipe of the server", &e))?;
+        let (wake, woken) = UnixStream::pair().on("wake pipe of the server")?;
         let accepting = shared.clone();
         let accept = spawn("http-accept", move || {
             listen::run(&listeners, &woken, &accepting);

@@ -4,7 +4,7 @@ use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
 use crate::contents::target_server::{QUERY_TIMEOUT, TargetServer};
 use crate::contents::{self, Source, left_out, pair_settings, values};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
 use crate::mysql::settings::{self, Variables};
@@ -108,7 +108,7 @@ pub(super) fn writable(dir: &Path, setting: &str) -> Result<()> {
             &e,
         )
     })?;
-    std::fs::remove_file(&probe).map_err(|e| Error::io(probe.display(), &e))
+    std::fs::remove_file(&probe).on(&probe)
 }
 
 /// Prepare of a target; `tools` finds those of its server. Returns which server it is.
@@ -210,7 +210,7 @@ fn check_contents(
 /// The load replaces `own` bytes of the target's tables.
 fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result<()> {
     let room = |dir: &Path, what: &str, more: u64, needed: u64| {
-        let space = crate::sys::disk::space(dir).map_err(|e| Error::io(dir.display(), &e))?;
+        let space = crate::sys::disk::space(dir).on(dir)?;
         if space.available.saturating_add(more) >= needed {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! only.
 
 use super::{Endpoint, connect, failure, query, quote_text};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::thread::{lock, spawn_with_stack};
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
@@ -67,7 +67,7 @@ impl Identity {
     /// As [`connect`].
     pub fn hold(to: &Endpoint) -> Result<Self> {
         let mut conn = Self::open(to)?;
-        let random = crate::sys::host::random_hex(16).map_err(|e| Error::io("/dev/urandom", &e))?;
+        let random = crate::sys::host::random_hex(16).on("/dev/urandom")?;
         let lock = quote_text(&format!("oa_{random}"));
         let locked = conn.query_first::<Option<u64>, _>(format!("SELECT GET_LOCK({lock}, 0)"));
         let condition = match locked {

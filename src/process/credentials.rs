@@ -2,7 +2,7 @@
 //! ever in an argument vector or an environment.
 
 use super::Launcher;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::process::effective_uid;
 use std::fs::File;
 use std::io::Write;
@@ -77,16 +77,15 @@ impl Credentials {
         let dir = dir.join("tools");
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&dir);
-        made.map_err(|e| Error::io(dir.display(), &e))?;
-        let name = crate::sys::host::random_hex(8)
-            .map_err(|e| Error::io("random numbers of the kernel", &e))?;
+        made.on(&dir)?;
+        let name = crate::sys::host::random_hex(8).on("random numbers of the kernel")?;
         let path = dir.join(format!("{name}.cnf"));
         let mut options = File::options();
         let made = options.write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = made.map_err(|e| Error::io(path.display(), &e))?;
+        let mut file = made.on(&path)?;
         let this = Self { path };
         let written = file.write_all(text.as_bytes());
-        written.map_err(|e| Error::io(this.path.display(), &e))?;
+        written.on(&this.path)?;
         Ok(this)
     }
 
@@ -127,7 +126,7 @@ fn check_user(launcher: &Launcher) -> Result<()> {
         return Ok(());
     }
     let id = Command::new("id").args(["-u", "--", name]).output();
-    let id = id.map_err(|e| Error::io("id", &e))?;
+    let id = id.on("id")?;
     match String::from_utf8_lossy(&id.stdout).trim().parse::<u32>() {
         Err(_) => Err(Error::permanent(format!(
             "sudo-user = \"{name}\": no such user"

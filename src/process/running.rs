@@ -1,6 +1,6 @@
 //! One child process that leads a group of its own, from start to the end of its whole tree.
 
-use crate::error::{Error, Result, ToolError, ToolFault};
+use crate::error::{Error, OnPath, Result, ToolError, ToolFault};
 use crate::sys::proc::ProcessId;
 use crate::sys::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crate::sys::thread::{lock, spawn};
@@ -173,10 +173,7 @@ impl Running {
 
     fn reap(&mut self) -> Result<Exit> {
         self.reaped = true;
-        let status = self
-            .child
-            .wait()
-            .map_err(|e| Error::io(format!("status of {}", self.name), &e))?;
+        let status = self.child.wait().on(format!("status of {}", self.name))?;
         let _ = self.stderr_closed.recv_timeout(STDERR_CLOSE); // what came until now is kept
         Ok(Exit {
             name: self.name.clone(),

@@ -2,7 +2,7 @@
 
 use super::command::{has_grammar, members};
 use super::{Cancel, Launcher, run_operator_command};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub(crate) fn version_text(program: &Path) -> Result<String> {
         .command(program)
         .arg("--version")
         .output();
-    let out = out.map_err(|e| Error::io(program.display(), &e))?;
+    let out = out.on(program)?;
     let (text, errors) = (
         String::from_utf8_lossy(&out.stdout),
         String::from_utf8_lossy(&out.stderr),

@@ -5,7 +5,7 @@ use super::wire::{
     ActiveSeed, AgentData, AgentInfo, Envelope, INVALID_TOKEN, Metadata, StageState,
 };
 use crate::config::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::seed::{Method, Stage};
 use crate::sys::thread::lock;
 use serde::de::DeserializeOwned;
@@ -88,7 +88,7 @@ impl AgentClient {
             Access::Registered(_) => Ok(self.registration().map(|r| r.token).unwrap_or_default()),
             Access::File { setting, path } => std::fs::read_to_string(path)
                 .map(|token| Secret::new(token.trim()))
-                .map_err(|e| Error::io(format!("{setting} {}", path.display()), &e)),
+                .on(format!("{setting} {}", path.display())),
         }
     }
 

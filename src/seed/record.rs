@@ -5,7 +5,7 @@ use super::sessions::{Sessions, Tool};
 pub(crate) use super::types::{Load, Peer};
 use super::types::{Method, Side, Stage, Status, nanos};
 use crate::coordinates::Coordinates;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::PendingRestore;
 use crate::sys::file::replace_durable;
 use serde::de::DeserializeOwned;
@@ -344,7 +344,7 @@ impl Store {
                     path.display(),
                     aside.display()
                 );
-                std::fs::rename(&path, &aside).map_err(|e| Error::io(path.display(), &e))?;
+                std::fs::rename(&path, &aside).on(path)?;
                 Seeds::default()
             }
         };

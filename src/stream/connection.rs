@@ -1,7 +1,7 @@
 //! One TCP connection, in clear or in TLS, with timers that name their settings and an end by cancellation at any moment.
 
 use super::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::net;
 use crate::sys::thread::spawn;
@@ -102,7 +102,7 @@ impl Connection {
     pub(crate) fn watch(&mut self, cancel: &Cancel) -> Result<()> {
         let (end, ended) = bounded::<()>(0);
         let (cancel, socket) = (cancel.clone(), self.socket.try_clone());
-        let socket = socket.map_err(|e| Error::io("seed stream", &e))?;
+        let socket = socket.on("seed stream")?;
         spawn("stream-end", move || {
             select! {
                 recv(cancel.signal()) -> _ => {

@@ -2,7 +2,7 @@
 //! length is checked before memory is allocated.
 
 use crate::config::{Compression, Secret};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use ring::hmac;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub(super) enum Prover {
 
 /// A number that is used once, in hexadecimal.
 pub(super) fn nonce() -> Result<String> {
-    crate::sys::host::random_hex(32).map_err(|e| Error::io("random number", &e))
+    crate::sys::host::random_hex(32).on("random number")
 }
 
 /// The word for the wire.

@@ -6,7 +6,7 @@ use super::frame::{Decoder, Frame};
 use super::hello::{self, Answer, MAGIC, Nonces, Prover};
 use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Settings, no_first_byte};
 use crate::config::Compression;
-use crate::error::{Error, PeerFault, Result, ToolError, ToolFault};
+use crate::error::{Error, OnPath, PeerFault, Result, ToolError, ToolFault};
 use crate::process::Cancel;
 use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
@@ -82,7 +82,7 @@ impl Incoming {
     ) -> Result<u64> {
         self.connection.watch(cancel)?;
         self.answer(&Answer::yes(false))
-            .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
+            .on(format!("answer to {}", self.connection.peer))?;
         self.begin = Instant::now();
         if let Some(fd) = sink.pollable() {
             let _ = pipe::enlarge(fd, PIPE_BYTES); // not a pipe, or not permitted: it works as it is
@@ -108,8 +108,7 @@ impl Incoming {
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
         let checked = !self.connection.has_tls();
-        let mut decoder =
-            Decoder::new(compression, checked).map_err(|e| Error::io("seed stream", &e))?;
+        let mut decoder = Decoder::new(compression, checked).on("seed stream")?;
         let (mut bytes, mut frames) = (0, 0);
         loop {
             self.read_within(self.frame_limit(bytes)?)?;
@@ -197,7 +196,7 @@ impl Incoming {
 
     fn read_within(&self, time: Duration) -> Result<()> {
         let set = self.connection.read_within(Some(time));
-        set.map_err(|e| Error::io("seed stream", &e))
+        set.on("seed stream")
     }
 
     fn broken(&self, e: &io::Error, bytes: u64) -> Error {
@@ -235,7 +234,7 @@ impl Incoming {
     /// If the answer cannot be sent: the sender then counts this as a failure.
     pub fn acknowledge(mut self) -> Result<()> {
         self.answer(&Answer::yes(true))
-            .map_err(|e| Error::io(format!("answer to {}", self.connection.peer), &e))?;
+            .on(format!("answer to {}", self.connection.peer))?;
         self.connection.close(CLOSE_ACKNOWLEDGED);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::hello::{
 };
 use super::incoming::{Incoming, Kind};
 use super::{HANDSHAKE_TIMEOUT, Settings};
-use crate::error::{Error, ListenError, ListenOption, PeerFault, Result};
+use crate::error::{Error, ListenError, ListenOption, OnPath, PeerFault, Result};
 use crate::process::Cancel;
 use crate::sys::net::{listen, wait_readable};
 use crate::sys::thread::spawn;
@@ -69,7 +69,7 @@ impl Listener {
 
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         let address = self.sockets[0].local_addr();
-        address.map_err(|e| Error::io("seed port", &e))
+        address.on("seed port")
     }
 
     /// Waits for the seed's sender, without limit. Other peers are rejected with a line in the log; one that is silent or slow delays
@@ -112,7 +112,7 @@ impl Listener {
             handshakes.drain(..evicted);
             let all: Vec<_> = self.sockets.iter().map(AsFd::as_fd).collect();
             let ready = wait_readable(&all, Some(ACCEPT_POLL));
-            let ready = ready.map_err(|e| Error::io("seed port", &e))?;
+            let ready = ready.on("seed port")?;
             for (listener, _) in self.sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
                 match listener.accept() {
                     Ok((socket, peer)) => match self.start_handshake(socket, peer, limit, &ended) {
@@ -143,7 +143,7 @@ impl Listener {
         let handle = socket
             .set_nonblocking(false)
             .and_then(|()| socket.try_clone());
-        let handle = handle.map_err(|e| Error::io("handshake", &e))?;
+        let handle = handle.on("handshake")?;
         let (settings, ended) = (Arc::clone(&self.settings), ended.clone());
         spawn("stream-hello", move || {
             let outcome = handshake(&socket, &settings, limit).map_err(|e| e.context(peer));

@@ -6,7 +6,7 @@ use super::frame::{Encoder, End};
 use super::hello::{self, Answer, Greeting, MAGIC, Nonces, OTHER_SECRET, Offer, Prover, VERSION};
 use super::spool::{Next, Spool};
 use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Settings, no_first_byte};
-use crate::error::{Error, PeerFault, Result};
+use crate::error::{Error, OnPath, PeerFault, Result};
 use crate::process::Cancel;
 use crate::sys::net::wait_readable;
 use crate::sys::pipe;
@@ -81,8 +81,7 @@ impl Outgoing {
     /// # Errors
     /// The connection's.
     pub(crate) fn keep_alive(&mut self, last: &mut Instant) -> Result<()> {
-        self.send_alive(last)
-            .map_err(|e| Error::io("seed stream", &e))
+        self.send_alive(last).on("seed stream")
     }
 
     fn send_alive(&mut self, last: &mut Instant) -> io::Result<()> {
@@ -185,7 +184,7 @@ impl Outgoing {
             cancel.check()?;
             if !self.is_raw() {
                 let polled = wait_readable(&[self.connection.fd()], Some(Duration::ZERO));
-                if polled.map_err(|e| Error::io("seed stream", &e))?[0] {
+                if polled.on("seed stream")?[0] {
                     return Err(self.broken(cancel, None));
                 }
             }
@@ -239,7 +238,7 @@ impl Outgoing {
             (Some(session), _) => session.encoder.end(&mut self.connection, &end),
             (None, Ok(())) => {
                 let closed = self.connection.close_write();
-                closed.map_err(|e| Error::io("seed stream", &e))?;
+                closed.on("seed stream")?;
                 self.connection.close(CLOSE_RAW);
                 return Ok(());
             }
@@ -318,7 +317,7 @@ fn of_target(answer: &Answer) -> Error {
 
 fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
     let found = (host, settings.port).to_socket_addrs();
-    let found = found.map_err(|e| Error::io("cannot resolve the name", &e))?;
+    let found = found.on("cannot resolve the name")?;
     let mut last = Error::peer(PeerFault::Closed, "the name has no address");
     for address in found {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -423,7 +422,7 @@ fn handshake(
     }
     let encoder = Encoder::new(settings.compression, !connection.has_tls());
     Ok(Some(Session {
-        encoder: encoder.map_err(|e| Error::io("seed stream", &e))?,
+        encoder: encoder.on("seed stream")?,
         nonces,
         alive: Duration::from_millis(greeting.idle_ms).min(settings.idle) / 3,
     }))

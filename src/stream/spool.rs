@@ -3,7 +3,7 @@
 //! and beyond [`MAX_MEMORY`] in a file without a name.
 
 use super::ends::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::disk::{self, Space};
 use crate::sys::file::nameless;
 use crate::sys::host::human_bytes;
@@ -221,8 +221,7 @@ impl Spool {
                 .unwrap_or(MAX_BLOCK)
                 .min(MAX_BLOCK);
             let mut block = vec![0; n];
-            file.read_exact_at(&mut block, read)
-                .map_err(|e| Error::io(self.0.dir.display(), &e))?;
+            file.read_exact_at(&mut block, read).on(&self.0.dir)?;
             self.lock().read += n as u64;
             return Ok(Next::Block(block));
         }

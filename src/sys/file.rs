@@ -2,7 +2,7 @@
 //! the security context of a file.
 
 use super::done;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -33,8 +33,8 @@ pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()>
         }
         _ => {}
     }
-    let replaced = create(temporary, mode, bytes)
-        .and_then(|()| std::fs::rename(temporary, path).map_err(|e| Error::io(path.display(), &e)));
+    let replaced =
+        create(temporary, mode, bytes).and_then(|()| std::fs::rename(temporary, path).on(path));
     if replaced.is_err()
         && let Err(e) = std::fs::remove_file(temporary)
         && e.kind() != io::ErrorKind::NotFound
@@ -51,14 +51,12 @@ pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let written = options
         .open(path)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|e| Error::io(path.display(), &e))
+    written.on(path)
 }
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::io(dir.display(), &e))
+    File::open(dir).and_then(|d| d.sync_all()).on(dir)
 }
 
 /// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.

@@ -23,7 +23,7 @@ mod verify;
 
 pub(crate) use options::USAGE;
 
-use crate::error::{Error, Result};
+use crate::error::{OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::signal::{self, Order};
 use crate::sys::thread::spawn;
@@ -101,7 +101,7 @@ fn run_seed(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> R
 
 /// The first TERM or INT cancels, which takes a moment; a second one ends the process at once.
 fn handle_signals(events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<()> {
-    signal::block().map_err(|e| Error::io("cannot block signals", &e))?;
+    signal::block().on("cannot block signals")?;
     let (events, cancel) = (Arc::clone(events), cancel.clone());
     let handle = move || {
         loop {

@@ -3,7 +3,7 @@
 
 use crate::commands::arguments::{self, Takes};
 use crate::config::{self, Secret};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::protocol::http_client::{AgentTransport, Basic};
 use crate::seed::Method;
 use crate::tls;
@@ -398,11 +398,8 @@ fn listen(text: &str) -> Checked<SocketAddr> {
 /// Names the option and the file.
 pub(crate) fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
     let name = format!("--{option} {}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(&name, &e))?;
-    let mode = std::fs::metadata(path)
-        .map_err(|e| Error::io(&name, &e))?
-        .permissions()
-        .mode();
+    let text = std::fs::read_to_string(path).on(&name)?;
+    let mode = std::fs::metadata(path).on(&name)?.permissions().mode();
     if mode & 0o004 != 0 {
         warnings.push(format!(
             "{name} can be read by every user: run chmod o-r on it"

@@ -8,7 +8,7 @@ use super::{Mydumper, content, log as messages, strict};
 use crate::contents::row_mode::Tables;
 use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::{Coordinates, mydumper};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::definitions::kept::Read;
 use crate::methods::logical::early::Early;
 use crate::methods::logical::{
@@ -158,7 +158,7 @@ impl Mydumper {
         self.remove_dump()?;
         // For this user only, whatever modes the tool gives; every version takes a directory that is empty.
         let made = DirBuilder::new().mode(0o700).create(&directory);
-        made.map_err(|e| Error::io(directory.display(), &e))?;
+        made.on(&directory)?;
         let objects = read_objects(ctx, endpoint)?;
         let bytes = objects.write(&place)?;
         let what = Dump {

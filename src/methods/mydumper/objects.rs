@@ -6,7 +6,7 @@
 
 use super::options;
 use crate::contents::row_mode::STRICT;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
 use crate::sys::file::{create, sync_dir};
 use mysql::consts::ColumnType;
@@ -97,7 +97,7 @@ impl Objects {
     /// Writes the scripts into `directory`, which is created, and returns their bytes. They are on disk when this returns.
     pub(super) fn write(&self, directory: &Path) -> Result<u64> {
         let made = DirBuilder::new().mode(0o700).create(directory);
-        made.map_err(|e| Error::io(directory.display(), &e))?;
+        made.on(directory)?;
         let mut bytes = 0;
         for (name, objects) in [
             (BEFORE, &self.before),
@@ -151,7 +151,7 @@ fn script(objects: &[Object]) -> Vec<u8> {
 /// column of its own): another series may have others. MySQL 5.7 has no mysql.user.Password; MariaDB 10.4 made mysql.user a view.
 pub(super) fn check_target(directory: &Path, found: &BTreeSet<(String, String)>) -> Result<()> {
     let path = directory.join(COLUMNS);
-    let text = std::fs::read(&path).map_err(|e| Error::io(path.display(), &e))?;
+    let text = std::fs::read(&path).on(&path)?;
     let wanted: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text)
         .map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
     for (table, columns) in wanted {

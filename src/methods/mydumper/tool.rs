@@ -5,7 +5,7 @@ use super::log::{Log, is_of_freed_memory};
 use super::strict;
 use super::version::{self, Tool, ToolVersion};
 use crate::contents::row_mode::STRICT;
-use crate::error::{Error, Result, ToolError, ToolFault};
+use crate::error::{Error, OnPath, Result, ToolError, ToolFault};
 use crate::methods::logical::backup::login;
 use crate::mysql::{Endpoint, Server, connect, control};
 use crate::process::{Cancel, Credentials, Exit, Job, Running, SessionInit, run};
@@ -62,7 +62,7 @@ impl Mydumper {
         let more = own_section(tool, version);
         let file = OpenOptions::new().append(true).open(credentials.path());
         let written = file.and_then(|mut f| f.write_all(more.as_bytes()));
-        written.map_err(|e| Error::io(credentials.path().display(), &e))?;
+        written.on(credentials.path())?;
         Ok(credentials)
     }
 

@@ -5,7 +5,7 @@ use crate::contents::left_out;
 use crate::contents::row_mode::{self, Tables};
 use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::mysqldump::{DumpHeader, parse};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::methods::logical;
 use crate::methods::logical::backup::{DumpSource, DumpTool, Dumped, login};
 use crate::methods::logical::definitions::kept::{self, Read};
@@ -240,7 +240,7 @@ impl Mysqldump {
             cancel: ctx.cancel(),
             before_kill: &before_kill,
         };
-        let synced = out.try_clone().map_err(|e| Error::io("dump file", &e))?;
+        let synced = out.try_clone().on("dump file")?;
         let mut next = SYNC_EVERY;
         let count = move |n| {
             if n >= next {
@@ -281,7 +281,7 @@ fn definitions_in(dump: PathBuf, source: Endpoint, ended: Arc<AtomicBool>) -> Ea
     Early::new(move || {
         while !ended.load(Ordering::Relaxed) {
             let written = has_coordinates(&dump);
-            if written.map_err(|e| Error::io(dump.display(), &e))? {
+            if written.on(&dump)? {
                 break;
             }
             std::thread::sleep(POLL);
@@ -313,7 +313,7 @@ fn takes_init_command(program: &Path) -> Result<bool> {
         .command(program)
         .args(["--no-defaults", "--help"])
         .output();
-    let out = out.map_err(|e| Error::io(program.display(), &e))?;
+    let out = out.on(program)?;
     Ok(options::takes_init_command(&String::from_utf8_lossy(
         &out.stdout,
     )))

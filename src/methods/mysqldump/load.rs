@@ -7,7 +7,7 @@ use super::{messages, options};
 use crate::config::Config;
 use crate::contents::row_mode::{STRICT, Tables};
 use crate::contents::target_server::TargetServer;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::{self, Loading, backup::login};
 use crate::methods::state::LogicalState;
 use crate::mysql::{Endpoint, Identity, Server, connect, control};
@@ -37,9 +37,7 @@ impl Mysqldump {
         let state: LogicalState = seed.method_state()?;
         let path = self.dump_file();
         let header = read_header(&path)?;
-        let size = std::fs::metadata(&path)
-            .map_err(|e| Error::io(path.display(), &e))?
-            .len();
+        let size = std::fs::metadata(&path).on(&path)?.len();
         if size != state.dump_bytes || Some(&header.coordinates) != seed.coordinates.as_ref() {
             return Err(Error::permanent(format!(
                 "{} is not the dump that Backup made ({size} bytes, not {}): call prepare again",
@@ -95,7 +93,7 @@ impl<'a> Load<'a> {
                 .command(&program)
                 .arg("--version")
                 .output();
-            let out = out.map_err(|e| Error::io(program.display(), &e))?;
+            let out = out.on(&program)?;
             tool = options::tool_version(&String::from_utf8_lossy(&out.stdout))
                 .map_err(|e| e.context(format!("{} --version", program.display())))?;
         }
@@ -139,7 +137,7 @@ impl<'a> Load<'a> {
 
     /// Executes a script that is not a dump: its statements set what they need themselves.
     pub(in crate::methods) fn run_script(&self, path: &Path) -> Result<()> {
-        let script = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
+        let script = File::open(path).on(path)?;
         self.execute(script, &Tables::new(), |_| {}).map(drop)
     }
 

@@ -7,7 +7,7 @@ use super::{Xtrabackup, copy, options, tools};
 use crate::compatibility::{self, CopyKind};
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Host, Staged, SwapMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::mysql::{Flavour, Server, Version};
 use crate::process::{Job, Launcher, Running, run};
@@ -245,7 +245,7 @@ pub(super) fn remove_if_there(path: &Path) -> Result<()> {
 /// That all of a copy is on the disk.
 pub(super) fn sync(dir: &Path) -> Result<()> {
     let synced = File::open(dir).and_then(|d| sync_file_system(&d));
-    synced.map_err(|e| Error::io(format!("sync of {}", dir.display()), &e))
+    synced.on(format!("sync of {}", dir.display()))
 }
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use super::receive::{remove_if_there, sync};
 use super::{Xtrabackup, copy, messages, options, tools};
 use crate::datadir;
 use crate::datadir::{DatadirInfo, Host, Staged};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
 use crate::mysql::Flavour;
@@ -97,7 +97,7 @@ impl Xtrabackup {
         ctx.report("Running xtrabackup prepare");
         let new = staged.new_dir();
         let scratch = staged.work_dir();
-        std::fs::create_dir_all(&scratch).map_err(|e| Error::io(scratch.display(), &e))?;
+        std::fs::create_dir_all(&scratch).on(&scratch)?;
         let memory = options::memory(crate::sys::host::memory_available());
         let argv = options::prepare(&new, &scratch, memory, &self.options());
         let last = copy::last_lsn(&new);
@@ -199,8 +199,7 @@ impl Redo {
             Some(_) => remove_if_there(&self.log)?,
             None => {}
         }
-        std::fs::hard_link(&self.kept, &self.log)
-            .map_err(|e| Error::io(format!("link to {}", self.kept.display()), &e))
+        std::fs::hard_link(&self.kept, &self.log).on(format!("link to {}", self.kept.display()))
     }
 
     /// Removes the second name.
