@@ -77,7 +77,7 @@ impl Journal {
         match phase {
             Phase::Done | Phase::RolledBack => None,
             Phase::Wiping | Phase::Wiped => Some(format!(
-                "the old data of {dir} were deleted for seed {seed} because two copies do not fit, and no new ones are in place: make \
+                "the old data of {dir} were deleted for seed {seed} because two copies do not fit, and no new ones are in place: run \
                  a new seed, or restore a backup there and remove {NAME} from common.state-dir"
             )),
             _ if self.wiped => Some(format!(

@@ -62,7 +62,7 @@ pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Op
     } else if phase == Phase::Done {
         let text = format!(
             "the new data of seed {seed} are in place and MySQL was started on them, but its coordinates and settings were perhaps \
-             not set: make a new seed"
+             not set: run a new seed"
         );
         (DataNow::New, text)
     } else {

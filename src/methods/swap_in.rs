@@ -99,7 +99,7 @@ pub(super) fn swap_in(
     }
     let login_error = swapped?;
     let down = down.elapsed();
-    ctx.update(|seed| seed.load = Load::Whole)?;
+    ctx.update(|seed| seed.load = Load::Complete)?;
     if !login_error.is_empty() {
         return Err(Error::permanent(login_error));
     }
@@ -239,5 +239,5 @@ fn clean_up(config: &Config, ctx: &Context) -> Result<()> {
 }
 
 fn swapped(seed: &Seed) -> bool {
-    seed.load == Load::Whole && seed.status(Stage::Restore) == Some(Status::Completed)
+    seed.load == Load::Complete && seed.status(Stage::Restore) == Some(Status::Completed)
 }

@@ -48,7 +48,7 @@ impl Role {
         }
         if !self.replicas.is_empty() {
             return Err(Error::permanent(format!(
-                "this server has replicas or other readers of its binary log ({}): move them away before it is made a target",
+                "this server has replicas or other readers of its binary log ({}): repoint them before it is made a target",
                 self.replicas.join(", ")
             )));
         }

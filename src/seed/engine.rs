@@ -142,7 +142,7 @@ impl Engine {
         };
         match data {
             // An earlier seed may have left the old data partial.
-            None | Some(Load::Untouched) => {}
+            None | Some(Load::Unchanged) => {}
             Some(data) => seed.load = data,
         }
         seed.set(stage, Status::Error, &format!("{before}; {text}"));

@@ -97,7 +97,7 @@ impl Seed {
             peer: None,
             coordinates: None,
             source_lock_ms: None,
-            load: Load::Untouched,
+            load: Load::Unchanged,
             left_by: None,
             pending_restore: PendingRestore::default(),
             tools: Vec::new(),
@@ -135,18 +135,18 @@ impl Seed {
 
     /// This seed begins to replace the target's data.
     pub(crate) fn begin_replacing(&mut self) {
-        (self.load, self.left_by) = (Load::Incomplete, None);
+        (self.load, self.left_by) = (Load::Partial, None);
     }
 
     /// True if a physical method, of this seed or of the one that has left the data incomplete, has deleted the target's old data.
     pub(crate) fn data_deleted(&self) -> bool {
         let by = self.left_by.map_or(self.method, |l| l.method);
-        self.load == Load::Incomplete && by.backup_to_datadir()
+        self.load == Load::Partial && by.backup_to_datadir()
     }
 
     /// The state of the target's data if they are incomplete: to follow an article, which may begin a sentence.
     fn incomplete_data(&self) -> Option<String> {
-        if self.load != Load::Incomplete {
+        if self.load != Load::Partial {
             return None;
         }
         let state_of = |method: Method| {
@@ -283,8 +283,8 @@ impl Seeds {
     /// Makes `seed` the current one, in place of an older one with its number. Settings of the server that an older
     /// seed has not restored yet go over to it, so that they are not lost, and what the last seed left partial stays partial.
     pub(crate) fn make_current(&mut self, mut seed: Seed) {
-        if let Some(last) = self.current().filter(|s| s.load == Load::Incomplete) {
-            seed.load = Load::Incomplete;
+        if let Some(last) = self.current().filter(|s| s.load == Load::Partial) {
+            seed.load = Load::Partial;
             seed.left_by = last.left_by.or(Some(LeftBy {
                 seed_id: last.id,
                 method: last.method,
@@ -394,8 +394,8 @@ pub(crate) fn incomplete_note(seed: &Seed, cause: Option<&Error>) -> String {
         return String::new();
     };
     let advice = match cause {
-        Some(e) if e.is_permanent() => "correct the cause of this error, then make a new seed",
-        _ => "make a new seed",
+        Some(e) if e.is_permanent() => "correct the cause of this error, then run a new seed",
+        _ => "run a new seed",
     };
     let article = match seed.left_by {
         Some(_) => "As before this seed, the",
@@ -423,7 +423,7 @@ mod tests {
         let mut seed = Seed::new(7, Method::Mysqldump, Side::Target);
         seed.set(Stage::Prepare, Status::Completed, "ok");
         seed.set(Stage::Restore, Status::Running, "loading");
-        seed.load = Load::Incomplete;
+        seed.load = Load::Partial;
         seeds.make_current(seed);
         store.save(&seeds, 1).unwrap();
         let again = Store::new(&d).load().unwrap();
@@ -469,11 +469,11 @@ mod tests {
         first.begin_replacing();
         assert_eq!(
             incomplete_note(&first, Some(&Error::permanent("x"))),
-            ". The data in MySQL are partial: do not use them; correct the cause of this error, then make a new seed"
+            ". The data in MySQL are partial: do not use them; correct the cause of this error, then run a new seed"
         );
         assert_eq!(
             incomplete_note(&first, Some(&Error::transient("x"))),
-            ". The data in MySQL are partial: do not use them; make a new seed"
+            ". The data in MySQL are partial: do not use them; run a new seed"
         );
         seeds.make_current(first);
         seeds.make_current(Seed::new(12, Method::Mydumper, Side::Target));
@@ -481,7 +481,7 @@ mod tests {
         let third = seeds.get_mut(13).unwrap();
         assert_eq!(
             incomplete_note(third, None),
-            ". As before this seed, the data in MySQL are partial since seed 11 by Mysqldump was interrupted: do not use them; make \
+            ". As before this seed, the data in MySQL are partial since seed 11 by Mysqldump was interrupted: do not use them; run \
              a new seed"
         );
         third.begin_replacing();

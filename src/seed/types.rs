@@ -107,24 +107,27 @@ pub(crate) struct Peer {
     pub(crate) mysql_port: u16,
 }
 
-/// What is in the target's MySQL after a logical load.
+/// What is in the target's MySQL after a logical load. The aliases are in the records of earlier agents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Load {
     /// Restore has not begun: the target's data are as they were.
     #[default]
-    Untouched,
+    #[serde(alias = "Untouched")]
+    Unchanged,
     /// Between the first statement and the last: the data are partial.
-    Incomplete,
+    #[serde(alias = "Incomplete")]
+    Partial,
     /// All of it is there.
-    Whole,
+    #[serde(alias = "Whole")]
+    Complete,
 }
 
 impl From<DataNow> for Load {
     fn from(data: DataNow) -> Self {
         match data {
-            DataNow::Old => Self::Untouched,
-            DataNow::Missing => Self::Incomplete,
-            DataNow::New => Self::Whole,
+            DataNow::Old => Self::Unchanged,
+            DataNow::Missing => Self::Partial,
+            DataNow::New => Self::Complete,
         }
     }
 }

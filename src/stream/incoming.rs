@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// What a connection that ends in the middle of a copy means.
 const LOST: &str = "the source's agent or host has ended, or the network has cut the connection; the log of the source's agent says \
      which";
-/// Bytes of a bare stream that are passed on at a time.
+/// Bytes of a raw stream that are passed on at a time.
 const RAW_CHUNK: usize = 256 << 10;
 /// How long the sender may take to close the connection after an acknowledgement, and after a rejection.
 const CLOSE_ACKNOWLEDGED: Duration = Duration::from_secs(10);
@@ -55,12 +55,12 @@ impl Incoming {
         self.connection.peer
     }
 
-    /// True for a bare stream: its end is only the end of the connection, whatever the cause.
+    /// True for a raw stream: its end is only the end of the connection, whatever the cause.
     pub(crate) fn is_raw(&self) -> bool {
         matches!(self.kind, Kind::Raw(_))
     }
 
-    /// What the sender has sent of its host; empty if the stream is bare.
+    /// What the sender has sent of its host; empty of a raw stream.
     pub(crate) fn notes(&self) -> &[u8] {
         match &self.kind {
             Kind::Framed { notes, .. } => notes,
@@ -70,7 +70,7 @@ impl Incoming {
 
     /// Lets the sender begin, which waits for that without limit, passes everything to `sink` and closes that. `progress` receives
     /// the bytes so far. Ok with their number means: the end was seen, totals and checksums agree, and the sender's tool has
-    /// succeeded; of a bare stream only that it ended.
+    /// succeeded; of a raw stream only that it ended.
     ///
     /// # Errors
     /// Cancelled; the first cause, with the setting of the timer. Nothing was answered yet.
@@ -250,7 +250,7 @@ impl Incoming {
 
     fn answer(&mut self, answer: &Answer) -> io::Result<()> {
         let Kind::Framed { nonces, .. } = &self.kind else {
-            return Ok(()); // a bare sender reads nothing
+            return Ok(()); // a raw sender reads nothing
         };
         let body = hello::body(answer).map_err(io::Error::other)?;
         let proof = hello::prove(&self.settings.secret, Prover::Listener, nonces, &body);

@@ -23,7 +23,7 @@ pub(super) const MAX_HANDSHAKES: usize = 32;
 const ACCEPT_POLL: Duration = Duration::from_millis(50);
 /// At most one warning a time of this about rejected peers.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a listener that accepts bare streams waits for a bare sender's first byte before it sends its own hello.
+/// How long a listener that accepts raw streams waits for a raw sender's first byte before it sends its own hello.
 const RAW_FIRST_BYTE: Duration = Duration::from_secs(3);
 /// How long a rejected sender may take to read why.
 const CLOSE_REJECTED: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ impl Listener {
     fn accept_among(&self, handshakes: &mut Vec<Handshake>, cancel: &Cancel) -> Result<Incoming> {
         let (ended, outcomes) = unbounded();
         let mut warned: Option<Instant> = None;
-        // A bare sender sends nothing before its tool does.
+        // A raw sender sends nothing before its tool does.
         let limit = if self.settings.accept_raw {
             HANDSHAKE_TIMEOUT.max(self.settings.first_byte)
         } else {
@@ -227,7 +227,7 @@ fn handshake(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result
     }
 }
 
-/// Sends this end's hello, unless a bare sender has begun, and returns the sender's first bytes.
+/// Sends this end's hello, unless a raw sender has begun, and returns the sender's first bytes.
 fn greet(
     connection: &mut Connection,
     settings: &Settings,
@@ -236,7 +236,7 @@ fn greet(
 ) -> Result<Vec<u8>> {
     let mut first = Vec::new();
     if settings.accept_raw {
-        // A bare sender would reset the connection at its end for any byte that it has not read.
+        // A raw sender would reset the connection at its end for any byte that it has not read.
         connection
             .read_within(Some(RAW_FIRST_BYTE))
             .map_err(failed)?;
@@ -272,16 +272,16 @@ fn read_first(connection: &mut Connection, first: &mut Vec<u8>) -> io::Result<()
     Ok(())
 }
 
-/// Whether the sender of these bytes may send a bare stream.
+/// Whether the sender of these bytes may send a raw stream.
 fn check_raw(first: &[u8], settings: &Settings) -> Result<()> {
     let (fault, text) = if !first.starts_with(GZIP) && first != XBSTREAM {
         (PeerFault::Handshake, "another protocol")
     } else if !settings.accept_raw {
-        let text = "sends a bare stream, as the Go agents do: it has no end mark and no checksums; it is accepted with \
+        let text = "sends a raw stream, as the Go agents do: it has no end mark and no checksums; it is accepted with \
                     common.accept-raw-streams = true";
         (PeerFault::Handshake, text)
     } else if !settings.secret.is_empty() {
-        let text = "sends a bare stream, which cannot prove common.seed-secret";
+        let text = "sends a raw stream, which cannot prove common.seed-secret";
         (PeerFault::Secret, text)
     } else {
         return Ok(());

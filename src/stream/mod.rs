@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! target (listens on seed-port)                      source (connects)
-//!                                           <-         magic word, if it cannot be a bare sender
+//!                                           <-         magic word, if it cannot be a raw sender
 //!   hello: version, nonce, timers           ->
 //!                                           <-         hello: version, seed, method, compression, nonce, notes; proof
 //!   reply: yes, or no and why; proof        ->
@@ -22,7 +22,7 @@
 //! - An end that fails answers why, or resets the connection.
 //! - Other peers are rejected while the listener stays.
 //!
-//! Bare streams, as a Go agent or socat sends and takes them, have none of this: they are for the time of a migration, and
+//! Raw streams, as a Go agent or socat sends and takes them, have none of this: they are for the time of a migration, and
 //! only with `accept-raw-streams = true`.
 
 mod connection;

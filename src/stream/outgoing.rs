@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a cancellation and the timers are polled while the source is silent.
 const SOURCE_POLL: Duration = Duration::from_millis(200);
-/// How long the receiver may take to close the connection after it was sent a failure, and after the end of a bare stream.
+/// How long the receiver may take to close the connection after it was sent a failure, and after the end of a raw stream.
 const CLOSE_FAILED: Duration = Duration::from_secs(3);
 const CLOSE_RAW: Duration = Duration::from_secs(3600);
 
@@ -31,7 +31,7 @@ pub struct Outgoing {
     frames: u64,
     /// A frame has begun and its end is not written.
     in_frame: bool,
-    /// `None`: a bare stream.
+    /// `None`: a raw stream.
     session: Option<Session>,
 }
 
@@ -261,7 +261,7 @@ impl Outgoing {
 
     fn last_answer(&mut self, limit: Option<Duration>) -> Result<Answer> {
         let Some(session) = &self.session else {
-            let text = "a bare stream has no answer";
+            let text = "a raw stream has no answer";
             return Err(Error::peer(PeerFault::Closed, text));
         };
         let answer = read_answer(&mut self.connection, &self.settings, &session.nonces, limit)?;
@@ -373,7 +373,7 @@ fn read_answer(
     hello::parse(&body).map_err(failed)
 }
 
-/// `None`: the listener is one of bare streams.
+/// `None`: the listener is one of raw streams.
 fn handshake(
     connection: &mut Connection,
     settings: &Settings,
@@ -382,7 +382,7 @@ fn handshake(
     let limit = Some(HANDSHAKE_TIMEOUT);
     connection.read_within(limit).map_err(failed)?;
     connection.write_within(HANDSHAKE_TIMEOUT).map_err(failed)?;
-    // A listener that takes bare streams too must not send anything to a bare sender, which never reads and would reset the
+    // A listener that takes raw streams too must not send anything to a raw sender, which never reads and would reset the
     // connection at its end for that. So an end that cannot be one begins.
     let begins = why_not_raw(settings).is_some();
     if begins {
@@ -428,7 +428,7 @@ fn handshake(
     }))
 }
 
-/// The listener's hello; `None` if it sends none and this end may send a bare stream.
+/// The listener's hello; `None` if it sends none and this end may send a raw stream.
 fn read_greeting(connection: &mut Connection, settings: &Settings) -> Result<Option<Greeting>> {
     let mut magic = [0; MAGIC.len()];
     match connection.read_exact(&mut magic) {
@@ -465,7 +465,7 @@ fn why_not_raw(settings: &Settings) -> Option<&'static str> {
     if !settings.accept_raw {
         Some("with common.accept-raw-streams = true")
     } else if !settings.secret.is_empty() {
-        Some("without common.seed-secret, which a bare stream does not prove")
+        Some("without common.seed-secret, which a raw stream does not prove")
     } else if settings.tls.use_ssl {
         Some("without socat-use-ssl")
     } else {
@@ -473,16 +473,16 @@ fn why_not_raw(settings: &Settings) -> Option<&'static str> {
     }
 }
 
-/// Whether a bare stream may be sent: the listener is a Go agent or socat, which never send anything.
+/// Whether a raw stream may be sent: the listener is a Go agent or socat, which never send anything.
 fn raw(settings: &Settings) -> Result<()> {
     if let Some(only) = why_not_raw(settings) {
         let text = format!(
-            "the target sent no handshake within 5 s: it is not an agent of this kind; a bare stream is sent only {only}"
+            "the target sent no handshake within 5 s: it is not an agent of this kind; a raw stream is sent only {only}"
         );
         return Err(Error::peer(PeerFault::Handshake, text));
     }
     log::warn!(
-        "seed stream: bare, as the Go agents do: no checksums, and nothing confirms that the copy is complete"
+        "seed stream: raw, as the Go agents send it: no checksums, and nothing confirms that the copy is complete"
     );
     Ok(())
 }

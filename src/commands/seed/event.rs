@@ -217,8 +217,7 @@ pub(crate) enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
-    /// Unchanged.
-    Untouched,
+    Unchanged,
     /// Data unchanged; its replication is stopped.
     ReplicationStopped,
     /// Data unchanged; its replication was removed, at least in part.
@@ -259,7 +258,7 @@ impl Outcome {
             status,
             exit_code,
             error,
-            target_state: Target::Untouched,
+            target_state: Target::Unchanged,
             target_text: None,
             seed_id: None,
             method: None,

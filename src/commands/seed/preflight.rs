@@ -174,7 +174,7 @@ fn target_part(o: &Options, target: &mut Db, plan: &mut Plan, f: &mut Findings) 
     }
     if !role.replicas.is_empty() {
         f.problem(format!(
-            "the target has replicas of its own or other readers of its binary log ({}): move them away first; --force does \
+            "the target has replicas of its own or other readers of its binary log ({}): repoint them first; --force does \
              not override this",
             role.replicas.join(", ")
         ));

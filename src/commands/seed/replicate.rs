@@ -201,7 +201,7 @@ fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
     }
     Err(Error::permanent(format!(
         "gtid_executed of the target lacks {} of the copy: another session has reset it, or the load has not set gtid_purged; \
-         make a new seed",
+         run a new seed",
         shortened(&missing.to_string())
     )))
 }
@@ -258,7 +258,7 @@ fn failure(c: &Channel, late: bool) -> Option<Error> {
     if BINLOG_GONE.contains(&c.io_error.0) {
         text.push_str(
             "; if the source has purged the binary logs from which the copy goes on, raise binlog_expire_logs_seconds there \
-             (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and make a new seed",
+             (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and run a new seed",
         );
     }
     if late {

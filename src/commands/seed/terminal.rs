@@ -340,7 +340,7 @@ fn of_result(o: &Outcome) -> Vec<Line> {
         (End::WrongUsage, Some(e), None) => lines.push(Error(format!(
             "{e}\n`orchestrator-agent seed --help` lists all options"
         ))),
-        (_, Some(e), None) if o.target_state == Target::Untouched => {
+        (_, Some(e), None) if o.target_state == Target::Unchanged => {
             lines.push(Error(format!("{e}; nothing on the target was changed")));
         }
         (_, Some(e), None) => lines.push(Error(e.clone())),

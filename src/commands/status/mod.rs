@@ -200,7 +200,7 @@ fn of_record(seed: &Seed) -> SeedState {
         details: stage.map(|s| s.details.clone()).unwrap_or_default(),
         timestamp: rfc3339(UNIX_EPOCH + Duration::from_nanos(changed)),
         progress: None,
-        load_incomplete: Some(seed.load == Load::Incomplete),
+        load_incomplete: Some(seed.load == Load::Partial),
         incomplete: seed.incomplete(),
     }
 }
@@ -241,7 +241,7 @@ fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) ->
         details: state.details.clone(),
         timestamp: state.timestamp.clone(),
         progress: None,
-        load_incomplete: recorded.map(|s| s.load == Load::Incomplete),
+        load_incomplete: recorded.map(|s| s.load == Load::Partial),
         incomplete: recorded.and_then(Seed::incomplete),
     });
     // This call counts as a call of the seed's controller, so it is made only while a stage is running.

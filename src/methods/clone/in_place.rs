@@ -183,7 +183,7 @@ impl ClonePlugin {
         }
         let mode = seed.method_state::<PhysicalState>()?.cloning;
         let in_place = mode.is_some_and(|m| m != CloneMode::Staged);
-        if in_place && seed.load == Load::Incomplete {
+        if in_place && seed.load == Load::Partial {
             if checks::is_active(&mut conn)? && clone::status(&mut conn)?.state == "In Progress" {
                 return Err(Error::transient("MySQL is about to restart with the copy"));
             }
@@ -304,7 +304,7 @@ impl ClonePlugin {
         swap_in::set_gtid_state(&mut conn, facts.server, &coordinates)?;
         ctx.cancel().check()?;
         self.restore_now(ctx)?;
-        ctx.update(|s| s.load = Load::Whole)?;
+        ctx.update(|s| s.load = Load::Complete)?;
         Ok(format!(
             "Stage completed. MySQL was cloned in place, {events} events disabled"
         ))

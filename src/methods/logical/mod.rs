@@ -277,7 +277,7 @@ fn fill(
     ];
     notes.push(target.interruptible(ctx, |t| t.complete(ctx, what.coordinates))?);
     target.interruptible(ctx, |t| t.make_read_only(&kept))?;
-    ctx.update(|s| s.load = Load::Whole)?;
+    ctx.update(|s| s.load = Load::Complete)?;
     notes.extend(target.interruptible(ctx, |t| t.extras(&of_source))?);
     notes.retain(|n| !n.is_empty());
     Ok(notes.join(", "))

@@ -226,7 +226,7 @@ impl TargetServer {
         // A client that holds a lock must not hold up the end of a stage; it is tried again later.
         control::execute(&mut self.conn, "SET SESSION lock_wait_timeout = 3")?;
         control::binlog_off(&mut self.conn)?;
-        if seed.load == Load::Incomplete && self.settings.disable_events_on_target {
+        if seed.load == Load::Partial && self.settings.disable_events_on_target {
             control::disable_events(&mut self.conn, self.server)?;
         }
         control::restore(&mut self.conn, &seed.pending_restore)

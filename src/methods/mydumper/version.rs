@@ -209,7 +209,7 @@ pub(super) fn supported(tool: Tool, version: ToolVersion, any: bool) -> Result<(
     }
     let tried: Vec<String> = TRIED.iter().skip(1).map(ToString::to_string).collect();
     Err(Error::permanent(format!(
-        "{} {version} is not supported: it was not tried, or failed when it was. Install one of {}, or set any-version = true in \
+        "{} {version} is not supported: it was not tested, or failed in tests. Install one of {}, or set any-version = true in \
          [mydumper] to use it all the same",
         tool.name(),
         tried.join(", ")

@@ -154,7 +154,7 @@ impl Mysqldump {
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
         for option in dropped {
             log::error!(
-                "mysqldump.addtional-opts: {option} is set by the agent itself and was dropped"
+                "mysqldump.mysqldump-addtional-opts: {option} is set by the agent itself and was dropped"
             );
         }
         let sudo = self.launcher.sudo();
@@ -345,7 +345,7 @@ fn check_dump(header: &DumpHeader, source: Server, bytes: u64) -> Result<()> {
     if !header.complete {
         return Err(Error::permanent(
             "the dump has no line \"-- Dump completed\" at its end: it is cut short, or an option such as --skip-comments or \
-             --compact in mysqldump.addtional-opts left the line out",
+             --compact in mysqldump.mysqldump-addtional-opts left the line out",
         ));
     }
     if header.flavour == source.flavour {

@@ -71,7 +71,7 @@ impl SeedMethod for Mysqldump {
     fn available(&self) -> Result<()> {
         if let Some(option) = options::incomplete(&self.config.mysqldump.additional_opts) {
             return Err(Error::permanent(format!(
-                "mysqldump.addtional-opts: with {option} a dump is not a complete copy; remove it"
+                "mysqldump.mysqldump-addtional-opts: with {option} a dump is not a complete copy; remove it"
             )));
         }
         preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;

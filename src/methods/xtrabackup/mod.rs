@@ -121,7 +121,7 @@ impl Xtrabackup {
         ctx.update_state(|seed, state: &mut PhysicalState| {
             state.datadir = Some(Box::new(facts.clone()));
             if wiped {
-                seed.load = Load::Incomplete; // since an earlier seed
+                seed.load = Load::Partial; // since an earlier seed
             }
         })?;
         let listener = Listener::bind(self.stream(id)?)?;

@@ -132,7 +132,7 @@ impl Xtrabackup {
     /// hold them.
     fn agree(&self, incoming: &Incoming, facts: &DatadirInfo) -> Result<Option<u64>> {
         if incoming.is_raw() {
-            log::warn!("a bare stream: neither the source's version nor its size is known");
+            log::warn!("a raw stream: neither the source's version nor its size is known");
             return Ok(None);
         }
         let source: DatadirInfo = serde_json::from_slice(incoming.notes())

@@ -68,7 +68,7 @@ impl Xtrabackup {
         }
         if before == Applied::Begun && facts.server.flavour == Flavour::MySql {
             return Err(Error::permanent(
-                "xtrabackup --prepare of this copy was interrupted, and a copy in that state cannot be relied on: make a new seed, which \
+                "xtrabackup --prepare of this copy was interrupted, and a copy in that state cannot be relied on: run a new seed, which \
                  copies the source again",
             ));
         }
@@ -82,7 +82,7 @@ impl Xtrabackup {
         ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
         self.apply_log(ctx, &tools, staged).map_err(|e| match before {
             Applied::Begun if !e.is_cancelled() => Error::permanent(format!(
-                "{e}. An earlier --prepare of this copy was interrupted: if this repeats itself, make a new seed, which copies the \
+                "{e}. An earlier --prepare of this copy was interrupted: if this repeats itself, run a new seed, which copies the \
                  source again"
             )),
             _ => e,

@@ -307,7 +307,7 @@ fn acknowledged(ctx: &Context, out: Outgoing, bytes: u64, summary: &str) -> Resu
     let is_raw = out.is_raw();
     match out.finish(Ok(()), ctx.cancel()) {
         Ok(()) if is_raw => Ok(format!(
-            "{bytes} bytes sent as a bare stream: nothing confirms that they are complete. {summary}"
+            "{bytes} bytes sent as a raw stream: nothing confirms that they are complete. {summary}"
         )),
         Ok(()) => Ok(format!(
             "Sent {bytes} bytes, which are on the target's disk. {summary}"

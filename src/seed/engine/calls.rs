@@ -323,7 +323,7 @@ impl Engine {
             source_lock_ms: seed.source_lock_ms.filter(|_| stage == Stage::Backup),
             incomplete_since: seed
                 .left_by
-                .filter(|_| seed.side == Side::Target && seed.load == Load::Incomplete),
+                .filter(|_| seed.side == Side::Target && seed.load == Load::Partial),
         })
     }
 
@@ -387,7 +387,7 @@ impl State {
     /// A server with half a load in it must not be copied.
     fn refuse_partial(&self) -> Result<()> {
         match self.seeds.current() {
-            Some(s) if s.load == Load::Incomplete => Err(Error::permanent(format!(
+            Some(s) if s.load == Load::Partial => Err(Error::permanent(format!(
                 "this host cannot be a source: {}{}; make it the target of a new seed, or, if its data were restored by other means, \
                  stop the agent and remove seeds.json from common.state-dir",
                 s.incomplete().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Who is let in: strangers, secrets, allowed clients, bare streams.
+//! Who is let in: strangers, secrets, allowed clients, raw streams.
 
 use super::*;
 
@@ -108,7 +108,7 @@ fn a_listener_that_does_not_know_the_secret_gets_nothing() {
 }
 
 #[test]
-fn bare_streams_pass_only_where_they_are_allowed() {
+fn raw_streams_pass_only_where_they_are_allowed() {
     let bytes = [b"XBSTCK01".to_vec(), data(3_000_000)].concat();
     let raw = Settings {
         accept_raw: true,

@@ -38,7 +38,7 @@ fn of_a_dump_that_waits_for_a_lock_in_the_source() {
         status == "Error" && text.contains("abort"),
         "stays as it is: {text}"
     );
-    pair.assert_untouched();
+    pair.assert_unchanged();
     drop(hold);
     pair.must_seed(2);
     assert_eq!(

@@ -26,7 +26,7 @@ fn backup_from(pair: &Pair, id: i64, host: &str, port: u16) -> String {
     );
     let text = fails(&pair.target, id, "Backup");
     pair.assert_alive();
-    pair.assert_untouched();
+    pair.assert_unchanged();
     text
 }
 
@@ -105,7 +105,7 @@ fn that_writes_no_binary_log() {
 fn that_is_a_replica_without_log_slave_updates() {
     let first = Mariadb::start("127.0.0.1", "");
     let pair = Pair::start_with("skip_log_slave_updates", "", &Changes::default());
-    pair.source_db.sql("DROP EVENT shop.tick"); // it writes transactions of its own
+    pair.source_db.sql("DROP EVENT shop.tick"); // it writes errant transactions
     replicate(&pair.source_db, &first);
     Player::start(&pair.source, "/api/prepare/1/Mysqldump/Source");
     let text = fails(&pair.source, 1, "Prepare");
@@ -168,7 +168,7 @@ fn that_dies_during_the_dump() {
         text.contains("mariadb-dump") && text.contains("exit status"),
         "{text}"
     );
-    pair.assert_untouched();
+    pair.assert_unchanged();
     pair.source_db.up();
     pair.must_seed(2);
 }

@@ -97,17 +97,17 @@ fn that_replicates_or_has_replicas() {
             && text.contains("RESET SLAVE ALL"),
         "{text}"
     );
-    pair.assert_untouched();
+    pair.assert_unchanged();
     pair.target_db.sql("STOP SLAVE");
     pair.target_db.sql("RESET SLAVE ALL");
     // It has a replica.
     replicate(&other, &pair.target_db);
     let text = prepare_fails(&pair.target, 2);
     assert!(
-        text.contains("has replicas") && text.contains("move them away"),
+        text.contains("has replicas") && text.contains("repoint them"),
         "{text}"
     );
-    pair.assert_untouched();
+    pair.assert_unchanged();
     other.sql("STOP SLAVE");
     other.sql("RESET SLAVE ALL");
     // The replica comes after Prepare: Backup sees it.
@@ -130,7 +130,7 @@ fn that_replicates_or_has_replicas() {
     pair.seed(3).start_backup();
     let text = pair.must_fail(3, "Backup");
     assert!(text.contains("has replicas"), "{text}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     other.sql("STOP SLAVE");
     other.sql("RESET SLAVE ALL");
     for id in pair

@@ -187,7 +187,7 @@ fn a_dump_file_that_changes_between_backup_and_restore() {
             text.contains("orchestrator_agent_backup.sql") && !text.contains("partial"),
             "{n}: {text}"
         );
-        pair.assert_untouched();
+        pair.assert_unchanged();
     }
     pair.must_seed(9);
 }

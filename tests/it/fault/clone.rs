@@ -103,7 +103,7 @@ fn afterwards(
     assert_eq!(state["Status"], "Error", "{state}");
     match setting {
         "never" => {
-            assert_eq!(state["TargetData"], "Incomplete", "{state}");
+            assert_eq!(state["TargetData"], "Partial", "{state}");
             assert!(
                 details.contains(
                     "The old data were deleted and the new ones are not complete: do not use them; "
@@ -117,9 +117,9 @@ fn afterwards(
             );
         }
         _ => {
-            assert_eq!(state["TargetData"], "Untouched", "{state}");
+            assert_eq!(state["TargetData"], "Unchanged", "{state}");
             assert!(!details.contains("partial"), "{details}");
-            pair.assert_untouched();
+            pair.assert_unchanged();
         }
     }
     pair.source_db.sql("DROP TABLE shop.large");
@@ -167,7 +167,7 @@ fn aborted_restores(pair: &mut Pair<MysqldKind>) {
             (log.matches("Restore ended: aborted").count() > n).then_some(())
         });
     }
-    pair.assert_untouched();
+    pair.assert_unchanged();
 }
 
 /// Restore may be called again after a SIGKILL of the target's agent at any of these moments; until then the old data are in place.
@@ -186,7 +186,7 @@ fn killed_restores(pair: &mut Pair<MysqldKind>) {
         let state = pair.target.json("/api/seed-stage-state/2/Restore");
         println!("{moment}: {state}");
         assert_eq!(state["Status"], "Error", "{moment}: {state}");
-        assert_eq!(state["TargetData"], "Untouched", "{moment}: {state}");
+        assert_eq!(state["TargetData"], "Unchanged", "{moment}: {state}");
         let details = state["Details"].as_str().expect("Details");
         assert!(
             details.contains("the agent ended while it ran"),
@@ -200,7 +200,7 @@ fn killed_restores(pair: &mut Pair<MysqldKind>) {
             let log = pair.target.log();
             (log.matches("MySQL runs on the old data again").count() >= rolled_back).then_some(())
         });
-        pair.assert_untouched();
+        pair.assert_unchanged();
     }
 }
 
@@ -294,8 +294,8 @@ fn refusals() {
         let state = pair
             .target
             .json(&format!("/api/seed-stage-state/{id}/Backup"));
-        assert_eq!(state["TargetData"], "Untouched", "{state}");
-        pair.assert_untouched();
+        assert_eq!(state["TargetData"], "Unchanged", "{state}");
+        pair.assert_unchanged();
         mend();
     };
     let sql = |statement: &'static str| move || source.unlogged(statement);

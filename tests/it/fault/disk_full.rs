@@ -39,7 +39,7 @@ fn before_a_dump_there_is_no_room_for_it() {
         "{told}"
     );
     assert!(told.contains("backup"), "it names the place: {told}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     std::fs::remove_file(filler).expect("it was there");
     pair.must_seed(2);
 }
@@ -61,7 +61,7 @@ fn in_the_middle_of_a_dump() {
     );
     assert!(!pair.dump_file().exists(), "the rest of the dump is gone");
     pair.assert_nothing_left();
-    pair.assert_untouched();
+    pair.assert_unchanged();
     std::fs::remove_file(filler).expect("it was there");
     pair.must_seed(2);
 }
@@ -77,7 +77,7 @@ fn in_the_middle_of_a_dump_by_mydumper() {
     let told = pair.must_fail(1, "Backup");
     assert!(told.contains("No space left on device"), "{told}");
     pair.assert_nothing_left();
-    pair.assert_untouched();
+    pair.assert_unchanged();
     std::fs::remove_file(filler).expect("it was there");
     let left = crate::support::pair::files_in(&pair.target.dir.join("backup"));
     assert!(left.is_empty(), "the rest of the dump is gone: {left:?}");

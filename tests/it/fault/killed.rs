@@ -36,7 +36,7 @@ pub fn cleanup_again(pair: &Pair, fakes: &Fakes) {
     let seed = pair.seed(1);
     Player::start(&pair.target, "/api/cleanup/1/Mydumper/Target");
     seed.must_complete(&pair.target, "Cleanup");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     pair.must_seed(2);
 }
 
@@ -111,7 +111,7 @@ fn in_the_middle_of_a_dump_whose_bytes_flow() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(size(), before, "nobody writes any more");
     pair.assert_nothing_left();
-    pair.assert_untouched();
+    pair.assert_unchanged();
     pair.must_seed(2);
 }
 

@@ -326,7 +326,7 @@ fn run<K: Kind>(
     drop(hold);
     assert_truthful(agent, id, &after, partial);
     if !matches!(moment, LoadWaitsForALock | Loaded | CleanedUp) && !restoring {
-        pair.assert_untouched();
+        pair.assert_unchanged();
     }
     assert_eq!(pair.target_db.value("SELECT v FROM precious.t"), "mine");
 

@@ -76,7 +76,7 @@ fn abort_in_the_middle_of_the_dump() {
     );
     let text = abort(&pair, 1, "Backup");
     assert!(!text.contains("partial"), "{text}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     fakes.remove("mydumper");
     pair.source_db.sql("DROP TABLE shop.large");
     pair.must_seed(2);
@@ -88,7 +88,7 @@ fn abort_of_a_dump_that_waits_for_a_lock_in_the_source() {
     let hold = pair.held_dump(1);
     let text = abort(&pair, 1, "Backup");
     assert!(!text.contains("partial"), "{text}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     drop(hold);
     pair.must_seed(2);
 }
@@ -228,7 +228,7 @@ fn what_cannot_be_is_named() {
     seed.start_backup();
     let text = pair.must_fail(3, "Backup");
     assert!(text.contains("Access denied"), "{text}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
 }
 
 /// The agent is killed in the middle of either tool and started again.
@@ -248,7 +248,7 @@ fn the_agent_is_killed() {
     let hold = pair.held_dump(1);
     let text = restart(&mut pair, 1, "Backup");
     assert!(!text.contains("partial"), "{text}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     drop(hold);
     let hold = pair.held_load(2);
     let text = restart(&mut pair, 2, "Restore");

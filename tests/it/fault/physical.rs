@@ -527,7 +527,7 @@ impl Rig {
                 format!("{cause:?}"),
                 "{row}"
             );
-            assert_eq!(data, "Untouched", "{row}");
+            assert_eq!(data, "Unchanged", "{row}");
             let (status, body) = self.pair.target.call("/api/mysql-start");
             assert_eq!(status, 200, "{row}: {body}");
             return "the old data serve";
@@ -551,7 +551,7 @@ impl Rig {
             !self.pair.target_db.try_up(),
             "{row}: no server starts on it"
         );
-        assert_eq!(data, "Incomplete", "{row}");
+        assert_eq!(data, "Partial", "{row}");
         let refused = self.pair.target.error("/api/mysql-start");
         assert!(
             refused.contains("were deleted for seed"),

@@ -123,7 +123,7 @@ fn who_ends_a_copy_is_named_on_the_other_side_within_a_second() {
             pair.source.wait_ready();
         }
     }
-    pair.assert_untouched();
+    pair.assert_unchanged();
 }
 
 /// A method that is refused has not made the data what they are: an earlier one has.
@@ -141,7 +141,7 @@ fn the_state_of_the_data_is_that_of_the_seed_that_left_it() {
     drop(pair.held_load(1));
     pair.target.call("/api/abort-seed-stage/1/Restore");
     let (_, text) = pair.state(1, "Restore");
-    let partial = "The data in MySQL are partial: do not use them; make a new seed";
+    let partial = "The data in MySQL are partial: do not use them; run a new seed";
     assert!(text.ends_with(partial), "{text}");
 
     let taken = std::net::TcpListener::bind(("127.0.0.2", seed_port)).expect("the seed port");
@@ -151,11 +151,11 @@ fn the_state_of_the_data_is_that_of_the_seed_that_left_it() {
     assert!(
         text.contains(
             "As before this seed, the data in MySQL are partial since seed 1 by Mysqldump was interrupted: do not use them; correct the \
-             cause of this error, then make a new seed"
+             cause of this error, then run a new seed"
         ),
         "{text}"
     );
-    assert_eq!(state["TargetData"], "Incomplete");
+    assert_eq!(state["TargetData"], "Partial");
     assert_eq!(
         state["IncompleteSince"],
         serde_json::json!({"SeedID": 1, "Method": "Mysqldump"})
@@ -177,6 +177,6 @@ fn the_state_of_the_data_is_that_of_the_seed_that_left_it() {
     let state = pair.target.json("/api/seed-stage-state/4/Restore");
     assert_eq!(
         (&state["TargetData"], &state["IncompleteSince"]),
-        (&"Whole".into(), &serde_json::Value::Null)
+        (&"Complete".into(), &serde_json::Value::Null)
     );
 }

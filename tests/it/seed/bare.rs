@@ -1,4 +1,4 @@
-//! Bare streams, as the Go agents exchange them by socat: taken and sent where accept-raw-streams allows it, else refused with a
+//! Raw streams, as the Go agents exchange them by socat: taken and sent where accept-raw-streams allows it, else refused with a
 //! clear text. The real socat, mariadb-backup and mbstream stand for the Go agent.
 
 use crate::support::agent::{Agent, Changes};
@@ -79,7 +79,7 @@ fn what_socat_sends_is_received_where_it_is_allowed() {
     let rows = "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(t))) FROM shop.items";
     assert_eq!(target_db.value(rows), source_db.value(rows));
     assert!(
-        target.log().contains("bare stream"),
+        target.log().contains("raw stream"),
         "the log says what is lost"
     );
 }
@@ -141,7 +141,7 @@ fn what_we_send_is_taken_by_socat_where_it_is_allowed() {
         let details = sent["Details"].as_str().expect("Details");
         if raw {
             assert_eq!(sent["Status"], "Completed", "{sent}");
-            assert!(details.contains("bare stream"), "{details}");
+            assert!(details.contains("raw stream"), "{details}");
             let all = [
                 "xtrabackup_info",
                 "xtrabackup_checkpoints",

@@ -196,7 +196,7 @@ fn whole(replication: &str, using_gtid: &str) {
     assert!(
         !log.split(',')
             .any(|g| g.split('-').nth(1) == Some(own.as_str())),
-        "transactions of its own: {log}"
+        "errant transactions: {log}"
     );
     assert!(
         !pair

@@ -45,10 +45,10 @@ fn assert_replica(pair: &Pair<MysqldKind>, auto_position: &str) {
     let set = target.value("SELECT @@gtid_executed");
     assert!(
         !set.contains(&target.value("SELECT @@server_uuid")),
-        "transactions of its own: {set}"
+        "errant transactions: {set}"
     );
     let own = format!("SELECT GTID_SUBTRACT('{set}', @@gtid_executed)");
-    assert_eq!(source.value(&own), "", "transactions of its own: {set}");
+    assert_eq!(source.value(&own), "", "errant transactions: {set}");
     assert!(
         !pair
             .target
@@ -109,7 +109,7 @@ fn wrong_password_and_force() {
     assert_eq!(out.status.code(), Some(3));
     let printed = text(&out);
     for part in [
-        "as repl was not tried: --mysql-user agent lacks REPLICATION_SLAVE_ADMIN or RELOAD on the target",
+        "as repl was not tested: --mysql-user agent lacks REPLICATION_SLAVE_ADMIN or RELOAD on the target",
         "ConnectSlave failed",
         "Last_IO_Error 1045",
         "data are complete, but its replication is not connected. Coordinates: binlog.",
@@ -150,7 +150,7 @@ fn transactions_of_its_own_are_found() {
     let own = pair.target_db.value("SELECT @@server_uuid");
     let printed = text(&out);
     assert!(
-        printed.contains(&format!("the target has transactions of its own ({own}:1)")),
+        printed.contains(&format!("the target has errant transactions ({own}:1)")),
         "{printed}"
     );
 }

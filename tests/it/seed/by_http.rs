@@ -41,7 +41,7 @@ fn mysqldump_seed(gtid: bool) {
     assert!(
         !log.split(',')
             .any(|g| g.split('-').nth(1) == Some(own.as_str())),
-        "transactions of its own: {log}"
+        "errant transactions: {log}"
     );
     assert_eq!(
         target_db.value("SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'"),

@@ -357,7 +357,7 @@ fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
             for word in case.words {
                 assert!(text.contains(word), "{word}: {text}");
             }
-            pair.assert_untouched();
+            pair.assert_unchanged();
             seed.must_complete(&pair.source, "Prepare");
             run(&pair.target_db, case.undo);
             continue;
@@ -375,7 +375,7 @@ fn refused<K: Kind>(pair: &Pair<K>, cases: &[Case]) {
         for word in case.words {
             assert!(text.contains(word), "{word}: {text}");
         }
-        pair.assert_untouched();
+        pair.assert_unchanged();
         run(&pair.source_db, case.undo);
     }
     // Nothing that would be in its way is left.

@@ -90,9 +90,9 @@ const DAMAGES: [Damage; 3] = [
 
 /// A new seed alone would fail the same way.
 pub fn assert_does_not_repeat(text: &str) {
-    let advice = "do not use them; correct the cause of this error, then make a new seed";
+    let advice = "do not use them; correct the cause of this error, then run a new seed";
     assert!(text.ends_with(advice), "{text}");
-    assert!(!text.contains("; make a new seed"), "{text}");
+    assert!(!text.contains("; run a new seed"), "{text}");
 }
 
 /// Each damage in a Restore of its own, of one dump: by a client that, after the true one has ended (in the last of `runs` that a
@@ -355,7 +355,7 @@ fn a_dump_without_its_definitions_is_not_loaded() {
     seed.start_restore();
     let details = pair.must_fail(1, "Restore");
     assert!(details.contains("they are those of seed 2"), "{details}");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     std::fs::write(&file, text).expect("its own");
     seed.restore();
     seed.cleanup();

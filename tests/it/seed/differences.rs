@@ -11,7 +11,7 @@ fn refused(source_cnf: &str, target_cnf: &str, prepare: impl FnOnce(&Pair), word
     for word in words {
         assert!(text.contains(word), "{word}: {text}");
     }
-    pair.assert_untouched();
+    pair.assert_unchanged();
 }
 
 /// `T` and `t` of the source would be one table on the target, and the rows of the first lost.

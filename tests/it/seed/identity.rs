@@ -214,7 +214,7 @@ fn astray<K: Kind>(tools: &[&str], methods: &[&'static str], cnf: &str) {
         };
         assert_eq!(own(&source_db.checksums()), own(&before.0), "the source");
         assert_eq!(twin.checksums(), before.1, "the other server");
-        pair.assert_untouched();
+        pair.assert_unchanged();
     };
 
     let mut id = 0;

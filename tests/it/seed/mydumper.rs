@@ -48,7 +48,7 @@ fn by_http(gtid: bool) {
     assert!(
         !log.split(',')
             .any(|g| g.split('-').nth(1) == Some(own.as_str())),
-        "transactions of its own: {log}"
+        "errant transactions: {log}"
     );
     assert_eq!(
         target_db.value("SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'"),
@@ -111,7 +111,7 @@ fn by_command(replication: &str, using_gtid: &str) {
     assert!(
         !log.split(',')
             .any(|g| g.split('-').nth(1) == Some(own.as_str())),
-        "transactions of its own: {log}"
+        "errant transactions: {log}"
     );
 }
 
@@ -233,12 +233,12 @@ fn refusal<K: Kind>(pair: &Pair<K>, id: i64) -> String {
     if state["Status"] == "Error" {
         pair.target
             .call(&format!("/api/abort-seed-stage/{id}/Prepare"));
-        pair.assert_untouched();
+        pair.assert_unchanged();
         return details;
     }
     seed.start_backup();
     let details = pair.must_fail(id, "Backup");
-    pair.assert_untouched();
+    pair.assert_unchanged();
     details
 }
 
@@ -536,7 +536,7 @@ fn objects_versions_and_signals() {
             text.contains(named) && text.contains("while the dump was started"),
             "{statement}: {text}"
         );
-        pair.assert_untouched();
+        pair.assert_unchanged();
         for file in [&here, &go] {
             std::fs::remove_file(file).expect("file");
         }

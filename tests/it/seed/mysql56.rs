@@ -94,7 +94,7 @@ fn assert_replica(source: &Mysql56, target: &Mysql56, auto_position: &str) {
     let own = target.value("SELECT @@server_uuid");
     assert!(
         !target.value("SELECT @@GLOBAL.gtid_executed").contains(&own),
-        "transactions of its own"
+        "errant transactions"
     );
 }
 

@@ -238,7 +238,7 @@ fn mariadb() {
                 user: "none",
                 password: "pw",
                 more: &["--dry-run"],
-                says: "was not tried: --dry-run changes nothing",
+                says: "was not tested: --dry-run changes nothing",
                 code: 0,
                 ..CASE
             },
@@ -549,7 +549,7 @@ fn mysql() {
                 user: "none",
                 password: "pw",
                 more: &["--dry-run"],
-                says: "was not tried: --dry-run changes nothing",
+                says: "was not tested: --dry-run changes nothing",
                 code: 0,
                 ..CASE
             },

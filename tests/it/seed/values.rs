@@ -182,7 +182,7 @@ fn refused<K: Kind>(pair: &Pair<K>, cases: &[&[Case]]) {
         for word in words {
             assert!(text.contains(word), "{statements:?}: {word}: {text}");
         }
-        pair.assert_untouched();
+        pair.assert_unchanged();
         run(&pair.source_db, &["DROP TABLE shop.c"]);
     }
     // It is found at Prepare of the source already.

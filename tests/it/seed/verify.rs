@@ -483,7 +483,7 @@ fn own_transaction<K: Kind>(pair: &Pair<K>) {
         (&json!("not_compared"), &json!([]), &json!("not_compared"))
     );
     let text = result["error"].as_str().expect("text");
-    assert!(text.contains("transactions of its own"), "{text}");
+    assert!(text.contains("errant transactions"), "{text}");
     pair.target_db.unlogged("DROP DATABASE own");
 }
 
@@ -979,12 +979,12 @@ fn by_mydumper<K: Kind>(client: &str) {
     let text = text.concat();
     for word in [
         "table dam.changed: it is missing",
-        "do not use them; correct the cause of this error, then make a new seed",
-        "do not use it; correct the cause of the error, then make a new seed",
+        "do not use them; correct the cause of this error, then run a new seed",
+        "do not use it; correct the cause of the error, then run a new seed",
     ] {
         assert!(text.contains(word), "{word}");
     }
-    assert!(!text.contains("; make a new seed"));
+    assert!(!text.contains("; run a new seed"));
 }
 
 #[test]

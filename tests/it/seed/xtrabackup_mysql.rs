@@ -70,9 +70,9 @@ fn killed_preparing(pair: &mut Pair<MysqldKind>, arguments: &Path) {
         }
         let state = seed.poll(&pair.target, "Restore");
         assert_eq!(state["Status"], "Error", "{state}");
-        assert_eq!(state["TargetData"], "Untouched", "{state}");
+        assert_eq!(state["TargetData"], "Unchanged", "{state}");
         let details = state["Details"].as_str().expect("Details");
-        let refusal = "--prepare of this copy was interrupted, and a copy in that state cannot be relied on: make a new seed";
+        let refusal = "--prepare of this copy was interrupted, and a copy in that state cannot be relied on: run a new seed";
         assert_eq!(details.contains(refusal), again, "{details}");
         let mine = pair.target_db.value("SELECT v FROM precious.t");
         assert_eq!(mine, "mine");

@@ -143,7 +143,7 @@ impl<K: Kind> Pair<K> {
         seed.prepare();
         seed.start_backup();
         let details = self.must_fail(id, "Backup");
-        self.assert_untouched();
+        self.assert_unchanged();
         details
     }
 
@@ -155,7 +155,7 @@ impl<K: Kind> Pair<K> {
     }
 
     /// Nothing of the target's own data has changed.
-    pub fn assert_untouched(&self) {
+    pub fn assert_unchanged(&self) {
         assert_eq!(
             self.target_db.value("SELECT v FROM precious.t"),
             "mine",

@@ -33,7 +33,7 @@ impl Driver<'_> {
         let (state, target_text) = self.target_state(e);
         let (status, code) = match (reason, state) {
             (Reason::Interrupted, _) => (End::Interrupted, 130),
-            (Reason::Failed, Target::Untouched) => (End::Failed, 1),
+            (Reason::Failed, Target::Unchanged) => (End::Failed, 1),
             (Reason::Failed, _) => (End::Failed, 3),
         };
         Outcome {
@@ -84,7 +84,7 @@ impl Driver<'_> {
         match self.reached {
             Reached::Nothing | Reached::ReplicationStopped if physical => self.physical_state(e),
             Reached::Nothing => (
-                Target::Untouched,
+                Target::Unchanged,
                 "nothing on the target was changed".into(),
             ),
             Reached::ReplicationStopped => self.start_replication_again(),
@@ -123,7 +123,7 @@ impl Driver<'_> {
             .and_then(|mut t| replicate::start_again(&mut t, &self.plan.channels));
         match started {
             Ok(()) => (
-                Target::Untouched,
+                Target::Unchanged,
                 "the target's data are unchanged; its replication is as it was".into(),
             ),
             Err(e) => (
@@ -146,18 +146,18 @@ impl Driver<'_> {
             Err(e) => return (Target::Unknown, format!("{UNKNOWN} ({e})")),
         };
         match state.target_data {
-            Some(Load::Untouched) if self.reached == Reached::ReplicationStopped => {
+            Some(Load::Unchanged) if self.reached == Reached::ReplicationStopped => {
                 self.start_replication_again()
             }
-            Some(Load::Untouched) => (
-                Target::Untouched,
+            Some(Load::Unchanged) => (
+                Target::Unchanged,
                 "the target's data are as they were before the seed".into(),
             ),
-            Some(Load::Incomplete) => (
+            Some(Load::Partial) => (
                 Target::Partial,
                 self.incomplete(state.incomplete_since.as_ref(), e),
             ),
-            Some(Load::Whole) => (
+            Some(Load::Complete) => (
                 Target::Loaded,
                 "the target's data are complete, but its replication is not connected".into(),
             ),
@@ -194,8 +194,8 @@ const UNKNOWN: &str = "the target's agent does not report the state of its data:
 /// A new seed fails again where the error is permanent.
 fn advice(e: &Error) -> &'static str {
     if e.is_permanent() {
-        "correct the cause of the error, then make a new seed"
+        "correct the cause of the error, then run a new seed"
     } else {
-        "make a new seed"
+        "run a new seed"
     }
 }

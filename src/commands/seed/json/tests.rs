@@ -206,7 +206,7 @@ fn words_are_documented() {
     same("compare_completed", "verdict", verdicts.clone());
     same("result", "verified", verdicts);
     let states = words![
-        Target::Untouched,
+        Target::Unchanged,
         Target::ReplicationStopped,
         Target::ReplicationGivenUp,
         Target::Partial,

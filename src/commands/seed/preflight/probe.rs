@@ -55,7 +55,7 @@ pub(super) fn check(o: &Options, target: &mut Db, plan: &Plan, f: &mut Findings)
     let to = plan.replication_source(o);
     let (name, user) = (format!("{}:{}", to.0, to.1), &login.user);
     let not_tried = |why: &str| {
-        format!("whether the target can replicate from {name} as {user} was not tried: {why}")
+        format!("whether the target can replicate from {name} as {user} was not tested: {why}")
     };
     if matches!(target.logs_passwords(), Ok(true)) && !matches!(target.may(&["SUPER"]), Ok(true)) {
         f.warn(format!(

@@ -41,11 +41,11 @@ pub(super) fn all(
     let own = match own_transactions(target, o, to, cancel) {
         Err(e) if e.is_cancelled() => return Err(e),
         Err(e) => Found::Warning(format!(
-            "whether the target has transactions of its own is not known: {e}"
+            "whether the target has errant transactions is not known: {e}"
         )),
         Ok(own) if own.is_empty() => Found::Nothing,
         Ok(own) => Found::Error(format!(
-            "the target has transactions of its own ({}): something writes to it; find it, set read_only, and make a new seed",
+            "the target has errant transactions ({}): something writes to it; find it, set read_only, and run a new seed",
             shortened(&own)
         )),
     };

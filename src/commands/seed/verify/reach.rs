@@ -253,7 +253,7 @@ impl Run<'_> {
 
 fn own_text(own: &str) -> String {
     format!(
-        "the target has transactions of its own ({}): something writes to it; set read_only there",
+        "the target has errant transactions ({}): something writes to it; set read_only there",
         shortened(own)
     )
 }
