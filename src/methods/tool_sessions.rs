@@ -16,7 +16,8 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a tool may take whose connections cannot be seen from here: through the unix socket, through sudo, or behind an address
 /// translation that changes ports.
 const UNSEEN_LIMIT: Duration = Duration::from_secs(30);
-
+/// How long a tool whose server has died may take to end by itself.
+const TOOL_END: Duration = Duration::from_secs(5);
 /// How long a session of such a tool must have existed: those that the agent opens itself meanwhile, to report the server's state,
 /// look the same through the unix socket and end sooner.
 const MIN_AGE: Duration = Duration::from_millis(1500);
@@ -96,6 +97,16 @@ impl<'a> Sessions<'a> {
     }
 }
 
+/// Ends a tool after `error` of [`Sessions::await_tool`], and returns what is to be reported: where the server has died, the tool's own
+/// failure, which tells more than that the agent's connection has ended as well.
+pub(super) fn give_up(tool: Running, error: Error) -> Result<Error> {
+    if error.is_transient() && tool.has_ended(TOOL_END) {
+        return Ok(tool.finish()?.check().err().unwrap_or(error));
+    }
+    tool.end()?;
+    Ok(error)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     There,
@@ -138,6 +149,29 @@ fn new_sessions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_tool_that_has_failed_reports_it_itself() {
+        let lost = Error::transient("our connection has ended");
+        for (script, error, reported) in [
+            (
+                "echo lost >&2; exit 3",
+                lost.clone(),
+                "exit status 3, stderr: lost",
+            ),
+            ("exit 0", lost, "our connection has ended"),
+            (
+                "sleep 100",
+                Error::permanent("another server"),
+                "another server",
+            ),
+        ] {
+            let tool = Running::start(Command::new("sh").args(["-c", script]), "sh").unwrap();
+            let text = give_up(tool, error).unwrap().to_string();
+            assert!(text.contains(reported), "{script}: {text}");
+        }
+    }
 
     fn session(host: &str, port: Option<u16>) -> Session {
         Session {

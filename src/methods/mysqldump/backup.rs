@@ -10,7 +10,7 @@ use crate::methods::logical;
 use crate::methods::logical::backup::{DumpSource, DumpTool, Dumped, login};
 use crate::methods::logical::definitions::kept::{self, Read};
 use crate::methods::logical::early::Early;
-use crate::methods::tool_sessions::Sessions;
+use crate::methods::tool_sessions::{self, Sessions};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Server, connect, info};
 use crate::process::{Credentials, Job, Launcher, Running, SessionInit, save_to, version_text};
@@ -203,9 +203,9 @@ impl Mysqldump {
             Err(e) => {
                 let ports: Vec<u16> = group_tcp_ports(running.group()).into_iter().collect();
                 ended.store(true, Ordering::Relaxed);
-                running.end()?;
+                let reported = tool_sessions::give_up(running, e)?;
                 end_sessions(&source.endpoint, &ports);
-                return Err(e);
+                return Err(reported);
             }
         };
         let bytes = self.receive(ctx, &source.endpoint, running, out);
