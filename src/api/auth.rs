@@ -19,24 +19,17 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// 64 hex digits, new for each process.
-    ///
-    /// # Errors
-    /// If the kernel gives no random bytes.
     pub(crate) fn generate() -> Result<Self> {
         crate::sys::host::random_hex(32)
             .map(Self)
             .on("random numbers of the kernel")
     }
 
-    /// The secret, for the registration.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
     /// Writes it to `token-hint-file`, mode 0600, replacing what is there.
-    ///
-    /// # Errors
-    /// If it cannot be written.
     pub(crate) fn write_hint(&self, file: &str) -> Result<()> {
         replace_atomic(Path::new(file), 0o600, self.0.as_bytes())
             .map_err(|e| e.context("common.token-hint-file"))
@@ -45,16 +38,10 @@ impl Token {
     /// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
     /// a right parameter.
     pub(crate) fn allows(&self, header: &str, request: &Request) -> bool {
-        let of_header = if header.is_empty() {
-            None
-        } else {
-            request.header(header).filter(|v| !v.is_empty())
-        };
-        let given = of_header
-            .map(str::to_string)
-            .or_else(|| path::parameter(&request.query, "token"))
-            .unwrap_or_default();
-        same(given.as_bytes(), self.0.as_bytes())
+        let given = request.header(header).filter(|v| !v.is_empty());
+        let given = given.map(str::to_string);
+        let given = given.or_else(|| path::parameter(&request.query, "token"));
+        same(given.unwrap_or_default().as_bytes(), self.0.as_bytes())
     }
 }
 

@@ -41,11 +41,7 @@ pub(super) type Methods = BTreeMap<Method, Result<(), String>>;
 
 /// A value that is found by a probe, in a thread that ends with it. One runs at a time.
 struct Probed<T> {
-    name: String,
-    shared: Arc<Shared<T>>,
-}
-
-struct Shared<T> {
+    thread: &'static str,
     latest: Mutex<Latest<T>>,
     changed: Condvar,
     probe: Mutex<Probe<T>>,
@@ -61,74 +57,58 @@ struct Latest<T> {
 }
 
 impl<T: Clone + Send + 'static> Probed<T> {
-    fn new(name: &str, probe: impl FnMut(Option<&T>) -> T + Send + 'static) -> Self {
-        Self {
-            name: format!("probe-{name}"),
-            shared: Arc::new(Shared {
-                latest: Mutex::new(Latest {
-                    value: None,
-                    is_probing: false,
-                }),
-                changed: Condvar::new(),
-                probe: Mutex::new(Box::new(probe)),
+    fn new(thread: &'static str, probe: impl FnMut(Option<&T>) -> T + Send + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            thread,
+            latest: Mutex::new(Latest {
+                value: None,
+                is_probing: false,
             }),
-        }
+            changed: Condvar::new(),
+            probe: Mutex::new(Box::new(probe)),
+        })
     }
 
-    /// Starts a probe if the last one is older than `age`.
-    fn refresh(&self, age: Duration) {
-        let mut latest = lock(&self.shared.latest);
-        if !latest.is_fresh(Instant::now().checked_sub(age)) {
-            self.start(&mut latest);
-        }
-    }
-
-    fn start(&self, latest: &mut Latest<T>) {
+    fn start(self: &Arc<Self>, latest: &mut Latest<T>) {
         if latest.is_probing {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let this = Arc::clone(self);
         let body = move || {
-            let last = lock(&shared.latest).value.as_ref().map(|v| v.1.clone());
+            let last = lock(&this.latest).value.as_ref().map(|v| v.1.clone());
             let begun = Instant::now();
-            let probed = catch_unwind(AssertUnwindSafe(|| lock(&shared.probe)(last.as_ref())));
+            let probed = catch_unwind(AssertUnwindSafe(|| lock(&this.probe)(last.as_ref())));
             if probed.is_err() {
                 log::error!("internal error: a probe of this host panicked");
                 std::thread::sleep(PAUSE_AFTER_PANIC);
             }
-            let mut latest = lock(&shared.latest);
+            let mut latest = lock(&this.latest);
             latest.is_probing = false;
             if let Ok(value) = probed {
                 latest.value = Some((begun, value));
             }
-            shared.changed.notify_all();
+            this.changed.notify_all();
         };
-        match spawn_with_stack(&self.name, 512 << 10, body) {
+        match spawn_with_stack(self.thread, 512 << 10, body) {
             Ok(_) => latest.is_probing = true,
             Err(e) => log::error!("{e}"),
         }
     }
 
     /// The result of a probe that began at most `age` ago, for which is waited until `until` at most; else the last one.
-    fn get(&self, age: Duration, until: Instant) -> Option<T> {
+    fn get(self: &Arc<Self>, age: Duration, until: Instant) -> Option<T> {
         let oldest = Instant::now().checked_sub(age);
-        let mut latest = lock(&self.shared.latest);
-        while !latest.is_fresh(oldest) {
+        let fresh = |(at, _): &(Instant, T)| oldest.is_none_or(|oldest| *at >= oldest);
+        let mut latest = lock(&self.latest);
+        while !latest.value.as_ref().is_some_and(fresh) {
             self.start(&mut latest);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            latest = unpoisoned(self.shared.changed.wait_timeout(latest, left)).0;
+            latest = unpoisoned(self.changed.wait_timeout(latest, left)).0;
         }
         latest.value.as_ref().map(|(_, v)| v.clone())
-    }
-}
-
-impl<T> Latest<T> {
-    fn is_fresh(&self, oldest: Option<Instant>) -> bool {
-        let at = self.value.as_ref().map(|v| v.0);
-        at.is_some_and(|at| oldest.is_none_or(|oldest| at >= oldest))
     }
 }
 
@@ -167,37 +147,34 @@ pub(super) struct HostStatus {
 /// Probes this host when a call needs it.
 pub(crate) struct HostMonitor {
     mysql: Arc<Probed<MysqlStatus>>,
-    disk: Probed<DiskUse>,
-    running: Probed<bool>,
-    methods: Probed<Methods>,
+    disk: Arc<Probed<DiskUse>>,
+    running: Arc<Probed<bool>>,
+    methods: Arc<Probed<Methods>>,
 }
 
 impl HostMonitor {
     /// Nothing is probed before the first call.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &Arc<Config>,
-        engine: Engine,
+        engine: &Arc<Engine>,
         methods: Vec<Arc<dyn SeedMethod>>,
-        left_out: Vec<(Method, String)>,
     ) -> Self {
-        let c = Arc::clone(config);
-        let mysql = Arc::new(Probed::new("mysql", move |last| probe_mysql(&c, last)));
-        let (c, of_mysql) = (Arc::clone(config), Arc::clone(&mysql));
-        let disk = Probed::new("disk", move |last| {
-            let mysql = of_mysql.get(Duration::MAX, Instant::now() + DATADIR_LIMIT);
+        let c = || Arc::clone(config);
+        let (of_mysql, of_disk, of_service, of_methods) = (c(), c(), c(), c());
+        let mysql = Probed::new("probe-mysql", move |last| probe_mysql(&of_mysql, last));
+        let (named, engine) = (Arc::clone(&mysql), Arc::clone(engine));
+        let disk = Probed::new("probe-disk", move |last| {
+            let mysql = named.get(Duration::MAX, Instant::now() + DATADIR_LIMIT);
             let datadir = mysql.unwrap_or_default().datadir;
-            probe_disk(&c, Path::new(&datadir), &engine, last)
-        });
-        let (c, launcher) = (Arc::clone(config), Launcher::new(&config.common));
-        let running = Probed::new("service", move |_| is_running(&c, &launcher));
-        let methods = Probed::new("methods", move |last| {
-            probe_methods(&methods, &left_out, last)
+            probe_disk(&of_disk, Path::new(&datadir), &engine, last)
         });
         Self {
             mysql,
             disk,
-            running,
-            methods,
+            running: Probed::new("probe-service", move |_| is_running(&of_service)),
+            methods: Probed::new("probe-methods", move |last| {
+                probe_methods(&of_methods, &methods, last)
+            }),
         }
     }
 
@@ -216,24 +193,23 @@ impl HostMonitor {
         self.status(Duration::ZERO, Duration::from_secs(5))
     }
 
-    /// All probes run at the same time.
     fn status(&self, age: Duration, limit: Duration) -> HostStatus {
-        let until = Instant::now() + limit;
+        let now = Instant::now();
         let age_of_methods = if age == MAX_AGE {
             MAX_AGE_OF_METHODS
         } else {
             age
         };
-        self.mysql.refresh(age);
-        self.running.refresh(age);
-        self.methods.refresh(age_of_methods);
-        self.disk.refresh(age);
-        let disk = self.disk.get(age.max(MAX_AGE_OF_DISK), until);
+        // All probes run at the same time.
+        self.disk.get(age, now);
+        self.running.get(age, now);
+        self.methods.get(age_of_methods, now);
+        let until = now + limit;
         HostStatus {
             mysql: self.mysql.get(age, until).unwrap_or_default(),
             running: self.running.get(age, until).unwrap_or(false),
             methods: self.methods.get(age_of_methods, until).unwrap_or_default(),
-            disk: disk.unwrap_or_default(),
+            disk: (self.disk.get(age.max(MAX_AGE_OF_DISK), until)).unwrap_or_default(),
         }
     }
 
@@ -257,15 +233,13 @@ impl HostMonitor {
 }
 
 fn probe_methods(
+    config: &Config,
     methods: &[Arc<dyn SeedMethod>],
-    left_out: &[(Method, String)],
     last: Option<&Methods>,
 ) -> Methods {
-    let left_out = left_out.iter().map(|(m, why)| (*m, Err(why.clone())));
-    let available = |m: &Arc<dyn SeedMethod>| m.available().map_err(|e| e.to_string());
-    let all: Methods = left_out
-        .chain(methods.iter().map(|m| (m.method(), available(m))))
-        .collect();
+    let probe = |m: &Arc<dyn SeedMethod>| (m.method(), m.available().map_err(|e| e.to_string()));
+    let mut all: Methods = methods.iter().map(probe).collect();
+    all.extend(methods::left_out(config).map(|(method, why)| (method, Err(why.into()))));
     for (method, state) in &all {
         if last.and_then(|l| l.get(method)) != Some(state) {
             match state {
@@ -302,14 +276,11 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
         if seed.stage <= Stage::Backup {
             return Some(staged.disk_used(&facts));
         }
-        let inside = disk::usage(&facts.datadir).ok()?;
-        let is_inside = facts.staging.starts_with(&facts.datadir);
-        let outside = || disk::usage(&staged.dir).unwrap_or(0);
-        return Some(if is_inside {
-            inside
-        } else {
-            inside + outside()
-        });
+        let mut used = disk::usage(&facts.datadir).ok()?;
+        if !facts.staging.starts_with(&facts.datadir) {
+            used += disk::usage(&staged.dir).unwrap_or(0);
+        }
+        return Some(used);
     }
     if datadir.as_os_str().is_empty() {
         return Some(0);
@@ -334,23 +305,21 @@ fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {
         now.answers = true;
         Ok(())
     };
-    match (&query(&mut now), last.is_none_or(|l| l.answers)) {
-        (Err(e), true) => log::warn!("{e}"),
-        (Err(e), false) => log::debug!("{e}"),
-        (Ok(()), _) => {
-            if last.is_some_and(|l| !l.answers) {
-                log::info!("MySQL answers");
-            }
-        }
+    match (query(&mut now), last.map(|l| l.answers)) {
+        (Err(e), Some(false)) => log::debug!("{e}"),
+        (Err(e), _) => log::warn!("{e}"),
+        (Ok(()), Some(false)) => log::info!("MySQL answers"),
+        (Ok(()), _) => {}
     }
     now
 }
 
-fn is_running(config: &Config, launcher: &Launcher) -> bool {
+fn is_running(config: &Config) -> bool {
+    let launcher = Launcher::new(&config.common);
     let line = &config.mysql.service_status_command;
     // A stopped MySQL is not an error.
     let limit = config.common.command_timeout.min(Duration::from_secs(30));
-    match run_operator_command(line, launcher, limit, &Cancel::default()) {
+    match run_operator_command(line, &launcher, limit, &Cancel::default()) {
         Ok(out) => out.ok(),
         Err(e) => {
             log::warn!("mysql.service-status-command: {e}");
@@ -362,10 +331,9 @@ fn is_running(config: &Config, launcher: &Launcher) -> bool {
 /// Free bytes of the file system of a path, 0 if unknown.
 pub(super) fn free(path: &str) -> u64 {
     if path.is_empty() {
-        0
-    } else {
-        crate::sys::disk::space(Path::new(path)).map_or(0, |s| s.available)
+        return 0;
     }
+    disk::space(Path::new(path)).map_or(0, |s| s.available)
 }
 
 /// CPUs, bytes of memory and name of the operating system, which do not change while the agent runs.

@@ -14,9 +14,10 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 
 /// 500 with the uniform envelope: orchestrator takes any other status for a success.
 pub(super) fn error(message: &str) -> Response {
-    let mut response = json(&Envelope::new("ERROR", message));
-    response.status = 500;
-    response
+    Response {
+        status: 500,
+        ..json(&Envelope::new("ERROR", message))
+    }
 }
 
 /// 200 with the envelope whose code is OK, and a text.
@@ -30,12 +31,11 @@ pub(super) fn text(status: u16, body: &str) -> Response {
 
 /// 401 as the Go agent asks for Basic credentials.
 pub(super) fn unauthorized() -> Response {
-    let mut response = text(401, "Not Authorized\n");
     let ask = "Basic realm=\"Authorization Required\"";
-    response
-        .headers
-        .push(("WWW-Authenticate".into(), ask.into()));
-    response
+    Response {
+        headers: vec![("WWW-Authenticate".into(), ask.into())],
+        ..text(401, "Not Authorized\n")
+    }
 }
 
 /// The answer to a wrong token, which the front delays.

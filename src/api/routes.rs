@@ -30,8 +30,6 @@ struct Route {
     class: Class,
     /// It may use the connections that are kept for status, health and information calls.
     reserved: bool,
-    /// The body is spooled below `backup-dir`, up to so many bytes; `None`: it comes in memory, up to `max-body-size`.
-    spool: Option<u64>,
     handler: Handler,
 }
 
@@ -57,17 +55,17 @@ static ROUTES: &[Route] = &[
     get("/api/abort-seed-stage/:id/:stage", Token, |api, p, _| api.abort(&p[0], &p[1])),
     get("/api/hold-applier/:id", Token, |api, p, _| api.hold_applier(&p[0])),
     get("/api/release-applier/:id", Token, |api, p, _| api.release_applier(&p[0])),
-    get("/api/mountlv", Token, lvm),
-    get("/api/removelv", Token, lvm),
-    get("/api/umount", Token, lvm),
-    get("/api/create-snapshot", Token, lvm),
-    get("/api/mysql-relay-log-index-file", Token, logs),
-    get("/api/mysql-relay-log-files", Token, logs),
-    get("/api/mysql-relay-log-end-coordinates", Token, logs),
-    get("/api/mysql-binlog-contents", Token, logs),
-    get("/api/mysql-binlog-binary-contents", Token, logs),
-    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, logs),
-    Route { method: "POST", ..get("/api/apply-relaylog-contents", Token, logs) },
+    get("/api/mountlv", Token, |_, _, r| not_yet("LVM", &r)),
+    get("/api/removelv", Token, |_, _, r| not_yet("LVM", &r)),
+    get("/api/umount", Token, |_, _, r| not_yet("LVM", &r)),
+    get("/api/create-snapshot", Token, |_, _, r| not_yet("LVM", &r)),
+    get("/api/mysql-relay-log-index-file", Token, |_, _, r| not_yet(LOGS, &r)),
+    get("/api/mysql-relay-log-files", Token, |_, _, r| not_yet(LOGS, &r)),
+    get("/api/mysql-relay-log-end-coordinates", Token, |_, _, r| not_yet(LOGS, &r)),
+    get("/api/mysql-binlog-contents", Token, |_, _, r| not_yet(LOGS, &r)),
+    get("/api/mysql-binlog-binary-contents", Token, |_, _, r| not_yet(LOGS, &r)),
+    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, |_, _, r| not_yet(LOGS, &r)),
+    Route { method: "POST", ..get("/api/apply-relaylog-contents", Token, |_, _, r| not_yet(LOGS, &r)) },
 ];
 
 const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
@@ -76,7 +74,6 @@ const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
         pattern,
         class,
         reserved: false,
-        spool: None,
         handler,
     }
 }
@@ -88,15 +85,9 @@ const fn information(pattern: &'static str, class: Class, handler: Handler) -> R
     }
 }
 
+const LOGS: &str = "moving binary and relay logs";
+
 /// What is not built yet answers an error that orchestrator understands: it takes status 404 for a success.
-fn lvm(_: &Api, _: &[String], request: Request) -> Result<Response> {
-    not_yet("LVM", &request)
-}
-
-fn logs(_: &Api, _: &[String], request: Request) -> Result<Response> {
-    not_yet("moving binary and relay logs", &request)
-}
-
 fn not_yet(what: &str, request: &Request) -> Result<Response> {
     log::debug!("{} requested", request.path);
     Err(Error::permanent(format!(
@@ -134,8 +125,11 @@ impl Api {
                 let api = Arc::clone(self);
                 Plan {
                     reserved: route.reserved,
-                    spool: route.spool,
-                    answer: Box::new(move |r| call(route, &api, &parameters, r)),
+                    spool: None,
+                    answer: Box::new(move |r| {
+                        let answer = (route.handler)(&api, &parameters, r);
+                        answer.unwrap_or_else(|e| reply::error(&e.to_string()))
+                    }),
                 }
             }
         }
@@ -146,11 +140,7 @@ impl Api {
         &self,
         request: &Request,
     ) -> std::result::Result<(&'static Route, Vec<String>), Response> {
-        if self
-            .basic
-            .as_ref()
-            .is_some_and(|b| !has_credentials(b, request))
-        {
+        if self.basic.iter().any(|b| !has_credentials(b, request)) {
             return Err(reply::unauthorized());
         }
         let common = &self.config.common;
@@ -173,11 +163,6 @@ impl Api {
         }
         Ok((route, parameters))
     }
-}
-
-/// The answer of an endpoint, an error in orchestrator's envelope.
-fn call(route: &Route, api: &Api, parameters: &[String], request: Request) -> Response {
-    (route.handler)(api, parameters, request).unwrap_or_else(|e| reply::error(&e.to_string()))
 }
 
 #[cfg(test)]

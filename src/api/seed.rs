@@ -3,22 +3,20 @@
 use super::{Api, reply};
 use crate::error::{Error, Result};
 use crate::http::Response;
-use crate::protocol::wire::{ActiveSeed, Metadata, Progress, StageState};
+use crate::protocol::wire::{ActiveSeed, HeldApplier, Metadata, Progress, StageState};
+use crate::seed::applier::LEASE;
 use crate::seed::engine::Started;
-use crate::seed::record::{Peer, Seed};
-use crate::seed::{Method, Side, Stage};
+use crate::seed::record::{Load, Peer, Seed, StageRecord};
+use crate::seed::{Method, Side, Stage, Status};
 use crate::sys::host::rfc3339;
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// A seed number.
-///
-/// # Errors
-/// With the message of Go's parser, which orchestrator's users know.
 pub(super) fn number(text: &str) -> Result<i64> {
     integer(text, "the seed id is a whole number")
 }
 
+/// Errors are those of Go's parser, which orchestrator's users know.
 fn integer(text: &str, rule: &str) -> Result<i64> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     text.parse::<i64>().map_err(|e| {
@@ -41,61 +39,52 @@ fn port(text: &str) -> Result<u16> {
         .ok_or_else(|| Error::permanent(format!("port {n}: {rule}")))
 }
 
-fn names<T: std::fmt::Display>(all: &[T]) -> String {
-    all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+/// `found` by `name` among `all` values of `what`; the error is worded as the Go agent's.
+fn known<T: ToString>(found: Option<T>, name: &str, what: &str, all: &[T]) -> Result<T> {
+    found.ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(T::to_string).collect();
+        let names = names.join(", ");
+        Error::permanent(format!(
+            "Seed {what} undefinded: {name:?} is not one of {names}"
+        ))
+    })
 }
 
 fn side(name: &str) -> Result<Side> {
-    Side::parse(name).ok_or_else(|| {
-        Error::permanent(format!(
-            "Seed side undefinded: {name:?} is not one of {}",
-            names(Side::ALL)
-        ))
-    })
+    known(Side::parse(name), name, "side", Side::ALL)
 }
 
 fn stage(name: &str) -> Result<Stage> {
-    Stage::parse(name).ok_or_else(|| {
-        Error::permanent(format!(
-            "Seed stage undefinded: {name:?} is not one of {}",
-            names(Stage::ALL)
-        ))
-    })
+    known(Stage::parse(name), name, "stage", Stage::ALL)
 }
 
 impl Api {
     /// The method by its name, if it is available on this host or is that of seed `id`, which is in
     /// progress: what is wrong with it is then the stage's error.
     fn usable_method(&self, id: i64, name: &str) -> Result<Method> {
-        let method = Method::parse(name).ok_or_else(|| {
-            Error::permanent(format!(
-                "Seed method undefinded: {name:?} is not one of {}",
-                names(Method::ALL)
-            ))
-        })?;
+        let method = known(Method::parse(name), name, "method", Method::ALL)?;
         if self.engine.method_of(id) == Some(method) {
             return Ok(method);
         }
-        match self.monitor.method(method) {
-            Some(Ok(())) => Ok(method),
-            Some(Err(why)) => Err(Error::permanent(format!(
-                "Seed method unavailiable on agent: {why}"
-            ))),
+        let why = match self.monitor.method(method) {
+            Some(Ok(())) => return Ok(method),
+            Some(Err(why)) => why,
             // Not probed yet: the agent has just started, and MySQL hangs.
-            None if self.engine.offers(method) => Ok(method),
-            None => Err(Error::permanent(format!(
-                "Seed method unavailiable on agent: {method} is not enabled; set enabled = true in its section of the configuration"
-            ))),
-        }
+            None if self.engine.offers(method) => return Ok(method),
+            None => format!(
+                "{method} is not enabled; set enabled = true in its section of the configuration"
+            ),
+        };
+        Err(Error::permanent(format!(
+            "Seed method unavailiable on agent: {why}"
+        )))
     }
 
     pub(super) fn prepare(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
         let id = number(id)?;
         let method = self.usable_method(id, method)?;
-        Ok(started(
-            Stage::Prepare,
-            self.engine.prepare(id, method, side(of_side)?)?,
-        ))
+        let how = self.engine.prepare(id, method, side(of_side)?)?;
+        Ok(started(Stage::Prepare, how))
     }
 
     pub(super) fn backup(
@@ -109,46 +98,30 @@ impl Api {
         self.engine.expect_current(id, "start backup stage")?;
         let mysql_port = port(mysql_port)?;
         let method = self.usable_method(id, method)?;
-        if host.is_empty()
-            || host.starts_with('-')
-            || !host
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c))
-        {
+        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+        if host.is_empty() || host.starts_with('-') || !host.chars().all(fits) {
             return Err(Error::permanent(format!(
                 "{host:?} is no host name or address"
             )));
         }
-        Ok(started(
-            Stage::Backup,
-            self.engine.backup(
-                id,
-                method,
-                Peer {
-                    host: host.to_string(),
-                    mysql_port,
-                },
-            )?,
-        ))
+        let host = host.to_string();
+        let how = self.engine.backup(id, method, Peer { host, mysql_port })?;
+        Ok(started(Stage::Backup, how))
     }
 
     pub(super) fn restore(&self, id: &str, method: &str) -> Result<Response> {
         let id = number(id)?;
         self.engine.expect_current(id, "start restore stage")?;
-        Ok(started(
-            Stage::Restore,
-            self.engine.restore(id, self.usable_method(id, method)?)?,
-        ))
+        let how = self.engine.restore(id, self.usable_method(id, method)?)?;
+        Ok(started(Stage::Restore, how))
     }
 
     pub(super) fn cleanup(&self, id: &str, method: &str, of_side: &str) -> Result<Response> {
         let id = number(id)?;
         self.engine.expect_current(id, "start cleanup stage")?;
         let method = self.usable_method(id, method)?;
-        Ok(started(
-            Stage::Cleanup,
-            self.engine.cleanup(id, method, side(of_side)?)?,
-        ))
+        let how = self.engine.cleanup(id, method, side(of_side)?)?;
+        Ok(started(Stage::Cleanup, how))
     }
 
     pub(super) fn metadata(&self, id: &str, method: &str) -> Result<Response> {
@@ -165,23 +138,37 @@ impl Api {
 
     pub(super) fn stage_state(&self, id: &str, stage_name: &str) -> Result<Response> {
         let (id, stage) = (number(id)?, stage(stage_name)?);
-        let view = self.engine.stage_state(id, stage)?;
-        Ok(reply::json(&StageState {
-            seed_id: id,
+        let (seed, record, work) = self.engine.stage_state(id, stage)?;
+        let (bytes, total) = work.as_ref().map_or((record.bytes, 0), |w| w.get());
+        let mut state = self.state_of(id, stage, &record);
+        if let Some(work) = work.filter(|_| record.status == Status::Running) {
+            state.timestamp = rfc3339(work.timestamp());
+        }
+        state.progress = Some(Progress { bytes, total }).filter(|_| bytes + total > 0);
+        if stage == Stage::Backup {
+            state.source_lock_milliseconds = seed.source_lock_ms;
+        }
+        if seed.side == Side::Target {
+            state.target_data = Some(seed.load);
+            state.incomplete_since = seed.left_by.filter(|_| seed.load == Load::Partial);
+        }
+        Ok(reply::json(&state))
+    }
+
+    fn state_of(&self, seed_id: i64, stage: Stage, record: &StageRecord) -> StageState {
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(record.changed);
+        StageState {
+            seed_id,
             stage,
             hostname: self.hostname.clone(),
-            timestamp: rfc3339(view.timestamp),
-            status: view.status,
-            details: view.details,
-            progress: Some(Progress {
-                bytes: view.bytes.0,
-                total: view.bytes.1,
-            })
-            .filter(|b| b.bytes + b.total > 0),
-            target_data: view.target_data,
-            source_lock_milliseconds: view.source_lock_ms,
-            incomplete_since: view.incomplete_since,
-        }))
+            timestamp: rfc3339(changed),
+            status: record.status,
+            details: record.details.clone(),
+            progress: None,
+            target_data: None,
+            source_lock_milliseconds: None,
+            incomplete_since: None,
+        }
     }
 
     pub(super) fn abort(&self, id: &str, stage_name: &str) -> Result<Response> {
@@ -193,35 +180,45 @@ impl Api {
     }
 
     pub(super) fn active_seed(&self) -> Response {
-        let seed = self.engine.current();
-        let never = || Seed::new(0, Method::ClonePlugin, Side::Target); // as the Go agent answers before the first seed
-        let none = seed.is_none();
-        let seed = seed.unwrap_or_else(never);
-        let stages = seed.stages.iter().map(|(stage, s)| {
-            let state = StageState {
-                seed_id: seed.id,
-                stage: *stage,
-                hostname: self.hostname.clone(),
-                timestamp: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_nanos(s.changed)),
-                status: s.status,
-                details: s.details.clone(),
-                progress: None,
-                target_data: None,
-                source_lock_milliseconds: None,
-                incomplete_since: None,
-            };
-            (stage.number(), state)
-        });
-        let stages: BTreeMap<_, _> = stages.collect();
-        let seed_status = seed.overall();
+        let current = self.engine.current();
+        let none = current.is_none();
+        // As the Go agent answers before the first seed.
+        let seed = current.unwrap_or_else(|| Seed::new(0, Method::ClonePlugin, Side::Target));
+        let stages = seed.stages.iter();
+        let stages = stages.map(|(s, record)| (s.number(), self.state_of(seed.id, *s, record)));
         reply::json(&ActiveSeed {
             seed_id: seed.id,
-            seed_status,
+            seed_status: seed.overall(),
             method: seed.method,
             side: seed.side,
             stage: seed.stage,
-            stages_details: if none { None } else { Some(stages) },
+            stages_details: (!none).then(|| stages.collect()),
         })
+    }
+
+    /// Of `seed --verify`, which stops the applier of this host's replica for a while: records what the applier is like, or extends
+    /// the lease. To be called again within `LeaseSeconds`.
+    pub(super) fn hold_applier(&self, id: &str) -> Result<Response> {
+        let id = number(id)?;
+        self.engine.expect_current(id, "hold the applier")?;
+        let current = self.engine.current().filter(|s| s.id == id);
+        if !current.is_some_and(|s| {
+            s.side == Side::Target && s.status(Stage::Restore) == Some(Status::Completed)
+        }) {
+            return Err(Error::permanent(format!(
+                "seed {id} has not restored this server: its applier is not held"
+            )));
+        }
+        Ok(reply::json(&HeldApplier {
+            delay: self.applier.hold(id)?.delay,
+            lease_seconds: LEASE.as_secs(),
+        }))
+    }
+
+    pub(super) fn release_applier(&self, id: &str) -> Result<Response> {
+        let current = self.engine.current().map(|s| s.id);
+        self.applier.release(number(id)?, current)?;
+        Ok(reply::json(&true))
     }
 }
 

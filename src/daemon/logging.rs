@@ -1,7 +1,7 @@
 //! The log: standard output and, where configured, a file opened for appending with mode 0640.
 
 use crate::config::Logging;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::sys::thread::lock;
 use log::LevelFilter;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
@@ -15,18 +15,11 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Log(Arc<Mutex<Option<File>>>);
 
 impl Log {
-    /// Opens the file under its name, and sets the level; lines go to the old file until the new one is open. Without a name
-    /// they go to standard output only.
-    ///
-    /// # Errors
-    /// `Unable to open log file`; the old one stays in use.
+    /// Opens the file under its name, and sets the level; lines go to the old file until the new one is open, and after an error.
+    /// Without a name they go to standard output only.
     pub(crate) fn set(&self, settings: &Logging) -> Result<()> {
-        let name = settings.file.as_str();
-        let fresh = if name.is_empty() {
-            None
-        } else {
-            Some(open(name)?)
-        };
+        let name = Some(settings.file.as_str()).filter(|n| !n.is_empty());
+        let fresh = name.map(open).transpose()?;
         *lock(&self.0) = fresh;
         log::set_max_level(settings.level);
         Ok(())
@@ -53,23 +46,15 @@ impl Write for Target {
 }
 
 fn open(name: &str) -> Result<File> {
-    let opened = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(name);
-    opened.map_err(|e| {
-        Error::io(
-            format!("Unable to open log file: logging.file = \"{name}\""),
-            &e,
-        )
-    })
+    let mut options = OpenOptions::new();
+    let opened = options.create(true).append(true).mode(0o640).open(name);
+    // As the Go agent writes it.
+    opened.on(format!(
+        "Unable to open log file: logging.file = \"{name}\""
+    ))
 }
 
 /// Starts logging. Call it once.
-///
-/// # Errors
-/// `Unable to open log file`, as the Go agent writes it, with name and cause.
 pub(crate) fn start(settings: &Logging) -> Result<Log> {
     // Only messages of this program: a library's debug lines may hold a URL with a token.
     let config = ConfigBuilder::new()

@@ -1,13 +1,13 @@
 //! The daemon: in which order it starts, and how it stops.
 
-use crate::api::{Api, Parts, Token};
+use crate::api::{Api, HostMonitor, Token};
 use crate::config::{self, AllowList, Config};
 use crate::datadir;
 use crate::error::{OnPath, Result};
 use crate::http::{Limits, Server, Settings};
-use crate::methods::{self, Enabled};
-use crate::process::{Cancel, Credentials};
-use crate::protocol::contact::Contacts;
+use crate::methods;
+use crate::process::{Cancel, Credentials, Launcher, Output, run_operator_command};
+use crate::protocol::http_client::Basic;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::record::Store;
@@ -17,25 +17,20 @@ use crate::sys::signal::{self, Order};
 use crate::tls;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-mod heartbeat;
 pub(crate) mod logging;
 mod recovery;
 mod reload;
 mod state_dir;
 
-use heartbeat::Heartbeats;
-
 /// How long a stage may take to end when the agent is stopped.
 const STAGE_STOP: Duration = Duration::from_secs(9);
 /// How long requests at work may take to end when the agent is stopped.
 const REQUEST_STOP: Duration = Duration::from_millis(800);
-/// Runs the daemon until SIGTERM or SIGINT.
-///
-/// # Errors
-/// What keeps it from starting, with the setting.
+
+/// Runs the daemon until SIGTERM or SIGINT. Errors are what keeps it from starting, with the setting.
 pub(crate) fn serve(file: &Path) -> Result<()> {
     // Before any other thread exists, so that all inherit it.
     signal::block().on("cannot block signals")?;
@@ -55,16 +50,15 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
     let config = Arc::new(loaded.config);
     let _lock = state_dir::lock(&config.common.state_dir)?;
     Credentials::remove_left(&config.common.state_dir);
-    let running = Running::start(&config)?;
+    let (api, server) = start(&config)?;
     let mut live = reload::Live {
         file: file.to_path_buf(),
         log,
-        api: Arc::clone(&running.api),
-        heartbeats: running.heartbeats,
+        heartbeat: reload::start_heartbeat(&api)?,
         started: loaded.values,
         logging: config.logging.clone(),
-        server: &running.server,
-        common: config.common.clone(),
+        api: Arc::clone(&api),
+        server: &server,
     };
     loop {
         match signal::wait().on("cannot wait for signals")? {
@@ -73,80 +67,55 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
         }
     }
     log::info!("stopping");
-    running.stopping.cancel("the agent is stopping");
-    running.engine.stop(STAGE_STOP);
+    api.stopping.cancel("the agent is stopping");
+    api.engine.stop(STAGE_STOP);
     drop(live);
-    running.server.close(REQUEST_STOP);
+    server.close(REQUEST_STOP);
     log::info!("stopped");
     Ok(())
 }
 
-struct Running {
-    engine: Engine,
-    api: Arc<Api>,
-    server: Server,
-    heartbeats: Heartbeats,
-    /// Ends operators' commands and the restoring of settings.
-    stopping: Cancel,
-}
-
-impl Running {
-    /// The order counts: tools of a killed agent are ended, and a swap is rolled back, before the first call; orchestrator is called
-    /// once this agent answers.
-    fn start(config: &Arc<Config>) -> Result<Self> {
-        let common = &config.common;
-        let Enabled { methods, left_out } = methods::enabled(config);
-        let store = Store::new(&common.state_dir);
-        let engine = Engine::open(store, methods.clone(), common.seed_orphan_timeout)?;
-        let recovered = recovery::recover(config, &engine);
-        let applier = Arc::new(Applier::open(&common.state_dir, &config.mysql));
-        let token = Token::generate()?;
-        if !common.token_hint_file.is_empty()
-            && let Err(e) = token.write_hint(&common.token_hint_file)
-        {
-            log::error!("{e}");
-        }
-        let hostname = hostname(config);
-        let contacts = Arc::new(Contacts::default());
-        let stopping = Cancel::default();
-        let api = Arc::new(Api::new(Parts {
-            config: Arc::clone(config),
-            hostname: hostname.clone(),
-            token: token.clone(),
-            engine: engine.clone(),
-            applier: Arc::clone(&applier),
-            methods,
-            left_out,
-            contacts: Arc::clone(&contacts),
-            stopping: stopping.clone(),
-        }));
-        let router = Arc::clone(&api);
-        let server = Server::open(
-            server_settings(config)?,
-            Arc::new(move |request| router.plan(request)),
-        )?;
-        for address in server.local_addrs() {
-            log::info!("listening on {address} as {hostname}");
-        }
-        recovery::start_restoring(
-            engine.clone(),
-            applier,
-            Arc::clone(config),
-            stopping.clone(),
-        )?;
-        datadir::resume_cleanup(datadir::staging_roots(config), datadir::last_seen(config));
-        if let Some(recovered) = recovered {
-            recovery::start_mysql_again(Arc::clone(config), engine.clone(), recovered)?;
-        }
-        let heartbeats = heartbeat::start(config, &hostname, &token, &contacts, &api)?;
-        Ok(Self {
-            engine,
-            api,
-            server,
-            heartbeats,
-            stopping,
-        })
+/// The order counts: tools of a killed agent are ended, and a swap is rolled back, before the first call; orchestrator is called
+/// once this agent answers.
+fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
+    let common = &config.common;
+    let methods = methods::enabled(config);
+    let store = Store::new(&common.state_dir);
+    let engine = Engine::open(store, methods.clone(), common.seed_orphan_timeout)?;
+    let recovered = recovery::recover(config, &engine);
+    let token = Token::generate()?;
+    if !common.token_hint_file.is_empty()
+        && let Err(e) = token.write_hint(&common.token_hint_file)
+    {
+        log::error!("{e}");
     }
+    let api = Arc::new(Api {
+        custom_commands: RwLock::new(config.custom_commands.clone()),
+        hostname: hostname(config),
+        token,
+        basic: Basic::of(common),
+        monitor: HostMonitor::new(config, &engine, methods),
+        engine,
+        applier: Applier::open(&common.state_dir, &config.mysql),
+        contacts: Arc::default(),
+        launcher: Launcher::new(common),
+        stopping: Cancel::default(),
+        config: Arc::clone(config),
+    });
+    let router = Arc::clone(&api);
+    let server = Server::open(
+        server_settings(config)?,
+        Arc::new(move |request| router.plan(request)),
+    )?;
+    for address in server.local_addrs() {
+        log::info!("listening on {address} as {}", api.hostname);
+    }
+    recovery::start_restoring(Arc::clone(&api))?;
+    datadir::resume_cleanup(datadir::staging_roots(config), datadir::last_seen(config));
+    if let Some(recovered) = recovered {
+        recovery::start_mysql_again(Arc::clone(&api), recovered)?;
+    }
+    Ok((api, server))
 }
 
 /// The name that orchestrator knows this host by: `hostname`, else the output of `hostname -f`, else the kernel's name.
@@ -154,14 +123,9 @@ fn hostname(config: &Config) -> String {
     if !config.common.hostname.is_empty() {
         return config.common.hostname.clone();
     }
-    let launcher = crate::process::Launcher::default();
-    let full = crate::process::run_operator_command(
-        "hostname -f",
-        &launcher,
-        Duration::from_secs(5),
-        &Cancel::default(),
-    );
-    match full.and_then(crate::process::Output::success) {
+    let (launcher, limit) = (Launcher::default(), Duration::from_secs(5));
+    let full = run_operator_command("hostname -f", &launcher, limit, &Cancel::default());
+    match full.and_then(Output::success) {
         Ok(name) if !name.trim().is_empty() => name.trim().to_string(),
         _ => host::kernel_hostname(),
     }

@@ -1,10 +1,9 @@
 //! What an agent that was killed, or a seed that was interrupted, has left to do.
 
+use crate::api::Api;
 use crate::config::Config;
 use crate::datadir::{self, Journals, Recovered};
 use crate::error::{Error, Result};
-use crate::process::Cancel;
-use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::sys::thread::{spawn, spawn_with_stack};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ pub(super) fn recover(config: &Arc<Config>, engine: &Engine) -> Option<Recovered
             let found = found?;
             log::warn!("{}", found.text);
             engine.recovered(found.seed, Some(found.data.into()), &found.text);
-            Some(found).filter(|f| f.start.is_some())
+            Some(found)
         }
         Err(e) => {
             log::error!("{e}; MySQL is not started through this agent until that is corrected");
@@ -39,27 +38,19 @@ pub(super) fn recover(config: &Arc<Config>, engine: &Engine) -> Option<Recovered
 }
 
 /// Crash recovery may take hours, so nothing waits for it.
-pub(super) fn start_mysql_again(
-    config: Arc<Config>,
-    engine: Engine,
-    recovered: Recovered,
-) -> Result<()> {
+pub(super) fn start_mysql_again(api: Arc<Api>, recovered: Recovered) -> Result<()> {
+    let (seed, Some(info)) = (recovered.seed, recovered.start) else {
+        return Ok(());
+    };
     let body = move || {
-        let Recovered {
-            seed,
-            start: Some(facts),
-            ..
-        } = recovered
-        else {
-            return;
-        };
-        let journals = Journals::new(&config.common.state_dir);
-        let host = datadir::Host::at_start(&config);
-        match datadir::start_again(&journals, &facts, &host) {
+        let journals = Journals::new(&api.config.common.state_dir);
+        let host = datadir::Host::at_start(&api.config);
+        match datadir::start_again(&journals, &info, &host) {
             Ok(()) => log::info!("seed {seed}: MySQL runs on the old data again"),
             Err(e) => {
                 log::error!("seed {seed}: {e}");
-                engine.recovered(seed, None, &format!("MySQL was not started: {e}"));
+                let text = format!("MySQL was not started: {e}");
+                api.engine.recovered(seed, None, &text);
             }
         }
     };
@@ -68,27 +59,24 @@ pub(super) fn start_mysql_again(
 
 /// Sessions that a killed agent's tools have left in servers are ended, and settings of MySQL that an interrupted load changed
 /// are restored, as soon as MySQL answers.
-pub(super) fn start_restoring(
-    engine: Engine,
-    applier: Arc<Applier>,
-    config: Arc<Config>,
-    stopping: Cancel,
-) -> Result<()> {
+pub(super) fn start_restoring(api: Arc<Api>) -> Result<()> {
     let body = move || {
+        let engine = &api.engine;
         let (mut sessions, mut settings) = (Failures::default(), Failures::default());
         loop {
             sessions.log(
                 "sessions that an interrupted seed may have left are not ended yet",
-                &engine.end_sessions(|sessions| sessions.end(&config.mysql)),
+                &engine.end_sessions(|sessions| sessions.end(&api.config.mysql)),
             );
             settings.log(
                 "settings of MySQL that an interrupted seed changed are not restored yet",
                 &engine.restore_pending(),
             );
-            if let Err(e) = applier.restore_expired(engine.current().map(|s| s.id)) {
+            let current = engine.current().map(|s| s.id);
+            if let Err(e) = api.applier.restore_expired(current) {
                 log::warn!("the applier of replication is not restored yet: {e}");
             }
-            if !stopping.sleep(RESTORE_PAUSE) {
+            if !api.stopping.sleep(RESTORE_PAUSE) {
                 return;
             }
         }

@@ -1,38 +1,89 @@
 //! SIGHUP: the configuration is read again, and what can change while the agent runs does. Nothing else is touched: a
 //! running seed, requests and connections go on.
 
-use super::heartbeat::Heartbeats;
 use crate::api::Api;
-use crate::config::{self, Common, Logging, Values, is_reloaded};
+use crate::config::{self, Config, Logging, Secret, Values, is_reloaded};
 use crate::daemon::logging::Log;
+use crate::error::Result;
 use crate::http::Server;
+use crate::protocol::heartbeat::{Heartbeat, Intervals};
+use crate::protocol::orchestrator::Client;
+use crate::protocol::wire::AgentInfo;
+use crate::sys::thread::unpoisoned;
 use crate::tls;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a reload can change, and what it compares with.
 pub(super) struct Live<'a> {
     pub(super) file: PathBuf,
     pub(super) log: Log,
+    /// With the configuration of the start, which names the files of TLS, whose content may have changed, and the orchestrators.
     pub(super) api: Arc<Api>,
-    pub(super) heartbeats: Heartbeats,
+    pub(super) heartbeat: Heartbeat,
     /// The settings of the log that are in force.
     pub(super) logging: Logging,
     /// All keys as they were at the start.
     pub(super) started: Values,
     pub(super) server: &'a Server,
-    /// As it was at the start: it names the files of TLS, whose content may have changed.
-    pub(super) common: Common,
+}
+
+/// The heartbeat begins once this host was examined completely, because orchestrator calls back during the registration and stores
+/// what it then gets.
+pub(super) fn start_heartbeat(api: &Arc<Api>) -> Result<Heartbeat> {
+    let config = &api.config;
+    let who = AgentInfo {
+        hostname: api.hostname.clone(),
+        port: config.common.port,
+        token: Secret::new(api.token.reveal()),
+        mysql_port: config.mysql.port,
+    };
+    let clients = config.orchestrator.urls.iter();
+    let clients: Result<Vec<Client>> = clients.map(|url| client(api, url, config)).collect();
+    let (clients, contacts) = (clients?, Arc::clone(&api.contacts));
+    let api = Arc::clone(api);
+    let first = move || api.monitor.probe_once(Duration::from_secs(20));
+    Heartbeat::start(clients, who, intervals(config), contacts, first)
+}
+
+fn intervals(config: &Config) -> Intervals {
+    Intervals {
+        ping: config.common.poll_interval,
+        register: config.common.resubmit_agent_interval,
+    }
+}
+
+/// For one of the orchestrators, which stay; a reload changes how they are called.
+fn client(api: &Api, url: &str, config: &Config) -> Result<Client> {
+    let tls = if url.starts_with("https:") {
+        Some(tls::outgoing(&tls::Files::of(&config.common))?)
+    } else {
+        None
+    };
+    let port = api.config.orchestrator.agents_port;
+    Ok(Client::new(url, port, config.common.http_timeout, tls))
 }
 
 impl Live<'_> {
     /// Reads the files of TLS again. Those that cannot be used change nothing.
     fn renew_certificate(&self) {
-        match tls::Server::new(&self.common) {
+        match tls::Server::new(&self.api.config.common) {
             Ok(None) => {}
             Ok(Some(tls)) => self.server.renew(tls),
             Err(e) => log::error!("SIGHUP: {e}; the certificate in use stays"),
         }
+    }
+
+    fn change_heartbeat(&self, config: &Config) {
+        let usable = |url: &String| {
+            client(&self.api, url, config)
+                .inspect_err(|e| log::error!("SIGHUP: {e}; calls to {url} go on as before"))
+                .ok()
+        };
+        let urls = self.api.config.orchestrator.urls.iter();
+        let clients = urls.map(usable).collect();
+        self.heartbeat.change(clients, intervals(config));
     }
 
     /// Reads the file. One that cannot be used changes nothing, but the log file is opened again all the same.
@@ -59,11 +110,8 @@ impl Live<'_> {
             self.logging = loaded.config.logging.clone();
         }
         let changed = self.started.changed(&loaded.values);
-        let stale: Vec<&str> = changed
-            .iter()
-            .map(String::as_str)
-            .filter(|k| !is_reloaded(k))
-            .collect();
+        let stale = changed.iter().map(String::as_str);
+        let stale: Vec<&str> = stale.filter(|k| !is_reloaded(k)).collect();
         if !stale.is_empty() {
             log::warn!(
                 "SIGHUP: changed settings that need a restart of the agent: {}",
@@ -71,8 +119,9 @@ impl Live<'_> {
             );
         }
         let config = &loaded.config;
-        self.api.set_custom_commands(config.custom_commands.clone());
-        self.heartbeats.change(config);
+        // Commands that run go on.
+        *unpoisoned(self.api.custom_commands.write()) = config.custom_commands.clone();
+        self.change_heartbeat(config);
         log::info!("SIGHUP: done");
     }
 

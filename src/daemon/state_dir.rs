@@ -34,21 +34,12 @@ pub(super) fn find(config: &Config) -> Result<PathBuf> {
         );
         return usable(&other).map(|()| other.clone()).on(&other);
     };
-    let refused = || {
-        Error::io(
-            format!("common.state-dir = \"{}\" cannot be used", wanted.display()),
-            &e,
-        )
-    };
+    let setting = format!("common.state-dir = \"{}\"", wanted.display());
     // Where there is a record, starting without it would forget what earlier seeds left to do.
     if record(wanted) || usable(&other).is_err() {
-        return Err(refused());
+        return Err(Error::io(format!("{setting} cannot be used"), &e));
     }
-    log::warn!(
-        "common.state-dir = \"{}\": {e}; using {}",
-        wanted.display(),
-        other.display()
-    );
+    log::warn!("{setting}: {e}; using {}", other.display());
     Ok(other)
 }
 

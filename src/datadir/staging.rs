@@ -4,20 +4,13 @@ use super::file_policy::{FilePolicy, policy_of};
 use super::info::{DatadirInfo, LogsElsewhere};
 use crate::error::{Error, OnPath, Result};
 use crate::sys::file;
-use std::io::{self, ErrorKind};
+pub(super) use crate::sys::file::if_there;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 /// Names of our directories in a data directory, on MySQL and on MariaDB: to be left out of copies, disk use and schema lists.
 pub const STAGING_NAMES: [&str; 2] = [".orchestrator-agent", "#sql-orchestrator-agent"];
-
-/// `None` for what does not exist.
-pub(super) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        done => done.map(Some),
-    }
-}
 
 /// The staging directory of one seed. It is a path only: making one of these changes nothing on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 /// The operator's options without reserved ones, which are reported. A name is what comes before `=` or white space; an
 /// option and its value may also stand in two items of the list, in which case the value goes with its option; a short
 /// option may have its value attached.
-pub fn operators(
+pub(super) fn operators(
     options: &[String],
     reserved: &[&'static str],
 ) -> (Vec<String>, Vec<&'static str>) {
@@ -18,13 +18,8 @@ pub fn operators(
             value_of_dropped = false;
             continue; // may be a password: not reported
         }
-        let name = item
-            .split(|c: char| c == '=' || c.is_whitespace())
-            .next()
-            .unwrap_or(item);
-        let name = name.replace('_', "-");
-        let attached = |r: &&str| r.len() == 2 && !name.starts_with("--") && name.starts_with(*r);
-        if let Some(found) = reserved.iter().find(|r| **r == name || attached(r)) {
+        let name = name(item);
+        if let Some(found) = reserved.iter().find(|r| names(&name, r)) {
             dropped.push(*found);
             value_of_dropped = item.len() == name.len() && **found == name;
             continue;
@@ -48,10 +43,15 @@ pub(super) fn is(item: &str, listed: &str) -> bool {
         let given = item.split_once(|c: char| c == '=' || c.is_whitespace());
         return given.is_some_and(|(n, g)| is(n, name) && g.trim().eq_ignore_ascii_case(value));
     }
-    let name = item
-        .split(|c: char| c == '=' || c.is_whitespace())
-        .next()
-        .unwrap_or_default()
-        .replace('_', "-");
+    names(&name(item), listed)
+}
+
+fn name(item: &str) -> String {
+    let name = item.split(|c: char| c == '=' || c.is_whitespace()).next();
+    name.unwrap_or_default().replace('_', "-")
+}
+
+/// A short option may have its value attached.
+fn names(name: &str, listed: &str) -> bool {
     name == listed || (listed.len() == 2 && !name.starts_with("--") && name.starts_with(listed))
 }

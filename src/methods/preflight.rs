@@ -10,6 +10,7 @@ use crate::mysql::profile::{self, Purpose};
 use crate::mysql::settings::{self, Variables};
 use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, connect, info, one_server};
 use crate::seed::types::Method;
+use crate::sys::host::human_bytes;
 use mysql::Conn;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -26,13 +27,13 @@ const MEMORY_LIMIT: &str = "max_heap_table_size";
 /// What is known of the source once it was reached.
 pub(super) struct SourceFacts {
     pub server: Server,
-    /// Its schemas, without the server's own.
+    /// Without the server's own.
     pub schemas: Vec<String>,
-    /// Bytes of all its tables, as information_schema estimates them.
+    /// Of all its tables, as information_schema estimates them.
     pub bytes: u64,
-    /// Its settings that a load must know.
+    /// Settings that a load must know.
     pub variables: Variables,
-    /// Its definitions before the dump.
+    /// Before the dump.
     pub definitions: Catalogue,
     /// What the method does not copy exactly.
     pub inexact: Vec<String>,
@@ -63,24 +64,16 @@ pub(super) fn source(config: &Config, method: Method) -> Result<String> {
     let mut conn = patient(&Endpoint::local(&config.mysql))?;
     let server = Server::ask(&mut conn)?;
     compatibility::check_binlog(&mut conn, server, "this server")?;
-    settings::check(
-        "this server",
-        &Endpoint::local(&config.mysql),
-        Purpose::Dump,
-    )?;
+    let local = Endpoint::local(&config.mysql);
+    settings::check("this server", &local, Purpose::Dump)?;
     let contents = Source::read(&mut conn, server)?;
     let left_out = left_out::tables(config, method);
-    let mut inexact = contents::check(&contents, None, method, &left_out)?;
-    let found = values::search(
-        &mut conn,
-        server,
-        &left_out,
-        Some(values::SEARCH_LIMIT),
-        || (),
-    )?;
-    inexact.extend(values::check(&found, method)?);
-    let text = ["Prepare completed".to_string()].into_iter().chain(inexact);
-    Ok(text.collect::<Vec<_>>().join(", "))
+    let mut text = vec!["Prepare completed".to_string()];
+    text.extend(contents::check(&contents, None, method, &left_out)?);
+    let limit = Some(values::SEARCH_LIMIT);
+    let found = values::search(&mut conn, server, &left_out, limit, || ())?;
+    text.extend(values::check(&found, method)?);
+    Ok(text.join(", "))
 }
 
 fn patient(endpoint: &Endpoint) -> Result<Conn> {
@@ -95,19 +88,10 @@ pub(super) fn writable(dir: &Path, setting: &str) -> Result<()> {
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
     let me = std::process::id();
     let probe = dir.join(format!(".orchestrator-agent-probe-{me}-{n}"));
-    let made = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&probe);
-    made.map_err(|e| {
-        Error::io(
-            format!(
-                "{setting} = \"{}\" must be a directory that the agent may write to",
-                dir.display()
-            ),
-            &e,
-        )
-    })?;
+    std::fs::File::create_new(&probe).on(format!(
+        "{setting} = \"{}\" must be a directory that the agent may write to",
+        dir.display()
+    ))?;
     std::fs::remove_file(&probe).on(&probe)
 }
 
@@ -155,19 +139,12 @@ pub(super) fn source_of(
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
     target.check_engines(&schemas)?;
     let globals = settings::check(&who, source, Purpose::Dump)?;
-    pair_settings::check(
-        &Endpoint::local(&config.mysql),
-        &mut conn,
-        &globals,
-        &schemas.keys().cloned().collect(),
-    )?;
+    let local = Endpoint::local(&config.mysql);
+    let names = schemas.keys().cloned().collect();
+    pair_settings::check(&local, &mut conn, &globals, &names)?;
     let bytes = schemas.values().map(|s| s.size).sum();
-    check_room(
-        &config.common.backup_dir,
-        bytes,
-        datadir,
-        target.own_bytes()?,
-    )?;
+    let own = target.own_bytes()?;
+    check_room(&config.common.backup_dir, bytes, datadir, own)?;
     let contents = Source::read(&mut conn, server).map_err(reach)?;
     let inexact = check_contents(config, method, &mut conn, &contents, &mut target, datadir)?;
     let mut variables = profile::for_load(&globals);
@@ -214,11 +191,10 @@ fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result
         if space.available.saturating_add(more) >= needed {
             return Ok(());
         }
+        let (free, bytes) = (human_bytes(space.available), human_bytes(bytes));
         Err(Error::permanent(format!(
-            "{what} {} has {} free, too little for {} of tables",
-            dir.display(),
-            crate::sys::host::human_bytes(space.available),
-            crate::sys::host::human_bytes(bytes)
+            "{what} {} has {free} free, too little for {bytes} of tables",
+            dir.display()
         )))
     };
     room(backup_dir, "common.backup-dir", 0, bytes / 2)?;
@@ -236,10 +212,9 @@ fn check_places(places: &BTreeMap<PathBuf, String>, datadir: &Path) -> Result<()
     };
     for (dir, table) in places {
         // The server makes what is missing below it.
-        let Some((parent, meta)) = dir
-            .ancestors()
-            .find_map(|d| Some((d, std::fs::metadata(d).ok()?)))
-        else {
+        let mut ancestors = dir.ancestors();
+        let found = ancestors.find_map(|d| Some((d, std::fs::metadata(d).ok()?)));
+        let Some((parent, meta)) = found else {
             continue;
         };
         if !meta.is_dir() || !permits(meta.mode(), meta.uid(), owner.uid()) {
@@ -257,14 +232,11 @@ fn check_places(places: &BTreeMap<PathBuf, String>, datadir: &Path) -> Result<()
 
 /// False if the user `uid` may certainly not create files in a directory with this mode and owner.
 fn permits(mode: u32, owner: u32, uid: u32) -> bool {
-    if uid == 0 {
-        return true;
-    }
     let all = |bits: u32| mode & bits == bits;
     if uid == owner {
-        all(0o300)
+        uid == 0 || all(0o300)
     } else {
-        all(0o030) || all(0o003)
+        uid == 0 || all(0o030) || all(0o003)
     }
 }
 

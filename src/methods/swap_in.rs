@@ -2,6 +2,7 @@
 
 use super::state::PhysicalState;
 use crate::config::{self, Config, KeepOldData};
+use crate::contents;
 use crate::coordinates::Coordinates;
 use crate::datadir::{self, DatadirInfo, Host, Journals, Staged, VerifiedCopy};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::mysql::{
 };
 use crate::process::Launcher;
 use crate::seed::record::{Load, Seed};
-use crate::seed::stage::Context;
+use crate::seed::stage::{Context, Prepared};
 use crate::seed::types::{Side, Stage, Status};
 use mysql::Conn;
 use std::sync::Arc;
@@ -26,6 +27,14 @@ pub(super) fn journals(config: &Config) -> Journals {
     Journals::new(&config.common.state_dir)
 }
 
+/// What is left of the Prepare of a source that was checked: what the copy will not have as it is.
+pub(super) fn prepared_source(config: &Config, ctx: &Context) -> Result<Prepared> {
+    let settings = config.mysql.clone();
+    let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
+    let text = ["Prepare completed".to_string()].into_iter().chain(known);
+    Ok(text.collect::<Vec<_>>().join(", ").into())
+}
+
 /// The commands that stop and start MySQL of a target, by their settings in `[mysql]`.
 fn service_commands(mysql: &config::Mysql) -> [(&'static str, &str); 2] {
     [
@@ -35,56 +44,48 @@ fn service_commands(mysql: &config::Mysql) -> [(&'static str, &str); 2] {
 }
 
 /// That MySQL of a target can be stopped and started.
-///
-/// # Errors
-/// Permanent, with the setting.
 pub(super) fn check_settings(mysql: &config::Mysql) -> Result<()> {
-    for (name, line) in service_commands(mysql) {
-        if line.trim().is_empty() {
-            return Err(Error::permanent(format!(
-                "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
-            )));
-        }
+    match service_commands(mysql)
+        .into_iter()
+        .find(|(_, line)| line.trim().is_empty())
+    {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::permanent(format!(
+            "mysql.{name} is empty: a physical seed stops and starts MySQL on its target by it; set it"
+        ))),
     }
-    Ok(())
 }
 
 /// That sudo, where it is used, runs the commands that stop and start MySQL of a target.
-///
-/// # Errors
-/// Permanent, with the setting and sudo's message.
 pub(super) fn service_permitted(config: &Config) -> Result<()> {
     let launcher = Launcher::new(&config.common);
-    for (name, line) in service_commands(&config.mysql) {
-        launcher
-            .permits_line(line)
-            .map_err(|e| e.context(format!("mysql.{name}")))?;
-    }
-    Ok(())
+    service_commands(&config.mysql)
+        .into_iter()
+        .try_for_each(|(name, line)| {
+            let permitted = launcher.permits_line(line);
+            permitted.map_err(|e| e.context(format!("mysql.{name}")))
+        })
 }
 
 /// The data directory and the place of the staged copy, as Prepare has recorded them.
-///
-/// # Errors
-/// Permanent: there was no Prepare.
 pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
-    let facts = seed.method_state::<PhysicalState>()?.datadir;
-    let facts = facts.map(|f| *f).ok_or_else(|| {
-        Error::permanent("the record has no data directory of this seed: call prepare again")
-    })?;
-    let staged = Staged::of(&facts, seed.id);
-    Ok((facts, staged))
+    let info = seed
+        .method_state::<PhysicalState>()?
+        .datadir
+        .ok_or_else(|| {
+            Error::permanent("the record has no data directory of this seed: call prepare again")
+        })?;
+    let staged = Staged::of(&info, seed.id);
+    Ok((*info, staged))
 }
 
 /// Puts the verified copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
-/// text is for Details. After an error the old data are as they were, or the record says that they are gone.
-///
-/// # Errors
-/// The first cause; a login that the new data reject.
+/// text is for Details. After an error, which may be a login that the new data reject, the old data are as they were, or the record says
+/// that they are gone.
 pub(super) fn swap_in(
     config: &Arc<Config>,
     ctx: &Context,
-    (facts, staged): (&DatadirInfo, &Staged),
+    (datadir, staged): (&DatadirInfo, &Staged),
     verified: &VerifiedCopy,
     coordinates: &Coordinates,
 ) -> Result<String> {
@@ -93,7 +94,7 @@ pub(super) fn swap_in(
     let before = kept_settings(config);
     ctx.report("Running restore. Swapping the data directory");
     let down = Instant::now();
-    let swapped = datadir::swap(&journals(config), facts, verified, &host);
+    let swapped = datadir::swap(&journals(config), datadir, verified, &host);
     if swapped.is_err() && journals(config).data_gone() {
         ctx.update(Seed::begin_replacing)?;
     }
@@ -105,7 +106,7 @@ pub(super) fn swap_in(
     }
     let mut conn = connect(&Endpoint::local(&config.mysql), STATEMENT)?;
     let emptied = open_memory_tables(&mut conn)?;
-    set_gtid_state(&mut conn, facts.server, coordinates)?;
+    set_gtid_state(&mut conn, datadir.server, coordinates)?;
     for (name, value) in &before {
         let now = info::global(&mut conn, name)?;
         if now.as_ref() != Some(value) {
@@ -114,63 +115,59 @@ pub(super) fn swap_in(
         }
     }
     if config.mysql.keep_old_data == KeepOldData::No {
-        datadir::delete_old(facts, staged);
+        datadir::delete_old(datadir, staged);
     }
     let down = if before_it.data_deleted() {
         "since the old data were deleted".to_string()
     } else {
         format!("for {:.1} s", down.as_secs_f32())
     };
-    let mut parts = vec![format!("Stage completed. MySQL was down {down}")];
-    parts.extend([verified.notes.clone(), empty_tables(&emptied)]);
-    parts.retain(|p| !p.is_empty());
-    Ok(parts.join(". "))
+    let mut text = format!("Stage completed. MySQL was down {down}");
+    for note in [&verified.notes, &emptied] {
+        if !note.is_empty() {
+            text += &format!(". {note}");
+        }
+    }
+    Ok(text)
 }
 
 /// At the first use of a MEMORY table after a start, the server empties it and writes that to its binary log, as a transaction of its
-/// own: that happens here, without the log. Returns the tables, as `schema.table`.
-fn open_memory_tables(conn: &mut Conn) -> Result<Vec<String>> {
+/// own: that happens here, without the log. Returns a note for Details.
+fn open_memory_tables(conn: &mut Conn) -> Result<String> {
     let list = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' AND TABLE_SCHEMA NOT IN ({})",
         info::system_schemas()
     );
     let tables: Vec<(String, String)> = query::rows(conn, list)?;
-    if !tables.is_empty() {
-        control::binlog_off(conn)?; // a privilege that only this needs here
+    if tables.is_empty() {
+        return Ok(String::new());
     }
-    let mut out = Vec::new();
-    for (schema, table) in tables {
-        let name = format!("{}.{}", quote_name(&schema), quote_name(&table));
+    control::binlog_off(conn)?; // a privilege that only this needs here
+    let mut names = Vec::new();
+    for (schema, table) in &tables {
+        let name = format!("{}.{}", quote_name(schema), quote_name(table));
         control::execute(conn, &format!("SELECT 1 FROM {name} LIMIT 0"))?;
-        out.push(format!("{schema}.{table}"));
+        names.push(format!("{schema}.{table}"));
     }
-    Ok(out)
-}
-
-fn empty_tables(names: &[String]) -> String {
-    if names.is_empty() {
-        return String::new();
-    }
-    format!(
-        "MEMORY tables are empty, as after a restart: {}{}",
-        names[..names.len().min(10)].join(", "),
-        if names.len() > 10 { " ..." } else { "" }
-    )
+    let more = if names.len() > 10 { " ..." } else { "" };
+    names.truncate(10);
+    Ok(format!(
+        "MEMORY tables are empty, as after a restart: {}{more}",
+        names.join(", ")
+    ))
 }
 
 /// What was set at run time; nothing where MySQL is down.
 fn kept_settings(config: &Config) -> Vec<(&'static str, String)> {
-    let found =
-        connect(&Endpoint::local(&config.mysql), Duration::from_secs(5)).and_then(|mut conn| {
-            let mut found = Vec::new();
-            for name in KEPT {
-                if let Some(value) = info::global(&mut conn, name)? {
-                    found.push((name, value));
-                }
-            }
-            Ok(found)
-        });
-    found.unwrap_or_else(|e| {
+    let found = || -> Result<_> {
+        let mut conn = connect(&Endpoint::local(&config.mysql), Duration::from_secs(5))?;
+        let mut found = Vec::new();
+        for name in KEPT {
+            found.extend(info::global(&mut conn, name)?.map(|value| (name, value)));
+        }
+        Ok(found)
+    };
+    found().unwrap_or_else(|e| {
         log::debug!("read_only of the target is not known: {e}");
         Vec::new()
     })
@@ -204,9 +201,6 @@ pub(super) fn set_gtid_state(
 }
 
 /// A Cleanup. On the target: the old data by `mysql.keep-old-data`, and the staging directory. May be repeated.
-///
-/// # Errors
-/// What cannot be renamed, or recorded.
 pub(super) fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<String> {
     if side == Side::Target {
         ctx.report("Running cleanup");
@@ -217,27 +211,24 @@ pub(super) fn cleanup(config: &Config, ctx: &Context, side: Side) -> Result<Stri
 
 fn clean_up(config: &Config, ctx: &Context) -> Result<()> {
     let seed = ctx.seed()?;
-    let Ok((facts, staged)) = staged(&seed) else {
+    let Ok((info, staged)) = staged(&seed) else {
         return Ok(()); // nothing was made
     };
     if let Some(journal) = datadir::unfinished(&journals(config))? {
         log::warn!("seed {}: {}", seed.id, journal.reason().unwrap_or_default());
         return Ok(());
     }
-    if swapped(&seed)
+    if seed.load == Load::Complete
+        && seed.status(Stage::Restore) == Some(Status::Completed)
         && config.mysql.keep_old_data == KeepOldData::Forever
         && staged.old_dir().exists()
     {
-        let kept = datadir::keep_old(&facts, &staged)?;
+        let kept = datadir::keep_old(&info, &staged)?;
         log::info!(
             "seed {}: the old data are kept in {}",
             seed.id,
             kept.display()
         );
     }
-    datadir::clean_up(&facts, &staged)
-}
-
-fn swapped(seed: &Seed) -> bool {
-    seed.load == Load::Complete && seed.status(Stage::Restore) == Some(Status::Completed)
+    datadir::clean_up(&info, &staged)
 }

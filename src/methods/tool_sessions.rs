@@ -29,17 +29,14 @@ pub(super) struct Sessions<'a> {
 }
 
 impl<'a> Sessions<'a> {
-    /// To be called before the tool is started.
     pub(super) fn before(identity: &'a Identity) -> Result<Self> {
         let (_, before) = identity.sessions()?;
         Ok(Self { identity, before })
     }
 
     /// Waits until `tool` has a session in the server: true. False if it has ended without having been seen: its exit status shows
-    /// more, and what it has written may be another server's. `tick` is called meanwhile; its error ends the wait.
-    ///
-    /// # Errors
-    /// Permanent: it has reached another server. Those of [`Identity::check`]; cancelled. The tool still runs then.
+    /// more, and what it has written may be another server's. `tick` is called meanwhile; its error ends the wait. After an error, which
+    /// is permanent if the tool has reached another server, it still runs.
     pub(super) fn await_tool(
         &self,
         tool: &Running,
@@ -70,10 +67,8 @@ impl<'a> Sessions<'a> {
                 }
                 None => {
                     let new = new_sessions(&own, &self.before, &now, &own_tcp_ports());
-                    candidates.retain(|id, _| new.contains(id));
-                    for id in new {
-                        candidates.entry(id).or_insert_with(Instant::now);
-                    }
+                    let since = |id| *candidates.get(&id).unwrap_or(&Instant::now());
+                    candidates = new.into_iter().map(|id| (id, since(id))).collect();
                     if candidates.values().any(|since| since.elapsed() > MIN_AGE) {
                         return Ok(true);
                     }
@@ -123,10 +118,10 @@ fn by_port(
     ports: Option<&HashSet<u16>>,
 ) -> Option<Seen> {
     let ports = ports?;
-    let mut here = now.values().filter(|s| s.host == own.host);
+    let is_ours = |s: &Session| s.host == own.host && s.port.is_some_and(|p| ports.contains(&p));
     Some(if ports.is_empty() {
         Seen::Nothing
-    } else if here.any(|s| s.port.is_some_and(|p| ports.contains(&p))) {
+    } else if now.values().any(is_ours) {
         Seen::There
     } else {
         Seen::Elsewhere

@@ -6,8 +6,9 @@
 use crate::config;
 use crate::datadir::journal::write_json;
 use crate::error::{Error, Result};
-use crate::mysql::applier::{Applier as State, applier};
+use crate::mysql::applier::{Applier as Now, applier};
 use crate::mysql::{Endpoint, Server, connect, control, grants};
+use crate::sys::file::{if_there, remove_if_there};
 use crate::sys::thread::lock;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// The record's name in `state-dir`.
 const RECORD: &str = "applier.json";
 /// How long after the last call the applier is restored.
-pub const LEASE: Duration = Duration::from_secs(20);
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
 /// How often it is started until it remains as it was.
 const STARTS: u32 = 5;
 /// How long after a start its state is read again.
@@ -27,95 +28,83 @@ const STEADY: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(50);
 
 /// The applier's state before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Before {
     /// The seed for which it is held.
-    pub seed: i64,
+    seed: i64,
     /// The thread that reads from the source ran.
-    pub io: bool,
+    io: bool,
     /// The thread that applies ran.
-    pub sql: bool,
+    sql: bool,
     /// Its delay in seconds.
-    pub delay: u64,
-}
-
-struct Held {
-    before: Before,
-    /// Restored from then on.
-    until: Instant,
+    pub(crate) delay: u64,
 }
 
 /// The applier of the local server.
-pub struct Applier {
-    dir: PathBuf,
+pub(crate) struct Applier {
+    record: PathBuf,
     mysql: config::Mysql,
-    state: Mutex<Holding>,
+    state: Mutex<State>,
 }
 
+/// Of what was held last.
 #[derive(Default)]
-struct Holding {
-    held: Option<Held>,
-    /// What was restored because its lease had expired. The other program may still run and continue.
-    lapsed: Option<Before>,
+enum State {
+    #[default]
+    Released,
+    /// To be restored from this moment on.
+    Held(Before, Instant),
+    /// Restored because the lease had expired. The other program may still run and continue.
+    Lapsed(Before),
 }
 
 impl Applier {
     /// With what an earlier agent has written in `dir`, which is to be restored at once.
-    pub fn open(dir: &Path, mysql: &config::Mysql) -> Self {
-        let path = dir.join(RECORD);
-        let before = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| e.to_string()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e.to_string()),
-        };
-        let before: Option<Before> = before.unwrap_or_else(|e| {
-            log::error!(
-                "{}: {e}; check that replication runs as it should (SHOW REPLICA STATUS)",
-                path.display()
-            );
-            None
+    pub(crate) fn open(dir: &Path, mysql: &config::Mysql) -> Self {
+        let record = dir.join(RECORD);
+        let text = if_there(std::fs::read(&record)).map_err(|e| e.to_string());
+        let before = text.and_then(|text| {
+            let before = text.map(|text| serde_json::from_slice::<Before>(&text));
+            before.transpose().map_err(|e| e.to_string())
         });
+        let state = match before {
+            Ok(None) => State::Released,
+            Ok(Some(before)) => State::Held(before, Instant::now()),
+            Err(e) => {
+                log::error!(
+                    "{}: {e}; check that replication runs as it should (SHOW REPLICA STATUS)",
+                    record.display()
+                );
+                State::Released
+            }
+        };
         Self {
-            dir: dir.to_path_buf(),
+            record,
             mysql: mysql.clone(),
-            state: Mutex::new(Holding {
-                held: before.map(|before| Held {
-                    before,
-                    until: Instant::now(),
-                }),
-                lapsed: None,
-            }),
+            state: Mutex::new(state),
         }
     }
 
-    /// Records the applier's state, or extends the lease of the same seed. Nothing is changed in MySQL.
-    ///
-    /// # Errors
-    /// If there is no replication, it does not run, the account may not restore it, or the record cannot be written.
-    pub fn hold(&self, seed: i64) -> Result<Before> {
+    /// Records the applier's state, if it runs and the account could restore it, or extends the lease of the same seed. Nothing is
+    /// changed in MySQL.
+    pub(crate) fn hold(&self, seed: i64) -> Result<Before> {
         let mut state = lock(&self.state);
-        if let Some(h) = state.held.as_mut().filter(|h| h.before.seed == seed) {
-            h.until = Instant::now() + LEASE;
-            return Ok(h.before.clone());
-        }
-        if state.held.is_some() {
-            return Err(Error::transient(
-                "the applier is held by another seed and will be restored soon",
-            ));
-        }
-        let before = match state.lapsed.clone().filter(|b| b.seed == seed) {
-            Some(lapsed) => lapsed,
-            None => self.running(seed)?,
+        let before = match &*state {
+            State::Held(before, _) if before.seed == seed => *before,
+            State::Held(..) => {
+                return Err(Error::transient(
+                    "the applier is held by another seed and will be restored soon",
+                ));
+            }
+            State::Lapsed(before) if before.seed == seed => self.written(*before)?,
+            _ => self.written(self.running(seed)?)?,
         };
-        write_json(&self.path(), &before)?;
-        *state = Holding {
-            held: Some(Held {
-                before: before.clone(),
-                until: Instant::now() + LEASE,
-            }),
-            lapsed: None,
-        };
+        *state = State::Held(before, Instant::now() + LEASE);
         Ok(before)
+    }
+
+    fn written(&self, before: Before) -> Result<Before> {
+        write_json(&self.record, &before).map(|()| before)
     }
 
     /// The applier's state, if it runs.
@@ -144,55 +133,46 @@ impl Applier {
         })
     }
 
-    /// Restores the applier now. Without a record there is nothing to do, unless the lease of this seed, the `current` one, has
-    /// expired before.
-    ///
-    /// # Errors
-    /// The server's; the record is kept and it is tried again later.
-    pub fn release(&self, seed: i64, current: Option<i64>) -> Result<()> {
+    /// Restores the applier now; after an error of the server the record is kept and it is tried again later. Without a record there is
+    /// nothing to do, unless the lease of this seed, the `current` one, has expired before.
+    pub(crate) fn release(&self, seed: i64, current: Option<i64>) -> Result<()> {
         let mut state = lock(&self.state);
-        match &*state {
-            Holding { held: Some(h), .. } if h.before.seed == seed => {
-                self.restore(&h.before, false)?;
-            }
-            Holding {
-                held: None,
-                lapsed: Some(before),
-            } if before.seed == seed && current == Some(seed) => self.restore(before, false)?,
-            _ => return Ok(()),
-        }
-        *state = Holding::default();
-        self.forget()
-    }
-
-    /// Restores it if the lease has expired. If a newer seed has begun since (`current`), its controller decides about the
-    /// replication of this server, and the record is dropped.
-    ///
-    /// # Errors
-    /// As [`Applier::release`].
-    pub fn restore_expired(&self, current: Option<i64>) -> Result<()> {
-        let mut state = lock(&self.state);
-        let Some(h) = state.held.as_ref().filter(|h| Instant::now() >= h.until) else {
+        let before = match *state {
+            State::Held(before, _) => Some(before),
+            State::Lapsed(before) => Some(before).filter(|_| current == Some(seed)),
+            State::Released => None,
+        };
+        let Some(before) = before.filter(|b| b.seed == seed) else {
             return Ok(());
         };
-        let before = h.before.clone();
-        let restored = current == Some(before.seed);
-        let outcome = if restored {
+        self.restore(before, false)?;
+        *state = State::Released;
+        remove_if_there(&self.record)
+    }
+
+    /// As [`Applier::release`], if the lease has expired. If a newer seed has begun since (`current`), its controller decides about the
+    /// replication of this server, and the record is dropped.
+    pub(crate) fn restore_expired(&self, current: Option<i64>) -> Result<()> {
+        let mut state = lock(&self.state);
+        let before = match *state {
+            State::Held(before, until) if Instant::now() >= until => before,
+            _ => return Ok(()),
+        };
+        let seed = before.seed;
+        if current == Some(seed) {
             // A STOP of the other program may still wait for a transaction; another STOP waits for that one.
-            self.restore(&before, true)?;
-            "replication runs as before"
+            self.restore(before, true)?;
+            log::warn!(
+                "seed {seed}: its verification did not release the applier; replication runs as before"
+            );
+            *state = State::Lapsed(before);
         } else {
-            "a newer seed has begun, and replication is left as it is"
-        };
-        log::warn!(
-            "seed {}: its verification did not release the applier; {outcome}",
-            before.seed
-        );
-        *state = Holding {
-            held: None,
-            lapsed: restored.then_some(before),
-        };
-        self.forget()
+            log::warn!(
+                "seed {seed}: its verification did not release the applier; a newer seed has begun, and replication is left as it is"
+            );
+            *state = State::Released;
+        }
+        remove_if_there(&self.record)
     }
 
     fn connect(&self) -> Result<(Conn, Server)> {
@@ -202,14 +182,12 @@ impl Applier {
     }
 
     /// `restart`: even if it seems to be as it was.
-    fn restore(&self, before: &Before, mut restart: bool) -> Result<()> {
+    fn restore(&self, before: Before, mut restart: bool) -> Result<()> {
         let (mut conn, server) = self.connect()?;
+        let seed = before.seed;
         for start in 0.. {
             let Some(now) = applier(&mut conn, server)? else {
-                log::warn!(
-                    "seed {}: the replication channel is gone; nothing to restore",
-                    before.seed
-                );
+                log::warn!("seed {seed}: the replication channel is gone; nothing to restore");
                 return Ok(());
             };
             if is_restored(before, &now) && !restart {
@@ -219,8 +197,7 @@ impl Applier {
                 && let Some(text) = own_error(before, &now)
             {
                 log::warn!(
-                    "seed {}: replication was started as before its verification, and has stopped: {text}",
-                    before.seed
+                    "seed {seed}: replication was started as before its verification, and has stopped: {text}"
                 );
                 break;
             }
@@ -238,29 +215,15 @@ impl Applier {
         }
         Ok(())
     }
-
-    fn path(&self) -> PathBuf {
-        self.dir.join(RECORD)
-    }
-
-    fn forget(&self) -> Result<()> {
-        let path = self.path();
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(path.display(), &e))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// A running thread may still have an end (UNTIL), which only stopping it takes away.
-fn is_restored(before: &Before, now: &State) -> bool {
+fn is_restored(before: Before, now: &Now) -> bool {
     now.delay == before.delay && !now.has_end() && now.sql == before.sql && now.io == before.io
 }
 
 /// Why a thread that was started does not run.
-fn own_error(before: &Before, now: &State) -> Option<String> {
+fn own_error(before: Before, now: &Now) -> Option<String> {
     let stopped = [
         (before.sql && !now.sql, &now.error),
         (before.io && !now.io, &now.io_error),
@@ -272,7 +235,7 @@ fn own_error(before: &Before, now: &State) -> Option<String> {
 }
 
 /// What makes the applier as it was.
-fn statements(server: Server, before: &Before, now: &State) -> Vec<String> {
+fn statements(server: Server, before: Before, now: &Now) -> Vec<String> {
     let mut list = vec![server.stop_applier(true)];
     if now.delay != before.delay {
         list.push(server.set_delay(before.delay));
@@ -300,32 +263,32 @@ mod tests {
             sql: true,
             delay: 9,
         };
-        let state = |io, sql, delay, until: &str| State {
+        let state = |io, sql, delay, until: &str| Now {
             io,
             sql,
             delay,
             until: until.into(),
-            ..State::default()
+            ..Now::default()
         };
         let maria = Server::parse("10.11.6-MariaDB", "").unwrap();
         let mysql = Server::parse("9.7.4", "").unwrap();
         let as_before = state(true, true, 9, "None");
-        assert!(is_restored(&before, &as_before));
+        assert!(is_restored(before, &as_before));
         for changed in [
             state(true, true, 9, "Gtid"),
             state(false, true, 9, "None"),
             state(true, false, 9, ""),
             state(true, true, 0, "None"),
         ] {
-            assert!(!is_restored(&before, &changed), "{changed:?}");
+            assert!(!is_restored(before, &changed), "{changed:?}");
         }
         assert_eq!(
-            statements(maria, &before, &state(false, false, 9, "Gtid")),
+            statements(maria, before, &state(false, false, 9, "Gtid")),
             ["STOP SLAVE", "START SLAVE"]
         );
         let until = state(true, true, 0, "SQL_AFTER_GTIDS");
         assert_eq!(
-            statements(mysql, &before, &until),
+            statements(mysql, before, &until),
             [
                 "STOP REPLICA SQL_THREAD FOR CHANNEL ''",
                 "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 9 FOR CHANNEL ''",
@@ -333,16 +296,16 @@ mod tests {
             ]
         );
         let finished = state(true, true, 9, "SQL_AFTER_GTIDS");
-        assert_eq!(statements(mysql, &before, &finished).len(), 2);
-        let failed = State {
+        assert_eq!(statements(mysql, before, &finished).len(), 2);
+        let failed = Now {
             error: (1062, "Duplicate entry".into()),
             io_error: (1236, "no such binary log".into()),
             ..state(true, false, 9, "None")
         };
         assert_eq!(
-            own_error(&before, &failed).as_deref(),
+            own_error(before, &failed).as_deref(),
             Some("error 1062: Duplicate entry")
         );
-        assert_eq!(own_error(&before, &as_before), None);
+        assert_eq!(own_error(before, &as_before), None);
     }
 }

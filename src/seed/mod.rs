@@ -9,6 +9,6 @@ pub(crate) mod record;
 pub(crate) mod sessions;
 pub(crate) mod source_lock;
 pub(crate) mod stage;
-pub mod types;
+pub(crate) mod types;
 
 pub(crate) use types::{Method, Side, Stage, Status};

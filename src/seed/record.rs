@@ -3,11 +3,11 @@
 
 use super::sessions::{Sessions, Tool};
 pub(crate) use super::types::{Load, Peer};
-use super::types::{Method, Side, Stage, Status, nanos};
+use super::types::{Method, Run, Side, Stage, Status, nanos};
 use crate::coordinates::Coordinates;
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::PendingRestore;
-use crate::sys::file::replace_durable;
+use crate::sys::file::{if_there, replace_durable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,16 +20,14 @@ const KEPT: usize = 8;
 /// Longest text of a stage, in bytes: orchestrator's column takes 65,535.
 const DETAILS_LIMIT: usize = 4000;
 
-/// One stage of a seed.
+/// One stage of a seed. Times are in nanoseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StageRecord {
-    /// How far it is.
     pub(crate) status: Status,
     /// Short ASCII text.
     pub(crate) details: String,
-    /// Nanoseconds since 1970 at its start.
     pub(crate) started: u64,
-    /// Nanoseconds since 1970 of the last change of status.
+    /// When its status has changed last.
     pub(crate) changed: u64,
     /// Which run of the engine wrote it, to refuse late reports of an older one.
     #[serde(default)]
@@ -43,7 +41,6 @@ pub(crate) struct StageRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct LeftBy {
-    /// Its number.
     #[serde(rename = "SeedID")]
     pub(crate) seed_id: i64,
     pub(crate) method: Method,
@@ -51,7 +48,7 @@ pub(crate) struct LeftBy {
 
 /// One seed as this host knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seed {
+pub(crate) struct Seed {
     pub(crate) id: i64,
     pub(crate) method: Method,
     /// This host's part.
@@ -85,7 +82,6 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// A seed of which nothing is known yet.
     pub(crate) fn new(id: i64, method: Method, side: Side) -> Self {
         Self {
             id,
@@ -105,32 +101,31 @@ impl Seed {
         }
     }
 
-    /// What the method remembers.
-    ///
-    /// # Errors
-    /// Permanent: the record was written by something else.
+    /// What the method remembers; a permanent error if the record was written by something else.
     pub(crate) fn method_state<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(Value::Object(self.method_state.clone())).map_err(|e| {
             Error::permanent(format!("the record of seed {} is damaged: {e}", self.id))
         })
     }
 
-    /// Remembers it for the later stages.
-    ///
-    /// # Errors
-    /// Permanent: `state` is not a structure.
+    /// Remembers `state`, a structure, for the later stages.
     pub(crate) fn set_method_state(&mut self, state: &impl Serialize) -> Result<()> {
         match serde_json::to_value(state) {
             Ok(Value::Object(state)) => self.method_state.extend(state),
-            Ok(_) => return Err(Error::permanent("the state of a method is a structure")),
-            Err(e) => return Err(Error::permanent(format!("record: {e}"))),
+            other => return Err(Error::permanent(format!("state of a method: {other:?}"))),
         }
         Ok(())
     }
 
-    /// Status of a stage, `None` if it was never started.
+    /// `None` for a stage that was never started.
     pub(crate) fn status(&self, stage: Stage) -> Option<Status> {
         self.stages.get(&stage).map(|s| s.status)
+    }
+
+    /// The stage of `run`, unless a later run has taken its place.
+    pub(super) fn record_of(&mut self, run: Run) -> Option<&mut StageRecord> {
+        let record = self.stages.get_mut(&run.stage);
+        record.filter(|r| r.run == run.number)
     }
 
     /// This seed begins to replace the target's data.
@@ -149,20 +144,15 @@ impl Seed {
         if self.load != Load::Partial {
             return None;
         }
-        let state_of = |method: Method| {
-            if method.backup_to_datadir() {
-                "old data were deleted and the new ones are not complete"
-            } else {
-                "data in MySQL are partial"
-            }
+        let state = if self.data_deleted() {
+            "old data were deleted and the new ones are not complete"
+        } else {
+            "data in MySQL are partial"
         };
-        Some(match self.left_by {
-            None => state_of(self.method).into(),
-            Some(LeftBy { seed_id, method }) => format!(
-                "{} since seed {seed_id} by {method} was interrupted",
-                state_of(method)
-            ),
-        })
+        let since = self.left_by.map(|LeftBy { seed_id, method }| {
+            format!(" since seed {seed_id} by {method} was interrupted")
+        });
+        Some(format!("{state}{}", since.unwrap_or_default()))
     }
 
     /// The state of the target's data if they are incomplete.
@@ -209,8 +199,7 @@ impl Seed {
             }
     }
 
-    /// Writes a stage's status and text.
-    pub(crate) fn set(&mut self, stage: Stage, status: Status, details: &str) {
+    pub(crate) fn set(&mut self, stage: Stage, status: Status, details: &str) -> &mut StageRecord {
         let now = nanos(SystemTime::now());
         let record = self.stages.entry(stage).or_insert_with(|| StageRecord {
             status,
@@ -223,22 +212,14 @@ impl Seed {
         record.status = status;
         record.details = short_ascii(details);
         record.changed = now;
+        record
     }
 }
 
 /// Printable ASCII and line breaks only, at most [`DETAILS_LIMIT`] bytes; of a longer text the beginning and the end.
 pub(crate) fn short_ascii(text: &str) -> String {
-    let clean: String = text
-        .trim_end()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_graphic() || c == ' ' || c == '\n' {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect();
+    let shown = |c: char| c.is_ascii_graphic() || c == ' ' || c == '\n';
+    let clean = text.trim_end().replace(|c: char| !shown(c), "?");
     if clean.len() <= DETAILS_LIMIT {
         return clean;
     }
@@ -249,7 +230,8 @@ pub(crate) fn short_ascii(text: &str) -> String {
 /// The seeds, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seeds {
-    seeds: Vec<Seed>,
+    #[serde(rename = "seeds")]
+    pub(super) all: Vec<Seed>,
     /// What tools of an agent that was killed may have left in servers.
     #[serde(default)]
     pub(crate) sessions: Vec<Sessions>,
@@ -258,26 +240,15 @@ pub(crate) struct Seeds {
 impl Seeds {
     /// The seed that was prepared last.
     pub(crate) fn current(&self) -> Option<&Seed> {
-        self.seeds.last()
+        self.all.last()
     }
 
-    /// The seed with this number.
     pub(crate) fn get(&self, id: i64) -> Option<&Seed> {
-        self.seeds.iter().rev().find(|s| s.id == id)
+        self.all.iter().rev().find(|s| s.id == id)
     }
 
-    /// The seed with this number, to change it.
     pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut Seed> {
-        self.seeds.iter_mut().rev().find(|s| s.id == id)
-    }
-
-    /// All of them, to change them.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seed> {
-        self.seeds.iter_mut()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Seed> {
-        self.seeds.iter()
+        self.all.iter_mut().rev().find(|s| s.id == id)
     }
 
     /// Makes `seed` the current one, in place of an older one with its number. Settings of the server that an older
@@ -290,19 +261,20 @@ impl Seeds {
                 method: last.method,
             }));
         }
-        for old in &mut self.seeds {
+        for old in &mut self.all {
             seed.pending_restore.extend(old.pending_restore.take());
         }
-        self.seeds.retain(|s| s.id != seed.id);
-        self.seeds.push(seed);
-        let excess = self.seeds.len().saturating_sub(KEPT);
-        self.seeds.drain(..excess);
+        self.all.retain(|s| s.id != seed.id);
+        self.all.push(seed);
+        let excess = self.all.len().saturating_sub(KEPT);
+        self.all.drain(..excess);
     }
 }
 
 /// The file `seeds.json` in `state-dir`.
 pub(crate) struct Store {
-    dir: PathBuf,
+    path: PathBuf,
+    /// Version of what it holds.
     written: u64,
     /// A slow disk: it takes each record before that is written.
     #[cfg(test)]
@@ -312,64 +284,48 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new(dir: &Path) -> Self {
         Self {
-            dir: dir.to_path_buf(),
+            path: dir.join("seeds.json"),
             written: 0,
             #[cfg(test)]
             disk: None,
         }
     }
 
-    fn path(&self) -> PathBuf {
-        self.dir.join("seeds.json")
-    }
-
     /// Reads the record; stages that were at work when the agent ended become Error. A file that cannot be understood is
-    /// put aside under the name `seeds.json.unreadable` and reported in the log.
-    ///
-    /// # Errors
-    /// If the file is there and cannot be read.
+    /// moved to `seeds.json.unreadable` and reported in the log.
     pub(crate) fn load(&self) -> Result<Seeds> {
-        let path = self.path();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(t) => t,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Seeds::default()),
-            Err(e) => return Err(Error::io(path.display(), &e)),
+        let path = &self.path;
+        let Some(text) = if_there(std::fs::read_to_string(path)).on(path)? else {
+            return Ok(Seeds::default());
         };
         let mut seeds: Seeds = match serde_json::from_str(&text) {
             Ok(s) => s,
             Err(e) => {
-                let aside = self.dir.join("seeds.json.unreadable");
+                let aside = path.with_extension("json.unreadable");
                 log::error!(
                     "{}: {e}; kept as {}, earlier seeds are forgotten",
                     path.display(),
                     aside.display()
                 );
-                std::fs::rename(&path, &aside).on(path)?;
+                std::fs::rename(path, &aside).on(path)?;
                 Seeds::default()
             }
         };
-        for seed in seeds.iter_mut() {
-            let running: Vec<Stage> = seed
-                .stages
-                .iter()
-                .filter(|(_, s)| s.status == Status::Running)
-                .map(|(k, _)| *k)
-                .collect();
-            for stage in running {
-                let text = format!(
-                    "{stage} was interrupted: the agent ended while it ran{}",
-                    incomplete_note(seed, None)
-                );
-                seed.set(stage, Status::Error, &text);
+        for seed in &mut seeds.all {
+            let note = incomplete_note(seed, None);
+            for stage in Stage::ALL {
+                if seed.status(*stage) == Some(Status::Running) {
+                    let text =
+                        format!("{stage} was interrupted: the agent ended while it ran{note}");
+                    seed.set(*stage, Status::Error, &text);
+                }
             }
         }
         Ok(seeds)
     }
 
-    /// Writes the record durably. `version` orders writers: a state older than the one written is dropped.
-    ///
-    /// # Errors
-    /// If it cannot be written; the old record is then intact.
+    /// Writes the record durably; after an error the old one is intact. `version` orders writers: a state older than the one written
+    /// is dropped.
     pub(crate) fn save(&mut self, seeds: &Seeds, version: u64) -> Result<()> {
         if version < self.written {
             return Ok(());
@@ -380,7 +336,7 @@ impl Store {
         if let Some(disk) = &self.disk {
             let _ = disk.send(String::from_utf8_lossy(&text).into_owned()); // the test is over: fine
         }
-        replace_durable(&self.path(), 0o600, &text)
+        replace_durable(&self.path, 0o600, &text)
             .map_err(|e| e.context("record of the seeds (common.state-dir)"))?;
         self.written = version;
         Ok(())
@@ -393,14 +349,12 @@ pub(crate) fn incomplete_note(seed: &Seed, cause: Option<&Error>) -> String {
     let Some(state) = seed.incomplete_data() else {
         return String::new();
     };
-    let advice = match cause {
-        Some(e) if e.is_permanent() => "correct the cause of this error, then run a new seed",
-        _ => "run a new seed",
+    let advice = if cause.is_some_and(Error::is_permanent) {
+        "correct the cause of this error, then run a new seed"
+    } else {
+        "run a new seed"
     };
-    let article = match seed.left_by {
-        Some(_) => "As before this seed, the",
-        None => "The",
-    };
+    let article = seed.left_by.map_or("The", |_| "As before this seed, the");
     format!(". {article} {state}: do not use them; {advice}")
 }
 
@@ -455,7 +409,7 @@ mod tests {
         for id in 2..=20 {
             seeds.make_current(Seed::new(id, Method::Mysqldump, Side::Target));
         }
-        assert_eq!(seeds.iter().count(), KEPT);
+        assert_eq!(seeds.all.len(), KEPT);
         let pending = &seeds.current().unwrap().pending_restore;
         assert_eq!(pending.global("event_scheduler"), Some("ON"));
         assert!(seeds.get(1).is_none() && seeds.get(20).is_some());

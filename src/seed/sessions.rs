@@ -31,7 +31,7 @@ pub(crate) struct Tool {
 /// What the tools of an agent that was killed may still have in a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sessions {
-    /// The server; `None` is the local one.
+    /// `None` is the local one.
     server: Option<Peer>,
     /// TCP ports of the clients. A client on a unix socket has none and is not found.
     ports: Vec<u16>,
@@ -64,9 +64,6 @@ impl Sessions {
     }
 
     /// Ends those that are still there. May be repeated.
-    ///
-    /// # Errors
-    /// If their server cannot be queried, or does not end them.
     pub(crate) fn end(&self, mysql: &config::Mysql) -> Result<()> {
         let server = match &self.server {
             Some(peer) => Endpoint::remote(mysql, &peer.host, peer.mysql_port),
@@ -77,9 +74,6 @@ impl Sessions {
 }
 
 /// Ends the sessions of the server's account from this host with these client ports.
-///
-/// # Errors
-/// If the server cannot be queried, or does not end them.
 pub(crate) fn end(server: &Endpoint, ports: &[u16]) -> Result<()> {
     let mut conn = connect(server, Duration::from_secs(3))?;
     control::wait_until_gone(|| control::kill_ports(&mut conn, &server.user, ports))

@@ -4,10 +4,10 @@
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, Flavour, Server, connect, control, query};
 use crate::seed::stage::Context;
-use crate::sys::thread::{lock, spawn};
+use crate::sys::thread::spawn;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use mysql::{Conn, Row};
-use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long queries are waited for before a lock is asked for, and how long a lock is asked for again and again.
@@ -84,81 +84,74 @@ impl Session {
 /// What was seen.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    /// The longest time in which a session was seen waiting behind the tool's lock.
+    /// The longest time in which a session was seen waiting behind the tool's lock, known to a tenth of a second.
     pub(crate) longest: Duration,
     /// Why the tool's lock was given up, and with it the tool.
     pub(crate) given_up: Option<String>,
 }
 
-impl Seen {
-    /// For Details and the record: the longest wait in milliseconds, known to a tenth of a second.
-    pub(crate) fn milliseconds(&self) -> u64 {
-        u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
-    }
+/// As the record has the time for which writes waited.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.longest.is_zero() {
-            return f.write_str("No write on the source was seen waiting for the tool's lock");
-        }
         let seconds = self.longest.as_secs_f64();
-        write!(
-            f,
-            "A write on the source was seen waiting for the tool's lock for {seconds:.1} s"
-        )
+        if seconds > 0.0 {
+            write!(
+                f,
+                "A write on the source was seen waiting for the tool's lock for {seconds:.1} s"
+            )
+        } else {
+            f.write_str("No write on the source was seen waiting for the tool's lock")
+        }
     }
 }
 
 /// Polls the source in a thread, as long as it lives.
 pub(crate) struct LockMonitor {
-    seen: Arc<Mutex<Seen>>,
     stop: Sender<()>,
-    thread: std::thread::JoinHandle<()>,
+    thread: JoinHandle<Seen>,
 }
 
 impl LockMonitor {
     /// From now on a lock of `server`'s account that has waited for `limit`, with others waiting behind it, is ended together with its
     /// session; `given_up` gets the cause first.
-    ///
-    /// # Errors
-    /// No thread.
     pub(crate) fn start(
         server: &Endpoint,
         limit: Duration,
         given_up: impl Fn(&str) + Send + 'static,
     ) -> Result<Self> {
-        let seen: Arc<Mutex<Seen>> = Arc::default();
         let (stop, stopped) = bounded::<()>(0);
         let mut source = Polled {
             server: server.clone(),
             conn: None,
             behind: None,
             waiting: None,
+            seen: Seen::default(),
         };
-        let found = Arc::clone(&seen);
         let thread = spawn("source-locks", move || {
             let begin = Instant::now();
             loop {
-                source.poll(limit, &found, &given_up);
+                source.poll(limit, &given_up);
                 let near = begin.elapsed() < BEGINNING || source.behind.is_some();
                 let pause = if near { NEAR } else { LATER };
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-                    return;
+                    return source.seen;
                 }
             }
         })?;
-        Ok(Self { seen, stop, thread })
+        Ok(Self { stop, thread })
     }
 
     /// Ends it, when the tool has ended.
     pub(crate) fn stop(self) -> Seen {
         drop(self.stop);
-        if self.thread.join().is_err() {
+        self.thread.join().unwrap_or_else(|_| {
             log::error!("internal error: the thread that monitors the source's locks panicked");
-        }
-        let seen = lock(&self.seen);
-        seen.clone()
+            Seen::default()
+        })
     }
 }
 
@@ -170,36 +163,33 @@ struct Polled {
     behind: Option<Instant>,
     /// Since when a tool's lock waits with others behind it.
     waiting: Option<Instant>,
+    seen: Seen,
 }
 
 impl Polled {
-    fn poll(&mut self, limit: Duration, found: &Mutex<Seen>, given_up: &impl Fn(&str)) {
-        let (mut conn, sessions) = match self.sessions() {
+    fn poll(&mut self, limit: Duration, given_up: &impl Fn(&str)) {
+        let conn = self.conn.take();
+        let conn = conn.map_or_else(|| connect(&self.server, QUERY), Ok);
+        let polled = conn.and_then(|mut conn| Ok((sessions(&mut conn)?, conn)));
+        let (sessions, mut conn) = match polled {
             Ok(polled) => polled,
             Err(e) => return log::debug!("locks on {}: {e}", self.server.name()),
         };
         let account = &self.server.user;
         step(&sessions, account, &mut self.behind, &mut self.waiting);
         let time = |since: Option<Instant>| since.map_or(Duration::ZERO, |s| s.elapsed());
-        let mut seen = lock(found);
-        seen.longest = seen.longest.max(time(self.behind));
-        if time(self.waiting) >= limit && seen.given_up.is_none() {
+        self.seen.longest = self.seen.longest.max(time(self.behind));
+        if time(self.waiting) >= limit && self.seen.given_up.is_none() {
             let why = cause(&sessions, account, limit);
             given_up(&why);
-            seen.given_up = Some(why);
-            drop(seen);
-            end_locks(&mut conn, &sessions, account);
+            self.seen.given_up = Some(why);
+            for lock in sessions.iter().filter(|s| s.waits() && s.locks(account)) {
+                if let Err(e) = control::execute(&mut conn, &format!("KILL {}", lock.id)) {
+                    log::warn!("{e}");
+                }
+            }
         }
         self.conn = Some(conn);
-    }
-
-    fn sessions(&mut self) -> Result<(Conn, Vec<Session>)> {
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => connect(&self.server, QUERY)?,
-        };
-        let found = sessions(&mut conn)?;
-        Ok((conn, found))
     }
 }
 
@@ -209,17 +199,13 @@ fn sessions(conn: &mut Conn) -> Result<Vec<Session>> {
         "SELECT ID, USER, COMMAND, TIME, STATE, LEFT(INFO, 64) FROM information_schema.PROCESSLIST \
          WHERE COMMAND IN ('Query', 'Execute', 'Connect') AND ID <> CONNECTION_ID()",
     )?;
-    let session = |row: Row| {
-        let [id, user, command, seconds, state, statement] =
-            [0, 1, 2, 3, 4, 5].map(|i| query::text(&row, i));
-        Session {
-            id: id.parse().unwrap_or(0),
-            user,
-            command,
-            seconds: seconds.parse().unwrap_or(0),
-            state,
-            statement,
-        }
+    let session = |row: Row| Session {
+        id: query::text(&row, 0).parse().unwrap_or(0),
+        user: query::text(&row, 1),
+        command: query::text(&row, 2),
+        seconds: query::text(&row, 3).parse().unwrap_or(0),
+        state: query::text(&row, 4),
+        statement: query::text(&row, 5),
     };
     Ok(rows.into_iter().map(session).collect())
 }
@@ -256,19 +242,9 @@ fn cause(sessions: &[Session], account: &str, limit: Duration) -> String {
     )
 }
 
-fn end_locks(conn: &mut Conn, sessions: &[Session], account: &str) {
-    for lock in sessions.iter().filter(|s| s.waits() && s.locks(account)) {
-        if let Err(e) = control::execute(conn, &format!("KILL {}", lock.id)) {
-            log::warn!("{e}");
-        }
-    }
-}
-
 /// Runs a tool that takes its lock before it reads anything. Long queries are waited for without a lock; a lock that is given up is
-/// tried again, with growing pauses, for [`LONG_QUERIES`] in all. What was seen of it is returned with the tool's result.
-///
-/// # Errors
-/// Cancelled; the lock was given up each time, with the query that it waited for; the tool's own.
+/// tried again, with growing pauses, for [`LONG_QUERIES`] in all; then the error names the query that it waited for. What was seen of it
+/// is returned with the tool's result.
 pub(crate) fn with_lock_first<T>(
     ctx: &Context,
     server: &Endpoint,
@@ -303,10 +279,8 @@ pub(crate) fn with_lock_first<T>(
 
 /// Waits, without any lock, until no query runs that a global read lock would have to wait for. What is waited for is in the stage's
 /// Details. If there is one at `deadline` the lock is tried all the same on MariaDB. On MySQL FLUSH TABLES has closed the tables of
-/// such a query when it is killed: who opens them waits for the query (seen with 9.7.4: for 39 s of a query of 40 s).
-///
-/// # Errors
-/// Cancelled; the source cannot be queried. Permanent: the query on MySQL.
+/// such a query when it is killed: who opens them waits for the query (seen with 9.7.4: for 39 s of a query of 40 s). There the query is
+/// the error.
 pub(crate) fn wait_for_long_queries(
     ctx: &Context,
     server: &Endpoint,
@@ -329,10 +303,10 @@ pub(crate) fn wait_for_long_queries(
         let Some(long) = found.iter().find(|s| is_long(s, kind, seconds)) else {
             return Ok(());
         };
+        if now >= deadline && kind.flavour == Flavour::MariaDb {
+            return Ok(());
+        }
         if now >= deadline {
-            if kind.flavour == Flavour::MariaDb {
-                return Ok(());
-            }
             return Err(Error::permanent(format!(
                 "{} on the source: the lock of a dump would wait for it, and writes to its tables behind the lock; end it, or make \
                  the seed later",

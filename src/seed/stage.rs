@@ -2,7 +2,7 @@
 
 use super::record::Seed;
 use super::sessions::Tool;
-use super::types::{Method, Side, Stage};
+use super::types::{Method, Run, Side, Stage};
 use crate::datadir::Task;
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
@@ -22,8 +22,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// Progress of a stage, written by its threads and read by all others.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Wall clock at the start of the stage.
-    pub(crate) started: SystemTime,
+    started: SystemTime,
     base: Instant,
     touched_ms: AtomicU64,
     done: AtomicU64,
@@ -32,13 +31,12 @@ pub(crate) struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        let zero = || AtomicU64::new(0);
         Self {
             started: SystemTime::now(),
             base: Instant::now(),
-            touched_ms: zero(),
-            done: zero(),
-            total: zero(),
+            touched_ms: AtomicU64::default(),
+            done: AtomicU64::default(),
+            total: AtomicU64::default(),
         }
     }
 }
@@ -63,17 +61,14 @@ impl Progress {
 
     /// Bytes done and bytes expected (0 = unknown).
     pub(crate) fn get(&self) -> (u64, u64) {
-        (
-            self.done.load(Ordering::Relaxed),
-            self.total.load(Ordering::Relaxed),
-        )
+        let [done, total] = [&self.done, &self.total].map(|n| n.load(Ordering::Relaxed));
+        (done, total)
     }
 
     /// Time since the last step forward.
     pub(crate) fn stalled_for(&self) -> Duration {
-        self.base.elapsed().saturating_sub(Duration::from_millis(
-            self.touched_ms.load(Ordering::Relaxed),
-        ))
+        let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed));
+        self.base.elapsed().saturating_sub(touched)
     }
 
     /// The Timestamp to send while the stage runs: it does not move while work goes on, so that orchestrator's rule of
@@ -83,32 +78,20 @@ impl Progress {
     }
 }
 
-/// One run of one stage of a seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) seed_id: i64,
-    pub(crate) stage: Stage,
-    /// Counts the runs of all stages since the agent's start.
-    pub(crate) number: u64,
-}
-
 /// The record, as a stage reads and changes it.
 pub(crate) trait Recorder: Send + Sync {
     fn seed(&self, id: i64) -> Option<Seed>;
 
-    /// Changes the record durably.
-    ///
-    /// # Errors
-    /// If it cannot be written; the change is then in memory only. Cancelled if another run has taken this one's place; nothing is
-    /// changed then.
-    fn update(&self, run: Run, change: &mut dyn FnMut(&mut Seed)) -> Result<()>;
+    /// Changes the record durably: when this returns Ok it is on disk, after an error in memory only. Cancelled if another run has taken
+    /// this one's place; nothing is changed then.
+    fn update(&self, run: Run, change: Box<dyn FnOnce(&mut Seed) + '_>) -> Result<()>;
 
     /// Replaces the details of a running stage, in memory only.
     fn report(&self, run: Run, text: &str);
 }
 
 /// Given to a method for one run of one stage.
-pub struct Context {
+pub(crate) struct Context {
     pub(super) recorder: Arc<dyn Recorder>,
     pub(super) run: Run,
     pub(super) cancel: Cancel,
@@ -137,10 +120,7 @@ impl Context {
         self.recorder.report(self.run, text);
     }
 
-    /// The seed as recorded.
-    ///
-    /// # Errors
-    /// If it has left the record, which only a newer seed can cause.
+    /// The seed as recorded; an error if it has left the record, which only newer seeds can cause.
     pub(crate) fn seed(&self) -> Result<Seed> {
         let id = self.run.seed_id;
         self.recorder
@@ -149,17 +129,11 @@ impl Context {
     }
 
     /// What the method remembers of the seed.
-    ///
-    /// # Errors
-    /// As [`Context::seed`] and [`Seed::method_state`].
     pub(crate) fn state<T: DeserializeOwned>(&self) -> Result<T> {
         self.seed()?.method_state()
     }
 
     /// As [`Context::update`], with what the method remembers.
-    ///
-    /// # Errors
-    /// As there, and as [`Context::state`].
     pub(crate) fn update_state<T: DeserializeOwned + Serialize>(
         &self,
         change: impl FnOnce(&mut Seed, &mut T),
@@ -173,20 +147,13 @@ impl Context {
         set
     }
 
-    /// Changes the record, durably: when this returns Ok it is on disk.
-    ///
-    /// # Errors
-    /// If the record cannot be written; the change is then in memory only. Cancelled if another run has taken this one's
-    /// place; nothing is changed then.
+    /// As [`Recorder::update`].
     pub(crate) fn update(&self, change: impl FnOnce(&mut Seed)) -> Result<()> {
-        update(self.recorder.as_ref(), self.run, change)
+        self.recorder.update(self.run, Box::new(change))
     }
 
     /// Does `work`, which only looks and changes nothing, in a thread of its own, and leaves it to itself when the stage is
     /// cancelled: a server that does not answer must not delay an abort.
-    ///
-    /// # Errors
-    /// Cancelled, or the work's own.
     pub(crate) fn interruptible<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -205,9 +172,6 @@ impl Context {
     }
 
     /// Records a tool, so that an agent that starts after being killed can end it, and what it has left in its server.
-    ///
-    /// # Errors
-    /// If the record cannot be written.
     pub(crate) fn adopt(&self, tool: &Running) -> Result<()> {
         let Some(id) = tool.id() else {
             return Ok(()); // it has ended already
@@ -237,12 +201,12 @@ impl Context {
                 let ports: BTreeSet<u16> = group_tcp_ports(id.pid).into_iter().collect();
                 if !ports.is_subset(&known) {
                     known.extend(ports);
-                    let written = update(recorder.as_ref(), run, |s| {
+                    let set = |s: &mut Seed| {
                         if let Some(tool) = s.tools.iter_mut().find(|t| t.id == id) {
                             tool.ports.clone_from(&known);
                         }
-                    });
-                    match written {
+                    };
+                    match recorder.update(run, Box::new(set)) {
                         Err(e) if e.is_cancelled() => return,
                         Err(e) => log::warn!("{e}"),
                         Ok(()) => {}
@@ -254,15 +218,6 @@ impl Context {
         };
         spawn_with_stack("ports", 256 << 10, body).map(drop)
     }
-}
-
-fn update(recorder: &dyn Recorder, run: Run, change: impl FnOnce(&mut Seed)) -> Result<()> {
-    let mut change = Some(change);
-    recorder.update(run, &mut |seed| {
-        if let Some(change) = change.take() {
-            change(seed);
-        }
-    })
 }
 
 impl Task for Context {
@@ -283,7 +238,7 @@ impl Task for Context {
 pub(crate) type Reception = Box<dyn FnOnce(&Context) -> Result<String> + Send>;
 
 /// A Prepare that is completed.
-pub struct Prepared {
+pub(crate) struct Prepared {
     pub(crate) text: String,
     /// Begins at once, in a thread of its own. Dropped, it gives back what it holds.
     pub(crate) reception: Option<Reception>,
@@ -298,57 +253,39 @@ impl<T: Into<String>> From<T> for Prepared {
     }
 }
 
-/// One method. Every stage function may be called again for the same seed after it failed, was aborted, or (Prepare,
-/// Cleanup) completed; the text of an Ok becomes the stage's Details. Errors of kind Permanent will not go away by
-/// repeating the call.
-pub trait SeedMethod: Send + Sync {
+/// One method. Every stage function may be called again for the same seed after it failed, was aborted, or (Prepare, Cleanup) completed;
+/// the text of an Ok becomes the stage's Details. Errors say what is not as it must be, with the remedy; permanent ones will not go away
+/// by repeating the call.
+pub(crate) trait SeedMethod: Send + Sync {
     fn method(&self) -> Method;
 
     /// Ok if it can be used on this host now. Checks the tools and, if it answers within a second, the server.
-    ///
-    /// # Errors
-    /// The reason and the remedy.
     fn available(&self) -> Result<()>;
 
-    /// Ok if sudo, where it is used, runs what this method needs. Called by Prepare and `check-config` only: sudo logs each check.
-    ///
-    /// # Errors
-    /// Permanent, with the command and sudo's message.
+    /// Ok if sudo, where it is used, runs what this method needs; else the command and sudo's message. Called by Prepare and
+    /// `check-config` only: sudo logs each check.
     fn permitted(&self) -> Result<()> {
         Ok(())
     }
 
     /// Checks all that this host can know, and removes what an earlier attempt left. Touches no data of the server.
-    ///
-    /// # Errors
-    /// What is not as it must be, with the remedy.
     fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared>;
 
-    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is complete and durable on this host, or acknowledged by the other one, and its
-    /// coordinates are in the record.
-    ///
-    /// # Errors
-    /// The first cause of the failure. Nothing of the target's own data has changed.
+    /// Copies; called on the method's [`Method::backup_side`]. When it returns Ok the copy is complete and durable on this host, or
+    /// acknowledged by the other one, and its coordinates are in the record. After an error nothing of the target's own data has changed.
     fn backup(&self, ctx: &Context) -> Result<String>;
 
-    /// Makes the copy a running server. When it returns Ok the data are complete and the server is as it must be for its
-    /// replication to be connected.
-    ///
-    /// # Errors
-    /// The first cause. The record says whether data are partial.
+    /// Makes the copy a running server. When it returns Ok the data are complete and the server is as it must be for its replication to be
+    /// connected. After an error the record says whether data are partial.
     fn restore(&self, ctx: &Context) -> Result<String>;
 
     /// Removes what the seed left on this host.
-    ///
-    /// # Errors
-    /// What could not be removed.
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String>;
 
-    /// Restores the server's settings that an interrupted Restore of `seed` changed. May be repeated.
-    ///
-    /// # Errors
-    /// If the server cannot be reached or refuses; it is tried again later.
-    fn restore_settings(&self, seed: &Seed) -> Result<()>;
+    /// Restores the server's settings that an interrupted Restore of `seed` changed. May be repeated: it is tried again after an error.
+    fn restore_settings(&self, _seed: &Seed) -> Result<()> {
+        Ok(()) // of a method that changes none
+    }
 }
 
 #[cfg(test)]

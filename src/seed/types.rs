@@ -7,14 +7,14 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 macro_rules! wire_names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident),+ $(,)? }) => {
+    ($($(#[$doc:meta])* $name:ident { $($variant:ident),+ })+) => { $(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        pub(crate) enum $name { $($variant),+ }
 
         impl $name {
             /// Every value, in the order of the agent's own numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The name on the wire.
             pub(crate) fn as_str(self) -> &'static str {
@@ -22,7 +22,7 @@ macro_rules! wire_names {
             }
 
             /// From the name on the wire, case-sensitive.
-            pub fn parse(name: &str) -> Option<Self> {
+            pub(crate) fn parse(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|v| v.as_str() == name)
             }
         }
@@ -32,34 +32,36 @@ macro_rules! wire_names {
                 f.write_str(self.as_str())
             }
         }
-    };
+    )+ };
 }
 
-wire_names!(
-    /// How data is copied.
-    Method {
-        /// MySQL's clone plugin.
-        ClonePlugin,
-        /// An LVM snapshot of the source, as a tar stream.
-        LVM,
-        /// mydumper and myloader.
-        Mydumper,
-        /// mysqldump or mariadb-dump.
-        Mysqldump,
-        /// xtrabackup or mariadb-backup, as an xbstream.
-        Xtrabackup,
-    }
-);
+wire_names! {
+    /// How data is copied. LVM is a snapshot of the source as a tar stream, Xtrabackup also mariadb-backup, Mysqldump also mariadb-dump.
+    #[allow(clippy::upper_case_acronyms)] // a name on the wire
+    Method { ClonePlugin, LVM, Mydumper, Mysqldump, Xtrabackup }
 
-wire_names!(
-    /// The part of a host in a seed.
-    Side {
-        /// The host that is overwritten.
-        Target,
-        /// The host that is copied.
-        Source,
+    /// The part of a host in a seed: the target is overwritten by a copy of the source.
+    Side { Target, Source }
+
+    /// The steps of a seed, in the agent's order (the numbers are keys in `active-seed`). ConnectSlave is the controller's.
+    Stage { Prepare, Backup, Restore, Cleanup, ConnectSlave }
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Status {
+    Running,
+    /// Done and durable.
+    Completed,
+    /// Failed or aborted.
+    Error,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
     }
-);
+}
 
 impl From<Side> for Role {
     fn from(side: Side) -> Self {
@@ -70,40 +72,21 @@ impl From<Side> for Role {
     }
 }
 
-wire_names!(
-    /// The steps of a seed, in the agent's order (the numbers are keys in `active-seed`).
-    Stage {
-        /// Checks and room.
-        Prepare,
-        /// The copy itself.
-        Backup,
-        /// Making the copy a running server.
-        Restore,
-        /// Removes what is not needed any more.
-        Cleanup,
-        /// Done by the controller, never by the agent.
-        ConnectSlave,
-    }
-);
-
-wire_names!(
-    /// How far a stage is.
-    Status {
-        /// At work.
-        Running,
-        /// Done and durable.
-        Completed,
-        /// Failed or aborted.
-        Error,
-    }
-);
+/// One run of one stage of a seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) seed_id: i64,
+    pub(crate) stage: Stage,
+    /// Counts the runs of all stages since the agent's start.
+    pub(crate) number: u64,
+}
 
 /// The source of a target, or the target of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Peer {
-    /// Host name or address as the controller gave it.
+    /// Name or address as the controller gave it.
     pub(crate) host: String,
-    /// MySQL port of the source.
+    /// The source's.
     pub(crate) mysql_port: u16,
 }
 
@@ -139,26 +122,15 @@ pub(crate) fn nanos(t: SystemTime) -> u64 {
 }
 
 /// The ten engine names that the wire knows, in the Go agent's order.
+#[rustfmt::skip]
 pub(crate) const ENGINES: [&str; 10] = [
-    "ROCKSDB",
-    "MRG_MYISAM",
-    "CSV",
-    "BLACKHOLE",
-    "InnoDB",
-    "MEMORY",
-    "ARCHIVE",
-    "MyISAM",
-    "FEDERATED",
-    "TokuDB",
+    "ROCKSDB", "MRG_MYISAM", "CSV", "BLACKHOLE", "InnoDB", "MEMORY", "ARCHIVE", "MyISAM", "FEDERATED", "TokuDB",
 ];
 
 impl Stage {
     /// The agent's own number of the stage.
     pub(crate) fn number(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|s| *s == self)
-            .unwrap_or_default()
+        self as usize
     }
 }
 

@@ -54,6 +54,19 @@ pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     written.on(path)
 }
 
+/// `None` for what does not exist.
+pub(crate) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Removes a file, which may be missing.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    if_there(std::fs::remove_file(path)).on(path).map(drop)
+}
+
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).on(dir)

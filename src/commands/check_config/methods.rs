@@ -5,28 +5,28 @@ use crate::config::Config;
 use crate::methods::mydumper::options::operators;
 use crate::methods::mydumper::version::Tool;
 use crate::methods::mysqldump::options;
-use crate::methods::{enabled, xtrabackup};
+use crate::methods::{enabled, left_out, xtrabackup};
 use crate::seed::Method;
 use std::sync::Arc;
 
 pub(crate) fn check(f: &mut Findings, config: &Arc<Config>) {
-    let found = enabled(config);
-    if found.methods.is_empty() {
+    let methods = enabled(config);
+    if methods.is_empty() {
         f.warning(
             "mysqldump.enabled",
             "no seed method can be used on this host",
             "set mysqldump.enabled = true",
         );
     }
-    for method in &found.methods {
+    for method in &methods {
         let key = key(method.method());
         match method.available().and_then(|()| method.permitted()) {
             Ok(()) => f.ok(key, "the method can be used"),
             Err(e) => f.error(key, e.to_string(), off(key)),
         }
     }
-    for (method, reason) in &found.left_out {
-        f.error(key(*method), reason, "set it to false");
+    if let Some((method, reason)) = left_out(config) {
+        f.error(key(method), reason, "set it to false");
     }
     left_out_options(f, config);
     let plain = |on: bool, tls: bool| on && !tls;
@@ -54,7 +54,7 @@ fn left_out_options(f: &mut Findings, config: &Config) {
         (
             config.xtrabackup.enabled,
             "xtrabackup.xtrabackup-addtional-opts",
-            xtrabackup::options::kept(&config.xtrabackup.additional_opts).1,
+            xtrabackup::tools::kept(&config.xtrabackup.additional_opts).1,
         ),
         (
             config.mydumper.enabled,

@@ -79,13 +79,17 @@ fn look(config: &Config) -> Report {
         let state_dir = config.common.state_dir.display();
         let note = format!("the seed is shown as the record in {state_dir} has it");
         report.notes.push(note);
-        let running = |s: &SeedState| s.status == Status::Running.as_str();
-        if !report.agent.answers && report.seed.as_ref().is_some_and(running) {
+        if !report.agent.answers && report.seed.as_ref().is_some_and(is_running) {
             let note = "this stage was at work when the agent last wrote the record: if the agent has ended, it was interrupted";
             report.notes.push(note.into());
         }
     }
     report
+}
+
+fn is_running(seed: &SeedState) -> bool {
+    let running = Status::Running.to_string();
+    seed.status == running
 }
 
 /// MySQL as it answers this process, and its datadir.
@@ -246,7 +250,7 @@ fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) ->
     });
     // This call counts as a call of the seed's controller, so it is made only while a stage is running.
     if let Some(seed) = &mut report.seed
-        && seed.status == Status::Running.as_str()
+        && is_running(seed)
     {
         let state = agent.stage_state(active.seed_id, active.stage)?;
         (seed.details, seed.progress) = (state.details, state.progress);

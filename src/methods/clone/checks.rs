@@ -11,23 +11,21 @@ use crate::mysql::{
 use mysql::{Conn, Row};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Deadline of queries to a server with thousands of tables.
 const QUERY: Duration = Duration::from_secs(60);
 /// Deadline of the first login, by which a server that hangs is found.
 const LOGIN: Duration = Duration::from_secs(10);
-/// The plugin's library.
 const LIBRARY: &str = "mysql_clone.so";
 /// Names of tables in an error, at most.
 const NAMED: usize = 20;
 /// CLONE needs packets of this size on both ends.
 const PACKET: u64 = 2 << 20;
 
-/// What is known of the source.
-#[derive(Debug, Clone, Default)]
+/// The source.
 pub(super) struct Donor {
+    pub(super) at: Endpoint,
     /// Bytes of its InnoDB files; `None` if it could not be queried.
     pub(super) bytes: Option<u64>,
     /// It has replication channels, or could not be queried.
@@ -35,19 +33,17 @@ pub(super) struct Donor {
     /// Libraries of the target's plugins: the server that clones must have the source's, which are among these.
     pub(super) libraries: Vec<String>,
     /// What identifies it while CLONE runs; `None` if it could not be queried.
-    identity: Option<Arc<Identity>>,
+    identity: Option<Identity>,
 }
 
 impl Donor {
-    /// That the source's address still leads to the server that was checked: CLONE does not report which server it has read.
-    ///
-    /// # Errors
-    /// Permanent: it leads to another one. Transient: the server was restarted meanwhile, or cannot be reached.
-    pub(super) fn is_still_at(&self, donor: &Endpoint) -> Result<()> {
-        let Some(identity) = &self.identity else {
-            return Ok(());
-        };
-        identity.verify(&mut connect_twice(donor)?)
+    /// That its address still leads to the server that was checked: CLONE does not report which server it has read. Permanent: it leads
+    /// to another one. Transient: the server was restarted meanwhile, or cannot be reached.
+    pub(super) fn is_unchanged(&self) -> Result<()> {
+        match &self.identity {
+            Some(identity) => identity.verify(&mut connect_twice(&self.at)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -72,9 +68,6 @@ pub(super) fn is_active(conn: &mut Conn) -> Result<bool> {
 
 /// Installs the plugin where it is missing. A server whose data were replaced by CLONE may have lost it: which plugins are
 /// installed is among the data.
-///
-/// # Errors
-/// Permanent, with the remedy.
 pub(super) fn install(conn: &mut Conn) -> Result<()> {
     let status = plugin(conn)?;
     if status == "ACTIVE" {
@@ -89,12 +82,8 @@ pub(super) fn install(conn: &mut Conn) -> Result<()> {
         return Err(Error::permanent(remedy(&status))); // DISABLED: installing it again does not help
     }
     let install = format!("INSTALL PLUGIN clone SONAME '{LIBRARY}'");
-    control::execute(conn, &install).map_err(|e| {
-        e.context(format!(
-            "{} (installing it failed)",
-            remedy("not installed")
-        ))
-    })?;
+    let remedy = || format!("{} (installing it failed)", remedy("not installed"));
+    control::execute(conn, &install).map_err(|e| e.context(remedy()))?;
     log::warn!("the clone plugin was not installed on this server: {install}");
     Ok(())
 }
@@ -142,22 +131,18 @@ fn tablespaces(conn: &mut Conn, who: &str) -> Result<()> {
         conn,
         "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' AND ENGINE = 'InnoDB'",
     )?;
-    match files.iter().find(|f| is_elsewhere(f, &datadir)) {
-        None => Ok(()),
-        Some(file) => Err(Error::permanent(format!(
+    if let Some(file) = files.iter().find(|f| is_elsewhere(f, &datadir)) {
+        return Err(Error::permanent(format!(
             "the tablespace {file} on {who} is outside its data directory, and CLONE would write it to the same place here: use the method \
              Mysqldump, or {MOVE_BACK}"
-        ))),
+        )));
     }
+    Ok(())
 }
 
 /// As information_schema.FILES names files: relative to the data directory or with a full path.
 fn is_elsewhere(file: &str, datadir: &str) -> bool {
     file.starts_with("../") || (file.starts_with('/') && !Path::new(file).starts_with(datadir))
-}
-
-fn replicates(conn: &mut Conn, server: Server) -> Result<bool> {
-    Ok(!query::rows::<Row>(conn, server.replica_status())?.is_empty())
 }
 
 fn packets(conn: &mut Conn, who: &str) -> Result<()> {
@@ -181,11 +166,9 @@ fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
     if tables.is_empty() {
         return Ok(());
     }
-    let mut names: Vec<String> = tables
-        .iter()
-        .take(NAMED)
-        .map(|(s, t, e)| format!("{}.{} ({e})", quote_name(s), quote_name(t)))
-        .collect();
+    let name =
+        |(s, t, e): &(String, String, String)| format!("{}.{} ({e})", quote_name(s), quote_name(t));
+    let mut names: Vec<String> = tables.iter().take(NAMED).map(name).collect();
     if tables.len() > NAMED {
         names.push(format!("{} more", tables.len() - NAMED));
     }
@@ -197,12 +180,11 @@ fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
 }
 
 /// Names of the active plugins of a server.
-fn plugins(conn: &mut Conn) -> Result<BTreeSet<String>> {
-    let names: Vec<String> = query::rows(
+fn plugins(conn: &mut Conn) -> Result<Vec<String>> {
+    query::rows(
         conn,
-        "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'",
-    )?;
-    Ok(names.into_iter().collect())
+        "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' ORDER BY 1",
+    )
 }
 
 /// Libraries of the active plugins of a server.
@@ -231,8 +213,7 @@ impl ClonePlugin {
     pub(super) fn check_plugin(&self) -> Result<()> {
         let account = &self.config.mysql;
         login(&account.user, account.password.reveal())?;
-        let endpoint = Endpoint::local(&self.config.mysql);
-        let mut conn = connect(&endpoint, Duration::from_secs(1))?;
+        let mut conn = connect(&Endpoint::local(account), Duration::from_secs(1))?;
         compatibility::can_clone(Server::ask(&mut conn)?, "this server")?;
         match plugin(&mut conn)?.as_str() {
             "ACTIVE" => return Ok(()),
@@ -269,10 +250,11 @@ impl ClonePlugin {
         login(&mysql.user, mysql.password.reveal())?;
         swap_in::check_settings(mysql)?;
         swap_in::service_permitted(&self.config)?;
+        let c = &self.config.clone_plugin;
         for (name, file) in [
-            ("ca", &self.config.clone_plugin.ssl_ca),
-            ("cert", &self.config.clone_plugin.ssl_cert),
-            ("key", &self.config.clone_plugin.ssl_key),
+            ("ca", &c.ssl_ca),
+            ("cert", &c.ssl_cert),
+            ("key", &c.ssl_key),
         ] {
             if !file.is_empty() && !Path::new(file).is_file() {
                 return Err(Error::permanent(format!(
@@ -294,37 +276,39 @@ impl ClonePlugin {
 
     /// Backup of a target: the first moment at which the source is known. One that requires TLS (3159) is checked by its own agent
     /// and by CLONE alone: this connection has no TLS.
-    pub(super) fn check_donor(&self, donor: &Endpoint) -> Result<Donor> {
+    pub(super) fn check_donor(&self, at: Endpoint) -> Result<Donor> {
         let mut own = connect_twice(&Endpoint::local(&self.config.mysql))?;
         let target = Server::ask(&mut own)?;
-        let who = format!("source {}", donor.name());
-        if donor.host.contains(':') {
+        let who = format!("source {}", at.name());
+        let of_source = |e: Error| e.context(&who);
+        if at.host.contains(':') {
             return Err(Error::permanent(format!(
                 "{who}: CLONE takes no IPv6 address: give the source by its name"
             )));
         }
-        let mut conn = match connect_twice(donor) {
+        let mut donor = Donor {
+            at,
+            bytes: None,
+            replicates: true,
+            libraries: libraries(&mut own)?,
+            identity: None,
+        };
+        let mut conn = match connect_twice(&donor.at) {
             Ok(conn) => conn,
             Err(e) if e.mysql_code() == Some(TLS_REQUIRED) => {
                 log::warn!(
                     "{who} takes connections by TLS only: it is checked by its own agent and by CLONE"
                 );
-                return Ok(Donor {
-                    bytes: None,
-                    replicates: true,
-                    libraries: libraries(&mut own)?,
-                    identity: None,
-                });
+                return Ok(donor);
             }
-            Err(e) => return Err(e.context(&who)),
+            Err(e) => return Err(of_source(e)),
         };
-        let identity = Identity::hold(donor).map_err(|e| e.context(&who))?;
-        identity.verify(&mut conn).map_err(|e| e.context(&who))?;
-        let server = Server::ask(&mut conn).map_err(|e| e.context(&who))?;
-        let of_source = ServerInfo::query(&mut conn, server)?;
-        let of_target = ServerInfo::query(&mut own, target)?;
-        compatibility::check(CopyKind::Clone, &of_source, &of_target)
-            .map_err(|e| e.context(&who))?;
+        let identity = Identity::hold(&donor.at).map_err(of_source)?;
+        identity.verify(&mut conn).map_err(of_source)?;
+        let server = Server::ask(&mut conn).map_err(of_source)?;
+        let theirs = ServerInfo::query(&mut conn, server)?;
+        let ours = ServerInfo::query(&mut own, target)?;
+        compatibility::check(CopyKind::Clone, &theirs, &ours).map_err(of_source)?;
         source(&mut conn, server, &who)?;
         let status = plugin(&mut conn)?;
         if status != "ACTIVE" {
@@ -333,10 +317,9 @@ impl ClonePlugin {
                  in its my.cnf and restart it"
             )));
         }
-        let missing: Vec<String> = plugins(&mut conn)?
-            .difference(&plugins(&mut own)?)
-            .cloned()
-            .collect();
+        let here = plugins(&mut own)?;
+        let mut missing = plugins(&mut conn)?;
+        missing.retain(|name| !here.contains(name));
         if !missing.is_empty() {
             return Err(Error::permanent(format!(
                 "plugins that are active on {who} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
@@ -344,20 +327,15 @@ impl ClonePlugin {
             )));
         }
         compatibility::check_account(&self.config.mysql.user, &mut conn)?;
-        Ok(Donor {
-            bytes: Some(bytes(&mut conn)?),
-            replicates: replicates(&mut conn, server)?,
-            libraries: libraries(&mut own)?,
-            identity: Some(Arc::new(identity)),
-        })
+        donor.bytes = Some(bytes(&mut conn)?);
+        donor.replicates = query::first::<Row>(&mut conn, server.replica_status())?.is_some();
+        donor.identity = Some(identity);
+        Ok(donor)
     }
 }
 
 /// That CLONE can log in to the source with the agent's account: its own client sends the password in utf8mb3, so that the
 /// source refuses one with other characters (1045; seen on 9.7.4).
-///
-/// # Errors
-/// Permanent, with the setting.
 fn login(user: &str, password: &str) -> Result<()> {
     let longer = |text: &str| text.chars().any(|c| c.len_utf8() > 3);
     if longer(user) || longer(password) {

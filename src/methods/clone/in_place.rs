@@ -24,75 +24,6 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// ER_ACCESS_DENIED_ERROR
 const ACCESS_DENIED: u16 = 1045;
 
-/// What keeps the source's events and channels from starting: the server restarts on the copy of a CLONE in place before an agent can log
-/// in. Both variables are persisted, which a CLONE does not change (MySQL 9.7).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Guard {
-    /// The source replicates: its channels would start.
-    channels: bool,
-    /// No event may run (`mysql.disable-events-on-target`).
-    events: bool,
-}
-
-impl Guard {
-    fn names(self, conn: &mut Conn, server: Server) -> Result<Vec<(&'static str, &'static str)>> {
-        let mut names = Vec::new();
-        let skip = if server.version >= Version(8, 0, 26) {
-            "skip_replica_start"
-        } else {
-            "skip_slave_start"
-        };
-        if self.channels && !info::is_on(conn, skip)? {
-            names.push((skip, "ON"));
-        }
-        if self.events && scheduler(conn)?.is_some() {
-            names.push(("event_scheduler", "OFF"));
-        }
-        Ok(names)
-    }
-
-    /// For the record: what [`Guard::set`] changes, and what a restart forgets.
-    fn to_restore(self, conn: &mut Conn, server: Server) -> Result<Vec<Restore>> {
-        let mut out = read_only(conn)?;
-        out.extend(scheduler(conn)?.map(|value| Restore::Global {
-            name: "event_scheduler".into(),
-            value,
-        }));
-        for (name, _) in self.names(conn, server)? {
-            out.push(control::persisted(conn, name)?);
-        }
-        Ok(out)
-    }
-
-    /// Takes effect from the next start on.
-    ///
-    /// # Errors
-    /// Permanent, with the remedy.
-    fn set(self, conn: &mut Conn, server: Server) -> Result<()> {
-        let names = self.names(conn, server)?;
-        if !names.is_empty() && !info::is_on(conn, "persisted_globals_load")? {
-            return Err(Error::permanent(
-                "persisted_globals_load = OFF: MySQL would run the source's events and channels when it restarts with the copy; remove \
-                 the setting, or set event_scheduler = OFF and skip_replica_start = ON in its my.cnf",
-            ));
-        }
-        for (name, value) in names {
-            let (what, privilege) = if name == "event_scheduler" {
-                ("events", "SYSTEM_VARIABLES_ADMIN")
-            } else {
-                ("replication channels", "PERSIST_RO_VARIABLES_ADMIN")
-            };
-            control::persist(conn, name, Some(value)).map_err(|e| {
-                e.context(format!(
-                    "the source's {what} would start when MySQL restarts with the copy: set {name} = {value} in this server's my.cnf, or \
-                     grant {privilege} to mysql.user on both servers"
-                ))
-            })?;
-        }
-        Ok(())
-    }
-}
-
 /// event_scheduler, unless it is DISABLED, which only a restart changes.
 fn scheduler(conn: &mut Conn) -> Result<Option<String>> {
     let value = info::global(conn, "event_scheduler")?;
@@ -103,10 +34,7 @@ fn scheduler(conn: &mut Conn) -> Result<Option<String>> {
 fn read_only(conn: &mut Conn) -> Result<Vec<Restore>> {
     let mut out = Vec::new();
     for name in KEPT {
-        out.extend(info::global(conn, name)?.map(|value| Restore::Global {
-            name: name.into(),
-            value,
-        }));
+        out.extend(info::global(conn, name)?.map(|value| run::global(name, value)));
     }
     Ok(out)
 }
@@ -126,26 +54,82 @@ fn add_pending(ctx: &Context, present: Vec<Restore>) -> Result<()> {
     ctx.update(|s| s.pending_restore.extend(present))
 }
 
+/// Persists what keeps the source's events and channels from starting; it takes effect from the next start on.
+fn persist(conn: &mut Conn, guard: &[(&str, &str)]) -> Result<()> {
+    if !guard.is_empty() && !info::is_on(conn, "persisted_globals_load")? {
+        return Err(Error::permanent(
+            "persisted_globals_load = OFF: MySQL would run the source's events and channels when it restarts with the copy; remove \
+             the setting, or set event_scheduler = OFF and skip_replica_start = ON in its my.cnf",
+        ));
+    }
+    for (name, value) in guard {
+        let (what, privilege) = if *name == "event_scheduler" {
+            ("events", "SYSTEM_VARIABLES_ADMIN")
+        } else {
+            ("replication channels", "PERSIST_RO_VARIABLES_ADMIN")
+        };
+        control::persist(conn, name, Some(value)).map_err(|e| {
+            e.context(format!(
+                "the source's {what} would start when MySQL restarts with the copy: set {name} = {value} in this server's my.cnf, or \
+                 grant {privilege} to mysql.user on both servers"
+            ))
+        })?;
+    }
+    Ok(())
+}
+
 impl ClonePlugin {
-    /// Records what must be restored, then sets what a CLONE needs.
+    /// What keeps the source's events and channels from starting: the server restarts on the copy of a CLONE in place before an agent can
+    /// log in. These variables are persisted, which a CLONE does not change (MySQL 9.7). What that changes, and what a restart forgets, is
+    /// added to `present`, for the record.
+    fn guard(
+        &self,
+        conn: &mut Conn,
+        donor: &Donor,
+        present: &mut Vec<Restore>,
+    ) -> Result<Vec<(&'static str, &'static str)>> {
+        let mut guard = Vec::new();
+        let skip = if Server::ask(conn)?.version >= Version(8, 0, 26) {
+            "skip_replica_start"
+        } else {
+            "skip_slave_start"
+        };
+        if donor.replicates && !info::is_on(conn, skip)? {
+            guard.push((skip, "ON"));
+        }
+        present.extend(read_only(conn)?);
+        if let Some(value) = scheduler(conn)? {
+            let name = "event_scheduler";
+            if self.config.mysql.disable_events_on_target {
+                guard.push((name, "OFF"));
+            }
+            present.push(run::global(name, value));
+        }
+        for (name, _) in &guard {
+            present.push(control::persisted(conn, name)?);
+        }
+        Ok(guard)
+    }
+
+    /// Records what must be restored, then sets what a CLONE needs; with the donor of one in place also what that needs.
     pub(super) fn set_variables(
         &self,
         ctx: &Context,
         wanted: &Wanted,
-        guard: Option<Guard>,
+        in_place: Option<&Donor>,
     ) -> Result<()> {
         let mut conn = connect(&Endpoint::local(&self.config.mysql), STATEMENT)?;
         control::binlog_off(&mut conn)?;
-        let server = Server::ask(&mut conn)?;
         let mut present = run::to_restore(&mut conn, wanted)?;
-        if let Some(guard) = guard {
-            present.extend(guard.to_restore(&mut conn, server)?);
+        let mut guard = Vec::new();
+        if let Some(donor) = in_place {
+            guard = self.guard(&mut conn, donor, &mut present)?;
         }
         add_pending(ctx, present)?;
         ctx.cancel().check()?;
         run::set(&mut conn, wanted)?;
-        if let Some(guard) = guard {
-            guard.set(&mut conn, server)?;
+        if in_place.is_some() {
+            persist(&mut conn, &guard)?;
             // CLONE cannot delete the old data otherwise (1290).
             writable(&mut conn)?;
         }
@@ -211,16 +195,12 @@ impl ClonePlugin {
         &self,
         ctx: &Context,
         seed: &Seed,
-        (donor, known): (&Endpoint, &Donor),
+        donor: &Donor,
         wanted: &Wanted,
     ) -> Result<String> {
-        let guard = Guard {
-            channels: known.replicates,
-            events: self.config.mysql.disable_events_on_target,
-        };
-        let set = self.set_variables(ctx, wanted, Some(guard));
-        let Outcome { end, began } = match set.and_then(|()| known.is_still_at(donor)) {
-            Ok(()) => self.replace(ctx, donor, known)?,
+        let set = self.set_variables(ctx, wanted, Some(donor));
+        let Outcome { end, began } = match set.and_then(|()| donor.is_unchanged()) {
+            Ok(()) => self.replace(ctx, donor)?,
             Err(e) => Outcome::not_begun(e),
         };
         if !began {
@@ -251,21 +231,21 @@ impl ClonePlugin {
         }
         Ok(format!(
             "Backup completed: cloned from {}. MySQL {text} with the copy",
-            donor.name()
+            donor.at.name()
         ))
     }
 
     /// The CLONE itself, which replaces the data of the running server.
-    fn replace(&self, ctx: &Context, donor: &Endpoint, known: &Donor) -> Result<Outcome> {
+    fn replace(&self, ctx: &Context, donor: &Donor) -> Result<Outcome> {
         ctx.report("Running backup. Two copies do not fit: CLONE deletes the old data first");
         ctx.update_state(|seed, s: &mut PhysicalState| {
             s.cloning = Some(CloneMode::InPlace);
             seed.begin_replacing();
         })?;
         let on = Endpoint::local(&self.config.mysql);
-        let mut outcome = self.run(ctx, &on, donor, None);
+        let mut outcome = self.run(ctx, &on, &donor.at, None);
         if outcome.end.is_ok()
-            && let Err(e) = known.is_still_at(donor)
+            && let Err(e) = donor.is_unchanged()
         {
             log::error!(
                 "seed {}: the source may be another server than before: {e}",
@@ -278,11 +258,11 @@ impl ClonePlugin {
 
     /// An abort came when CLONE was complete and MySQL had shut down: it is started, with the guard on.
     fn start_if_down(&self, ctx: &Context) {
-        let Ok((facts, _)) = ctx.seed().and_then(|s| swap_in::staged(&s)) else {
-            return;
-        };
         let host = Host::at_start(&self.config);
-        if let Err(e) = datadir::start_and_wait(&host, &facts, &Cancel::default()) {
+        let place = ctx.seed().and_then(|s| swap_in::staged(&s));
+        let started =
+            place.and_then(|(info, _)| datadir::start_and_wait(&host, &info, &Cancel::default()));
+        if let Err(e) = started {
             log::error!("{e}");
         }
     }
@@ -291,17 +271,17 @@ impl ClonePlugin {
     pub(super) fn restarted(
         &self,
         ctx: &Context,
-        facts: &DatadirInfo,
+        datadir: &DatadirInfo,
         is_down: bool,
     ) -> Result<String> {
         ctx.report("Running restore. Waiting for MySQL to start");
-        let (mut conn, coordinates) = self.wait(ctx, facts, is_down)?;
+        let (mut conn, coordinates) = self.wait(ctx, datadir, is_down)?;
         ctx.cancel().check()?;
         ctx.report("Running restore. Setting GTID state");
         ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
         add_pending(ctx, read_only(&mut conn)?)?; // unless it is recorded already
         let events = self.disable_replication(&mut conn)?;
-        swap_in::set_gtid_state(&mut conn, facts.server, &coordinates)?;
+        swap_in::set_gtid_state(&mut conn, datadir.server, &coordinates)?;
         ctx.cancel().check()?;
         self.restore_now(ctx)?;
         ctx.update(|s| s.load = Load::Complete)?;
@@ -315,7 +295,7 @@ impl ClonePlugin {
     fn wait(
         &self,
         ctx: &Context,
-        facts: &DatadirInfo,
+        datadir: &DatadirInfo,
         mut is_down: bool,
     ) -> Result<(Conn, Coordinates)> {
         let limit = self.config.clone_plugin.restart_timeout;
@@ -327,9 +307,9 @@ impl ClonePlugin {
                 Err(e) if e.is_permanent() => return Err(e),
                 Err(e) => e.to_string(),
             };
-            if is_down && !datadir::stopped::is_in_use(facts)? {
+            if is_down && !datadir::stopped::is_in_use(datadir)? {
                 let host = Host::of_stage(&self.config, ctx);
-                if let Some(e) = datadir::start_and_wait(&host, facts, ctx.cancel())? {
+                if let Some(e) = datadir::start_and_wait(&host, datadir, ctx.cancel())? {
                     return Err(self.login_rejected(&e));
                 }
                 is_down = false;

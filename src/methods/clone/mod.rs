@@ -14,7 +14,6 @@ mod run;
 
 use super::swap_in;
 use crate::config::Config;
-use crate::contents;
 use crate::datadir::{self, Host, Staged};
 use crate::error::{Error, Result};
 use crate::methods::state::{CloneMode, PhysicalState};
@@ -39,24 +38,21 @@ impl ClonePlugin {
         let this = self.clone();
         ctx.interruptible(move || this.check_source())?;
         self.install(ctx)?;
-        let settings = self.config.mysql.clone();
-        let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
-        let text = ["Prepare completed".to_string()].into_iter().chain(known);
-        Ok(Prepared::from(text.collect::<Vec<_>>().join(", ")))
+        swap_in::prepared_source(&self.config, ctx)
     }
 
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
         ctx.report("Running prepare");
         // The CLONE of an agent that was killed may still run.
         let (this, seed) = (self.clone(), ctx.seed()?);
-        let facts = ctx.interruptible(move || {
+        let info = ctx.interruptible(move || {
             this.restore_pending(&seed)?;
             this.check_target()
         })?;
         ctx.update(|s| s.pending_restore.clear())?;
         let journals = swap_in::journals(&self.config);
-        Staged::make(&facts, ctx.seed_id(), &journals, ctx.cancel())?;
-        ctx.update_state(|_, s: &mut PhysicalState| s.datadir = Some(Box::new(facts)))?;
+        Staged::make(&info, ctx.seed_id(), &journals, ctx.cancel())?;
+        ctx.update_state(|_, s: &mut PhysicalState| s.datadir = Some(Box::new(info)))?;
         self.install(ctx)?;
         let tried = self.set_variables(ctx, &self.wanted(), None);
         self.restore_now(ctx)?;
@@ -88,18 +84,18 @@ impl SeedMethod for ClonePlugin {
     fn restore(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
         let seed = ctx.seed()?;
-        let (facts, staged) = swap_in::staged(&seed)?;
+        let (info, staged) = swap_in::staged(&seed)?;
         match seed.method_state::<PhysicalState>()?.cloning {
             Some(CloneMode::Staged) => {
                 let host = Host::of_stage(&self.config, ctx);
                 let (verified, coordinates) =
-                    datadir::trial_start_of_clone(&facts, &staged, &self.config.mysql, &host)?;
+                    datadir::trial_start_of_clone(&info, &staged, &self.config.mysql, &host)?;
                 ctx.update(|s| s.coordinates = Some(coordinates.clone()))?;
-                let places = (&facts, &staged);
+                let places = (&info, &staged);
                 swap_in::swap_in(&self.config, ctx, places, &verified, &coordinates)
             }
-            Some(CloneMode::InPlace) => self.restarted(ctx, &facts, false),
-            Some(CloneMode::InPlaceDown) => self.restarted(ctx, &facts, true),
+            Some(CloneMode::InPlace) => self.restarted(ctx, &info, false),
+            Some(CloneMode::InPlaceDown) => self.restarted(ctx, &info, true),
             None => Err(Error::permanent(
                 "no complete copy was made: call prepare again",
             )),

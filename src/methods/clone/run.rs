@@ -36,27 +36,25 @@ const NOT_SUPERVISED: u16 = 3707;
 pub(super) type Wanted = Vec<(&'static str, String)>;
 
 /// The present values of those that differ, for the record.
-///
-/// # Errors
-/// If a query fails; a variable that the server does not have.
 pub(super) fn to_restore(conn: &mut Conn, wanted: &Wanted) -> Result<Vec<Restore>> {
     let mut out = Vec::new();
     for (name, value) in wanted {
         let present = present(conn, name)?;
         if present != *value {
-            out.push(Restore::Global {
-                name: (*name).to_string(),
-                value: present,
-            });
+            out.push(global(name, present));
         }
     }
     Ok(out)
 }
 
-/// Sets those that differ and reads them back.
-///
-/// # Errors
-/// If the server refuses one, or has another value then.
+pub(super) fn global(name: &str, value: String) -> Restore {
+    Restore::Global {
+        name: name.into(),
+        value,
+    }
+}
+
+/// Sets those that differ and reads them back: an error if the server has another value then.
 pub(super) fn set(conn: &mut Conn, wanted: &Wanted) -> Result<()> {
     for (name, value) in wanted {
         if present(conn, name)? == *value {
@@ -159,31 +157,27 @@ impl ClonePlugin {
     pub(super) fn copy(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running backup. Checking the source");
         let seed = ctx.seed()?;
-        let peer = seed
-            .peer
-            .clone()
-            .ok_or_else(|| Error::permanent("backup was called without a source"))?;
-        let donor = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
-        let (facts, staged) = swap_in::staged(&seed)?;
-        let (this, to) = (self.clone(), donor.clone());
-        let known = ctx.interruptible(move || this.check_donor(&to))?;
-        if let Some(bytes) = known.bytes {
+        let peer = seed.peer.as_ref();
+        let peer = peer.ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let at = Endpoint::remote(&self.config.mysql, &peer.host, peer.mysql_port);
+        let (info, staged) = swap_in::staged(&seed)?;
+        let mut wanted = self.wanted();
+        wanted.push(("clone_valid_donor_list", format!("{}:{}", at.host, at.port)));
+        let this = self.clone();
+        let donor = ctx.interruptible(move || this.check_donor(at))?;
+        if let Some(bytes) = donor.bytes {
             ctx.progress().expect(bytes);
         }
-        let mut wanted = self.wanted();
-        let donors = format!("{}:{}", donor.host, donor.port);
-        wanted.push(("clone_valid_donor_list", donors));
-        let source = (&donor, &known);
-        match datadir::swap_mode(&facts, known.bytes, self.config.mysql.datadir_swap)? {
-            SwapMode::TwoCopies => self.staged(ctx, (&facts, &staged), source, &wanted),
+        match datadir::swap_mode(&info, donor.bytes, self.config.mysql.datadir_swap)? {
+            SwapMode::TwoCopies => self.staged(ctx, (&info, &staged), &donor, &wanted),
             SwapMode::Wipe => {
                 log::warn!(
                     "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
                      data first",
                     seed.id,
-                    facts.datadir.display()
+                    info.datadir.display()
                 );
-                self.in_place(ctx, &seed, source, &wanted)
+                self.in_place(ctx, &seed, &donor, &wanted)
             }
         }
     }
@@ -191,24 +185,24 @@ impl ClonePlugin {
     fn staged(
         &self,
         ctx: &Context,
-        (facts, staged): (&DatadirInfo, &Staged),
-        (donor, known): (&Endpoint, &Donor),
+        (info, staged): (&DatadirInfo, &Staged),
+        donor: &Donor,
         wanted: &Wanted,
     ) -> Result<String> {
         ctx.update_state(|_, s: &mut PhysicalState| s.cloning = Some(CloneMode::Staged))?;
         let host = Host::of_stage(&self.config, ctx);
-        let copied =
-            CloneServer::start(facts, staged, &known.libraries, &host).and_then(|helper| {
-                let on = helper.endpoint();
-                let new = staged.new_dir();
-                let copied = connect(on, STATEMENT)
-                    .and_then(|mut conn| set(&mut conn, wanted))
-                    .and_then(|()| known.is_still_at(donor))
-                    .and_then(|()| self.run(ctx, on, donor, Some(&new)).end)
-                    .and_then(|_| known.is_still_at(donor));
-                let stopped = helper.stop(ctx.cancel());
-                copied.and(stopped)
-            });
+        let helper = CloneServer::start(info, staged, &donor.libraries, &host);
+        let copied = helper.and_then(|helper| {
+            let on = helper.endpoint();
+            let new = staged.new_dir();
+            let copied = connect(on, STATEMENT)
+                .and_then(|mut conn| set(&mut conn, wanted))
+                .and_then(|()| donor.is_unchanged())
+                .and_then(|()| self.run(ctx, on, &donor.at, Some(&new)).end)
+                .and_then(|_| donor.is_unchanged());
+            let stopped = helper.stop(ctx.cancel());
+            copied.and(stopped)
+        });
         if let Err(e) = copied.and_then(|()| ctx.cancel().check()) {
             datadir::delete_new(staged);
             return Err(e);
@@ -217,7 +211,7 @@ impl ClonePlugin {
         ctx.progress().bytes(bytes);
         Ok(format!(
             "Backup completed: {bytes} bytes cloned from {}",
-            donor.name()
+            donor.at.name()
         ))
     }
 
@@ -381,15 +375,12 @@ impl Running {
         };
         let polled = conn.and_then(|mut conn| {
             let found = clone::progress(&mut conn, self.id)?;
-            Ok((conn, found))
+            self.conn = Some(conn);
+            Ok(found)
         });
         match polled {
-            Ok((conn, found)) => {
-                self.conn = Some(conn);
-                if let Some(found) = found {
-                    self.last = found;
-                }
-            }
+            Ok(Some(found)) => self.last = found,
+            Ok(None) => {}
             Err(e) => log::debug!("progress of CLONE: {e}"),
         }
     }
@@ -413,7 +404,7 @@ impl Running {
         }
     }
 
-    /// Ends it; its answer, `None` if there is none.
+    /// Its answer, `None` if there is none.
     fn end(&mut self, answer: &Receiver<Answer>) -> Option<Answer> {
         self.poll(); // afterwards the server may show less
         let ended = connect(&self.on, QUERY).and_then(|mut conn| clone::end(&mut conn, self.id));
@@ -427,8 +418,8 @@ impl Running {
 /// `Running backup. CLONE from db1:3306: FILE COPY, 1.2 GiB of about 4.0 GiB, 30.1 MiB/s, ETA 95 s`
 fn details(from: &str, now: &clone::Progress, elapsed: Duration) -> String {
     let mut text = format!("Running backup. CLONE from {from}: {}", now.stage);
-    let (bytes, total) = (human_bytes(now.bytes), human_bytes(now.total));
     if now.total > 0 {
+        let (bytes, total) = (human_bytes(now.bytes), human_bytes(now.total));
         text += &format!(", {bytes} of about {total}");
     }
     let rate = now.bytes as f64 / elapsed.as_secs_f64().max(0.001);

@@ -8,7 +8,7 @@ use crate::methods::logical::definitions::kept::Read;
 use crate::methods::state::LogicalState;
 use crate::mysql::{Endpoint, Flavour, Identity, Server};
 use crate::process::Login;
-use crate::seed::source_lock::Seen;
+use crate::seed::source_lock::{Seen, milliseconds};
 use crate::seed::stage::Context;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -108,7 +108,7 @@ fn dump(tool: &impl DumpTool, config: &Arc<Config>, ctx: &Context) -> Result<Str
     let schemas: BTreeSet<String> = facts.schemas.into_iter().chain(dumped.schemas).collect();
     ctx.update_state(|seed, state: &mut LogicalState| {
         seed.coordinates = Some(c);
-        seed.source_lock_ms = Some(lock.milliseconds());
+        seed.source_lock_ms = Some(milliseconds(lock.longest));
         state.dump_bytes = dumped.bytes;
         state.source_schemas = schemas.into_iter().collect();
         state.lenient_tables = dumped.lenient;

@@ -5,158 +5,114 @@
 //! only, for the complete copy) and `BACKUP STAGE START` of MariaDB.
 
 use crate::mysql::{Flavour, Server, Version};
-use crate::sys::thread::lock;
-use std::sync::{Arc, Mutex};
+use Flavour::{MariaDb, MySql};
+use Meaning::{Locks, LocksUnlessStaged, Released, Staged};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What a line means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// The stages of BACKUP STAGE are taken one by one: [`Row::only_unstaged`] rows do not count.
+pub(super) enum Meaning {
+    /// The stages of BACKUP STAGE are taken one by one.
     Staged,
     /// The last phase has begun.
     Locks,
+    LocksUnlessStaged,
     /// Its locks are released.
     Released,
 }
 
-/// A line that contains `text`, of tools from one version up to another.
-struct Row {
-    flavour: Flavour,
-    from: Version,
-    below: Version,
-    text: &'static str,
-    meaning: Meaning,
-    only_unstaged: bool,
-}
+const ANY: Range<Version> = Version(0, 0, 0)..Version(u32::MAX, 0, 0);
+const UP_TO_10_3: Range<Version> = Version(0, 0, 0)..Version(10, 4, 0);
+const UP_TO_5_7: Range<Version> = Version(0, 0, 0)..Version(8, 0, 0);
+const SINCE_8_0: Range<Version> = Version(8, 0, 0)..Version(u32::MAX, 0, 0);
 
-const FIRST: Version = Version(0, 0, 0);
-const LAST: Version = Version(u32::MAX, 0, 0);
-
-const fn row(
-    flavour: Flavour,
-    from: Version,
-    below: Version,
-    text: &'static str,
-    meaning: Meaning,
-) -> Row {
-    Row {
-        flavour,
-        from,
-        below,
-        text,
-        meaning,
-        only_unstaged: false,
-    }
-}
-
-use Flavour::{MariaDb, MySql};
-use Meaning::{Locks, Released, Staged};
-
-/// The table. MariaDB: recorded of mariadb-backup 10.11.19; rows below 10.11 by its source (extra/mariabackup/backup_mysql.cc). MySQL:
-/// by Percona's source (storage/innobase/xtrabackup/src/backup_mysql.cc) and logs that users have published.
+/// What a line that contains the text means, of tools for these servers. MariaDB: recorded of mariadb-backup 10.11.19; rows below 10.11 by
+/// its source (extra/mariabackup/backup_mysql.cc). MySQL: by Percona's source (storage/innobase/xtrabackup/src/backup_mysql.cc) and logs
+/// that users have published.
 #[rustfmt::skip]
-const ROWS: &[Row] = &[
-    row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE START", Staged),
+const ROWS: &[(Flavour, Range<Version>, &str, Meaning)] = &[
+    (MariaDb, ANY, "Starting BACKUP STAGE START", Staged),
     // Writes to tables without transactions wait from here on, and they are all copied now; DDL from BLOCK_DDL on, commits from
     // BLOCK_COMMIT on.
-    row(MariaDb, FIRST, LAST, "Starting BACKUP STAGE FLUSH", Locks),
-    row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_DDL", Locks),
-    row(MariaDb, FIRST, LAST, "BACKUP STAGE BLOCK_COMMIT", Locks),
+    (MariaDb, ANY, "Starting BACKUP STAGE FLUSH", Locks),
+    (MariaDb, ANY, "BACKUP STAGE BLOCK_DDL", Locks),
+    (MariaDb, ANY, "BACKUP STAGE BLOCK_COMMIT", Locks),
     // Without single stages: START to BLOCK_COMMIT in one step, after the copy of InnoDB.
-    Row { only_unstaged: true, ..row(MariaDb, FIRST, LAST, "Acquiring BACKUP LOCKS", Locks) },
-    // mariadb-backup up to 10.3.
-    row(MariaDb, FIRST, Version(10, 4, 0), "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
-    row(MariaDb, FIRST, Version(10, 4, 0), "Executing FLUSH TABLES WITH READ LOCK", Locks),
+    (MariaDb, ANY, "Acquiring BACKUP LOCKS", LocksUnlessStaged),
+    (MariaDb, UP_TO_10_3, "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
+    (MariaDb, UP_TO_10_3, "Executing FLUSH TABLES WITH READ LOCK", Locks),
     // xtrabackup 2.4: after the copy of InnoDB. Since 8.0 it is taken at the start where --lock-ddl is on.
-    row(MySql, FIRST, Version(8, 0, 0), "Executing LOCK TABLES FOR BACKUP", Locks),
-    row(MySql, FIRST, LAST, "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
-    row(MySql, FIRST, LAST, "Executing FLUSH TABLES WITH READ LOCK", Locks),
-    row(MySql, FIRST, LAST, "Executing LOCK BINLOG FOR BACKUP", Locks),
+    (MySql, UP_TO_5_7, "Executing LOCK TABLES FOR BACKUP", Locks),
+    (MySql, ANY, "Executing FLUSH NO_WRITE_TO_BINLOG TABLES", Locks),
+    (MySql, ANY, "Executing FLUSH TABLES WITH READ LOCK", Locks),
+    (MySql, ANY, "Executing LOCK BINLOG FOR BACKUP", Locks),
     // xtrabackup 8.0 and later with InnoDB tables only: no lock but LOCK INSTANCE; what follows is short.
-    row(MySql, Version(8, 0, 0), LAST, "Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS", Locks),
-    row(MariaDb, FIRST, LAST, "All tables unlocked", Released),
-    row(MySql, FIRST, LAST, "All tables unlocked", Released),
+    (MySql, SINCE_8_0, "Executing FLUSH NO_WRITE_TO_BINLOG BINARY LOGS", Locks),
+    (MariaDb, ANY, "All tables unlocked", Released),
+    (MySql, ANY, "All tables unlocked", Released),
 ];
 
-/// What a line of `tool` means; `staged`: [`Meaning::Staged`] has come before.
-fn meaning(line: &str, tool: Server, staged: bool) -> Option<Meaning> {
-    let row = ROWS.iter().find(|r| {
-        r.flavour == tool.flavour
-            && (r.from..r.below).contains(&tool.version)
-            && line.contains(r.text)
-            && !(r.only_unstaged && staged)
-    })?;
-    Some(row.meaning)
-}
-
-/// Follows the tool's lines. All clones are the same one.
-#[derive(Clone)]
-pub(super) struct Phases(Arc<Mutex<State>>);
-
-struct State {
+/// Follows the lines of a tool.
+pub(super) struct Phases {
+    /// The server that it is made for.
     tool: Server,
     staged: bool,
     since: Option<Instant>,
     held: Option<Duration>,
 }
 
-/// What has just begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    Locks,
-    Released,
-}
-
 impl Phases {
-    /// Of a tool made for this server.
     pub(super) fn of(tool: Server) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self {
             tool,
             staged: false,
             since: None,
             held: None,
-        })))
+        }
     }
 
-    /// What begins with this line, each once.
-    pub(super) fn line(&self, line: &str) -> Option<Step> {
-        let mut s = lock(&self.0);
-        match meaning(line, s.tool, s.staged)? {
-            Staged => {
-                s.staged = true;
-                None
+    /// [`Locks`] or [`Released`], if that begins with this line, each once.
+    pub(super) fn line(&mut self, line: &str) -> Option<Meaning> {
+        let (_, _, _, meaning) = ROWS.iter().find(|(flavour, versions, text, _)| {
+            *flavour == self.tool.flavour
+                && versions.contains(&self.tool.version)
+                && line.contains(text)
+        })?;
+        match meaning {
+            Staged => self.staged = true,
+            LocksUnlessStaged if self.staged => {}
+            Locks | LocksUnlessStaged if self.since.is_none() => {
+                self.since = Some(Instant::now());
+                return Some(Locks);
             }
-            Locks if s.since.is_none() => {
-                s.since = Some(Instant::now());
-                Some(Step::Locks)
+            Released if self.held.is_none() => {
+                self.held = Some(self.since?.elapsed());
+                return Some(Released);
             }
-            Released if s.held.is_none() => {
-                s.held = Some(s.since?.elapsed());
-                Some(Step::Released)
-            }
-            Locks | Released => None,
+            _ => {}
         }
+        None
     }
 
     /// How long the locks were held, when the tool has ended; `None` if it has announced none.
     pub(super) fn held(&self) -> Option<Duration> {
-        let s = lock(&self.0);
-        s.held.or_else(|| s.since.map(|since| since.elapsed()))
+        self.held
+            .or_else(|| self.since.map(|since| since.elapsed()))
     }
 }
 
 /// True if the tool ran into the limit of open files (EMFILE is 24 on Linux): by the C library's text, and as InnoDB and mysys number it
 /// in mariadb-backup 10.11.19 and xtrabackup 2.4 to 8.4.
 pub(super) fn is_open_files(stderr: &str) -> bool {
-    const TEXTS: [&str; 5] = [
+    let texts = [
         "Too many open files",
         "errno: 24",
         "Errcode: 24",
         "OS errno 24",
         "error number 24",
     ];
-    TEXTS.iter().any(|t| stderr.contains(t))
+    texts.iter().any(|t| stderr.contains(t))
 }
 
 /// The last lines without those that name each file that went well (mariadb-backup 10.11.19, xtrabackup 2.4 to 8.4): the cause would be
@@ -173,11 +129,9 @@ pub(super) fn last_lines(stderr: &str) -> String {
 pub(super) fn newest_lsn(stderr: &str) -> Option<u64> {
     let after = |mark: &str| {
         let at = stderr.rfind(mark)? + mark.len();
-        let digits = stderr[at..].trim_start_matches([' ', '=', ':']);
-        let end = digits
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(digits.len());
-        digits[..end].parse::<u64>().ok()
+        let rest = stderr[at..].trim_start_matches([' ', '=', ':']);
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse::<u64>().ok()
     };
     ["LSN", "log sequence number", "lsn"]
         .into_iter()
@@ -226,16 +180,12 @@ mod tests {
 
     /// The number of the line with which each step begins.
     fn steps(version: &str, lines: &[&str]) -> (Option<usize>, Option<usize>) {
-        let phases = Phases::of(Server::parse(version, "").unwrap());
+        let mut phases = Phases::of(Server::parse(version, "").unwrap());
         let begun: Vec<_> = lines.iter().map(|l| phases.line(l)).collect();
         let at = |step| begun.iter().position(|h| *h == Some(step));
-        assert_eq!(
-            phases.held().is_some(),
-            at(Step::Locks).is_some(),
-            "{version}"
-        );
+        assert_eq!(phases.held().is_some(), at(Locks).is_some(), "{version}");
         assert!(begun.iter().flatten().count() <= 2, "each once");
-        (at(Step::Locks), at(Step::Released))
+        (at(Locks), at(Released))
     }
 
     #[test]

@@ -2,65 +2,65 @@
 //! when all of it is on the disk. Files that the operator's `--compress` has packed on the source are decompressed here: the coordinates
 //! may be among them (seen with mariadb-backup 10.11).
 
-use super::tools::Tools;
-use super::{Xtrabackup, copy, options, tools};
+use super::Xtrabackup;
+use super::tools::{self, Tools};
 use crate::compatibility::{self, CopyKind};
-use crate::datadir;
-use crate::datadir::{DatadirInfo, Host, Staged, SwapMode};
+use crate::coordinates::Coordinates;
+use crate::coordinates::xtrabackup::parse_binlog_info;
+use crate::datadir::{self, DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
+use crate::methods::swap_in;
 use crate::mysql::{Flavour, Server, Version};
 use crate::process::{Job, Launcher, Running, run};
-use crate::seed::record::Seed;
-use crate::seed::stage::Context;
+use crate::seed::record::{Load, Seed};
+use crate::seed::stage::{Context, Prepared};
+use crate::seed::types::Side;
 use crate::stream::{Incoming, Listener};
-use crate::sys::file::sync_file_system;
+use crate::sys::file::{if_there, remove_if_there, sync_file_system};
 use crate::sys::thread::spawn;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a tool that has closed its standard input may take to end.
 const TOOL_END: Duration = Duration::from_secs(2);
+/// Prefixes of a copy's metadata files: of Percona and of MariaDB before 11.1; of MariaDB since 11.1.
+const PREFIXES: [&str; 2] = ["xtrabackup", "mariadb_backup"];
+/// What `--compress` appends: qpress, lz4, zstd.
+const COMPRESSED: [&str; 3] = ["qp", "lz4", "zst"];
 
-impl Xtrabackup {
+/// What Prepare has found and made on a target.
+struct Target {
+    method: Xtrabackup,
+    info: DatadirInfo,
+    staged: Staged,
+    tools: Tools,
+}
+
+impl Target {
     /// Once for each Prepare. When it returns Ok the copy is complete and on the disk, its coordinates are recorded, and the source has the
     /// acknowledgement. After an error what is staged is deleted in the background.
-    pub(super) fn receive(
-        &self,
-        ctx: &Context,
-        listener: Listener,
-        facts: &DatadirInfo,
-        staged: &Staged,
-        tools: &Tools,
-    ) -> Result<String> {
-        let result = self.receive_from(ctx, listener, facts, staged, tools);
+    fn receive(&self, ctx: &Context, listener: Listener) -> Result<String> {
+        let result = self.receive_from(ctx, listener);
         if result.is_err() {
-            datadir::delete_new(staged);
+            datadir::delete_new(&self.staged);
         }
         result
     }
 
-    fn receive_from(
-        &self,
-        ctx: &Context,
-        listener: Listener,
-        facts: &DatadirInfo,
-        staged: &Staged,
-        tools: &Tools,
-    ) -> Result<String> {
+    fn receive_from(&self, ctx: &Context, listener: Listener) -> Result<String> {
         ctx.report("Waiting for backup data");
         let mut incoming = listener.accept(ctx.cancel())?;
         drop(listener);
-        let peer = incoming.peer();
-        ctx.report(&format!("Receiving from {}", peer.ip()));
-        let result = self.take(ctx, &mut incoming, facts, staged, tools);
-        match result {
+        let peer = incoming.peer().ip();
+        ctx.report(&format!("Receiving from {peer}"));
+        match self.take(ctx, &mut incoming) {
             Ok(bytes) => {
                 incoming.acknowledge()?;
-                Ok(format!("Received {bytes} bytes from {}", peer.ip()))
+                Ok(format!("Received {bytes} bytes from {peer}"))
             }
             Err(e) => {
                 // The source may be dead, or slow to read: this host is free for the next seed meanwhile.
@@ -79,28 +79,21 @@ impl Xtrabackup {
         }
     }
 
-    fn take(
-        &self,
-        ctx: &Context,
-        incoming: &mut Incoming,
-        facts: &DatadirInfo,
-        staged: &Staged,
-        tools: &Tools,
-    ) -> Result<u64> {
-        let need = self.agree(incoming, facts)?;
+    fn take(&self, ctx: &Context, incoming: &mut Incoming) -> Result<u64> {
+        let need = self.agree(incoming)?;
         if let Some(bytes) = need {
             ctx.progress().expect(bytes);
         }
-        match datadir::swap_mode(facts, need, self.config.mysql.datadir_swap)? {
+        match datadir::swap_mode(&self.info, need, self.method.config.mysql.datadir_swap)? {
             SwapMode::TwoCopies => {}
-            SwapMode::Wipe => self.wipe(ctx, facts)?,
+            SwapMode::Wipe => self.wipe(ctx)?,
         }
-        let bytes = self.unpack(ctx, incoming, staged, tools)?;
-        let new = staged.new_dir();
-        self.decompress(ctx, tools, &new)?;
+        let bytes = self.unpack(ctx, incoming)?;
+        let new = self.staged.new_dir();
+        self.decompress(ctx, &new)?;
         ctx.report(&format!("Received {bytes} bytes. Writing them to the disk"));
-        copy::check_complete(&new)?;
-        let coordinates = copy::coordinates(&new, facts.server.flavour)?;
+        check_complete(&new)?;
+        let coordinates = coordinates(&new, self.info.server.flavour)?;
         sync(&new)?;
         ctx.cancel().check()?;
         ctx.update_state(|seed, state: &mut PhysicalState| {
@@ -110,18 +103,18 @@ impl Xtrabackup {
         Ok(bytes)
     }
 
-    fn wipe(&self, ctx: &Context, facts: &DatadirInfo) -> Result<()> {
+    fn wipe(&self, ctx: &Context) -> Result<()> {
         log::warn!(
             "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
              deleted before the new ones are received",
             ctx.seed_id(),
-            facts.datadir.display()
+            self.info.datadir.display()
         );
         let before = ctx.seed()?;
         ctx.update(Seed::begin_replacing)?;
-        let host = Host::of_stage(&self.config, ctx);
-        let journals = self.journals();
-        let wiped = datadir::wipe(&journals, facts, ctx.seed_id(), &host);
+        let host = Host::of_stage(&self.method.config, ctx);
+        let journals = swap_in::journals(&self.method.config);
+        let wiped = datadir::wipe(&journals, &self.info, ctx.seed_id(), &host);
         if wiped.is_err() && !journals.data_gone() {
             ctx.update(|seed| (seed.load, seed.left_by) = (before.load, before.left_by))?;
         }
@@ -130,33 +123,28 @@ impl Xtrabackup {
 
     /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a raw stream does not
     /// hold them.
-    fn agree(&self, incoming: &Incoming, facts: &DatadirInfo) -> Result<Option<u64>> {
+    fn agree(&self, incoming: &Incoming) -> Result<Option<u64>> {
         if incoming.is_raw() {
             log::warn!("a raw stream: neither the source's version nor its size is known");
             return Ok(None);
         }
         let source: DatadirInfo = serde_json::from_slice(incoming.notes())
             .map_err(|e| Error::permanent(format!("malformed handshake of the source: {e}")))?;
-        compatibility::check(CopyKind::Files, &(&source).into(), &facts.into())?;
+        compatibility::check(CopyKind::Files, &(&source).into(), &(&self.info).into())?;
         Ok(Some(source.bytes))
     }
 
-    fn unpack(
-        &self,
-        ctx: &Context,
-        incoming: &mut Incoming,
-        staged: &Staged,
-        tools: &Tools,
-    ) -> Result<u64> {
-        let new = staged.new_dir();
+    fn unpack(&self, ctx: &Context, incoming: &mut Incoming) -> Result<u64> {
+        let new = self.staged.new_dir();
+        let program = &self.tools.unpack;
         // Without sudo: Prepare has checked that this process has all rights in the data directory.
-        let mut command = Launcher::default().command(&tools.unpack);
+        let mut command = Launcher::default().command(program);
         command
-            .args(options::unpack(&new, &self.options()))
+            .args(tools::unpack(&new, &self.method.options()))
             .current_dir(&new)
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        let mut tool = Running::start(&mut command, &tools::name(&tools.unpack))?;
+        let mut tool = Running::start(&mut command, &tools::name(program))?;
         ctx.adopt(&tool)?;
         let stdin = tool
             .take_stdin()
@@ -183,27 +171,17 @@ impl Xtrabackup {
         Ok(bytes)
     }
 
-    /// That this host can unpack what its own options pack: a source of the same fleet has the same.
-    pub(super) fn can_decompress(&self, tools: &Tools) -> Result<()> {
-        match unpacker(&self.config.xtrabackup.additional_opts, tools.version) {
-            None => Ok(()),
-            Some(program) => self.launcher.find(&[program]).map(drop).map_err(|e| {
-                e.context(
-                    "xtrabackup.xtrabackup-addtional-opts holds --compress, and xtrabackup.stream-compression would need no program",
-                )
-            }),
-        }
-    }
-
     /// Unpacks all that is packed in `new`, and removes the packed files.
-    fn decompress(&self, ctx: &Context, tools: &Tools, new: &Path) -> Result<()> {
-        let packed = copy::compressed(new)?;
+    fn decompress(&self, ctx: &Context, new: &Path) -> Result<()> {
+        let packed = compressed(new)?;
         if packed.is_empty() {
             return Ok(());
         }
         ctx.report("Decompressing backup");
-        let argv = options::decompress(new, &self.options());
-        let exit = self.work(ctx, &tools.backup, new, argv, |_| {})?;
+        let argv = tools::decompress(new, &self.method.options());
+        let exit = self
+            .method
+            .work(ctx, &self.tools.backup, new, argv, |_| {})?;
         tools::check(exit).map_err(|e| {
             Error::permanent(format!(
                 "the copy was made with --compress and cannot be unpacked here ({e}): install the program that does it (qpress, lz4 \
@@ -221,6 +199,51 @@ impl Xtrabackup {
     }
 }
 
+impl Xtrabackup {
+    pub(super) fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
+        ctx.report("Running prepare");
+        let this = self.clone();
+        let (info, tools) = ctx.interruptible(move || this.inspect(Side::Target))?;
+        let id = ctx.seed_id();
+        // The size of the source is in its handshake; what cannot fit in any case is refused at once.
+        datadir::swap_mode(&info, None, self.config.mysql.datadir_swap)?;
+        let journals = swap_in::journals(&self.config);
+        let wiped = journals.data_gone();
+        ctx.cancel().check()?;
+        let staged = Staged::make(&info, id, &journals, ctx.cancel())?;
+        ctx.update_state(|seed, state: &mut PhysicalState| {
+            state.datadir = Some(Box::new(info.clone()));
+            if wiped {
+                seed.load = Load::Partial; // since an earlier seed
+            }
+        })?;
+        let listener = Listener::bind(self.stream(id)?)?;
+        let port = listener.address()?.port();
+        let target = Target {
+            method: self.clone(),
+            info,
+            staged,
+            tools,
+        };
+        Ok(Prepared {
+            text: format!("Prepare completed. Listening on port {port}. Waiting for backup data"),
+            reception: Some(Box::new(move |ctx| target.receive(ctx, listener))),
+        })
+    }
+
+    /// That this host can unpack what its own options pack: a source of the same fleet has the same.
+    pub(super) fn can_decompress(&self, tools: &Tools) -> Result<()> {
+        match unpacker(&self.config.xtrabackup.additional_opts, tools.version) {
+            None => Ok(()),
+            Some(program) => self.launcher.find(&[program]).map(drop).map_err(|e| {
+                e.context(
+                    "xtrabackup.xtrabackup-addtional-opts holds --compress, and xtrabackup.stream-compression would need no program",
+                )
+            }),
+        }
+    }
+}
+
 /// The program that the tool calls to unpack what `--compress` packs; `None` without this option. `tool` is the server that the backup
 /// tool is made for.
 fn unpacker(options: &[String], tool: Server) -> Option<&'static str> {
@@ -235,18 +258,85 @@ fn unpacker(options: &[String], tool: Server) -> Option<&'static str> {
     }
 }
 
-pub(super) fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display(), &e)),
-        _ => Ok(()),
-    }
-}
-
 /// That all of a copy is on the disk.
 pub(super) fn sync(dir: &Path) -> Result<()> {
     let synced = File::open(dir).and_then(|d| sync_file_system(&d));
     synced.on(format!("sync of {}", dir.display()))
 }
+
+/// The text of `xtrabackup_<name>` or `mariadb_backup_<name>`; `None` if there is neither.
+fn read(dir: &Path, name: &str) -> Result<Option<String>> {
+    for prefix in PREFIXES {
+        let path = dir.join(format!("{prefix}_{name}"));
+        let text = if_there(std::fs::read_to_string(&path)).on(path)?;
+        if text.is_some() {
+            return Ok(text);
+        }
+    }
+    Ok(None)
+}
+
+/// The source's coordinates at the moment of the copy. On MariaDB the GTID is the position of a replica, never an executed set.
+fn coordinates(dir: &Path, flavour: Flavour) -> Result<Coordinates> {
+    let Some(text) = read(dir, "binlog_info")? else {
+        return Err(Error::permanent(
+            "the copy has no coordinates (xtrabackup_binlog_info): the source must run with log_bin, and the backup must complete",
+        ));
+    };
+    let found = parse_binlog_info(&text)?;
+    let of_flavour = match flavour {
+        Flavour::MariaDb => found.gtid_executed.is_empty(),
+        Flavour::MySql => found.gtid_slave_pos.is_none(),
+    };
+    if of_flavour {
+        return Ok(found);
+    }
+    Err(Error::permanent(format!(
+        "the GTIDs in xtrabackup_binlog_info are not of {flavour}: {}",
+        text.trim().chars().take(100).collect::<String>()
+    )))
+}
+
+/// That the tool has completed: it writes this file last.
+fn check_complete(dir: &Path) -> Result<()> {
+    match read(dir, "checkpoints")? {
+        Some(text) if text.contains("backup_type") => Ok(()),
+        _ => Err(Error::permanent(
+            "the copy has no xtrabackup_checkpoints: the backup did not complete",
+        )),
+    }
+}
+
+/// The last log sequence number that `--prepare` has to come to.
+pub(super) fn last_lsn(dir: &Path) -> Option<u64> {
+    let text = read(dir, "checkpoints").ok()??;
+    text.lines().find_map(|l| {
+        l.strip_prefix("last_lsn")?
+            .trim_start_matches([' ', '='])
+            .trim()
+            .parse()
+            .ok()
+    })
+}
+
+fn compressed(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).on(&dir)? {
+            let entry = entry.on(&dir)?;
+            let path = entry.path();
+            let extension = path.extension().and_then(|e| e.to_str());
+            if entry.file_type().on(&path)?.is_dir() {
+                todo.push(path);
+            } else if extension.is_some_and(|e| COMPRESSED.contains(&e)) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,5 +353,65 @@ mod tests {
         assert_eq!(of("--compress=lz4", "8.0.28"), Some("lz4"));
         assert_eq!(of("--compress=zstd", "9.7.1"), Some("zstd"));
         assert_eq!(of("--compress-threads=4", "9.7.1"), None);
+    }
+
+    fn dir(name: &str) -> PathBuf {
+        let d = std::env::temp_dir().join(format!("oa-copy-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(d.join("shop")).unwrap();
+        d
+    }
+
+    #[test]
+    fn coordinates_under_both_names_and_of_the_right_family() {
+        for name in ["xtrabackup_binlog_info", "mariadb_backup_binlog_info"] {
+            let d = dir(name);
+            assert!(
+                coordinates(&d, Flavour::MariaDb)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("log_bin")
+            );
+            let write = |text: &str| std::fs::write(d.join(name), text).unwrap();
+            write("binlog.000001\t1088\t0-5-5\n");
+            let c = coordinates(&d, Flavour::MariaDb).unwrap();
+            assert_eq!(
+                (
+                    c.log_pos,
+                    c.gtid_slave_pos.as_deref(),
+                    c.gtid_executed.as_str()
+                ),
+                (1088, Some("0-5-5"), "")
+            );
+            assert!(coordinates(&d, Flavour::MySql).is_err());
+            write("binlog.000001\t1088\t\n");
+            assert!(coordinates(&d, Flavour::MariaDb).is_ok());
+            write(
+                "binlog.000002\t157\t3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1-7\n",
+            );
+            let c = coordinates(&d, Flavour::MySql).unwrap();
+            assert!(c.gtid_executed.ends_with(":1-7"), "{c:?}");
+            assert!(coordinates(&d, Flavour::MariaDb).is_err());
+            write("");
+            assert!(coordinates(&d, Flavour::MySql).is_err());
+            std::fs::remove_dir_all(&d).unwrap();
+        }
+    }
+
+    #[test]
+    fn complete_copies_and_compressed_files() {
+        let d = dir("complete");
+        assert!(check_complete(&d).is_err());
+        std::fs::write(
+            d.join("mariadb_backup_checkpoints"),
+            "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44894\nlast_lsn = 5005462\n",
+        )
+        .unwrap();
+        check_complete(&d).unwrap();
+        assert_eq!(last_lsn(&d), Some(5_005_462));
+        std::fs::write(d.join("shop/t.ibd.qp"), "").unwrap();
+        std::fs::write(d.join("ibdata1.zst"), "").unwrap();
+        std::fs::write(d.join("shop/u.ibd"), "").unwrap();
+        assert_eq!(compressed(&d).unwrap().len(), 2);
+        std::fs::remove_dir_all(&d).unwrap();
     }
 }

@@ -1,9 +1,8 @@
 //! Restore on the target: the staged copy becomes the server's data.
 
-use super::receive::{remove_if_there, sync};
-use super::{Xtrabackup, copy, messages, options, tools};
-use crate::datadir;
-use crate::datadir::{DatadirInfo, Host, Staged};
+use super::receive::{last_lsn, sync};
+use super::{Xtrabackup, messages, tools};
+use crate::datadir::{self, DatadirInfo, Host, Staged};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
@@ -11,9 +10,9 @@ use crate::mysql::Flavour;
 use crate::process::{Exit, Launcher, Running};
 use crate::seed::stage::Context;
 use crate::seed::types::{Stage, Status};
+use crate::sys::file::{if_there, remove_if_there};
 use crossbeam_channel::select;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,23 +28,16 @@ impl Xtrabackup {
     pub(super) fn swap_in(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
         let seed = ctx.seed()?;
-        let (facts, staged) = swap_in::staged(&seed)?;
-        let coordinates = seed
-            .coordinates
-            .clone()
-            .filter(|_| seed.status(Stage::Backup) == Some(Status::Completed))
+        let (info, staged) = swap_in::staged(&seed)?;
+        let received = seed.status(Stage::Backup) == Some(Status::Completed);
+        let coordinates = seed.coordinates.as_ref().filter(|_| received);
+        let coordinates = coordinates
             .ok_or_else(|| Error::permanent("no complete copy was received: call prepare again"))?;
         let applied = seed.method_state::<PhysicalState>()?.applied;
-        self.apply_log_once(ctx, &facts, &staged, applied)?;
+        self.apply_log_once(ctx, &info, &staged, applied)?;
         let host = Host::of_stage(&self.config, ctx);
-        let verified = datadir::trial_start(&facts, &staged, &self.config.mysql, &host)?;
-        swap_in::swap_in(
-            &self.config,
-            ctx,
-            (&facts, &staged),
-            &verified,
-            &coordinates,
-        )
+        let verified = datadir::trial_start(&info, &staged, &self.config.mysql, &host)?;
+        swap_in::swap_in(&self.config, ctx, (&info, &staged), &verified, coordinates)
     }
 
     /// `--prepare`, unless the record says that it has completed: the trial start takes the tool's own files out of the copy, and
@@ -58,7 +50,7 @@ impl Xtrabackup {
     fn apply_log_once(
         &self,
         ctx: &Context,
-        facts: &DatadirInfo,
+        info: &DatadirInfo,
         staged: &Staged,
         before: Applied,
     ) -> Result<()> {
@@ -66,15 +58,15 @@ impl Xtrabackup {
             log::info!("seed {}: the copy is prepared already", ctx.seed_id());
             return Ok(());
         }
-        if before == Applied::Begun && facts.server.flavour == Flavour::MySql {
+        if before == Applied::Begun && info.server.flavour == Flavour::MySql {
             return Err(Error::permanent(
                 "xtrabackup --prepare of this copy was interrupted, and a copy in that state cannot be relied on: run a new seed, which \
                  copies the source again",
             ));
         }
-        datadir::end_leftovers(&facts.staging)?;
-        let tools = tools::find(&self.launcher, facts.server.flavour)?;
-        let redo = Redo::of(staged);
+        datadir::end_leftovers(&info.staging)?;
+        let tools = tools::find(&self.launcher, info.server.flavour)?;
+        let redo = Redo::at(&staged.new_dir(), &staged.dir);
         match before {
             Applied::Begun => redo.restore()?,
             _ => redo.keep()?,
@@ -92,22 +84,20 @@ impl Xtrabackup {
         redo.discard()
     }
 
-    /// `--prepare`.
     fn apply_log(&self, ctx: &Context, tools: &tools::Tools, staged: &Staged) -> Result<()> {
         ctx.report("Running xtrabackup prepare");
         let new = staged.new_dir();
         let scratch = staged.work_dir();
         std::fs::create_dir_all(&scratch).on(&scratch)?;
-        let memory = options::memory(crate::sys::host::memory_available());
-        let argv = options::prepare(&new, &scratch, memory, &self.options());
-        let last = copy::last_lsn(&new);
+        let memory = tools::memory(crate::sys::host::memory_available());
+        let argv = tools::prepare(&new, &scratch, memory, &self.options());
+        let last = last_lsn(&new);
+        let of = last.map_or(String::new(), |l| format!(" of {l}"));
         let mut reported = 0;
         let exit = self.work(ctx, &tools.backup, &new, argv, |stderr| {
-            if let Some(lsn) = messages::newest_lsn(stderr)
-                && lsn > reported
-            {
+            let lsn = messages::newest_lsn(stderr).unwrap_or(0);
+            if lsn > reported {
                 reported = lsn;
-                let of = last.map_or(String::new(), |l| format!(" of {l}"));
                 ctx.report(&format!(
                     "Running xtrabackup prepare. Redo log up to {lsn}{of}"
                 ));
@@ -160,12 +150,7 @@ struct Redo {
 }
 
 impl Redo {
-    /// Of the copy in this staging directory. MySQL's tools have no such file in a copy that was not prepared yet, and nothing
-    /// is kept then.
-    fn of(staged: &Staged) -> Self {
-        Self::at(&staged.new_dir(), &staged.dir)
-    }
-
+    /// MySQL's tools have no such file in a copy that was not prepared yet, and nothing is kept then.
     fn at(copy: &Path, staging: &Path) -> Self {
         Self {
             log: copy.join("ib_logfile0"),
@@ -176,26 +161,19 @@ impl Redo {
     /// Gives it a second name, if there is one.
     fn keep(&self) -> Result<()> {
         self.discard()?;
-        match std::fs::hard_link(&self.log, &self.kept) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("link to {}", self.log.display()), &e))
-            }
-            _ => Ok(()),
-        }
+        let linked = if_there(std::fs::hard_link(&self.log, &self.kept));
+        let what = format!("link to {}", self.log.display());
+        linked.on(what).map(drop)
     }
 
     /// After an interruption: restores the old redo log, if the new one was not made yet, or not all of it.
     fn restore(&self) -> Result<()> {
-        let size = |path: &Path| match std::fs::metadata(path) {
-            Ok(meta) => Ok(Some((meta.ino(), meta.len()))),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(path.display(), &e)),
-        };
-        let Some((kept, _)) = size(&self.kept)? else {
+        let meta = |path: &Path| if_there(std::fs::metadata(path)).on(path);
+        let Some(kept) = meta(&self.kept)? else {
             return Ok(());
         };
-        match size(&self.log)? {
-            Some((log, bytes)) if log == kept || bytes >= HEADER => return Ok(()),
+        match meta(&self.log)? {
+            Some(log) if log.ino() == kept.ino() || log.len() >= HEADER => return Ok(()),
             Some(_) => remove_if_there(&self.log)?,
             None => {}
         }

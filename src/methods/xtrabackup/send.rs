@@ -1,8 +1,9 @@
 //! The source's Backup: the tool's stream to the target.
 
-use super::messages::{Phases, Step};
+use super::messages::{Meaning, Phases};
 use super::tools::Tools;
-use super::{Xtrabackup, options, tools};
+use super::{Xtrabackup, tools};
+use crate::config::Config;
 use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result};
 use crate::methods::tool_sessions::Sessions;
@@ -11,7 +12,7 @@ use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, grants, info, o
 use crate::process::{
     Credentials, Exit, Job, Login, Running, SessionInit, run, set_priority, signal_group,
 };
-use crate::seed::source_lock::{LockMonitor, Seen};
+use crate::seed::source_lock::{LockMonitor, Seen, milliseconds};
 use crate::seed::stage::Context;
 use crate::seed::types::{ENGINES, Method, Side};
 use crate::stream::{Outgoing, Spool};
@@ -20,7 +21,6 @@ use crate::sys::process::{Priority, Signal};
 use crate::sys::thread::lock;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -74,14 +74,18 @@ impl Xtrabackup {
         let (mut command, credentials) = self.backup_command(&source)?;
         let name = tools::name(&source.tools.backup);
         let sessions = Sessions::before(&source.identity)?;
-        let phase = self.last_phase(ctx, &source);
+        let phase = Arc::new(LastPhase::of(
+            ctx.seed_id(),
+            source.tools.version,
+            &self.config,
+        ));
         // The tool follows at once: the target expects data within its time limits from here on.
         ctx.report(&format!("Running backup. Connecting to {}", peer.host));
         let stream = self.stream(ctx.seed_id())?;
         let mut out = Outgoing::connect(&peer.host, stream, &notes, ctx.cancel())?;
-        let listener = phase.clone();
+        let listener = Arc::clone(&phase);
         let tool = Running::start_with(&mut command, &name, move |line| listener.line(line))?;
-        phase.group.store(tool.group(), Ordering::Release);
+        lock(&phase.state).group = tool.group();
         tool.prioritise(Priority::Low);
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
@@ -97,9 +101,9 @@ impl Xtrabackup {
         };
         let (bytes, exit) = transfer(ctx, tool, &mut out, &phase)?;
         drop(credentials);
-        if let Some(held) = phase.phases.held() {
-            let ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
-            ctx.update(|seed| seed.source_lock_ms = Some(ms))?;
+        let held = lock(&phase.state).phases.held();
+        if let Some(held) = held {
+            ctx.update(|seed| seed.source_lock_ms = Some(milliseconds(held)))?;
         }
         let checked = match tools::check(exit) {
             Err(e) => Err(phase.given_up().unwrap_or(e)),
@@ -151,7 +155,7 @@ impl Xtrabackup {
         let credentials = Credentials::create(&common.state_dir, &login, &launcher, &init)?;
         let mut command = launcher.command(&tools.backup);
         command
-            .args(options::backup(
+            .args(tools::backup(
                 credentials.path(),
                 &common.backup_dir,
                 source.is_replica,
@@ -162,97 +166,102 @@ impl Xtrabackup {
             .stdout(Stdio::piped());
         Ok((command, credentials))
     }
-
-    fn last_phase(&self, ctx: &Context, source: &Source) -> LastPhase {
-        LastPhase {
-            seed: ctx.seed_id(),
-            phases: Phases::of(source.tools.version),
-            spool: Spool::new(self.config.common.backup_dir.clone()),
-            group: Arc::default(),
-            local: Endpoint::local(&self.config.mysql),
-            limit: self.config.common.source_lock_timeout,
-            monitor: Arc::default(),
-            seen: Arc::default(),
-        }
-    }
 }
 
 /// The tool's last phase, in which it holds locks on the source: its output is taken as fast as it comes, it runs with normal priority,
-/// and a second session monitors who waits behind the locks. All clones are the same one.
-#[derive(Clone)]
+/// and a second session monitors who waits behind the locks.
 struct LastPhase {
     seed: i64,
-    phases: Phases,
     spool: Spool,
-    /// The tool's process group.
-    group: Arc<AtomicU32>,
     local: Endpoint,
     /// `common.source-lock-timeout`
     limit: Duration,
-    monitor: Arc<Mutex<Option<LockMonitor>>>,
-    seen: Arc<Mutex<Seen>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phases: Phases,
+    /// The tool's process group.
+    group: u32,
+    monitor: Option<LockMonitor>,
+    seen: Seen,
 }
 
 impl LastPhase {
+    fn of(seed: i64, tool: Server, config: &Config) -> Self {
+        Self {
+            seed,
+            spool: Spool::new(config.common.backup_dir.clone()),
+            local: Endpoint::local(&config.mysql),
+            limit: config.common.source_lock_timeout,
+            state: Mutex::new(State {
+                phases: Phases::of(tool),
+                group: 0,
+                monitor: None,
+                seen: Seen::default(),
+            }),
+        }
+    }
+
     /// A line of the tool's standard error.
     fn line(&self, line: &str) {
-        match self.phases.line(line) {
-            Some(Step::Locks) => self.begin(),
-            Some(Step::Released) => self.end(),
+        let mut state = lock(&self.state);
+        match state.phases.line(line) {
+            Some(Meaning::Locks) => self.begin(&mut state),
+            Some(_) => state.end(),
             None => {}
         }
     }
 
-    fn begin(&self) {
+    fn begin(&self, state: &mut State) {
         self.spool.release();
         log::info!(
             "seed {} Backup: the backup tool takes its locks on the source",
             self.seed
         );
         // A slow tool would hold its locks longer. Only root may do that.
-        set_priority(self.group.load(Ordering::Acquire), Priority::Normal);
+        set_priority(state.group, Priority::Normal);
         match LockMonitor::start(&self.local, self.limit, |_| {}) {
-            Ok(monitor) => *lock(&self.monitor) = Some(monitor),
+            Ok(monitor) => state.monitor = Some(monitor),
             Err(e) => log::error!("common.source-lock-timeout cannot be enforced: {e}"),
-        }
-    }
-
-    /// The locks are released, or the tool has ended. May be repeated.
-    fn end(&self) {
-        let monitor = lock(&self.monitor).take();
-        if let Some(monitor) = monitor {
-            *lock(&self.seen) = monitor.stop();
         }
     }
 
     /// Why the tool's lock was given up, and with it the tool.
     fn given_up(&self) -> Option<Error> {
-        lock(&self.seen).given_up.as_ref().map(Error::permanent)
+        let state = lock(&self.state);
+        state.seen.given_up.as_ref().map(Error::permanent)
     }
 
     /// How long it was, for Details.
     fn summary(&self) -> String {
-        let Some(held) = self.phases.held() else {
+        let state = lock(&self.state);
+        let Some(held) = state.phases.held() else {
             return "The tool has announced no lock on the source".into();
         };
         let mut text = format!(
             "The tool held its locks on the source for {:.2} s",
             held.as_secs_f64()
         );
-        let longest = lock(&self.seen).longest;
-        if !longest.is_zero() {
-            text += &format!(
-                ", a write was seen waiting for {:.1} s",
-                longest.as_secs_f64()
-            );
+        let longest = state.seen.longest.as_secs_f64();
+        if longest > 0.0 {
+            text += &format!(", a write was seen waiting for {longest:.1} s");
         }
-        if self.spool.spilled() > 0 {
-            text += &format!(
-                ", {} of its output went through a file in backup-dir",
-                human_bytes(self.spool.spilled())
-            );
+        let spilled = self.spool.spilled();
+        if spilled > 0 {
+            let spilled = human_bytes(spilled);
+            text += &format!(", {spilled} of its output went through a file in backup-dir");
         }
         text
+    }
+}
+
+impl State {
+    /// The locks are released, or the tool has ended. May be repeated.
+    fn end(&mut self) {
+        if let Some(monitor) = self.monitor.take() {
+            self.seen = monitor.stop();
+        }
     }
 }
 
@@ -281,7 +290,7 @@ fn transfer(
         Ok(bytes) => bytes,
         Err(e) => {
             tool.end()?;
-            phase.end();
+            lock(&phase.state).end();
             return Err(phase.given_up().unwrap_or(e));
         }
     };
@@ -290,7 +299,7 @@ fn transfer(
         before_kill: &|_| {},
     };
     let exit = run(tool, &job);
-    phase.end();
+    lock(&phase.state).end();
     Ok((bytes, exit?))
 }
 

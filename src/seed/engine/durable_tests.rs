@@ -33,13 +33,10 @@ impl SeedMethod for Held {
     fn cleanup(&self, _ctx: &Context, _side: Side) -> Result<String> {
         Err(Error::permanent("not here"))
     }
-    fn restore_settings(&self, _seed: &Seed) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// An engine whose Prepare is at work.
-fn engine(dir: &std::path::Path) -> (Engine, Sender<()>) {
+fn engine(dir: &std::path::Path) -> (Arc<Engine>, Sender<()>) {
     let (begun, begins) = bounded(0);
     let (end, told) = bounded(0);
     let methods: Vec<Arc<dyn SeedMethod>> = vec![Arc::new(Held { begun, told })];
@@ -52,7 +49,7 @@ fn engine(dir: &std::path::Path) -> (Engine, Sender<()>) {
 /// From now on the record is not written before it was received here.
 fn slow_disk(engine: &Engine) -> Receiver<String> {
     let (disk, written) = bounded(0);
-    lock(&engine.shared.store).disk = Some(disk);
+    lock(&engine.store).disk = Some(disk);
     written
 }
 
@@ -66,7 +63,7 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
     drop(end);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
-        let view = engine.stage_state(1, Stage::Prepare).unwrap();
+        let (_, view, _) = engine.stage_state(1, Stage::Prepare).unwrap();
         assert_eq!(view.status, Status::Running, "{}", view.details);
         let seed = engine.current().unwrap();
         assert_eq!(seed.status(Stage::Prepare), Some(Status::Running));
@@ -74,7 +71,7 @@ fn the_end_of_a_stage_is_told_when_it_is_on_the_disk() {
     }
     let record = disk.recv().unwrap();
     assert!(record.contains("Completed"), "it was on its way: {record}");
-    while engine.stage_state(1, Stage::Prepare).unwrap().status != Status::Completed {
+    while engine.stage_state(1, Stage::Prepare).unwrap().1.status != Status::Completed {
         assert!(begin.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -93,7 +90,7 @@ fn an_aborted_stage_stays_aborted_while_its_end_is_written() {
     drop(end);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
-        let view = engine.stage_state(1, Stage::Prepare).unwrap();
+        let (_, view, _) = engine.stage_state(1, Stage::Prepare).unwrap();
         assert_eq!(view.status, Status::Error, "{}", view.details);
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -118,7 +115,7 @@ fn a_stop_waits_for_a_stage_that_was_aborted_before() {
         engine.cleanup(1, Method::Mysqldump, Side::Target).unwrap();
     }
     std::thread::sleep(Duration::from_millis(200));
-    let view = engine.stage_state(1, Stage::Cleanup).unwrap();
+    let (_, view, _) = engine.stage_state(1, Stage::Cleanup).unwrap();
     assert_eq!(view.status, Status::Running, "{}", view.details);
     let begin = Instant::now();
     let pause = Duration::from_millis(300);

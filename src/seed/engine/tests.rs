@@ -3,7 +3,7 @@
 use super::{Engine, Started};
 use crate::coordinates::Coordinates;
 use crate::error::Result;
-use crate::seed::record::{Seed, Store};
+use crate::seed::record::Store;
 use crate::seed::stage::Context;
 use crate::seed::stage::{Prepared, SeedMethod};
 use crate::seed::types::{Method, Side, Stage, Status};
@@ -52,10 +52,6 @@ impl SeedMethod for Sent {
     fn cleanup(&self, _: &Context, _: Side) -> Result<String> {
         Ok(String::new())
     }
-
-    fn restore_settings(&self, _: &Seed) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// The source's controller knows that the copy is complete a moment before the target has recorded it.
@@ -72,15 +68,13 @@ fn a_restore_that_comes_at_once_waits_for_the_end_of_the_reception() {
     let engine = Engine::open(Store::new(&dir), vec![method], Duration::from_secs(60)).unwrap();
     engine.prepare(7, Method::Xtrabackup, Side::Target).unwrap();
     received.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert_eq!(
-        engine.stage_state(7, Stage::Backup).unwrap().status,
-        Status::Running
-    );
+    let (_, backup, _) = engine.stage_state(7, Stage::Backup).unwrap();
+    assert_eq!(backup.status, Status::Running);
     assert_eq!(engine.restore(7, Method::Xtrabackup).unwrap(), Started::Now);
     go_on.send(()).unwrap();
     let begin = Instant::now();
     let end = loop {
-        let state = engine.stage_state(7, Stage::Restore).unwrap();
+        let (_, state, _) = engine.stage_state(7, Stage::Restore).unwrap();
         if state.status != Status::Running {
             break state;
         }

@@ -1,26 +1,33 @@
-//! What the agent is and knows: `status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail`.
+//! The host: what the agent is and knows (`status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail`), the MySQL service, custom
+//! commands, the hook after a seed.
 
 use super::monitor::{self, HostStatus};
-use super::{Api, reply};
+use super::{Api, reply, seed};
 use crate::config::Secret;
+use crate::datadir::{Journals, mysql_start_refused};
 use crate::error::{Error, OnPath, Result};
 use crate::http::Response;
 use crate::mysql::info::Schema;
+use crate::process::run_operator_command;
 use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
 use crate::seed::Method;
 use crate::seed::types::ENGINES;
-use std::collections::BTreeMap;
+use crate::sys::thread::unpoisoned;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+/// The custom command that orchestrator calls at the end of a seed.
+const POST_SEED: &str = "post-seed-command";
 
 impl Api {
     pub(super) fn status(&self) -> Response {
         if self.contacts.is_good(self.config.common.status_bad_seconds) {
             return reply::json(&"OK");
         }
-        let mut bad = reply::json(&"BAD");
-        bad.status = 500;
-        bad
+        Response {
+            status: 500,
+            ..reply::json(&"BAD")
+        }
     }
 
     pub(super) fn agent_info(&self) -> Response {
@@ -41,11 +48,6 @@ impl Api {
         reply::json(&self.collect(self.monitor.now()))
     }
 
-    /// `get-agent-data` after something has changed the server.
-    pub(super) fn agent_data_after_change(&self) -> Response {
-        reply::json(&self.collect(self.monitor.after_change()))
-    }
-
     fn collect(&self, status: HostStatus) -> AgentData {
         let HostStatus {
             mysql,
@@ -55,19 +57,13 @@ impl Api {
         } = status;
         let (num_cpu, mem_total, os_name) = monitor::machine();
         let major = mysql.server.map_or(8, |s| s.version.0);
-        let mut available = BTreeMap::new();
-        let mut unavailable = BTreeMap::new();
-        for (method, state) in methods {
-            match state {
-                Ok(()) => drop(available.insert(method.to_string(), options(method, major))),
-                Err(why) => drop(unavailable.insert(method.to_string(), why)),
-            }
-        }
         // The method of the seed in progress stays in the list, or orchestrator drops the seed.
-        if let Some(method) = self.engine.method_in_use() {
-            let entry = available.entry(method.to_string());
-            entry.or_insert_with(|| options(method, major));
-        }
+        let in_use = self.engine.method_in_use();
+        let available = methods.iter().filter(|(_, state)| state.is_ok());
+        let available = available.map(|(method, _)| *method).chain(in_use);
+        let unavailable = methods.iter().filter_map(|(method, state)| {
+            Some((method.to_string(), state.as_ref().err()?.clone()))
+        });
         let backup_dir = self.config.common.backup_dir.display().to_string();
         AgentData {
             local_snapshots_hosts: Vec::new(),
@@ -86,25 +82,27 @@ impl Api {
                 .iter()
                 .map(|(name, s)| (name.clone(), database(s)))
                 .collect(),
-            methods: available,
+            methods: available
+                .map(|method| (method.to_string(), options(method, major)))
+                .collect(),
             agent_commands: self.command_names(),
             num_cpu,
             mem_total,
             os_name,
-            unavailable,
+            unavailable: unavailable.collect(),
             orchestrators: self.contacts.all(),
         }
     }
 
     /// Names of the custom commands in a fixed order; the hook after a seed is not a command that clients can call.
     fn command_names(&self) -> Option<Vec<String>> {
-        let names: Vec<String> = self
-            .custom_commands()
+        let commands = unpoisoned(self.custom_commands.read());
+        let names: Vec<String> = commands
             .keys()
-            .filter(|n| *n != super::service::POST_SEED)
+            .filter(|n| *n != POST_SEED)
             .cloned()
             .collect();
-        if names.is_empty() { None } else { Some(names) }
+        Some(names).filter(|n| !n.is_empty())
     }
 
     /// The last 40 lines of the file named by `log_error` as one string; works with MySQL down, once it was seen up.
@@ -112,25 +110,67 @@ impl Api {
         let mysql = self.monitor.mysql();
         let name = mysql.log_error.as_str();
         if name.is_empty() || name == "stderr" {
-            return Err(Error::permanent(match (name, mysql.server) {
-                (_, None) => "MySQL has not answered yet, so the name of its error log is not known".to_string(),
-                _ => "log_error names no file: MySQL writes its errors to stderr; set log_error in its my.cnf".to_string(),
-            }));
+            let why = if mysql.server.is_none() {
+                "MySQL has not answered yet, so the name of its error log is not known"
+            } else {
+                "log_error names no file: MySQL writes its errors to stderr; set log_error in its my.cnf"
+            };
+            return Err(Error::permanent(why));
         }
         let path = Path::new(&mysql.datadir).join(name); // an absolute name stays as it is
         let tail = tail(&path, 40).on(format!("error log {}", path.display()))?;
         Ok(reply::json(&tail))
     }
+
+    /// Starts or stops MySQL. The answer is the host's data after it, because orchestrator stores it.
+    pub(super) fn service(&self, start: bool) -> Result<Response> {
+        let mysql = &self.config.mysql;
+        let (line, done) = if start {
+            let journals = Journals::new(&self.config.common.state_dir);
+            if let Some(reason) = mysql_start_refused(&journals) {
+                return Err(Error::permanent(format!("MySQL is not started: {reason}")));
+            }
+            (&mysql.service_start_command, "started")
+        } else {
+            (&mysql.service_stop_command, "stopped")
+        };
+        log::info!("MySQL is to be {done} by request");
+        self.run(line)?;
+        Ok(reply::json(&self.collect(self.monitor.after_change())))
+    }
+
+    pub(super) fn custom_command(&self, name: &str) -> Result<Response> {
+        let line = self.command(name).filter(|_| name != POST_SEED);
+        let line = line.ok_or_else(|| Error::permanent(format!("{name} : Command not found")))?;
+        log::info!("custom command {name} runs by request");
+        Ok(reply::ok_message(&self.run(&line)?))
+    }
+
+    pub(super) fn post_seed(&self, id: &str) -> Result<Response> {
+        let id = seed::number(id)?;
+        self.engine
+            .expect_current(id, "execute post seed command")?;
+        Ok(match self.command(POST_SEED) {
+            Some(line) => reply::ok_message(&self.run(&line)?),
+            None => reply::json(&true),
+        })
+    }
+
+    fn command(&self, name: &str) -> Option<String> {
+        unpoisoned(self.custom_commands.read()).get(name).cloned()
+    }
+
+    fn run(&self, line: &str) -> Result<String> {
+        let limit = self.config.common.command_timeout;
+        run_operator_command(line, &self.launcher, limit, &self.stopping)?.success()
+    }
 }
 
 fn options(method: Method, mysql_major: u32) -> MethodOptions {
+    let engines = method.supported_engines(mysql_major);
     MethodOptions {
         backup_side: method.backup_side().to_string(),
-        supported_engines: method
-            .supported_engines(mysql_major)
-            .into_iter()
-            .map(String::from)
-            .collect(),
+        supported_engines: engines.into_iter().map(String::from).collect(),
         backup_to_datadir: method.backup_to_datadir(),
     }
 }
@@ -139,23 +179,13 @@ fn options(method: Method, mysql_major: u32) -> MethodOptions {
 /// seed: at most one unknown name is sent, and none next to ROCKSDB.
 fn database(schema: &Schema) -> Database {
     let known = |e: &String| ENGINES.contains(&e.as_str());
-    let mut engines: Vec<String> = schema
-        .engines
-        .iter()
-        .filter(|e| known(e))
-        .cloned()
-        .collect();
-    if !engines.iter().any(|e| e == "ROCKSDB")
-        && let Some(unknown) = schema.engines.iter().find(|e| !known(e))
-    {
-        engines.push(unknown.clone());
+    let (mut engines, unknown): (Vec<String>, Vec<String>) =
+        schema.engines.iter().cloned().partition(known);
+    if !engines.iter().any(|e| e == "ROCKSDB") {
+        engines.extend(unknown.into_iter().next());
     }
     Database {
-        engines: if engines.is_empty() {
-            None
-        } else {
-            Some(engines)
-        },
+        engines: Some(engines).filter(|e| !e.is_empty()),
         size: schema.size,
     }
 }
