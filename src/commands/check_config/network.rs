@@ -1,7 +1,7 @@
 //! Ports of this host, its name, and the way to orchestrator.
 
 use super::findings::{Findings, streams};
-use crate::commands::status::client;
+use crate::commands::status;
 use crate::config::Config;
 use crate::process::{Cancel, Launcher, Output, run_operator_command};
 use crate::protocol::wire::AgentInfo;
@@ -91,7 +91,7 @@ fn seed_port(f: &mut Findings, at: SocketAddr, used: bool) {
 
 /// `None` if nothing answers there, or something that is not an agent.
 fn running_agent(config: &Config) -> Option<AgentInfo> {
-    client::local(config, CONNECT_LIMIT).ok()?.info().ok()
+    status::local(config, CONNECT_LIMIT).ok()?.info().ok()
 }
 
 fn host_name(f: &mut Findings, set: &str) {

@@ -1,21 +1,22 @@
 //! The `status` command: what the agent on this host is doing, in a few lines or as JSON. It queries the agent over its own port,
 //! MySQL itself, and the record of seeds; changes nothing. Neither the token nor a password is ever printed.
 
-pub(crate) mod client;
 mod report;
-mod table;
 
 use crate::config::{self, Config, Secret};
-use crate::datadir;
-use crate::datadir::Journals;
-use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Server, connect};
+use crate::datadir::{self, Journals};
+use crate::error::{Error, OnPath, Result};
+use crate::mysql::{Endpoint, Server, connect, info};
+use crate::protocol::agent::{Access, AgentClient};
+use crate::protocol::http_client::{AgentTransport, Basic, Limits};
 use crate::seed::Status;
 use crate::seed::record::{Load, Seed, Seeds};
 use crate::sys::disk;
 use crate::sys::host::rfc3339;
+use crate::tls::{self, Files};
 use report::{AgentState, Disk, MysqlState, OldData, Report, SeedState, SwapState};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
@@ -25,32 +26,25 @@ const AGENT_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Looks and prints. Exit code 0 if the agent answers, otherwise 1.
 pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
-    let config = match config::load(file) {
-        Ok(loaded) => loaded.config,
-        Err(e) => return failed(&e.to_string()),
-    };
-    let report = look(&config);
-    let text = if json {
-        match serde_json::to_string_pretty(&report) {
-            Ok(text) => text + "\n",
-            Err(e) => return failed(&e.to_string()),
-        }
-    } else {
-        table::table(&report)
-    };
-    if let Err(e) = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
-        return failed(&format!("standard output: {e}"));
+    match print(file, json) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(e) => eprintln!("orchestrator-agent: {e}"),
     }
-    if report.agent.answers {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::FAILURE
 }
 
-fn failed(text: &str) -> ExitCode {
-    eprintln!("orchestrator-agent: {text}");
-    ExitCode::FAILURE
+fn print(file: &Path, json: bool) -> Result<bool> {
+    let report = look(&config::load(file)?.config);
+    let text = if json {
+        let text = serde_json::to_string_pretty(&report);
+        text.map_err(|e| Error::permanent(e.to_string()))? + "\n"
+    } else {
+        report.table()
+    };
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.on("standard output")?;
+    Ok(report.agent.answers)
 }
 
 fn look(config: &Config) -> Report {
@@ -58,13 +52,7 @@ fn look(config: &Config) -> Report {
     let (mysql, datadir) = mysql(config);
     let recorded = record(config, &mut notes);
     let mut report = Report {
-        agent: AgentState {
-            answers: false,
-            address: String::new(),
-            hostname: String::new(),
-            orchestrator: None,
-            orchestrators: Default::default(),
-        },
+        agent: AgentState::default(),
         mysql,
         disks: disks(config, &datadir, &mut notes),
         seed: recorded.as_ref().map(of_record),
@@ -75,11 +63,11 @@ fn look(config: &Config) -> Report {
     if let Err(e) = query_agent(config, recorded.as_ref(), &mut report) {
         report.notes.push(e.to_string());
     }
-    if report.seed.as_ref().is_some_and(|s| s.origin == "record") {
+    if let Some(seed) = report.seed.as_ref().filter(|s| s.origin == "record") {
         let state_dir = config.common.state_dir.display();
         let note = format!("the seed is shown as the record in {state_dir} has it");
         report.notes.push(note);
-        if !report.agent.answers && report.seed.as_ref().is_some_and(is_running) {
+        if !report.agent.answers && seed.status == Status::Running.to_string() {
             let note = "this stage was at work when the agent last wrote the record: if the agent has ended, it was interrupted";
             report.notes.push(note.into());
         }
@@ -87,25 +75,17 @@ fn look(config: &Config) -> Report {
     report
 }
 
-fn is_running(seed: &SeedState) -> bool {
-    let running = Status::Running.to_string();
-    seed.status == running
-}
-
 /// MySQL as it answers this process, and its datadir.
 fn mysql(config: &Config) -> (MysqlState, String) {
     let endpoint = Endpoint::local(&config.mysql);
     let answered = connect(&endpoint, AGENT_ANSWERS).and_then(|mut conn| {
-        let server = Server::ask(&mut conn)?;
-        let datadir = crate::mysql::info::global(&mut conn, "datadir")?;
-        Ok((server, datadir.unwrap_or_default()))
+        let datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
+        Ok((Server::ask(&mut conn)?, datadir))
     });
     let mut state = MysqlState {
         answers: answered.is_ok(),
         address: endpoint.name(),
-        version: String::new(),
-        running: None,
-        error: String::new(),
+        ..MysqlState::default()
     };
     match answered {
         Ok((server, datadir)) => {
@@ -120,23 +100,19 @@ fn mysql(config: &Config) -> (MysqlState, String) {
 }
 
 fn disks(config: &Config, datadir: &str, notes: &mut Vec<String>) -> Vec<Disk> {
-    let places = [
-        ("datadir", Path::new(datadir)),
-        ("backup-dir", config.common.backup_dir.as_path()),
-    ];
     let mut found = Vec::new();
-    for (what, path) in places {
-        if path.as_os_str().is_empty() {
-            continue;
-        }
+    let backup_dir = config.common.backup_dir.as_path();
+    for (what, path) in [("datadir", Path::new(datadir)), ("backup-dir", backup_dir)] {
+        let name = path.display().to_string();
         match disk::space(path) {
+            _ if name.is_empty() => {}
             Ok(space) => found.push(Disk {
                 what,
-                path: path.display().to_string(),
+                path: name,
                 free: space.available,
                 total: space.total,
             }),
-            Err(e) => notes.push(format!("{what} {}: {e}", path.display())),
+            Err(e) => notes.push(format!("{what} {name}: {e}")),
         }
     }
     found
@@ -146,15 +122,11 @@ fn disks(config: &Config, datadir: &str, notes: &mut Vec<String>) -> Vec<Disk> {
 fn record(config: &Config, notes: &mut Vec<String>) -> Option<Seed> {
     for dir in state_dirs(config) {
         let path = dir.join("seeds.json");
-        let read = std::fs::read(&path).map_err(|e| (e.kind(), e.to_string()));
-        let parsed = read.and_then(|text| {
-            serde_json::from_slice::<Seeds>(&text)
-                .map_err(|e| (ErrorKind::InvalidData, e.to_string()))
-        });
-        match parsed {
+        let read = std::fs::read(&path);
+        match read.and_then(|text| Ok(serde_json::from_slice::<Seeds>(&text)?)) {
             Ok(seeds) => return seeds.current().cloned(),
-            Err((ErrorKind::NotFound, _)) => {}
-            Err((_, e)) => notes.push(format!("the record {} cannot be read: {e}", path.display())),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => notes.push(format!("the record {} cannot be read: {e}", path.display())),
         }
     }
     None
@@ -183,12 +155,12 @@ fn swap(config: &Config, notes: &mut Vec<String>) -> Option<SwapState> {
 }
 
 fn old_data(config: &Config) -> Vec<OldData> {
+    let kept = datadir::kept(&datadir::staging_roots(config)).into_iter();
     let of = |(path, bytes): (PathBuf, u64)| OldData {
         path: path.display().to_string(),
         bytes,
     };
-    let kept = datadir::kept(&datadir::staging_roots(config));
-    kept.into_iter().map(of).collect()
+    kept.map(of).collect()
 }
 
 fn of_record(seed: &Seed) -> SeedState {
@@ -211,7 +183,7 @@ fn of_record(seed: &Seed) -> SeedState {
 
 /// Adds what the agent reports: first what it reports without the token, then the rest.
 fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) -> Result<()> {
-    let agent = client::local(config, AGENT_ANSWERS)?;
+    let agent = local(config, AGENT_ANSWERS)?;
     report.agent.address = agent.address();
     let info = agent
         .info()
@@ -244,13 +216,11 @@ fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) ->
         status: state.status.to_string(),
         details: state.details.clone(),
         timestamp: state.timestamp.clone(),
-        progress: None,
-        load_incomplete: recorded.map(|s| s.load == Load::Partial),
-        incomplete: recorded.and_then(Seed::incomplete),
+        ..recorded.map(of_record).unwrap_or_default()
     });
     // This call counts as a call of the seed's controller, so it is made only while a stage is running.
     if let Some(seed) = &mut report.seed
-        && is_running(seed)
+        && seed.status == Status::Running.to_string()
     {
         let state = agent.stage_state(active.seed_id, active.stage)?;
         (seed.details, seed.progress) = (state.details, state.progress);
@@ -259,4 +229,37 @@ fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) ->
     report.mysql.running = Some(data.mysql_running);
     report.agent.orchestrators = data.orchestrators;
     Ok(())
+}
+
+/// A client for the agent on this host, at the address on which the daemon listens. Over HTTPS its certificate is not verified,
+/// because it is issued for the host's name; the agent's own certificate is sent, for `use-mutual-tls`.
+pub(crate) fn local(config: &Config, limit: Duration) -> Result<AgentClient> {
+    let common = &config.common;
+    let ip = match common.listen_ip()? {
+        all if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let files = Files {
+        skip_verify: true,
+        ..Files::of(common)
+    };
+    let tls = common.use_ssl.then(|| tls::outgoing(&files)).transpose()?;
+    let basic = Basic::of(common);
+    let access = Access::File {
+        setting: "common.token-hint-file".into(),
+        path: common.token_hint_file.clone().into(),
+    };
+    let limits = Limits {
+        connect: limit,
+        total: limit,
+    };
+    let (host, port) = (ip.to_string(), Some(common.port));
+    let transport = AgentTransport { tls, basic };
+    Ok(AgentClient::new(
+        "agent",
+        (&host, port),
+        access,
+        &transport,
+        limits,
+    ))
 }
