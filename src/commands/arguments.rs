@@ -4,10 +4,8 @@ use crate::config::nearest;
 use lexopt::{Arg, Error, Parser};
 use std::ffi::OsString;
 
-/// The commands, for hints.
 const COMMANDS: [&str; 4] = ["serve", "seed", "check-config", "status"];
 
-/// What follows the name of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
     Nothing,
@@ -44,11 +42,8 @@ pub(crate) fn parse<A: Clone + Into<OsString>>(
         };
         let Some(&(name, takes)) = known.iter().find(|(n, _)| *n == name) else {
             let hint = nearest(&name, known.iter().map(|(n, _)| *n));
-            let hint = hint.map(|hint| format!("; did you mean --{hint}?"));
-            return Err(format!(
-                "--{name}: no such option{}",
-                hint.unwrap_or_default()
-            ));
+            let hint = hint.map_or(String::new(), |hint| format!("; did you mean --{hint}?"));
+            return Err(format!("--{name}: no such option{hint}"));
         };
         let value = match takes {
             Takes::Nothing => None,

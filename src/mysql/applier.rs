@@ -4,9 +4,17 @@ use super::{Flavour, Server, query, quote_text};
 use crate::error::Result;
 use mysql::{Conn, Row};
 
-/// The default channel as `SHOW REPLICA STATUS` (MariaDB: `SHOW ALL SLAVES STATUS`) shows it.
+/// A channel (MariaDB: connection) as `SHOW REPLICA STATUS` (MariaDB: `SHOW ALL SLAVES STATUS`) shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Applier {
+pub(crate) struct Channel {
+    /// The default one's is empty.
+    pub(crate) name: String,
+    /// Host and port that it replicates from.
+    pub(crate) source: (String, u16),
+    /// State of the thread that reads from the source: `Yes`, `No`, `Connecting`, `Preparing`.
+    pub(crate) io_state: String,
+    /// State of the thread that applies: `Yes`, `No`.
+    pub(crate) sql_state: String,
     /// The thread that reads from the source is not stopped.
     pub(crate) io: bool,
     /// The thread that applies is not stopped.
@@ -36,7 +44,7 @@ pub(crate) enum Point {
     Position(String, u64),
 }
 
-impl Applier {
+impl Channel {
     /// True if it was started with UNTIL. A reached end stays in the status until the next start.
     pub(crate) fn has_end(&self) -> bool {
         !self.until.is_empty() && self.until != "None"
@@ -106,41 +114,45 @@ impl Server {
 ///
 /// # Errors
 /// The server's, for example without REPLICATION CLIENT (SLAVE MONITOR).
-pub(crate) fn applier(conn: &mut Conn, server: Server) -> Result<Option<Applier>> {
-    let rows: Vec<Row> = query::rows(conn, server.replica_status())?;
-    Ok(rows.iter().find_map(|row| of_row(row, server)))
+pub(crate) fn applier(conn: &mut Conn, server: Server) -> Result<Option<Channel>> {
+    let mut all = channels(conn, server)?.into_iter();
+    Ok(all.find(|c| c.name.is_empty()))
 }
 
-fn of_row(row: &Row, server: Server) -> Option<Applier> {
+/// All channels, with the same errors.
+pub(crate) fn channels(conn: &mut Conn, server: Server) -> Result<Vec<Channel>> {
+    let rows: Vec<Row> = query::rows(conn, server.replica_status())?;
+    Ok(rows.iter().map(|row| of_row(row, server)).collect())
+}
+
+fn of_row(row: &Row, server: Server) -> Channel {
     let text = |column: &str| query::text(row, column);
     let number = |column: &str| text(column).parse::<u64>().unwrap_or(0);
     let code = |column: &str| text(column).parse::<u32>().unwrap_or(0);
-    let name = match server.flavour {
-        Flavour::MariaDb => "Connection_name",
-        Flavour::MySql => "Channel_Name",
+    let [io, sql, host, lag] = server.replica_columns().map(text);
+    let word = server.replica_columns()[2].trim_end_matches("_Host"); // Master, Source
+    let (name, by_gtid) = match server.flavour {
+        Flavour::MariaDb => ("Connection_name", text("Using_Gtid") != "No"),
+        Flavour::MySql => ("Channel_Name", text("Auto_Position") == "1"),
     };
-    if !text(name).is_empty() {
-        return None;
-    }
-    let [io, sql, host, lag] = server.replica_columns();
-    let word = host.trim_end_matches("_Host"); // Master, Source
-    Some(Applier {
-        io: text(io) != "No",
-        sql: text(sql) != "No",
+    Channel {
+        name: text(name),
+        source: (host, text(&format!("{word}_Port")).parse().unwrap_or(0)),
+        io: io != "No",
+        sql: sql != "No",
+        io_state: io,
+        sql_state: sql,
         delay: number("SQL_Delay"),
         until: text("Until_Condition"),
         error: (code("Last_SQL_Errno"), text("Last_SQL_Error")),
         io_error: (code("Last_IO_Errno"), text("Last_IO_Error")),
-        lag: text(lag).parse().ok(),
+        lag: lag.parse().ok(),
         applied: (
             text(&format!("Relay_{word}_Log_File")),
             number(&format!("Exec_{word}_Log_Pos")),
         ),
-        by_gtid: match server.flavour {
-            Flavour::MariaDb => text("Using_Gtid") != "No",
-            Flavour::MySql => text("Auto_Position") == "1",
-        },
-    })
+        by_gtid,
+    }
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub(crate) fn run(conn: &mut Conn, statement: impl AsRef<str>) -> Result<()> {
     conn.query_drop(statement).map_err(failed)
 }
 
-/// A value of a row as text; empty if it is NULL, is not text, or if there is no such column.
+/// A value of a row as text; empty if it is NULL or if there is no such column.
 pub(crate) fn text(row: &Row, column: impl ColumnIndex) -> String {
-    let value = row.get_opt::<Option<String>, _>(column);
-    value.and_then(|v| v.ok().flatten()).unwrap_or_default()
+    let bytes: Option<Vec<u8>> = row.get_opt(column).and_then(std::result::Result::ok);
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }

@@ -6,7 +6,7 @@
 use crate::config;
 use crate::datadir::journal::write_json;
 use crate::error::{Error, Result};
-use crate::mysql::applier::{Applier as Now, applier};
+use crate::mysql::applier::{Channel as Now, applier};
 use crate::mysql::{Endpoint, Server, connect, control, grants};
 use crate::sys::file::{if_there, remove_if_there};
 use crate::sys::thread::lock;

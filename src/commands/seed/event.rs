@@ -127,7 +127,7 @@ pub(crate) enum Event<'a> {
     },
     Abort {
         stage: Stage,
-        reason: Reason,
+        reason: End,
         text: &'a str,
     },
     AgentCleared {
@@ -191,16 +191,10 @@ pub(crate) enum Verified {
     NotCompared,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    Failed,
-    Interrupted,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum End {
+    #[default]
     Completed,
     /// `--dry-run` found nothing that prevents the seed.
     DryRun,
@@ -213,10 +207,11 @@ pub(crate) enum End {
     NotCompared,
 }
 
-/// The state in which the target is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
+    #[default]
+    #[serde(rename = "untouched")]
     Unchanged,
     /// Data unchanged; its replication is stopped.
     ReplicationStopped,
@@ -226,14 +221,12 @@ pub(crate) enum Target {
     Partial,
     /// Data complete; its replication is not connected.
     Loaded,
-    /// Data complete, and its replication is connected.
     Replicating,
-    /// It could not be determined.
     Unknown,
 }
 
 /// The last event. Fields are empty or null as far as the seed did not reach them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) status: End,
     pub(crate) exit_code: u8,
@@ -244,7 +237,6 @@ pub(crate) struct Outcome {
     pub(crate) method: Option<Method>,
     pub(crate) bytes: Option<u64>,
     pub(crate) source_lock_seconds: Option<f64>,
-    /// Seconds by stage.
     pub(crate) durations: BTreeMap<Stage, f64>,
     pub(crate) total_seconds: f64,
     /// `None` without `--verify`, or if it was not reached.
@@ -253,20 +245,27 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// An end before the first stage.
-    pub(crate) fn early(status: End, exit_code: u8, error: Option<String>) -> Self {
+    pub(crate) fn early(status: End, error: Option<String>) -> Self {
+        Self::default().ended(status, Target::Unchanged, error)
+    }
+
+    /// The same with this end; the usage text lists the exit codes.
+    pub(crate) fn ended(self, status: End, target_state: Target, error: Option<String>) -> Self {
+        let exit_code = match status {
+            End::Completed | End::DryRun => 0,
+            End::Failed if target_state == Target::Unchanged => 1,
+            End::WrongUsage => 2,
+            End::Failed => 3,
+            End::Differs => 4,
+            End::NotCompared => 5,
+            End::Interrupted => 130,
+        };
         Self {
             status,
             exit_code,
             error,
-            target_state: Target::Unchanged,
-            target_text: None,
-            seed_id: None,
-            method: None,
-            bytes: None,
-            source_lock_seconds: None,
-            durations: BTreeMap::new(),
-            total_seconds: 0.0,
-            verified: None,
+            target_state,
+            ..self
         }
     }
 

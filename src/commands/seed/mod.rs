@@ -10,13 +10,10 @@
 mod driver;
 mod event;
 mod json;
-mod method;
 mod options;
 mod plan;
 mod preflight;
-mod progress;
 mod registration;
-mod replicate;
 mod sql;
 mod terminal;
 mod verify;
@@ -38,10 +35,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use terminal::Terminal;
 
-const FAILED: u8 = 1;
-const WRONG_USAGE: u8 = 2;
-const INTERRUPTED: u8 = 130;
-
 /// Runs `orchestrator-agent seed` with the arguments after that word. Must be called before any thread is started, because
 /// it blocks signals. The exit codes are in [`USAGE`].
 pub(crate) fn run(args: &[OsString]) -> ExitCode {
@@ -57,8 +50,8 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         Arc::new(Terminal::standard())
     };
     let outcome = match options::parse(args) {
-        Err(text) => Outcome::early(End::WrongUsage, WRONG_USAGE, Some(text)),
-        Ok(Err(e)) => Outcome::early(End::Failed, FAILED, Some(e.to_string())),
+        Err(text) => Outcome::early(End::WrongUsage, Some(text)),
+        Ok(Err(e)) => Outcome::early(End::Failed, Some(e.to_string())),
         Ok(Ok(options)) => seed(&options, &events),
     };
     events.report(&Event::Result(&outcome));
@@ -72,10 +65,8 @@ fn seed(options: &Options, events: &Arc<dyn Listener>) -> Outcome {
     let early = match run_seed(options, events, &cancel) {
         Ok(outcome) if outcome.status != End::DryRun => return outcome,
         Ok(passed) => passed,
-        Err(e) if e.is_cancelled() => {
-            Outcome::early(End::Interrupted, INTERRUPTED, Some("interrupted".into()))
-        }
-        Err(e) => Outcome::early(End::Failed, FAILED, Some(e.to_string())),
+        Err(e) if e.is_cancelled() => Outcome::early(End::Interrupted, Some("interrupted".into())),
+        Err(e) => Outcome::early(End::Failed, Some(e.to_string())),
     };
     Outcome {
         seed_id: Some(options.seed_id),
@@ -93,10 +84,11 @@ fn run_seed(options: &Options, events: &Arc<dyn Listener>, cancel: &Cancel) -> R
     if options.dry_run {
         return Ok(Outcome {
             method: Some(plan.method),
-            ..Outcome::early(End::DryRun, 0, None)
+            ..Outcome::early(End::DryRun, None)
         });
     }
-    Ok(Driver::new(options, &plan, &agents, events.as_ref(), cancel).run())
+    let events = events.as_ref();
+    Ok(Driver::run(options, &plan, &agents, events, cancel))
 }
 
 /// The first TERM or INT cancels, which takes a moment; a second one ends the process at once.
@@ -108,11 +100,11 @@ fn handle_signals(events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<()> {
             match signal::wait() {
                 Ok(Order::Stop) if cancel.is_cancelled() => {
                     let text = "interrupted twice: `seed` has ended at once, the agents may still be at work";
-                    events.report(&Event::Result(&Outcome {
-                        target_state: Target::Unknown,
-                        ..Outcome::early(End::Interrupted, INTERRUPTED, Some(text.into()))
-                    }));
-                    std::process::exit(i32::from(INTERRUPTED))
+                    let outcome = Outcome::default();
+                    let outcome =
+                        outcome.ended(End::Interrupted, Target::Unknown, Some(text.into()));
+                    events.report(&Event::Result(&outcome));
+                    std::process::exit(outcome.exit_code.into())
                 }
                 Ok(Order::Stop) => {
                     events.report(&Event::Interrupting);

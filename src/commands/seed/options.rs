@@ -16,15 +16,17 @@ use std::time::{Duration, SystemTime};
 
 #[cfg(test)]
 mod tests;
-mod usage;
 
-pub(crate) use usage::USAGE;
-
-/// Options that take a value.
+/// Fastest first: the order of `--method auto`.
+pub(crate) const SUPPORTED: [Method; 4] = [
+    Method::Xtrabackup,
+    Method::ClonePlugin,
+    Method::Mydumper,
+    Method::Mysqldump,
+];
 const VALUED: &str = "source target method seed-id poll listen agent-wait source-token-file target-token-file mysql-user \
     mysql-password-file config replication-user replication-password-file replication connect-to ca-file \
     cert-file key-file http-auth-file verify-max-time";
-/// Options without a value.
 const FLAGS: &str = "dry-run force json no-connect https skip-verify replication-tls";
 
 /// The error is about the command line.
@@ -45,13 +47,12 @@ pub(crate) struct HostPort {
     pub(crate) port: Option<u16>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: Secret,
 }
 
-/// What `--verify` compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verify {
     All,
@@ -99,9 +100,6 @@ pub(crate) struct Options {
 }
 
 /// Reads the command line and the files named in it. The outer error is about the command line, the inner about a file.
-///
-/// # Errors
-/// Each names the option and what it takes.
 pub(crate) fn parse<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Result<Options>> {
     let given = Given::read(args)?;
     let (source, target) = given.hosts()?;
@@ -115,14 +113,10 @@ pub(crate) fn parse<A: Clone + Into<OsString>>(args: &[A]) -> Checked<Result<Opt
         listen: listen(given.text("listen").unwrap_or(":3001"))?,
         agent_wait: given.duration("agent-wait", "90s", "0s")?,
         token_files: given
-            .text("source-token-file")
-            .zip(given.text("target-token-file"))
-            .map(|(source, target)| (source.into(), target.into())),
+            .path("source-token-file")
+            .zip(given.path("target-token-file")),
         transport: AgentTransport::default(),
-        mysql: Login {
-            user: String::new(),
-            password: Secret::default(),
-        },
+        mysql: Login::default(),
         replication: None,
         mode,
         connect: !given.has("no-connect"),
@@ -161,6 +155,10 @@ impl Given {
         self.0.contains_key(name)
     }
 
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.text(name).map(PathBuf::from)
+    }
+
     fn host(&self, name: &str) -> Checked<Option<HostPort>> {
         self.text(name).map(|v| host_port(name, v)).transpose()
     }
@@ -178,15 +176,11 @@ impl Given {
     fn hosts(&self) -> Checked<(HostPort, HostPort)> {
         let source = self.host("source")?.ok_or("--source is missing")?;
         let target = self.host("target")?.ok_or("--target is missing")?;
-        let ports_differ =
-            source.port.is_some() && target.port.is_some() && source.port != target.port;
-        if source.host.eq_ignore_ascii_case(&target.host) && !ports_differ {
-            return Err(
-                "--source and --target are the same host; two agents on one host need two ports"
-                    .into(),
-            );
+        let ports_differ = source.port.zip(target.port).is_some_and(|(s, t)| s != t);
+        if ports_differ || !source.host.eq_ignore_ascii_case(&target.host) {
+            return Ok((source, target));
         }
-        Ok((source, target))
+        Err("--source and --target are the same host; two agents on one host need two ports".into())
     }
 
     fn coordinates(&self) -> Checked<(Mode, Option<HostPort>)> {
@@ -206,36 +200,29 @@ impl Given {
     }
 
     fn verify(&self) -> Checked<Option<Verify>> {
-        let verify = match self.text("verify") {
-            None => None,
-            Some("") | Some("all") => Some(Verify::All),
-            Some("sample") => Some(Verify::Sample),
-            Some(other) => {
-                return Err(format!(
-                    "--verify={other}: write --verify or --verify=sample"
-                ));
-            }
-        };
-        if verify.is_some() && self.has("no-connect") {
-            return Err(
+        match self.text("verify") {
+            None => Ok(None),
+            Some(_) if self.has("no-connect") => Err(
                 "--verify compares with a target that replicates: it cannot go with --no-connect"
                     .into(),
-            );
+            ),
+            Some("" | "all") => Ok(Some(Verify::All)),
+            Some("sample") => Ok(Some(Verify::Sample)),
+            Some(other) => Err(format!(
+                "--verify={other}: write --verify or --verify=sample"
+            )),
         }
-        Ok(verify)
     }
 
     fn seed_id(&self) -> Checked<i64> {
         let Some(text) = self.text("seed-id") else {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let now = now.map_or(1, |d| d.as_secs());
-            return Ok(i64::try_from(now).unwrap_or(i64::MAX));
+            return Ok(now.map_or(1, |d| d.as_secs().cast_signed()));
         };
         let id = text.parse().ok().filter(|n| *n > 0);
         id.ok_or(format!("--seed-id {text}: a positive whole number"))
     }
 
-    /// Options that need others.
     fn combinations(&self) -> Checked<()> {
         for (one, other) in [
             ("source-token-file", "target-token-file"),
@@ -265,36 +252,30 @@ impl Given {
 }
 
 impl Options {
-    /// True with `--verify=sample`.
     pub(crate) fn sample(&self) -> bool {
         self.verify == Some(Verify::Sample)
     }
 
     fn read_files(&mut self, given: &Given) -> Result<()> {
+        let warnings = &mut self.warnings;
         let mut login = |user: &str, file: &str| -> Result<Option<Login>> {
-            let (Some(user), Some(path)) = (given.text(user), given.text(file)) else {
+            let Some((user, path)) = given.text(user).zip(given.path(file)) else {
                 return Ok(None);
             };
-            let password = secret(file, Path::new(path), &mut self.warnings)?;
-            Ok(Some(Login {
-                user: user.into(),
-                password,
-            }))
+            let password = secret(file, &path, warnings)?;
+            let user = user.into();
+            Ok(Some(Login { user, password }))
         };
-        let mysql = login("mysql-user", "mysql-password-file")?;
+        let own = login("mysql-user", "mysql-password-file")?;
         self.replication = login("replication-user", "replication-password-file")?;
-        self.mysql = match (mysql, given.text("config")) {
-            (Some(login), _) => login,
-            (None, Some(path)) => {
-                let loaded = config::load(Path::new(path))?;
+        self.mysql = match own {
+            Some(login) => login,
+            None => {
+                let loaded = config::load(&given.path("config").unwrap_or_default())?;
                 self.warnings.extend(loaded.warnings);
-                let mysql = loaded.config.mysql;
-                Login {
-                    user: mysql.user,
-                    password: mysql.password,
-                }
+                let config::Mysql { user, password, .. } = loaded.config.mysql;
+                Login { user, password }
             }
-            (None, None) => return Err(Error::permanent("--mysql-user is missing")),
         };
         if given.has("https") {
             let file = |name: &str| given.text(name).unwrap_or_default();
@@ -305,11 +286,12 @@ impl Options {
                 skip_verify: given.has("skip-verify"),
             })?);
         }
-        if let Some(path) = given.text("http-auth-file") {
-            let pair = secret("http-auth-file", Path::new(path), &mut self.warnings)?;
+        if let Some(path) = given.path("http-auth-file") {
+            let pair = secret("http-auth-file", &path, &mut self.warnings)?;
             if !pair.reveal().contains(':') {
                 return Err(Error::permanent(format!(
-                    "--http-auth-file {path}: it must hold USER:PASSWORD"
+                    "--http-auth-file {}: it must hold USER:PASSWORD",
+                    path.display()
                 )));
             }
             self.transport.basic = Some(Basic::new(pair.reveal()));
@@ -319,46 +301,36 @@ impl Options {
 }
 
 fn method(word: &str) -> Checked<Option<Method>> {
-    if word.eq_ignore_ascii_case("auto") {
-        return Ok(None);
-    }
-    let known = Method::ALL
-        .iter()
-        .find(|m| m.as_str().eq_ignore_ascii_case(word));
-    let method = *known.ok_or(format!("--method {word}: no such method"))?;
-    if super::method::SUPPORTED.contains(&method) {
-        Ok(Some(method))
-    } else {
-        Err(format!(
+    let is = |name: &str| name.eq_ignore_ascii_case(word);
+    match Method::ALL.iter().find(|m| is(m.as_str())) {
+        None if is("auto") => Ok(None),
+        None => Err(format!("--method {word}: no such method")),
+        Some(method) if SUPPORTED.contains(method) => Ok(Some(*method)),
+        Some(method) => Err(format!(
             "--method {method}: not supported by this version yet"
-        ))
+        )),
     }
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`. The host goes into URLs and statements, so only what a name or an address
 /// is made of is taken.
 fn host_port(option: &str, text: &str) -> Checked<HostPort> {
-    let bad = |why: &str| format!("--{option} {text}: {why}");
+    let bad = |why: &str| Err(format!("--{option} {text}: {why}"));
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, port) = rest
-            .split_once(']')
-            .ok_or_else(|| bad("the bracket is not closed"))?;
-        host.parse::<Ipv6Addr>()
-            .map_err(|_| bad("no IPv6 address in the brackets"))?;
-        match port {
-            "" => (host, None),
-            port => (
-                host,
-                Some(
-                    port.strip_prefix(':')
-                        .ok_or_else(|| bad("behind the bracket comes :PORT"))?,
-                ),
-            ),
+        let Some((host, after)) = rest.split_once(']') else {
+            return bad("the bracket is not closed");
+        };
+        let port = after.strip_prefix(':');
+        if host.parse::<Ipv6Addr>().is_err() {
+            return bad("no IPv6 address in the brackets");
+        } else if port.is_none() && !after.is_empty() {
+            return bad("behind the bracket comes :PORT");
         }
+        (host, port)
     } else {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err(bad("write an IPv6 address as [ADDRESS]:PORT"));
+                return bad("write an IPv6 address as [ADDRESS]:PORT");
             }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -366,37 +338,28 @@ fn host_port(option: &str, text: &str) -> Checked<HostPort> {
     };
     let of_name = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
     if host.is_empty() || host.starts_with('-') || !host.chars().all(of_name) {
-        return Err(bad("no host name or address"));
+        return bad("no host name or address");
     }
-    let number = |p: &str| {
-        p.parse::<u16>()
-            .ok()
-            .filter(|n| *n > 0 && p.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let port = port
-        .map(|p| number(p).ok_or_else(|| bad("the port is a number from 1 to 65535")))
-        .transpose()?;
+    let number = |p: &str| p.parse().ok().filter(|n| *n > 0 && !p.starts_with('+'));
+    let number = port.map(number);
+    if number == Some(None) {
+        return bad("the port is a number from 1 to 65535");
+    }
     Ok(HostPort {
         host: host.to_string(),
-        port,
+        port: number.flatten(),
     })
 }
 
 fn listen(text: &str) -> Checked<SocketAddr> {
     let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
     let parsed = all.as_deref().unwrap_or(text).parse::<SocketAddr>();
-    parsed.map_err(|_| {
-        format!(
-            "--listen {text}: an IP address and a port, such as 10.0.0.5:3001, or :3001 for all"
-        )
-    })
+    let wrong = "an IP address and a port, such as 10.0.0.5:3001, or :3001 for all";
+    parsed.map_err(|_| format!("--listen {text}: {wrong}"))
 }
 
 /// The content of a password or token file without one trailing newline; a warning if other users can read the file.
-///
-/// # Errors
-/// Names the option and the file.
-pub(crate) fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
+fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
     let name = format!("--{option} {}", path.display());
     let text = std::fs::read_to_string(path).on(&name)?;
     let mode = std::fs::metadata(path).on(&name)?.permissions().mode();
@@ -421,3 +384,62 @@ impl HostPort {
         own.eq_ignore_ascii_case(other) || (!own.contains('.') && own.eq_ignore_ascii_case(first))
     }
 }
+
+/// The text for `seed --help` and for a wrong command line.
+pub(crate) const USAGE: &str = "\
+usage: orchestrator-agent seed --source HOST[:AGENTPORT] --target HOST[:AGENTPORT] [options]
+
+Makes the target a copy of the source and its replica, without an orchestrator. Both hosts run orchestrator-agent.
+An option is written --name value or --name=value; IPv6 addresses are in brackets.
+
+  --source HOST[:AGENTPORT]         host to copy; the target uses this name as the source's address
+  --target HOST[:AGENTPORT]         host to overwrite
+  --method auto|NAME                Xtrabackup, ClonePlugin, Mydumper or Mysqldump; auto, the
+                                    default: the first of these that makes an exact copy
+  --dry-run                         check everything, change nothing
+  --force                           allow a target that is a replica: its replication is stopped and reconfigured; delay,
+                                    retries, TLS and all other options of its channel are kept
+  --seed-id N                       seed ID (default: the current Unix timestamp)
+  --poll DURATION                   how often the agents are polled (default: 1s)
+  --json                            for programs: one JSON object a line on standard output and nothing else, the last one
+                                    with the event \"result\"; contrib/doc/seed-json.md describes them
+
+Agents: they register with this command, or their tokens are read from files.
+  --listen ADDR:PORT                where the agents register (default: :3001); their orchestrator.url and
+                                    orchestrator.agents-port must point here
+  --agent-wait DURATION             how long to wait for both (default: 90s)
+  --source-token-file FILE          token of the source's agent (its token-hint-file); --listen is not used then
+  --target-token-file FILE          the same of the target's agent
+  --https                           the agents serve HTTPS (their use-ssl), with certificates that are verified
+  --ca-file FILE                    certificate authorities in addition to the system's
+  --skip-verify                     do not verify the certificates (insecure)
+  --cert-file FILE, --key-file FILE client certificate and key for agents with use-mutual-tls
+  --http-auth-file FILE             USER:PASSWORD for agents with http-auth-user
+
+MySQL: one account for both servers. After the copy the target has the source's accounts.
+  --mysql-user USER                 needs REPLICATION SLAVE ADMIN and SLAVE MONITOR (MySQL: REPLICATION_SLAVE_ADMIN and
+                                    REPLICATION CLIENT), PROCESS, SELECT, EVENT, and RELOAD with --force
+  --mysql-password-file FILE        its password
+  --config FILE                     take user and password from [mysql] of an agent's configuration
+
+Replication:
+  --replication-user USER           account by which the target replicates (default: what the target has already)
+  --replication-password-file FILE  its password; the target tries both before anything is changed
+  --replication-tls                 encrypt the connection; implied if the account has REQUIRE SSL
+  --replication auto|gtid|position  coordinates to start from (auto: GTID where the source has them)
+  --connect-to HOST[:PORT]          replicate from this server, which must have the source's GTIDs
+  --no-connect                      do not connect replication
+
+Verification:
+  --verify, --verify=sample         compare the data of source and target afterwards, while the source stays online: all
+                                    rows, or of tables above 64 MiB a sample; see contrib/doc/seed-verify.md
+  --verify-max-time DURATION        how long a snapshot of both servers is kept (default: 1h); the remaining tables are
+                                    compared in a new snapshot
+
+SIGINT or SIGTERM aborts the seed on both agents; a second one exits at once, without cleanup. SIGHUP is
+ignored: the seed survives the loss of the terminal.
+
+exit codes: 0 success; 1 failed before anything on the target was changed; 2 wrong command line; 3 failed later: the
+message states whether the target's data are partial and whether replication is connected; 4 success, but the data differ
+(--verify); 5 success, but not all data could be compared (--verify); 130 interrupted. Any other: failure.
+";

@@ -1,7 +1,7 @@
 //! What the checks before a seed have found out, for its stages.
 
-use super::options::Options;
-use super::sql::Channel;
+use super::options::{Mode, Options};
+use crate::mysql::applier::Channel;
 use crate::mysql::channel::Setting;
 use crate::seed::Method;
 
@@ -12,7 +12,6 @@ pub(crate) struct Plan {
     pub(crate) method: Method,
     pub(crate) source_port: u16,
     pub(crate) target_port: u16,
-    /// The target's replication as it was.
     pub(crate) channels: Vec<Channel>,
     /// True if `--replication auto` means position: the source itself replicates and not by GTID (MariaDB), or gtid_mode is
     /// not ON on both (MySQL).
@@ -26,6 +25,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// True if replication is to start by GTID, where the copy has one.
+    pub(crate) fn by_gtid(&self, options: &Options) -> bool {
+        match options.mode {
+            Mode::Gtid => true,
+            Mode::Position => false,
+            Mode::Auto => !self.without_gtid,
+        }
+    }
+
+    pub(crate) fn has_default_channel(&self) -> bool {
+        self.channels.iter().any(|c| c.name.is_empty())
+    }
+
     /// Host and port that the target will replicate from.
     pub(crate) fn replication_source(&self, options: &Options) -> (String, u16) {
         match &options.connect_to {

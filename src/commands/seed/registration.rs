@@ -2,17 +2,18 @@
 
 use super::event::{Event, Listener, seconds};
 use super::options::{HostPort, Options};
-use crate::error::{Error, ListenOption, Result};
+use crate::error::{Error, ListenOption, OnPath, Result};
 use crate::http::{Limits, Plan, Request, RequestBody, Response, Server, Settings};
 use crate::process::Cancel;
 use crate::protocol::agent::{Access, AgentClient, Slot};
 use crate::protocol::http_client::{self, AgentTransport, shortened};
-use crate::protocol::wire::AgentInfo;
+use crate::protocol::wire::{AgentInfo, Envelope};
 use crate::seed::Side;
 use crate::sys::host::random_hex;
 use crate::sys::thread::lock;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::Serialize;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -27,11 +28,12 @@ mod tests;
 /// Agents that have no part in the seed and are remembered.
 const MOST_UNKNOWN: usize = 20;
 
-/// Both agents, and the server at which an agent that restarts registers again; it closes when this is dropped.
+/// Both agents, and the server at which an agent that restarts registers again; it closes when this is dropped, and the directory of
+/// its socket is removed after it.
 pub(crate) struct Agents {
     pub(crate) source: AgentClient,
     pub(crate) target: AgentClient,
-    pub(super) _server: Option<OpenServer>,
+    pub(super) _server: Option<(Server, SocketDirectory)>,
 }
 
 struct RegistrationServer {
@@ -75,8 +77,8 @@ pub(crate) fn gather(
 ) -> Result<Agents> {
     let client = |side, at: &HostPort, access| client(side, at, access, &options.transport);
     if let Some((source, target)) = &options.token_files {
-        let file = |option: &str, path: &Path| Access::File {
-            setting: option.into(),
+        let file = |setting: &str, path: &Path| Access::File {
+            setting: setting.into(),
             path: path.into(),
         };
         let source = file("--source-token-file", source);
@@ -88,7 +90,7 @@ pub(crate) fn gather(
         });
     }
     let (changed, changes) = bounded(1);
-    let server = Arc::new(RegistrationServer {
+    let registration = Arc::new(RegistrationServer {
         wanted: [
             (Side::Source, options.source.clone(), Slot::default()),
             (Side::Target, options.target.clone(), Slot::default()),
@@ -98,46 +100,25 @@ pub(crate) fn gather(
         events: Arc::clone(events),
         transport: options.transport.clone(),
     });
-    let open_server = open(options, &server)?;
-    let listen: Vec<String> = open_server
-        .server
-        .local_addrs()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let server = open(options, &registration)?;
+    let listen = server.0.local_addrs().into_iter().map(|at| at.to_string());
     events.report(&Event::AgentsAwaited {
-        listen: &listen,
+        listen: &listen.collect::<Vec<_>>(),
         limit_seconds: seconds(options.agent_wait),
     });
-    server.wait(&changes, options.agent_wait, cancel)?;
-    let [source, target] = &server.wanted;
-    let agent = |(side, at, slot): &(Side, HostPort, Slot)| {
-        client(*side, at, Access::Registered(Arc::clone(slot)))
-    };
+    registration.wait(&changes, options.agent_wait, cancel)?;
+    let [source, target] = registration
+        .wanted
+        .each_ref()
+        .map(|(side, at, slot)| client(*side, at, Access::Registered(Arc::clone(slot))));
     Ok(Agents {
-        source: agent(source),
-        target: agent(target),
-        _server: Some(open_server),
+        source,
+        target,
+        _server: Some(server),
     })
 }
 
-/// The server, and the directory of its socket, which is removed after it.
-pub(super) struct OpenServer {
-    server: Server,
-    _directory: SocketDirectory,
-}
-
-struct SocketDirectory(PathBuf);
-
-impl SocketDirectory {
-    /// A directory that no other user can enter.
-    fn create() -> std::io::Result<Self> {
-        let name = format!("orchestrator-agent-{}", random_hex(8)?);
-        let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
+pub(super) struct SocketDirectory(PathBuf);
 
 impl Drop for SocketDirectory {
     fn drop(&mut self) {
@@ -147,24 +128,27 @@ impl Drop for SocketDirectory {
     }
 }
 
-fn open(options: &Options, server: &Arc<RegistrationServer>) -> Result<OpenServer> {
-    let directory = SocketDirectory::create().map_err(|e| {
-        Error::io(
-            format!("temporary directory in {}", std::env::temp_dir().display()),
-            &e,
-        )
-    })?;
+/// The socket is in a directory that no other user can enter.
+fn open(
+    options: &Options,
+    registration: &Arc<RegistrationServer>,
+) -> Result<(Server, SocketDirectory)> {
+    let name = random_hex(8).on("random number")?;
+    let path = std::env::temp_dir().join(format!("orchestrator-agent-{name}"));
+    let made = DirBuilder::new().mode(0o700).create(&path);
+    made.on(format!("temporary directory {}", path.display()))?;
+    let directory = SocketDirectory(path.clone());
     let settings = Settings {
         listen: vec![options.listen],
         max_connections: 64,
         max_per_address: 64,
-        socket_dir: directory.0.clone(),
-        spool_dir: directory.0.clone(),
+        socket_dir: path.clone(),
+        spool_dir: path,
         allowed: Box::new(|_| true),
         tls: None,
         limits: Limits::default(),
     };
-    let registration = Arc::clone(server);
+    let registration = Arc::clone(registration);
     let router = move |_: &Request| {
         let registration = Arc::clone(&registration);
         Plan::new(move |request| registration.answer(&request))
@@ -174,10 +158,7 @@ fn open(options: &Options, server: &Arc<RegistrationServer>) -> Result<OpenServe
             .context(format!("--listen {}", options.listen))
             .lasting()
     })?;
-    Ok(OpenServer {
-        server,
-        _directory: directory,
-    })
+    Ok((server, directory))
 }
 
 impl RegistrationServer {
@@ -187,16 +168,12 @@ impl RegistrationServer {
         match (request.method.as_str(), path) {
             ("POST", "/api/register-agent") => match self.register(request) {
                 Ok(hostname) => json(&hostname),
-                Err(e) => json(
-                    &serde_json::json!({"Code": "ERROR", "Message": e.to_string(), "Details": null}),
-                ),
+                Err(e) => json(&Envelope::new("ERROR", &e.to_string())),
             },
             // An agent that registered with an earlier run registers again after an error.
             ("GET", "/api/agent-ping") if !self.missing().is_empty() => Response {
                 status: 503,
-                ..json(
-                    &serde_json::json!({"Code": "ERROR", "Message": "register first", "Details": null}),
-                )
+                ..json(&Envelope::new("ERROR", "register first"))
             },
             ("GET", "/api/agent-ping") => json(&"OK"),
             _ => Response::new(404, "text/plain; charset=utf-8", "404 page not found\n"),
@@ -228,19 +205,14 @@ impl RegistrationServer {
             self.remember_unknown(&name);
             return Err(Error::permanent(format!("{name} has no part in this seed")));
         };
-        let candidate = client(
-            *side,
-            at,
-            Access::Registered(Arc::new(Mutex::new(Some(registration.clone())))),
-            &self.transport,
-        );
-        candidate.data().map_err(|e| {
+        let access = Access::Registered(Arc::new(Mutex::new(Some(registration.clone()))));
+        let called_back = client(*side, at, access, &self.transport).data();
+        called_back.map_err(|e| {
             self.events.warn(&format!(
                 "{name} registers as {side}, but calling it back failed: {e}"
             ));
             Error::transient(format!("Unable to get agent data: {e}"))
         })?;
-        let hostname = registration.hostname.clone();
         let before = lock(slot).replace(registration.clone());
         if before.as_ref() != Some(&registration) {
             self.events.report(&Event::AgentRegistered {
@@ -250,19 +222,18 @@ impl RegistrationServer {
             });
         }
         let _ = self.changed.try_send(()); // full: `wait` will wake up already
-        Ok(hostname)
+        Ok(registration.hostname)
     }
 
-    /// The side of which this agent is.
     fn find(&self, registration: &AgentInfo) -> Result<Option<&(Side, HostPort, Slot)>> {
         let [source, target] = &self.wanted;
         let fit_source = fit(&source.1, registration, resolve);
         let fit_target = fit(&target.1, registration, resolve);
         match fit_source.cmp(&fit_target) {
-            _ if fit_source == Fit::None && fit_target == Fit::None => Ok(None),
-            std::cmp::Ordering::Greater => Ok(Some(source)),
-            std::cmp::Ordering::Less => Ok(Some(target)),
-            std::cmp::Ordering::Equal => Err(Error::permanent(format!(
+            Ordering::Greater => Ok(Some(source)),
+            Ordering::Less => Ok(Some(target)),
+            Ordering::Equal if fit_source == Fit::None => Ok(None),
+            Ordering::Equal => Err(Error::permanent(format!(
                 "{}:{} may be the source as well as the target: give --source and --target their agents' ports",
                 registration.hostname, registration.port
             ))),
@@ -296,9 +267,9 @@ impl RegistrationServer {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let unknown: Vec<String> = lock(&self.unknown).iter().cloned().collect();
-                let others = match unknown.join(", ") {
-                    none if none.is_empty() => none,
-                    names => format!("; registered instead: {names}"),
+                let others = match unknown.as_slice() {
+                    [] => String::new(),
+                    names => format!("; registered instead: {}", names.join(", ")),
                 };
                 return Err(Error::transient(format!(
                     "{} did not register within --agent-wait = {}s{others}. The agents' orchestrator.url and \
@@ -324,12 +295,8 @@ fn fit(wanted: &HostPort, registration: &AgentInfo, resolve: impl Fn(&str) -> Ve
     if wanted.names(&registration.hostname) {
         return Fit::Name;
     }
-    let own = resolve(&wanted.host);
-    if !own.is_empty()
-        && resolve(&registration.hostname)
-            .iter()
-            .any(|a| own.contains(a))
-    {
+    let (own, other) = (resolve(&wanted.host), resolve(&registration.hostname));
+    if other.iter().any(|a| own.contains(a)) {
         Fit::Address
     } else {
         Fit::None
@@ -338,10 +305,8 @@ fn fit(wanted: &HostPort, registration: &AgentInfo, resolve: impl Fn(&str) -> Ve
 
 fn resolve(host: &str) -> Vec<IpAddr> {
     // Unknown names are the common case here, and no match is the right answer.
-    (host, 0)
-        .to_socket_addrs()
-        .map(|found| found.map(|a| a.ip()).collect())
-        .unwrap_or_default()
+    let found = (host, 0).to_socket_addrs().into_iter().flatten();
+    found.map(|a| a.ip()).collect()
 }
 
 fn json(value: &impl Serialize) -> Response {

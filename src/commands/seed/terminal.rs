@@ -1,9 +1,7 @@
 //! Events for people: plain lines, and on a terminal a bar below them.
 
-use super::event::End;
-use super::event::{
-    Event, How, Listener, Outcome, StageProgress, Target, Verdict, Verified, coordinates,
-};
+use super::event::coordinates;
+use super::event::{End, Event, How, Listener, Outcome, StageProgress, Target, Verdict, Verified};
 use crate::protocol::http_client::shortened;
 use crate::seed::{Side, Stage, Status};
 use crate::sys::host::human_bytes;
@@ -17,7 +15,6 @@ mod tests;
 
 /// Work that goes on is a line at most this often, in seconds.
 const LINE_EVERY: f64 = 5.0;
-/// Cells of the bar.
 const CELLS: usize = 10;
 /// The stages in the order in which they are done.
 const ORDER: [Stage; 5] = [
@@ -28,12 +25,10 @@ const ORDER: [Stage; 5] = [
     Stage::Cleanup,
 ];
 
-pub(crate) struct Terminal {
-    has_bar: bool,
-    state: Mutex<State>,
-}
+pub(crate) struct Terminal(Mutex<State>);
 
 struct State {
+    has_bar: bool,
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     /// The last line on the terminal is a bar.
@@ -54,7 +49,6 @@ enum Line {
 use Line::{Error, Out, Warning};
 
 impl Terminal {
-    /// Standard output and standard error.
     pub(crate) fn standard() -> Self {
         let (out, err) = (std::io::stdout(), std::io::stderr());
         Self::new(out.is_terminal(), Box::new(out), Box::new(err))
@@ -65,34 +59,29 @@ impl Terminal {
         out: Box<dyn Write + Send>,
         err: Box<dyn Write + Send>,
     ) -> Self {
-        Self {
+        Self(Mutex::new(State {
             has_bar,
-            state: Mutex::new(State {
-                out,
-                err,
-                bar: false,
-                running: BTreeMap::new(),
-                compared: 0.0,
-            }),
-        }
+            out,
+            err,
+            bar: false,
+            running: BTreeMap::new(),
+            compared: 0.0,
+        }))
     }
 }
 
 impl Listener for Terminal {
     fn report(&self, event: &Event) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0);
         match event {
             Event::StageProgress(p) => {
-                if let Some(line) = state.running_line(p, !self.has_bar) {
+                if let Some(line) = state.running_line(p) {
                     state.write(&Out(line));
                 }
-                if self.has_bar {
+                if state.has_bar {
                     state.draw(&bar(p));
                 }
             }
-            Event::CompareProgress {
-                elapsed_seconds, ..
-            } if elapsed_seconds - state.compared < LINE_EVERY => {}
             Event::CompareProgress {
                 tables_done,
                 tables,
@@ -101,18 +90,18 @@ impl Listener for Terminal {
                 elapsed_seconds,
                 ..
             } => {
-                state.compared = *elapsed_seconds;
-                state.write(&Out(format!(
-                    "Verification: {tables_done} of {tables} tables, about {} of {}",
-                    human_bytes(*bytes),
-                    human_bytes(*total)
-                )));
+                if elapsed_seconds - state.compared >= LINE_EVERY {
+                    state.compared = *elapsed_seconds;
+                    let (bytes, total) = (human_bytes(*bytes), human_bytes(*total));
+                    state.write(&Out(format!(
+                        "Verification: {tables_done} of {tables} tables, about {bytes} of {total}"
+                    )));
+                }
             }
             Event::Result(outcome) => of_result(outcome).iter().for_each(|l| state.write(l)),
             other => {
-                let line = of_preflight(other)
-                    .or_else(|| of_stages(other))
-                    .or_else(|| of_verification(other));
+                let text = || of_preflight(other).or_else(|| of_stages(other));
+                let line = problem(other).or_else(|| text().map(Out));
                 line.iter().for_each(|l| state.write(l));
             }
         }
@@ -139,118 +128,133 @@ impl State {
         let _ = self.out.flush();
     }
 
-    /// A line where the agent's text has changed, and with `repeated` every [`LINE_EVERY`].
-    fn running_line(&mut self, p: &StageProgress, repeated: bool) -> Option<String> {
+    /// A line where the agent's text has changed, and without a bar every [`LINE_EVERY`].
+    fn running_line(&mut self, p: &StageProgress) -> Option<String> {
         if let Some((text, at)) = self.running.get(&(p.stage, p.side))
             && text == p.details
-            && !(repeated && p.elapsed_seconds - at >= LINE_EVERY)
+            && (self.has_bar || p.elapsed_seconds - at < LINE_EVERY)
         {
             return None;
         }
         let shown = (p.details.to_string(), p.elapsed_seconds);
         self.running.insert((p.stage, p.side), shown);
-        let numbers = match numbers(p) {
-            text if text.is_empty() => text,
-            text => format!(" ({text})"),
-        };
-        let label = label(p.stage, p.side);
-        Some(format!("{label}: Running: {}{numbers}", p.details))
+        let (label, details) = (label(p.stage, p.side), p.details);
+        Some(match numbers(p).as_str() {
+            "" => format!("{label}: Running: {details}"),
+            numbers => format!("{label}: Running: {details} ({numbers})"),
+        })
     }
 }
 
-/// Before the first change.
-fn of_preflight(event: &Event) -> Option<Line> {
+/// What is for standard error.
+fn problem(event: &Event) -> Option<Line> {
     Some(match event {
-        Event::AgentsAwaited {
-            listen,
-            limit_seconds,
-        } => Out(format!(
-            "Agents: waiting for registrations on {}, at most {limit_seconds}s",
-            listen.join(", ")
-        )),
-        Event::AgentRegistered { side, agent, again } => Out(format!(
-            "Agents: {} agent registered as {agent}{}",
-            lower(*side),
-            if *again {
-                " again: it was restarted"
-            } else {
-                ""
-            }
-        )),
-        Event::AgentIgnored { agent } => Out(format!(
-            "Agents: {agent} registered, which is neither source nor target: ignored"
-        )),
-        Event::Preflight { ok: true, text } => Out(format!("Preflight: {text}")),
-        Event::Preflight { ok: false, text } => Out(format!("Preflight: PROBLEM: {text}")),
-        Event::Method {
-            method,
-            usable,
-            reasons,
-        } => Out(if *usable {
-            format!("Preflight: method {method}: usable")
-        } else {
-            format!("Preflight: method {method}: {}", reasons.join("; "))
-        }),
+        Event::Warning { text }
+        | Event::Verification {
+            verdict: Verdict::Warning,
+            text,
+            ..
+        } => Warning(text.to_string()),
+        Event::AgentCleared {
+            stage: Stage::Cleanup,
+            status: Status::Error,
+            ..
+        } => Warning(of_stages(event)?),
+        Event::Abort { text, .. }
+        | Event::CompareCompleted {
+            verdict: Verified::Differs | Verified::NotCompared,
+            text,
+            ..
+        } => Error(text.to_string()),
+        Event::Interrupting => Error(
+            "interrupted: ending the seed on both agents; a second signal leaves at once".into(),
+        ),
         _ => return None,
     })
 }
 
-/// The stages, and a failure.
-fn of_stages(event: &Event) -> Option<Line> {
+fn of_preflight(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::AgentsAwaited {
+            listen,
+            limit_seconds,
+        } => format!(
+            "Agents: waiting for registrations on {}, at most {limit_seconds}s",
+            listen.join(", ")
+        ),
+        Event::AgentRegistered { side, agent, again } => {
+            let again = if *again {
+                " again: it was restarted"
+            } else {
+                ""
+            };
+            format!(
+                "Agents: {} agent registered as {agent}{again}",
+                lower(*side)
+            )
+        }
+        Event::AgentIgnored { agent } => {
+            format!("Agents: {agent} registered, which is neither source nor target: ignored")
+        }
+        Event::Preflight { ok: true, text } => format!("Preflight: {text}"),
+        Event::Preflight { ok: false, text } => format!("Preflight: PROBLEM: {text}"),
+        Event::Method {
+            method,
+            usable: true,
+            ..
+        } => format!("Preflight: method {method}: usable"),
+        Event::Method {
+            method, reasons, ..
+        } => format!("Preflight: method {method}: {}", reasons.join("; ")),
+        _ => return None,
+    })
+}
+
+/// The stages, replication, and the comparison of the data. An error of a check is a part of the result.
+fn of_stages(event: &Event) -> Option<String> {
     Some(match event {
         Event::SeedStarted {
             seed_id,
             method,
             source,
             target,
-        } => Out(format!(
-            "Seed {seed_id}: {method} from {source} to {target}"
-        )),
+        } => format!("Seed {seed_id}: {method} from {source} to {target}"),
         Event::ReplicationStopped { side } => {
-            Out(format!("Replication: stopped on the {}", lower(*side)))
+            format!("Replication: stopped on the {}", lower(*side))
         }
         Event::StageCompleted {
             stage: Stage::ConnectSlave,
-            details,
+            details: text,
             ..
-        } => Out(details.to_string()),
+        }
+        | Event::CompareCompleted { text, .. } => text.to_string(),
         Event::StageCompleted {
             stage,
             side,
             details,
             ..
-        } => Out(format!("{}: Completed: {details}", label(*stage, *side))),
-        Event::Warning { text } => Warning(text.to_string()),
-        Event::Interrupting => Error(
-            "interrupted: ending the seed on both agents; a second signal leaves at once".into(),
-        ),
-        Event::Abort { text, .. } => Error(text.to_string()),
+        } => format!("{}: Completed: {details}", label(*stage, *side)),
         Event::AgentCleared {
             side,
             stage,
             status,
             details,
-        } => {
-            let text = format!("{side} agent: {stage}: {status}: {details}");
-            if (*stage, *status) == (Stage::Cleanup, Status::Error) {
-                Warning(text)
-            } else {
-                Out(text)
-            }
-        }
-        Event::Hook { side, text } => Out(format!("Hook on the {}: {text}", lower(*side))),
-        _ => return None,
-    })
-}
-
-/// Replication, its checks, and the comparison of the data. An error of a check is a part of the result.
-fn of_verification(event: &Event) -> Option<Line> {
-    Some(match event {
+        } => format!("{side} agent: {stage}: {status}: {details}"),
+        Event::Hook { side, text } => format!("Hook on the {}: {text}", lower(*side)),
         Event::Coordinates {
             log_file,
             log_pos,
             gtid,
-        } => Out(coordinates(log_file, *log_pos, *gtid)),
+        } => coordinates(log_file, *log_pos, *gtid),
+        Event::CompareStarted { .. } => {
+            "Verification: comparing the data of source and target".into()
+        }
+        other => return of_replication(other),
+    })
+}
+
+fn of_replication(event: &Event) -> Option<String> {
+    Some(match event {
         Event::ReplicationConnected {
             source_host,
             source_port,
@@ -263,23 +267,9 @@ fn of_verification(event: &Event) -> Option<Line> {
             let from = match (how, gtid) {
                 (How::Gtid, Some(gtid)) if !gtid.is_empty() => format!("GTID {gtid}"),
                 (How::Gtid, _) => "an empty GTID set".to_string(),
-                (How::Position, _) => format!(
-                    "{}:{}",
-                    log_file.unwrap_or_default(),
-                    log_pos.unwrap_or_default()
-                ),
+                (How::Position, _) => format!("{}:{}", (*log_file)?, (*log_pos)?),
             };
-            Out(format!(
-                "Replication: from {source_host}:{source_port}, starting at {from}"
-            ))
-        }
-        Event::Verification {
-            verdict: Verdict::Warning,
-            text,
-            ..
-        } => Warning(text.to_string()),
-        Event::CompareStarted { .. } => {
-            Out("Verification: comparing the data of source and target".into())
+            format!("Replication: from {source_host}:{source_port}, starting at {from}")
         }
         Event::ComparePoint {
             point,
@@ -291,15 +281,11 @@ fn of_verification(event: &Event) -> Option<Line> {
                 0.0 => String::new(),
                 milliseconds => format!(", read lock on the source {milliseconds:.0} ms"),
             };
-            Out(format!(
+            format!(
                 "Verification: both at {} (applier stopped for {applier_stopped_seconds:.1} s{locked})",
                 shortened(point)
-            ))
+            )
         }
-        Event::CompareCompleted { verdict, text, .. } => match verdict {
-            Verified::Equal => Out(text.to_string()),
-            Verified::Differs | Verified::NotCompared => Error(text.to_string()),
-        },
         _ => return None,
     })
 }
@@ -308,43 +294,35 @@ fn of_verification(event: &Event) -> Option<Line> {
 fn of_result(o: &Outcome) -> Vec<Line> {
     let mut lines = Vec::new();
     if o.is_complete() {
-        if let Some(bytes) = o.bytes {
-            lines.push(Out(format!("Bytes: {bytes} ({})", human_bytes(bytes))));
-        }
-        if let Some(lock) = o.source_lock_seconds {
-            lines.push(Out(format!(
-                "Writes on the source were blocked for at most {lock:.2} s"
-            )));
-        }
-        let times: Vec<String> = ORDER
-            .iter()
-            .filter_map(|s| Some(format!("{s} {}", clock(*o.durations.get(s)?))))
-            .collect();
-        let total = clock(o.total_seconds);
-        lines.push(Out(format!(
-            "Durations: {}, total {total}",
-            times.join(", ")
-        )));
-        if let Some(id) = o.seed_id {
-            lines.push(Out(format!("Seed {id}: done")));
-        }
+        let bytes = o.bytes.map(|n| format!("Bytes: {n} ({})", human_bytes(n)));
+        let blocked = |s| format!("Writes on the source were blocked for at most {s:.2} s");
+        let time = |s| Some(format!("{s} {}", clock(*o.durations.get(s)?)));
+        let times: Vec<String> = ORDER.iter().filter_map(time).collect();
+        let (times, total) = (times.join(", "), clock(o.total_seconds));
+        let all = [
+            bytes,
+            o.source_lock_seconds.map(blocked),
+            Some(format!("Durations: {times}, total {total}")),
+            o.seed_id.map(|id| format!("Seed {id}: done")),
+        ];
+        lines.extend(all.into_iter().flatten().map(Out));
     }
-    match (o.status, &o.error, &o.target_text) {
-        (End::DryRun, ..) => lines.push(Out(
+    lines.extend(match (o.status, &o.error, &o.target_text) {
+        (End::DryRun, ..) => Some(Out(
             "Preflight: passed; nothing was changed (--dry-run)".into()
         )),
         // The error was reported by `abort`.
-        (_, _, Some(target)) => lines.push(Error(target.clone())),
+        (_, _, Some(target)) => Some(Error(target.clone())),
         // Reported by `compare_completed`.
-        (End::Differs | End::NotCompared, ..) | (_, None, None) => {}
-        (End::WrongUsage, Some(e), None) => lines.push(Error(format!(
+        (End::Differs | End::NotCompared, ..) => None,
+        (End::WrongUsage, Some(e), _) => Some(Error(format!(
             "{e}\n`orchestrator-agent seed --help` lists all options"
         ))),
-        (_, Some(e), None) if o.target_state == Target::Unchanged => {
-            lines.push(Error(format!("{e}; nothing on the target was changed")));
+        (_, Some(e), _) if o.target_state == Target::Unchanged => {
+            Some(Error(format!("{e}; nothing on the target was changed")))
         }
-        (_, Some(e), None) => lines.push(Error(e.clone())),
-    }
+        (_, e, _) => e.clone().map(Error),
+    });
     lines
 }
 
@@ -362,23 +340,19 @@ fn label(stage: Stage, side: Side) -> String {
 
 /// `1.2 GiB of about 4.0 GiB, 30.1 MiB/s, ETA 1:35`, as far as known.
 fn numbers(p: &StageProgress) -> String {
-    let mut parts = Vec::new();
-    match (p.bytes, p.total) {
-        (0, None) => {}
-        (n, None) => parts.push(human_bytes(n)),
-        (n, Some(total)) => parts.push(format!(
+    let size = match (p.bytes, p.total) {
+        (0, None) => None,
+        (n, None) => Some(human_bytes(n)),
+        (n, Some(total)) => Some(format!(
             "{} of about {}",
             human_bytes(n),
             human_bytes(total)
         )),
-    }
-    if let Some(rate) = p.rate {
-        parts.push(format!("{}/s", human_bytes(rate as u64)));
-    }
-    if let Some(eta) = p.eta_seconds {
-        parts.push(format!("ETA {}", clock(eta)));
-    }
-    parts.join(", ")
+    };
+    let rate = p.rate.map(|rate| format!("{}/s", human_bytes(rate as u64)));
+    let eta = p.eta_seconds.map(|eta| format!("ETA {}", clock(eta)));
+    let known: Vec<String> = [size, rate, eta].into_iter().flatten().collect();
+    known.join(", ")
 }
 
 /// One line for the bottom of a terminal, at most 79 columns.

@@ -94,7 +94,7 @@ impl Rig {
         };
         let out = || Box::new(Sink(Arc::clone(&self.output)));
         let events = Terminal::new(false, out(), out());
-        let outcome = Driver::new(&self.options, &plan, &self.agents, &events, cancel).run();
+        let outcome = Driver::run(&self.options, &plan, &self.agents, &events, cancel);
         events.report(&Event::Result(&outcome));
         outcome.exit_code
     }
@@ -420,4 +420,35 @@ fn an_interruption_aborts_the_stage_at_work() {
         "{}",
         rig.output()
     );
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn rate_and_eta() {
+    assert_eq!(rate(100, secs(10)), Some(10.0));
+    assert_eq!(rate(0, secs(10)), None);
+    assert_eq!(rate(100, Duration::from_millis(100)), None, "too short");
+    let at = |bytes, total| Progress { bytes, total };
+    assert_eq!(eta(at(100, 400), 10.0), Some(secs(30)));
+    assert_eq!(eta(at(100, 0), 10.0), None);
+    assert_eq!(
+        eta(at(500, 400), 10.0),
+        None,
+        "the total is an estimate and may be passed"
+    );
+    assert_eq!(eta(at(0, u64::MAX), 0.001), Some(secs(3_600_000)));
+}
+
+#[test]
+fn the_rate_is_that_of_the_last_half_minute() {
+    let mut meter = Meter::new();
+    for (t, bytes) in [(0, 0), (10, 1000), (50, 1000), (60, 1600), (70, 2200)] {
+        meter.sample(secs(t), Progress { bytes, total: 0 });
+    }
+    assert_eq!(meter.rate(), Some(60.0));
+    meter.sample(secs(71), Progress::default());
+    assert_eq!(meter.most, 2200, "the last answer may carry none");
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::seed::event::{
-    Check, End, How, Outcome, Reason, StageProgress, Target, Verdict, Verified,
+    Check, End, How, Outcome, StageProgress, Target, Verdict, Verified,
 };
 use crate::seed::{Method, Side, Stage, Status};
 use schema::Schema;
@@ -117,7 +117,7 @@ fn next<'a>(
         Some(Event::Hook { .. }) => Event::Warning { text },
         Some(Event::Warning { .. }) => Event::Abort {
             stage,
-            reason: Reason::Interrupted,
+            reason: End::Interrupted,
             text,
         },
         Some(Event::Abort { .. }) => Event::AgentCleared {
@@ -140,7 +140,7 @@ fn every_event_is_documented_and_every_documented_event_exists() {
         method: Some(Method::Mysqldump),
         seed_id: Some(7),
         durations: [(Stage::Backup, 1.25)].into(),
-        ..Outcome::early(End::WrongUsage, 2, Some("text".into()))
+        ..Outcome::early(End::WrongUsage, Some("text".into()))
     };
     let mut seen = BTreeSet::from([String::new()]);
     let mut event = None;
@@ -187,11 +187,7 @@ fn words_are_documented() {
         "verdict",
         words![Verdict::Ok, Verdict::Warning, Verdict::Error],
     );
-    same(
-        "abort",
-        "reason",
-        words![Reason::Failed, Reason::Interrupted],
-    );
+    same("abort", "reason", words![End::Failed, End::Interrupted]);
     let ends = words![
         End::Completed,
         End::DryRun,

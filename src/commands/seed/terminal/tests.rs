@@ -28,9 +28,9 @@ fn terminal(has_bar: bool) -> (Terminal, Sink, Sink) {
 #[test]
 fn lines_without_a_terminal_come_on_changes_and_every_five_seconds() {
     let (terminal, ..) = terminal(false);
-    let mut state = terminal.state.into_inner().unwrap();
+    let mut state = terminal.0.into_inner().unwrap();
     let mut line = |details: &str, mib: u64, total: Option<u64>, at: f64| {
-        state.running_line(&progress(details, mib << 20, total, at), true)
+        state.running_line(&progress(details, mib << 20, total, at))
     };
     assert_eq!(
         line("Running backup", 0, None, 0.0).unwrap(),
@@ -51,8 +51,8 @@ fn lines_without_a_terminal_come_on_changes_and_every_five_seconds() {
 #[test]
 fn on_a_terminal_only_changes_are_lines() {
     let (terminal, ..) = terminal(true);
-    let mut state = terminal.state.into_inner().unwrap();
-    let mut line = |p: &StageProgress| state.running_line(p, false);
+    let mut state = terminal.0.into_inner().unwrap();
+    let mut line = |p: &StageProgress| state.running_line(p);
     assert!(line(&progress("a", 0, None, 0.0)).is_some());
     assert!(line(&progress("a", 9, None, 60.0)).is_none());
     let other = StageProgress {
@@ -151,7 +151,7 @@ fn a_result_repeats_nothing() {
         terminal.report(&Event::Result(&outcome));
         (out.text(), err.text())
     };
-    let early = |status, error: Option<&str>| Outcome::early(status, 1, error.map(str::to_string));
+    let early = |status, error: Option<&str>| Outcome::early(status, error.map(str::to_string));
     let (out, err) = lines(early(End::Failed, Some("no")));
     assert_eq!(
         (out.as_str(), err.as_str()),

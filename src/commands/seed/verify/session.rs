@@ -3,7 +3,7 @@
 use crate::commands::seed::options::Options;
 use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
-use crate::mysql::applier::{self, Applier};
+use crate::mysql::applier::{self, Channel};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect};
 use crate::process::Cancel;
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
@@ -31,7 +31,7 @@ pub(crate) fn prepare(db: &mut Db) -> Result<()> {
 }
 
 /// The state of the default channel.
-pub(crate) fn applier(target: &mut Db) -> Result<Applier> {
+pub(crate) fn applier(target: &mut Db) -> Result<Channel> {
     let found = target.query(applier::applier)?;
     found.ok_or_else(|| Error::permanent("the target's replication channel is gone"))
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::commands::seed::options;
 use crate::commands::seed::options::{HostPort, Login};
+use crate::commands::seed::sql::hidden;
 use crate::config::Secret;
 use crate::seed::Method;
 
@@ -110,7 +111,7 @@ fn the_source_is_told_with_a_hidden_password() {
     let mysql = Server::parse("9.7.4", "").unwrap();
     let position = Point::Position("b'in.1".into(), 4);
     assert_eq!(
-        change_source(maria, &o, &plan(false), &to, &position).reveal(),
+        change_source(maria, &o, &plan(false), &to, &position),
         "CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_LOG_FILE='b''in.1', MASTER_LOG_POS=4, MASTER_USE_GTID=no"
     );
     o.replication = Some(Login {
@@ -120,11 +121,12 @@ fn the_source_is_told_with_a_hidden_password() {
     let s = change_source(maria, &o, &plan(false), &to, &Point::Gtid("0-1-1".into()));
     let end = "MASTER_USE_GTID=slave_pos";
     let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
-    assert_eq!(s.reveal(), format!(r"{text}'a''b\\', {end}"));
-    assert_eq!(format!("{s:?}"), format!("{text}(password), {end}"));
+    assert_eq!(s, format!(r"{text}'a''b\\', {end}"));
+    let hide = |s: &str| hidden(s, o.replication.as_ref());
+    assert_eq!(hide(&s), format!("{text}(password), {end}"));
     let s = change_source(mysql, &o, &plan(false), &to, &Point::Gtid("set".into()));
     assert_eq!(
-        format!("{s:?}"),
+        hide(&s),
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='db1', SOURCE_PORT=3310, SOURCE_USER='re''pl', \
          SOURCE_PASSWORD=(password), GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1 FOR CHANNEL ''"
     );
@@ -172,10 +174,12 @@ fn addresses_are_chosen() {
 #[test]
 fn what_threads_report() {
     let c = |io: &str, io_code, sql: &str, sql_code| Channel {
-        io: io.into(),
-        sql: sql.into(),
+        io: io != "No",
+        sql: sql != "No",
+        io_state: io.into(),
+        sql_state: sql.into(),
         io_error: (io_code, "io text".into()),
-        sql_error: (sql_code, "sql text".into()),
+        error: (sql_code, "sql text".into()),
         lag: Some(3),
         ..Channel::default()
     };
@@ -204,4 +208,59 @@ fn what_threads_report() {
     );
     assert!(text(&c("Connecting", 1045, "Yes", 0), false).contains("1045"));
     assert!(text(&c("Connecting", 0, "Yes", 0), true).ends_with("after 60 s"));
+}
+
+#[test]
+fn only_a_copy_from_before_the_first_event_has_the_empty_set() {
+    let mysql = [
+        (4, "Format_desc", "Server ver: 9.7.4, Binlog ver: 4"),
+        (127, "Previous_gtids", ""),
+        (158, "Gtid", "SET @@SESSION.GTID_NEXT= 'a:1'"),
+    ];
+    assert!(is_first(&mysql, 158));
+    assert!(!is_first(&mysql, 300), "the copy has a:1");
+    assert!(is_first(&mysql[..2], 158));
+    let mut anonymous = mysql;
+    anonymous[2].1 = "Anonymous_Gtid";
+    assert!(!is_first(&anonymous, 300));
+    let mut later = mysql;
+    later[1].2 = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5";
+    assert!(!is_first(&later, 158));
+    let maria = [
+        (4, "Format_desc", "Server ver: 10.11"),
+        (256, "Gtid_list", "[]"),
+        (285, "Binlog_checkpoint", "log.000001"),
+        (328, "Gtid", "GTID 0-1-1"),
+    ];
+    assert!(is_first(&maria, 328) && !is_first(&maria, 329));
+    let mut later = maria;
+    later[1].2 = "[0-1-7]";
+    assert!(!is_first(&later, 328));
+    assert!(!is_first(&[], 4), "an empty answer proves nothing");
+}
+
+#[test]
+fn a_mysql_source_that_is_a_moment_behind_is_queried_again() {
+    let set = |last: usize| {
+        GtidSet::parse(&format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{last}")).unwrap()
+    };
+    let have = set(9);
+    let pause = Duration::from_millis(1);
+    let mut queries = 0;
+    let own = missing_on(&have, pause, &Cancel::default(), || {
+        queries += 1;
+        Ok(set(7 + queries))
+    });
+    assert_eq!((own.unwrap().as_str(), queries), ("", 2));
+    let mut queries = 0;
+    let own = missing_on(&have, pause, &Cancel::default(), || {
+        queries += 1;
+        Ok(set(7))
+    });
+    let wanted = "3e11fa47-71ca-11e1-9e33-c80aa9429562:8-9";
+    assert_eq!((own.unwrap().as_str(), queries), (wanted, QUERIES));
+    let cancel = Cancel::default();
+    cancel.cancel("test");
+    let own = missing_on(&have, pause, &cancel, || Ok(GtidSet::default()));
+    assert!(own.unwrap_err().is_cancelled());
 }
