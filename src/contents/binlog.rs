@@ -15,21 +15,22 @@ pub(crate) fn warnings(settings: &Mysql) -> Vec<String> {
     let read = || -> Result<[Vec<String>; 2]> {
         let mut conn = connect(&Endpoint::local(settings), TIMEOUT)?;
         let server = Server::ask(&mut conn)?;
-        let filters = filters(&mut conn, server)?;
-        Ok([filters, temporary_tables(&mut conn, server)?])
+        Ok([
+            filters(&mut conn, server)?,
+            temporary_tables(&mut conn, server)?,
+        ])
     };
-    let found = read().unwrap_or_else(|e| {
+    let [filters, temporary] = read().unwrap_or_else(|e| {
         log::warn!("filters of the binary log are not known: {e}");
         Default::default()
     });
-    let kinds = [(FILTERS, FILTERED), (TEMPORARY, STATEMENTS)];
-    let found = kinds
-        .into_iter()
-        .zip(found)
-        .filter(|(_, names)| !names.is_empty());
-    let message =
-        |((what, why), names): ((&str, _), Vec<String>)| Finding::new(what, &names, why).message();
-    found.map(message).collect()
+    let kinds = [
+        (FILTERS, filters, FILTERED),
+        (TEMPORARY, temporary, STATEMENTS),
+    ];
+    let found = kinds.iter().filter(|(_, names, _)| !names.is_empty());
+    let finding = found.map(|(what, names, why)| Finding::new(what, names, *why));
+    finding.map(|f| f.message()).collect()
 }
 
 pub(super) const FILTERS: &str = "filters of the binary log";
@@ -49,14 +50,11 @@ pub(super) fn filters(conn: &mut Conn, server: Server) -> Result<Vec<String>> {
         Flavour::MySql if server.version >= Version(8, 4, 0) => "SHOW BINARY LOG STATUS",
         _ => "SHOW MASTER STATUS",
     };
-    let rows: Vec<Row> = query::rows(conn, status)?;
     let mut out = Vec::new();
-    for row in rows {
+    for row in query::rows::<Row>(conn, status)? {
         for name in ["Binlog_Do_DB", "Binlog_Ignore_DB"] {
-            let value = row
-                .get_opt::<String, _>(name)
-                .and_then(std::result::Result::ok);
-            if let Some(value) = value.filter(|v| !v.is_empty()) {
+            let value = query::text(&row, name);
+            if !value.is_empty() {
                 out.push(format!("{} = {value}", name.to_ascii_lowercase()));
             }
         }

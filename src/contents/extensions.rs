@@ -2,11 +2,12 @@
 //! install them.
 
 use super::create_table;
-use super::finding::first_two;
+use super::finding::first_of;
 use crate::error::Result;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind};
 use crate::mysql::{Flavour, Server, Version, grants, query};
 use mysql::Conn;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Functions of MySQL's components, for servers without the table that lists them (`performance_schema = OFF`).
@@ -38,11 +39,11 @@ impl Extensions {
             conn,
             "SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'",
         )?;
+        let plugins = plugins
+            .into_iter()
+            .map(|(n, l)| (n.to_ascii_lowercase(), l));
         let mut out = Self {
-            libraries: plugins
-                .into_iter()
-                .map(|(n, l)| (n.to_ascii_lowercase(), l))
-                .collect(),
+            libraries: plugins.collect(),
             ..Self::default()
         };
         if has_components(server) {
@@ -100,44 +101,36 @@ impl UsedExtensions {
 
     /// Plugins that accounts and tables use, that the source has and the target lacks: who uses them and how to get them.
     pub(super) fn missing_plugins(&self, target: &Extensions, flavour: Flavour) -> Vec<String> {
-        let mut out = Vec::new();
-        for (name, users) in &self.plugins {
+        let built_in = "it is built into the source, and the target has none or a disabled one";
+        let missing = self
+            .plugins
+            .iter()
+            .filter(|(name, _)| !target.libraries.contains_key(*name));
+        let text = |(name, users): (&String, &BTreeSet<String>)| {
             // Without it on the source they cannot be used there either.
-            let Some(library) = self.installed.libraries.get(name) else {
-                continue;
-            };
-            if target.libraries.contains_key(name) {
-                continue;
-            }
-            let remedy = match library {
-                Some(library) => install(flavour, name, library),
-                None => {
-                    "it is built into the source, and the target has none or a disabled one".into()
-                }
-            };
-            out.push(format!("{name} ({}; {remedy})", first_two(users)));
-        }
-        out
+            let library = self.installed.libraries.get(name)?.as_ref();
+            let remedy = library.map_or(built_in.into(), |library| install(flavour, name, library));
+            Some(format!("{name} ({}; {remedy})", first_of(2, users)))
+        };
+        missing.filter_map(text).collect()
     }
 
     /// Functions of components that objects use and the target lacks.
     pub(super) fn missing_functions(&self, target: &Extensions) -> Vec<String> {
         let missing = self.missing_components(target);
-        let is_missing = |function: &str| {
-            let has = |urn: &String| {
-                let is_of =
-                    |(c, of_it): &(&str, &[&str])| urn.ends_with(c) && of_it.contains(&function);
-                OF_COMPONENTS.iter().any(is_of)
-            };
-            if target.functions.is_empty() {
-                missing.iter().any(has)
-            } else {
-                !target.functions.contains(function)
+        let is_missing = |function: &String| {
+            if !target.functions.is_empty() {
+                return !target.functions.contains(function);
             }
+            let lacks = |component: &str| missing.iter().any(|urn| urn.ends_with(component));
+            let of = |all: &[&str]| all.contains(&function.as_str());
+            OF_COMPONENTS
+                .iter()
+                .any(|(component, all)| of(all) && lacks(component))
         };
         let found = self.functions.iter().filter(|(f, _)| is_missing(f));
         let mut out: Vec<String> = found
-            .map(|(function, users)| format!("{function} ({})", first_two(users)))
+            .map(|(function, users)| format!("{function} ({})", first_of(2, users)))
             .collect();
         if !out.is_empty() && !missing.is_empty() {
             let urns: Vec<String> = missing.iter().map(|urn| format!("'{urn}'")).collect();
@@ -177,24 +170,19 @@ fn install(flavour: Flavour, name: &str, library: &str) -> String {
 
 /// The values of `plugin` in a JSON text.
 fn plugins_of_json(text: &str) -> Vec<String> {
-    fn walk(value: &serde_json::Value, out: &mut Vec<String>) {
+    fn walk(value: &Value, out: &mut Vec<String>) {
         match value {
-            serde_json::Value::Object(map) => {
-                for (key, value) in map {
-                    match value {
-                        serde_json::Value::String(s) if key == "plugin" => out.push(s.clone()),
-                        other => walk(other, out),
-                    }
-                }
+            Value::Object(map) => {
+                map.values().for_each(|v| walk(v, out));
+                let plugin = map.get("plugin").and_then(Value::as_str);
+                out.extend(plugin.map(str::to_string));
             }
-            serde_json::Value::Array(all) => all.iter().for_each(|v| walk(v, out)),
+            Value::Array(all) => all.iter().for_each(|v| walk(v, out)),
             _ => {}
         }
     }
     let mut out = Vec::new();
-    if let Ok(value) = serde_json::from_str(text) {
-        walk(&value, &mut out);
-    }
+    walk(&serde_json::from_str(text).unwrap_or_default(), &mut out);
     out
 }
 
@@ -221,9 +209,7 @@ fn users_of_plugins(catalogue: &Catalogue) -> Users {
     for (object, definition) in &catalogue.objects {
         let names = match object.kind {
             Kind::Account => plugins_of_account(definition),
-            Kind::Table => definition
-                .get("Create Table")
-                .map_or_else(Vec::new, |c| create_table::parsers(c)),
+            Kind::Table => create_table::parsers(definition.get("Create Table").map_or("", |c| c)),
             _ => Vec::new(),
         };
         for name in names {
@@ -248,11 +234,8 @@ fn calls(sql: &str, function: &str) -> bool {
 /// The objects that call one of `functions`.
 fn users_of_functions(catalogue: &Catalogue, functions: &BTreeSet<String>) -> Users {
     let mut out = Users::new();
-    let objects = catalogue
-        .objects
-        .iter()
-        .filter(|(o, _)| o.kind != Kind::Account);
-    for (object, definition) in objects {
+    let all = catalogue.objects.iter();
+    for (object, definition) in all.filter(|(o, _)| o.kind != Kind::Account) {
         for function in functions {
             if definition.values().any(|text| calls(text, function)) {
                 let users = out.entry(function.clone()).or_default();

@@ -3,10 +3,6 @@
 use crate::error::{Error, Result};
 use crate::mysql::Flavour;
 use crate::seed::types::Method;
-use std::collections::BTreeSet;
-
-/// How many objects a message names.
-const NAMED: usize = 10;
 
 /// What a method makes of objects of a kind that it does not copy exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +54,7 @@ impl Finding {
     /// `what` and the first of `names`.
     pub(super) fn new(what: &str, names: &[String], outcome: Outcome) -> Self {
         Self {
-            text: format!("{what} {}", first_of(names)),
+            text: format!("{what} {}", first_of(10, names)),
             outcome,
         }
     }
@@ -70,23 +66,14 @@ impl Finding {
     }
 }
 
-/// The first ten of `names`, and how many more there are.
-pub(crate) fn first_of(names: &[String]) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let mut text = names[..names.len() - more].join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
+/// The first `n` of `names`, and how many more there are.
+pub(crate) fn first_of<'n>(n: usize, names: impl IntoIterator<Item = &'n String>) -> String {
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let shown = names[..names.len().min(n)].join(", ");
+    match names.len().saturating_sub(n) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
-}
-
-/// The first two of `users`, and how many more there are.
-pub(super) fn first_two(users: &BTreeSet<String>) -> String {
-    let mut out = users.iter().take(2).cloned().collect::<Vec<_>>().join(", ");
-    if users.len() > 2 {
-        out.push_str(&format!(" and {} more", users.len() - 2));
-    }
-    out
 }
 
 /// The findings that `method` copies all the same, as messages.
@@ -95,14 +82,17 @@ pub(super) fn first_two(users: &BTreeSet<String>) -> String {
 /// Permanent: what it cannot copy, by name and with what can be done.
 pub(crate) fn refuse(found: &[Finding], method: Method) -> Result<Vec<String>> {
     let is_refused = |f: &&Finding| matches!(f.outcome, Outcome::Refused(_));
-    let (refused, copied): (Vec<&Finding>, Vec<&Finding>) = found.iter().partition(is_refused);
-    let texts = |f: &[&Finding]| f.iter().map(|f| f.message()).collect::<Vec<_>>();
+    let refused: Vec<String> = found
+        .iter()
+        .filter(is_refused)
+        .map(Finding::message)
+        .collect();
     if refused.is_empty() {
-        return Ok(texts(&copied));
+        return Ok(found.iter().map(Finding::message).collect());
     }
     Err(Error::permanent(format!(
         "{method} cannot copy what the source has: {}",
-        texts(&refused).join("; ")
+        refused.join("; ")
     )))
 }
 

@@ -5,7 +5,7 @@ use super::create_table;
 use crate::error::Result;
 use crate::mysql::catalogue::{Catalogue, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, control, query};
-use mysql::Conn;
+use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A column of a foreign key.
@@ -24,7 +24,7 @@ pub(super) struct Reference {
 struct Column {
     /// The type without lengths that may differ.
     kind: String,
-    /// Character set and collation; empty where they are not known or there are none.
+    /// Empty, as the collation, where it is not known or there is none.
     charset: String,
     collation: String,
 }
@@ -42,22 +42,19 @@ impl Column {
         let kind = match word {
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
                 let of_column = after(declared, " character set ");
-                collation = after(declared, " collate ").unwrap_or_default();
-                if of_column.is_none() && collation.is_empty() {
-                    collation = after(options, " collate=").unwrap_or_default();
-                }
-                let of_collation = || {
-                    let charset = collation.split('_').next().filter(|c| !c.is_empty());
-                    charset.map(str::to_string)
-                };
+                let of_table = || after(options, " collate=").filter(|_| of_column.is_none());
+                collation = after(declared, " collate ")
+                    .or_else(of_table)
+                    .unwrap_or_default();
+                let of_collation = collation.split('_').next().filter(|c| !c.is_empty());
                 charset = of_column
-                    .or_else(of_collation)
+                    .or_else(|| of_collation.map(str::to_string))
                     .or_else(|| after(options, " charset="))
                     .unwrap_or_default();
-                "string".to_string()
+                "string".into()
             }
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
-                "bytes".to_string()
+                "bytes".into()
             }
             integer if integer.ends_with("int") => {
                 let length = declared[integer.len()..].trim_start_matches(|c| c != ' ');
@@ -95,16 +92,7 @@ pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
     if server.flavour != Flavour::MySql || server.version < Version(8, 0, 0) {
         return Ok(Vec::new());
     }
-    type Names = (String, String, String, String, String, String);
-    type Type = (
-        String,
-        String,
-        String,
-        String,
-        Option<String>,
-        Option<String>,
-    );
-    let names: Vec<Names> = query::rows(
+    let names: Vec<Row> = query::rows(
         conn,
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM \
          information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL",
@@ -113,27 +101,26 @@ pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
         return Ok(Vec::new());
     }
     // The server would join the two without an index.
-    let types: Vec<Type> = query::rows(
+    let columns: Vec<Row> = query::rows(
         conn,
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME FROM \
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(COLUMN_TYPE), LOWER(CHARACTER_SET_NAME), LOWER(COLLATION_NAME) FROM \
          information_schema.COLUMNS WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')",
     )?;
+    let texts = |row: &Row| [0, 1, 2, 3, 4, 5].map(|n: usize| query::text(row, n));
+    let types = columns.iter().map(texts);
     let types: BTreeMap<_, _> = types
-        .into_iter()
-        .map(|(schema, table, column, of, charset, collation)| {
-            ((schema, table, column), (of, charset, collation))
-        })
+        .map(|[s, t, c, of, set, by]| ([s, t, c], [of, set, by]))
         .collect();
-    let reference = |(schema, table, column, parent_schema, parent, parent_column): Names| {
-        let key = (schema, table, column);
-        let (declared, charset, collation) = types.get(&key)?;
-        let mut of_child = Column::of(&declared.to_ascii_lowercase(), "");
+    let reference = |row: &Row| {
+        let [schema, table, column, parent_schema, parent, parent_column] = texts(row);
+        let key = [schema, table, column];
+        let [declared, charset, collation] = types.get(&key)?;
+        let mut of_child = Column::of(declared, "");
         if of_child.kind == "string" {
-            let known =
-                |v: &Option<String>| utf8mb3(v.as_deref().unwrap_or_default().to_ascii_lowercase());
+            let known = |v: &String| utf8mb3(v.clone());
             (of_child.charset, of_child.collation) = (known(charset), known(collation));
         }
-        let (schema, table, column) = key;
+        let [schema, table, column] = key;
         Some(Reference {
             child: Object::new(Kind::Table, schema, table),
             column,
@@ -142,25 +129,22 @@ pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
             parent_column,
         })
     };
-    Ok(names.into_iter().filter_map(reference).collect())
+    Ok(names.iter().filter_map(reference).collect())
 }
 
 /// Those whose referenced table the source has with a column that does not fit.
 fn unfit<'r>(references: &'r [Reference], source: &Catalogue) -> Vec<&'r Reference> {
     let is_unfit = |r: &&Reference| {
-        let Some(create) = source
-            .objects
-            .get(&r.parent)
-            .and_then(|d| d.get("Create Table"))
-        else {
+        let parent = source.objects.get(&r.parent);
+        let Some(create) = parent.and_then(|d| d.get("Create Table")) else {
             return false;
         };
         let options = create_table::last_lines(create).to_ascii_lowercase();
-        let columns = create_table::columns(create);
-        let parent = columns
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(&r.parent_column));
-        !parent.is_some_and(|(_, declared)| Column::of(declared, &options).fits(&r.of_child))
+        let fits = |(name, declared): &(String, String)| {
+            name.eq_ignore_ascii_case(&r.parent_column)
+                && Column::of(declared, &options).fits(&r.of_child)
+        };
+        !create_table::columns(create).iter().any(fits)
     };
     references.iter().filter(is_unfit).collect()
 }

@@ -7,55 +7,6 @@ use crate::mysql::{Flavour, Server, Version, query, quote_name};
 use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The present objects of a target that a load may come upon, by schema.
-struct Present {
-    /// Tables, views and sequences, with their kinds: they share their names.
-    tables: BTreeMap<(String, String), String>,
-    /// Triggers with their tables.
-    triggers: Vec<(String, String, String)>,
-    /// Constraints whose names are unique in a schema, with their tables.
-    constraints: Vec<(String, String, String)>,
-}
-
-impl Present {
-    fn read(conn: &mut Conn, server: Server) -> Result<Self> {
-        let tables: Vec<(String, String, String)> = query::rows(
-            conn,
-            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, 9) <> '#mysql50#'",
-        )?;
-        let triggers = query::rows(
-            conn,
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS",
-        )?;
-        let checks = if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 16) {
-            ", 'CHECK'"
-        } else {
-            "" // MariaDB: unique in their table
-        };
-        let constraints = query::rows(
-            conn,
-            format!(
-                "SELECT TABLE_SCHEMA, CONSTRAINT_NAME, TABLE_NAME FROM information_schema.TABLE_CONSTRAINTS \
-                 WHERE CONSTRAINT_TYPE IN ('FOREIGN KEY'{checks})"
-            ),
-        )?;
-        Ok(Self {
-            tables: tables.into_iter().map(|(s, t, k)| ((s, t), k)).collect(),
-            triggers,
-            constraints,
-        })
-    }
-}
-
-/// Whether a table, view or sequence is of the kind that information_schema calls `table_type`.
-fn same_kind(kind: Kind, table_type: &str) -> bool {
-    match table_type {
-        "VIEW" => kind == Kind::View,
-        "SEQUENCE" => kind == Kind::Sequence,
-        _ => kind == Kind::Table,
-    }
-}
-
 /// The names of the source's objects.
 #[derive(Default)]
 struct Names<'s> {
@@ -74,9 +25,8 @@ impl<'s> Names<'s> {
         let known = definitions.objects.iter().map(|(o, d)| (o, Some(d)));
         for (o, definition) in known.chain(more) {
             let get = |name: &str| {
-                definition
-                    .and_then(|d| d.get(name))
-                    .map_or("", String::as_str)
+                let value = definition.and_then(|d| d.get(name));
+                value.map_or("", String::as_str)
             };
             match o.kind {
                 Kind::Table | Kind::View | Kind::Sequence => {
@@ -105,6 +55,20 @@ impl<'s> Names<'s> {
     }
 }
 
+/// Constraints whose names are unique in a schema: schema, name and table.
+fn constraints(conn: &mut Conn, server: Server) -> Result<Vec<(String, String, String)>> {
+    let checks = if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 16) {
+        ", 'CHECK'"
+    } else {
+        "" // MariaDB: unique in their table
+    };
+    let constraints = format!(
+        "SELECT TABLE_SCHEMA, CONSTRAINT_NAME, TABLE_NAME FROM information_schema.TABLE_CONSTRAINTS \
+         WHERE CONSTRAINT_TYPE IN ('FOREIGN KEY'{checks})"
+    );
+    query::rows(conn, constraints)
+}
+
 /// The statements that drop what would stop a load of the source's objects: `definitions`, and `more` that have none. A table that the
 /// source has as well is dropped by the load in any case.
 pub(crate) fn drop_statements(
@@ -113,30 +77,36 @@ pub(crate) fn drop_statements(
     definitions: &Catalogue,
     more: &BTreeSet<Object>,
 ) -> Result<Vec<String>> {
-    let present = Present::read(conn, server)?;
     let names = Names::of(definitions, more);
     let quoted = |schema: &str, name: &str| format!("{}.{}", quote_name(schema), quote_name(name));
     let mut out = Vec::new();
-    for ((schema, name), table_type) in &present.tables {
+    let tables: Vec<(String, String, String)> = query::rows(
+        conn,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, 9) <> '#mysql50#'",
+    )?;
+    for (schema, name, table_type) in &tables {
         let wanted = names.tables.get(&(schema.as_str(), name.as_str()));
-        if wanted.is_some_and(|kind| !same_kind(*kind, table_type)) {
-            let word = match table_type.as_str() {
-                "VIEW" => "VIEW",
-                "SEQUENCE" => "SEQUENCE",
-                _ => "TABLE",
-            };
-            out.push(format!("DROP {word} IF EXISTS {}", quoted(schema, name)));
+        if let (Some(wanted), Some(kind)) = (wanted, Kind::of_table(table_type))
+            && *wanted != kind
+        {
+            let (word, name) = (kind.word(), quoted(schema, name));
+            out.push(format!("DROP {word} IF EXISTS {name}"));
         }
     }
-    for (schema, name, table) in &present.triggers {
+    let triggers: Vec<(String, String, String)> = query::rows(
+        conn,
+        "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS",
+    )?;
+    for (schema, name, table) in &triggers {
         let wanted = names.triggers.get(&(schema.as_str(), name.as_str()));
         if wanted.is_some_and(|t| *t != table.as_str()) {
             out.push(format!("DROP TRIGGER IF EXISTS {}", quoted(schema, name)));
         }
     }
-    for (schema, name, table) in &present.constraints {
-        if names.has_table(schema, table) && names.other_table(schema, name, table).is_some() {
-            out.push(format!("DROP TABLE IF EXISTS {}", quoted(schema, table)));
+    for (schema, name, table) in constraints(conn, server)? {
+        let other = names.other_table(&schema, &name, &table);
+        if other.is_some_and(|_| names.has_table(&schema, &table)) {
+            out.push(format!("DROP TABLE IF EXISTS {}", quoted(&schema, &table)));
         }
     }
     Ok(out)
@@ -151,16 +121,15 @@ pub(crate) fn constraint_of_extra_table(
 ) -> Result<Option<String>> {
     let nothing_more = BTreeSet::new();
     let names = Names::of(of_source, &nothing_more);
-    let constraints = Present::read(conn, server)?.constraints;
     let text = |(schema, name, table): &(String, String, String)| {
         if names.has_table(schema, table) {
             return None;
         }
-        let of = names.constraints.get(&(schema.as_str(), name.clone()))?;
+        let of = names.other_table(schema, name, table)?;
         Some(format!(
             "table {schema}.{table}, which only the target has, has a constraint {name}, as table {schema}.{of} of the source: the \
              names are unique in a schema, so the load would stop; drop this table or its constraint"
         ))
     };
-    Ok(constraints.iter().find_map(text))
+    Ok(constraints(conn, server)?.iter().find_map(text))
 }

@@ -61,9 +61,11 @@ impl Pair<'_> {
         rows.map_err(|e| failure("the source", "", &e))
     }
 
-    /// The first table or column that a query of the source returns.
-    fn first_of_source(&mut self, query: &str) -> Result<Option<String>> {
-        Ok(self.source_rows(query)?.into_iter().next())
+    /// A table of the source that fulfils `condition`.
+    fn table(&mut self, condition: &str) -> Result<Option<String>> {
+        let name = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES";
+        let found = self.source_rows(&format!("{name} WHERE {condition} LIMIT 1"))?;
+        Ok(found.into_iter().next())
     }
 
     /// A variable of the profile that is read-only on the target.
@@ -72,11 +74,11 @@ impl Pair<'_> {
         let mut example = String::new();
         // It is read-only before MySQL 8.0, and harms only columns that were made with ON.
         if name == "explicit_defaults_for_timestamp" {
-            let column = self.first_of_source(
+            let columns: Vec<String> = self.source_rows(
                 "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS WHERE DATA_TYPE = 'timestamp' \
                  AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') LIMIT 1",
             )?;
-            let Some(column) = column else {
+            let Some(column) = columns.first() else {
                 return Ok(());
             };
             example = format!(", such as {column} of the source");
@@ -91,7 +93,8 @@ impl Pair<'_> {
     }
 
     fn check_engines(&mut self) -> Result<()> {
-        let disabled = items(self.value("disabled_storage_engines"));
+        let list = self.value("disabled_storage_engines").to_string();
+        let disabled = items(&list);
         if disabled.is_empty() {
             return Ok(());
         }
@@ -103,9 +106,8 @@ impl Pair<'_> {
         for (engine, table) in engines {
             if disabled.contains(&engine.to_ascii_lowercase()) {
                 self.problem(format!(
-                    "disabled_storage_engines = {} forbids {engine}, and table {table} of the source would become one of another engine: remove {engine} from it in \
-                     the target's my.cnf and restart it, or convert the source's tables",
-                    self.value("disabled_storage_engines")
+                    "disabled_storage_engines = {list} forbids {engine}, and table {table} of the source would become one of another \
+                     engine: remove {engine} from it in the target's my.cnf and restart it, or convert the source's tables"
                 ));
             }
         }
@@ -136,13 +138,9 @@ impl Pair<'_> {
     }
 
     fn check_compressed(&mut self) -> Result<()> {
-        if !profile::is_on(self.value("innodb_read_only_compressed")) {
-            return Ok(());
-        }
-        let table = self.first_of_source(
-            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE ENGINE = 'InnoDB' AND ROW_FORMAT = 'Compressed' LIMIT 1",
-        )?;
-        if let Some(table) = table {
+        if profile::is_on(self.value("innodb_read_only_compressed"))
+            && let Some(table) = self.table("ENGINE = 'InnoDB' AND ROW_FORMAT = 'Compressed'")?
+        {
             self.problem(format!(
                 "innodb_read_only_compressed is ON, and table {table} of the source is ROW_FORMAT=COMPRESSED: set it to OFF in the target's my.cnf and restart it"
             ));
@@ -152,13 +150,9 @@ impl Pair<'_> {
 
     /// The history of versioned tables is loaded by a session that sets the clock.
     fn check_history(&mut self) -> Result<()> {
-        if matches!(self.value("secure_timestamp"), "" | "NO" | "SUPER") {
-            return Ok(());
-        }
-        let table = self.first_of_source(
-            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' LIMIT 1",
-        )?;
-        if let Some(table) = table {
+        if !matches!(self.value("secure_timestamp"), "" | "NO" | "SUPER")
+            && let Some(table) = self.table("TABLE_TYPE = 'SYSTEM VERSIONED'")?
+        {
             self.problem(format!(
                 "secure_timestamp is {}, and the history of table {table} of the source could not be loaded: set it to NO in the target's my.cnf and restart it",
                 self.value("secure_timestamp")

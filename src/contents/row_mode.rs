@@ -4,9 +4,8 @@
 use super::create_table::members;
 use super::finding::physical_methods;
 use crate::error::{Error, Result};
-use crate::mysql::{Endpoint, Flavour, failure, quote_name};
+use crate::mysql::{Endpoint, Flavour, query, quote_name};
 use mysql::Conn;
-use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,14 +53,6 @@ pub(crate) fn exceptions(
     left_out: &BTreeSet<String>,
     touch: impl Fn(),
 ) -> Result<Exceptions> {
-    find(conn, left_out, touch).map_err(|e| failure("the source", "", &e))
-}
-
-fn find(
-    conn: &mut Conn,
-    left_out: &BTreeSet<String>,
-    touch: impl Fn(),
-) -> mysql::Result<Exceptions> {
     let mut found = Exceptions::default();
     let mut tables: BTreeMap<(String, String), Vec<Column>> = BTreeMap::new();
     for column in columns(conn)? {
@@ -118,9 +109,6 @@ impl Exceptions {
     }
 
     /// Refuses a source of whose dump the text `''` may mean the member `''`, and not the number 0.
-    ///
-    /// # Errors
-    /// Permanent, with the first table and what to do.
     pub(crate) fn refuse_ambiguous(&self, source: &Endpoint, flavour: Flavour) -> Result<()> {
         refuse(self.ambiguous.first(), source, flavour)
     }
@@ -133,19 +121,17 @@ impl Exceptions {
 
     /// Why rows of these tables are not loaded in strict mode; `None` if all are.
     pub(crate) fn reason(&self) -> Option<String> {
-        let kinds = [
-            (&self.errors, "ENUM values that are no member of their ENUM"),
-            (&self.equal_members, "an ENUM or SET with two equal members"),
-            (
-                &self.expressions,
-                "generated columns, functional indexes or CHECK constraints",
-            ),
-        ];
-        let part = |(tables, what): (&Vec<String>, &str)| {
+        let part = |tables: &Vec<String>, what: &str| {
             let (first, n) = (tables.first()?, tables.len());
             Some(format!("table {first} ({n} in all) has {what}"))
         };
-        let parts: Vec<String> = kinds.into_iter().filter_map(part).collect();
+        let expressions = "generated columns, functional indexes or CHECK constraints";
+        let kinds = [
+            part(&self.errors, "ENUM values that are no member of their ENUM"),
+            part(&self.equal_members, "an ENUM or SET with two equal members"),
+            part(&self.expressions, expressions),
+        ];
+        let parts: Vec<String> = kinds.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(", and "))
     }
 }
@@ -177,7 +163,7 @@ impl Column {
         self.declared.starts_with("enum")
     }
 
-    fn has_equal_members(&self, conn: &mut Conn) -> mysql::Result<bool> {
+    fn has_equal_members(&self, conn: &mut Conn) -> Result<bool> {
         let members = members(&self.declared);
         if members.len() > MEMBERS {
             let folded: BTreeSet<String> = members.iter().map(|m| m.to_lowercase()).collect();
@@ -186,97 +172,85 @@ impl Column {
         // Quoted, because `binary` is a reserved word.
         let charset = quote_name(self.collation.split('_').next().unwrap_or_default());
         // The first row names the column.
-        let rows: Vec<String> = members
-            .iter()
-            .map(|m| format!("SELECT CONVERT({m} USING {charset}) AS m"))
-            .collect();
-        let different: Option<usize> = conn.query_first(format!(
-            "SELECT COUNT(DISTINCT m COLLATE {}) FROM ({}) members",
-            quote_name(&self.collation),
-            rows.join(" UNION ALL ")
-        ))?;
+        let row = |m: &&str| format!("SELECT CONVERT({m} USING {charset}) AS m");
+        let rows: Vec<String> = members.iter().map(row).collect();
+        let (collation, rows) = (quote_name(&self.collation), rows.join(" UNION ALL "));
+        let count = format!("SELECT COUNT(DISTINCT m COLLATE {collation}) FROM ({rows}) members");
+        let different: Option<usize> = query::first(conn, count)?;
         Ok(different.is_some_and(|n| n < members.len()))
     }
 }
 
-fn columns(conn: &mut Conn) -> mysql::Result<Vec<Column>> {
-    let rows: Vec<(String, String, String, String, Option<String>)> = conn.query(format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLLATION_NAME FROM information_schema.COLUMNS \
+fn columns(conn: &mut Conn) -> Result<Vec<Column>> {
+    let columns = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IFNULL(COLLATION_NAME, 'binary') FROM information_schema.COLUMNS \
          JOIN information_schema.TABLES USING (TABLE_SCHEMA, TABLE_NAME) WHERE DATA_TYPE IN ('enum', 'set') \
          AND TABLE_TYPE <> 'VIEW' AND {OWN}",
-    ))?;
-    let column =
-        |(schema, table, name, declared, collation): (_, _, _, _, Option<String>)| Column {
-            schema,
-            table,
-            name,
-            declared,
-            collation: collation.unwrap_or_else(|| "binary".into()),
-        };
+    );
+    let rows: Vec<(String, String, String, String, String)> = query::rows(conn, columns)?;
+    let column = |(schema, table, name, declared, collation)| Column {
+        schema,
+        table,
+        name,
+        declared,
+        collation,
+    };
     Ok(rows.into_iter().map(column).collect())
 }
 
 /// Tables with expressions that an INSERT evaluates, in order, each with a generated column or `None`. `json_valid()`, which MariaDB
 /// checks in each JSON column, has no warnings.
-fn with_expressions(conn: &mut Conn) -> mysql::Result<Vec<(String, String, Option<String>)>> {
+fn with_expressions(conn: &mut Conn) -> Result<Vec<(String, String, Option<String>)>> {
     let mut queries = vec![format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS \
          WHERE EXTRA REGEXP 'VIRTUAL|STORED|PERSISTENT' AND {OWN}"
     )];
-    let there: Vec<(String, String)> = conn.query(
-        "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' \
-         AND TABLE_NAME IN ('STATISTICS', 'CHECK_CONSTRAINTS', 'TABLE_CONSTRAINTS')",
+    let there: Vec<String> = query::rows(
+        conn,
+        "SELECT UPPER(CONCAT(TABLE_NAME, '.', COLUMN_NAME)) FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = 'information_schema' AND TABLE_NAME IN ('STATISTICS', 'CHECK_CONSTRAINTS')",
     )?;
-    let has = |table: &str, column: &str| {
-        let same = |(t, c): &(String, String)| {
-            t.eq_ignore_ascii_case(table) && c.eq_ignore_ascii_case(column)
-        };
-        there.iter().any(same)
-    };
+    let has = |column: &str| there.iter().any(|c| c == column);
     // MySQL 8.0.13.
-    if has("STATISTICS", "EXPRESSION") {
+    if has("STATISTICS.EXPRESSION") {
         queries.push(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.STATISTICS \
              WHERE EXPRESSION IS NOT NULL AND {OWN}"
         ));
     }
     // MariaDB 10.2.22 has the table's name there; MySQL 8.0.16 has not.
-    if has("CHECK_CONSTRAINTS", "TABLE_NAME") {
+    if has("CHECK_CONSTRAINTS.TABLE_NAME") {
         queries.push(
             "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, NULL FROM information_schema.CHECK_CONSTRAINTS \
              WHERE CHECK_CLAUSE NOT LIKE 'json\\_valid(%' AND CONSTRAINT_SCHEMA NOT IN ('mysql', 'sys')"
                 .into(),
         );
-    } else if has("CHECK_CONSTRAINTS", "CHECK_CLAUSE") {
+    } else if has("CHECK_CONSTRAINTS.CHECK_CLAUSE") {
         queries.push(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, NULL FROM information_schema.TABLE_CONSTRAINTS \
              WHERE CONSTRAINT_TYPE = 'CHECK' AND {OWN}"
         ));
     }
-    let mut found = Vec::new();
+    let mut found: Vec<(String, String, Option<String>)> = Vec::new();
     for query in queries {
-        found.extend(conn.query::<(String, String, Option<String>), _>(query)?);
+        found.extend(query::rows(conn, query)?);
     }
     found.sort();
     Ok(found)
 }
 
 /// Whether a row of the columns' table has the number 0 in one of them.
-fn has_errors(conn: &mut Conn, columns: &[&Column]) -> mysql::Result<bool> {
+fn has_errors(conn: &mut Conn, columns: &[&Column]) -> Result<bool> {
     let Some(first) = columns.first() else {
         return Ok(false);
     };
-    let conditions: Vec<String> = columns
+    let conditions = columns
         .iter()
-        .map(|c| format!("{} = 0", quote_name(&c.name)))
-        .collect();
-    let found: Option<u8> = conn.query_first(format!(
-        "SELECT 1 FROM {}.{} WHERE {} LIMIT 1",
-        quote_name(&first.schema),
-        quote_name(&first.table),
-        conditions.join(" OR ")
-    ))?;
-    Ok(found.is_some())
+        .map(|c| format!("{} = 0", quote_name(&c.name)));
+    let conditions = conditions.collect::<Vec<_>>().join(" OR ");
+    let (schema, table) = (quote_name(&first.schema), quote_name(&first.table));
+    let any = format!("SELECT 1 FROM {schema}.{table} WHERE {conditions} LIMIT 1");
+    Ok(query::first::<u8>(conn, any)?.is_some())
 }
 
 #[cfg(test)]

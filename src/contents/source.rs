@@ -101,10 +101,8 @@ impl Source {
         } else {
             Vec::new()
         };
-        let mut directories: Vec<String> = query::rows(
-            conn,
-            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE LEFT(SCHEMA_NAME, 9) = '#mysql50#'",
-        )?;
+        let directories = names.iter().filter(|n| n.starts_with("#mysql50#"));
+        let mut directories: Vec<String> = directories.cloned().collect();
         directories.sort();
         Ok(Self {
             directories,
@@ -172,26 +170,18 @@ impl Source {
 
     /// `schema.table (directories)` of the tables that have one which, with the table's engine, fulfils `is`.
     pub(super) fn tables_in_directories(&self, is: impl Fn(&str, &Path) -> bool) -> Vec<String> {
-        let mut out = Vec::new();
-        for (o, create) in self.base_tables() {
+        let text = |(o, create): (&Object, &str)| {
             let engine = create_table::engine(create);
             let directories = create_table::directories(create).into_iter();
-            let found: Vec<String> = directories
-                .filter(|d| is(&engine, d))
-                .map(|d| d.display().to_string())
-                .collect();
-            if !found.is_empty() {
-                out.push(format!("{} ({})", o.full_name(), found.join(", ")));
-            }
-        }
-        out
+            let found = directories.filter(|d| is(&engine, d));
+            let found: Vec<String> = found.map(|d| d.display().to_string()).collect();
+            (!found.is_empty()).then(|| format!("{} ({})", o.full_name(), found.join(", ")))
+        };
+        self.base_tables().filter_map(text).collect()
     }
 
     pub(super) fn encrypted_tables(&self) -> Vec<String> {
-        self.tables(|create| {
-            let options = plain_options(create);
-            options.contains("encryption=y") || options.contains("encrypted=yes")
-        })
+        self.tables(is_encrypted)
     }
 
     /// The encrypted tables of a MariaDB server and their ENCRYPTION_KEY_ID.
@@ -205,13 +195,12 @@ impl Source {
             let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
             digits.parse().ok()
         };
-        let encrypted = self.encrypted_tables();
-        let tables = self
+        let encrypted = self
             .base_tables()
-            .map(|(o, create)| (o.full_name(), create));
-        tables
-            .filter(|(name, _)| encrypted.contains(name))
-            .map(|(name, create)| (name, key(create).unwrap_or(self.default_key)))
+            .filter(|(_, create)| is_encrypted(create));
+        let key = |create| key(create).unwrap_or(self.default_key);
+        encrypted
+            .map(|(o, create)| (o.full_name(), key(create)))
             .collect()
     }
 
@@ -222,6 +211,11 @@ impl Source {
         });
         found.map(|(o, _)| o.schema.clone()).collect()
     }
+}
+
+fn is_encrypted(create: &str) -> bool {
+    let options = plain_options(create);
+    options.contains("encryption=y") || options.contains("encrypted=yes")
 }
 
 /// The options of a table without quotes: MariaDB prints one as it was written, `encrypted`='yes' or ENCRYPTED=YES.

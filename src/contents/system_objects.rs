@@ -4,7 +4,6 @@ use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version, query};
 use mysql::Conn;
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// Definers of the objects of schema `sys`.
 const OF_SYS: [&str; 2] = ["mysql.sys@localhost", "mariadb.sys@localhost"];
@@ -14,73 +13,17 @@ const NEWEST: [(Flavour, Version); 2] = [
     (Flavour::MariaDb, Version(11, 8, u32::MAX)),
 ];
 /// Tables and views of schema `mysql` that are the server's, of MySQL 5.6 to 9.7 and MariaDB 10.4 to 11.8, in lower case.
-const SYSTEM_TABLES: &[&str] = &[
-    "column_stats",
-    "columns_priv",
-    "component",
-    "db",
-    "default_roles",
-    "engine_cost",
-    "event",
-    "func",
-    "general_log",
-    "global_grants",
-    "global_priv",
-    "global_priv_bak",
-    "gtid_executed",
-    "host",
-    "index_stats",
-    "password_history",
-    "password_reuse_check_history",
-    "plugin",
-    "proc",
-    "procs_priv",
-    "proxies_priv",
-    "role_edges",
-    "roles_mapping",
-    "server_cost",
-    "servers",
-    "slow_log",
-    "table_stats",
-    "tables_priv",
-    "transaction_registry",
-    "user",
-    "version_tokens",
-];
+const SYSTEM_TABLES: &str = "column_stats columns_priv component db default_roles engine_cost event func general_log global_grants \
+    global_priv global_priv_bak gtid_executed host index_stats password_history password_reuse_check_history plugin proc procs_priv \
+    proxies_priv role_edges roles_mapping server_cost servers slow_log table_stats tables_priv transaction_registry user \
+    version_tokens";
 /// How names of such tables begin, where several begin so: some are made by features that only one server uses.
-const SYSTEM_PREFIXES: &[&str] = &[
-    "audit_log_",
-    "backup_",
-    "clone_",
-    "firewall_",
-    "gtid_slave_pos",
-    "help_",
-    "ibbackup_",
-    "innodb_",
-    "judgment_",
-    "ndb_",
-    "procedures_",
-    "replication_",
-    "slave_",
-    "spider_",
-    "time_zone",
-    "wsrep_",
-];
+const SYSTEM_PREFIXES: &str = "audit_log_ backup_ clone_ firewall_ gtid_slave_pos help_ ibbackup_ innodb_ judgment_ ndb_ procedures_ \
+    replication_ slave_ spider_ time_zone wsrep_";
 const SYSTEM_ROUTINES: [&str; 2] = ["AddGeometryColumn", "DropGeometryColumn"];
 
-/// An object in one of the server's own schemas.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SystemObject {
-    schema: &'static str,
-    name: String,
-    kind: String,
-}
-
-impl fmt::Display for SystemObject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} ({})", self.schema, self.name, self.kind)
-    }
-}
+/// Schema (exactly: `SYS` is another one), name and kind.
+type SystemObject = (&'static str, String, String);
 
 /// Objects of schemas `mysql` and `sys`.
 #[derive(Debug, Clone, Default)]
@@ -106,8 +49,10 @@ fn is_system(schema: &str, name: &str, kind: &str, definer: &str) -> bool {
         ("sys", _) => OF_SYS.contains(&definer),
         (_, "table" | "view") => {
             let name = name.to_ascii_lowercase();
-            SYSTEM_TABLES.contains(&name.as_str())
-                || SYSTEM_PREFIXES.iter().any(|p| name.starts_with(p))
+            SYSTEM_TABLES.split_whitespace().any(|t| t == name)
+                || SYSTEM_PREFIXES
+                    .split_whitespace()
+                    .any(|p| name.starts_with(p))
         }
         (_, "procedure" | "function") => SYSTEM_ROUTINES.contains(&name),
         _ => false,
@@ -116,22 +61,23 @@ fn is_system(schema: &str, name: &str, kind: &str, definer: &str) -> bool {
 
 impl SystemObjects {
     pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Self> {
-        let events = match server.flavour {
-            // information_schema.EVENTS is error 1577 where the scheduler is disabled.
-            Flavour::MariaDb => "SELECT db, name, 'event', definer FROM mysql.event",
-            Flavour::MySql => {
-                "SELECT EVENT_SCHEMA, EVENT_NAME, 'event', DEFINER FROM information_schema.EVENTS"
-            }
+        let of = |x: &str, more: &str| {
+            format!(
+                "SELECT {x}_SCHEMA, {x}_NAME, {more} FROM information_schema.{x}S WHERE {x}_SCHEMA IN ('mysql', 'sys')"
+            )
         };
         let queries = [
-            "SELECT TABLE_SCHEMA, TABLE_NAME, 'table', '' FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('mysql', 'sys') AND \
-             TABLE_TYPE NOT LIKE '%VIEW'",
-            "SELECT TABLE_SCHEMA, TABLE_NAME, 'view', DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ('mysql', 'sys')",
-            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, LOWER(ROUTINE_TYPE), DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN \
-             ('mysql', 'sys')",
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, 'trigger', DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN \
-             ('mysql', 'sys')",
-            events,
+            of("TABLE", "'table', ''") + " AND TABLE_TYPE NOT LIKE '%VIEW'",
+            "SELECT TABLE_SCHEMA, TABLE_NAME, 'view', DEFINER FROM information_schema.VIEWS \
+             WHERE TABLE_SCHEMA IN ('mysql', 'sys')"
+                .into(),
+            of("ROUTINE", "LOWER(ROUTINE_TYPE), DEFINER"),
+            of("TRIGGER", "'trigger', DEFINER"),
+            match server.flavour {
+                // information_schema.EVENTS is error 1577 where the scheduler is disabled.
+                Flavour::MariaDb => "SELECT db, name, 'event', definer FROM mysql.event".into(),
+                Flavour::MySql => of("EVENT", "'event', DEFINER"),
+            },
         ];
         let is_newer = |(f, v): &(Flavour, Version)| *f == server.flavour && server.version > *v;
         let mut out = Self {
@@ -141,18 +87,15 @@ impl SystemObjects {
         for query in queries {
             let rows: Vec<(String, String, String, String)> = query::rows(conn, query)?;
             for (schema, name, kind, definer) in rows {
-                // Exactly: `SYS` is another schema.
                 let schema = match schema.as_str() {
                     "mysql" => "mysql",
                     "sys" if has_sys(server) => "sys",
                     _ => continue,
                 };
-                let is_system = is_system(schema, &name, &kind, &definer);
-                let object = SystemObject { schema, name, kind };
-                if !is_system {
-                    out.of_users.insert(object.clone());
+                if !is_system(schema, &name, &kind, &definer) {
+                    out.of_users.insert((schema, name.clone(), kind.clone()));
                 }
-                out.all.insert(object);
+                out.all.insert((schema, name, kind));
             }
         }
         Ok(out)
@@ -162,7 +105,7 @@ impl SystemObjects {
     /// is known.
     pub(super) fn of_users(&self, schema: &str, target: Option<&Self>) -> Vec<String> {
         let counts = |o: &&SystemObject| {
-            let is_table = o.kind == "table";
+            let is_table = o.2 == "table";
             let is_there = target.map(|t| t.all.contains(*o));
             // A table of a later version may be the server's.
             if schema == "mysql" && is_table && self.newer {
@@ -174,11 +117,9 @@ impl SystemObjects {
                 Some(is_there) => !is_there || is_table && !target_is_newer,
             }
         };
-        let of_schema = self.of_users.iter().filter(|o| o.schema == schema);
-        of_schema
-            .filter(counts)
-            .map(SystemObject::to_string)
-            .collect()
+        let of_schema = self.of_users.iter().filter(|o| o.0 == schema);
+        let name = |(schema, name, kind): &SystemObject| format!("{schema}.{name} ({kind})");
+        of_schema.filter(counts).map(name).collect()
     }
 }
 

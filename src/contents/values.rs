@@ -4,7 +4,7 @@
 
 use super::create_table::{expression, members};
 use super::finding::Outcome::{Inexact, Refused};
-use super::finding::{By, Finding, Outcome, refuse};
+use super::finding::{By, Finding, Outcome};
 use super::row_mode::LENIENT;
 use crate::error::Result;
 use crate::mysql::{Flavour, Server, Version, query, quote_name, quote_text};
@@ -69,66 +69,46 @@ enum Search {
 
 /// A kind of value.
 struct Rule {
-    /// For messages, in the plural.
+    /// In the plural.
     what: &'static str,
     search: fn(&Column, Server) -> Search,
     /// Whether an error of the search is what a load would come to as well.
     errors_count: bool,
     by: By,
-    /// What these methods make of them.
     outcome: Outcome,
 }
 
+#[rustfmt::skip]
 static RULES: [Rule; 5] = [
     Rule {
         what: "characters that a conversion to utf8mb4 and back changes in columns",
-        search: |c, _| changed_by_utf8(c),
-        errors_count: false,
-        by: By::Mysqldump,
-        outcome: Refused(
-            "mysqldump writes all text in utf8mb4, and these would become others; correct the values, or use the seed method Mydumper, \
-             which copies their bytes, or a physical method",
-        ),
+        search: |c, _| changed_by_utf8(c), errors_count: false, by: By::Mysqldump,
+        outcome: Refused("mysqldump writes all text in utf8mb4, and these would become others; correct the values, or use the seed \
+                          method Mydumper, which copies their bytes, or a physical method"),
     },
     Rule {
         what: "members that SHOW CREATE TABLE does not print as they are in the ENUM and SET columns",
-        search: |c, _| unprintable_members(c),
-        errors_count: false,
-        by: By::Logical,
-        outcome: Refused(
-            "a dump would create others, and whether a member is '?' itself is known only where a row has it; use a physical method, or \
-             rename the members",
-        ),
+        search: |c, _| unprintable_members(c), errors_count: false, by: By::Logical,
+        outcome: Refused("a dump would create others, and whether a member is '?' itself is known only where a row has it; use a \
+                          physical method, or rename the members"),
     },
     Rule {
         what: "DEFAULT values that SHOW CREATE TABLE does not print as they are in the columns",
-        search: unprintable_default,
-        errors_count: false,
-        by: By::Logical,
-        outcome: Refused(
-            "a dump would create others; use a physical method, or change the defaults",
-        ),
+        search: unprintable_default, errors_count: false, by: By::Logical,
+        outcome: Refused("a dump would create others; use a physical method, or change the defaults"),
     },
     Rule {
         what: "stored generated columns whose values differ from what a load would compute:",
-        search: |c, _| recomputed(c),
-        errors_count: true,
-        by: By::Logical,
-        outcome: Refused(
-            "they depend on the session that wrote the row (time_zone, sql_mode), and a load computes them again in UTC and its own mode; \
-             use a physical method, or write the rows again in a session with time_zone = '+00:00' and without PAD_CHAR_TO_FULL_LENGTH \
-             and NO_UNSIGNED_SUBTRACTION",
-        ),
+        search: |c, _| recomputed(c), errors_count: true, by: By::Logical,
+        outcome: Refused("they depend on the session that wrote the row (time_zone, sql_mode), and a load computes them again in UTC \
+                          and its own mode; use a physical method, or write the rows again in a session with time_zone = '+00:00' \
+                          and without PAD_CHAR_TO_FULL_LENGTH and NO_UNSIGNED_SUBTRACTION"),
     },
     Rule {
         what: "JSON columns with values of SQL types (DECIMAL, DATE, DATETIME, TIME, BLOB, BIT)",
-        search: typed_json,
-        errors_count: false,
-        by: By::Logical,
-        outcome: Inexact(
-            "a dump has their text, so they become strings and doubles, and replication of tables without a primary key may stop; a \
-             physical method copies them exactly",
-        ),
+        search: typed_json, errors_count: false, by: By::Logical,
+        outcome: Inexact("a dump has their text, so they become strings and doubles, and replication of tables without a primary key \
+                          may stop; a physical method copies them exactly"),
     },
 ];
 
@@ -141,10 +121,16 @@ fn is_uncertain(charset: &str) -> bool {
     !charset.is_empty() && !EXACT.contains(&charset)
 }
 
+/// `text` after a conversion to one character set and then to another.
+fn through(text: &str, first: &str, then: &str) -> String {
+    format!("CAST(CONVERT(CONVERT({text} USING {first}) USING {then}) AS BINARY)")
+}
+
 /// Compares bytes: `text` with itself after a conversion to utf8mb4 and back.
 fn differs_after_utf8(text: &str, charset: &str) -> String {
     format!(
-        "CAST({text} AS BINARY) <> CAST(CONVERT(CONVERT({text} USING utf8mb4) USING {charset}) AS BINARY)"
+        "CAST({text} AS BINARY) <> {}",
+        through(text, "utf8mb4", charset)
     )
 }
 
@@ -161,38 +147,30 @@ fn unprintable_members(c: &Column) -> Search {
     if !(is_set || c.data_type == "enum") || !is_uncertain(&c.charset) {
         return Search::Nothing;
     }
-    let name = quote_name(&c.name);
-    let text = format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)");
+    let (name, charset) = (quote_name(&c.name), &c.charset);
     let mut wrong = Vec::new();
     for (i, member) in members(&c.declared).iter().enumerate() {
-        if c.charset != WIDE {
+        let bytes = format!("CAST({member} AS BINARY)");
+        if charset != WIDE {
             wrong.push(format!(
-                "CAST({member} AS BINARY) <> CAST(CONVERT(CONVERT({member} USING {}) USING utf8mb4) AS BINARY)",
-                c.charset
+                "{bytes} <> {}",
+                through(member, charset, "utf8mb4")
             ));
         }
         if !member.contains('?') {
             continue;
         }
         let (row, same) = if is_set {
-            (
-                format!(
-                    "({name} + 0) & {}",
-                    1_u64.checked_shl(i as u32).unwrap_or(0)
-                ),
-                format!(
-                    "FIND_IN_SET(CAST({member} AS BINARY), {text}) > 0 AND NOT {}",
-                    differs_after_utf8(&name, &c.charset)
-                ),
-            )
+            let bit = 1_u64.checked_shl(i as u32).unwrap_or(0);
+            let text = format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)");
+            let changed = differs_after_utf8(&name, charset);
+            let same = format!("FIND_IN_SET({bytes}, {text}) > 0 AND NOT {changed}");
+            (format!("({name} + 0) & {bit}"), same)
         } else {
-            (
-                format!("{name} + 0 = {}", i + 1),
-                format!(
-                    "CAST({name} AS BINARY) = CAST(CONVERT({member} USING {}) AS BINARY)",
-                    c.charset
-                ),
-            )
+            let same = format!(
+                "CAST({name} AS BINARY) = CAST(CONVERT({member} USING {charset}) AS BINARY)"
+            );
+            (format!("{name} + 0 = {}", i + 1), same)
         };
         wrong.push(format!(
             "NOT IFNULL((SELECT {same} FROM @table WHERE {row} LIMIT 1), 0)"
@@ -260,18 +238,15 @@ fn recomputed(c: &Column) -> Search {
         "datetime" | "timestamp" => same.push(format!("{n} <=> CAST({e} AS DATETIME({scale}))")),
         "time" => same.push(format!("{n} <=> CAST({e} AS TIME({scale}))")),
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-            let bytes = |text: String| {
-                format!(
-                    "CAST({n} AS BINARY) <=> CAST(CONVERT({text} USING {}) AS BINARY)",
-                    c.charset
-                )
+            let text = match c.data_type.as_str() {
+                "char" => format!("TRIM(TRAILING ' ' FROM {e})"),
+                _ => e,
             };
-            let e = if c.data_type == "char" {
-                format!("TRIM(TRAILING ' ' FROM {e})")
-            } else {
-                e
+            let charset = &c.charset;
+            let of = |text: &str| {
+                format!("CAST({n} AS BINARY) <=> CAST(CONVERT({text} USING {charset}) AS BINARY)")
             };
-            same = vec![bytes(e.clone()), bytes(format!("LEFT({e}, {})", c.length))];
+            same = vec![of(&text), of(&format!("LEFT({text}, {})", c.length))];
         }
         "binary" => same.push(format!("{n} <=> CAST({e} AS BINARY({}))", c.length)),
         "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
@@ -333,17 +308,15 @@ fn tables(
     );
     let mut out: BTreeMap<(String, String), Table> = BTreeMap::new();
     for row in query::rows::<Row>(conn, columns)? {
-        let text = |i: usize| -> String { row.get_opt(i).and_then(|v| v.ok()).unwrap_or_default() };
-        let (schema, table) = (text(0), text(1));
+        let (schema, table) = (query::text(&row, 0), query::text(&row, 1));
         if !left_out.contains(&format!("{schema}.{table}")) {
             let of = out.entry((schema, table)).or_default();
-            of.versioned = text(2) == "SYSTEM VERSIONED";
+            of.versioned = query::text(&row, 2) == "SYSTEM VERSIONED";
             of.columns.push(column(&row));
         }
     }
-    let is_generated = |c: &Column| c.expression.is_some();
     for ((schema, table), of) in &mut out {
-        if of.columns.iter().any(is_generated) {
+        if of.columns.iter().any(|c| c.expression.is_some()) {
             read_expressions(conn, schema, table, &mut of.columns)?;
         }
     }
@@ -352,11 +325,10 @@ fn tables(
 
 /// Of a row from [`tables`]; a generated column with an empty expression.
 fn column(row: &Row) -> Column {
-    let text = |i: usize| -> String { row.get_opt(i).and_then(|v| v.ok()).unwrap_or_default() };
+    let text = |i: usize| query::text(row, i);
     let number = |i: usize| -> Option<u64> { row.get_opt(i).and_then(|v| v.ok()).flatten() };
     let extra = text(10);
     let is_stored = extra.contains("STORED") || extra.contains("PERSISTENT");
-    let is_generated = is_stored || extra.contains("VIRTUAL");
     Column {
         name: text(3),
         data_type: text(4),
@@ -366,7 +338,7 @@ fn column(row: &Row) -> Column {
         length: number(8).unwrap_or(0),
         scale: number(9),
         is_stored,
-        expression: is_generated.then(String::new),
+        expression: (is_stored || extra.contains("VIRTUAL")).then(String::new),
     }
 }
 
@@ -377,20 +349,21 @@ fn read_expressions(
     table: &str,
     columns: &mut Vec<Column>,
 ) -> Result<()> {
-    let (schema, table) = (quote_name(schema), quote_name(table));
+    let name = format!("{}.{}", quote_name(schema), quote_name(table));
     let create: Option<(String, String)> =
-        match conn.query_first(format!("SHOW CREATE TABLE {schema}.{table}")) {
+        match conn.query_first(format!("SHOW CREATE TABLE {name}")) {
             Ok(row) => row,
             Err(mysql::Error::MySqlError(_)) => None, // dropped or locked meanwhile: the tool finds out
             Err(e) => return Err(query::failed(e)),
         };
     let create = create.unwrap_or_default().1;
     columns.retain_mut(|c| {
-        if c.expression.is_none() {
-            return true;
-        }
-        c.expression = expression(&create, &c.name);
-        c.expression.is_some()
+        let is_generated = c.expression.is_some();
+        c.expression = c
+            .expression
+            .take()
+            .and_then(|_| expression(&create, &c.name));
+        !is_generated || c.expression.is_some()
     });
     Ok(())
 }
@@ -405,11 +378,8 @@ pub(crate) fn search(
 ) -> Result<Found> {
     let end = limit.map(|l| Instant::now() + l);
     let zone: Option<String> = query::first(conn, "SELECT @@SESSION.time_zone")?;
-    // As a load computes generated columns.
-    query::run(
-        conn,
-        format!("SET SESSION time_zone = '+00:00', sql_mode = '{LENIENT}'"),
-    )?;
+    let begin = format!("SET SESSION time_zone = '+00:00', sql_mode = '{LENIENT}'");
+    query::run(conn, begin)?; // as a load computes generated columns
     let mut found = Found::default();
     for ((schema, name), table) in tables(conn, left_out)? {
         touch();
@@ -469,11 +439,6 @@ fn concerned(
     table: &Table,
 ) -> Result<Vec<String>> {
     let place = format!("{}.{}", quote_name(schema), quote_name(name));
-    let all_rows = if table.versioned {
-        " FOR SYSTEM_TIME ALL"
-    } else {
-        ""
-    };
     let mut rows: Vec<(&str, String)> = Vec::new();
     let mut out = Vec::new();
     for column in &table.columns {
@@ -482,66 +447,55 @@ fn concerned(
             Search::Rows(condition) => rows.push((&column.name, condition)),
             Search::Query(query) => {
                 let query = query.replace("@table", &place);
-                let of = [(column.name.as_str(), String::new())];
-                out.extend(answer(conn, rule, &query, &of)?);
+                out.extend(answer(conn, rule, &query, &[&column.name])?);
             }
         }
     }
     if !rows.is_empty() {
-        let conditions: Vec<&str> = rows.iter().map(|(_, c)| c.as_str()).collect();
+        let (names, conditions): (Vec<&str>, Vec<String>) = rows.into_iter().unzip();
+        let all_rows = if table.versioned {
+            " FOR SYSTEM_TIME ALL"
+        } else {
+            ""
+        };
         let query = format!(
             "SELECT {} FROM {place}{all_rows} WHERE {} LIMIT 1",
             conditions.join(", "),
             conditions.join(" OR ")
         );
-        out.extend(answer(conn, rule, &query, &rows)?);
+        out.extend(answer(conn, rule, &query, &names)?);
     }
-    Ok(out
-        .into_iter()
-        .map(|column| format!("{schema}.{name}.{column}"))
-        .collect())
+    let full_name = |column| format!("{schema}.{name}.{column}");
+    Ok(out.into_iter().map(full_name).collect())
 }
 
 /// Errors that do not concern the values: no such table, a lock, the limit, a table that was altered, no privilege.
 const OTHER_ERRORS: [u16; 9] = [1146, 1205, 1317, 3024, 1969, 1412, 1142, 1143, 1044];
 
 /// The columns whose value in the first row of the answer is 1.
-fn answer(
-    conn: &mut Conn,
-    rule: &Rule,
-    query: &str,
-    columns: &[(&str, String)],
-) -> Result<Vec<String>> {
+fn answer(conn: &mut Conn, rule: &Rule, query: &str, columns: &[&str]) -> Result<Vec<String>> {
     let row: Option<Row> = match conn.query_first(query) {
         Ok(row) => row,
         Err(mysql::Error::MySqlError(e))
             if rule.errors_count && !OTHER_ERRORS.contains(&e.code) =>
         {
-            let names: Vec<&str> = columns.iter().map(|(n, _)| *n).collect();
+            let names = columns.join(" or ");
             let message: String = e.message.chars().take(SHOWN).collect();
-            return Ok(vec![format!(
-                "{} (ERROR {}: {message})",
-                names.join(" or "),
-                e.code
-            )]);
+            return Ok(vec![format!("{names} (ERROR {}: {message})", e.code)]);
         }
         // The tool finds out.
         Err(mysql::Error::MySqlError(e)) => {
             log::info!("a search for {} was not made: {}", rule.what, e.message);
-            return Ok(Vec::new());
+            None
         }
         Err(e) => return Err(query::failed(e)),
     };
-    let Some(row) = row else {
-        return Ok(Vec::new());
+    let is_true = |i: usize| {
+        let value = row.as_ref().and_then(|r| r.get_opt::<Option<i64>, _>(i));
+        matches!(value, Some(Ok(Some(1))))
     };
-    let is_true = |i: usize| matches!(row.get_opt::<Option<i64>, _>(i), Some(Ok(Some(1))));
-    Ok(columns
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| is_true(*i))
-        .map(|(_, (name, _))| name.to_string())
-        .collect())
+    let named = columns.iter().enumerate().filter(|(i, _)| is_true(*i));
+    Ok(named.map(|(_, name)| name.to_string()).collect())
 }
 
 /// What `method` does not copy exactly of what was found.
@@ -553,17 +507,10 @@ pub(crate) fn inspect(found: &Found, method: Method) -> Vec<Finding> {
         .collect()
 }
 
-/// Those of [`inspect`] that are copied inexactly, as messages.
-///
-/// # Errors
-/// Permanent: `method` cannot copy something, by name and with what can be done.
-pub(crate) fn check(found: &Found, method: Method) -> Result<Vec<String>> {
-    refuse(&inspect(found, method), method)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contents::finding::refuse;
 
     #[test]
     fn only_logical_methods_change_values() {
@@ -576,7 +523,9 @@ mod tests {
             assert!(inspect(&found, method).is_empty());
         }
         assert_eq!(inspect(&found, Method::Mysqldump).len(), RULES.len());
-        let text = check(&found, Method::Mydumper).unwrap_err().to_string();
+        let found = inspect(&found, Method::Mydumper);
+        let e = refuse(&found, Method::Mydumper).unwrap_err();
+        let text = e.to_string();
         assert!(!text.contains("conversion to utf8mb4"), "{text}");
         assert!(text.contains("s.t.c: a dump would create others"), "{text}");
     }

@@ -34,14 +34,11 @@ fn xid(format: i64, global: &[u8], branch: &[u8]) -> String {
             format!("X'{hex}'")
         }
     };
-    let mut out = part(global);
-    if !branch.is_empty() || format != 1 {
-        out = format!("{out},{}", part(branch));
+    match (branch, format) {
+        ([], 1) => part(global),
+        (_, 1) => format!("{},{}", part(global), part(branch)),
+        _ => format!("{},{},{format}", part(global), part(branch)),
     }
-    if format != 1 {
-        out = format!("{out},{format}");
-    }
-    out
 }
 
 /// The prepared XA transactions that stay so for [`IN_FLIGHT`]: with a transaction manager there are always some for milliseconds.
@@ -74,7 +71,7 @@ fn recover(conn: &mut Conn) -> Result<Prepared> {
     };
     Ok(Prepared {
         xids: rows.iter().map(text).collect(),
-        hidden: false,
+        ..Prepared::default()
     })
 }
 
@@ -93,9 +90,6 @@ pub(super) fn missed_by_dump(conn: &mut Conn, server: Server) -> Result<Prepared
 
 /// Refuses a source with a prepared XA transaction right after a dump: it may have been prepared between the first check and the dump's
 /// position.
-///
-/// # Errors
-/// Permanent, with the xids. If the source cannot be queried.
 pub(crate) fn refuse_prepared_after_dump(source: &Endpoint) -> Result<()> {
     let mut conn = connect(source, TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
@@ -112,9 +106,6 @@ pub(crate) fn refuse_prepared_after_dump(source: &Endpoint) -> Result<()> {
 }
 
 /// Refuses a target with a prepared XA transaction: its locks would stop a load.
-///
-/// # Errors
-/// Permanent, with the xids. If the query fails.
 pub(crate) fn refuse_prepared_on_target(conn: &mut Conn) -> Result<()> {
     let found = prepared(conn)?;
     if found.xids.is_empty() {

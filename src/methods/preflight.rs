@@ -2,9 +2,10 @@
 
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
-use crate::contents::target_server::{QUERY_TIMEOUT, TargetServer};
-use crate::contents::{self, Source, left_out, pair_settings, values};
+use crate::contents::{self, Source, Target, name_conflicts, pair_settings, values, xa};
 use crate::error::{Error, OnPath, Result};
+use crate::methods::logical::target_server::{QUERY_TIMEOUT, TargetServer};
+use crate::methods::operators::left_out;
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
 use crate::mysql::settings::{self, Variables};
@@ -67,12 +68,14 @@ pub(super) fn source(config: &Config, method: Method) -> Result<String> {
     let local = Endpoint::local(&config.mysql);
     settings::check("this server", &local, Purpose::Dump)?;
     let contents = Source::read(&mut conn, server)?;
-    let left_out = left_out::tables(config, method);
-    let mut text = vec!["Prepare completed".to_string()];
-    text.extend(contents::check(&contents, None, method, &left_out)?);
+    let left_out = left_out(config, method);
+    let mut findings = contents::inspect(&contents, None, method, &left_out);
+    contents::refuse(&findings, method)?;
     let limit = Some(values::SEARCH_LIMIT);
     let found = values::search(&mut conn, server, &left_out, limit, || ())?;
-    text.extend(values::check(&found, method)?);
+    findings.extend(values::inspect(&found, method));
+    let mut text = vec!["Prepare completed".to_string()];
+    text.extend(contents::refuse(&findings, method)?);
     Ok(text.join(", "))
 }
 
@@ -102,18 +105,18 @@ pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> R
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     one_server(&config.mysql)?;
     tools(target.server)?;
-    let [datadir] = target.variables(["datadir"])?;
+    let datadir = target.variable("datadir")?;
     if inside(dir, Path::new(&datadir)) {
         return Err(Error::permanent(format!(
             "common.backup-dir = \"{}\" is inside the data directory {datadir}: give it a place of its own",
             dir.display()
         )));
     }
-    target.check_role()?;
-    target.check_prepared()?;
+    compatibility::check_target_role(&mut target.conn, target.server)?;
+    xa::refuse_prepared_on_target(&mut target.conn)?;
     let local = Endpoint::local(&config.mysql);
     settings::check("this server", &local, Purpose::Load)?;
-    target.fingerprint()
+    Fingerprint::of(&mut target.conn)
 }
 
 /// Backup of a target: the first moment at which the source is known. Returns also the connection over which it was queried.
@@ -123,27 +126,27 @@ pub(super) fn source_of(
     method: Method,
 ) -> Result<(SourceFacts, Conn)> {
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
-    target.check_role()?;
+    compatibility::check_target_role(&mut target.conn, target.server)?;
     let who = format!("source {}", source.name());
     let reach = |e: Error| e.context(&who);
     let mut conn = patient(source).map_err(reach)?;
     let server = Server::ask(&mut conn).map_err(reach)?;
     let of_source = ServerInfo::query(&mut conn, server).map_err(reach)?;
-    compatibility::check(CopyKind::Dump, &of_source, &target.compatibility()?).map_err(reach)?;
-    let [datadir] = target.variables(["datadir"])?;
+    let here = ServerInfo::query(&mut target.conn, target.server)?;
+    compatibility::check(CopyKind::Dump, &of_source, &here).map_err(reach)?;
+    let datadir = target.variable("datadir")?;
     let datadir = Path::new(&datadir);
     compatibility::check_binlog(&mut conn, server, &who)?;
     compatibility::check_account(&config.mysql.user, &mut conn)?;
-    target.check_events(info::events(&mut conn, server)?)?;
-    target.check_tablespaces(&info::general_tablespaces(&mut conn, server)?)?;
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
-    target.check_engines(&schemas)?;
+    target.refuse_missing(&mut conn, server, &schemas)?;
     let globals = settings::check(&who, source, Purpose::Dump)?;
     let local = Endpoint::local(&config.mysql);
     let names = schemas.keys().cloned().collect();
     pair_settings::check(&local, &mut conn, &globals, &names)?;
-    let bytes = schemas.values().map(|s| s.size).sum();
-    let own = target.own_bytes()?;
+    let size = |all: &BTreeMap<String, info::Schema>| -> u64 { all.values().map(|s| s.size).sum() };
+    let bytes = size(&schemas);
+    let own = size(&info::schemas(&mut target.conn, target.server)?);
     check_room(&config.common.backup_dir, bytes, datadir, own)?;
     let contents = Source::read(&mut conn, server).map_err(reach)?;
     let inexact = check_contents(config, method, &mut conn, &contents, &mut target, datadir)?;
@@ -172,15 +175,17 @@ fn check_contents(
     target: &mut TargetServer,
     datadir: &Path,
 ) -> Result<Vec<String>> {
-    let here = target.contents(contents)?;
+    let here = Target::read(&mut target.conn, target.server, contents)?;
     let without_redo_log = config.mysql.load_without_redo_log;
     here.check_privileges_on_source(source, contents.catalogue.server, without_redo_log)?;
-    let left_out = left_out::tables(config, method);
-    let inexact = contents::check(contents, Some(&here), method, &left_out)?;
+    let left_out = left_out(config, method);
+    let findings = contents::inspect(contents, Some(&here), method, &left_out);
+    let inexact = contents::refuse(&findings, method)?;
     let places = here.directories_of_tables(contents, &left_out);
     check_places(&places, datadir)?;
-    target.check_names(&contents.catalogue)?;
-    Ok(inexact)
+    let catalogue = &contents.catalogue;
+    name_conflicts::constraint_of_extra_table(&mut target.conn, target.server, catalogue)?
+        .map_or(Ok(inexact), |text| Err(Error::permanent(text)))
 }
 
 /// orchestrator wants 0.6 of the source's datadir free; less than half of the table bytes is too little.

@@ -85,7 +85,7 @@ impl Kind {
         }
     }
 
-    fn of_table(table_type: &str) -> Option<Self> {
+    pub(crate) fn of_table(table_type: &str) -> Option<Self> {
         match table_type {
             "BASE TABLE" | "SYSTEM VERSIONED" => Some(Self::Table),
             "SEQUENCE" => Some(Self::Sequence),

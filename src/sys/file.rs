@@ -2,7 +2,7 @@
 //! the security context of a file.
 
 use super::done;
-use crate::error::{Error, OnPath, Result};
+use crate::error::{OnPath, Result};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,12 +27,7 @@ pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()>
     temporary.push(".new");
     let temporary = Path::new(&temporary);
     // Left by a process that was killed. It may be a link that another user has made: it is never followed.
-    match std::fs::remove_file(temporary) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io(temporary.display(), &e));
-        }
-        _ => {}
-    }
+    remove_if_there(temporary)?;
     let replaced =
         create(temporary, mode, bytes).and_then(|()| std::fs::rename(temporary, path).on(path));
     if replaced.is_err()

@@ -4,10 +4,10 @@
 use super::ClonePlugin;
 use super::checks::{self, Donor};
 use super::run::{self, End, Outcome, Wanted};
-use crate::contents::target_server::TargetServer;
 use crate::coordinates::{self, Coordinates};
 use crate::datadir::{self, DatadirInfo, Host};
 use crate::error::{Error, Result};
+use crate::methods::logical::target_server::TargetServer;
 use crate::methods::state::{CloneMode, PhysicalState};
 use crate::methods::swap_in::{self, KEPT, STATEMENT};
 use crate::mysql::{Endpoint, Restore, Server, Version, clone, connect, control, info};

@@ -6,23 +6,17 @@ use super::tool::{Call, End, size};
 use super::version::{self, Tool, ToolVersion};
 use super::{Mydumper, content, log as messages, strict};
 use crate::contents::row_mode::Tables;
-use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::{Coordinates, mydumper};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::definitions::kept::Read;
-use crate::methods::logical::early::Early;
-use crate::methods::logical::{
-    self,
-    backup::{DumpSource, DumpTool, Dumped},
-};
-use crate::mysql::{Endpoint, Flavour, connect, failure, info, quote_text};
+use crate::methods::logical::target_server::QUERY_TIMEOUT;
+use crate::methods::logical::{self, DumpSource, Dumped, Early};
+use crate::mysql::{Endpoint, Flavour, Server, connect, info, query, quote_text};
 use crate::process::Cancel;
 use crate::seed::source_lock::{LONG_QUERIES, LockMonitor, Seen, wait_for_long_queries};
 use crate::seed::stage::Context;
-use crate::sys::file::sync_dir;
-use mysql::prelude::Queryable;
+use crate::sys::file::{if_there, sync_dir};
 use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,14 +28,6 @@ const RETRIES: u32 = 3;
 /// A metadata file has a few lines for each table.
 const METADATA_LIMIT: u64 = 256 << 20;
 
-/// What a run of mydumper needs.
-pub(in crate::methods) struct Checked {
-    version: ToolVersion,
-    kept: Vec<String>,
-    /// As in [`Dump`].
-    unknown_product: bool,
-}
-
 /// A run that has ended.
 struct Run {
     end: End,
@@ -50,42 +36,37 @@ struct Run {
     lock: Seen,
     objects: Objects,
     /// What was read once the position was fixed.
-    again: Early<(Objects, Result<()>)>,
+    again: Arc<Early<(Objects, Result<()>)>>,
 }
 
-impl DumpTool for Mydumper {
-    type Checked = Checked;
-    /// Bytes of the scripts, and what was seen of the lock.
-    type Written = (u64, Seen);
-
-    fn check(&self, ctx: &Context, source: &DumpSource) -> Result<Checked> {
-        let version = self.version(Tool::Mydumper)?;
-        version::check_server(version, source.server, self.config.mydumper.any_version)?;
-        let kept = self.options(Tool::Mydumper, version)?;
-        let from = source.endpoint.clone();
-        let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
-        content::refuse_exceptions(version, ctx, &source.endpoint, source.server.flavour)?;
-        Ok(Checked {
-            version,
-            kept,
-            unknown_product,
-        })
-    }
-
-    fn write(
+impl Mydumper {
+    /// A dump as [`logical::backup`] wants it.
+    pub(super) fn dump(
         &self,
         ctx: &Context,
         source: &DumpSource,
-        _: &mut Read,
-        checked: Checked,
-    ) -> Result<(u64, Seen)> {
-        let (endpoint, version) = (&source.endpoint, checked.version);
-        let init = logical::dump_sessions(ctx, endpoint, &source.identity)?;
-        let credentials =
-            self.credentials(endpoint, source.server, Tool::Mydumper, version, init)?;
+        read: &mut Read,
+    ) -> Result<Dumped> {
+        let (endpoint, server) = (&source.endpoint, source.server);
+        let version = self.version(Tool::Mydumper)?;
+        version::check_server(version, server, self.config.mydumper.any_version)?;
+        let kept = self.options(Tool::Mydumper, version)?;
+        let from = endpoint.clone();
+        let unknown_product = ctx.interruptible(move || content::check(version, &from))?;
+        content::refuse_exceptions(version, ctx, endpoint, server.flavour)?;
+        read.inexact
+            .extend(logical::values(&self.config, ctx, endpoint)?);
+        let init = logical::dump_sessions(ctx, source)?;
+        let credentials = self.credentials(endpoint, server, Tool::Mydumper, version, init)?;
+        let mut what = Dump {
+            version,
+            source: server,
+            unknown_product,
+            left_out: None,
+        };
         let mut crashes = 0;
         let run = loop {
-            let run = self.dump(ctx, source, &checked, credentials.path())?;
+            let run = self.run_once(ctx, source, &mut what, credentials.path(), &kept)?;
             match run.end {
                 End::Well => break run,
                 End::Crashed(e) if crashes < RETRIES && run.lock.given_up.is_none() => {
@@ -96,7 +77,7 @@ impl DumpTool for Mydumper {
             }
         };
         let directory = self.directory();
-        if version::has_no_session_section(version) {
+        if version < version::SESSION_SECTION {
             strict::set_in_files(&directory)?;
         }
         sync(ctx, &directory)?;
@@ -104,76 +85,55 @@ impl DumpTool for Mydumper {
         let (again, checked) = ctx.interruptible(move || again.get())?;
         run.objects.check_same(&again, &endpoint.name())?;
         checked?;
-        Ok((run.bytes, run.lock))
-    }
-
-    fn finish(
-        &self,
-        ctx: &Context,
-        source: &DumpSource,
-        (bytes, lock): (u64, Seen),
-    ) -> Result<Dumped> {
-        let directory = self.directory();
-        let found = read_metadata(&directory)?;
-        let from = source.endpoint.clone();
-        let of_source = ctx.interruptible(move || with_gtid_and_schemas(&from, found))?;
-        let (coordinates, schemas) = of_source;
+        let (found, from) = (read_metadata(&directory)?, endpoint.clone());
+        let (coordinates, schemas) =
+            ctx.interruptible(move || with_gtid_and_schemas(&from, found))?;
         coordinates.validate()?;
         let (of_dump, files) = size(&directory);
-        let bytes = bytes + of_dump;
+        let bytes = run.bytes + of_dump;
         ctx.progress().bytes(bytes);
         Ok(Dumped {
             coordinates,
             bytes,
             files: Some(files),
-            lock,
+            lock: run.lock,
             schemas,
             lenient: Tables::new(),
         })
     }
 
-    fn remove_dump(&self) -> Result<()> {
+    pub(super) fn remove_dump(&self) -> Result<()> {
         for directory in [self.objects_directory(), self.directory()] {
-            match std::fs::remove_dir_all(&directory) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io(directory.display(), &e));
-                }
-                _ => {}
-            }
+            if_there(std::fs::remove_dir_all(&directory)).on(&directory)?;
         }
         Ok(())
     }
-}
 
-impl Mydumper {
-    fn dump(
+    fn run_once(
         &self,
         ctx: &Context,
         source: &DumpSource,
-        checked: &Checked,
+        what: &mut Dump,
         credentials: &Path,
+        kept: &[String],
     ) -> Result<Run> {
-        let (endpoint, version) = (&source.endpoint, checked.version);
+        let (endpoint, version) = (&source.endpoint, what.version);
         let (directory, place) = (self.directory(), self.objects_directory());
         self.remove_dump()?;
         // For this user only, whatever modes the tool gives; every version takes a directory that is empty.
-        let made = DirBuilder::new().mode(0o700).create(&directory);
-        made.on(&directory)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .on(&directory)?;
         let objects = read_objects(ctx, endpoint)?;
         let bytes = objects.write(&place)?;
-        let what = Dump {
-            version,
-            source: source.server,
-            unknown_product: checked.unknown_product,
-            left_out: objects.left_out_file(&place),
-        };
-        let arguments =
-            options::dump_arguments(&what, credentials, endpoint, &directory, &checked.kept);
+        what.left_out = objects.left_out_file(&place);
+        let arguments = options::dump_arguments(what, credentials, endpoint, &directory, kept);
         let name = endpoint.name();
         ctx.report(&format!("Running backup of {name} with mydumper {version}"));
         let from = endpoint.clone();
         let again = Early::new(move || read_again(version, &from));
-        let (progress, begun) = (Arc::clone(ctx.progress()), again.clone());
+        let (progress, begun) = (Arc::clone(ctx.progress()), Arc::clone(&again));
         let line = move |line: &str| {
             progress.touch();
             // With the first row that is dumped the position is fixed.
@@ -246,15 +206,11 @@ fn with_gtid_and_schemas(
     mut found: Coordinates,
 ) -> Result<(Coordinates, Vec<String>)> {
     let mut conn = connect(source, QUERY_TIMEOUT)?;
-    if crate::mysql::Server::ask(&mut conn)?.flavour == Flavour::MariaDb {
-        let query = format!(
-            "SELECT BINLOG_GTID_POS({}, {})",
-            quote_text(&found.log_file),
-            found.log_pos
-        );
-        let set: Option<Option<String>> = conn
-            .query_first(query)
-            .map_err(|e| failure(&source.name(), "", &e))?;
+    if Server::ask(&mut conn)?.flavour == Flavour::MariaDb {
+        let (file, position) = (quote_text(&found.log_file), found.log_pos);
+        let query = format!("SELECT BINLOG_GTID_POS({file}, {position})");
+        let set: Option<Option<String>> =
+            query::first(&mut conn, query).map_err(|e| e.context(source.name()))?;
         // NULL: that binary log is gone already, and replication will say so.
         if let Some(set) = set.flatten() {
             found.gtid_slave_pos = Some(set);
@@ -266,26 +222,23 @@ fn with_gtid_and_schemas(
 /// Coordinates of the dump in `directory`.
 pub(super) fn read_metadata(directory: &Path) -> Result<Coordinates> {
     let path = directory.join("metadata");
-    let fail = |e: &std::io::Error| Error::io(path.display(), e);
-    let length = std::fs::metadata(&path).map_err(|e| fail(&e))?.len();
+    let length = std::fs::metadata(&path).on(&path)?.len();
     if length > METADATA_LIMIT {
         return Err(Error::permanent(format!(
             "{} has {length} bytes: it is not a metadata file of mydumper",
             path.display()
         )));
     }
-    let bytes = std::fs::read(&path).map_err(|e| fail(&e))?;
+    let bytes = std::fs::read(&path).on(&path)?;
     mydumper::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(path.display()))
 }
 
 /// All files are on the disk when this returns.
 fn sync(ctx: &Context, directory: &Path) -> Result<()> {
-    let fail = |path: &Path, e: &std::io::Error| Error::io(path.display(), e);
-    for entry in std::fs::read_dir(directory).map_err(|e| fail(directory, &e))? {
+    for entry in std::fs::read_dir(directory).on(directory)? {
         ctx.cancel().check()?;
-        let path = entry.map_err(|e| fail(directory, &e))?.path();
-        let synced = File::open(&path).and_then(|f| f.sync_all());
-        synced.map_err(|e| fail(&path, &e))?;
+        let path = entry.on(directory)?.path();
+        File::open(&path).and_then(|f| f.sync_all()).on(&path)?;
     }
     sync_dir(directory)?;
     directory.parent().map_or(Ok(()), sync_dir)

@@ -4,22 +4,21 @@
 use super::version::{self, ToolVersion};
 use crate::contents::physical_methods;
 use crate::contents::row_mode;
-use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::error::{Error, Result};
 use crate::methods::logical;
-use crate::mysql::{Endpoint, Flavour, Server, connect, failure};
+use crate::methods::logical::target_server::QUERY_TIMEOUT;
+use crate::mysql::{Endpoint, Flavour, Server, connect, query};
 use crate::seed::stage::Context;
-use mysql::Conn;
-use mysql::prelude::Queryable;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Something that a source may have and mydumper copies wrong.
 struct Rule {
+    /// Which versions do so.
+    by: Range<ToolVersion>,
     /// On servers of which family; `None` = both.
     only: Option<Flavour>,
-    /// Which versions do so.
-    by: fn(ToolVersion) -> bool,
     /// Such as `columns with a backtick in their names`.
     what: &'static str,
     /// What would become of it.
@@ -30,10 +29,10 @@ struct Rule {
 
 const OWN: &str = "('information_schema','performance_schema','mysql','sys')";
 
+#[rustfmt::skip]
 static RULES: [Rule; 6] = [
     Rule {
-        only: None,
-        by: version::has_no_session_section,
+        by: version::WITHOUT_SECTION, only: None,
         what: "names with a dot, a slash or a backtick, or with -schema in them",
         outcome: "uses names of tables for names of files",
         query: "SELECT n FROM (SELECT SCHEMA_NAME n, SCHEMA_NAME p FROM information_schema.SCHEMATA UNION ALL \
@@ -42,16 +41,14 @@ static RULES: [Rule; 6] = [
                 WHERE p LIKE '%.%' OR p LIKE '%/%' OR p LIKE '%`%' OR p LIKE '%-schema%'",
     },
     Rule {
-        only: None,
-        by: version::has_no_session_section,
+        by: version::WITHOUT_SECTION, only: None,
         what: "columns with a backtick in their names",
         outcome: "does not quote it",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
                 WHERE COLUMN_NAME LIKE '%`%' AND TABLE_SCHEMA NOT IN @own",
     },
     Rule {
-        only: None,
-        by: version::has_no_session_section,
+        by: version::WITHOUT_SECTION, only: None,
         what: "columns of other character sets than UTF-8 with ENUM or SET members or a DEFAULT that are not ASCII",
         outcome: "writes these in UTF-8 and declares them to be binary, so that they become others",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
@@ -61,8 +58,7 @@ static RULES: [Rule; 6] = [
     },
     // Seen on 1.0.1: it writes a table's definition in the character set of the table.
     Rule {
-        only: Some(Flavour::MariaDb),
-        by: version::has_session_section,
+        by: version::SESSION_SECTION..version::NEVER, only: Some(Flavour::MariaDb),
         what: "columns or tables of other character sets than UTF-8 with members, a DEFAULT or a comment that are not ASCII",
         outcome: "writes these in the character set of the table and declares them to be binary, so that they become others or cannot \
                   be loaded",
@@ -78,8 +74,7 @@ static RULES: [Rule; 6] = [
     // Seen on 0.20.2 to 1.0.1, and assumed for all that do so: SET NAMES utf16 is error 1231, and the dump ends with exit status 1
     // and without a reason.
     Rule {
-        only: None,
-        by: version::has_session_section,
+        by: version::SESSION_SECTION..version::NEVER, only: None,
         what: "tables with the default character set ucs2, utf16 or utf32",
         outcome: "cannot read their definitions",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW') \
@@ -87,8 +82,7 @@ static RULES: [Rule; 6] = [
     },
     // Those of the server's own schema are copied by the agent.
     Rule {
-        only: None,
-        by: version::locks_in_snapshot,
+        by: version::LOCKS_IN_SNAPSHOT..version::NEVER, only: None,
         what: "tables with an engine other than InnoDB",
         outcome: "locks them in the sessions that hold its snapshot, which ends the snapshot: rows of InnoDB tables that are written \
                   meanwhile would be in the dump and arrive again by replication",
@@ -97,24 +91,19 @@ static RULES: [Rule; 6] = [
     },
 ];
 
-/// That mydumper of this version can dump all that the source has. Returns whether mydumper would not recognise the source as
-/// MySQL. May be called again.
+/// That mydumper of this version can dump all that the source has. Returns whether mydumper, which takes the product from version and
+/// version comment, would not recognise the source as MySQL. May be called again.
 pub(super) fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
+    let name = source.name();
     let mut conn = connect(source, QUERY_TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
-    for rule in &RULES {
-        let counts = rule.only.is_none_or(|flavour| flavour == server.flavour);
-        if !counts || !(rule.by)(version) {
-            continue;
-        }
-        let query = rule.query.replace("@own", OWN);
-        let found: Vec<String> = conn
-            .query(query)
-            .map_err(|e| failure(&source.name(), "", &e))?;
+    let counts = |r: &&Rule| r.by.contains(&version) && r.only.is_none_or(|f| f == server.flavour);
+    for rule in RULES.iter().filter(counts) {
+        let found: Vec<String> = query::rows(&mut conn, rule.query.replace("@own", OWN))
+            .map_err(|e| e.context(&name))?;
         if let Some(first) = found.first() {
             return Err(Error::permanent(format!(
-                "source {} has {}, such as {first} ({} in all), and mydumper {version} {}: use the seed method Mysqldump or {}",
-                source.name(),
+                "source {name} has {}, such as {first} ({} in all), and mydumper {version} {}: use the seed method Mysqldump or {}",
                 rule.what,
                 found.len(),
                 rule.outcome,
@@ -122,7 +111,11 @@ pub(super) fn check(version: ToolVersion, source: &Endpoint) -> Result<bool> {
             )));
         }
     }
-    unknown_product(&mut conn, server, source)
+    let product = "SELECT LOWER(CONCAT(@@version, ' ', @@version_comment))";
+    let product: Option<String> = query::first(&mut conn, product).map_err(|e| e.context(&name))?;
+    let product = product.unwrap_or_default();
+    let known = ["mysql", "percona", "source"];
+    Ok(server.flavour == Flavour::MySql && !known.iter().any(|p| product.contains(p)))
 }
 
 /// While rows are loaded a value that a column cannot take is an error, without exception: that the source has none.
@@ -138,26 +131,15 @@ pub(super) fn refuse_exceptions(
     })?;
     found.refuse_errors(source, flavour)?;
     // Before 0.16.7 tables are created without strict mode.
-    let equal = found.equal_members.first();
-    let Some(table) = equal.filter(|_| !version::has_no_session_section(version)) else {
-        return Ok(());
-    };
-    Err(Error::permanent(format!(
-        "table {table} on source {} has an ENUM or SET with two members that are equal by its collation, which cannot be created in \
-         strict mode: use the seed method Mysqldump or {}",
-        source.name(),
-        physical_methods(flavour)
-    )))
-}
-
-/// mydumper takes the product from version and version comment.
-fn unknown_product(conn: &mut Conn, server: Server, source: &Endpoint) -> Result<bool> {
-    let names: Option<String> = conn
-        .query_first("SELECT LOWER(CONCAT(@@version, ' ', @@version_comment))")
-        .map_err(|e| failure(&source.name(), "", &e))?;
-    let names = names.unwrap_or_default();
-    Ok(server.flavour == Flavour::MySql
-        && !["mysql", "percona", "source"]
-            .iter()
-            .any(|p| names.contains(p)))
+    if version >= version::SESSION_SECTION
+        && let Some(table) = found.equal_members.first()
+    {
+        return Err(Error::permanent(format!(
+            "table {table} on source {} has an ENUM or SET with two members that are equal by its collation, which cannot be created \
+             in strict mode: use the seed method Mysqldump or {}",
+            source.name(),
+            physical_methods(flavour)
+        )));
+    }
+    Ok(())
 }

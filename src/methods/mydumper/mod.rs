@@ -11,16 +11,14 @@ mod strict;
 mod tool;
 pub mod version;
 
-use super::logical::backup::DumpTool;
+use super::logical::target_server::TargetServer;
 use super::{logical, preflight};
 use crate::config::Config;
-use crate::contents::target_server::TargetServer;
 use crate::error::Result;
 use crate::mysql::Server;
 use crate::process::Launcher;
 use crate::seed::record::Seed;
-use crate::seed::stage::Context;
-use crate::seed::stage::{Prepared, SeedMethod};
+use crate::seed::stage::{Context, Prepared, SeedMethod};
 use crate::seed::types::{Method, Side};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,7 +102,8 @@ impl SeedMethod for Mydumper {
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
-        logical::backup::backup(self, &self.config, ctx)
+        let dump = |source: &_, read: &mut _| self.dump(ctx, source, read);
+        logical::backup(&self.config, ctx, || self.remove_dump(), dump)
     }
 
     fn restore(&self, ctx: &Context) -> Result<String> {

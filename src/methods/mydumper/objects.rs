@@ -7,7 +7,8 @@
 use super::options;
 use crate::contents::row_mode::STRICT;
 use crate::error::{Error, OnPath, Result};
-use crate::mysql::{Endpoint, Flavour, Server, Version, connect, failure, quote_name, quote_text};
+use crate::methods::logical::definitions::prepare;
+use crate::mysql::{Endpoint, Flavour, Server, catalogue, connect, query, quote_name, quote_text};
 use crate::sys::file::{create, sync_dir};
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
@@ -21,7 +22,7 @@ use std::time::Duration;
 /// For each statement on the source: thousands of objects are read one by one.
 const ANSWER: Duration = Duration::from_secs(60);
 /// SHOW CREATE waits for a metadata lock; a statement that holds one for longer is named by the error.
-const LOCK_WAIT: &str = "SET SESSION lock_wait_timeout = 30";
+const SESSION: &str = "SET SESSION lock_wait_timeout = 30, time_zone = '+00:00'";
 
 /// The script to execute before the rows are loaded.
 pub(super) const BEFORE: &str = "before.sql";
@@ -38,12 +39,47 @@ const LEFT_OUT: &str = "left-out";
 
 /// One object, or one option of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Object {
+struct Object {
     /// `PROCEDURE shop.add`.
     name: String,
     /// They are bytes, as each object is in its own character set.
     statements: Vec<Vec<u8>>,
 }
+
+impl Object {
+    fn new(kind: &str, label: &str) -> Self {
+        Self {
+            name: format!("{kind} {label}"),
+            statements: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, statement: impl AsRef<[u8]>) {
+        self.statements.push(statement.as_ref().to_vec());
+    }
+
+    /// The session in which the object was created.
+    fn add_session(&mut self, created: &Created) {
+        let text = |name: &str| {
+            let bytes = created.get(name)?;
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        };
+        // sql_mode before the character set: it is ASCII.
+        for variable in ["sql_mode", "time_zone"] {
+            if let Some(value) = text(variable) {
+                self.add(format!("SET {variable} = {}", quote_text(&value)));
+            }
+        }
+        let charset = text("character_set_client").unwrap_or_default();
+        let collation = text("collation_connection").unwrap_or_default();
+        self.add(format!(
+            "SET character_set_client = {charset}, collation_connection = {collation}"
+        ));
+    }
+}
+
+/// Columns of the row of SHOW CREATE by name.
+type Created = BTreeMap<String, Vec<u8>>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Objects {
@@ -62,20 +98,20 @@ pub(super) struct Objects {
 impl Objects {
     /// The first object that is not the same in `other`.
     fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
-        let map = |o: &'a Self| -> BTreeMap<&'a str, &'a Object> {
+        let all = |o: &'a Self| -> BTreeSet<(&'a str, &'a [Vec<u8>])> {
             let all = o.before.iter().chain(&o.of_server).chain(&o.after);
             // A sequence goes on while rows are inserted, and statistics are collected at any time.
             let goes_on = |n: &str| {
                 n.starts_with("SEQUENCE ") || (n.starts_with(TABLE) && n.ends_with("_stats"))
             };
-            all.filter(|o| !goes_on(&o.name))
-                .map(|o| (o.name.as_str(), o))
+            all.map(|o| (o.name.as_str(), &o.statements[..]))
+                .filter(|(name, _)| !goes_on(name))
                 .collect()
         };
-        let (mine, others) = (map(self), map(other));
-        let changed = mine.iter().find(|(name, o)| others.get(*name) != Some(o));
-        let added = || others.keys().find(|name| !mine.contains_key(*name));
-        changed.map(|(name, _)| *name).or_else(|| added().copied())
+        let (mine, others) = (all(self), all(other));
+        mine.symmetric_difference(&others)
+            .next()
+            .map(|(name, _)| *name)
     }
 
     /// Fails if an object was created, altered or dropped since it was read, or an account: the position of the dump is between the two
@@ -96,8 +132,10 @@ impl Objects {
 
     /// Writes the scripts into `directory`, which is created, and returns their bytes. They are on disk when this returns.
     pub(super) fn write(&self, directory: &Path) -> Result<u64> {
-        let made = DirBuilder::new().mode(0o700).create(directory);
-        made.on(directory)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(directory)
+            .on(directory)?;
         let mut bytes = 0;
         for (name, objects) in [
             (BEFORE, &self.before),
@@ -109,9 +147,8 @@ impl Objects {
             bytes += text.len() as u64;
         }
         let path = directory.join(COLUMNS);
-        let columns = serde_json::to_vec(&self.columns);
-        let columns = columns.map_err(|e| Error::permanent(format!("{}: {e}", path.display())))?;
-        create(&path, 0o600, &columns)?;
+        let columns = serde_json::to_vec(&self.columns).map_err(std::io::Error::from);
+        create(&path, 0o600, &columns.on(&path)?)?;
         if !self.left_out.is_empty() {
             let names: String = self.left_out.iter().map(|n| format!("{n}\n")).collect();
             create(&directory.join(LEFT_OUT), 0o600, names.as_bytes())?;
@@ -205,20 +242,22 @@ pub(super) fn read(source: &Endpoint) -> Result<Objects> {
     let mut reader = Reader {
         conn,
         server,
-        source: source.name(),
         objects: Objects::default(),
         collations: BTreeMap::new(),
     };
-    reader.run(LOCK_WAIT)?;
-    // In this order the statements can be executed.
-    reader.schemas()?;
-    reader.sequences()?;
-    reader.tables_of_server()?;
-    reader.routines()?;
-    reader.triggers()?;
-    reader.events()?;
-    reader.views()?;
+    let read = reader.read();
+    read.map_err(|e| e.context(format!("source {}", source.name())))?;
     Ok(reader.objects)
+}
+
+/// Table and column of all base tables in schema `mysql`.
+pub(super) fn columns_of_server(conn: &mut Conn) -> Result<BTreeSet<(String, String)>> {
+    let rows: Vec<(String, String)> = query::rows(
+        conn,
+        "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
+         USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = 'mysql' AND t.TABLE_TYPE = 'BASE TABLE'",
+    )?;
+    Ok(rows.into_iter().collect())
 }
 
 /// The server's own schemas; on MySQL mydumper leaves `sys` out, on MariaDB it is not the source's either.
@@ -227,102 +266,63 @@ const OTHER_SCHEMAS: &str = "NOT IN ('information_schema','performance_schema','
 struct Reader {
     conn: Conn,
     server: Server,
-    source: String,
     objects: Objects,
     /// Of each schema.
     collations: BTreeMap<String, String>,
 }
 
-/// Columns of a row of SHOW CREATE by name, as bytes.
-struct Created(BTreeMap<String, Vec<u8>>);
-
-impl Created {
-    fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(Vec::as_slice)
-    }
-
-    fn text(&self, name: &str) -> String {
-        let bytes = self.bytes(name).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    }
-}
-
 impl Reader {
-    fn run(&mut self, statement: &str) -> Result<()> {
-        let done = self.conn.query_drop(statement);
-        done.map_err(|e| failure(&self.source, "", &e))
+    /// In the order in which the statements can be executed.
+    fn read(&mut self) -> Result<()> {
+        query::run(&mut self.conn, SESSION)?;
+        self.schemas()?;
+        self.sequences()?;
+        self.tables_of_server()?;
+        self.bodies()?;
+        self.views()
     }
 
-    fn list<T: mysql::prelude::FromRow>(&mut self, query: &str) -> Result<Vec<T>> {
-        let rows = self.conn.query(query);
-        rows.map_err(|e| failure(&self.source, "", &e))
+    /// Does `work` in a session in which the server converts no text.
+    fn unconverted<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        query::run(&mut self.conn, "SET character_set_results = 'binary'")?;
+        let done = work(&mut self.conn);
+        query::run(&mut self.conn, "SET character_set_results = 'utf8mb4'")?;
+        done
     }
 
-    /// The columns are those of a table without rows as well.
-    fn with_columns(&mut self, query: &str) -> Result<(Vec<Column>, Vec<Row>)> {
-        let source = &self.source;
-        let fail = |e: mysql::Error| failure(source, "", &e);
-        let result = self.conn.query_iter(query).map_err(fail)?;
-        let columns = result.columns().as_ref().to_vec();
-        let rows = result.collect::<std::result::Result<_, _>>();
-        Ok((columns, rows.map_err(fail)?))
-    }
-
-    /// SHOW CREATE as the server has it: not converted, as the text is in the object's own character set.
-    fn created(&mut self, what: &str) -> Result<Created> {
-        self.run("SET character_set_results = 'binary'")?;
-        let row: std::result::Result<Option<Row>, _> =
-            self.conn.query_first(format!("SHOW CREATE {what}"));
-        let row = row.map_err(|e| failure(&self.source, "", &e).context(what));
-        self.run("SET character_set_results = 'utf8mb4'")?;
-        let row =
-            row?.ok_or_else(|| Error::permanent(format!("{what} has no SHOW CREATE: {NOT_OURS}")))?;
-        let mut out = BTreeMap::new();
-        for (column, value) in row.columns_ref().iter().zip(0..) {
-            if let Some(Value::Bytes(bytes)) = row.as_ref(value) {
-                out.insert(column.name_str().into_owned(), bytes.clone());
+    /// SHOW CREATE as the server has it, as the text, which is in `column`, is in the object's own character set. The text, and all
+    /// columns.
+    fn created(&mut self, kind: &str, name: &str, column: &str) -> Result<(Vec<u8>, Created)> {
+        let what = format!("{kind} {name}");
+        let show = format!("SHOW CREATE {what}");
+        let row: Option<Row> = self
+            .unconverted(|conn| query::first(conn, show))
+            .map_err(|e| e.context(&what))?;
+        let mut created = Created::new();
+        for (n, c) in row.iter().flat_map(Row::columns_ref).enumerate() {
+            if let Some(Some(Value::Bytes(bytes))) = row.as_ref().map(|row| row.as_ref(n)) {
+                created.insert(c.name_str().into_owned(), bytes.clone());
             }
         }
-        Ok(Created(out))
+        match created.get(column) {
+            Some(text) if !text.is_empty() => Ok((text.clone(), created)),
+            _ => Err(Error::permanent(format!(
+                "the definition of {what} cannot be read: grant the agent's account SELECT, SHOW VIEW, TRIGGER and EVENT on *.*"
+            ))),
+        }
     }
 
     fn schemas(&mut self) -> Result<()> {
-        let comment = match self.server.flavour {
-            Flavour::MariaDb if self.server.version >= Version(10, 5, 0) => "SCHEMA_COMMENT",
-            _ => "''",
-        };
-        let rows: Vec<(String, String, String, String)> = self.list(&format!(
-            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment} FROM information_schema.SCHEMATA \
-             WHERE SCHEMA_NAME {OTHER_SCHEMAS} AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#' ORDER BY 1"
-        ))?;
-        let encrypted: Vec<String> = if self.is_mysql_8() {
-            self.list(
-                "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE DEFAULT_ENCRYPTION = 'YES'",
-            )?
-        } else {
-            Vec::new()
-        };
-        for (name, charset, collation, comment) in rows {
+        for (name, mut of) in catalogue::schemas(&mut self.conn, self.server)? {
             let quoted = quote_name(&name);
-            let mut options = format!(" CHARACTER SET {charset} COLLATE {collation}");
-            if self.server.flavour == Flavour::MariaDb && self.server.version >= Version(10, 5, 0) {
-                options.push_str(&format!(" COMMENT {}", quote_text(&comment)));
-            }
-            if self.is_mysql_8() {
-                let yes = if encrypted.contains(&name) { "Y" } else { "N" };
-                options.push_str(&format!(" ENCRYPTION '{yes}'"));
-            }
-            let mut sql = Script::default();
+            let mut sql = Object::new("SCHEMA", &name);
             sql.add(format!("CREATE DATABASE IF NOT EXISTS {quoted}"));
-            sql.add(format!("ALTER DATABASE {quoted}{options}"));
-            self.objects.before.push(sql.object("SCHEMA", &name));
-            self.collations.insert(name, collation);
+            sql.add(format!("ALTER DATABASE {quoted}{}", prepare::options(&of)));
+            self.objects.before.push(sql);
+            self.collations
+                .insert(name, of.remove("collation").unwrap_or_default());
         }
         Ok(())
-    }
-
-    fn is_mysql_8(&self) -> bool {
-        self.server.flavour == Flavour::MySql && self.server.version >= Version(8, 0, 16)
     }
 
     /// MariaDB 10.3 and later. The next value is that of the moment; replication then repeats what came later.
@@ -330,36 +330,26 @@ impl Reader {
         if self.server.flavour != Flavour::MariaDb {
             return Ok(());
         }
-        let rows: Vec<(String, String)> = self.list(&format!(
+        let sequences = format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'SEQUENCE' AND \
              TABLE_SCHEMA {OTHER_SCHEMAS} ORDER BY 1, 2"
-        ))?;
-        for (schema, name) in rows {
+        );
+        for (schema, name) in query::rows::<(String, String)>(&mut self.conn, sequences)? {
             let (full, label) = names(&schema, &name);
-            let created = self.created(&format!("SEQUENCE {full}"))?;
-            let text = created.bytes("Create Table").unwrap_or_default().to_vec();
-            let next: Vec<(i128, u64)> = self
-                .list::<(Value, u64)>(&format!(
-                    "SELECT next_not_cached_value, cycle_count FROM {full}"
-                ))?
-                .into_iter()
-                .filter_map(|(v, n)| match v {
-                    Value::Int(i) => Some((i128::from(i), n)),
-                    Value::UInt(u) => Some((i128::from(u), n)),
-                    Value::Bytes(b) => String::from_utf8_lossy(&b).parse().ok().map(|i| (i, n)),
-                    _ => None,
-                })
-                .collect();
-            let mut sql = Script::default();
+            let (text, _) = self.created("SEQUENCE", &full, "Create Table")?;
+            let next = "CONCAT(next_not_cached_value, ', 0, ', cycle_count)";
+            let next: Vec<String> =
+                query::rows(&mut self.conn, format!("SELECT {next} FROM {full}"))?;
+            let mut sql = Object::new("SEQUENCE", &label);
             // What the target has under this name may be a table or a view.
             sql.add(format!("DROP VIEW IF EXISTS {full}"));
             sql.add(format!("DROP TABLE IF EXISTS {full}"));
             sql.add(format!("USE {}", quote_name(&schema)));
             sql.add(text);
-            for (value, round) in next {
-                sql.add(format!("DO SETVAL({full}, {value}, 0, {round})"));
+            for value in next {
+                sql.add(format!("DO SETVAL({full}, {value})"));
             }
-            self.objects.before.push(sql.object("SEQUENCE", &label));
+            self.objects.before.push(sql);
             self.objects.left_out.push(label);
         }
         Ok(())
@@ -367,18 +357,22 @@ impl Reader {
 
     /// Their rows replace those of the target, in the definition that its server has of them.
     fn tables_of_server(&mut self) -> Result<()> {
-        let names: Vec<String> = self.list(&format!(
+        let tables = format!(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE = 'BASE TABLE' AND \
              ENGINE <> 'InnoDB' AND TABLE_NAME REGEXP '^({})$' ORDER BY 1",
             options::tables_of_server(self.server)
-        ))?;
-        for name in names {
-            let full = format!("`mysql`.{}", quote_name(&name));
-            self.run("SET character_set_results = 'binary', time_zone = '+00:00'")?;
-            let read = self.with_columns(&format!("SELECT * FROM {full}"));
-            self.run("SET character_set_results = 'utf8mb4'")?;
-            let (columns, rows) = read?;
-            let mut sql = Script::default();
+        );
+        for name in query::rows::<String>(&mut self.conn, tables)? {
+            let (full, label) = names("mysql", &name);
+            // The columns are those of a table without rows as well.
+            let (columns, rows) = self.unconverted(|conn| {
+                let all = conn.query_iter(format!("SELECT * FROM {full}"));
+                let all = all.map_err(query::failed)?;
+                let columns = all.columns().as_ref().to_vec();
+                let rows = all.collect::<mysql::Result<Vec<Row>>>();
+                Ok((columns, rows.map_err(query::failed)?))
+            })?;
+            let mut sql = Object::new("TABLE", &label);
             sql.add(format!("SET sql_mode = '{STRICT}', time_zone = '+00:00'"));
             sql.add(format!("TRUNCATE TABLE {full}"));
             for insert in inserts(&full, &columns, &rows) {
@@ -386,144 +380,115 @@ impl Reader {
             }
             sql.add(RESET_SESSION);
             let names = columns.iter().map(|c| c.name_str().into_owned());
-            self.objects.columns.insert(name.clone(), names.collect());
-            let label = format!("mysql.{name}");
-            self.objects.of_server.push(sql.object("TABLE", &label));
+            self.objects.columns.insert(name, names.collect());
+            self.objects.of_server.push(sql);
             self.objects.left_out.push(label);
         }
         Ok(())
     }
 
-    fn routines(&mut self) -> Result<()> {
-        let rows: Vec<(String, String, String)> = self.list(&format!(
-            "SELECT ROUTINE_SCHEMA, ROUTINE_TYPE, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA {OTHER_SCHEMAS} \
-             ORDER BY 1, FIELD(ROUTINE_TYPE, 'PACKAGE', 'PACKAGE BODY', 'FUNCTION', 'PROCEDURE'), 3"
-        ))?;
-        for (schema, kind, name) in rows {
-            let column = match kind.as_str() {
-                "FUNCTION" => "Create Function",
-                "PROCEDURE" => "Create Procedure",
-                "PACKAGE" => "Create Package",
-                _ => "Create Package Body",
-            };
-            let mut sql = Script::default();
-            if kind.starts_with("PACKAGE") {
-                sql.add("SET sql_mode = 'ORACLE'"); // or MariaDB does not know the next statement
-            }
-            self.with_body(sql, &kind, column, &schema, &name)?;
-        }
-        Ok(())
-    }
-
-    /// Of one table, event and time they are executed in the order in which they are created.
-    fn triggers(&mut self) -> Result<()> {
+    /// Routines, triggers and events. Triggers of one table, event and time are executed in the order in which they are created.
+    fn bodies(&mut self) -> Result<()> {
+        let routines = format!(
+            "SELECT ROUTINE_TYPE, ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA {OTHER_SCHEMAS} \
+             ORDER BY 2, FIELD(ROUTINE_TYPE, 'PACKAGE', 'PACKAGE BODY', 'FUNCTION', 'PROCEDURE'), 3"
+        );
         // ACTION_ORDER is always 0 or 1 where a table has one trigger for each event and time (MySQL 5.6).
-        let rows: Vec<(String, String)> = self.list(&format!(
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA {OTHER_SCHEMAS} \
+        let triggers = format!(
+            "SELECT 'TRIGGER', TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA {OTHER_SCHEMAS} \
              ORDER BY TRIGGER_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME"
-        ))?;
-        for (schema, name) in rows {
-            let column = "SQL Original Statement";
-            self.with_body(Script::default(), "TRIGGER", column, &schema, &name)?;
-        }
-        Ok(())
-    }
-
-    fn events(&mut self) -> Result<()> {
-        // information_schema.EVENTS is error 1577 where MariaDB's scheduler is disabled.
-        let query = match self.server.flavour {
-            Flavour::MariaDb => {
-                "SELECT db, name FROM mysql.event WHERE db NOT IN ('mysql', 'sys') ORDER BY 1, 2"
-                    .to_string()
-            }
-            Flavour::MySql => format!(
-                "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA {OTHER_SCHEMAS} ORDER BY 1, 2"
-            ),
+        );
+        let (schema, name, table) = match self.server.flavour {
+            // information_schema.EVENTS is error 1577 where its scheduler is disabled.
+            Flavour::MariaDb => ("db", "name", "mysql.event"),
+            Flavour::MySql => ("EVENT_SCHEMA", "EVENT_NAME", "information_schema.EVENTS"),
         };
-        for (schema, name) in self.list::<(String, String)>(&query)? {
-            self.with_body(Script::default(), "EVENT", "Create Event", &schema, &name)?;
+        let events = format!(
+            "SELECT 'EVENT', {schema}, {name} FROM {table} WHERE {schema} {OTHER_SCHEMAS} ORDER BY 2, 3"
+        );
+        for list in [routines, triggers, events] {
+            let objects: Vec<(String, String, String)> = query::rows(&mut self.conn, list)?;
+            for (kind, schema, name) in objects {
+                self.with_body(&kind, &schema, &name)?;
+            }
         }
         Ok(())
     }
 
-    /// A view may refer to any other one: first all of them are created with their columns only.
-    fn views(&mut self) -> Result<()> {
-        let columns: Vec<(String, String, String)> = self.list(&format!(
-            "SELECT v.TABLE_SCHEMA, v.TABLE_NAME, c.COLUMN_NAME FROM information_schema.VIEWS v JOIN information_schema.COLUMNS c \
-             ON c.TABLE_SCHEMA = v.TABLE_SCHEMA AND c.TABLE_NAME = v.TABLE_NAME WHERE v.TABLE_SCHEMA {OTHER_SCHEMAS} \
-             ORDER BY 1, 2, c.ORDINAL_POSITION"
-        ))?;
-        let mut views: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        for (schema, name, column) in columns {
-            views.entry((schema, name)).or_default().push(column);
-        }
-        let mut real = Vec::new();
-        for ((schema, name), columns) in views {
-            let (full, label) = names(&schema, &name);
-            let list: Vec<String> = columns
-                .iter()
-                .map(|c| format!("1 AS {}", quote_name(c)))
-                .collect();
-            let mut sql = Script::default();
-            sql.add(format!("DROP TABLE IF EXISTS {full}"));
-            sql.add(format!("DROP VIEW IF EXISTS {full}"));
-            sql.add(format!("CREATE VIEW {full} AS SELECT {}", list.join(", ")));
-            self.objects
-                .after
-                .push(sql.object("VIEW (columns)", &label));
-
-            let created = self.created(&format!("VIEW {full}"))?;
-            let text = self.body(&created, "Create View", "VIEW", &label)?;
-            let rest = text.strip_prefix(b"CREATE ").unwrap_or(&text);
-            let mut sql = Script::default();
-            sql.session(&created);
-            sql.add([b"CREATE OR REPLACE ", rest].concat());
-            sql.add(RESET_SESSION);
-            real.push(sql.object("VIEW", &label));
-        }
-        self.objects.after.extend(real);
-        Ok(())
-    }
-
-    fn body(&self, created: &Created, column: &str, kind: &str, label: &str) -> Result<Vec<u8>> {
-        match created.bytes(column) {
-            Some(text) if !text.is_empty() => Ok(text.to_vec()),
-            _ => Err(Error::permanent(format!(
-                "the definition of {kind} {label} on source {} cannot be read: {NOT_OURS}",
-                self.source
-            ))),
-        }
-    }
-
-    /// Adds a routine, trigger or event, whose text is in `column`, in the session in which it was created: sql_mode, character sets,
-    /// the schema's collation of that time, an event's time zone. `sql` comes first.
-    fn with_body(
-        &mut self,
-        mut sql: Script,
-        kind: &str,
-        column: &str,
-        schema: &str,
-        name: &str,
-    ) -> Result<()> {
+    /// Adds a routine, trigger or event in the session in which it was created: sql_mode, character sets, the schema's collation of that
+    /// time, an event's time zone.
+    fn with_body(&mut self, kind: &str, schema: &str, name: &str) -> Result<()> {
+        let column = match kind {
+            "FUNCTION" => "Create Function",
+            "PROCEDURE" => "Create Procedure",
+            "PACKAGE" => "Create Package",
+            "PACKAGE BODY" => "Create Package Body",
+            "EVENT" => "Create Event",
+            _ => "SQL Original Statement",
+        };
         let (full, label) = names(schema, name);
-        let created = self.created(&format!("{kind} {full}"))?;
-        let text = self.body(&created, column, kind, &label)?;
+        let (text, created) = self.created(kind, &full, column)?;
         let quoted = quote_name(schema);
+        let mut sql = Object::new(kind, &label);
+        if kind.starts_with("PACKAGE") {
+            sql.add("SET sql_mode = 'ORACLE'"); // or MariaDB does not know the next statement
+        }
         sql.add(format!("DROP {kind} IF EXISTS {full}"));
         sql.add(format!("USE {quoted}"));
-        let then = created.text("Database Collation");
+        let then = created
+            .get("Database Collation")
+            .cloned()
+            .unwrap_or_default();
+        let then = String::from_utf8_lossy(&then);
         let now = self.collations.get(schema);
         let other = now.filter(|now| **now != then && !then.is_empty());
         if other.is_some() {
             sql.add(format!("ALTER DATABASE {quoted} COLLATE {then}"));
         }
-        sql.session(&created);
+        sql.add_session(&created);
         sql.add(text);
         sql.add(RESET_SESSION);
         if let Some(now) = other {
             sql.add(format!("ALTER DATABASE {quoted} COLLATE {now}"));
         }
-        self.objects.after.push(sql.object(kind, &label));
+        self.objects.after.push(sql);
+        Ok(())
+    }
+
+    /// A view may refer to any other one: first all of them are created with their columns only.
+    fn views(&mut self) -> Result<()> {
+        let columns = format!(
+            "SELECT v.TABLE_SCHEMA, v.TABLE_NAME, c.COLUMN_NAME FROM information_schema.VIEWS v JOIN information_schema.COLUMNS c \
+             ON c.TABLE_SCHEMA = v.TABLE_SCHEMA AND c.TABLE_NAME = v.TABLE_NAME WHERE v.TABLE_SCHEMA {OTHER_SCHEMAS} \
+             ORDER BY 1, 2, c.ORDINAL_POSITION"
+        );
+        let mut views: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        let columns: Vec<(String, String, String)> = query::rows(&mut self.conn, columns)?;
+        for (schema, name, column) in columns {
+            let column = format!("1 AS {}", quote_name(&column));
+            views.entry((schema, name)).or_default().push(column);
+        }
+        let mut real = Vec::new();
+        for ((schema, name), columns) in views {
+            let (full, label) = names(&schema, &name);
+            let mut sql = Object::new("VIEW (columns)", &label);
+            sql.add(format!("DROP TABLE IF EXISTS {full}"));
+            sql.add(format!("DROP VIEW IF EXISTS {full}"));
+            sql.add(format!(
+                "CREATE VIEW {full} AS SELECT {}",
+                columns.join(", ")
+            ));
+            self.objects.after.push(sql);
+
+            let (text, created) = self.created("VIEW", &full, "Create View")?;
+            let rest = text.strip_prefix(b"CREATE ").unwrap_or(&text);
+            let mut sql = Object::new("VIEW", &label);
+            sql.add_session(&created);
+            sql.add([b"CREATE OR REPLACE ", rest].concat());
+            sql.add(RESET_SESSION);
+            real.push(sql);
+        }
+        self.objects.after.extend(real);
         Ok(())
     }
 }
@@ -533,8 +498,6 @@ fn names(schema: &str, name: &str) -> (String, String) {
     let full = format!("{}.{}", quote_name(schema), quote_name(name));
     (full, format!("{schema}.{name}"))
 }
-
-const NOT_OURS: &str = "grant the agent's account SELECT, SHOW VIEW, TRIGGER and EVENT on *.*";
 
 /// Names in the scripts are in utf8mb4, except those of a text by SHOW CREATE.
 const RESET_SESSION: &str = "SET sql_mode = '', NAMES utf8mb4, time_zone = @@global.time_zone";
@@ -581,42 +544,6 @@ fn literal(column: ColumnType, value: Option<&Value>) -> String {
         _ => {
             let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
             format!("X'{hex}'")
-        }
-    }
-}
-
-/// The statements that create an object.
-#[derive(Default)]
-struct Script(Vec<Vec<u8>>);
-
-impl Script {
-    fn add(&mut self, statement: impl AsRef<[u8]>) {
-        self.0.push(statement.as_ref().to_vec());
-    }
-
-    fn session(&mut self, created: &Created) {
-        if created.bytes("sql_mode").is_some() {
-            // Before the character set: it is ASCII.
-            self.add(format!(
-                "SET sql_mode = {}",
-                quote_text(&created.text("sql_mode"))
-            ));
-        }
-        if created.bytes("time_zone").is_some() {
-            let zone = quote_text(&created.text("time_zone"));
-            self.add(format!("SET time_zone = {zone}"));
-        }
-        let charset = created.text("character_set_client");
-        let collation = created.text("collation_connection");
-        self.add(format!(
-            "SET character_set_client = {charset}, collation_connection = {collation}"
-        ));
-    }
-
-    fn object(self, kind: &str, label: &str) -> Object {
-        Object {
-            name: format!("{kind} {label}"),
-            statements: self.0,
         }
     }
 }

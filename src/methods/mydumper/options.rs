@@ -79,18 +79,15 @@ fn unbundled(tool: Tool, item: &str) -> Vec<String> {
     let more = letters.as_str();
     match first {
         Some(flag) if more.starts_with(|c: char| c.is_ascii_alphabetic()) => {
-            let mut out = vec![format!("-{flag}")];
-            out.extend(unbundled(tool, &format!("-{more}")));
-            out
+            let rest = unbundled(tool, &format!("-{more}"));
+            [vec![format!("-{flag}")], rest].concat()
         }
         _ => vec![item.to_string()],
     }
 }
 
-/// That this version knows the operator's options, as far as it is known which versions do.
-///
-/// # Errors
-/// Permanent: names setting, option, version and what to use instead.
+/// That this version knows the operator's options, as far as it is known which versions do. The error names setting, option, version
+/// and what to use instead.
 pub(super) fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Result<()> {
     if let Some(option) = incomplete(tool, options) {
         return Err(Error::permanent(format!(
@@ -98,17 +95,17 @@ pub(super) fn check(tool: Tool, version: ToolVersion, options: &[String]) -> Res
             tool.setting()
         )));
     }
-    let given = |c: &&version::Change| options.iter().any(|item| is(item, c.option));
-    match version::missing(tool, version).find(given) {
-        None => Ok(()),
-        Some(c) => Err(Error::permanent(format!(
-            "{}: {} {version} does not have {}; {}",
-            tool.setting(),
-            tool.name(),
-            c.option,
-            c.instead
-        ))),
+    for (of, option, has, instead) in &version::CHANGES {
+        let is_given = || options.iter().any(|item| is(item, option));
+        if *of == tool && !has.contains(&version) && is_given() {
+            return Err(Error::permanent(format!(
+                "{}: {} {version} does not have {option}; {instead}",
+                tool.setting(),
+                tool.name()
+            )));
+        }
     }
+    Ok(())
 }
 
 /// The tables of the server's own schema that are a part of a copy, as a regular expression: accounts with their privileges, and
@@ -147,10 +144,8 @@ fn login(defaults: &Path, server: &Endpoint) -> Vec<OsString> {
             "localhost" => "127.0.0.1",
             host => host,
         };
-        argv.extend([
-            format!("--host={host}").into(),
-            format!("--port={}", server.port).into(),
-        ]);
+        argv.push(format!("--host={host}").into());
+        argv.push(format!("--port={}", server.port).into());
     } else {
         argv.push(format!("--socket={}", server.socket).into());
     }
@@ -166,7 +161,7 @@ fn threads() -> OsString {
 
 fn log(version: ToolVersion) -> Vec<OsString> {
     let mut argv = vec!["--verbose=3".into()];
-    if version::writes_json(version) {
+    if version >= version::JSON_LOG {
         argv.push("--machine-log-json".into());
     }
     argv
@@ -209,13 +204,13 @@ pub(super) fn dump_arguments(
     if let Some(file) = &dump.left_out {
         argv.push(with_path("--omit-from-file=", file));
     }
-    if version::takes_server_version(version) && dump.unknown_product {
+    if version >= version::SERVER_VERSION && dump.unknown_product {
         argv.push(format!("--server-version=mysql-{}", source.version).into());
     }
-    if version::forgets_columns(version) {
+    if version::FORGET_COLUMNS.contains(&version) {
         argv.push("--complete-insert".into());
     }
-    if version::writes_coordinates_on_demand(version) {
+    if version::COORDINATES_ON_DEMAND.contains(&version) {
         argv.push("--source-data=0".into());
     }
     argv.extend(log(version));
@@ -235,7 +230,7 @@ pub(super) fn load_arguments(
     let mut argv = login(defaults, server);
     let from = with_path("--directory=", directory);
     argv.extend(["-o".into(), from, threads()]);
-    if version::has_session_section(version) {
+    if version >= version::SESSION_SECTION {
         // By default they are compared, and differ where the two servers do not.
         argv.push("--checksum=skip".into());
         // Tables of accounts that are dropped by several sessions at once are a deadlock (MySQL 9.7, error 1213).

@@ -5,13 +5,11 @@ use super::options;
 use super::tool::{Call, End, size};
 use super::version::{Tool, ToolVersion};
 use super::{Mydumper, log, objects};
-use crate::contents::target_server::TargetServer;
-use crate::coordinates::Coordinates;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::methods::logical;
-use crate::methods::logical::Loading;
-use crate::methods::mysqldump::{self, messages};
-use crate::methods::state::LogicalState;
+use crate::methods::logical::target_server::TargetServer;
+use crate::methods::mysqldump::load::Load;
+use crate::methods::mysqldump::messages;
 use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::Cancel;
 use crate::seed::stage::Context;
@@ -24,42 +22,31 @@ impl Mydumper {
     /// complete, the GTID state is set, and every setting is as before.
     pub(super) fn load(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
-        let seed = ctx.seed()?;
-        let state: LogicalState = seed.method_state()?;
-        let directory = self.directory();
+        let (directory, place) = (self.directory(), self.objects_directory());
         let found = read_metadata(&directory)?;
-        let bytes = size(&directory).0 + objects::size(&self.objects_directory());
-        let same = |c: &Coordinates| c.log_file == found.log_file && c.log_pos == found.log_pos;
-        let coordinates = seed.coordinates.clone().filter(same);
-        let Some(coordinates) = coordinates.filter(|_| bytes == state.dump_bytes) else {
-            return Err(Error::permanent(format!(
-                "{} is not the dump that Backup made ({bytes} bytes, not {}): call prepare again",
-                directory.display(),
-                state.dump_bytes
-            )));
-        };
+        let bytes = size(&directory).0 + objects::size(&place);
+        // The recorded ones have the server's GTID set.
+        let mut loading = logical::loading(&self.config, ctx, &directory, bytes, |c| {
+            c.log_file == found.log_file && c.log_pos == found.log_pos
+        })?;
         let version = self.version(Tool::Myloader)?;
         let kept = self.options(Tool::Myloader, version)?;
-        let mut target = TargetServer::open(&self.config.mysql)?;
-        target.check_role()?;
-        objects::check_target(&self.objects_directory(), &target.columns_of_server()?)?;
+        objects::check_target(
+            &place,
+            &objects::columns_of_server(&mut loading.target.conn)?,
+        )?;
         ctx.cancel().check()?;
-
-        let identity = target.identity(state.target_server.as_ref())?;
-        let what = Loading {
-            bytes,
-            coordinates: &coordinates,
-        };
-        logical::restore(&self.config, ctx, target, &what, |t| {
-            self.load_objects(ctx, t.server, &identity, objects::BEFORE)?;
-            self.load_rows(ctx, t.server, version, &identity, &kept)?;
-            self.load_objects(ctx, t.server, &identity, objects::OF_SERVER)?;
+        logical::restore(&self.config, ctx, loading, |l| {
+            let (server, t) = (l.target.server, &mut l.target);
+            let script = |name| self.load_objects(ctx, server, &l.identity, name);
+            script(objects::BEFORE)?;
+            self.load_rows(ctx, server, version, &l.identity, &kept)?;
+            script(objects::OF_SERVER)?;
             // Views are checked with the privileges of the definers of views that they refer to (1449).
             t.interruptible(ctx, TargetServer::flush_privileges)?;
-            self.load_objects(ctx, t.server, &identity, objects::AFTER)?;
+            script(objects::AFTER)?;
             ctx.cancel().check()?;
-            t.interruptible(ctx, |t| t.adopt_gtid_set(&coordinates.gtid_executed))?;
-            Ok(String::new())
+            t.interruptible(ctx, |t| t.adopt_gtid_set(&l.coordinates.gtid_executed))
         })
     }
 
@@ -73,20 +60,15 @@ impl Mydumper {
     ) -> Result<()> {
         let script = self.objects_directory().join(name);
         let identity = Arc::clone(identity);
-        let client =
-            mysqldump::load::Load::new(ctx, &self.config, &self.launcher, server, identity)?;
-        let result = client.run_script(&script);
-        result.map_err(|e| match e.tool_stderr().and_then(messages::line_of) {
-            Some(line) => {
-                let object = objects::object_at(&script, line).unwrap_or_default();
-                let doing = if name == objects::OF_SERVER {
-                    "loading"
-                } else {
-                    "creating"
-                };
-                e.context(format!("{doing} {object}"))
-            }
-            _ => e,
+        let client = Load::new(ctx, &self.config, &self.launcher, server, identity)?;
+        client.run_script(&script).map_err(|e| {
+            let Some(line) = e.tool_stderr().and_then(messages::line_of) else {
+                return e;
+            };
+            let object = objects::object_at(&script, line).unwrap_or_default();
+            let is_created = name != objects::OF_SERVER;
+            let doing = if is_created { "creating" } else { "loading" };
+            e.context(format!("{doing} {object}"))
         })
     }
 
@@ -106,8 +88,7 @@ impl Mydumper {
             options::load_arguments(version, credentials.path(), &local, &directory, kept);
         let progress = Arc::clone(ctx.progress());
         let mut sizes = sizes(&directory);
-        let (before, _) = progress.get();
-        let mut done = before;
+        let (mut done, _) = progress.get();
         let line = move |text: &str| {
             progress.touch();
             if let Some(n) = log::file_of(text).and_then(|name| sizes.remove(&name)) {
@@ -123,13 +104,7 @@ impl Mydumper {
         };
         self.run(ctx, &call, line, || {})
             .and_then(End::well)
-            .map_err(|e| {
-                if e.is_cancelled() {
-                    e
-                } else {
-                    identity.explain("myloader", e).context("loading the dump")
-                }
-            })
+            .map_err(|e| logical::context(identity.explain("myloader", e), "loading the dump"))
     }
 }
 

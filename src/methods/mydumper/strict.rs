@@ -1,7 +1,7 @@
 //! Rows are loaded in strict mode: a value that a column cannot take is an error. myloader before 0.16.7 sets a sql_mode of its own
 //! after the session's first statement; only the files with the rows can change it again, and their first lines are known.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
@@ -17,32 +17,27 @@ const ZONE: &[u8] = b"/*!40103 SET TIME_ZONE='+00:00' */;\n";
 /// Makes the files with rows in a dump by mydumper 0.10 set sql_mode to [`VARIABLE`] as well. Their length stays. May be repeated.
 /// Fails if a file begins with something else: its rows could be changed by a load.
 pub(super) fn set_in_files(dump: &Path) -> Result<()> {
-    let fail = |path: &Path, e: &std::io::Error| Error::io(path.display(), e);
-    for entry in std::fs::read_dir(dump).map_err(|e| fail(dump, &e))? {
-        let path = entry.map_err(|e| fail(dump, &e))?.path();
+    for entry in std::fs::read_dir(dump).on(dump)? {
+        let path = entry.on(dump)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Of tables whose names have this in them such a mydumper makes no dump that can be loaded.
         if name == "metadata" || name.contains("-schema") {
             continue;
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| fail(&path, &e))?;
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).open(&path).on(&path)?;
         let mut head = [0; NAMES.len() + ZONE.len()];
-        let length = match file.read_exact(&mut head) {
-            Err(e) if e.kind() != ErrorKind::UnexpectedEof => return Err(fail(&path, &e)),
-            Err(_) => continue, // a table without rows
-            Ok(()) => head.len(),
-        };
-        let new = first_line(&head[..length]).ok_or_else(|| {
+        match file.read_exact(&mut head) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => continue, // a table without rows
+            read => read.on(&path)?,
+        }
+        let new = first_line(&head).ok_or_else(|| {
             Error::permanent(format!(
                 "{} does not begin as a file of mydumper 0.10 does: its rows would be loaded without strict mode",
                 path.display()
             ))
         })?;
-        file.write_all_at(&new, 0).map_err(|e| fail(&path, &e))?;
+        file.write_all_at(&new, 0).on(&path)?;
     }
     Ok(())
 }
@@ -55,12 +50,9 @@ fn first_line(head: &[u8]) -> Option<Vec<u8>> {
         None if head.starts_with(b"SET NAMES binary,") => return Some(head.to_vec()),
         None => return None,
     };
-    let mut line = format!("SET NAMES binary,FOREIGN_KEY_CHECKS=0{zone},SQL_MODE={VARIABLE}");
+    let text = format!("SET NAMES binary,FOREIGN_KEY_CHECKS=0{zone},SQL_MODE={VARIABLE}");
     // myloader takes a line that ends with a semicolon for the end of a statement.
-    while line.len() + 2 < length {
-        line.push(' ');
-    }
-    line.push_str(";\n");
+    let line = format!("{text:0$};\n", length - 2);
     (line.len() == length).then(|| line.into_bytes())
 }
 

@@ -6,7 +6,7 @@ use super::strict;
 use super::version::{self, Tool, ToolVersion};
 use crate::contents::row_mode::STRICT;
 use crate::error::{Error, OnPath, Result, ToolError, ToolFault};
-use crate::methods::logical::backup::login;
+use crate::methods::logical::login;
 use crate::mysql::{Endpoint, Server, connect, control};
 use crate::process::{Cancel, Credentials, Exit, Job, Running, SessionInit, run};
 use crate::seed::sessions;
@@ -55,14 +55,22 @@ impl Mydumper {
         version: ToolVersion,
         init: SessionInit,
     ) -> Result<Credentials> {
+        let init = match tool {
+            Tool::Mydumper => init,
+            Tool::Myloader => init
+                .assign(format!("sql_mode = '{STRICT}'"))
+                .assign(format!("{} = '{STRICT}'", strict::VARIABLE)),
+        };
         let login = login(endpoint, server, None);
         let state_dir = &self.config.common.state_dir;
-        let init = session(tool, init);
         let credentials = Credentials::create(state_dir, &login, &self.launcher, &init)?;
-        let more = own_section(tool, version);
-        let file = OpenOptions::new().append(true).open(credentials.path());
-        let written = file.and_then(|mut f| f.write_all(more.as_bytes()));
-        written.on(credentials.path())?;
+        // What mydumper has as sql_mode it also writes into the dump, and myloader sets it after the session's first statement.
+        if tool == Tool::Mydumper && version >= version::SESSION_SECTION {
+            let section = format!("[mydumper_session_variables]\nSQL_MODE='{STRICT}'\n");
+            let file = OpenOptions::new().append(true).open(credentials.path());
+            file.and_then(|mut f| f.write_all(section.as_bytes()))
+                .on(credentials.path())?;
+        }
         Ok(credentials)
     }
 
@@ -91,9 +99,8 @@ impl Mydumper {
         ctx.adopt(&running)?;
         let id = running.id();
         let ports: RefCell<Vec<u16>> = RefCell::default();
-        let before_kill = |group: u32| {
-            ports.replace(group_tcp_ports(group).into_iter().collect());
-        };
+        let before_kill =
+            |group: u32| *ports.borrow_mut() = group_tcp_ports(group).into_iter().collect();
         let job = Job {
             cancel: stop,
             before_kill: &before_kill,
@@ -117,10 +124,11 @@ impl Mydumper {
             log::warn!("cannot end left-over connections on {}: {e}", server.name());
         }
         ctx.cancel().check()?;
-        if let Some(failure) = lock(&log).cause() {
-            return reported(tool, failure);
+        let log = lock(&log);
+        match log.cause() {
+            Some(failure) => reported(tool, failure),
+            None => ended(result, stop, stuck.into_inner()),
         }
-        ended(result, stop, stuck.into_inner())
     }
 }
 
@@ -147,10 +155,8 @@ fn start(
     let (last, stdout_ends) = bounded::<()>(0);
     if let Some(out) = running.take_stdout() {
         spawn("tool-output", move || {
-            for text in BufReader::new(out)
-                .split(b'\n')
-                .map_while(std::io::Result::ok)
-            {
+            let lines = BufReader::new(out).split(b'\n');
+            for text in lines.map_while(std::io::Result::ok) {
                 lock(&on_line)(&String::from_utf8_lossy(&text));
             }
             drop(last);
@@ -230,8 +236,6 @@ pub(super) enum End {
 }
 
 impl End {
-    /// # Errors
-    /// It has crashed.
     pub(super) fn well(self) -> Result<()> {
         match self {
             Self::Well => Ok(()),
@@ -243,33 +247,10 @@ impl End {
 /// SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV, whose numbers are the same on all Linux platforms that MySQL has packages for.
 const CRASHES: [i32; 5] = [4, 6, 7, 8, 11];
 
-fn session(tool: Tool, init: SessionInit) -> SessionInit {
-    match tool {
-        Tool::Mydumper => init,
-        Tool::Myloader => init
-            .assign(format!("sql_mode = '{STRICT}'"))
-            .assign(format!("{} = '{STRICT}'", strict::VARIABLE)),
-    }
-}
-
-/// The tools' own section of the option file. What mydumper has as sql_mode it also writes into the dump, and myloader sets it
-/// after the session's first statement.
-fn own_section(tool: Tool, version: ToolVersion) -> String {
-    match tool {
-        Tool::Mydumper if version::has_session_section(version) => {
-            format!("[mydumper_session_variables]\nSQL_MODE='{STRICT}'\n")
-        }
-        _ => String::new(),
-    }
-}
-
 /// The last messages of a tool that ends without a message of the cause, as text for people.
 fn last_messages(stderr: &str) -> String {
-    let lines: Vec<String> = stderr
-        .lines()
-        .map(super::log::message)
-        .filter(|l| !l.is_empty())
-        .collect();
+    let lines = stderr.lines().map(super::log::message);
+    let lines: Vec<String> = lines.filter(|l| !l.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("\n")
 }
 
@@ -309,9 +290,10 @@ fn is_at_rest(server: &Endpoint, id: Option<&ProcessId>, known: &BTreeSet<u64>) 
 
 fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Result<()> {
     if server.socket.is_empty() {
-        return match ports {
-            [] => Ok(()),
-            ports => sessions::end(server, ports),
+        return if ports.is_empty() {
+            Ok(())
+        } else {
+            sessions::end(server, ports)
         };
     }
     let mut conn = connect(server, Duration::from_secs(3))?;

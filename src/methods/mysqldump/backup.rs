@@ -1,19 +1,17 @@
 //! Backup: the source's dump into a private file, and its coordinates.
 
 use super::{Mysqldump, messages, options};
-use crate::contents::left_out;
 use crate::contents::row_mode::{self, Tables};
-use crate::contents::target_server::QUERY_TIMEOUT;
 use crate::coordinates::mysqldump::{DumpHeader, parse};
 use crate::error::{Error, OnPath, Result};
-use crate::methods::logical;
-use crate::methods::logical::backup::{DumpSource, DumpTool, Dumped, login};
 use crate::methods::logical::definitions::kept::{self, Read};
-use crate::methods::logical::early::Early;
+use crate::methods::logical::target_server::QUERY_TIMEOUT;
+use crate::methods::logical::{self, DumpSource, Dumped, Early};
+use crate::methods::operators::left_out;
 use crate::methods::tool_sessions::{self, Sessions};
 use crate::mysql::catalogue::Catalogue;
-use crate::mysql::{Endpoint, Server, connect, info};
-use crate::process::{Credentials, Job, Launcher, Running, SessionInit, save_to, version_text};
+use crate::mysql::{Endpoint, Server, connect, info, settings};
+use crate::process::{Credentials, Job, Launcher, Running, SessionInit, save_to};
 use crate::seed::stage::Context;
 use crate::seed::{Method, sessions, source_lock};
 use crate::sys::file::sync_dir;
@@ -21,7 +19,7 @@ use crate::sys::proc::group_tcp_ports;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, ErrorKind, Read as _, Seek, SeekFrom};
+use std::io::{BufReader, Read as _, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -53,22 +51,58 @@ struct Dumper<'a> {
 struct Run {
     bytes: u64,
     before: Catalogue,
-    early: Early<Catalogue>,
+    early: Arc<Early<Catalogue>>,
     /// Whether the tool was seen in the source.
     reached: bool,
 }
 
-impl DumpTool for Mysqldump {
-    type Checked = Tables;
-    type Written = Dumped;
+impl Mysqldump {
+    /// A dump as [`logical::backup`] wants it.
+    pub(super) fn dump(
+        &self,
+        ctx: &Context,
+        source: &DumpSource,
+        read: &mut Read,
+    ) -> Result<Dumped> {
+        let endpoint = &source.endpoint;
+        let lenient = self.lenient(ctx, source)?;
+        read.inexact
+            .extend(logical::values(&self.config, ctx, endpoint)?);
+        let tool = self.dumper(ctx, source)?;
+        let limit = self.config.common.source_lock_timeout;
+        let run = || self.run(ctx, source, &tool);
+        let (run, lock) = source_lock::with_lock_first(ctx, endpoint, limit, run)?;
+        sync_dir(&self.config.common.backup_dir)?;
+        let (from, identity) = (endpoint.clone(), Arc::clone(&source.identity));
+        let schemas = ctx.interruptible(move || {
+            let mut conn = connect(&from, QUERY_TIMEOUT)?;
+            identity.verify(&mut conn)?;
+            info::schema_names(&mut conn)
+        })?;
+        let header = read_header(&self.dump_file())?;
+        check_dump(&header, source.server, run.bytes)?;
+        if !run.reached {
+            return Err(source.identity.ended_unseen(&tool.name));
+        }
+        read.before = run.before;
+        read.early = Some(ctx.interruptible(move || run.early.get())?);
+        Ok(Dumped {
+            coordinates: header.coordinates,
+            bytes: run.bytes,
+            files: None,
+            lock,
+            schemas,
+            lenient,
+        })
+    }
 
     /// The source's tables that cannot be loaded in strict mode.
-    fn check(&self, ctx: &Context, source: &DumpSource) -> Result<Tables> {
+    fn lenient(&self, ctx: &Context, source: &DumpSource) -> Result<Tables> {
         let endpoint = &source.endpoint;
         // DDL that runs would hold up the search without a word in Details, as long as it takes.
         let deadline = Instant::now() + source_lock::LONG_QUERIES;
         source_lock::wait_for_long_queries(ctx, endpoint, deadline)?;
-        let left_out = left_out::tables(&self.config, Method::Mysqldump);
+        let left_out = left_out(&self.config, Method::Mysqldump);
         let progress = Arc::clone(ctx.progress());
         let found = logical::scan(ctx, endpoint, move |conn, _| {
             row_mode::exceptions(conn, &left_out, || progress.touch())
@@ -83,72 +117,22 @@ impl DumpTool for Mysqldump {
         Ok(found.tables)
     }
 
-    fn write(
-        &self,
-        ctx: &Context,
-        source: &DumpSource,
-        read: &mut Read,
-        lenient: Tables,
-    ) -> Result<Dumped> {
-        let tool = self.dumper(ctx, source)?;
-        let limit = self.config.common.source_lock_timeout;
-        let (run, lock) = source_lock::with_lock_first(ctx, &source.endpoint, limit, || {
-            self.run(ctx, source, &tool)
-        })?;
-        sync_dir(&self.config.common.backup_dir)?;
-        let (from, identity) = (source.endpoint.clone(), Arc::clone(&source.identity));
-        let schemas = ctx.interruptible(move || {
-            let mut conn = connect(&from, QUERY_TIMEOUT)?;
-            identity.verify(&mut conn)?;
-            info::schema_names(&mut conn)
-        })?;
-        let header = read_header(&self.dump_file())?;
-        check_dump(&header, source.server, run.bytes)?;
-        if !run.reached {
-            return Err(source.identity.ended_unseen(&tool.name));
-        }
-        let early = run.early;
-        read.before = run.before;
-        read.early = Some(ctx.interruptible(move || early.get())?);
-        Ok(Dumped {
-            coordinates: header.coordinates,
-            bytes: run.bytes,
-            files: None,
-            lock,
-            schemas,
-            lenient,
-        })
-    }
-
-    fn finish(&self, _: &Context, _: &DumpSource, written: Dumped) -> Result<Dumped> {
-        Ok(written)
-    }
-
-    fn remove_dump(&self) -> Result<()> {
-        let file = self.dump_file();
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(file.display(), &e)),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Mysqldump {
     fn dumper<'a>(&self, ctx: &Context, source: &'a DumpSource) -> Result<Dumper<'a>> {
         let (endpoint, identity) = (&source.endpoint, &source.identity);
         let program = self.launcher.find(source.server.dump_tools())?;
         let name = name_of(&program);
-        let version = self.tool_version(&program)?;
+        let version = options::version_of(&program)?;
         let tool = program.clone();
         let (init, sessions) = if ctx.interruptible(move || takes_init_command(&tool))? {
-            (logical::dump_sessions(ctx, endpoint, identity)?, None)
+            (logical::dump_sessions(ctx, source)?, None)
         } else {
             // The source must have the values itself.
-            logical::check_tool_without_init(ctx, &name, endpoint)?;
+            let (tool, from) = (name.clone(), endpoint.clone());
+            ctx.interruptible(move || settings::check_tool_without_init(&tool, &from))?;
             (SessionInit::default(), Some(Sessions::before(identity)?))
         };
         let plugins = crate::mysql::old_logins(&program, source.server);
-        let login = login(endpoint, source.server, plugins);
+        let login = logical::login(endpoint, source.server, plugins);
         let state_dir = &self.config.common.state_dir;
         let credentials = Credentials::create(state_dir, &login, &self.launcher, &init)?;
         let (kept, dropped) = options::operators(&self.config.mysqldump.additional_opts);
@@ -157,19 +141,12 @@ impl Mysqldump {
                 "mysqldump.mysqldump-addtional-opts: {option} is set by the agent itself and was dropped"
             );
         }
-        let sudo = self.launcher.sudo();
-        let arguments = options::dump_arguments(
-            credentials.path(),
-            version,
-            sudo,
-            &source.directories,
-            &kept,
-        );
+        let (sudo, left_out) = (self.launcher.sudo(), &source.directories);
         Ok(Dumper {
+            arguments: options::dump_arguments(credentials.path(), version, sudo, left_out, &kept),
             program,
             name,
             _credentials: credentials,
-            arguments,
             sessions,
         })
     }
@@ -181,11 +158,10 @@ impl Mysqldump {
         let from = source.endpoint.clone();
         let before = ctx.interruptible(move || kept::of_source(&from))?;
         let path = self.dump_file();
-        let fail = |e: std::io::Error| Error::io(path.display(), &e);
         let mut options = OpenOptions::new();
-        let options = options.write(true).create_new(true).mode(0o600);
-        let file = options.open(&path).map_err(fail)?;
-        let out = file.try_clone().map_err(fail)?;
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&path).on(&path)?;
+        let out = file.try_clone().on(&path)?;
         let mut cmd = self.launcher.command(&tool.program);
         cmd.args(&tool.arguments);
         cmd.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -198,43 +174,31 @@ impl Mysqldump {
         let found = tool.sessions.as_ref().map_or(Ok(true), |s| {
             s.await_tool(&running, &tool.name, ctx.cancel(), || Ok(()))
         });
-        let reached = match found {
-            Ok(reached) => reached,
-            Err(e) => {
-                let ports: Vec<u16> = group_tcp_ports(running.group()).into_iter().collect();
-                ended.store(true, Ordering::Relaxed);
-                let reported = tool_sessions::give_up(running, e)?;
-                end_sessions(&source.endpoint, &ports);
-                return Err(reported);
-            }
-        };
+        if let Err(e) = found {
+            let ports: Vec<u16> = group_tcp_ports(running.group()).into_iter().collect();
+            ended.store(true, Ordering::Relaxed);
+            let reported = tool_sessions::give_up(running, e)?;
+            end_sessions(&source.endpoint, &ports);
+            return Err(reported);
+        }
         let bytes = self.receive(ctx, &source.endpoint, running, out);
         ended.store(true, Ordering::Relaxed);
         let bytes = bytes.map_err(|e| source.identity.explain(&tool.name, e))?;
-        file.sync_all().map_err(fail)?;
+        file.sync_all().on(&path)?;
         Ok(Run {
             bytes,
             before,
             early,
-            reached,
+            reached: found?,
         })
-    }
-
-    /// The dump tool's flavour and version: it may be another one than the server's.
-    pub(super) fn tool_version(&self, program: &Path) -> Result<Server> {
-        options::tool_version(&version_text(program)?)
-            .map_err(|e| e.context(format!("{} --version", program.display())))
     }
 
     /// Runs the tool; on a cancellation or a full disk its connections on the source are ended as well, because a server
     /// that waits for a lock does not see that its client has gone.
     fn receive(&self, ctx: &Context, source: &Endpoint, tool: Running, out: File) -> Result<u64> {
         let ports: RefCell<Vec<u16>> = RefCell::default();
-        let before_kill = |group: u32| {
-            ports
-                .replace(group_tcp_ports(group).into_iter().collect())
-                .clear()
-        };
+        let before_kill =
+            |group: u32| *ports.borrow_mut() = group_tcp_ports(group).into_iter().collect();
         let progress = Arc::clone(ctx.progress());
         let job = Job {
             cancel: ctx.cancel(),
@@ -251,17 +215,10 @@ impl Mysqldump {
             Ok(())
         };
         let result = save_to(tool, out, count, &job);
-        let ports = ports.take();
         if result.is_err() {
-            end_sessions(source, &ports);
+            end_sessions(source, &ports.take());
         }
-        let (exit, bytes) = result.map_err(|e| {
-            if e.is_cancelled() {
-                e
-            } else {
-                e.context(self.dump_file().display())
-            }
-        })?;
+        let (exit, bytes) = result.map_err(|e| logical::context(e, self.dump_file().display()))?;
         exit.check()?;
         if let Some(line) = messages::left_out(&exit.stderr) {
             return Err(Error::permanent(format!(
@@ -277,13 +234,13 @@ impl Mysqldump {
 }
 
 /// The source's definitions once the coordinates are in the dump that is being written, or its tool has `ended`.
-fn definitions_in(dump: PathBuf, source: Endpoint, ended: Arc<AtomicBool>) -> Early<Catalogue> {
+fn definitions_in(
+    dump: PathBuf,
+    source: Endpoint,
+    ended: Arc<AtomicBool>,
+) -> Arc<Early<Catalogue>> {
     Early::new(move || {
-        while !ended.load(Ordering::Relaxed) {
-            let written = has_coordinates(&dump);
-            if written.on(&dump)? {
-                break;
-            }
+        while !ended.load(Ordering::Relaxed) && !has_coordinates(&dump).on(&dump)? {
             std::thread::sleep(POLL);
         }
         kept::of_source(&source)
@@ -309,14 +266,13 @@ fn end_sessions(source: &Endpoint, ports: &[u16]) {
 /// Whether the dump tool begins its session with the `init-command` of its option file: 9.7.4 does, mariadb-dump 10.11.19 does not.
 /// It is run without sudo, which need not permit it.
 fn takes_init_command(program: &Path) -> Result<bool> {
-    let out = Launcher::default()
-        .command(program)
+    let mut help = Launcher::default().command(program);
+    let out = help
         .args(["--no-defaults", "--help"])
-        .output();
-    let out = out.on(program)?;
-    Ok(options::takes_init_command(&String::from_utf8_lossy(
-        &out.stdout,
-    )))
+        .output()
+        .on(program)?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(options::takes_init_command(&text))
 }
 
 /// The program's own name, for messages.
@@ -329,14 +285,13 @@ pub(super) fn name_of(program: &Path) -> String {
 
 /// Coordinates and kind of the dump in `path`.
 pub(super) fn read_header(path: &Path) -> Result<DumpHeader> {
-    let fail = |e: &std::io::Error| Error::io(path.display(), e);
-    let mut file = File::open(path).map_err(|e| fail(&e))?;
-    let size = file.metadata().map_err(|e| fail(&e))?.len();
+    let mut file = File::open(path).on(path)?;
+    let size = file.metadata().on(path)?.len();
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))
-        .map_err(|e| fail(&e))?;
-    file.read_to_end(&mut tail).map_err(|e| fail(&e))?;
-    file.rewind().map_err(|e| fail(&e))?;
+        .on(path)?;
+    file.read_to_end(&mut tail).on(path)?;
+    file.rewind().on(path)?;
     parse(&mut BufReader::new(file), &tail).map_err(|e| e.context(path.display()))
 }
 

@@ -1,16 +1,13 @@
 //! Restore: one client of the target's server executes the dump.
 
-use super::Mysqldump;
 use super::backup::{name_of, read_header};
 use super::mode::{self, Sections, with_mode};
-use super::{messages, options};
+use super::{Mysqldump, messages, options};
 use crate::config::Config;
 use crate::contents::row_mode::{STRICT, Tables};
-use crate::contents::target_server::TargetServer;
 use crate::error::{Error, OnPath, Result};
-use crate::methods::logical::{self, Loading, backup::login};
-use crate::methods::state::LogicalState;
-use crate::mysql::{Endpoint, Identity, Server, connect, control};
+use crate::methods::logical;
+use crate::mysql::{Endpoint, Identity, Server};
 use crate::process::{Credentials, Job, Launcher, Running, feed_from};
 use crate::seed::stage::Context;
 use crate::sys::thread::spawn;
@@ -21,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Precedes the dump: the first line of the client's output is the number of its connection. Warnings are in English, and no later one
 /// hides behind many of the same statement.
@@ -33,32 +29,16 @@ impl Mysqldump {
     /// whole, the GTID state is set, and every setting is as before.
     pub(super) fn load(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
-        let seed = ctx.seed()?;
-        let state: LogicalState = seed.method_state()?;
         let path = self.dump_file();
         let header = read_header(&path)?;
         let size = std::fs::metadata(&path).on(&path)?.len();
-        if size != state.dump_bytes || Some(&header.coordinates) != seed.coordinates.as_ref() {
-            return Err(Error::permanent(format!(
-                "{} is not the dump that Backup made ({size} bytes, not {}): call prepare again",
-                path.display(),
-                state.dump_bytes
-            )));
-        }
-        let mut target = TargetServer::open(&self.config.mysql)?;
-        target.check_role()?;
-        ctx.cancel().check()?;
-
-        let what = Loading {
-            bytes: size,
-            coordinates: &header.coordinates,
-        };
-        let identity = target.identity(state.target_server.as_ref())?;
-        let load = Load::new(ctx, &self.config, &self.launcher, target.server, identity)?;
+        let loading =
+            logical::loading(&self.config, ctx, &path, size, |c| *c == header.coordinates)?;
+        let (server, identity) = (loading.target.server, Arc::clone(&loading.identity));
+        let load = Load::new(ctx, &self.config, &self.launcher, server, identity)?;
         load.check()?;
-        logical::restore(&self.config, ctx, target, &what, |_| {
-            load.run(&path, header.load_from, &state.lenient_tables)?;
-            Ok(String::new())
+        logical::restore(&self.config, ctx, loading, |l| {
+            load.run(&path, header.load_from, &l.lenient)
         })
     }
 }
@@ -86,17 +66,13 @@ impl<'a> Load<'a> {
     ) -> Result<Self> {
         let program = launcher.find(server.client_tools())?;
         let local = Endpoint::local(&config.mysql);
-        let login = login(&local, server, crate::mysql::old_logins(&program, server));
-        let mut tool = server;
-        if launcher.sudo() {
-            let out = Launcher::default()
-                .command(&program)
-                .arg("--version")
-                .output();
-            let out = out.on(&program)?;
-            tool = options::tool_version(&String::from_utf8_lossy(&out.stdout))
-                .map_err(|e| e.context(format!("{} --version", program.display())))?;
-        }
+        let plugins = crate::mysql::old_logins(&program, server);
+        let login = logical::login(&local, server, plugins);
+        let tool = if launcher.sudo() {
+            options::version_of(&program)?
+        } else {
+            server
+        };
         let init = logical::load_sessions(config, ctx, &identity)?;
         let credentials = Credentials::create(&config.common.state_dir, &login, launcher, &init)?;
         Ok(Self {
@@ -122,10 +98,9 @@ impl<'a> Load<'a> {
     /// # Errors
     /// Cancelled, or the client's failure; it has ended then, and so has its session in the server. Permanent: a value was changed.
     fn run(&self, path: &Path, from: u64, lenient: &Tables) -> Result<()> {
-        let fail = |e: io::Error| Error::io(path.display(), &e);
-        let mut dump = File::open(path).map_err(fail)?;
-        dump.seek(SeekFrom::Start(from)).map_err(fail)?;
-        let dump = Sections::new(with_mode(dump, STRICT).map_err(fail)?, lenient.clone());
+        let mut dump = File::open(path).on(path)?;
+        dump.seek(SeekFrom::Start(from)).on(path)?;
+        let dump = Sections::new(with_mode(dump, STRICT).on(path)?, lenient.clone());
         let progress = Arc::clone(self.ctx.progress());
         let changed = self.execute(dump, lenient, move |n| progress.bytes(n))?;
         changed.map_or(Ok(()), |warning| {
@@ -150,12 +125,8 @@ impl<'a> Load<'a> {
         count: impl Fn(u64) + Send + 'static,
     ) -> Result<Option<String>> {
         let mut cmd = self.launcher.command(&self.program);
-        let sudo = self.launcher.sudo();
-        cmd.args(options::client_arguments(
-            self.credentials.path(),
-            self.tool,
-            sudo,
-        ));
+        let (login, sudo) = (self.credentials.path(), self.launcher.sudo());
+        cmd.args(options::client_arguments(login, self.tool, sudo));
         cmd.stdin(Stdio::piped()).stdout(Stdio::piped());
         let name = name_of(&self.program);
         let mut tool = Running::start(&mut cmd, &name)?;
@@ -181,8 +152,7 @@ impl<'a> Load<'a> {
         let failed = !matches!(&result, Ok((exit, _)) if exit.status.success());
         let id = connection.load(Ordering::Relaxed);
         if failed && id != 0 {
-            // A statement continues in the server when its client has been killed.
-            end_connection(&Endpoint::local(&self.config.mysql), id);
+            logical::end_connection(&Endpoint::local(&self.config.mysql), id);
         }
         let (mut exit, _) = result?;
         exit.stderr = messages::errors_only(&exit.stderr);
@@ -196,25 +166,13 @@ impl<'a> Load<'a> {
     }
 }
 
-/// A new connection: the one that is open may itself be waiting.
-fn end_connection(target: &Endpoint, id: u64) {
-    let ended = connect(target, Duration::from_secs(3)).and_then(|mut conn| {
-        control::wait_until_gone(|| control::kill_connection(&mut conn, &target.user, id))
-    });
-    if let Err(e) = ended {
-        log::warn!("cannot end a left-over connection on the target: {e}");
-    }
-}
-
 /// The first line of the client's output is the number of its connection. All of it is read, so that the client never blocks. Returns
 /// the first warning of a value that was changed, but not in a column of `lenient`.
 fn read_output(out: ChildStdout, connection: &AtomicU64, lenient: &Tables) -> Option<String> {
     let (mut changed, mut columns) = (None, BTreeSet::new());
     let mut lines = BufReader::new(out).split(b'\n').map_while(io::Result::ok);
-    if let Some(Ok(id)) = lines
-        .next()
-        .map(|l| String::from_utf8_lossy(&l).trim().parse())
-    {
+    let first = lines.next().unwrap_or_default();
+    if let Ok(id) = String::from_utf8_lossy(&first).trim().parse() {
         connection.store(id, Ordering::Relaxed);
     }
     for line in lines {

@@ -6,17 +6,16 @@ pub(super) mod messages;
 mod mode;
 pub mod options;
 
-use super::logical::backup::DumpTool;
+use super::logical::target_server::TargetServer;
 use super::{logical, preflight};
 use crate::config::Config;
-use crate::contents::target_server::TargetServer;
 use crate::error::{Error, Result};
 use crate::mysql::{Flavour, Server};
 use crate::process::{Launcher, version_text};
 use crate::seed::record::Seed;
-use crate::seed::stage::Context;
-use crate::seed::stage::{Prepared, SeedMethod};
+use crate::seed::stage::{Context, Prepared, SeedMethod};
 use crate::seed::types::{Method, Side};
+use crate::sys::file;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,17 +33,19 @@ impl Mysqldump {
 
     /// The dump, under the name that the Go agent gives it.
     fn dump_file(&self) -> PathBuf {
-        self.config
-            .common
-            .backup_dir
-            .join("orchestrator_agent_backup.sql")
+        let backup_dir = &self.config.common.backup_dir;
+        backup_dir.join("orchestrator_agent_backup.sql")
+    }
+
+    fn remove_dump(&self) -> Result<()> {
+        file::remove_if_there(&self.dump_file())
     }
 
     /// That the tools are there and can be started as they will be.
     fn tools_permitted(&self, flavour: Flavour) -> Result<()> {
         let dump = self.launcher.find(crate::mysql::dump_tools(flavour))?;
         let client = self.launcher.find(crate::mysql::client_tools(flavour))?;
-        let version = self.tool_version(&dump)?;
+        let version = options::version_of(&dump)?;
         if version.flavour != flavour {
             return Err(Error::permanent(format!(
                 "{} is {}'s, and the server is {flavour}: put the directory of the server's own tools first in the agent's PATH",
@@ -83,11 +84,12 @@ impl SeedMethod for Mysqldump {
 
     fn permitted(&self) -> Result<()> {
         let is_there = |f: &Flavour| self.launcher.find(crate::mysql::dump_tools(*f)).is_ok();
-        let family = preflight::flavour(&self.config.mysql).or_else(|| {
+        let any = || {
             [Flavour::MariaDb, Flavour::MySql]
                 .into_iter()
                 .find(is_there)
-        });
+        };
+        let family = preflight::flavour(&self.config.mysql).or_else(any);
         family.map_or(Ok(()), |f| self.tools_permitted(f))
     }
 
@@ -98,7 +100,8 @@ impl SeedMethod for Mysqldump {
     }
 
     fn backup(&self, ctx: &Context) -> Result<String> {
-        logical::backup::backup(self, &self.config, ctx)
+        let dump = |source: &_, read: &mut _| self.dump(ctx, source, read);
+        logical::backup(&self.config, ctx, || self.remove_dump(), dump)
     }
 
     fn restore(&self, ctx: &Context) -> Result<String> {

@@ -1,9 +1,9 @@
 //! The dump tool's argument vector.
 
-use crate::contents::left_out;
 use crate::error::Result;
 use crate::methods::operators::{self, is};
 use crate::mysql::{Flavour, Server, Version};
+use crate::process::version_text;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -33,17 +33,18 @@ pub(super) fn incomplete(options: &[String]) -> Option<String> {
     if let Some(found) = options.iter().find_map(listed) {
         return Some(found.to_string());
     }
-    let tables = left_out::ignored(options);
+    let tables = operators::ignored(options);
     let of_server = tables.iter().find(|t| t.starts_with("mysql."));
     of_server.map(|table| format!("--ignore-table={table}"))
 }
 
 /// The operator's options for the dump tool, and those that were dropped.
 pub(crate) fn operators(options: &[String]) -> (Vec<String>, Vec<&'static str>) {
-    let reserved: Vec<_> = RESERVED
-        .split_whitespace()
-        .chain(UNSAFE.split_whitespace())
-        .collect();
+    let reserved = [RESERVED, UNSAFE]
+        .map(str::split_whitespace)
+        .into_iter()
+        .flatten();
+    let reserved: Vec<_> = reserved.collect();
     operators::operators(options, &reserved)
 }
 
@@ -92,7 +93,13 @@ pub(super) fn dump_arguments(
     argv
 }
 
-/// Flavour and version of the dump tool out of what `--version` prints:
+/// The tool's flavour and version: it may be another one than the server's.
+pub(super) fn version_of(program: &Path) -> Result<Server> {
+    tool_version(&version_text(program)?)
+        .map_err(|e| e.context(format!("{} --version", program.display())))
+}
+
+/// Flavour and version of a tool out of what `--version` prints:
 /// `mariadb-dump  Ver 10.19 Distrib 10.11.19-MariaDB, ...`, `mariadb-dump from 11.4.2-MariaDB, client 10.19 ...`,
 /// `mysqldump  Ver 9.7.4 for Linux ...`.
 pub(super) fn tool_version(text: &str) -> Result<Server> {

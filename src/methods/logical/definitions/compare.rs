@@ -1,7 +1,6 @@
 //! The comparison of the two catalogues.
 
 use super::kept::Kept;
-use super::normal;
 use super::prepare::READ_ONLY;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind, Object, UNREADABLE};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,15 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const NAMED: usize = 10;
 /// Longest value that a message shows, in characters.
 const SHOWN: usize = 60;
-
-/// What the comparison leaves out.
-#[derive(Debug, Default)]
-pub(super) struct Rules {
-    /// Tables that the operator's options leave out of the dump, as `schema.table`.
-    pub(super) left_out: BTreeSet<String>,
-    /// As `2026-11-27 04:00:00`: an event whose only time is before it may be over, and is not created by a load then (1588).
-    pub(super) now: String,
-}
 
 /// What the comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,36 +24,35 @@ pub(super) struct Differences {
 impl Differences {
     /// The first ten objects, with what differs.
     pub(super) fn first(&self) -> String {
-        let named: Vec<String> = self
-            .found
-            .iter()
-            .take(NAMED)
-            .map(|(object, what)| format!("{object}: {what}"))
-            .collect();
-        let mut text = named.join("; ");
-        if let Some(more) = self.found.len().checked_sub(NAMED).filter(|n| *n > 0) {
-            text.push_str(&format!("; and {more} more"));
+        let first = self.found.iter().take(NAMED);
+        let mut named: Vec<String> = first.map(|(o, what)| format!("{o}: {what}")).collect();
+        if self.found.len() > NAMED {
+            named.push(format!("and {} more", self.found.len() - NAMED));
         }
-        text
+        named.join("; ")
     }
 }
 
-/// Compares what the target has after the load with what was kept of the source.
-pub(super) fn compare(kept: &Kept, target: &Catalogue, rules: &Rules) -> Differences {
+/// Compares what the target has after the load with what was kept of the source. `left_out` are tables that the operator's options leave
+/// out of the dump (`schema.table`); an event whose only time is before `now` (`2026-11-27 04:00:00`) may be over, and is not created by
+/// a load then (1588).
+pub(super) fn compare(
+    kept: &Kept,
+    target: &Catalogue,
+    left_out: &BTreeSet<String>,
+    now: &str,
+) -> Differences {
     let series = |c: &Catalogue| (c.server.version.0, c.server.version.1);
     let loosely = series(&kept.equal) != series(target);
     let mut out = Differences::default();
     for (object, wanted) in &kept.equal.objects {
-        if rules.left_out.contains(&object.full_name()) {
+        if left_out.contains(&object.full_name()) {
             continue;
         }
         let Some(found) = target.objects.get(object) else {
-            let over = object.kind == Kind::Event
-                && ["at", "ends"]
-                    .iter()
-                    .filter_map(|p| wanted.get(*p))
-                    .any(|t| !t.is_empty() && *t <= rules.now);
-            if !over {
+            let mut times = ["at", "ends"].iter().filter_map(|p| wanted.get(*p));
+            let is_past = |t: &String| !t.is_empty() && t.as_str() <= now;
+            if object.kind != Kind::Event || !times.any(is_past) {
                 out.found.push((object.clone(), "it is missing".into()));
             }
             continue;
@@ -119,8 +108,8 @@ fn difference(
         };
         let (mut wanted, mut found) = (wanted.clone(), found.to_string());
         if kind == Kind::Table && property == "Create Table" {
-            wanted = normal::table(&wanted, loosely);
-            found = normal::table(&found, loosely);
+            wanted = normal(&wanted, loosely);
+            found = normal(&found, loosely);
         } else if loosely {
             wanted = wanted.replace("utf8mb3", "utf8");
             found = found.replace("utf8mb3", "utf8");
@@ -165,9 +154,7 @@ fn body(wanted: &str, found: &str) -> String {
         rest.split_whitespace().next().map(str::to_string)
     };
     match (definer(wanted), definer(found)) {
-        (Some(w), Some(f)) if w != f => {
-            format!("its definer is {f} and not {w}")
-        }
+        (Some(w), Some(f)) if w != f => format!("its definer is {f} and not {w}"),
         _ => "its statement differs".into(),
     }
 }
@@ -182,30 +169,17 @@ fn lines(wanted: &str, found: &str) -> String {
     let missing: Vec<&String> = of_source.difference(&here).collect();
     let more: Vec<&String> = here.difference(&of_source).collect();
     let part = |line: &str| -> String {
-        let name = |text: &str| {
-            let rest = text.split_once('`').map_or("", |(_, r)| r);
-            rest.split_once('`').map_or("", |(n, _)| n).to_string()
-        };
+        let name = line.split('`').nth(1).unwrap_or_default();
         let lower = line.trim_start().to_ascii_lowercase();
-        if lower.starts_with('`') {
-            return format!("column {}", name(line));
+        match lower.as_str() {
+            l if l.starts_with('`') => format!("column {name}"),
+            l if l.starts_with("primary key") => "the primary key".into(),
+            l if l.starts_with("constraint") => format!("constraint {name}"),
+            l if l.contains("partition") => "its partitioning".into(),
+            l if l.starts_with(')') => "one of its options".into(),
+            l if l.contains("key ") => format!("index {name}"),
+            _ => "its definition".into(),
         }
-        if lower.starts_with("primary key") {
-            return "the primary key".into();
-        }
-        if lower.starts_with("constraint") {
-            return format!("constraint {}", name(line));
-        }
-        if lower.contains("partition") {
-            return "its partitioning".into();
-        }
-        if lower.starts_with(')') {
-            return "one of its options".into();
-        }
-        if lower.contains("key ") {
-            return format!("index {}", name(line));
-        }
-        "its definition".into()
     };
     match (missing.first(), more.first()) {
         (Some(m), Some(f)) if part(m) == part(f) && m.starts_with('`') => {
@@ -246,6 +220,93 @@ fn rights(wanted: &Definition, found: &Definition, loosely: bool) -> Option<Stri
         return None; // the newer server's own defaults
     }
     Some(format!("the source has no row of {more}"))
+}
+
+/// The text of SHOW CREATE TABLE without what counts rows. For servers of different series (`loosely`) also without what their
+/// versions print differently: display widths of integers (gone in MySQL 8.0.19), the old name of utf8mb3 (MySQL 8.0.28, MariaDB
+/// 10.6), collations and character sets that are the default, comments with a version, and defaults of temporal columns.
+fn normal(text: &str, loosely: bool) -> String {
+    let mut out = without_counter(text);
+    for line in &mut out {
+        without_implied(line);
+    }
+    if loosely {
+        for line in &mut out {
+            *line = loose(line);
+        }
+    }
+    out.join("\n")
+}
+
+/// `AUTO_INCREMENT=7` of the last lines: it counts on while a source is written to.
+fn without_counter(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    // A partitioned table has more lines after its options; in a comment of several lines there may be anything.
+    let options = lines.iter_mut().rev().find(|l| l.starts_with(") "));
+    if let Some(line) = options {
+        let word = " AUTO_INCREMENT=";
+        // The options begin with ENGINE; a COMMENT comes later.
+        if let Some(at) = line.find(word)
+            && line.find(" COMMENT=").is_none_or(|c| at < c)
+        {
+            let digits = line[at + word.len()..]
+                .bytes()
+                .take_while(u8::is_ascii_digit)
+                .count();
+            line.replace_range(at..at + word.len() + digits, "");
+        }
+    }
+    lines
+}
+
+/// A column's character set where its collation follows, which implies it: MySQL prints it only where the column was made with a
+/// collation of its own, which a column is that had its table's.
+fn without_implied(line: &mut String) {
+    let (set, collate) = (" CHARACTER SET ", " COLLATE ");
+    let end = line.find('\'').unwrap_or(line.len());
+    let Some(at) = line[..end].find(set).filter(|_| line.starts_with("  `")) else {
+        return;
+    };
+    let name = at + set.len();
+    let name_end = line[name..].find(' ').map_or(line.len(), |n| name + n);
+    let collation = line[name_end..].strip_prefix(collate).unwrap_or_default();
+    if collation.starts_with(&format!("{}_", &line[name..name_end])) {
+        line.replace_range(at..name_end, "");
+    }
+}
+
+fn loose(line: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let clean = line.replace("/*!", " /*! ").replace("*/", " */ ");
+    for word in clean.split_whitespace() {
+        let word = word.to_ascii_lowercase();
+        // What follows one of these words is left out with it.
+        let follows = words.pop_if(|w| *w == "collate" || *w == "set").is_some();
+        if matches!(word.as_str(), "collate" | "set") {
+            words.push(word);
+        } else if !follows
+            && word != "*/"
+            && word != "character"
+            && !word.starts_with("/*!")
+            && !word.starts_with("collate")
+        {
+            words.push(width(&word.replace("utf8mb3", "utf8")));
+        }
+    }
+    words.join(" ")
+}
+
+/// `int(11)` is `int`.
+fn width(word: &str) -> String {
+    for kind in ["tinyint", "smallint", "mediumint", "bigint", "int", "year"] {
+        if let Some(rest) = word.strip_prefix(kind)
+            && let Some((digits, rest)) = rest.strip_prefix('(').and_then(|r| r.split_once(')'))
+            && digits.bytes().all(|b| b.is_ascii_digit())
+        {
+            return format!("{kind}{rest}");
+        }
+    }
+    word.to_string()
 }
 
 #[cfg(test)]
@@ -308,11 +369,8 @@ mod tests {
             ],
         );
         let kept = Kept::new(1, source.clone(), source, Vec::new());
-        let rules = Rules {
-            now: "2026-06-01 00:00:00".into(),
-            ..Rules::default()
-        };
-        let found = compare(&kept, &target, &rules);
+        let (all, now) = (BTreeSet::new(), "2026-06-01 00:00:00");
+        let found = compare(&kept, &target, &all, now);
         let text = found.first();
         for words in [
             "table s.t: index k is missing",
@@ -327,11 +385,8 @@ mod tests {
         assert!(!text.contains("secret") && !text.contains("over"), "{text}");
         let extra: Vec<&str> = found.extra.iter().map(|o| o.name.as_str()).collect();
         assert_eq!(extra, ["old", "other"]);
-        let rules = Rules {
-            left_out: BTreeSet::from(["s.t".to_string()]),
-            ..rules
-        };
-        assert_eq!(compare(&kept, &target, &rules).found.len(), 4);
+        let left_out = BTreeSet::from(["s.t".to_string()]);
+        assert_eq!(compare(&kept, &target, &left_out, now).found.len(), 4);
     }
 
     #[test]
@@ -345,10 +400,57 @@ mod tests {
             objects.iter().map(|(k, n, d)| (*k, *n, &d[..])).collect();
         let source = of("9.7.4", &objects);
         let kept = Kept::new(1, source.clone(), source, Vec::new());
-        let text = compare(&kept, &of("9.7.4", &[]), &Rules::default()).first();
+        let text = compare(&kept, &of("9.7.4", &[]), &BTreeSet::new(), "").first();
         assert!(
             text.contains("view s.v09: ") && !text.contains("v10") && text.ends_with("and 2 more"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn only_the_counter_is_left_out() {
+        let text = "CREATE TABLE `t` (\n  `a` int NOT NULL AUTO_INCREMENT COMMENT ') AUTO_INCREMENT=3',\n  PRIMARY KEY (`a`)\n) \
+                    ENGINE=InnoDB AUTO_INCREMENT=102 DEFAULT CHARSET=utf8mb4 COMMENT='x AUTO_INCREMENT=5'\n PARTITION BY HASH (a)";
+        let found = normal(text, false);
+        assert_eq!(found, text.replace(" AUTO_INCREMENT=102", ""));
+        let plain = "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT='x AUTO_INCREMENT=5'";
+        assert_eq!(normal(plain, false), plain);
+    }
+
+    #[test]
+    fn a_character_set_that_the_collation_says_too() {
+        let of = |column: &str| {
+            normal(
+                &format!("CREATE TABLE `t` (\n  `a` {column}\n) ENGINE=InnoDB"),
+                false,
+            )
+        };
+        let short = of("varchar(9) COLLATE latin1_bin DEFAULT NULL");
+        assert_eq!(
+            of("varchar(9) CHARACTER SET latin1 COLLATE latin1_bin DEFAULT NULL"),
+            short
+        );
+        assert_ne!(of("varchar(9) CHARACTER SET latin1 DEFAULT NULL"), short);
+        assert_ne!(
+            of("varchar(9) CHARACTER SET latin2 COLLATE latin2_bin DEFAULT NULL"),
+            short
+        );
+        let text = "varchar(9) COMMENT ' CHARACTER SET latin1 COLLATE latin1_bin'";
+        assert_ne!(of(text), of("varchar(9) COMMENT ' COLLATE latin1_bin'"));
+    }
+
+    #[test]
+    fn what_two_series_print_differently() {
+        let old = "CREATE TABLE `t` (\n  `a` int(11) unsigned NOT NULL,\n  `c` varchar(20) CHARACTER SET utf8 DEFAULT NULL\n) \
+                   ENGINE=InnoDB DEFAULT CHARSET=utf8\n/*!50100 PARTITION BY HASH (`a`) */";
+        let new = "CREATE TABLE `t` (\n  `a` int unsigned NOT NULL,\n  `c` varchar(20) CHARACTER SET utf8mb3 COLLATE \
+                   utf8mb3_general_ci DEFAULT NULL\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb3 COLLATE=utf8mb3_general_ci\n/*!50100 \
+                   PARTITION BY HASH (`a`) */";
+        assert_eq!(normal(old, true), normal(new, true));
+        assert_ne!(normal(old, false), normal(new, false));
+        let other = new.replace("int unsigned", "bigint unsigned");
+        assert_ne!(normal(old, true), normal(&other, true));
+        let other = new.replace("varchar(20)", "varchar(21)");
+        assert_ne!(normal(old, true), normal(&other, true));
     }
 }

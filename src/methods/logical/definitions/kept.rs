@@ -3,11 +3,11 @@
 
 use crate::config::Config;
 use crate::contents::finding::first_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect};
 use crate::seed::stage::Context;
-use crate::sys::file::replace_durable;
+use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -87,7 +87,7 @@ impl Kept {
 /// The first of `objects`, for a message.
 pub(super) fn names<'o>(objects: impl IntoIterator<Item = &'o Object>) -> String {
     let names: Vec<String> = objects.into_iter().map(Object::to_string).collect();
-    first_of(&names)
+    first_of(10, &names)
 }
 
 /// Objects of `second` that `first` does not have. Without the data dictionary of MySQL 8.0 the lists of tables, views and triggers lack
@@ -115,22 +115,14 @@ fn file(config: &Config) -> PathBuf {
 
 /// Removes the file, and what an agent that was killed has written of it; both may be missing.
 pub(crate) fn remove(config: &Config) -> Result<()> {
-    for path in [file(config), file(config).with_extension("definitions.new")] {
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(path.display(), &e));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    sys::file::remove_if_there(&file(config))?;
+    sys::file::remove_if_there(&file(config).with_extension("definitions.new"))
 }
 
 /// Reads the source's catalogue again, right after the dump, and writes what is kept. It is on the disk when this returns.
 ///
 /// # Errors
-/// If the source cannot be queried or the file cannot be written; cancelled. Transient: an object was created while the dump began, so
-/// that it may be in the dump and be created by replication as well.
+/// Transient: an object was created while the dump began, so that it may be in the dump and be created by replication as well.
 pub(crate) fn keep(config: &Config, ctx: &Context, source: &Endpoint, read: Read) -> Result<()> {
     let from = source.clone();
     let after = ctx.interruptible(move || of_source(&from))?;
@@ -149,9 +141,11 @@ pub(crate) fn keep(config: &Config, ctx: &Context, source: &Endpoint, read: Read
     let mut kept = Kept::new(ctx.seed_id(), read.before, after, read.inexact);
     kept.created = of_replication;
     let path = file(config);
-    let text = serde_json::to_vec(&kept).map_err(|e| Error::io(path.display(), &e.into()))?;
+    let text = serde_json::to_vec(&kept)
+        .map_err(std::io::Error::from)
+        .on(&path)?;
     // Rows of the tables with the accounts are in it, as they are in the dump.
-    replace_durable(&path, 0o600, &text)
+    sys::file::replace_durable(&path, 0o600, &text)
 }
 
 /// What was kept for this seed.

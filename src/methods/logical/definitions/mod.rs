@@ -2,9 +2,7 @@
 
 pub(crate) mod check;
 mod compare;
-mod created;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod kept;
-mod normal;
 pub(crate) mod prepare;

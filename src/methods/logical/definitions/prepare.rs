@@ -11,7 +11,8 @@ use mysql::Conn;
 /// The property of a schema that is set when all is loaded.
 pub(super) const READ_ONLY: &str = "read only";
 
-fn options(of: &Definition) -> String {
+/// The options of a schema as ALTER DATABASE has them.
+pub(in crate::methods) fn options(of: &Definition) -> String {
     let get = |name: &str| of.get(name).map(String::as_str);
     let mut out = String::new();
     for (option, property) in [("CHARACTER SET", "character set"), ("COLLATE", "collation")] {
