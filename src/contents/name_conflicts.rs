@@ -86,7 +86,7 @@ pub(crate) fn drop_statements(
     )?;
     for (schema, name, table_type) in &tables {
         let wanted = names.tables.get(&(schema.as_str(), name.as_str()));
-        if let (Some(wanted), Some(kind)) = (wanted, Kind::of_table(table_type))
+        if let (Some(wanted), Some(kind)) = (wanted, Kind::of_type(table_type))
             && *wanted != kind
         {
             let (word, name) = (kind.word(), quoted(schema, name));

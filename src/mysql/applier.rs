@@ -19,13 +19,12 @@ pub(crate) struct Channel {
     pub(crate) io: bool,
     /// The thread that applies is not stopped.
     pub(crate) sql: bool,
-    /// `SOURCE_DELAY`, `MASTER_DELAY`, in seconds.
+    /// In seconds.
     pub(crate) delay: u64,
     /// `Until_Condition`: `None` while it has no end.
     pub(crate) until: String,
-    /// The applier's last error, number and text; 0 = none.
+    /// The last errors of applier and receiver, number and text; 0 = none.
     pub(crate) error: (u32, String),
-    /// The receiver's last error.
     pub(crate) io_error: (u32, String),
     /// Seconds behind the source; `None` while it is unknown.
     pub(crate) lag: Option<u64>,
@@ -71,7 +70,6 @@ impl Server {
         }
     }
 
-    /// Starts the applier, without an end.
     pub(crate) fn start_applier(self) -> String {
         self.replica_statement("START", "", " SQL_THREAD")
     }
@@ -95,25 +93,12 @@ impl Server {
 
     /// Sets the delay, in seconds; what else the channel has stays.
     pub(crate) fn set_delay(self, seconds: u64) -> String {
-        let word = self.source_word();
-        let verb = if word == "SOURCE" {
-            "CHANGE REPLICATION SOURCE TO"
-        } else {
-            "CHANGE MASTER TO"
-        };
-        let channel = if self.has_channels() {
-            " FOR CHANNEL ''"
-        } else {
-            ""
-        };
-        format!("{verb} {word}_DELAY = {seconds}{channel}")
+        let option = format!("{}_DELAY = {seconds}", self.source_word());
+        self.change_channel("", &option)
     }
 }
 
-/// The default channel's state; `None` if the server has no such channel.
-///
-/// # Errors
-/// The server's, for example without REPLICATION CLIENT (SLAVE MONITOR).
+/// The default channel's state; `None` if the server has no such channel. Needs REPLICATION CLIENT (SLAVE MONITOR).
 pub(crate) fn applier(conn: &mut Conn, server: Server) -> Result<Option<Channel>> {
     let mut all = channels(conn, server)?.into_iter();
     Ok(all.find(|c| c.name.is_empty()))

@@ -1,10 +1,10 @@
 //! What a server's dictionary has of schemas, their objects and the accounts, in a form in which two servers can be compared.
 
 use super::profile::Purpose;
-use super::{Flavour, Server, Version, info, query, quote_name, quote_text, settings};
+use super::{Flavour, Server, control, info, query, quote_name, quote_text, settings};
 use crate::error::Result;
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row, Value};
+use mysql::{Column, Conn, Row, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,38 +15,19 @@ const BATCH: usize = 64;
 pub(crate) const UNREADABLE: &str = "error";
 /// Tables of schema mysql with the rights of accounts: the columns with the account's user and host, and those that, with them, make
 /// a row unique.
+#[rustfmt::skip]
 const RIGHTS: [(&str, [&str; 2], &[&str]); 11] = [
     ("global_priv", ["User", "Host"], &[]),
     ("user", ["User", "Host"], &[]),
     ("db", ["User", "Host"], &["Db"]),
     ("tables_priv", ["User", "Host"], &["Db", "Table_name"]),
-    (
-        "columns_priv",
-        ["User", "Host"],
-        &["Db", "Table_name", "Column_name"],
-    ),
-    (
-        "procs_priv",
-        ["User", "Host"],
-        &["Db", "Routine_type", "Routine_name"],
-    ),
-    (
-        "proxies_priv",
-        ["User", "Host"],
-        &["Proxied_user", "Proxied_host"],
-    ),
+    ("columns_priv", ["User", "Host"], &["Db", "Table_name", "Column_name"]),
+    ("procs_priv", ["User", "Host"], &["Db", "Routine_type", "Routine_name"]),
+    ("proxies_priv", ["User", "Host"], &["Proxied_user", "Proxied_host"]),
     ("roles_mapping", ["User", "Host"], &["Role"]),
-    (
-        "role_edges",
-        ["TO_USER", "TO_HOST"],
-        &["FROM_USER", "FROM_HOST"],
-    ),
+    ("role_edges", ["TO_USER", "TO_HOST"], &["FROM_USER", "FROM_HOST"]),
     ("global_grants", ["USER", "HOST"], &["PRIV"]),
-    (
-        "default_roles",
-        ["USER", "HOST"],
-        &["DEFAULT_ROLE_USER", "DEFAULT_ROLE_HOST"],
-    ),
+    ("default_roles", ["USER", "HOST"], &["DEFAULT_ROLE_USER", "DEFAULT_ROLE_HOST"]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,27 +66,21 @@ impl Kind {
         }
     }
 
-    pub(crate) fn of_table(table_type: &str) -> Option<Self> {
-        match table_type {
-            "BASE TABLE" | "SYSTEM VERSIONED" => Some(Self::Table),
-            "SEQUENCE" => Some(Self::Sequence),
-            "VIEW" => Some(Self::View),
-            _ => None,
-        }
-    }
-
-    fn of_routine(routine_type: &str) -> Option<Self> {
-        match routine_type {
-            "FUNCTION" => Some(Self::Function),
-            "PROCEDURE" => Some(Self::Procedure),
-            "PACKAGE" => Some(Self::Package),
-            "PACKAGE BODY" => Some(Self::PackageBody),
-            _ => None,
-        }
+    /// By TABLE_TYPE or ROUTINE_TYPE of information_schema.
+    pub(crate) fn of_type(name: &str) -> Option<Self> {
+        Some(match name {
+            "BASE TABLE" | "SYSTEM VERSIONED" => Self::Table,
+            "SEQUENCE" => Self::Sequence,
+            "VIEW" => Self::View,
+            "FUNCTION" => Self::Function,
+            "PROCEDURE" => Self::Procedure,
+            "PACKAGE" => Self::Package,
+            "PACKAGE BODY" => Self::PackageBody,
+            _ => return None,
+        })
     }
 }
 
-/// One object of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Object {
     pub(crate) kind: Kind,
@@ -190,45 +165,53 @@ pub(crate) fn read_of(
     wait: u32,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Catalogue> {
-    begin(conn, server, wait)?;
-    let mut reader = Reader {
-        conn,
-        server,
-        objects: BTreeMap::new(),
-    };
-    reader.schemas(&wanted)?;
+    // They change what SHOW CREATE prints.
+    settings::apply(conn, server, Purpose::Dump, &BTreeMap::new())?;
+    control::execute(conn, &format!("SET SESSION lock_wait_timeout = {wait}"))?;
     let own = |schema: &str| !info::SYSTEM_SCHEMAS.contains(&schema) && wanted(schema);
+    let mut objects = BTreeMap::new();
+    let named = schemas(conn, server)?.into_iter();
+    let object = |(name, of): (String, Definition)| (Object::new(Kind::Schema, name, ""), of);
+    objects.extend(named.filter(|(name, _)| wanted(name)).map(object));
+    let mut reader = Reader { conn, objects };
     reader.shown(&own)?;
     reader.triggers(&own)?;
-    reader.events(&own)?;
+    reader.events(server, &own)?;
     reader.accounts()?;
-    Ok(Catalogue {
-        server,
-        objects: reader.objects,
-    })
+    let objects = reader.objects;
+    Ok(Catalogue { server, objects })
 }
 
 /// The options of all schemas, by name. Takes no lock.
 pub(crate) fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Definition>> {
-    let mut reader = Reader {
-        conn,
-        server,
-        objects: BTreeMap::new(),
-    };
-    reader.schemas(&|_| true)?;
-    let named = reader.objects.into_iter().map(|(o, of)| (o.schema, of));
-    Ok(named.collect())
-}
-
-/// The session's settings are those of a dump: they change what SHOW CREATE prints.
-fn begin(conn: &mut Conn, server: Server, wait: u32) -> Result<()> {
-    settings::apply(conn, server, Purpose::Dump, &BTreeMap::new())?;
-    super::control::execute(conn, &format!("SET SESSION lock_wait_timeout = {wait}"))
+    let mut columns =
+        "s.DEFAULT_CHARACTER_SET_NAME AS `character set`, s.DEFAULT_COLLATION_NAME AS `collation`"
+            .to_string();
+    let mut from = "information_schema.SCHEMATA s".to_string();
+    if server.maria_from(10, 5, 0) {
+        columns.push_str(", s.SCHEMA_COMMENT AS `comment`");
+    }
+    if server.mysql_from(8, 0, 16) {
+        columns.push_str(", s.DEFAULT_ENCRYPTION AS `default encryption`");
+    }
+    if server.mysql_from(8, 0, 22) {
+        columns.push_str(", IF(x.OPTIONS LIKE '%READ ONLY=1%', 'YES', 'NO') AS `read only`");
+        from.push_str(
+            " LEFT JOIN information_schema.SCHEMATA_EXTENSIONS x ON x.SCHEMA_NAME = s.SCHEMA_NAME",
+        );
+    }
+    let query = format!(
+        "SELECT s.SCHEMA_NAME AS `name`, {columns} FROM {from} WHERE s.SCHEMA_NAME NOT IN ({}) \
+         AND LEFT(s.SCHEMA_NAME, 9) <> '#mysql50#'",
+        info::system_schemas()
+    );
+    let rows: Vec<Row> = query::rows(conn, query)?;
+    let schema = |row: &Row| (text(row.as_ref(0)), properties(row, &["name"]));
+    Ok(rows.iter().map(schema).collect())
 }
 
 struct Reader<'c> {
     conn: &'c mut Conn,
-    server: Server,
     objects: BTreeMap<Object, Definition>,
 }
 
@@ -240,7 +223,6 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-/// All columns by name, `without` those.
 fn properties(row: &Row, without: &[&str]) -> Definition {
     let columns = row.columns_ref().iter().enumerate();
     columns
@@ -265,37 +247,6 @@ impl Reader<'_> {
             .insert(Object::new(kind, schema, name), definition);
     }
 
-    fn has(&self, flavour: Flavour, version: Version) -> bool {
-        self.server.flavour == flavour && self.server.version >= version
-    }
-
-    fn schemas(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
-        let mut columns = "s.DEFAULT_CHARACTER_SET_NAME AS `character set`, s.DEFAULT_COLLATION_NAME AS `collation`".to_string();
-        let mut from = "information_schema.SCHEMATA s".to_string();
-        if self.has(Flavour::MariaDb, Version(10, 5, 0)) {
-            columns.push_str(", s.SCHEMA_COMMENT AS `comment`");
-        }
-        if self.has(Flavour::MySql, Version(8, 0, 16)) {
-            columns.push_str(", s.DEFAULT_ENCRYPTION AS `default encryption`");
-        }
-        if self.has(Flavour::MySql, Version(8, 0, 22)) {
-            columns.push_str(", IF(x.OPTIONS LIKE '%READ ONLY=1%', 'YES', 'NO') AS `read only`");
-            from.push_str(" LEFT JOIN information_schema.SCHEMATA_EXTENSIONS x ON x.SCHEMA_NAME = s.SCHEMA_NAME");
-        }
-        let system = info::SYSTEM_SCHEMAS.map(quote_text).join(", ");
-        let query = format!(
-            "SELECT s.SCHEMA_NAME AS `name`, {columns} FROM {from} WHERE s.SCHEMA_NAME NOT IN ({system}) \
-             AND LEFT(s.SCHEMA_NAME, 9) <> '#mysql50#'"
-        );
-        for row in self.rows(&query)? {
-            let name = text(row.as_ref(0));
-            if wanted(&name) {
-                self.add(Kind::Schema, &name, "", properties(&row, &["name"]));
-            }
-        }
-        Ok(())
-    }
-
     /// Everything whose SHOW CREATE is complete.
     fn shown(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
         let tables = self.strings(
@@ -304,42 +255,36 @@ impl Reader<'_> {
         let routines = self.strings(
             "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES",
         )?;
-        let tables = tables.iter().map(|r| (r, Kind::of_table(&r[2])));
-        let routines = routines.iter().map(|r| (r, Kind::of_routine(&r[2])));
         let mut list = Vec::new();
-        for (row, kind) in tables.chain(routines) {
-            if let Some(kind) = kind.filter(|_| wanted(&row[0])) {
-                let name = format!("{}.{}", quote_name(&row[0]), quote_name(&row[1]));
+        for row in tables.iter().chain(&routines) {
+            if let Some(kind) = Kind::of_type(&row[2]).filter(|_| wanted(&row[0])) {
+                let object = Object::new(kind, &row[0], &row[1]);
+                let name = object.quoted();
                 let show = format!("SHOW CREATE {} {name}", kind.word());
-                list.push((kind, &row[0], &row[1], show));
+                list.push((object.clone(), show));
                 if kind == Kind::Sequence {
                     let show = format!("SELECT next_not_cached_value AS `next value` FROM {name}");
-                    list.push((kind, &row[0], &row[1], show));
+                    list.push((object, show));
                 }
             }
         }
-        let statements: Vec<&str> = list.iter().map(|l| l.3.as_str()).collect();
+        let statements: Vec<&str> = list.iter().map(|(_, show)| show.as_str()).collect();
         let answers = self.in_batches(&statements)?;
-        for ((kind, schema, name, _), answer) in list.into_iter().zip(answers) {
-            let object = Object::new(kind, schema.as_str(), name.as_str());
-            match answer {
-                // It has been dropped (1051, 1146, 1049, 1305, 4091).
-                Err((1049 | 1051 | 1146 | 1305 | 4091, _)) if !self.exists(&object)? => {}
-                Err((number, text)) => {
-                    let error = BTreeMap::from([(UNREADABLE.into(), format!("{number}: {text}"))]);
-                    self.objects.insert(object, error);
-                }
+        for ((object, _), answer) in list.into_iter().zip(answers) {
+            let hidden = |(k, v): (&String, &String)| k.starts_with("Create ") && v.is_empty();
+            let error = match answer {
+                // It has been dropped.
+                Err((1049 | 1051 | 1146 | 1305 | 4091, _)) if !self.exists(&object)? => continue,
+                Err((number, text)) => format!("{number}: {text}"),
                 // NULL: the account may not see it.
-                Ok(of)
-                    if of
-                        .iter()
-                        .any(|(k, v)| k.starts_with("Create ") && v.is_empty()) =>
-                {
-                    let error = BTreeMap::from([(UNREADABLE.into(), "no privilege".to_string())]);
-                    self.objects.insert(object, error);
+                Ok(of) if of.iter().any(hidden) => "no privilege".to_string(),
+                Ok(of) => {
+                    self.objects.entry(object).or_default().extend(of);
+                    continue;
                 }
-                Ok(definition) => self.objects.entry(object).or_default().extend(definition),
-            }
+            };
+            let error = BTreeMap::from([(UNREADABLE.into(), error)]);
+            self.objects.insert(object, error);
         }
         Ok(())
     }
@@ -380,17 +325,11 @@ impl Reader<'_> {
                 for row in set {
                     match row {
                         Ok(row) => {
-                            let first_column = row
-                                .columns_ref()
-                                .first()
-                                .map(|c| c.name_str().into_owned())
-                                .filter(|c| c != "next value");
-                            let without = [first_column.as_deref().unwrap_or_default(), "Created"];
-                            first.get_or_insert(Ok(properties(&row, &without)));
+                            let name = row.columns_ref().first().map(Column::name_str);
+                            let name = name.filter(|c| c != "next value").unwrap_or_default();
+                            first.get_or_insert(Ok(properties(&row, &[&name, "Created"])));
                         }
-                        Err(mysql::Error::MySqlError(e)) => {
-                            first = Some(Err((e.code, e.message)));
-                        }
+                        Err(mysql::Error::MySqlError(e)) => first = Some(Err((e.code, e.message))),
                         Err(e) => return Err(query::failed(e)),
                     }
                 }
@@ -438,8 +377,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn events(&mut self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
-        let query = match self.server.flavour {
+    fn events(&mut self, server: Server, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+        let query = match server.flavour {
             // information_schema.EVENTS is error 1577 where the scheduler is disabled.
             Flavour::MariaDb => {
                 "SELECT db AS s, name AS n, definer, body_utf8 AS `statement`, execute_at AS `at`, interval_value, \
@@ -470,7 +409,6 @@ impl Reader<'_> {
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_TYPE <> 'VIEW'",
         )?;
         let there: BTreeSet<String> = there.into_iter().flatten().collect();
-        let mut found: BTreeMap<String, Definition> = BTreeMap::new();
         for (table, account, key) in &RIGHTS {
             if !there.contains(*table) {
                 continue;
@@ -487,22 +425,14 @@ impl Reader<'_> {
                     right.push(' ');
                     right.push_str(get(part));
                 }
-                let own = |name: &str| {
-                    account
-                        .iter()
-                        .chain(*key)
-                        .any(|k| k.eq_ignore_ascii_case(name))
-                };
-                let columns = all.iter().filter(|(name, _)| !own(name));
+                let own = account.iter().chain(*key);
+                let is_own = |name: &str| own.clone().any(|k| k.eq_ignore_ascii_case(name));
+                let columns = all.iter().filter(|(name, _)| !is_own(name));
                 let columns: Vec<String> = columns.map(|(k, v)| format!("{k}\t{v}")).collect();
-                found
-                    .entry(format!("{user}@{host}"))
-                    .or_default()
-                    .insert(right, columns.join("\n"));
+                let account = Object::new(Kind::Account, "", format!("{user}@{host}"));
+                let rights = self.objects.entry(account).or_default();
+                rights.insert(right, columns.join("\n"));
             }
-        }
-        for (name, rights) in found {
-            self.add(Kind::Account, "", &name, rights);
         }
         Ok(())
     }

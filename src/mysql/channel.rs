@@ -4,7 +4,7 @@
 //! A new host resets the heartbeat period only (MariaDB 10.11, MySQL 9.7); RESET REPLICA ALL resets all of them, and a physical
 //! copy does not bring them, because it has the source's `mysql` schema.
 
-use super::{Flavour, Server, Version, quote_text};
+use super::{Server, quote_text};
 use Kind::{Flag, List, Number, Text, Word};
 use When::{Always, ByGtid, ByPosition};
 use std::collections::BTreeMap;
@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 /// Columns of SHOW REPLICA STATUS and of performance_schema's tables, names in lower case; without those that are NULL.
 pub(crate) type Columns = BTreeMap<String, String>;
 
-/// One option of a channel with the value it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
     option: &'static Known,
@@ -22,7 +21,7 @@ pub(crate) struct Setting {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Known {
-    /// Its name; SOURCE_ or MASTER_ comes before it if `prefixed`.
+    /// SOURCE_ or MASTER_ comes before it if `prefixed`.
     name: &'static str,
     prefixed: bool,
     /// Where its value is read; the first that exists.
@@ -72,11 +71,9 @@ const fn of(
     }
 }
 
-const fn bare(known: Known) -> Known {
-    Known {
-        prefixed: false,
-        ..known
-    }
+const fn bare(mut known: Known) -> Known {
+    known.prefixed = false;
+    known
 }
 
 const fn when(when: When, known: Known) -> Known {
@@ -122,7 +119,6 @@ static ANONYMOUS: Known = when(ByPosition, bare(of(Word, "ASSIGN_GTIDS_TO_ANONYM
 /// Used with PUBLIC_KEY_PATH only; without it GET_PUBLIC_KEY is always set.
 static PUBLIC_KEY: Known = of(Flag, "GET_PUBLIC_KEY", &["get_public_key"], &[]);
 
-/// The options that a channel has.
 pub(crate) fn settings(columns: &Columns) -> Vec<Setting> {
     let read = |option: &'static Known| -> Option<Setting> {
         let value = option.columns.iter().find_map(|c| columns.get(*c))?;
@@ -133,10 +129,8 @@ pub(crate) fn settings(columns: &Columns) -> Vec<Setting> {
     let assigned =
         |column: &str| columns.get(&format!("assign_gtids_to_anonymous_transactions_{column}"));
     if let Some(kind) = assigned("type") {
-        let literal = match (kind.as_str(), assigned("value")) {
-            ("UUID", Some(uuid)) => quote_text(uuid),
-            (word, _) => word.to_string(),
-        };
+        let uuid = assigned("value").filter(|_| kind == "UUID");
+        let literal = uuid.map_or_else(|| kind.clone(), |uuid| quote_text(uuid));
         let option = &ANONYMOUS;
         out.push(Setting { option, literal });
     }
@@ -158,11 +152,8 @@ fn literal(kind: Kind, value: &str) -> Option<String> {
         }
         Text => (!value.is_empty()).then(|| quote_text(value)),
         List => {
-            let ids: Vec<&str> = value
-                .split(',')
-                .map(str::trim)
-                .filter(|id| number(id))
-                .collect();
+            let ids = value.split(',').map(str::trim);
+            let ids: Vec<&str> = ids.filter(|id| number(id)).collect();
             (!ids.is_empty()).then(|| format!("({})", ids.join(",")))
         }
         Word => (!value.is_empty()).then(|| value.to_string()),
@@ -202,52 +193,39 @@ impl Setting {
             [usual, ..] if !self.fits(by_gtid) => usual,
             _ => self.literal.as_str(),
         };
-        if name == PUBLIC_KEY.name {
-            format!("GET_{word}_PUBLIC_KEY={literal}")
-        } else if self.option.prefixed {
-            format!("{word}_{name}={literal}")
-        } else {
-            format!("{name}={literal}")
+        match name {
+            "GET_PUBLIC_KEY" => format!("GET_{word}_PUBLIC_KEY={literal}"),
+            _ if self.option.prefixed => format!("{word}_{name}={literal}"),
+            _ => format!("{name}={literal}"),
         }
     }
 
     /// True if it is not what a channel has that was made without it.
     pub(crate) fn notable(&self, server: Server) -> bool {
-        if self.option.name == "SSL" {
-            return self.literal != if tls_by_default(server) { "1" } else { "0" };
+        // A channel of MySQL 9.7 is made with SOURCE_SSL = 1, one of MariaDB 11.4 with MASTER_SSL = 1; earlier ones without.
+        let verifies = server.maria_from(11, 4, 0);
+        let tls = verifies || server.mysql_from(9, 0, 0);
+        match self.option.name {
+            "SSL" => (self.literal == "1") != tls,
+            "SSL_VERIFY_SERVER_CERT" if verifies => self.literal == "0",
+            _ => !self.option.usual.contains(&self.literal.as_str()),
         }
-        let verifies = server.flavour == Flavour::MariaDb && server.version >= Version(11, 4, 0);
-        if self.option.name == "SSL_VERIFY_SERVER_CERT" && verifies {
-            return self.literal == "0";
-        }
-        !self.option.usual.contains(&self.literal.as_str())
-    }
-}
-
-/// A channel of MySQL 9.7 is made with SOURCE_SSL = 1, one of MariaDB 11.4 with MASTER_SSL = 1; earlier ones without.
-fn tls_by_default(server: Server) -> bool {
-    match server.flavour {
-        Flavour::MariaDb => server.version >= Version(11, 4, 0),
-        Flavour::MySql => server.version >= Version(9, 0, 0),
     }
 }
 
 /// The filters of a channel, as `Replicate_Do_DB = shop`.
 pub(crate) fn filters(columns: &Columns) -> Vec<String> {
-    const FILTERS: [(&str, &str); 7] = [
-        ("replicate_do_db", "Replicate_Do_DB"),
-        ("replicate_ignore_db", "Replicate_Ignore_DB"),
-        ("replicate_do_table", "Replicate_Do_Table"),
-        ("replicate_ignore_table", "Replicate_Ignore_Table"),
-        ("replicate_wild_do_table", "Replicate_Wild_Do_Table"),
-        ("replicate_wild_ignore_table", "Replicate_Wild_Ignore_Table"),
-        ("replicate_rewrite_db", "Replicate_Rewrite_DB"),
+    #[rustfmt::skip]
+    const FILTERS: [&str; 7] = [
+        "Do_DB", "Ignore_DB", "Do_Table", "Ignore_Table", "Wild_Do_Table", "Wild_Ignore_Table", "Rewrite_DB",
     ];
-    let set = |(column, name): &(&str, &str)| {
-        let value = columns.get(*column).filter(|v| !v.is_empty())?;
+    let set = |filter: &str| {
+        let name = format!("Replicate_{filter}");
+        let value = columns.get(&name.to_ascii_lowercase());
+        let value = value.filter(|v| !v.is_empty())?;
         Some(format!("{name} = {value}"))
     };
-    FILTERS.iter().filter_map(set).collect()
+    FILTERS.into_iter().filter_map(set).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A server's own CLONE: the state of one that runs, and how it is ended (MySQL 8.0.17 and later).
 
-use super::{query, quote_text};
+use super::{Session, query, quote_text};
 use crate::error::{Error, Result};
 use mysql::{Conn, Row};
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 /// ER_NO_SUCH_TABLE: the plugin is not loaded.
 pub(crate) const NO_SUCH_TABLE: u16 = 1146;
 
-/// How far a CLONE is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// `FILE COPY` and so on; empty before the first one.
@@ -25,15 +24,13 @@ pub(crate) struct Progress {
 pub(crate) struct Status {
     /// `Completed`, `Failed`, `In Progress`
     pub(crate) state: String,
-    /// True if the server runs on the copy.
+    /// The server runs on the copy.
     pub(crate) recovered: bool,
     /// Of a failure.
     pub(crate) message: String,
-    /// Binary log file of the source.
+    /// Binary log, position and executed GTID set of the source.
     pub(crate) file: String,
-    /// Position in it.
     pub(crate) position: u64,
-    /// Its executed GTID set.
     pub(crate) gtid: String,
 }
 
@@ -51,19 +48,15 @@ pub(crate) fn progress(conn: &mut Conn, id: u64) -> Result<Option<Progress>> {
     for (stage, state, estimate, data) in rows {
         found.bytes += data;
         found.total += estimate.max(data);
-        if state == "Not Started" {
-            continue;
+        if state != "Not Started" {
+            found.began = true; // DROP DATA is the first stage
+            found.stage = stage;
         }
-        found.began = true; // DROP DATA is the first stage
-        found.stage = stage;
     }
     Ok(Some(found))
 }
 
-/// The state of the last CLONE in place.
-///
-/// # Errors
-/// If a query fails (1146 where the plugin is not loaded).
+/// The state of the last CLONE in place. [`NO_SUCH_TABLE`] where the plugin is not loaded.
 pub(crate) fn status(conn: &mut Conn) -> Result<Status> {
     let row: Option<Row> = query::first(
         conn,
@@ -88,10 +81,7 @@ pub(crate) fn status(conn: &mut Conn) -> Result<Status> {
 }
 
 /// Ends the CLONE of connection `id`, and waits until it has ended, at most eight seconds. Ok if none runs: another client may have this
-/// connection number by now, so it is ended only if the server shows it as cloning.
-///
-/// # Errors
-/// Transient: it still runs. If a query fails.
+/// connection number by now, so it is ended only if the server shows it as cloning. Transient: it still runs.
 pub(crate) fn end(conn: &mut Conn, id: u64) -> Result<()> {
     let running = format!(
         "SELECT PID FROM performance_schema.clone_status WHERE STATE = 'In Progress' AND PID = {id}"
@@ -109,29 +99,22 @@ pub(crate) fn end(conn: &mut Conn, id: u64) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    Err(Error::transient(format!(
-        "the CLONE of connection {id} does not end: KILL {id}"
-    )))
+    let text = format!("the CLONE of connection {id} does not end: KILL {id}");
+    Err(Error::transient(text))
 }
 
 /// How many sessions of `user` from this host a source serves with a CLONE. With `kill` they are killed.
-///
-/// # Errors
-/// If the process list cannot be read.
 pub(crate) fn served(conn: &mut Conn, user: &str, kill: bool) -> Result<usize> {
     let sessions = format!(
-        "SELECT ID, SUBSTRING_INDEX(HOST, ':', 1), COMMAND FROM information_schema.PROCESSLIST WHERE USER = {}",
+        "SELECT ID, HOST, COMMAND FROM information_schema.PROCESSLIST WHERE USER = {}",
         quote_text(user)
     );
     let rows: Vec<(u64, String, String)> = query::rows(conn, sessions)?;
-    let here: Option<String> = query::first(
-        conn,
-        "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
-    )?;
+    let here = Session::own(conn)?.host;
     let mut found = 0;
     for (id, host, command) in rows {
-        let command = command.to_ascii_lowercase();
-        if Some(host) != here || !matches!(command.as_str(), "clone" | "killed") {
+        let is_here = Session::parse(&host).host == here;
+        if !is_here || !matches!(&*command.to_ascii_lowercase(), "clone" | "killed") {
             continue;
         }
         found += 1;

@@ -7,7 +7,7 @@ use mysql::{Conn, Opts, OptsBuilder};
 use std::time::Duration;
 
 /// Where a server is and who logs in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Endpoint {
     /// Host name or address.
     pub host: String,
@@ -80,9 +80,6 @@ const OWN_SESSION: &str = "SET SESSION sql_mode = '', autocommit = 1, completion
 
 /// Connects. `timeout` bounds the TCP connect (at most 10 s are used for it) and every read and write after it. The session begins
 /// with [`OWN_SESSION`], stops waiting for a lock before that (see [`lock_wait_timeout`]), and may write.
-///
-/// # Errors
-/// See [`failure`].
 pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     open(to, timeout).map_err(|e| to.failure(&e))
 }
@@ -99,18 +96,12 @@ const READABLE_SESSION: &str = "SET SESSION sql_select_limit = 18446744073709551
      /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
 
 /// The same, with the session as the server makes it for any client, but for [`READABLE`].
-///
-/// # Errors
-/// See [`failure`].
 pub(crate) fn connect_plain(to: &Endpoint, timeout: Duration) -> Result<Conn> {
     open_with(to, timeout, &[READABLE_SESSION]).map_err(|e| to.failure(&e))
 }
 
 /// Whether a server answers at all: Ok with the login's error if it answered with one, as a live server does to a wrong
-/// password (1045) or with too many connections (1040).
-///
-/// # Errors
-/// Transient: no server answers.
+/// password (1045) or with too many connections (1040). The error is transient: no server answers.
 pub(crate) fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>> {
     match open(to, timeout) {
         Ok(_) => Ok(None),
@@ -119,7 +110,7 @@ pub(crate) fn answers(to: &Endpoint, timeout: Duration) -> Result<Option<Error>>
     }
 }
 
-fn open(to: &Endpoint, timeout: Duration) -> std::result::Result<Conn, mysql::Error> {
+fn open(to: &Endpoint, timeout: Duration) -> mysql::Result<Conn> {
     let seconds = lock_wait_timeout(timeout);
     let wait = format!("SET SESSION lock_wait_timeout = {seconds}");
     let init = [OWN_SESSION, &wait, "SET SESSION TRANSACTION READ WRITE"];
@@ -134,11 +125,7 @@ pub(crate) fn lock_wait_timeout(deadline: Duration) -> u64 {
     seconds.clamp(1, if reads { READ_LOCK_WAIT } else { MAX_LOCK_WAIT })
 }
 
-fn open_with(
-    to: &Endpoint,
-    timeout: Duration,
-    init: &[&str],
-) -> std::result::Result<Conn, mysql::Error> {
+fn open_with(to: &Endpoint, timeout: Duration, init: &[&str]) -> mysql::Result<Conn> {
     let mut b = OptsBuilder::new()
         .user(Some(&to.user))
         .pass(Some(to.password.reveal()))
@@ -166,7 +153,6 @@ pub(crate) fn failure(server: &str, user: &str, e: &mysql::Error) -> Error {
     }))
 }
 
-/// Why a statement or a login has failed.
 pub(crate) fn cause(e: &mysql::Error) -> Cause {
     match e {
         mysql::Error::MySqlError(m) => {
@@ -205,10 +191,8 @@ fn timed_out(e: &mysql::Error) -> bool {
 
 /// Without the driver's own wrapping, and in ASCII.
 fn plain(text: &str) -> String {
-    let inner = text
-        .split_once("{ ")
-        .and_then(|(_, t)| t.strip_suffix(" }"));
-    let text = inner.unwrap_or(text);
+    let inner = text.split_once("{ ").map(|(_, inner)| inner);
+    let text = inner.and_then(|t| t.strip_suffix(" }")).unwrap_or(text);
     text.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?")
 }
 

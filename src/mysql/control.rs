@@ -1,20 +1,14 @@
 //! Statements that change a server. None is written to the binary log: the caller's session has it off.
 
-use super::profile::{self, Want};
-use super::{
-    Flavour, PendingRestore, Restore, Server, Version, cause, clone, info, query, quote_account,
-    quote_name, quote_text,
-};
+use super::profile::{self, Global, Variables, Want};
+use super::{PendingRestore, Restore, Server, Session, cause, clone, info, query};
+use super::{quote_account, quote_name, quote_text};
 use crate::error::{Error, MysqlError, Result};
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Runs a statement without a result.
-///
-/// # Errors
-/// The server's, with the beginning of the statement.
+/// Runs a statement without a result; the error has its first words.
 pub(crate) fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
     conn.query_drop(statement).map_err(|e| {
         // Never more than the first words: the rest may hold a password.
@@ -28,10 +22,7 @@ pub(crate) fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
     })
 }
 
-/// Keeps this session's statements out of the binary log.
-///
-/// # Errors
-/// If the account may not (SUPER or BINLOG ADMIN).
+/// Keeps this session's statements out of the binary log (needs SUPER or BINLOG ADMIN).
 pub(crate) fn binlog_off(conn: &mut Conn) -> Result<()> {
     execute(conn, "SET SESSION sql_log_bin = 0")
 }
@@ -43,83 +34,56 @@ pub(crate) fn has_redo_log(conn: &mut Conn) -> Result<bool> {
     Ok(row.is_some_and(|(_, value)| value == "ON"))
 }
 
-/// Enables the redo log again if it is disabled. Takes as long as the server needs to write its pages. May be repeated.
-///
-/// # Errors
-/// If the account may not (INNODB_REDO_LOG_ENABLE).
+/// Enables the redo log again if it is disabled (needs INNODB_REDO_LOG_ENABLE). Takes as long as the server needs to write its
+/// pages. May be repeated.
 pub(crate) fn enable_redo_log(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
     if pending.has_redo_log() {
-        execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG")
-    } else {
-        Ok(())
+        execute(conn, "ALTER INSTANCE ENABLE INNODB REDO_LOG")?;
     }
+    Ok(())
 }
 
 /// The persisted value of variable `name` (SET PERSIST, MySQL 8.0 and later), for the record.
 pub(crate) fn persisted(conn: &mut Conn, name: &str) -> Result<Restore> {
-    let value: Option<String> = query::first(
-        conn,
-        format!(
-            "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = {}",
-            quote_text(name)
-        ),
-    )?;
-    Ok(Restore::Persisted {
-        name: name.into(),
-        value: value.filter(|v| !v.is_empty()),
-    })
+    let select = format!(
+        "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = {}",
+        quote_text(name)
+    );
+    let value: Option<String> = query::first(conn, select)?;
+    let (name, value) = (name.into(), value.filter(|v| !v.is_empty()));
+    Ok(Restore::Persisted { name, value })
 }
 
-/// Gives a variable a value that outlives a restart; `None`: that of the my.cnf. May be repeated.
-///
-/// # Errors
-/// If the account may not (SYSTEM_VARIABLES_ADMIN, for some variables PERSIST_RO_VARIABLES_ADMIN).
+/// Gives a variable a value that outlives a restart; `None`: that of the my.cnf. Needs SYSTEM_VARIABLES_ADMIN, for some variables
+/// PERSIST_RO_VARIABLES_ADMIN. May be repeated.
 pub(crate) fn persist(conn: &mut Conn, name: &str, value: Option<&str>) -> Result<()> {
     let name = quote_name(name);
     let statement = match value {
         None => format!("RESET PERSIST IF EXISTS {name}"),
-        Some(value) => {
-            // PERSIST_ONLY needs the second privilege for any variable.
-            let word = if name.starts_with("`skip_") {
-                "PERSIST_ONLY"
-            } else {
-                "PERSIST"
-            };
-            format!("SET {word} {name} = {value}")
-        }
+        // It needs the second privilege for any variable.
+        Some(value) if name.starts_with("`skip_") => format!("SET PERSIST_ONLY {name} = {value}"),
+        Some(value) => format!("SET PERSIST {name} = {value}"),
     };
     execute(conn, &statement)
 }
 
 /// The present values of those of [`profile::GLOBAL`] that a load changes, with a source whose values are `of_source`. To be recorded before [`relax`] is called.
-pub(crate) fn to_restore(
-    conn: &mut Conn,
-    of_source: &BTreeMap<String, String>,
-) -> Result<Vec<Restore>> {
+pub(crate) fn to_restore(conn: &mut Conn, of_source: &Variables) -> Result<Vec<Restore>> {
     let present = profile::variables(conn, true)?;
-    let mut out = Vec::new();
-    for g in profile::GLOBAL {
-        let Some(value) = present.get(g.name) else {
-            continue;
-        };
-        if g.load == Want::Keep || g.change(value, of_source).is_some() {
-            out.push(Restore::Global {
-                name: g.name.into(),
-                value: value.clone(),
-            });
-        }
-    }
-    Ok(out)
+    let global = |g: &Global| {
+        let value = present.get(g.name)?;
+        let changes = g.load == Want::Keep || g.change(value, of_source).is_some();
+        let (name, value) = (g.name.into(), value.clone());
+        changes.then_some(Restore::Global { name, value })
+    };
+    Ok(profile::GLOBAL.iter().filter_map(global).collect())
 }
 
 /// Gives the variables of `pending` their values for a load, and disables the redo log if that is pending. May be repeated.
-///
-/// # Errors
-/// If the account may not.
 pub(crate) fn relax(
     conn: &mut Conn,
     pending: &PendingRestore,
-    of_source: &BTreeMap<String, String>,
+    of_source: &Variables,
 ) -> Result<()> {
     for g in profile::GLOBAL {
         if let Some(value) = pending.global(g.name).and_then(|v| g.change(v, of_source)) {
@@ -127,19 +91,14 @@ pub(crate) fn relax(
         }
     }
     if pending.has_redo_log() {
-        execute(conn, "ALTER INSTANCE DISABLE INNODB REDO_LOG").map_err(|e| {
-            e.context(
-                "mysql.load-without-redo-log = true needs the privilege INNODB_REDO_LOG_ENABLE",
-            )
-        })?;
+        const NEEDS: &str =
+            "mysql.load-without-redo-log = true needs the privilege INNODB_REDO_LOG_ENABLE";
+        execute(conn, "ALTER INSTANCE DISABLE INNODB REDO_LOG").map_err(|e| e.context(NEEDS))?;
     }
     Ok(())
 }
 
 /// Restores everything. May be repeated. Continues after a failure and returns the first one.
-///
-/// # Errors
-/// If the account may not.
 pub(crate) fn restore(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
     let mut first = Ok(());
     for change in pending.iter() {
@@ -156,25 +115,17 @@ pub(crate) fn restore(conn: &mut Conn, pending: &PendingRestore) -> Result<()> {
 }
 
 fn set_global(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
-    let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    let literal = if number {
-        value.to_string()
-    } else if value.is_empty() && name.starts_with("clone_") {
+    let literal = if value.is_empty() && name.starts_with("clone_") {
         "NULL".to_string() // no list of donors is not an empty one (3869)
     } else {
-        quote_text(value)
+        profile::literal(value)
     };
-    execute(
-        conn,
-        &format!("SET GLOBAL {} = {literal}", quote_name(name)),
-    )
+    let set = format!("SET GLOBAL {} = {literal}", quote_name(name));
+    execute(conn, &set)
 }
 
 /// Disables every enabled event, as a replica has them: definer, character set and collation stay as they are. Returns how many were
-/// changed. May be repeated.
-///
-/// # Errors
-/// If one cannot be altered (EVENT and SET USER or SUPER are needed).
+/// changed. Needs EVENT and SET USER or SUPER. May be repeated.
 pub(crate) fn disable_events(conn: &mut Conn, server: Server) -> Result<usize> {
     type Event = (String, String, String, String, String);
     if info::global(conn, "event_scheduler")?.is_some_and(|v| v.eq_ignore_ascii_case("DISABLED")) {
@@ -209,7 +160,7 @@ fn in_charset_of_event(
     charset: &str,
     collation: &str,
 ) -> Result<()> {
-    let by_variable = server.flavour == Flavour::MariaDb && server.version >= Version(10, 6, 2);
+    let by_variable = server.maria_from(10, 6, 2);
     if !by_variable && !statement.is_ascii() {
         return execute(conn, statement);
     }
@@ -229,16 +180,11 @@ fn in_charset_of_event(
 
 /// Ends the connections of account `user` from this host whose client port is among `ports`. Returns how many were found.
 pub(crate) fn kill_ports(conn: &mut Conn, user: &str, ports: &[u16]) -> Result<usize> {
-    let own: Option<String> = query::first(
-        conn,
-        "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
-    )?;
-    let own = own.unwrap_or_default();
     // This host as the server sees it: another host may have the same account and the same port.
-    let here = own.rsplit_once(':').map_or(own.as_str(), |(h, _)| h);
-    kill(conn, user, |_, host| {
-        host.rsplit_once(':')
-            .is_some_and(|(h, p)| h == here && p.parse().is_ok_and(|p: u16| ports.contains(&p)))
+    let here = Session::own(conn)?.host;
+    kill(conn, user, |_, client| {
+        let client = Session::parse(client);
+        client.host == here && client.port.is_some_and(|p| ports.contains(&p))
     })
 }
 
@@ -251,29 +197,13 @@ pub(crate) fn connections_at_rest(conn: &mut Conn, user: &str) -> Result<Vec<(u6
     query::rows(conn, list)
 }
 
-/// Ends the connection of account `user` with this number. Returns how many were found.
-pub(crate) fn kill_connection(conn: &mut Conn, user: &str, id: u64) -> Result<usize> {
-    kill(conn, user, |i, _| i == id)
-}
-
-/// Numbers of the connections of account `user`, this one left out.
-pub(crate) fn connections(conn: &mut Conn, user: &str) -> Result<BTreeSet<u64>> {
-    let all = connections_at_rest(conn, user)?.into_iter();
-    Ok(all.map(|(id, ..)| id).collect())
-}
-
-/// Ends the connections of account `user` through the unix socket that are not among `known`. Returns how many were found.
-pub(crate) fn kill_socket_connections(
+/// Ends those of the other connections of account `user` that `which` chooses by number and client address. Returns how many were
+/// found.
+pub(crate) fn kill(
     conn: &mut Conn,
     user: &str,
-    known: &BTreeSet<u64>,
+    which: impl Fn(u64, &str) -> bool,
 ) -> Result<usize> {
-    kill(conn, user, |id, host| {
-        host == "localhost" && !known.contains(&id)
-    })
-}
-
-fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Result<usize> {
     let all = connections_at_rest(conn, user)?;
     let mut found = 0;
     for (id, ..) in all.iter().filter(|(id, host, _)| which(*id, host)) {
@@ -287,11 +217,8 @@ fn kill(conn: &mut Conn, user: &str, which: impl Fn(u64, &str) -> bool) -> Resul
 }
 
 /// Calls `count`, which ends connections of ours and returns how many are left on the server, until there are none, at most five
-/// seconds: a server needs a moment to end them.
-///
-/// # Errors
-/// Those of `count`; transient if some are still there.
-pub fn wait_until_gone(mut count: impl FnMut() -> Result<usize>) -> Result<()> {
+/// seconds: a server needs a moment to end them. Transient if some are still there.
+pub(crate) fn wait_until_gone(mut count: impl FnMut() -> Result<usize>) -> Result<()> {
     for _ in 0..50 {
         if count()? == 0 {
             return Ok(());

@@ -47,13 +47,9 @@ const MYSQL: &[Feature] = &[
 
 /// Privileges that MariaDB's SUPER holds as well before 11.0.1 (MDEV-29668). REPLICATION MASTER ADMIN is not among them: 10.11 wants it
 /// for SHOW SLAVE HOSTS.
+#[rustfmt::skip]
 const OF_SUPER_MARIADB: [&str; 6] = [
-    "SET USER",
-    "CONNECTION ADMIN",
-    "BINLOG ADMIN",
-    "BINLOG MONITOR",
-    "SLAVE MONITOR",
-    "REPLICATION SLAVE ADMIN",
+    "SET USER", "CONNECTION ADMIN", "BINLOG ADMIN", "BINLOG MONITOR", "SLAVE MONITOR", "REPLICATION SLAVE ADMIN",
 ];
 /// Those that MySQL's deprecated SUPER holds as well.
 const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN"];
@@ -104,19 +100,16 @@ pub(crate) fn for_copy(server: Server) -> BTreeSet<String> {
 /// What it needs there besides if the source has enabled events of other accounts: the target's agent disables them on the copy, by
 /// ALTER DEFINER ... EVENT (without: error 1227, seen on MariaDB 10.11.19).
 pub(crate) fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
-    let (set, events) = match (server.flavour, server.version) {
-        // information_schema.EVENTS is error 1577 where the scheduler is disabled.
-        (Flavour::MariaDb, v) if v >= Version(10, 5, 2) => ("SET USER", "mysql.event"),
-        (Flavour::MySql, v) if v >= Version(8, 2, 0) => {
-            ("SET_ANY_DEFINER", "information_schema.EVENTS")
-        }
-        (Flavour::MySql, v) if v >= Version(8, 0, 0) => {
-            ("SET_USER_ID", "information_schema.EVENTS")
-        }
-        _ => return Ok(BTreeSet::new()), // SUPER, which a copy needs there in any case
+    let set = if server.maria_from(10, 5, 2) {
+        "SET USER"
+    } else if server.mysql_from(8, 0, 0) {
+        server.word((8, 2, 0), "SET_ANY_DEFINER", "SET_USER_ID")
+    } else {
+        return Ok(BTreeSet::new()); // SUPER, which a copy needs there in any case
     };
     let of_others = format!(
-        "SELECT DISTINCT DEFINER FROM {events} WHERE STATUS = 'ENABLED' AND DEFINER <> CURRENT_USER()"
+        "SELECT DISTINCT DEFINER FROM {} WHERE STATUS = 'ENABLED' AND DEFINER <> CURRENT_USER()",
+        server.events()
     );
     let definers = rows(conn, &of_others)?;
     let mut needed = BTreeSet::new();
@@ -124,7 +117,7 @@ pub(crate) fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BT
         return Ok(needed);
     }
     needed.insert(set.to_string());
-    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 16) {
+    if server.mysql_from(8, 0, 16) {
         let powerful = rows(
             conn,
             "SELECT REPLACE(GRANTEE, '\\'', '') FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'SYSTEM_USER'",
@@ -141,7 +134,7 @@ pub(crate) fn for_events_of_others(conn: &mut Conn, server: Server) -> Result<BT
 pub(crate) fn held(conn: &mut Conn, server: Server) -> Result<(String, Vec<String>)> {
     let account = quote_account(&rows(conn, "SELECT CURRENT_USER()")?.concat());
     let mut held = rows(conn, "SHOW GRANTS")?;
-    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0) {
+    if server.mysql_from(8, 0, 0) {
         // MariaDB shows the grants of the active role by itself; MySQL 5 has no roles.
         let roles = rows(conn, "SELECT CURRENT_ROLE()")?.concat();
         if !roles.is_empty() && roles != "NONE" {
@@ -185,11 +178,9 @@ fn of_super(server: Server, name: &str) -> bool {
 /// The privileges that one GRANT statement or one row of SHOW GRANTS gives on `*.*`, in the words of SHOW GRANTS.
 fn of_row(row: &str) -> Vec<String> {
     let row = row.split_whitespace().collect::<Vec<_>>().join(" ");
-    let names = row
-        .strip_prefix("GRANT ")
-        .and_then(|rest| rest.split_once(" ON *.* TO "))
-        .map(|(names, _)| names.to_ascii_uppercase())
-        .unwrap_or_default();
+    let names = row.strip_prefix("GRANT ").unwrap_or_default();
+    let names = names.split_once(" ON *.* TO ").unwrap_or_default().0;
+    let names = names.to_ascii_uppercase();
     let names = names.split(',').map(str::trim).filter(|n| !n.is_empty());
     names.map(|n| usual(n).to_string()).collect()
 }

@@ -42,14 +42,19 @@ pub struct Session {
 impl Session {
     /// From the column HOST of the process list.
     pub fn parse(host: &str) -> Self {
-        let parsed = host
-            .rsplit_once(':')
-            .and_then(|(h, p)| Some((h, p.parse().ok()?)));
-        let (host, port) = parsed.map_or((host, None), |(host, port)| (host, Some(port)));
-        Self {
-            host: host.to_string(),
-            port,
-        }
+        let parts = host.rsplit_once(':');
+        let parsed = parts.and_then(|(h, p)| Some((h, Some(p.parse().ok()?))));
+        let (host, port) = parsed.unwrap_or((host, None));
+        let host = host.to_string();
+        Self { host, port }
+    }
+
+    /// That of `conn`.
+    pub(super) fn own(conn: &mut Conn) -> Result<Self> {
+        const HOST: &str =
+            "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()";
+        let host: Option<String> = query::first(conn, HOST)?;
+        Ok(Self::parse(&host.unwrap_or_default()))
     }
 }
 
@@ -62,9 +67,6 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Connects to `to` and takes the lock. A server that supports none (MariaDB in a Galera cluster; Percona XtraDB Cluster with
     /// pxc_strict_mode = ENFORCING) is known by this connection itself, see [`Identity::by_session`].
-    ///
-    /// # Errors
-    /// As [`connect`].
     pub fn hold(to: &Endpoint) -> Result<Self> {
         let mut conn = Self::open(to)?;
         let random = crate::sys::host::random_hex(16).on("/dev/urandom")?;
@@ -90,9 +92,6 @@ impl Identity {
     }
 
     /// Connects to `to`, to be known by what its process list has of this connection: number, account, client host and port.
-    ///
-    /// # Errors
-    /// As [`connect`].
     pub fn by_session(to: &Endpoint) -> Result<Self> {
         let mut conn = Self::open(to)?;
         let condition = by_session(&mut conn)?;
@@ -144,35 +143,28 @@ impl Identity {
         )
     }
 
-    /// Checks that `other`, a connection of our own, is to the same server.
-    ///
-    /// # Errors
-    /// Permanent: it is not. Those of [`Identity::check`].
-    pub fn verify(&self, other: &mut Conn) -> Result<()> {
-        let holds: Option<Option<u64>> = other
-            .query_first(format!("SELECT {}", self.condition))
-            .map_err(|e| failure(&self.server, &self.user, &e))?;
-        if holds.flatten() == Some(1) {
-            return Ok(());
-        }
-        self.check()?;
-        Err(self.another("a second connection of the agent"))
+    fn failed(&self, e: &::mysql::Error) -> Error {
+        failure(&self.server, &self.user, e)
     }
 
-    /// Checks that the connection is alive and holds the lock.
-    ///
-    /// # Errors
-    /// Transient: it was killed, or the server was restarted or cannot be reached.
+    /// Checks that `other`, a connection of our own, is to the same server. Permanent: it is not.
+    pub fn verify(&self, other: &mut Conn) -> Result<()> {
+        let holds = other.query_first::<Option<u64>, _>(format!("SELECT {}", self.condition));
+        if holds.map_err(|e| self.failed(&e))?.flatten() == Some(1) {
+            return Ok(());
+        }
+        Err(self.not_seen("a second connection of the agent"))
+    }
+
+    /// Checks that the connection is alive and holds the lock. Transient: it was killed, or the server was restarted or cannot be
+    /// reached.
     pub fn check(&self) -> Result<()> {
-        let holds: std::result::Result<Option<Option<u64>>, _> =
-            lock(&self.conn).query_first(format!(
-                "SELECT {} AND CONNECTION_ID() = {}",
-                self.condition, self.id
-            ));
-        match holds {
+        let (condition, id) = (&self.condition, self.id);
+        let select = format!("SELECT {condition} AND CONNECTION_ID() = {id}");
+        match lock(&self.conn).query_first::<Option<u64>, _>(select) {
             Ok(Some(Some(1))) => Ok(()),
             Ok(_) => Err(self.lost("it does not hold its user lock any more")),
-            Err(e) => Err(self.lost(&failure(&self.server, &self.user, &e).to_string())),
+            Err(e) => Err(self.lost(&self.failed(&e).to_string())),
         }
     }
 
@@ -184,33 +176,26 @@ impl Identity {
         ))
     }
 
-    fn another(&self, who: &str) -> Error {
-        Error::permanent(format!(
-            "{who} reached another server than MySQL at {}, and was ended before its first statement: check that this address leads to one \
-             server only (host name, port forwarder, load balancer, mysql.socket and mysql.port), and that no option of the tool names \
-             another one",
-            self.server
-        ))
-    }
-
-    /// The error of `tool` as it is to be shown: if the server's answer to [`Identity::statement`] is in its standard error, it has
+    /// The error of `tool` as it is to be shown: if the server's answer to [`Identity::assignment`] is in its standard error, it has
     /// reached another server.
     pub fn explain(&self, tool: &str, error: Error) -> Error {
-        if !error.tool_stderr().is_some_and(|s| s.contains(MARKER)) {
-            return error;
+        if error.tool_stderr().is_some_and(|s| s.contains(MARKER)) {
+            return self.not_seen(tool);
         }
-        match self.check() {
-            Ok(()) => self.another(tool),
-            Err(lost) => lost,
-        }
+        error
     }
 
-    /// The error of a tool whose session is not in the process list of this server.
-    pub fn not_seen(&self, tool: &str) -> Error {
-        match self.check() {
-            Ok(()) => self.another(tool),
-            Err(lost) => lost,
-        }
+    /// The error of a client whose session is not on this server.
+    pub fn not_seen(&self, client: &str) -> Error {
+        let another = || {
+            Error::permanent(format!(
+                "{client} reached another server than MySQL at {}, and was ended before its first statement: check that this address \
+                 leads to one server only (host name, port forwarder, load balancer, mysql.socket and mysql.port), and that no option of \
+                 the tool names another one",
+                self.server
+            ))
+        };
+        self.check().err().unwrap_or_else(another)
     }
 
     /// The error of a tool that ended before its session was seen.
@@ -222,32 +207,23 @@ impl Identity {
     }
 
     /// The sessions of this account in the server, by connection number; without this one, which is returned apart.
-    ///
-    /// # Errors
-    /// Those of [`Identity::check`].
     pub fn sessions(&self) -> Result<(Session, BTreeMap<u64, Session>)> {
-        let rows: Vec<(u64, String)> = lock(&self.conn)
-            .query(format!(
-                "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {}",
-                quote_text(&self.user)
-            ))
-            .map_err(|e| self.lost(&failure(&self.server, &self.user, &e).to_string()))?;
-        let mut all: BTreeMap<u64, Session> = rows
-            .into_iter()
-            .map(|(id, host)| (id, Session::parse(&host)))
-            .collect();
-        match all.remove(&self.id) {
-            Some(own) => Ok((own, all)),
-            None => Err(self.lost("it is not in the process list")),
-        }
+        let select = format!(
+            "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE USER = {}",
+            quote_text(&self.user)
+        );
+        let rows = lock(&self.conn).query::<(u64, String), _>(select);
+        let rows = rows.map_err(|e| self.lost(&self.failed(&e).to_string()))?;
+        let session = |(id, host): (u64, String)| (id, Session::parse(&host));
+        let mut all: BTreeMap<u64, Session> = rows.into_iter().map(session).collect();
+        let own = all.remove(&self.id);
+        let own = own.ok_or_else(|| self.lost("it is not in the process list"))?;
+        Ok((own, all))
     }
 }
 
 /// Checks that mysql.socket and mysql.port of one configuration are one server's: orchestrator and other agents know the port only. Where the
 /// port does not answer or rejects the login, it is compared with the server's own variable.
-///
-/// # Errors
-/// Permanent: they are two servers'. As [`Identity::hold`].
 pub fn one_server(settings: &crate::config::Mysql) -> Result<()> {
     if settings.socket.is_empty() {
         return Ok(());
@@ -289,19 +265,15 @@ fn connection_id(conn: &mut Conn) -> Result<u64> {
 fn by_session(conn: &mut Conn) -> Result<String> {
     type Row = (u64, String, String, String);
     const PLACE: &str = "CONCAT_WS(' ', @@hostname, @@port, @@datadir, @@pid_file)";
-    let row: Option<Row> = query::first(
-        conn,
-        format!(
-            "SELECT ID, USER, HOST, {PLACE} FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
-        ),
-    )?;
+    let select = format!(
+        "SELECT ID, USER, HOST, {PLACE} FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
+    );
+    let row = query::first::<Row>(conn, select)?;
     let (id, user, host, place) =
         row.ok_or_else(|| Error::transient("this connection is not in the process list"))?;
+    let [user, host, place] = [user, host, place].map(|text| quote_text(&text));
     Ok(format!(
-        "((SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND USER = {} AND HOST = {}) = 1 AND {PLACE} = {})",
-        quote_text(&user),
-        quote_text(&host),
-        quote_text(&place)
+        "((SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND USER = {user} AND HOST = {host}) = 1 AND {PLACE} = {place})"
     ))
 }
 
@@ -323,9 +295,6 @@ const ROUNDING: u64 = 2;
 
 impl Fingerprint {
     /// Queries the server.
-    ///
-    /// # Errors
-    /// If a query fails.
     pub fn of(conn: &mut Conn) -> Result<Self> {
         let place: Option<String> = query::first(
             conn,
@@ -352,10 +321,8 @@ impl Fingerprint {
     /// Why `later` is another server; `None` if it may be the same one, perhaps restarted meanwhile.
     pub fn differs(&self, later: &Self) -> Option<String> {
         if self.uuid != later.uuid {
-            return Some(format!(
-                "its server_uuid is {}, not {}",
-                later.uuid, self.uuid
-            ));
+            let (was, is) = (&self.uuid, &later.uuid);
+            return Some(format!("its server_uuid is {is}, not {was}"));
         }
         let names = ["hostname", "port", "datadir", "pid_file", "server_id"];
         let values = self.place.lines().zip(later.place.lines());
@@ -364,18 +331,16 @@ impl Fingerprint {
                 return Some(format!("its {name} is {is}, not {was}"));
             }
         }
-        let restarted = later.started + ROUNDING >= self.asked;
-        (!restarted && !self.is_same_run(later)).then(|| {
-            format!(
-                "it was started {} s {}",
-                self.started.abs_diff(later.started),
-                if later.started < self.started {
-                    "earlier"
-                } else {
-                    "later, before the server was queried"
-                }
-            )
-        })
+        if later.started + ROUNDING >= self.asked || self.is_same_run(later) {
+            return None; // restarted since, or not
+        }
+        let seconds = self.started.abs_diff(later.started);
+        let when = if later.started < self.started {
+            "earlier"
+        } else {
+            "later, before the server was queried"
+        };
+        Some(format!("it was started {seconds} s {when}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queries about a server, which change nothing.
 
-use super::{Flavour, Server, Version, query, quote_text};
+use super::{Flavour, Server, query, quote_text};
 use crate::error::{Error, Result};
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const SYSTEM_SCHEMAS: [&str; 4] =
     ["information_schema", "mysql", "performance_schema", "sys"];
 
-/// One schema.
+/// A schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schema {
     /// Distinct engines of its base tables as the server names them, sorted.
@@ -31,28 +31,23 @@ pub(crate) struct Role {
 
 impl Role {
     /// Refuses a server whose data must not be replaced: one that replicates, has replicas, or belongs to a cluster.
-    ///
-    /// # Errors
-    /// Permanent, with the part it plays.
     pub(crate) fn check_target(&self, server: Server) -> Result<()> {
-        let word = server.replica();
-        if let Some(cluster) = self.cluster {
-            return Err(Error::permanent(format!(
-                "this server is a {cluster}: it cannot be a target"
-            )));
-        }
-        if let Some((source, true)) = &self.source {
-            return Err(Error::permanent(format!(
-                "this server replicates from {source}: STOP {word} and RESET {word} ALL before it is made a target"
-            )));
-        }
-        if !self.replicas.is_empty() {
-            return Err(Error::permanent(format!(
-                "this server has replicas or other readers of its binary log ({}): repoint them before it is made a target",
-                self.replicas.join(", ")
-            )));
-        }
-        Ok(())
+        let what = if let Some(cluster) = self.cluster {
+            format!("is a {cluster}: it cannot be a target")
+        } else if let Some((source, true)) = &self.source {
+            let word = server.replica();
+            format!(
+                "replicates from {source}: STOP {word} and RESET {word} ALL before it is made a target"
+            )
+        } else if !self.replicas.is_empty() {
+            let replicas = self.replicas.join(", ");
+            format!(
+                "has replicas or other readers of its binary log ({replicas}): repoint them before it is made a target"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::permanent(format!("this server {what}")))
     }
 }
 
@@ -71,7 +66,7 @@ pub(crate) fn is_on(conn: &mut Conn, name: &str) -> Result<bool> {
 
 /// All schemas that are not the server's own, with engines and sizes.
 pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schema>> {
-    if server.flavour == Flavour::MySql && server.version >= Version(8, 0, 0) {
+    if server.mysql_from(8, 0, 0) {
         // Or the sizes would be up to a day old, and the progress of a load invisible.
         query::run(conn, "SET SESSION information_schema_stats_expiry = 0")?;
     }
@@ -139,12 +134,9 @@ pub(crate) fn tables_older_than(
     Ok(rows.into_iter().filter(counts).take(1000).collect())
 }
 
-/// General tablespaces of a MySQL server: a dump does not make them, and a table in one stops the load (3510).
-///
-/// # Errors
-/// If the query fails (PROCESS is needed).
+/// General tablespaces of a MySQL server: a dump does not make them, and a table in one stops the load (3510). Needs PROCESS.
 pub(crate) fn general_tablespaces(conn: &mut Conn, server: Server) -> Result<BTreeSet<String>> {
-    if server.flavour != Flavour::MySql || server.version < Version(8, 0, 0) {
+    if !server.mysql_from(8, 0, 0) {
         return Ok(BTreeSet::new());
     }
     let names: Vec<String> = query::rows(
@@ -156,18 +148,11 @@ pub(crate) fn general_tablespaces(conn: &mut Conn, server: Server) -> Result<BTr
 
 /// How many events it has.
 pub(crate) fn events(conn: &mut Conn, server: Server) -> Result<u64> {
-    let table = match server.flavour {
-        Flavour::MariaDb => "mysql.event", // information_schema.EVENTS is error 1577 where the scheduler is disabled
-        Flavour::MySql => "information_schema.EVENTS",
-    };
-    let n = query::first(conn, format!("SELECT COUNT(*) FROM {table}"))?;
+    let n = query::first(conn, format!("SELECT COUNT(*) FROM {}", server.events()))?;
     Ok(n.unwrap_or(0))
 }
 
-/// Its part in replication.
-///
-/// # Errors
-/// If a query fails, for example for a missing REPLICATION CLIENT (SLAVE MONITOR) or PROCESS privilege.
+/// Its part in replication. Needs REPLICATION CLIENT (SLAVE MONITOR) and PROCESS.
 pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
     let [io, sql, host, _] = server.replica_columns();
     let mut role = Role::default();
@@ -197,40 +182,103 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
     Ok(role)
 }
 
-/// An account as `user`, `host` and the stored hash, which is only ever compared.
+/// An account by its host pattern.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// Host pattern.
     pub(crate) host: String,
-    /// Plugin and stored hash.
+    /// Plugin and stored hash, which is only ever compared.
     pub(crate) authentication: String,
 }
 
-/// The accounts named `user`.
-///
-/// # Errors
-/// If the query fails (SELECT on mysql.user is needed).
+/// The accounts named `user`. Needs SELECT on mysql.user.
 pub(crate) fn accounts(conn: &mut Conn, user: &str) -> Result<Vec<Account>> {
     let list = format!(
         "SELECT Host, plugin, IF(authentication_string <> '', authentication_string, '') FROM mysql.user WHERE User = {}",
         quote_text(user)
     );
-    let rows: Vec<(String, Option<String>, Option<String>)> = query::rows(conn, list)?;
-    let account = |(host, plugin, hash): (String, Option<String>, Option<String>)| Account {
-        host,
-        authentication: format!(
-            "{}:{}",
-            plugin.unwrap_or_default(),
-            hash.unwrap_or_default()
-        ),
+    type Stored = (String, Option<String>, Option<String>);
+    let account = |(host, plugin, hash): Stored| {
+        let (plugin, hash) = (plugin.unwrap_or_default(), hash.unwrap_or_default());
+        let authentication = format!("{plugin}:{hash}");
+        Account {
+            host,
+            authentication,
+        }
     };
-    Ok(rows.into_iter().map(account).collect())
+    Ok(query::rows(conn, list)?.into_iter().map(account).collect())
 }
 
 /// Host part of the account that this session is logged in as.
 pub(crate) fn current_account_host(conn: &mut Conn) -> Result<String> {
-    let account: Option<String> = query::first(conn, "SELECT CURRENT_USER()")?;
-    let account = account.unwrap_or_default();
-    let host = account.rsplit_once('@').map(|(_, host)| host.to_string());
+    let host = query::first(conn, "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', -1)")?;
     Ok(host.unwrap_or_default())
+}
+
+/// Sessions that are named, at most.
+const NAMED: usize = 3;
+/// Characters of a statement that are shown.
+const SHOWN: usize = 80;
+
+/// The sessions that hold metadata locks which block others, longest first; empty if none is found. MariaDB does not show who
+/// holds one (without its plugin METADATA_LOCK_INFO), so there they are those that run DDL.
+pub(crate) fn lock_holders(conn: &mut Conn, server: Server) -> String {
+    let statement = match server.flavour {
+        Flavour::MySql => {
+            "SELECT t.PROCESSLIST_ID, CONCAT(t.PROCESSLIST_USER, '@', t.PROCESSLIST_HOST), t.PROCESSLIST_TIME, \
+             IF(l.OBJECT_TYPE = 'TABLE', CONCAT(l.OBJECT_SCHEMA, '.', l.OBJECT_NAME), l.OBJECT_TYPE), t.PROCESSLIST_INFO \
+             FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
+             WHERE l.LOCK_STATUS = 'GRANTED' AND t.PROCESSLIST_ID <> CONNECTION_ID() AND (l.OBJECT_TYPE = 'TABLE' AND \
+             l.LOCK_TYPE IN ('EXCLUSIVE', 'SHARED_NO_READ_WRITE') OR l.OBJECT_TYPE = 'GLOBAL' AND l.LOCK_TYPE = 'SHARED') \
+             ORDER BY t.PROCESSLIST_TIME DESC"
+        }
+        Flavour::MariaDb => {
+            "SELECT ID, CONCAT(USER, '@', HOST), TIME, '', INFO FROM information_schema.PROCESSLIST \
+             WHERE ID <> CONNECTION_ID() AND COMMAND = 'Query' AND STATE NOT LIKE 'Waiting for % lock' AND INFO REGEXP \
+             '^[[:space:]]*(CREATE|ALTER|DROP|TRUNCATE|RENAME|OPTIMIZE|REPAIR|FLUSH|BACKUP)' ORDER BY TIME DESC"
+        }
+    };
+    let rows: Vec<Row> = query::rows(conn, statement).unwrap_or_default();
+    let name = |row: &Row| {
+        let [id, account, seconds, object, statement] =
+            [0, 1, 2, 3, 4].map(|i| query::text(row, i));
+        let object = match object.as_str() {
+            "" => String::new(),
+            object => format!(" holds a lock on {object},"),
+        };
+        let statement = beginning(&statement);
+        format!("session {id} ({account}){object} runs for {seconds} s: {statement}")
+    };
+    let named: Vec<String> = rows.iter().take(NAMED).map(name).collect();
+    named.join("; ")
+}
+
+/// The beginning of a statement, on one line, and nothing of the literals in it: one may be a password.
+fn beginning(statement: &str) -> String {
+    let plain = statement.split(['\'', '"']).next().unwrap_or_default();
+    let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = words.chars().take(SHOWN).collect();
+    match shown.as_str() {
+        "" => "(no statement)".into(),
+        _ if shown.len() < words.len() || plain.len() < statement.len() => format!("{shown} ..."),
+        _ => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_not_shown() {
+        assert_eq!(
+            beginning("ALTER USER a IDENTIFIED BY 'geheim'"),
+            "ALTER USER a IDENTIFIED BY ..."
+        );
+        assert_eq!(
+            beginning("create  table\nshop.t as select 1"),
+            "create table shop.t as select 1"
+        );
+        assert_eq!(beginning(""), "(no statement)");
+        assert_eq!(beginning(&"x ".repeat(99)).len(), SHOWN + 4);
+    }
 }

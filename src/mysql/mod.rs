@@ -9,9 +9,7 @@ pub(crate) mod control;
 pub(crate) mod grants;
 mod identity;
 pub mod info;
-pub(crate) mod locks;
 pub(crate) mod messages;
-mod plugins;
 pub mod profile;
 pub(crate) mod query;
 mod replication;
@@ -22,28 +20,17 @@ pub(crate) mod settings;
 pub use connect::{Endpoint, connect};
 pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure, lock_wait_timeout};
 pub use identity::{Fingerprint, Identity, Session, one_server};
-pub(crate) use plugins::old_logins;
 pub(crate) use replication::{Source, Start};
 pub use restore::PendingRestore;
 pub(crate) use restore::Restore;
+pub(crate) use server::old_logins;
 pub use server::{Flavour, Server, Version};
-pub(crate) use server::{client_tools, dump_tools};
 
 /// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session
 /// whose sql_mode has no NO_BACKSLASH_ESCAPES; [`connect()`] sees to that.
 pub(crate) fn quote_text(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    out.push('\'');
-    for c in s.chars() {
-        match c {
-            '\'' => out.push_str("''"),
-            '\\' => out.push_str("\\\\"),
-            '\0' => out.push_str("\\0"),
-            c => out.push(c),
-        }
-    }
-    out.push('\'');
-    out
+    let escaped = s.replace('\\', r"\\").replace('\0', r"\0");
+    format!("'{}'", escaped.replace('\'', "''"))
 }
 
 /// A name in backticks.

@@ -10,6 +10,9 @@ use crate::error::Result;
 use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Variables by name, in lower case.
+pub(crate) type Variables = BTreeMap<String, String>;
+
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -85,7 +88,6 @@ pub struct Row {
     /// Its value in a session that dumps.
     pub dump: Want,
     pub(crate) needs: Needs,
-    /// What another value does.
     pub(crate) harm: Harm,
     /// The first version that has it, and the last one if it was removed again. With [`Row::from`] the value needs a later one.
     pub since: &'static str,
@@ -259,11 +261,7 @@ pub(crate) const GLOBAL: &[Global] = &[
 
 impl Global {
     /// The literal to set if the variable, which shows `present`, must change. `of_source` are the source's values by [`for_load`].
-    pub(crate) fn change(
-        &self,
-        present: &str,
-        of_source: &BTreeMap<String, String>,
-    ) -> Option<String> {
+    pub(crate) fn change(&self, present: &str, of_source: &Variables) -> Option<String> {
         // A scheduler that was disabled at the server's start neither runs events nor can be set.
         if present.eq_ignore_ascii_case("DISABLED") {
             return None;
@@ -273,9 +271,9 @@ impl Global {
 
     pub(super) fn privilege(&self, server: Server) -> &'static str {
         match server.flavour {
-            Flavour::MySql if server.version >= Version(8, 0, 0) => "SYSTEM_VARIABLES_ADMIN",
+            Flavour::MySql => server.word((8, 0, 0), "SYSTEM_VARIABLES_ADMIN", "SUPER"),
             Flavour::MariaDb if server.version >= Version(10, 5, 2) => self.maria,
-            _ => "SUPER",
+            Flavour::MariaDb => "SUPER",
         }
     }
 }
@@ -286,6 +284,7 @@ pub(super) struct Demand {
     when: fn(&str) -> bool,
     purposes: &'static [Purpose],
     mysql: &'static str,
+    /// Empty: MariaDB has no such variable.
     maria: &'static str,
     pub(super) reason: &'static str,
 }
@@ -294,10 +293,9 @@ pub(super) struct Demand {
 pub(super) fn demands(
     server: Server,
     purpose: Purpose,
-    globals: &BTreeMap<String, String>,
+    globals: &Variables,
 ) -> Vec<(&'static Demand, &'static str)> {
-    let old = server.flavour == Flavour::MySql && server.version < Version(8, 0, 0)
-        || server.flavour == Flavour::MariaDb && server.version < Version(10, 5, 2);
+    let old = !server.mysql_from(8, 0, 0) && !server.maria_from(10, 5, 2);
     let all = DEMANDS.iter().filter(|d| {
         d.purposes.contains(&purpose) && globals.get(d.name).is_some_and(|v| (d.when)(v))
     });
@@ -311,10 +309,7 @@ pub(super) fn demands(
 }
 
 /// The privileges that the settings `globals` of a target demand of an account that loads it.
-pub(crate) fn demanded_by_load(
-    server: Server,
-    globals: &BTreeMap<String, String>,
-) -> BTreeSet<String> {
+pub(crate) fn demanded_by_load(server: Server, globals: &Variables) -> BTreeSet<String> {
     let all = demands(server, Purpose::Load, globals).into_iter();
     all.map(|(_, privilege)| privilege.to_string()).collect()
 }
@@ -354,15 +349,12 @@ pub(crate) fn is_on(value: &str) -> bool {
 fn same(a: &str, b: &str) -> bool {
     let plain = |v: &str| {
         let v = v.trim_matches('\'').to_ascii_uppercase();
-        match v.as_str() {
-            "1" => "ON".to_string(),
-            "0" => "OFF".to_string(),
-            "NULL" => String::new(),
-            _ => match v.parse::<f64>() {
-                Ok(0.0) => "OFF".to_string(),
-                Ok(n) if v.contains('.') => n.to_string(),
-                _ => v,
-            },
+        match (v.as_str(), v.parse::<f64>()) {
+            ("1", _) => "ON".to_string(),
+            ("NULL", _) => String::new(),
+            (_, Ok(0.0)) => "OFF".to_string(),
+            (_, Ok(n)) if v.contains('.') => n.to_string(),
+            _ => v,
         }
     };
     plain(a) == plain(b)
@@ -380,42 +372,39 @@ pub(super) fn change(want: Want, present: &str, of_source: Option<&String>) -> O
         },
         Source => {
             let value = of_source?;
-            let number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-            let literal = || {
-                if number {
-                    value.clone()
-                } else {
-                    quote_text(value)
-                }
-            };
-            (!same(value, present)).then(literal)
+            (!same(value, present)).then(|| literal(value))
         }
     }
 }
 
+/// The literal of SET for a value as the server shows it.
+pub(super) fn literal(value: &str) -> String {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        value.to_string()
+    } else {
+        quote_text(value)
+    }
+}
+
 /// The variables of this session as it began, so of one that has set nothing; or, with `global`, those of the server.
-///
-/// # Errors
-/// If the query fails.
-pub(crate) fn variables(conn: &mut Conn, global: bool) -> Result<BTreeMap<String, String>> {
+pub(crate) fn variables(conn: &mut Conn, global: bool) -> Result<Variables> {
     let scope = if global { "GLOBAL" } else { "SESSION" };
     let rows: Vec<(String, Option<String>)> = query::rows(conn, format!("SHOW {scope} VARIABLES"))?;
-    let variable = |(name, value): (String, Option<String>)| {
-        (name.to_ascii_lowercase(), value.unwrap_or_default())
-    };
-    Ok(rows.into_iter().map(variable).collect())
+    let rows = rows.into_iter();
+    let variables =
+        rows.map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()));
+    Ok(variables.collect())
 }
 
 /// Those of a source that a load wants to have as they are there, out of its globals.
-pub(crate) fn for_load(globals: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn for_load(globals: &Variables) -> Variables {
     let wanted = SESSION.iter().filter(|r| r.load == Source);
-    wanted
-        .filter_map(|r| Some((r.name.to_string(), globals.get(r.name)?.clone())))
-        .collect()
+    let value = |r: &Row| Some((r.name.to_string(), globals.get(r.name)?.clone()));
+    wanted.filter_map(value).collect()
 }
 
 /// Raises `name` in the values by [`for_load`] to `n`, in steps of 1 KiB as servers take them.
-pub(crate) fn at_least(of_source: &mut BTreeMap<String, String>, name: &str, n: u64) {
+pub(crate) fn at_least(of_source: &mut Variables, name: &str, n: u64) {
     let present = of_source.get(name).and_then(|v| v.parse::<u64>().ok());
     let n = n.div_ceil(1024).saturating_mul(1024);
     if present.is_none_or(|p| p < n) {

@@ -5,22 +5,18 @@ use crate::error::{Error, Result};
 use mysql::prelude::{ColumnIndex, FromRow, Queryable};
 use mysql::{Conn, Row};
 
-/// The error of a query on a connection.
 pub(crate) fn failed(e: mysql::Error) -> Error {
     failure("this connection", "", &e)
 }
 
-/// All rows of the result.
 pub(crate) fn rows<T: FromRow>(conn: &mut Conn, query: impl AsRef<str>) -> Result<Vec<T>> {
     conn.query(query).map_err(failed)
 }
 
-/// The first row of the result.
 pub(crate) fn first<T: FromRow>(conn: &mut Conn, query: impl AsRef<str>) -> Result<Option<T>> {
     conn.query_first(query).map_err(failed)
 }
 
-/// A statement without a result.
 pub(crate) fn run(conn: &mut Conn, statement: impl AsRef<str>) -> Result<()> {
     conn.query_drop(statement).map_err(failed)
 }

@@ -2,12 +2,11 @@
 //! (`MASTER_DELAY`).
 
 use super::channel::Setting;
-use super::{Flavour, Server, Version, quote_text};
+use super::{Flavour, Server, quote_text};
 
 /// What [`Server::change_source`] sets; the rest stays as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Source<'a> {
-    /// Name or address of the source.
     pub(crate) host: &'a str,
     pub(crate) port: Option<u16>,
     /// Account and password.
@@ -17,7 +16,7 @@ pub(crate) struct Source<'a> {
     pub(crate) settings: &'a [Setting],
     /// TLS whatever `settings` say.
     pub(crate) tls: bool,
-    /// The channel's name; the default one's is empty.
+    /// Empty for the default one.
     pub(crate) channel: &'a str,
 }
 
@@ -68,67 +67,51 @@ impl Server {
         }
     }
 
-    /// `SOURCE` or `MASTER`, as the options of [`Server::change_source`] begin.
-    pub(crate) fn source_word(self) -> &'static str {
-        if self.mysql_from(8, 0, 23) {
-            "SOURCE"
-        } else {
-            "MASTER"
-        }
-    }
-
-    /// Changes a channel's source.
     pub(crate) fn change_source(self, to: &Source) -> String {
         let word = self.source_word();
-        let maria = self.flavour == Flavour::MariaDb;
-        let verb = match (word, to.channel) {
-            ("SOURCE", _) => "CHANGE REPLICATION SOURCE TO".to_string(),
-            (_, name) if maria && !name.is_empty() => {
-                format!("CHANGE MASTER {} TO", quote_text(name))
-            }
-            _ => "CHANGE MASTER TO".to_string(),
-        };
-        let mut text = format!("{verb} {word}_HOST={}", quote_text(to.host));
-        if let Some(port) = to.port {
-            text += &format!(", {word}_PORT={port}");
-        }
+        let mut options = vec![format!("{word}_HOST={}", quote_text(to.host))];
+        options.extend(to.port.map(|port| format!("{word}_PORT={port}")));
         if let Some((user, password)) = to.login {
-            text.push_str(&format!(
-                ", {word}_USER={}, {word}_PASSWORD={}",
-                quote_text(user),
-                quote_text(password)
-            ));
+            options.push(format!("{word}_USER={}", quote_text(user)));
+            options.push(format!("{word}_PASSWORD={}", quote_text(password)));
         }
         let by_gtid = to.start == Some(Start::Gtid);
         let kept = to.settings.iter();
-        for setting in kept.filter(|s| !(to.tls && s.name() == "SSL")) {
-            text.push_str(&format!(", {}", setting.assignment(self, by_gtid)));
-        }
+        let kept = kept.filter(|s| !(to.tls && s.name() == "SSL"));
+        options.extend(kept.map(|s| s.assignment(self, by_gtid)));
         if to.tls {
-            text.push_str(&format!(", {word}_SSL=1"));
+            options.push(format!("{word}_SSL=1"));
         }
         let own_key = to.settings.iter().any(|s| s.name() == "PUBLIC_KEY_PATH");
         if self.mysql_from(8, 0, 4) && !own_key {
             // caching_sha2_password needs it where the channel has no TLS.
-            text.push_str(&format!(", GET_{word}_PUBLIC_KEY=1"));
+            options.push(format!("GET_{word}_PUBLIC_KEY=1"));
         }
         if let Some(Start::Position(file, position)) = to.start {
-            text.push_str(&format!(
-                ", {word}_LOG_FILE={}, {word}_LOG_POS={position}",
-                quote_text(file)
-            ));
+            options.push(format!("{word}_LOG_FILE={}", quote_text(file)));
+            options.push(format!("{word}_LOG_POS={position}"));
         }
-        text.push_str(&match (to.start, maria) {
-            (None, _) => String::new(),
-            (Some(Start::Gtid), true) => format!(", {word}_USE_GTID=slave_pos"),
-            (Some(Start::Position(..)), true) => format!(", {word}_USE_GTID=no"),
-            (Some(Start::Gtid), false) => format!(", {word}_AUTO_POSITION=1"),
-            (Some(Start::Position(..)), false) => format!(", {word}_AUTO_POSITION=0"),
-        });
-        if self.has_channels() {
-            text.push_str(&format!(" FOR CHANNEL {}", quote_text(to.channel)));
+        if to.start.is_some() {
+            options.push(match (self.flavour, by_gtid) {
+                (Flavour::MariaDb, true) => format!("{word}_USE_GTID=slave_pos"),
+                (Flavour::MariaDb, false) => format!("{word}_USE_GTID=no"),
+                (Flavour::MySql, _) => format!("{word}_AUTO_POSITION={}", u8::from(by_gtid)),
+            });
         }
-        text
+        self.change_channel(to.channel, &options.join(", "))
+    }
+
+    pub(super) fn change_channel(self, channel: &str, options: &str) -> String {
+        let name = quote_text(channel);
+        if self.source_word() == "SOURCE" {
+            format!("CHANGE REPLICATION SOURCE TO {options} FOR CHANNEL {name}")
+        } else if self.has_channels() {
+            format!("CHANGE MASTER TO {options} FOR CHANNEL {name}")
+        } else if self.flavour == Flavour::MariaDb && !channel.is_empty() {
+            format!("CHANGE MASTER {name} TO {options}")
+        } else {
+            format!("CHANGE MASTER TO {options}")
+        }
     }
 
     /// MySQL before 5.7.6 replicates from one source only.
@@ -136,21 +119,11 @@ impl Server {
         self.mysql_from(5, 7, 6)
     }
 
-    /// Name of the variable by which a replica writes what it applies into its own binary log.
-    pub(crate) fn log_replica_updates(self) -> &'static str {
-        if self.mysql_from(8, 0, 26) {
-            "log_replica_updates"
-        } else {
-            "log_slave_updates"
-        }
-    }
-
     /// Name of the privilege for the statements above, as SHOW GRANTS prints it. SUPER is enough where it exists.
     pub(crate) fn replica_privilege(self) -> &'static str {
         match self.flavour {
             Flavour::MariaDb => "REPLICATION SLAVE ADMIN",
-            Flavour::MySql if self.version >= Version(8, 0, 0) => "REPLICATION_SLAVE_ADMIN",
-            Flavour::MySql => "SUPER",
+            Flavour::MySql => self.word((8, 0, 0), "REPLICATION_SLAVE_ADMIN", "SUPER"),
         }
     }
 }

@@ -7,14 +7,11 @@ use std::collections::BTreeMap;
 /// which implies it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Restore {
-    /// A CLONE that may still run.
-    RunningClone {
-        /// The server's number of its connection.
-        connection: u64,
-    },
+    /// A CLONE that may still run, by the server's number of its connection.
+    RunningClone { connection: u64 },
     /// The InnoDB redo log is disabled (MySQL 8.0.21 and later).
     RedoLog,
-    /// The persisted value of a variable (SET PERSIST, MySQL 8.0 and later).
+    /// SET PERSIST, MySQL 8.0 and later.
     Persisted {
         name: String,
         /// `None`: none was persisted.
@@ -45,14 +42,11 @@ impl Restore {
         if key == "innodb redo log" {
             Self::RedoLog
         } else if key == "running clone" {
-            Self::RunningClone {
-                connection: value.parse().unwrap_or(0),
-            }
+            let connection = value.parse().unwrap_or(0);
+            Self::RunningClone { connection }
         } else if let Some(name) = key.strip_prefix("persisted ") {
-            Self::Persisted {
-                name: name.into(),
-                value: Some(value).filter(|v| !v.is_empty()),
-            }
+            let (name, value) = (name.into(), Some(value).filter(|v| !v.is_empty()));
+            Self::Persisted { name, value }
         } else {
             Self::Global { name: key, value }
         }
@@ -75,23 +69,22 @@ enum Stored {
 impl From<Stored> for PendingRestore {
     fn from(stored: Stored) -> Self {
         let mut out = Self::default();
-        match stored {
-            Stored::List(list) => out.extend(list),
+        out.extend(match stored {
+            Stored::List(list) => list,
             Stored::Texts(texts) => {
-                out.extend(texts.into_iter().map(|(k, v)| Restore::from_text(k, v)));
+                let texts = texts.into_iter();
+                texts.map(|(k, v)| Restore::from_text(k, v)).collect()
             }
-        }
+        });
         out
     }
 }
 
 impl PendingRestore {
-    /// True if there is nothing to restore.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Everything was restored.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -112,7 +105,6 @@ impl PendingRestore {
         self.0.iter()
     }
 
-    /// All of them, removed from here.
     pub(crate) fn take(&mut self) -> Vec<Restore> {
         std::mem::take(&mut self.0)
     }
@@ -125,7 +117,6 @@ impl PendingRestore {
         })
     }
 
-    /// The connection of a CLONE that may still run.
     pub(crate) fn running_clone(&self) -> Option<u64> {
         self.0.iter().find_map(|c| match c {
             Restore::RunningClone { connection } => Some(*connection),
@@ -133,19 +124,16 @@ impl PendingRestore {
         })
     }
 
-    /// A CLONE is about to run in this connection.
     pub(crate) fn clone_begins(&mut self, connection: u64) {
         self.clone_ended();
         self.extend([Restore::RunningClone { connection }]);
     }
 
-    /// The CLONE has ended.
     pub(crate) fn clone_ended(&mut self) {
         self.0
             .retain(|c| !matches!(c, Restore::RunningClone { .. }));
     }
 
-    /// True if the redo log is disabled.
     pub(crate) fn has_redo_log(&self) -> bool {
         self.0.contains(&Restore::RedoLog)
     }

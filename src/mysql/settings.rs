@@ -1,20 +1,18 @@
 //! Settings of a server that is dumped or loaded: those that change what a copy is are set in its sessions, by the [`profile`], and what
 //! cannot be set is refused before the target is changed.
 
+pub(crate) use super::profile::Variables;
 use super::profile::{self, GLOBAL, Harm, Purpose, Row, SESSION};
 use super::{Endpoint, Flavour, READABLE, Server, connect_plain, grants, query, quote_account};
 use crate::error::{Error, Result};
 use crate::process::SessionInit;
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// For a login and each statement.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Variables by name.
-pub type Variables = BTreeMap<String, String>;
 
 /// Variables that change a dump of mariadb-dump, which takes no init command and does not set them itself (10.11.19: it sets max_statement_time, sql_mode, time_zone,
 /// sql_quote_show_create, character_set_results and the isolation level).
@@ -25,27 +23,15 @@ const CHANGE_MARIADB_DUMP: [&str; 4] = [
     "system_versioning_asof",
 ];
 
-/// A read-only setting of a target with which it cannot be loaded, whatever the source has.
-struct Unloadable {
-    name: &'static str,
-    when: fn(&str) -> bool,
-    reason: &'static str,
-}
+/// A read-only setting of a target, when it cannot be loaded whatever the source has, and why.
+type Unloadable = (&'static str, fn(&str) -> bool, &'static str);
 
+#[rustfmt::skip]
 const UNLOADABLE: [Unloadable; 2] = [
-    Unloadable {
-        name: "innodb_read_only",
-        when: profile::is_on,
-        reason: "InnoDB is in read only mode",
-    },
-    Unloadable {
-        name: "innodb_force_recovery",
-        when: |v| v != "0",
-        reason: "InnoDB is in recovery mode and allows no changes",
-    },
+    ("innodb_read_only", profile::is_on, "InnoDB is in read only mode"),
+    ("innodb_force_recovery", |v| v != "0", "InnoDB is in recovery mode and allows no changes"),
 ];
 
-/// An assignment of a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) row: &'static Row,
@@ -71,11 +57,11 @@ fn assignments(
     let is_known =
         |r: &&Row| server.flavour == Flavour::MySql || r.from.is_none_or(|v| server.version >= v);
     let assignment = |row: &'static Row| {
-        let shown = present.get(row.name)?;
-        let value = profile::change(row.want(purpose), shown, of_source.get(row.name))?;
+        let present = present.get(row.name)?.clone();
+        let value = profile::change(row.want(purpose), &present, of_source.get(row.name))?;
         Some(Assignment {
             row,
-            present: shown.clone(),
+            present,
             value,
         })
     };
@@ -86,11 +72,9 @@ fn assignments(
 /// What came of trying the assignments in a session.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
-    /// Those that the server takes.
     pub(crate) taken: Vec<Assignment>,
     /// Those of variables that it has as read-only ones.
     pub(crate) fixed: Vec<Assignment>,
-    /// What prevents the others.
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -105,10 +89,8 @@ pub(crate) struct Problem {
 
 impl From<String> for Problem {
     fn from(what: String) -> Self {
-        Self {
-            what,
-            remedy: String::new(),
-        }
+        let remedy = String::new();
+        Self { what, remedy }
     }
 }
 
@@ -122,55 +104,50 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Sets them in this session, one by one.
 fn try_all(conn: &mut Conn, server: Server, list: Vec<Assignment>) -> Result<Trial> {
     let mut trial = Trial::default();
     for assignment in list {
-        let Assignment { row, present, .. } = &assignment;
-        match conn.query_drop(format!("SET SESSION {}", assignment.text())) {
-            Ok(()) => trial.taken.push(assignment),
-            // Of this server read-only, or without a session value.
-            Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1238 | 1229 | 1621) => {
-                trial.fixed.push(assignment);
+        let e = match conn.query_drop(format!("SET SESSION {}", assignment.text())) {
+            Ok(()) => {
+                trial.taken.push(assignment);
+                continue;
             }
-            Err(mysql::Error::MySqlError(e)) if row.harm == Harm::Failure => log::warn!(
-                "{} is {} and cannot be set ({}): {}",
-                row.name,
-                shown(present),
-                e.message,
-                row.reason
-            ),
-            Err(mysql::Error::MySqlError(e)) => {
-                let remedy = match (e.code, row.needs.privilege(server)) {
-                    (1227, Some(privilege)) => {
-                        grant(conn, privilege).unwrap_or_else(|| format!("grant {privilege}"))
-                    }
-                    _ => format!("SET GLOBAL {}", assignment.text()),
-                };
-                let what = format!(
-                    "{} is {} and must be {} in the sessions of the seed ({}), but ERROR {}: {}",
-                    row.name,
-                    shown(present),
-                    assignment.value,
-                    row.reason,
-                    e.code,
-                    e.message
-                );
-                trial.problems.push(Problem { what, remedy });
-            }
+            Err(mysql::Error::MySqlError(e)) => e,
             Err(e) => return Err(query::failed(e)),
+        };
+        let Assignment { row, value, .. } = &assignment;
+        let (name, reason, present) = (row.name, row.reason, shown(&assignment.present));
+        let (code, message) = (e.code, &e.message);
+        if matches!(code, 1238 | 1229 | 1621) {
+            // Of this server read-only, or without a session value.
+            trial.fixed.push(assignment);
+        } else if row.harm == Harm::Failure {
+            log::warn!("{name} is {present} and cannot be set ({message}): {reason}");
+        } else {
+            let remedy = match (code, row.needs.privilege(server)) {
+                (1227, Some(privilege)) => grant(conn, privilege),
+                _ => format!("SET GLOBAL {}", assignment.text()),
+            };
+            let what = format!(
+                "{name} is {present} and must be {value} in the sessions of the seed ({reason}), but ERROR {code}: {message}"
+            );
+            trial.problems.push(Problem { what, remedy });
         }
     }
     Ok(trial)
 }
 
-fn grant(conn: &mut Conn, privilege: &str) -> Option<String> {
-    let account = grants::rows(conn, "SELECT CURRENT_USER()").ok()?.concat();
-    let account = quote_account(&account);
-    Some(format!("GRANT {privilege} ON *.* TO {account}"))
+fn grant(conn: &mut Conn, privilege: &str) -> String {
+    match grants::rows(conn, "SELECT CURRENT_USER()") {
+        Ok(account) => grant_to(&quote_account(&account.concat()), privilege),
+        Err(_) => format!("grant {privilege}"),
+    }
 }
 
-/// A value for a message.
+fn grant_to(account: &str, privilege: &str) -> String {
+    format!("GRANT {privilege} ON *.* TO {account}")
+}
+
 pub(crate) fn shown(value: &str) -> &str {
     if value.is_empty() { "''" } else { value }
 }
@@ -208,16 +185,13 @@ fn missing_privileges(
         let present = shown(globals.get(name).map_or("", String::as_str));
         Problem {
             what: format!("{name} is {present} and {account} lacks {privilege}: {why}"),
-            remedy: format!("GRANT {privilege} ON *.* TO {account}"),
+            remedy: grant_to(&account, privilege),
         }
     };
     Ok(needed.into_iter().map(problem).collect())
 }
 
-/// One error out of several problems.
-///
-/// # Errors
-/// Permanent, unless there are none.
+/// One permanent error out of all problems, if there are any.
 pub(crate) fn refuse(who: &str, problems: &[Problem]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
@@ -250,10 +224,10 @@ pub(crate) fn inspect(
     let mut trial = try_all(&mut conn, server, list)?;
     let missing = missing_privileges(&mut conn, server, purpose, &globals)?;
     trial.problems.extend(missing);
-    for u in UNLOADABLE.iter().filter(|_| purpose == Purpose::Load) {
-        if let Some(value) = globals.get(u.name).filter(|v| (u.when)(v)) {
+    for (name, is_so, reason) in UNLOADABLE.iter().filter(|_| purpose == Purpose::Load) {
+        if let Some(value) = globals.get(*name).filter(|v| is_so(v)) {
             trial.problems.push(Problem {
-                what: format!("{} is {value}: {}", u.name, u.reason),
+                what: format!("{name} is {value}: {reason}"),
                 remedy: "remove it from the server's my.cnf and restart it".into(),
             });
         }
@@ -262,9 +236,6 @@ pub(crate) fn inspect(
 }
 
 /// Checks that a server can be dumped or loaded with its settings and the account's privileges. Returns its global variables.
-///
-/// # Errors
-/// Permanent, with all that prevents it; as [`inspect`].
 pub(crate) fn check(who: &str, endpoint: &Endpoint, purpose: Purpose) -> Result<Variables> {
     let (trial, globals) = inspect(endpoint, purpose, &Variables::new())?;
     refuse(who, &trial.problems)?;
@@ -272,9 +243,6 @@ pub(crate) fn check(who: &str, endpoint: &Endpoint, purpose: Purpose) -> Result<
 }
 
 /// What each session of a tool begins with, which works at `endpoint` for `purpose`.
-///
-/// # Errors
-/// As [`inspect`]; permanent if the server refuses one.
 pub(crate) fn session_init(
     endpoint: &Endpoint,
     purpose: Purpose,
@@ -287,9 +255,6 @@ pub(crate) fn session_init(
 }
 
 /// Checks that a dump tool which takes no init command (mariadb-dump) makes a true dump of the source all the same.
-///
-/// # Errors
-/// Permanent, with the variables that it would have to set; as [`inspect`].
 pub(crate) fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<()> {
     let (trial, _) = inspect(source, Purpose::Dump, &Variables::new())?;
     refuse("the source", &trial.problems)?;
@@ -310,9 +275,6 @@ pub(crate) fn check_tool_without_init(tool: &str, source: &Endpoint) -> Result<(
 }
 
 /// Sets the profile in an open session.
-///
-/// # Errors
-/// Permanent if the server refuses one; if a query fails.
 pub(crate) fn apply(
     conn: &mut Conn,
     server: Server,
@@ -335,7 +297,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_set_and_only_where_it_exists() {
-        let present: BTreeMap<String, String> = [
+        let present: Variables = [
             ("sql_select_limit", "10"),
             ("autocommit", "ON"),
             ("wait_timeout", "3"),
@@ -346,7 +308,7 @@ mod tests {
         ]
         .map(|(n, v)| (n.to_string(), v.to_string()))
         .into();
-        let source = BTreeMap::from([
+        let source = Variables::from([
             ("lc_time_names".to_string(), "en_US".to_string()),
             ("div_precision_increment".to_string(), "4".to_string()),
         ]);

@@ -7,7 +7,7 @@ use crate::mysql::applier::{self, Channel};
 use crate::mysql::channel::Columns;
 use crate::mysql::query::text;
 use crate::mysql::{
-    Endpoint, Flavour, Server, cause, connect, grants, info, lock_wait_timeout, locks, quote_text,
+    Endpoint, Flavour, Server, cause, connect, grants, info, lock_wait_timeout, quote_text,
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
@@ -127,7 +127,7 @@ impl Db {
     /// Whose lock a query seems to have waited for, queried in another session.
     fn lock_holders(&self, seconds: u64) -> String {
         let holders = connect(&self.at, HOLDER_TIMEOUT)
-            .map(|mut conn| locks::holders(&mut conn, self.server))
+            .map(|mut conn| info::lock_holders(&mut conn, self.server))
             .unwrap_or_default();
         let which = match holders.as_str() {
             "" => "SHOW PROCESSLIST there shows what it waits for",

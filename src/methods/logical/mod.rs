@@ -249,7 +249,7 @@ pub(crate) fn scan<T: Send + 'static>(
 /// be waiting.
 pub(super) fn end_connection(server: &Endpoint, id: u64) {
     let ended = connect(server, Duration::from_secs(3)).and_then(|mut conn| {
-        control::wait_until_gone(|| control::kill_connection(&mut conn, &server.user, id))
+        control::wait_until_gone(|| control::kill(&mut conn, &server.user, |i, _| i == id))
     });
     if let Err(e) = ended {
         log::warn!("cannot end connection {id} on {}: {e}", server.name());

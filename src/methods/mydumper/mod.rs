@@ -96,7 +96,7 @@ impl SeedMethod for Mydumper {
         let this = self.clone();
         let tools = move |server: Server| {
             this.check_tools()?;
-            this.launcher.find(server.client_tools()).map(drop)
+            this.launcher.find(server.flavour.client_tools()).map(drop)
         };
         logical::prepare(&self.config, ctx, side, tools, || self.remove_dump())
     }

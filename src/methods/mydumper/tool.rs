@@ -268,7 +268,8 @@ fn known_sessions(server: &Endpoint) -> Result<BTreeSet<u64>> {
         return Ok(BTreeSet::new());
     }
     let mut conn = connect(server, Duration::from_secs(10))?;
-    control::connections(&mut conn, &server.user)
+    let all = control::connections_at_rest(&mut conn, &server.user)?;
+    Ok(all.into_iter().map(|(id, ..)| id).collect())
 }
 
 /// Whether no session of a tool in `server` runs a statement: then the tool waits for nothing but itself. mydumper 0.10.1 frees a queue
@@ -297,7 +298,8 @@ fn end_sessions(server: &Endpoint, ports: &[u16], known: &BTreeSet<u64>) -> Resu
         };
     }
     let mut conn = connect(server, Duration::from_secs(3))?;
-    control::wait_until_gone(|| control::kill_socket_connections(&mut conn, &server.user, known))
+    let is_tools = |id, client: &str| client == "localhost" && !known.contains(&id);
+    control::wait_until_gone(|| control::kill(&mut conn, &server.user, is_tools))
 }
 
 /// Bytes and number of the files in a directory, which need not exist yet.

@@ -119,7 +119,7 @@ impl Mysqldump {
 
     fn dumper<'a>(&self, ctx: &Context, source: &'a DumpSource) -> Result<Dumper<'a>> {
         let (endpoint, identity) = (&source.endpoint, &source.identity);
-        let program = self.launcher.find(source.server.dump_tools())?;
+        let program = self.launcher.find(source.server.flavour.dump_tools())?;
         let name = name_of(&program);
         let version = options::version_of(&program)?;
         let tool = program.clone();

@@ -64,7 +64,7 @@ impl<'a> Load<'a> {
         server: Server,
         identity: Arc<Identity>,
     ) -> Result<Self> {
-        let program = launcher.find(server.client_tools())?;
+        let program = launcher.find(server.flavour.client_tools())?;
         let local = Endpoint::local(&config.mysql);
         let plugins = crate::mysql::old_logins(&program, server);
         let login = logical::login(&local, server, plugins);

@@ -43,8 +43,8 @@ impl Mysqldump {
 
     /// That the tools are there and can be started as they will be.
     fn tools_permitted(&self, flavour: Flavour) -> Result<()> {
-        let dump = self.launcher.find(crate::mysql::dump_tools(flavour))?;
-        let client = self.launcher.find(crate::mysql::client_tools(flavour))?;
+        let dump = self.launcher.find(flavour.dump_tools())?;
+        let client = self.launcher.find(flavour.client_tools())?;
         let version = options::version_of(&dump)?;
         if version.flavour != flavour {
             return Err(Error::permanent(format!(
@@ -77,13 +77,13 @@ impl SeedMethod for Mysqldump {
         }
         preflight::writable(&self.config.common.backup_dir, "common.backup-dir")?;
         preflight::tools_of_server(&self.config.mysql, |f| {
-            self.launcher.find(crate::mysql::dump_tools(f))?;
-            self.launcher.find(crate::mysql::client_tools(f)).map(drop)
+            self.launcher.find(f.dump_tools())?;
+            self.launcher.find(f.client_tools()).map(drop)
         })
     }
 
     fn permitted(&self) -> Result<()> {
-        let is_there = |f: &Flavour| self.launcher.find(crate::mysql::dump_tools(*f)).is_ok();
+        let is_there = |f: &Flavour| self.launcher.find(f.dump_tools()).is_ok();
         let any = || {
             [Flavour::MariaDb, Flavour::MySql]
                 .into_iter()
