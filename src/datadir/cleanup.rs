@@ -1,12 +1,16 @@
-//! Deletion of what seeds left: at once, or in the background in small steps at the lowest I/O priority, so that a busy file system
-//! is not stopped by the freeing of a huge file. A later Prepare waits for it, and it does not pause then; what an agent that has
-//! ended left is deleted by the next one.
+//! What Prepare and Cleanup of a physical seed do: whether two copies fit, an empty staging directory, and the deletion of what seeds
+//! left: at once, or in the background in small steps at the lowest I/O priority, so that a busy file system is not stopped by the
+//! freeing of a huge file. A later Prepare waits for it, and it does not pause then; what an agent that has ended left is deleted by
+//! the next one.
 
 use super::info::DatadirInfo;
-use super::staging::{Staged, if_there, names_in, rename_to_free};
+use super::journal::{Journals, Phase};
+use super::staging::{Staged, if_there, make_dir, names_in, rename_to_free};
+use crate::config::DatadirSwap;
 use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
-use crate::sys::file::{rename_new, sync_dir};
+use crate::sys::file::{exchange, rename_new, sync_dir};
+use crate::sys::host::human_bytes;
 use crate::sys::thread::{lock, spawn, unpoisoned};
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -17,11 +21,9 @@ use std::time::Duration;
 
 /// Old data that are kept for ever lie in `<staging>/kept-<seed>`.
 const KEPT: &str = "kept-";
-/// What is being deleted.
 const TRASH: &str = ".orchestrator-agent-trash-";
 /// A larger file is cut down by this many bytes at a time.
 const STEP: u64 = 256 << 20;
-/// Pause after each step.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a Prepare that waits checks whether it was cancelled.
 const POLL: Duration = Duration::from_millis(200);
@@ -32,7 +34,7 @@ static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Waits until nothing is being deleted any more.
-pub(super) fn wait(cancel: &Cancel) -> Result<()> {
+fn wait(cancel: &Cancel) -> Result<()> {
     WAITING.fetch_add(1, Ordering::Relaxed);
     let mut left = lock(&RUNNING.0);
     if *left > 0 {
@@ -77,13 +79,9 @@ fn in_background(work: impl FnOnce() -> Result<()> + Send + 'static) {
 
 /// Moves all that a seed left out of the way and deletes it in the background, and then the directory above, if it is empty. Not
 /// while a swap is unfinished: the caller has checked the journal. May be repeated.
-///
-/// # Errors
-/// What cannot be renamed.
 pub fn clean_up(info: &DatadirInfo, staged: &Staged) -> Result<()> {
-    let aside = info.outside.iter().map(|o| staged.aside(o));
     let mut trash = Vec::new();
-    for dir in aside.chain([staged.dir.clone()]) {
+    for dir in staged.all_aside(info).chain([staged.dir.clone()]) {
         trash.extend(to_trash(&dir)?);
     }
     if info.staging.is_dir() {
@@ -152,8 +150,8 @@ pub fn kept(roots: &[PathBuf]) -> Vec<(PathBuf, u64)> {
 /// Deletes the old data of a completed swap in the background. What is not finished when the agent ends, the next one or the next
 /// Prepare deletes. May be repeated.
 pub(crate) fn delete_old(info: &DatadirInfo, staged: &Staged) {
-    let mut dirs: Vec<PathBuf> = info.outside.iter().map(|o| staged.aside(o)).collect();
-    dirs.push(staged.old_dir());
+    let dirs = staged.all_aside(info).chain([staged.old_dir()]);
+    let dirs: Vec<PathBuf> = dirs.collect();
     in_background(move || dirs.iter().try_for_each(|d| delete(d, &Cancel::default())));
 }
 
@@ -165,10 +163,7 @@ pub(crate) fn delete_new(staged: &Staged) {
 
 /// Deletes a directory under a name of its own: one that is made in its place meanwhile is not touched.
 fn delete(dir: &Path, cancel: &Cancel) -> Result<()> {
-    match to_trash(dir)? {
-        Some(trash) => delete_throttled(&trash, cancel, &WAITING),
-        None => Ok(()),
-    }
+    to_trash(dir)?.map_or(Ok(()), |trash| delete_throttled(&trash, cancel, &WAITING))
 }
 
 /// Gives a directory that is to be deleted a name of its own, and returns that; `None` if there is no such directory.
@@ -180,7 +175,7 @@ fn to_trash(dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Removes what an agent that was stopped had not deleted yet.
-pub(super) fn remove_trash(info: &DatadirInfo, staged: &Staged) -> Result<()> {
+fn remove_trash(info: &DatadirInfo, staged: &Staged) -> Result<()> {
     let logs = info.outside.iter().map(|o| o.dir.clone());
     for dir in logs.chain([staged.dir.clone(), info.staging.clone()]) {
         for name in names_in(&dir)?.iter().filter(|n| n.starts_with(TRASH)) {
@@ -198,8 +193,7 @@ pub(crate) fn keep_old(info: &DatadirInfo, staged: &Staged) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Removes what other seeds left.
-pub(super) fn remove_others(info: &DatadirInfo, own: &Staged) -> Result<()> {
+fn remove_others(info: &DatadirInfo, own: &Staged) -> Result<()> {
     for name in names_in(&info.staging)? {
         let dir = info.staging.join(&name);
         // Only what is ours: in `mysql.staging-dir` there may be other things.
@@ -208,10 +202,9 @@ pub(super) fn remove_others(info: &DatadirInfo, own: &Staged) -> Result<()> {
             continue;
         }
         let other = Staged { seed, dir };
-        for logs in &info.outside {
-            remove_tree(&other.aside(logs))?;
+        for dir in other.all_aside(info).chain([other.dir.clone()]) {
+            remove_tree(&dir)?;
         }
-        remove_tree(&other.dir)?;
     }
     Ok(())
 }
@@ -270,6 +263,109 @@ fn delete_throttled(path: &Path, cancel: &Cancel, waiting: &AtomicUsize) -> Resu
     }
     cancel.check()?;
     fine(std::fs::remove_file(path))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SwapMode {
+    /// The old data stay until MySQL answers with the new ones.
+    TwoCopies,
+    /// The old data must be deleted before the copy is received.
+    Wipe,
+}
+
+/// Two copies, the wipe, or a refusal (`mysql.datadir-swap`). `need`: bytes of the source's data, if they are known.
+pub(crate) fn swap_mode(
+    info: &DatadirInfo,
+    need: Option<u64>,
+    setting: DatadirSwap,
+) -> Result<SwapMode> {
+    let space = crate::sys::disk::space(&info.datadir).on(&info.datadir)?;
+    decide(space.available, info.bytes, need, setting)
+}
+
+fn decide(free: u64, own: u64, need: Option<u64>, setting: DatadirSwap) -> Result<SwapMode> {
+    // A tenth more: recovery writes redo logs, undo and temporary tablespaces into the copy.
+    let need = need.map(|n| n + n / 10);
+    let (n, why) = match (setting, need) {
+        (_, Some(n)) if n > free.saturating_add(own) => {
+            (n, "it does not fit even without the old data; make room")
+        }
+        (DatadirSwap::Never, _) => return Ok(SwapMode::Wipe),
+        (_, Some(n)) if n <= free => return Ok(SwapMode::TwoCopies),
+        (_, None) => return Ok(SwapMode::TwoCopies),
+        (DatadirSwap::Auto, Some(_)) => return Ok(SwapMode::Wipe),
+        (DatadirSwap::Always, Some(n)) => (
+            n,
+            "two copies do not fit and mysql.datadir-swap = \"always\"; make room, or set it to \"auto\", which deletes the old data \
+             first",
+        ),
+    };
+    let [needed, free, own] = [n, free, own].map(human_bytes);
+    Err(Error::permanent(format!(
+        "the copy needs {needed} on the file system of the data directory, {free} are free and the old data take {own}: {why}"
+    )))
+}
+
+impl Staged {
+    /// Makes the directory, empty. What earlier seeds left is removed first, or waited for where that is being done in the
+    /// background; copies that are kept for ever stay. A target whose old data an earlier seed had to delete passes to this one.
+    /// Refuses an unfinished swap and a file system without an atomic exchange of names. May be repeated.
+    pub fn make(
+        info: &DatadirInfo,
+        seed: i64,
+        journals: &Journals,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        wait(cancel)?;
+        let staged = Self::of(info, seed);
+        let mut taken_over = None;
+        if let Some(mut journal) = journals.read()? {
+            match journal.phase {
+                Phase::Done => journals.remove(&journal)?,
+                Phase::Wiped => {
+                    journal.seed = seed;
+                    journal.info = info.clone();
+                    taken_over = Some(journal);
+                }
+                // RolledBack: MySQL is being started; the next swap remembers that it is to run.
+                _ => journal.check_finished()?,
+            }
+        }
+        make_dir(&info.staging, info)?;
+        make_dir(&staged.dir, info)?;
+        if let Some(journal) = taken_over {
+            journals.write(&journal)?; // before the other seed's directory, with the copy of it, is removed
+        }
+        remove_others(info, &staged)?;
+        remove_trash(info, &staged)?;
+        for dir in [
+            staged.new_dir(),
+            staged.old_dir(),
+            staged.stray_dir(),
+            staged.left_out_dir(),
+            staged.work_dir(),
+        ] {
+            remove_tree(&dir)?;
+            make_dir(&dir, info)?;
+        }
+        for aside in staged.all_aside(info) {
+            remove_tree(&aside)?;
+            for dir in [&aside, &aside.join("old"), &aside.join("new")] {
+                make_dir(dir, info)?;
+            }
+        }
+        let (a, b) = (staged.new_dir(), staged.old_dir());
+        let exchanged = exchange(&a, &b).and_then(|()| exchange(&a, &b));
+        exchanged.map_err(|e| {
+            Error::permanent(format!(
+                "the file system of {} cannot exchange two names atomically ({e}), which a swap of data directories needs: use the \
+                 method Mysqldump",
+                staged.dir.display()
+            ))
+        })?;
+        sync_dir(&staged.dir)?;
+        Ok(staged)
+    }
 }
 
 #[cfg(test)]
@@ -349,5 +445,34 @@ mod tests {
         assert!(kept.len() == 1 && kept[0].0.ends_with("kept-5") && kept[0].1 >= 5000);
         resume_cleanup(vec![root, d.join("none")], None);
         std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn two_copies_the_wipe_or_a_refusal() {
+        use DatadirSwap::{Always, Auto, Never};
+        // (free, own, need, setting) -> what
+        for (free, own, need, setting, wanted) in [
+            (200, 100, Some(100), Auto, Some(SwapMode::TwoCopies)),
+            (105, 100, Some(100), Auto, Some(SwapMode::Wipe)), // a tenth more
+            (105, 100, Some(100), Always, None),
+            (200, 100, Some(100), Always, Some(SwapMode::TwoCopies)),
+            (200, 100, Some(100), Never, Some(SwapMode::Wipe)),
+            (5, 100, Some(100), Auto, None),
+            (5, 100, Some(100), Never, None),
+            (5, 100, None, Auto, Some(SwapMode::TwoCopies)),
+            (5, 100, None, Never, Some(SwapMode::Wipe)),
+        ] {
+            let got = decide(free, own, need, setting);
+            assert_eq!(
+                got.clone().ok(),
+                wanted,
+                "{free} {own} {need:?} {setting:?}"
+            );
+            if let Err(e) = got {
+                assert!(e.to_string().contains("make room"), "{e}");
+            }
+        }
+        let e = decide(105, 100, Some(100), Always).unwrap_err().to_string();
+        assert!(e.contains("mysql.datadir-swap = \"always\""), "{e}");
     }
 }

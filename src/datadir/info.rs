@@ -2,7 +2,7 @@
 //! kept in the record, so that every later stage works while MySQL is down, and is sent by the source of a seed.
 
 use crate::error::{Error, Result};
-use crate::mysql::{Flavour, Server, Version};
+use crate::mysql::Server;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -10,10 +10,28 @@ use std::path::{Component, Path, PathBuf};
 /// Variables of a server by name, as SHOW GLOBAL VARIABLES or `mysqld --verbose --help` print them (`-` made `_`).
 pub(super) type Variables = BTreeMap<String, String>;
 
+#[rustfmt::skip]
+const TMPDIRS: [&str; 4] = ["tmpdir", "innodb_tmpdir", "slave_load_tmpdir", "replica_load_tmpdir"];
+/// Directories of parts of the data.
+#[rustfmt::skip]
+const PLACES: [&str; 8] = [
+    "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory", "innodb_doublewrite_dir", "innodb_temp_tablespaces_dir",
+    "aria_log_dir_path", "rocksdb_datadir", "tokudb_data_dir",
+];
+#[rustfmt::skip]
+const ENCRYPTION: [&str; 5] = [
+    "innodb_redo_log_encrypt", "innodb_undo_log_encrypt", "innodb_encrypt_log", "innodb_encrypt_tables", "aria_encrypt_tables",
+];
+/// Options with which a private server finds its parts and reads these files as the real one does; [`options`] adds some by version.
+#[rustfmt::skip]
+const OPTIONS: [&str; 7] = [
+    "basedir", "plugin_dir", "lc_messages_dir", "character_sets_dir", "innodb_page_size", "innodb_data_file_path", "lower_case_table_names",
+];
+
 /// Binary or relay logs that the server keeps outside its data directory and that a swap moves aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogsElsewhere {
-    /// Their directory.
+    /// Where they are.
     pub dir: PathBuf,
     /// Their names are this, or begin with this and a dot.
     pub base: String,
@@ -31,9 +49,7 @@ impl LogsElsewhere {
 pub struct DatadirInfo {
     /// Symbolic links followed: what is renamed is inside, never the directory itself.
     pub datadir: PathBuf,
-    /// Family and version.
     pub(crate) server: Server,
-    /// The server's own program.
     pub(crate) program: PathBuf,
     /// Options that a private server needs to find its parts and to read the files: name and value.
     pub options: Vec<(String, String)>,
@@ -55,7 +71,6 @@ pub struct DatadirInfo {
     pub outside: Vec<LogsElsewhere>,
     /// Owner of the data directory.
     pub(crate) uid: u32,
-    /// Group of the data directory.
     pub(crate) gid: u32,
     pub(crate) mode: u32,
     /// Bytes in it when it was inspected, without our own directories.
@@ -82,6 +97,10 @@ pub(super) fn value<'a>(of: &'a Variables, name: &str) -> &'a str {
 }
 
 impl DatadirInfo {
+    pub(super) fn tablespace(&self) -> PathBuf {
+        self.datadir.join(&self.system_file)
+    }
+
     /// From the variables of a server whose (resolved) data directory is `datadir`. Owner, size and staging directory are filled
     /// in from the file system later.
     pub(super) fn from_variables(
@@ -129,22 +148,14 @@ impl DatadirInfo {
     }
 
     fn add_directories(&mut self, of: &Variables) {
-        let datadir = self.datadir.clone();
-        for name in [
-            "tmpdir",
-            "innodb_tmpdir",
-            "slave_load_tmpdir",
-            "replica_load_tmpdir",
-        ] {
-            for dir in value(of, name).split(':').filter(|d| !d.is_empty()) {
-                self.needs(&datadir.join(dir));
-            }
+        for dir in TMPDIRS.iter().flat_map(|name| value(of, name).split(':')) {
+            self.needs(Path::new(dir));
         }
         // `ibtmp1:12M:autoextend` is made by each start, but not its directory.
         for file in value(of, "innodb_temp_data_file_path").split(';') {
             let file = Path::new(file.split(':').next().unwrap_or_default());
-            if let Some(dir) = file.parent().filter(|d| *d != Path::new("")) {
-                self.needs(&datadir.join(dir));
+            if let Some(dir) = file.parent() {
+                self.needs(dir);
             }
         }
     }
@@ -162,10 +173,8 @@ impl DatadirInfo {
             if matches!(base, "ON" | "OFF" | "1" | "0") {
                 continue;
             }
-            for file in [base, value(of, index)] {
-                if !file.is_empty() {
-                    self.add_log(&self.datadir.join(file))?;
-                }
+            for file in [base, value(of, index)].iter().filter(|f| !f.is_empty()) {
+                self.add_log(&self.datadir.join(file))?;
             }
         }
         Ok(())
@@ -174,10 +183,7 @@ impl DatadirInfo {
     /// A MySQL server about which nothing is known.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        let server = Server {
-            flavour: Flavour::MySql,
-            version: Version(9, 7, 4),
-        };
+        let server = Server::parse("9.7.4", "").unwrap();
         let of = Variables::from([("innodb_data_file_path".into(), "ibdata1:12M".into())]);
         Self::from_variables(&of, server, Path::new("/no/such"), Path::new("/bin/false")).unwrap()
     }
@@ -193,14 +199,13 @@ impl DatadirInfo {
         if parts.next().is_none() {
             return Some(name.to_string());
         }
-        let dir = self.datadir.join(inside.parent()?);
-        self.needs(&dir);
+        self.needs(inside.parent()?);
         None
     }
 
-    /// A directory that must be there when the server starts, if it lies inside the data directory.
+    /// A directory (also relative to the data directory) that must be there when the server starts, if it lies inside that.
     fn needs(&mut self, dir: &Path) {
-        if let Some(inside) = inside(dir, &self.datadir)
+        if let Some(inside) = inside(&self.datadir.join(dir), &self.datadir)
             && inside != Path::new("")
             && !self.dirs.contains(&inside)
         {
@@ -255,9 +260,8 @@ fn system_file(path: &str) -> Result<String> {
              use the method Mysqldump"
         ))
     };
-    let mut files = path
-        .split(';')
-        .map(|f| f.trim().split(':').next().unwrap_or_default());
+    let files = path.split(';').map(|f| f.trim().split(':').next());
+    let mut files = files.map(Option::unwrap_or_default);
     if files.clone().any(|f| f.contains('/')) {
         return Err(refuse("names a file in another directory"));
     }
@@ -267,47 +271,25 @@ fn system_file(path: &str) -> Result<String> {
     }
 }
 
-/// Options with which a private server finds its parts and reads these files as the real one does.
 fn options(of: &Variables, server: Server) -> Vec<(String, String)> {
-    let maria = server.flavour == Flavour::MariaDb;
-    let mut names = vec![
-        "basedir",
-        "plugin_dir",
-        "lc_messages_dir",
-        "character_sets_dir",
-        "innodb_page_size",
-        "innodb_data_file_path",
-        "lower_case_table_names",
-    ];
+    let mut names = OPTIONS.to_vec();
     // Otherwise the private server would make the redo log again in another size, and then the real one would.
-    names.push(if !maria && server.version >= Version(8, 0, 30) {
+    names.push(if server.mysql_from(8, 0, 30) {
         "innodb_redo_log_capacity"
     } else {
         "innodb_log_file_size"
     });
-    if maria || server.version < Version(8, 0, 0) {
+    if !server.mysql_from(8, 0, 0) {
         names.push("innodb_undo_tablespaces");
     }
-    let set = |name: &&str| (name.to_string(), value(of, name).to_string());
-    names
-        .iter()
-        .map(set)
-        .filter(|(_, v)| !v.is_empty())
-        .collect()
+    let option = |name: &&str| (name.to_string(), value(of, name).to_string());
+    let all = names.iter().map(option);
+    all.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Refuses settings that put parts of the data outside the data directory, where a swap of its content would tear them apart.
 fn refuse_places(of: &Variables, datadir: &Path) -> Result<()> {
-    for name in [
-        "innodb_data_home_dir",
-        "innodb_log_group_home_dir",
-        "innodb_undo_directory",
-        "innodb_doublewrite_dir",
-        "innodb_temp_tablespaces_dir",
-        "aria_log_dir_path",
-        "rocksdb_datadir",
-        "tokudb_data_dir",
-    ] {
+    for name in PLACES {
         let dir = value(of, name);
         let at = inside(&datadir.join(dir), datadir);
         // `./#innodb_temp/` and the like are the server's own and are made by it.
@@ -321,30 +303,21 @@ fn refuse_places(of: &Variables, datadir: &Path) -> Result<()> {
             datadir.display()
         )));
     }
-    let more = value(of, "innodb_directories");
-    if !more.is_empty() {
-        return Err(Error::permanent(format!(
+    match value(of, "innodb_directories") {
+        "" => Ok(()),
+        more => Err(Error::permanent(format!(
             "innodb_directories = \"{more}\": tablespaces outside the data directory cannot be swapped; move them into it and \
              remove the setting, or use the method Mysqldump"
-        )));
+        ))),
     }
-    Ok(())
 }
 
 /// Refuses logs and tables that are encrypted by the server's settings: the keys of one host are not those of another.
 fn refuse_encryption(of: &Variables) -> Result<()> {
-    for name in [
-        "innodb_redo_log_encrypt",
-        "innodb_undo_log_encrypt",
-        "innodb_encrypt_log",
-        "innodb_encrypt_tables",
-        "aria_encrypt_tables",
-    ] {
+    for name in ENCRYPTION {
         let set = value(of, name);
-        if !matches!(
-            set.to_ascii_uppercase().as_str(),
-            "" | "OFF" | "0" | "FALSE"
-        ) {
+        let upper = set.to_ascii_uppercase();
+        if !matches!(&*upper, "" | "OFF" | "0" | "FALSE") {
             return Err(Error::permanent(format!(
                 "{name} = {set}: what is encrypted on one host cannot be read with the keys of another; set it to OFF and decrypt, \
                  or use the method Mysqldump"
@@ -356,22 +329,20 @@ fn refuse_encryption(of: &Variables) -> Result<()> {
 
 /// Refuses a target that is, or by its settings would be after its start, part of a cluster: that copies data by itself.
 pub(super) fn refuse_cluster(of: &Variables) -> Result<()> {
-    let refuse = |name: &str, what: &str| {
-        Err(Error::permanent(format!(
-            "{name} = {}: this server is {what}, which copies its data itself; take it out of the cluster first (remove the setting \
-             from its my.cnf), or choose another target",
-            value(of, name)
-        )))
-    };
+    const GROUP: &str = "group_replication_group_name";
     let on = |name: &str| matches!(value(of, name), "ON" | "1" | "TRUE");
-    if on("wsrep_on") {
-        return refuse("wsrep_on", "a Galera cluster node");
-    }
-    let group = value(of, "group_replication_group_name");
-    if !group.is_empty() && on("group_replication_start_on_boot") {
-        return refuse("group_replication_group_name", "a group replication member");
-    }
-    Ok(())
+    let (name, what) = if on("wsrep_on") {
+        ("wsrep_on", "a Galera cluster node")
+    } else if !value(of, GROUP).is_empty() && on("group_replication_start_on_boot") {
+        (GROUP, "a group replication member")
+    } else {
+        return Ok(());
+    };
+    Err(Error::permanent(format!(
+        "{name} = {}: this server is {what}, which copies its data itself; take it out of the cluster first (remove the setting \
+         from its my.cnf), or choose another target",
+        value(of, name)
+    )))
 }
 
 #[cfg(test)]

@@ -1,28 +1,28 @@
 //! Prepare's inspection of a server and its data directory: by queries, or, when MySQL is down, by its program and settings; and in
 //! the file system. Nothing here changes anything but the note of what was seen last.
 
+use super::environment::is_in_use;
 use super::info::{DatadirInfo, Variables, refuse_cluster, value};
 use super::journal::write_json;
 use super::owner;
 use super::staging::{STAGING_NAMES, not_utf8};
-use super::stopped;
 use crate::config::{self, Config};
 use crate::error::{Error, OnPath, Result};
-use crate::mysql::{
-    Endpoint, Flavour, MOVE_BACK, Server, Version, connect, failure, info::role, one_server,
-};
+use crate::mysql::{Endpoint, Flavour, MOVE_BACK, Server, connect, info::role, one_server, query};
 use crate::process::{Launcher, set_environment};
 use crate::sys::proc::servers_in;
 use ::mysql::Conn;
-use ::mysql::prelude::Queryable;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Name of the note in `state-dir`: what was seen last, for a seed that begins while MySQL is down.
 const NOTE: &str = "datadir.json";
+/// Names of a server's program, MariaDB's first.
+const PROGRAMS: [&str; 2] = ["mariadbd", "mysqld"];
 /// For each query; enough for a server with thousands of tables.
 const QUERY: Duration = Duration::from_secs(20);
 /// How long a server that does not answer may still hold its files before it counts as one that hangs.
@@ -40,9 +40,6 @@ pub enum Role {
 /// Inspects the local server and its data directory. On the target everything that a physical seed cannot follow is refused, also
 /// the server's part in replication; on the source what a physical copy would miss. MySQL may be down. May take as long as a walk
 /// through the data directory.
-///
-/// # Errors
-/// What is not as it must be, with the setting, its value and the remedy.
 pub fn inspect(config: &Config, of: Role) -> Result<DatadirInfo> {
     if of == Role::Target
         && let Ok(mut conn) = connect(&Endpoint::local(&config.mysql), QUERY)
@@ -60,9 +57,6 @@ pub fn inspect(config: &Config, of: Role) -> Result<DatadirInfo> {
 }
 
 /// [`inspect`] without the server's part in replication, and without the note.
-///
-/// # Errors
-/// As [`inspect`].
 pub fn examine(config: &Config, of: Role) -> Result<DatadirInfo> {
     let endpoint = Endpoint::local(&config.mysql);
     let mut info = match connect(&endpoint, QUERY) {
@@ -76,7 +70,7 @@ pub fn examine(config: &Config, of: Role) -> Result<DatadirInfo> {
             let info = from_settings(config, of)?;
             // One that has just ended closes its files a little later than its socket.
             let begin = Instant::now();
-            while stopped::is_in_use(&info)? {
+            while is_in_use(&info)? {
                 if begin.elapsed() >= LAST_MOMENTS {
                     return Err(Error::transient(format!(
                         "a server uses {} but does not answer: {e}",
@@ -112,14 +106,12 @@ fn read_note(config: &Config) -> Option<Note> {
 pub(crate) fn last_seen(config: &Config) -> Option<DatadirInfo> {
     let note = read_note(config)?;
     let now = owner::Seen::now(&note.info.datadir, &config.mysql).ok()?;
-    match note.seen.differs(&now) {
-        None => Some(note.info),
-        Some(why) => {
-            let path = config.common.state_dir.join(NOTE);
-            log::warn!("{} is not used: {why}", path.display());
-            None
-        }
+    if let Some(why) = note.seen.differs(&now) {
+        let path = config.common.state_dir.join(NOTE);
+        log::warn!("{} is not used: {why}", path.display());
+        return None;
     }
+    Some(note.info)
 }
 
 /// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
@@ -150,8 +142,7 @@ pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
 /// From a server that is up.
 fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
     let server = Server::ask(conn)?;
-    let fail = |e: &::mysql::Error| failure("this connection", "", e);
-    let rows: Vec<(String, String)> = conn.query("SHOW GLOBAL VARIABLES").map_err(|e| fail(&e))?;
+    let rows: Vec<(String, String)> = query::rows(conn, "SHOW GLOBAL VARIABLES")?;
     let variables: Variables = rows.into_iter().collect();
     if of == Role::Target {
         refuse_cluster(&variables)?;
@@ -159,33 +150,31 @@ fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
     let datadir = resolve(value(&variables, "datadir"))?;
     let program = find_program(&variables, &datadir, server)?;
     let info = DatadirInfo::from_variables(&variables, server, &datadir, &program)?;
-    let encrypted = match server.flavour {
-        Flavour::MariaDb => {
-            "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1"
+    let encrypted = if server.flavour == Flavour::MariaDb {
+        "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1"
+    } else if server.mysql_from(8, 0, 0) {
+        // Tablespaces elsewhere have no link file (.isl) in MySQL 8.0 and later.
+        let files: Vec<String> = query::rows(
+            conn,
+            "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND ENGINE = 'InnoDB'",
+        )?;
+        let elsewhere = |f: &&String| {
+            f.starts_with("../") || (f.starts_with('/') && !Path::new(f).starts_with(&datadir))
+        };
+        if let Some(file) = files.iter().find(elsewhere) {
+            return Err(elsewhere_error(Path::new(file), "the tablespace"));
         }
-        Flavour::MySql if server.version < Version(8, 0, 0) => return Ok(info),
-        Flavour::MySql => {
-            // Tablespaces elsewhere have no link file (.isl) in MySQL 8.0 and later.
-            let files: Vec<String> = conn
-                .query("SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND ENGINE = 'InnoDB'")
-                .map_err(|e| fail(&e))?;
-            let elsewhere = |f: &&String| {
-                f.starts_with("../") || (f.starts_with('/') && !Path::new(f).starts_with(&datadir))
-            };
-            if let Some(file) = files.iter().find(elsewhere) {
-                return Err(elsewhere_error(Path::new(file), "the tablespace"));
-            }
-            "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1"
-        }
+        "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1"
+    } else {
+        return Ok(info);
     };
-    let name: Option<String> = conn.query_first(encrypted).map_err(|e| fail(&e))?;
-    match name {
-        None => Ok(info),
-        Some(name) => Err(Error::permanent(format!(
-            "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
-             (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
-        ))),
-    }
+    let Some(name) = query::first::<String>(conn, encrypted)? else {
+        return Ok(info);
+    };
+    Err(Error::permanent(format!(
+        "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
+         (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
+    )))
 }
 
 /// What a server that is down would use, as its own program reports it.
@@ -196,13 +185,7 @@ fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
         && let Some(mut info) = last.clone()
     {
         check_option_files(&info, settings)?;
-        if !settings.datadir.is_empty() && resolve(&settings.datadir)? != info.datadir {
-            return Err(Error::permanent(format!(
-                "mysql.datadir = \"{}\", but MySQL was last seen in {}: start MySQL once, or set mysql.defaults-file to its my.cnf",
-                settings.datadir,
-                info.datadir.display()
-            )));
-        }
+        check_setting(settings, &info.datadir, "the one in which it was last seen")?;
         info.datadir = resolve(&info.datadir.to_string_lossy())?;
         info.server = version_of(&info.program)?; // upgraded since, perhaps
         return Ok(info);
@@ -211,7 +194,7 @@ fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
     // Where the program is may be right although the rest of a note is not.
     let program = match read_note(config).map(|n| n.info.program) {
         Some(program) if program.is_file() => program,
-        _ => Launcher::new(&config.common).find(&["mariadbd", "mysqld"])?,
+        _ => Launcher::new(&config.common).find(&PROGRAMS)?,
     };
     let server = version_of(&program)?;
     let variables = help_of(&program, &settings.defaults_file)?;
@@ -228,15 +211,22 @@ fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
         e.context("MySQL is down, and its data directory must be known: start it once, or set mysql.defaults-file")
             .about("mysql.defaults-file")
     })?;
-    if !settings.datadir.is_empty() && resolve(&settings.datadir)? != datadir {
-        return Err(Error::permanent(format!(
-            "MySQL is down, and mysql.datadir = \"{}\" is not the data directory that its option file names, {}: correct it, start MySQL \
-             once, or set mysql.defaults-file to the option file that this server is started with",
-            settings.datadir,
-            datadir.display()
-        )));
-    }
+    let named = "the data directory that its option file names";
+    check_setting(settings, &datadir, named)?;
     DatadirInfo::from_variables(&variables, server, &datadir, &program)
+}
+
+/// That mysql.datadir, where it is set, is the directory `found`, which is `what`.
+fn check_setting(settings: &config::Mysql, found: &Path, what: &str) -> Result<()> {
+    if settings.datadir.is_empty() || resolve(&settings.datadir)? == found {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "MySQL is down, and mysql.datadir = \"{}\" is not {what}, {}: correct it, start MySQL once, or set mysql.defaults-file to the \
+         option file that this server is started with",
+        settings.datadir,
+        found.display()
+    )))
 }
 
 /// That the option files in the default places, if they are those of this server, do not name another data directory than the one in
@@ -265,9 +255,8 @@ fn resolve(datadir: &str) -> Result<PathBuf> {
     if real.is_dir() && real.parent().is_some() {
         return Ok(real);
     }
-    Err(Error::permanent(format!(
-        "\"{datadir}\" is not a data directory"
-    )))
+    let text = format!("\"{datadir}\" is not a data directory");
+    Err(Error::permanent(text))
 }
 
 /// Adds what the file system shows, and refuses what lies elsewhere or cannot be renamed.
@@ -294,10 +283,8 @@ fn add_files(info: &mut DatadirInfo, settings: &config::Mysql) -> Result<()> {
 /// ignores `#sql-`: verified on MySQL 9.7.4 and MariaDB 10.11.19.
 fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathBuf> {
     let refuse = |why: &str| {
-        Err(
-            Error::permanent(format!("mysql.staging-dir = \"{setting}\" {why}"))
-                .about("mysql.staging-dir"),
-        )
+        let error = Error::permanent(format!("mysql.staging-dir = \"{setting}\" {why}"));
+        Err(error.about("mysql.staging-dir"))
     };
     if setting.is_empty() {
         return Ok(datadir.join(match flavour {
@@ -320,10 +307,8 @@ fn staging_root(datadir: &Path, flavour: Flavour, setting: &str) -> Result<PathB
             "is inside the data directory: leave the setting empty for the agent's own directory in there",
         );
     }
-    let hidden = root
-        .file_name()
-        .is_some_and(|n| n.to_string_lossy().starts_with('.'));
-    if flavour == Flavour::MySql && !hidden {
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    if flavour == Flavour::MySql && !name.starts_with('.') {
         return refuse("must end in a name that begins with a dot, so that MySQL does not scan it");
     }
     Ok(root.to_path_buf())
@@ -348,23 +333,18 @@ fn survey(datadir: &Path, staging: &Path) -> Result<(u64, u64)> {
             let (path, Ok(meta)) = (entry.path(), entry.metadata()) else {
                 continue;
             };
-            if entry.file_name().to_str().is_none() {
-                return Err(not_utf8(&path));
-            }
             let name = entry.file_name();
-            let hidden =
-                dir == datadir && name != ".rocksdb" && name.to_string_lossy().starts_with('.');
+            let name = name.to_str().ok_or_else(|| not_utf8(&path))?;
+            let hidden = dir == datadir && name != ".rocksdb" && name.starts_with('.');
             if path == staging || hidden {
                 continue;
             }
             if meta.is_symlink() {
-                let to = std::fs::read_link(&path).unwrap_or_default();
                 // A dead link, as a socket's or a log's may be, holds no data.
                 if path.exists() {
-                    return Err(elsewhere_error(
-                        &path,
-                        &format!("a symbolic link to {},", to.display()),
-                    ));
+                    let to = std::fs::read_link(&path).unwrap_or_default();
+                    let link = format!("a symbolic link to {},", to.display());
+                    return Err(elsewhere_error(&path, &link));
                 }
             } else if path.extension().is_some_and(|e| e == "isl") {
                 return Err(elsewhere_error(&path, "the link file of a tablespace"));
@@ -410,9 +390,9 @@ fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBu
             candidates.push(name.strip_suffix(" (deleted)").unwrap_or(&name).into());
         }
     }
-    let names: &[&str] = match server.flavour {
-        Flavour::MariaDb => &["mariadbd", "mysqld"],
-        Flavour::MySql => &["mysqld"],
+    let names = match server.flavour {
+        Flavour::MariaDb => &PROGRAMS[..],
+        Flavour::MySql => &PROGRAMS[1..],
     };
     let basedir = Path::new(of.get("basedir").map_or("/usr", String::as_str));
     for dir in ["sbin", "bin", "libexec"] {
@@ -431,20 +411,15 @@ fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBu
 }
 
 /// `seen`: programs of other versions by their canonical paths, an installed one under several names more than once.
-fn no_program(server: Server, mut seen: Vec<(PathBuf, Server)>) -> Error {
-    seen.sort_by(|a, b| a.0.cmp(&b.0));
-    seen.dedup_by(|a, b| a.0 == b.0);
-    let running = format!("{} {}", server.flavour, server.version);
-    let shown = |(program, found): &(PathBuf, Server)| {
-        format!(
-            "{} is {} {}",
-            program.display(),
-            found.flavour,
-            found.version
-        )
-    };
+fn no_program(server: Server, seen: Vec<(PathBuf, Server)>) -> Error {
     const WHY: &str =
         "a physical seed starts the server's own program on the copy before it is used";
+    let seen: Vec<_> = BTreeMap::from_iter(seen).into_iter().collect();
+    let running = format!("{} {}", server.flavour, server.version);
+    let shown = |(program, found): &(PathBuf, Server)| {
+        let Server { flavour, version } = found;
+        format!("{} is {flavour} {version}", program.display())
+    };
     Error::permanent(match seen.as_slice() {
         [] => format!(
             "the program of the running server ({running}) was not found: {WHY}; put the directory of mysqld into the agent's PATH"
@@ -465,9 +440,8 @@ fn no_program(server: Server, mut seen: Vec<(PathBuf, Server)>) -> Error {
 /// `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`
 fn version_of(program: &Path) -> Result<Server> {
     let text = output_of(program, &["--no-defaults", "--version"])?;
-    let version = text
-        .split_once("Ver ")
-        .and_then(|(_, t)| t.split_whitespace().next());
+    let version = text.split_once("Ver ").map(|(_, version)| version);
+    let version = version.and_then(|v| v.split_whitespace().next());
     Server::parse(version.unwrap_or(&text), &text)
 }
 
@@ -493,14 +467,10 @@ fn help_of(program: &Path, defaults_file: &str) -> Result<Variables> {
 }
 
 fn variables_in(help: &str) -> Variables {
-    let table = help
-        .lines()
-        .skip_while(|l| !l.starts_with("Variables (--variable"));
+    let mut table = help.lines();
+    table.find(|l| l.starts_with("Variables (--variable"));
     let mut of = Variables::new();
-    for line in table
-        .skip(1)
-        .take_while(|l| !l.is_empty() || !l.starts_with("To see"))
-    {
+    for line in table {
         if let Some((name, value)) = line.split_once(char::is_whitespace)
             && name.starts_with(|c: char| c.is_ascii_lowercase())
         {
@@ -514,11 +484,8 @@ fn variables_in(help: &str) -> Variables {
 fn output_of(program: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     set_environment(&mut command);
-    let out = command
-        .args(args)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .on(program)?;
+    command.args(args).stdin(Stdio::null());
+    let out = command.output().on(program)?;
     if out.status.success() {
         return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }

@@ -99,6 +99,11 @@ impl Journal {
         !matches!(self.phase, Phase::Done | Phase::RolledBack)
     }
 
+    /// Refuses another swap while this one is unfinished.
+    pub(super) fn check_finished(&self) -> Result<()> {
+        self.reason().map_or(Ok(()), |r| Err(Error::permanent(r)))
+    }
+
     pub(super) fn staged(&self) -> Staged {
         Staged::of(&self.info, self.seed)
     }
@@ -113,15 +118,12 @@ pub struct Journals {
 impl Journals {
     /// In `common.state-dir`.
     pub fn new(state_dir: &Path) -> Self {
-        Self {
-            state_dir: state_dir.to_path_buf(),
-        }
+        let state_dir = state_dir.to_path_buf();
+        Self { state_dir }
     }
 
-    /// The journal of an unfinished swap.
-    ///
-    /// # Errors
-    /// Permanent if it cannot be read or parsed: then it is not known what is where, and nothing may be renamed.
+    /// The journal of the last swap, if it is not over. Permanent if it cannot be read or parsed: then it is not known what is
+    /// where, and nothing may be renamed.
     pub(crate) fn read(&self) -> Result<Option<Journal>> {
         read_json(&self.state_dir.join(NAME))
     }
@@ -143,9 +145,6 @@ impl Journals {
     /// Restores a journal that was lost with `state-dir`, or cannot be read there, from its copy in one of the staging directories
     /// `roots`. The copy is written after the journal and before anything that it names is renamed, so it is never behind what was
     /// done. True if there was one.
-    ///
-    /// # Errors
-    /// If the copy cannot be written to `state-dir`.
     pub fn rescue(&self, roots: &[PathBuf]) -> Result<bool> {
         let path = self.state_dir.join(NAME);
         let broken = match self.read() {

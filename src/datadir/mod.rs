@@ -21,7 +21,7 @@
 //!
 //! - [`journal`]: every rename is in a durable journal before it is done, so that a kill at any moment is rolled back.
 //! - The guard ([`swap`]): while names change, no server can start.
-//! - [`stopped`]: MySQL is verified to be gone, and its lock is held meanwhile.
+//! - [`environment`]: MySQL is verified to be gone, and its lock is held meanwhile.
 //! - [`file_policy`]: what is kept, taken and dropped, in one table with reasons.
 
 mod cleanup;
@@ -31,27 +31,22 @@ mod info;
 mod inspect;
 pub mod journal;
 mod owner;
-mod prepare;
 mod private_server;
 mod rollback;
 mod staging;
-pub(crate) mod stopped;
 mod swap;
-mod trial_start;
 
+pub(crate) use cleanup::{SwapMode, delete_new, delete_old, keep_old, resume_cleanup, swap_mode};
 pub use cleanup::{clean_up, kept};
-pub(crate) use cleanup::{delete_new, delete_old, keep_old, resume_cleanup};
-pub(crate) use environment::start_and_wait;
 pub use environment::{Environment, Host, Task};
+pub(crate) use environment::{is_in_use, start_and_wait};
 pub use info::{DatadirInfo, LogsElsewhere};
 pub use inspect::{Role, examine, inspect, staging_roots};
 pub(crate) use inspect::{datadir_of_settings, last_seen};
 pub use journal::Journals;
-pub(crate) use prepare::{SwapMode, swap_mode};
-pub(crate) use private_server::{CloneServer, end_leftovers};
+pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone};
+pub use private_server::{VerifiedCopy, trial_start};
 pub(crate) use rollback::{DataNow, unfinished};
 pub use rollback::{Recovered, mysql_start_refused, recover_at_start, start_again};
 pub use staging::{STAGING_NAMES, Staged};
 pub use swap::{swap, wipe};
-pub(crate) use trial_start::trial_start_of_clone;
-pub use trial_start::{VerifiedCopy, trial_start};

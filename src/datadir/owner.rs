@@ -16,9 +16,8 @@ use std::path::Path;
 
 /// That the server at the other end of `conn` reports `datadir` as its data directory, and [`check_running`].
 pub(super) fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
-    let reported: Option<String> = conn
-        .query_first("SELECT @@datadir")
-        .map_err(|e| endpoint.failure(&e))?;
+    let reported = conn.query_first::<String, _>("SELECT @@datadir");
+    let reported = reported.map_err(|e| endpoint.failure(&e))?;
     let reported = reported.unwrap_or_default();
     if !std::fs::canonicalize(&reported).is_ok_and(|real| real == datadir) {
         return Err(Error::permanent(format!(
@@ -35,23 +34,20 @@ pub(super) fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path
 /// of the connection, by the client's port as the server itself sees it, or listens on the unix socket. Where this process may not
 /// inspect the others, the host's name counts.
 pub(super) fn check_running(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path) -> Result<()> {
-    let fail = |e: &::mysql::Error| endpoint.failure(e);
-    let client: Option<String> = conn
-        .query_first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
-        .map_err(|e| fail(&e))?;
-    let client = Session::parse(&client.unwrap_or_default());
+    let mut first = |query: &str| -> Result<String> {
+        let value: Option<String> = conn.query_first(query).map_err(|e| endpoint.failure(&e))?;
+        Ok(value.unwrap_or_default())
+    };
+    let client =
+        first("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")?;
     let (there, complete) = servers(datadir);
-    let is_there = match client.port {
+    let is_there = match Session::parse(&client).port {
         Some(port) => holds_client(&there, complete, port),
         None => listens(&there, complete, &endpoint.socket),
     };
-    let is_there = if let Some(known) = is_there {
-        known
-    } else {
-        let name: Option<String> = conn
-            .query_first("SELECT @@hostname")
-            .map_err(|e| fail(&e))?;
-        name.is_some_and(|n| n == kernel_hostname())
+    let is_there = match is_there {
+        Some(known) => known,
+        None => first("SELECT @@hostname")? == kernel_hostname(),
     };
     if is_there {
         return Ok(());
@@ -98,8 +94,6 @@ pub(super) fn check_settings(
         "" => "the option files in the default places".to_string(),
         file => format!("mysql.defaults-file = \"{file}\""),
     };
-    let remedy = "start MySQL once, so that the agent learns its data directory, or set mysql.defaults-file to the option file \
-                  that this server is started with";
     let (name, wanted, found) = if settings.socket.is_empty() {
         let off = value("skip_networking").eq_ignore_ascii_case("TRUE");
         let port = match value("port") {
@@ -117,18 +111,16 @@ pub(super) fn check_settings(
         if same {
             return Ok(());
         }
-        (
-            "socket",
-            settings.socket.clone(),
-            found.display().to_string(),
-        )
+        let found = found.display().to_string();
+        ("socket", settings.socket.clone(), found)
     };
     if wanted == found {
         return Ok(());
     }
     Err(Error::permanent(format!(
         "MySQL is down, and its data directory (mysql.datadir) is not known: {file} may be another server's, because {name} there is \
-         {found}, and mysql.{name} = {wanted}; {remedy}"
+         {found}, and mysql.{name} = {wanted}; start MySQL once, so that the agent learns its data directory, or set mysql.defaults-file \
+         to the option file that this server is started with"
     )))
 }
 

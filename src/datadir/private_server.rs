@@ -1,19 +1,21 @@
-//! Private servers: the server's own program on a copy, or on an empty data directory that makes a copy by CLONE, without network,
-//! binary log, replication and events.
+//! Private servers: the server's own program on a copy (the trial start, before anything of the target is changed), or on an empty
+//! data directory that makes a copy by CLONE, without network, binary log, replication and events.
 
 use super::cleanup::remove_tree;
 use super::environment::Environment;
 use super::info::DatadirInfo;
 use super::staging::{Staged, make_dir};
-use crate::config::Secret;
+use crate::config;
+use crate::coordinates::{self, Coordinates};
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::messages::last_errors;
-use crate::mysql::{Endpoint, Flavour, Version, connect, failure};
+use crate::mysql::{Endpoint, Flavour, connect, control, failure, query, quote_text};
 use crate::process::{Cancel, Exit, Running, signal_group};
+use crate::sys::file::sync_dir;
 use crate::sys::proc;
 use crate::sys::process::Signal;
-use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
+use ::mysql::{Conn, Row};
 use crossbeam_channel::select;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,77 +27,49 @@ use std::time::{Duration, Instant};
 
 /// For each of the first answers of a server that makes a copy.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// For each statement to the private server: RESET REPLICA ALL deletes relay logs.
+const STATEMENT: Duration = Duration::from_secs(600);
 /// How often a server that starts is tried.
 const POLL: Duration = Duration::from_millis(100);
 /// How long leftover processes may take to end after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where a private server works.
-pub(super) struct PrivateServer<'a> {
-    pub(crate) info: &'a DatadirInfo,
-    pub(crate) data: PathBuf,
+/// The path of the socket, which is at most 107 bytes long, is relative to the data directory.
+const OPTIONS: &str = "--no-defaults --socket=../work/sock --skip-networking --skip-log-bin --event-scheduler=OFF \
+     --innodb-buffer-pool-size=128M --innodb-buffer-pool-load-at-startup=OFF --innodb-buffer-pool-dump-at-shutdown=OFF \
+     --max-connections=10";
+const MARIADB_OPTIONS: &str = "--loose-wsrep-on=OFF";
+const MYSQL_OPTIONS: &str = "--gtid-mode=OFF --secure-file-priv=NULL --loose-mysqlx=OFF --loose-persisted-globals-load=OFF \
+     --loose-auto-generate-certs=OFF --loose-caching-sha2-password-auto-generate-rsa-keys=OFF \
+     --loose-sha256-password-auto-generate-rsa-keys=OFF";
+
+struct PrivateServer<'a> {
+    info: &'a DatadirInfo,
+    data: PathBuf,
     /// Socket, pid, log, temporary files; next to `data`.
-    pub(crate) work: PathBuf,
-    /// For messages: what failed when it does not start.
-    pub(crate) failure: &'static str,
+    work: PathBuf,
+    /// What failed when it does not start.
+    failure: &'static str,
 }
 
 impl PrivateServer<'_> {
-    pub(crate) fn make_work_dir(&self) -> Result<()> {
+    fn make_work_dir(&self) -> Result<()> {
         remove_tree(&self.work)?;
         make_dir(&self.work, self.info)?;
         make_dir(&self.work.join("tmp"), self.info)
     }
 
-    /// With more arguments.
-    pub(crate) fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
+    fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
         let mut command = env.program(self.info);
-        command
-            .args(self.arguments())
-            .args(more)
-            .current_dir(&self.work)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let server = Running::start(&mut command, "the private server")?;
-        env.adopt(&server)?;
-        Ok(server)
-    }
-
-    fn arguments(&self) -> Vec<String> {
-        let (info, version) = (self.info, self.info.server.version);
-        let mut all: Vec<String> = [
-            "--no-defaults",
-            "--socket=../work/sock", // relative to the data directory: the path of a socket is at most 107 bytes long
-            "--skip-networking",
-            "--skip-log-bin",
-            "--event-scheduler=OFF",
-            "--innodb-buffer-pool-size=128M",
-            "--innodb-buffer-pool-load-at-startup=OFF",
-            "--innodb-buffer-pool-dump-at-shutdown=OFF",
-            "--max-connections=10",
-        ]
-        .map(String::from)
-        .into();
-        let more: &[&str] = match info.server.flavour {
-            Flavour::MariaDb => &["--skip-slave-start", "--loose-wsrep-on=OFF"],
-            Flavour::MySql => &[
-                "--gtid-mode=OFF",
-                "--secure-file-priv=NULL",
-                "--loose-mysqlx=OFF",
-                "--loose-persisted-globals-load=OFF",
-                "--loose-auto-generate-certs=OFF",
-                "--loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
-                "--loose-sha256-password-auto-generate-rsa-keys=OFF",
-                if version >= Version(8, 0, 26) {
-                    "--skip-replica-start"
-                } else {
-                    "--skip-slave-start"
-                },
-            ],
-        };
-        all.extend(more.iter().map(|o| (*o).to_string()));
-        if info.uid == 0 {
-            all.push("--user=root".into()); // refused otherwise
+        command.args(OPTIONS.split_whitespace());
+        command.args(match self.info.server.flavour {
+            Flavour::MariaDb => MARIADB_OPTIONS.split_whitespace(),
+            Flavour::MySql => MYSQL_OPTIONS.split_whitespace(),
+        });
+        let skip = self.info.server.skip_replica_start();
+        command.arg(format!("--{}", skip.replace('_', "-")));
+        if self.info.uid == 0 {
+            command.arg("--user=root"); // refused otherwise
         }
         for (name, path) in [
             ("datadir", &self.data),
@@ -103,17 +77,21 @@ impl PrivateServer<'_> {
             ("pid-file", &self.work.join("pid")),
             ("log-error", &self.work.join("error.log")),
         ] {
-            all.push(format!("--{name}={}", path.display()));
+            command.arg(format!("--{name}={}", path.display()));
         }
-        for (name, value) in &info.options {
-            all.push(format!("--{}={value}", name.replace('_', "-")));
+        for (name, value) in &self.info.options {
+            command.arg(format!("--{}={value}", name.replace('_', "-")));
         }
-        all
+        command.args(more).current_dir(&self.work);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let server = Running::start(&mut command, "the private server")?;
+        env.adopt(&server)?;
+        Ok(server)
     }
 
     /// Waits until `server` answers, and checks that it is the one on this data directory. `account`: with which login. `refused`: the
     /// error to return for one that occurs meanwhile, if it is not to be waited for. The endpoint is valid as long as the file is open.
-    pub(crate) fn connect(
+    fn connect(
         &self,
         server: &Running,
         account: Endpoint,
@@ -158,8 +136,7 @@ impl PrivateServer<'_> {
         )))
     }
 
-    /// With the last errors of its log.
-    pub(crate) fn with_log(&self, e: &Error) -> Error {
+    fn with_log(&self, e: &Error) -> Error {
         let log = std::fs::read(self.work.join("error.log")).unwrap_or_default();
         let last = last_errors(&String::from_utf8_lossy(&log));
         Error::permanent(format!("{}: {e}; its error log: {last}", self.failure))
@@ -167,7 +144,7 @@ impl PrivateServer<'_> {
 }
 
 /// SIGTERM without a deadline: a server that writes its pages must not be killed. It is when cancelled.
-pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
+fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
     let group = i32::try_from(server.group()).map_err(|e| Error::permanent(e.to_string()))?;
     signal_group(group, Signal::Term).on("the private server")?;
     select! {
@@ -177,6 +154,144 @@ pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
             Err(Error::cancelled())
         }
     }
+}
+
+/// A copy on which a server has started, accepted the agent's login, and shut down cleanly. Only this can be swapped in.
+#[derive(Debug)]
+pub struct VerifiedCopy {
+    pub(super) seed: i64,
+    /// What was done to the copy, for Details.
+    pub notes: String,
+}
+
+/// Starts the server's own program on the staged copy, with a small buffer pool; lets crash recovery finish, removes the source's
+/// replication channels, disables events, checks the agent's login, and shuts down cleanly. No deadline; a cancellation ends it
+/// within seconds. May be repeated. Before it, what does not come from the copy is taken out of it ([`Staged::adapt`]): its metadata
+/// file must have been read. An error has the end of the server's error log; nothing of the target's own data was changed.
+pub fn trial_start(
+    info: &DatadirInfo,
+    staged: &Staged,
+    account: &config::Mysql,
+    env: &dyn Environment,
+) -> Result<VerifiedCopy> {
+    let option = "--performance-schema=OFF";
+    start(info, staged, account, env, option, |_| Ok(())).map(|(copy, ())| copy)
+}
+
+/// The same of a copy made by CLONE: its coordinates in its source's binary log can be queried only once a server with the clone
+/// plugin has started on it (MySQL 9.7; performance_schema.clone_status is the plugin's table).
+pub(crate) fn trial_start_of_clone(
+    info: &DatadirInfo,
+    staged: &Staged,
+    account: &config::Mysql,
+    env: &dyn Environment,
+) -> Result<(VerifiedCopy, Coordinates)> {
+    let option = "--plugin-load-add=mysql_clone.so";
+    start(info, staged, account, env, option, clone_status)
+}
+
+/// `query` is made before anything is changed.
+fn start<T>(
+    info: &DatadirInfo,
+    staged: &Staged,
+    account: &config::Mysql,
+    env: &dyn Environment,
+    option: &str,
+    query: impl FnOnce(&mut Conn) -> Result<T>,
+) -> Result<(VerifiedCopy, T)> {
+    let private = PrivateServer {
+        info,
+        data: staged.new_dir(),
+        work: staged.work_dir(),
+        failure: "the copy does not start",
+    };
+    end_leftovers(&info.staging)?;
+    staged.adapt(info)?;
+    private.make_work_dir()?;
+    env.report("Starting a private server on the copy");
+    env.at("trial start")?;
+    let server = private.start(&[option.into()], env)?;
+    let (notes, found) = match prepare_copy(&private, account, &server, env, query) {
+        Ok(done) => done,
+        Err(e) => {
+            // A cancelled start may be in the middle of crash recovery: InnoDB takes no harm from SIGKILL.
+            server.end()?;
+            return Err(e);
+        }
+    };
+    let exit = shut_down(server, env.cancel())?;
+    exit.check().map_err(|e| private.with_log(&e))?;
+    remove_tree(&private.work)?;
+    sync_dir(&private.data)?;
+    let seed = staged.seed;
+    Ok((VerifiedCopy { seed, notes }, found))
+}
+
+/// All that is done while it runs. Notes, and the result of `query`.
+fn prepare_copy<T>(
+    private: &PrivateServer,
+    account: &config::Mysql,
+    server: &Running,
+    env: &dyn Environment,
+    query: impl FnOnce(&mut Conn) -> Result<T>,
+) -> Result<(String, T)> {
+    let refused = |e: &Error| {
+        e.is_permanent().then(|| {
+            Error::permanent(format!(
+                "the copy brings the source's accounts, and mysql.user = \"{}\" with mysql.password cannot log in to it through a \
+                 socket ({e}): create this account on the source, valid for localhost too ('{}'@'%' is)",
+                account.user, account.user
+            ))
+        })
+    };
+    let login = Endpoint::local(account);
+    let (mut conn, _, _work) = private.connect(server, login, STATEMENT, env.cancel(), &refused)?;
+    env.report("Preparing the copy for its new place");
+    env.cancel().check()?;
+    let found = query(&mut conn)?;
+    let channels = remove_channels(&mut conn, private.info)?;
+    env.cancel().check()?;
+    let mut notes = Vec::new();
+    if channels > 0 {
+        notes.push(format!(
+            "{channels} replication channels of the source removed"
+        ));
+    }
+    if account.disable_events_on_target {
+        let n = control::disable_events(&mut conn, private.info.server)?;
+        notes.push(format!("{n} events disabled"));
+    }
+    Ok((notes.join(", "), found))
+}
+
+fn clone_status(conn: &mut Conn) -> Result<Coordinates> {
+    let row: Option<(String, u64, String)> = conn
+        .query_first(
+            "SELECT BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status WHERE STATE = 'Completed'",
+        )
+        .map_err(|e| failure("the private server", "", &e))?;
+    let Some((file, position, gtid)) = row else {
+        const NONE: &str = "the copy has no completed CLONE in performance_schema.clone_status";
+        return Err(Error::permanent(NONE));
+    };
+    coordinates::clone::parse(&file, position, &gtid)
+}
+
+/// A physical copy of a replica starts the source's channels by itself. How many there were.
+fn remove_channels(conn: &mut Conn, info: &DatadirInfo) -> Result<usize> {
+    let rows: Vec<Row> = conn
+        .query(info.server.replica_status())
+        .map_err(|e| failure("the private server", "", &e))?;
+    if info.server.flavour == Flavour::MySql {
+        // Without FOR CHANNEL: all of them.
+        control::execute(conn, &format!("RESET {} ALL", info.server.replica()))?;
+        return Ok(rows.len());
+    }
+    for row in &rows {
+        let name = quote_text(&query::text(row, "Connection_name"));
+        control::execute(conn, &format!("RESET SLAVE {name} ALL"))?;
+    }
+    Ok(rows.len())
 }
 
 /// A private server without data that makes a copy by CLONE. The target's own server refuses to CLONE into a directory inside its
@@ -219,17 +334,11 @@ impl CloneServer {
             }
         }
         remove_tree(&staged.new_dir())?;
-        let load: Vec<String> = libraries
-            .iter()
-            .map(|l| format!("--plugin-load-add={l}"))
-            .collect();
-        let server = private.start(&load, env)?;
+        let load = libraries.iter().map(|l| format!("--plugin-load-add={l}"));
+        let server = private.start(&load.collect::<Vec<_>>(), env)?;
         let root = Endpoint {
-            host: String::new(),
-            port: 0,
-            socket: String::new(),
             user: "root".into(),
-            password: Secret::new(""),
+            ..Endpoint::default()
         };
         match private.connect(&server, root, FIRST_ANSWER, env.cancel(), &|_| None) {
             Ok((_, endpoint, work)) => Ok(Self {
@@ -300,11 +409,7 @@ fn works_below(argument: &[u8], root: &Path) -> bool {
     let value = OPTIONS.iter().find_map(|o| argument.strip_prefix(*o));
     let below = value.and_then(|v| Path::new(OsStr::from_bytes(v)).strip_prefix(root).ok());
     let part = below.and_then(|b| b.components().nth(1));
-    part.is_some_and(|p| {
-        ["new", "helper"]
-            .iter()
-            .any(|n| p == Component::Normal(OsStr::new(n)))
-    })
+    matches!(part, Some(Component::Normal(name)) if name == "new" || name == "helper")
 }
 
 #[cfg(test)]

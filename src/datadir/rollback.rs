@@ -1,11 +1,10 @@
 //! The rollback: after a failure or a cancellation of a swap, and at the start of an agent that was killed in one. Each step
 //! checks what is there, so that it may be repeated from any moment.
 
-use super::environment::{Environment, start_and_wait};
+use super::environment::{Environment, is_in_use, start_and_wait, wait_until_unused};
 use super::info::DatadirInfo;
 use super::journal::{Journal, Journals, Phase};
 use super::staging::{EntryKind, kind, move_aside, names_in};
-use super::stopped;
 use super::swap::Run;
 use crate::error::{Error, Result};
 use crate::process::Cancel;
@@ -29,7 +28,6 @@ pub(crate) enum DataNow {
 /// What was found and done at the agent's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
-    /// Whose swap it was.
     pub(crate) seed: i64,
     /// For the log and the seed's record.
     pub text: String,
@@ -39,10 +37,8 @@ pub struct Recovered {
 }
 
 /// Rolls an unfinished swap back, or completes it if only deletion was left, before the agent answers any request. `None` if
-/// there was nothing. Starting MySQL, which may take as long as a crash recovery, is left to [`start_again`].
-///
-/// # Errors
-/// What keeps it from being rolled back: the marker then stays, and MySQL must not be started.
+/// there was nothing. Starting MySQL, which may take as long as a crash recovery, is left to [`start_again`]. After an error the
+/// marker stays, and MySQL must not be started.
 pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Option<Recovered>> {
     let Some(journal) = journals.read()? else {
         return Ok(None);
@@ -66,13 +62,12 @@ pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Op
         );
         (DataNow::New, text)
     } else {
+        let mysql = match start {
+            Some(_) => "is started on them",
+            None => "was down before",
+        };
         let text = format!(
-            "the swap of seed {seed}, interrupted in phase {phase:?}, was rolled back: the old data are in place, {}",
-            if start.is_some() {
-                "MySQL is started on them"
-            } else {
-                "MySQL was down before"
-            }
+            "the swap of seed {seed}, interrupted in phase {phase:?}, was rolled back: the old data are in place, MySQL {mysql}"
         );
         (DataNow::Old, text)
     };
@@ -86,20 +81,18 @@ pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Op
 
 /// Starts MySQL on the old data after a swap was rolled back, and waits until it answers and stays up: a stop command of an agent
 /// that was killed may still be at work. Then the journal is removed, also after a failure, which needs an operator.
-///
-/// # Errors
-/// MySQL does not start or does not stay up; the journal cannot be read.
 pub fn start_again(journals: &Journals, info: &DatadirInfo, env: &dyn Environment) -> Result<()> {
     // A new seed that swaps has remembered that MySQL is to run.
     let wanted = || Ok(unfinished(journals)?.is_none());
-    let result = match start_until_it_stays(env, info, wanted) {
-        Ok(false) => return Ok(()),
-        other => other.map(drop),
-    };
+    let started = start_until_it_stays(env, info, wanted);
+    if started == Ok(false) {
+        return Ok(());
+    }
     if let Some(journal) = journals.read()?.filter(|j| j.phase == Phase::RolledBack) {
         journals.remove(&journal)?;
     }
-    result.map_err(|e| e.context("the old data are in place"))
+    let started = started.map(drop);
+    started.map_err(|e| e.context("the old data are in place"))
 }
 
 /// Starts MySQL, as long as that is `wanted`, until it stays up: a server that is there may be stopping, and still answer, or take
@@ -112,10 +105,7 @@ fn start_until_it_stays(
     let cancel = Cancel::default();
     for _ in 0..STARTS {
         let begin = Instant::now();
-        while begin.elapsed() < env.stop_timeout()
-            && stopped::is_in_use(info)?
-            && env.answers().is_err()
-        {
+        while begin.elapsed() < env.stop_timeout() && is_in_use(info)? && env.answers().is_err() {
             cancel.sleep(POLL);
         }
         if !wanted()? {
@@ -184,9 +174,8 @@ impl Run<'_> {
             start_and_wait(env, info, &self.cancel).map(drop)
         };
         self.journals.remove(&self.journal)?;
-        started
-            .and_then(|()| env.serves(info))
-            .map_err(|e| e.context("the old data are in place"))?;
+        let serves = started.and_then(|()| env.serves(info));
+        serves.map_err(|e| e.context("the old data are in place"))?;
         Ok("the old data are in place and MySQL runs on them".into())
     }
 
@@ -258,7 +247,7 @@ impl Run<'_> {
         {
             log::warn!("{e}");
         }
-        stopped::wait_until_unused(info, &self.cancel)
+        wait_until_unused(info, &self.cancel)
     }
 
     fn are_logs_aside(&self) -> Result<bool> {

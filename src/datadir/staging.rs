@@ -22,7 +22,6 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Where seed `seed` stages.
     pub(crate) fn of(info: &DatadirInfo, seed: i64) -> Self {
         Self {
             seed,
@@ -60,6 +59,10 @@ impl Staged {
         logs.dir.join(format!(".orchestrator-agent-{}", self.seed))
     }
 
+    pub(super) fn all_aside(&self, info: &DatadirInfo) -> impl Iterator<Item = PathBuf> {
+        info.outside.iter().map(|logs| self.aside(logs))
+    }
+
     /// Bytes for `MySQLDatadirDiskUsed` of a target until the swap: its own data as they were, and what was received so far.
     /// Walks through the copy only, and grows while it comes in.
     pub(crate) fn disk_used(&self, info: &DatadirInfo) -> u64 {
@@ -68,9 +71,6 @@ impl Staged {
 
     /// Takes what does not come from the copy out of it ([`super::file_policy`]), and gives the rest to the owner of the data
     /// directory, with its security context. May be repeated.
-    ///
-    /// # Errors
-    /// If something cannot be renamed or its owner changed.
     pub fn adapt(&self, info: &DatadirInfo) -> Result<()> {
         let new = self.new_dir();
         for name in names_in(&new)? {
@@ -169,13 +169,11 @@ pub(super) fn move_aside(from: &Path, name: &str, to: &Path) -> Result<()> {
 /// Renames, with a number behind the new name if it is taken; returns the name.
 pub(super) fn rename_to_free(from: &Path, to: &Path) -> Result<PathBuf> {
     let mut target = to.to_path_buf();
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
     for n in 1.. {
         match file::rename_new(from, &target) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                target.set_file_name(format!(
-                    "{}.{n}",
-                    to.file_name().unwrap_or_default().to_string_lossy()
-                ));
+                target.set_file_name(format!("{name}.{n}"));
             }
             done => {
                 done.on(from)?;

@@ -4,13 +4,12 @@
 //! belongs to an empty directory, the guard, because no server starts then; it comes and goes by an atomic exchange only.
 
 use super::cleanup::remove_tree;
-use super::environment::{Environment, start_and_wait};
+use super::environment::{self, Environment, Lock, is_in_use, start_and_wait, wait_until_unused};
 use super::file_policy::{FilePolicy, policy_of};
 use super::info::DatadirInfo;
 use super::journal::{Journal, Journals, Phase};
+use super::private_server::VerifiedCopy;
 use super::staging::{EntryKind, Staged, if_there, kind, make_dir, move_aside, names_in};
-use super::stopped::{self, Lock};
-use super::trial_start::VerifiedCopy;
 use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::file;
@@ -19,10 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Swaps the data directory's content for the verified copy and starts MySQL on it. When it returns Ok MySQL answers with the
 /// new data, and the old ones are in the staging directory (unless they were wiped before). After an error, or a cancellation,
-/// the old data are back and MySQL is as it was; the error says so, or why not. Details as a text.
-///
-/// # Errors
-/// The first cause, and what has become of the old data.
+/// the old data are back and MySQL is as it was; the error says so after the first cause, or why not. Details as a text.
 pub fn swap(
     journals: &Journals,
     info: &DatadirInfo,
@@ -35,10 +31,8 @@ pub fn swap(
 }
 
 /// Deletes the old data, where two copies do not fit, before the copy is received into the staging directory of `seed`. The
-/// guard stays at the top of the data directory, and the journal as the marker, until a [`swap`] is done. May be repeated.
-///
-/// # Errors
-/// The first cause. Before the deletion has begun the old data are moved back; after that they are gone, and the error says so.
+/// guard stays at the top of the data directory, and the journal as the marker, until a [`swap`] is done. May be repeated. After an
+/// error before the deletion has begun the old data are moved back; after that they are gone, and the error says so.
 pub fn wipe(
     journals: &Journals,
     info: &DatadirInfo,
@@ -68,40 +62,29 @@ fn open(
     seed: i64,
     env: &dyn Environment,
 ) -> Result<Journal> {
-    match journals.read()? {
-        Some(j) if j.phase == Phase::Wiped && j.seed == seed => Ok(j),
-        Some(other) if other.is_unfinished() => {
-            Err(Error::permanent(other.reason().unwrap_or_default()))
-        }
-        last => first(info, seed, last, env),
+    let last = journals.read()?;
+    match &last {
+        Some(own) if own.phase == Phase::Wiped && own.seed == seed => return Ok(own.clone()),
+        Some(other) => other.check_finished()?,
+        None => {}
     }
-}
-
-/// The first journal of a swap. `last`: what the swap before it left to do, a start of MySQL.
-fn first(
-    info: &DatadirInfo,
-    seed: i64,
-    last: Option<Journal>,
-    env: &dyn Environment,
-) -> Result<Journal> {
     let answers = env.answers().is_ok();
     if answers {
         env.serves(info)?;
     }
+    // The swap before this one has left a start of MySQL to do.
+    let to_be_started = last.is_some_and(|j| j.phase == Phase::RolledBack);
     Ok(Journal {
         seed,
         phase: Phase::Stopping,
         info: info.clone(),
-        was_running: last.is_some_and(|j| j.phase == Phase::RolledBack)
-            || answers
-            || stopped::is_in_use(info)?,
+        was_running: to_be_started || answers || is_in_use(info)?,
         wiped: false,
         outgoing: Vec::new(),
         incoming: Vec::new(),
     })
 }
 
-/// A swap in progress.
 pub(super) struct Run<'a> {
     pub(crate) journals: &'a Journals,
     pub(crate) env: &'a dyn Environment,
@@ -137,13 +120,9 @@ impl<'a> Run<'a> {
 
     /// The system tablespace, whose name the guard takes.
     pub(crate) fn top(&self) -> PathBuf {
-        self.journal
-            .info
-            .datadir
-            .join(&self.journal.info.system_file)
+        self.journal.info.tablespace()
     }
 
-    /// A step is about to be taken.
     pub(crate) fn at(&self, step: &str) -> Result<()> {
         self.cancel.check()?;
         self.env.at(step)
@@ -152,17 +131,15 @@ impl<'a> Run<'a> {
     /// Writes the next phase before anything of it is done. In memory only what is on disk counts.
     pub(crate) fn enter_phase(&mut self, phase: Phase) -> Result<()> {
         self.at(&format!("journal {phase:?}"))?;
-        self.write(Journal {
-            phase,
-            ..self.journal.clone()
-        })?;
-        self.written = true;
-        Ok(())
+        self.write(phase)
     }
 
-    fn write(&mut self, journal: Journal) -> Result<()> {
+    fn write(&mut self, phase: Phase) -> Result<()> {
+        let mut journal = self.journal.clone();
+        journal.phase = phase;
         self.journals.write(&journal)?;
         self.journal = journal;
+        self.written = true;
         Ok(())
     }
 
@@ -195,18 +172,7 @@ impl<'a> Run<'a> {
 
     /// Stops MySQL and verifies it, in either direction.
     pub(crate) fn stop_and_lock(&mut self) -> Result<()> {
-        let (env, info) = (self.env, &self.journal.info);
-        let stop = || {
-            stopped::wait_for_start(info, &|| env.answers().is_ok(), &self.cancel)?;
-            match env.stop(&self.cancel) {
-                Err(e) if e.is_cancelled() || stopped::is_in_use(info)? => return Err(e),
-                Err(e) => log::warn!("{e}; no server uses {}", info.datadir.display()),
-                Ok(()) => {}
-            }
-            Ok(())
-        };
-        let (quiet, timeout) = (env.quiet(), env.stop_timeout());
-        let lock = stopped::stop_and_lock(info, &stop, quiet, timeout, &self.cancel)?;
+        let lock = environment::stop_and_lock(self.env, &self.journal.info, &self.cancel)?;
         self.lock = Some(lock);
         Ok(())
     }
@@ -235,7 +201,7 @@ impl<'a> Run<'a> {
         self.enter_phase(Phase::MovingOldOut)?;
         let old = self.staged.old_dir();
         self.guard_up(&old)?;
-        stopped::wait_until_unused(&self.journal.info, &self.cancel)?;
+        wait_until_unused(&self.journal.info, &self.cancel)?;
         for name in &self.journal.outgoing {
             self.rename(&self.datadir(), name, &old)?;
         }
@@ -271,10 +237,7 @@ impl<'a> Run<'a> {
         }
         self.sync(&old)?;
         self.journal.wiped = true;
-        self.write(Journal {
-            phase: Phase::Wiped,
-            ..self.journal.clone()
-        })?;
+        self.write(Phase::Wiped)?;
         self.lock = None;
         Ok(())
     }
@@ -315,7 +278,7 @@ impl<'a> Run<'a> {
         }
         // A server that was started on the half of it has ended before the guard is removed, and what it made is set aside.
         loop {
-            stopped::wait_until_unused(&info, &self.cancel)?;
+            wait_until_unused(&info, &self.cancel)?;
             let mut strays = self.swapped_names()?;
             strays.retain(|n| !self.journal.incoming.contains(n));
             strays.retain(|n| !info.dirs.iter().any(|d| d.starts_with(n)));
@@ -328,16 +291,15 @@ impl<'a> Run<'a> {
         }
         self.sync(&new)?;
         self.enter_phase(Phase::Committed)?;
-        stopped::wait_until_unused(&info, &self.cancel)?;
+        wait_until_unused(&info, &self.cancel)?;
         self.guard_down(&new)
     }
 
     /// One rename, which never replaces anything.
     pub(crate) fn rename(&self, from: &Path, name: &str, to: &Path) -> Result<()> {
-        self.try_rename(from, name, to)?.map_err(|e| {
-            let from = from.join(name);
-            Error::io(format!("rename {} to {}", from.display(), to.display()), &e)
-        })
+        let renamed = self.try_rename(from, name, to)?;
+        let from = from.join(name);
+        renamed.on(format!("rename {} to {}", from.display(), to.display()))
     }
 
     fn try_rename(&self, from: &Path, name: &str, to: &Path) -> Result<std::io::Result<()>> {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::methods::logical::target_server::TargetServer;
 use crate::methods::state::{CloneMode, PhysicalState};
 use crate::methods::swap_in::{self, KEPT, STATEMENT};
-use crate::mysql::{Endpoint, Restore, Server, Version, clone, connect, control, info};
+use crate::mysql::{Endpoint, Restore, Server, clone, connect, control, info};
 use crate::process::Cancel;
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::Context;
@@ -89,11 +89,7 @@ impl ClonePlugin {
         present: &mut Vec<Restore>,
     ) -> Result<Vec<(&'static str, &'static str)>> {
         let mut guard = Vec::new();
-        let skip = if Server::ask(conn)?.version >= Version(8, 0, 26) {
-            "skip_replica_start"
-        } else {
-            "skip_slave_start"
-        };
+        let skip = Server::ask(conn)?.skip_replica_start();
         if donor.replicates && !info::is_on(conn, skip)? {
             guard.push((skip, "ON"));
         }
@@ -307,7 +303,7 @@ impl ClonePlugin {
                 Err(e) if e.is_permanent() => return Err(e),
                 Err(e) => e.to_string(),
             };
-            if is_down && !datadir::stopped::is_in_use(datadir)? {
+            if is_down && !datadir::is_in_use(datadir)? {
                 let host = Host::of_stage(&self.config, ctx);
                 if let Some(e) = datadir::start_and_wait(&host, datadir, ctx.cancel())? {
                     return Err(self.login_rejected(&e));

@@ -102,7 +102,8 @@ fn after_a_wipe_that_failed_it_is_known_whether_the_old_data_are_there() {
     assert!(there > 10, "{there}");
     // A deletion that cannot be finished: the journal stays in the middle of it.
     let rig = Rig::new();
-    let mut journal = first(&rig.info, SEED, None, &rig.fake(Fault::None, 0)).unwrap();
+    let fake = rig.fake(Fault::None, 0);
+    let mut journal = open(&rig.journals, &rig.info, SEED, &fake).unwrap();
     for phase in [
         Phase::Stopping,
         Phase::MovingOldOut,
