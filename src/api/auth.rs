@@ -1,58 +1,43 @@
 //! The token, which all but the status and information endpoints require, and Basic credentials.
 
 use super::path;
+use crate::config::Secret;
 use crate::error::{OnPath, Result};
 use crate::http::Request;
 use crate::protocol::http_client::Basic;
 use crate::sys::file::replace_atomic;
 use std::path::Path;
 
-/// The secret of this process. Never logged; `Debug` shows nothing of it.
-#[derive(Clone)]
-pub(crate) struct Token(String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
+/// The token of this process: 64 hex digits.
+pub(crate) fn new_token() -> Result<Secret> {
+    let random = crate::sys::host::random_hex(32);
+    random.on("random numbers of the kernel").map(Secret::new)
 }
 
-impl Token {
-    /// 64 hex digits, new for each process.
-    pub(crate) fn generate() -> Result<Self> {
-        crate::sys::host::random_hex(32)
-            .map(Self)
-            .on("random numbers of the kernel")
-    }
+/// Writes the token to `token-hint-file`, mode 0600, replacing what is there.
+pub(crate) fn write_hint(token: &Secret, file: &str) -> Result<()> {
+    let written = replace_atomic(Path::new(file), 0o600, token.reveal().as_bytes());
+    written.map_err(|e| e.context("common.token-hint-file"))
+}
 
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Writes it to `token-hint-file`, mode 0600, replacing what is there.
-    pub(crate) fn write_hint(&self, file: &str) -> Result<()> {
-        replace_atomic(Path::new(file), 0o600, self.0.as_bytes())
-            .map_err(|e| e.context("common.token-hint-file"))
-    }
-
-    /// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by
-    /// a right parameter.
-    pub(crate) fn allows(&self, header: &str, request: &Request) -> bool {
-        let given = request.header(header).filter(|v| !v.is_empty());
-        let given = given.map(str::to_string);
-        let given = given.or_else(|| path::parameter(&request.query, "token"));
-        same(given.unwrap_or_default().as_bytes(), self.0.as_bytes())
-    }
+/// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by a right
+/// parameter.
+pub(super) fn has_token(token: &Secret, header: &str, request: &Request) -> bool {
+    let given = request.header(header).filter(|v| !v.is_empty());
+    let given = given.map(str::to_string);
+    let given = given.or_else(|| path::parameter(&request.query, "token"));
+    same(&given.unwrap_or_default(), token.reveal())
 }
 
 /// True if the request has exactly these credentials.
-pub(crate) fn has_credentials(basic: &Basic, request: &Request) -> bool {
+pub(super) fn has_credentials(basic: &Basic, request: &Request) -> bool {
     let given = request.header("Authorization").unwrap_or_default();
-    same(given.as_bytes(), basic.reveal().as_bytes())
+    same(given, basic.reveal())
 }
 
 /// Compares in a time that does not depend on where the difference is; only the length shows.
-pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut different = u8::from(a.len() != b.len());
     for (i, x) in a.iter().enumerate() {
         different |= x ^ b.get(i).copied().unwrap_or(0);
@@ -73,15 +58,19 @@ mod tests {
 
     #[test]
     fn header_first_then_query_and_no_rescue() {
-        let t = Token("abc".into());
-        assert!(t.allows("", &request("token=abc", None)));
+        let t = Secret::new("abc");
+        assert!(has_token(&t, "", &request("token=abc", None)));
         assert!(
-            t.allows("", &request("token=abc", Some("wrong"))),
+            has_token(&t, "", &request("token=abc", Some("wrong"))),
             "no header is configured"
         );
-        assert!(t.allows("x-token", &request("", Some("abc"))));
-        assert!(t.allows("X-Token", &request("token=abc", Some(""))));
-        assert!(!t.allows("X-Token", &request("token=abc", Some("wrong"))));
+        assert!(has_token(&t, "x-token", &request("", Some("abc"))));
+        assert!(has_token(&t, "X-Token", &request("token=abc", Some(""))));
+        assert!(!has_token(
+            &t,
+            "X-Token",
+            &request("token=abc", Some("wrong"))
+        ));
         for q in [
             "",
             "token=",
@@ -90,10 +79,10 @@ mod tests {
             "Token=abc",
             "lv=abc",
         ] {
-            assert!(!t.allows("", &request(q, None)), "{q}");
+            assert!(!has_token(&t, "", &request(q, None)), "{q}");
         }
-        assert_eq!(format!("{t:?}"), "Token");
-        assert_eq!(Token::generate().unwrap().reveal().len(), 64);
+        assert_eq!(format!("{t:?}"), "(set)");
+        assert_eq!(new_token().unwrap().reveal().len(), 64);
     }
 
     #[test]
@@ -101,8 +90,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let file = std::env::temp_dir().join(format!("oa-hint-{}", std::process::id()));
         std::fs::write(&file, "old and long, and readable by all").unwrap();
-        let t = Token("abc".into());
-        t.write_hint(file.to_str().unwrap()).unwrap();
+        let t = Secret::new("abc");
+        write_hint(&t, file.to_str().unwrap()).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "abc");
         assert_eq!(
             std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
@@ -110,7 +99,7 @@ mod tests {
         );
         std::fs::remove_file(&file).unwrap();
         assert!(
-            t.write_hint("/no/dir/hint")
+            write_hint(&t, "/no/dir/hint")
                 .unwrap_err()
                 .to_string()
                 .contains("token-hint-file")

@@ -32,7 +32,7 @@ impl Api {
 
     pub(super) fn agent_info(&self) -> Response {
         let token = if self.config.common.expose_token_in_agent_info {
-            Secret::new(self.token.reveal())
+            self.token.clone()
         } else {
             Secret::default()
         };
@@ -59,11 +59,12 @@ impl Api {
         let major = mysql.server.map_or(8, |s| s.version.0);
         // The method of the seed in progress stays in the list, or orchestrator drops the seed.
         let in_use = self.engine.method_in_use();
-        let available = methods.iter().filter(|(_, state)| state.is_ok());
-        let available = available.map(|(method, _)| *method).chain(in_use);
-        let unavailable = methods.iter().filter_map(|(method, state)| {
-            Some((method.to_string(), state.as_ref().err()?.clone()))
-        });
+        let unavailable = methods.iter();
+        let unavailable =
+            unavailable.filter_map(|(m, state)| Some((m.to_string(), state.clone().err()?)));
+        let methods = methods.iter().filter(|(_, state)| state.is_ok());
+        let methods = methods.map(|(method, _)| *method).chain(in_use);
+        let schemas = mysql.schemas.iter();
         let backup_dir = self.config.common.backup_dir.display().to_string();
         AgentData {
             local_snapshots_hosts: Vec::new(),
@@ -77,13 +78,9 @@ impl Api {
             datadir: mysql.datadir.clone(),
             datadir_used: disk.datadir,
             datadir_free: monitor::free(&mysql.datadir),
-            databases: mysql
-                .schemas
-                .iter()
-                .map(|(name, s)| (name.clone(), database(s)))
-                .collect(),
-            methods: available
-                .map(|method| (method.to_string(), options(method, major)))
+            databases: schemas.map(|(n, s)| (n.clone(), database(s))).collect(),
+            methods: methods
+                .map(|m| (m.to_string(), options(m, major)))
                 .collect(),
             agent_commands: self.command_names(),
             num_cpu,
@@ -97,11 +94,8 @@ impl Api {
     /// Names of the custom commands in a fixed order; the hook after a seed is not a command that clients can call.
     fn command_names(&self) -> Option<Vec<String>> {
         let commands = unpoisoned(self.custom_commands.read());
-        let names: Vec<String> = commands
-            .keys()
-            .filter(|n| *n != POST_SEED)
-            .cloned()
-            .collect();
+        let names = commands.keys().filter(|n| *n != POST_SEED);
+        let names: Vec<String> = names.cloned().collect();
         Some(names).filter(|n| !n.is_empty())
     }
 

@@ -9,7 +9,7 @@ mod reply;
 mod routes;
 mod seed;
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::process::{Cancel, Launcher};
 use crate::protocol::contact::Contacts;
 use crate::protocol::http_client::Basic;
@@ -18,7 +18,7 @@ use crate::seed::engine::Engine;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-pub(crate) use auth::Token;
+pub(crate) use auth::{new_token, write_hint};
 pub(crate) use monitor::HostMonitor;
 
 /// All that the endpoints work with.
@@ -28,7 +28,7 @@ pub(crate) struct Api {
     pub(crate) custom_commands: RwLock<BTreeMap<String, String>>,
     /// The name under which the agent registers.
     pub(crate) hostname: String,
-    pub(crate) token: Token,
+    pub(crate) token: Secret,
     pub(crate) basic: Option<Basic>,
     pub(crate) engine: Arc<Engine>,
     /// Of the local replica.

@@ -195,7 +195,7 @@ impl HostMonitor {
 
     fn status(&self, age: Duration, limit: Duration) -> HostStatus {
         let now = Instant::now();
-        let age_of_methods = if age == MAX_AGE {
+        let of_methods = if age == MAX_AGE {
             MAX_AGE_OF_METHODS
         } else {
             age
@@ -203,12 +203,12 @@ impl HostMonitor {
         // All probes run at the same time.
         self.disk.get(age, now);
         self.running.get(age, now);
-        self.methods.get(age_of_methods, now);
+        self.methods.get(of_methods, now);
         let until = now + limit;
         HostStatus {
             mysql: self.mysql.get(age, until).unwrap_or_default(),
             running: self.running.get(age, until).unwrap_or(false),
-            methods: self.methods.get(age_of_methods, until).unwrap_or_default(),
+            methods: self.methods.get(of_methods, until).unwrap_or_default(),
             disk: (self.disk.get(age.max(MAX_AGE_OF_DISK), until)).unwrap_or_default(),
         }
     }
@@ -258,11 +258,10 @@ fn probe_disk(config: &Config, datadir: &Path, engine: &Engine, last: Option<&Di
     // It never falls during a seed: orchestrator takes it for the seed's progress.
     let same_seed = of_seed.is_some() && last.of_seed == of_seed;
     let floor = if same_seed { last.datadir } else { 0 };
+    let used = datadir_used(datadir, target.as_ref()).unwrap_or(last.datadir);
     DiskUse {
         backup_dir: disk::usage(&config.common.backup_dir).unwrap_or(last.backup_dir),
-        datadir: datadir_used(datadir, target.as_ref())
-            .unwrap_or(last.datadir)
-            .max(floor),
+        datadir: used.max(floor),
         of_seed,
     }
 }
@@ -271,13 +270,13 @@ fn probe_disk(config: &Config, datadir: &Path, engine: &Engine, last: Option<&Di
 /// and a source would seem too large. Until the swap it is added to the size of the old data, which does not change.
 fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
     if let Some(seed) = target
-        && let Ok((facts, staged)) = methods::staged(seed)
+        && let Ok((info, staged)) = methods::staged(seed)
     {
         if seed.stage <= Stage::Backup {
-            return Some(staged.disk_used(&facts));
+            return Some(staged.disk_used(&info));
         }
-        let mut used = disk::usage(&facts.datadir).ok()?;
-        if !facts.staging.starts_with(&facts.datadir) {
+        let mut used = disk::usage(&info.datadir).ok()?;
+        if !info.staging.starts_with(&info.datadir) {
             used += disk::usage(&staged.dir).unwrap_or(0);
         }
         return Some(used);

@@ -1,6 +1,6 @@
 //! The daemon: in which order it starts, and how it stops.
 
-use crate::api::{Api, HostMonitor, Token};
+use crate::api::{self, Api, HostMonitor};
 use crate::config::{self, AllowList, Config};
 use crate::datadir;
 use crate::error::{OnPath, Result};
@@ -83,9 +83,9 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
     let store = Store::new(&common.state_dir);
     let engine = Engine::open(store, methods.clone(), common.seed_orphan_timeout)?;
     let recovered = recovery::recover(config, &engine);
-    let token = Token::generate()?;
+    let token = api::new_token()?;
     if !common.token_hint_file.is_empty()
-        && let Err(e) = token.write_hint(&common.token_hint_file)
+        && let Err(e) = api::write_hint(&token, &common.token_hint_file)
     {
         log::error!("{e}");
     }

@@ -2,7 +2,7 @@
 //! running seed, requests and connections go on.
 
 use crate::api::Api;
-use crate::config::{self, Config, Logging, Secret, Values, is_reloaded};
+use crate::config::{self, Config, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
 use crate::error::Result;
 use crate::http::Server;
@@ -36,7 +36,7 @@ pub(super) fn start_heartbeat(api: &Arc<Api>) -> Result<Heartbeat> {
     let who = AgentInfo {
         hostname: api.hostname.clone(),
         port: config.common.port,
-        token: Secret::new(api.token.reveal()),
+        token: api.token.clone(),
         mysql_port: config.mysql.port,
     };
     let clients = config.orchestrator.urls.iter();

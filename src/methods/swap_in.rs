@@ -7,13 +7,14 @@ use crate::coordinates::Coordinates;
 use crate::datadir::{self, DatadirInfo, Host, Journals, Staged, VerifiedCopy};
 use crate::error::{Error, Result};
 use crate::mysql::{
-    Endpoint, Flavour, Server, connect, control, info, query, quote_name, quote_text,
+    Endpoint, Flavour, Server, connect, control, grants, info, query, quote_name, quote_text,
 };
 use crate::process::Launcher;
 use crate::seed::record::{Load, Seed};
 use crate::seed::stage::{Context, Prepared};
 use crate::seed::types::{Side, Stage, Status};
 use mysql::Conn;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,24 @@ pub(super) fn prepared_source(config: &Config, ctx: &Context) -> Result<Prepared
     let known = ctx.interruptible(move || Ok(contents::warnings(&settings)))?;
     let text = ["Prepare completed".to_string()].into_iter().chain(known);
     Ok(text.collect::<Vec<_>>().join(", ").into())
+}
+
+/// That `conn`'s account has what `copy` needs on a server.
+pub(super) fn check_privileges(
+    conn: &mut Conn,
+    server: Server,
+    needed: &BTreeSet<String>,
+    (who, copy): (&str, &str),
+) -> Result<()> {
+    let (account, held) = grants::held(conn, server)?;
+    let missing = grants::missing(server, needed, &held).join(", ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "mysql.user {account} lacks {missing} on {who}, which {copy} needs, or the target's agent after it: GRANT {missing} ON *.* TO \
+         {account}"
+    )))
 }
 
 /// The commands that stop and start MySQL of a target, by their settings in `[mysql]`.

@@ -9,7 +9,6 @@ use crate::mysql::{
     Endpoint, Identity, MOVE_BACK, Server, connect, control, grants, info, query, quote_name,
 };
 use mysql::{Conn, Row};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,26 +87,13 @@ pub(super) fn install(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// That `conn`'s account has `needed`.
-fn privileges(conn: &mut Conn, server: Server, needed: &BTreeSet<String>, who: &str) -> Result<()> {
-    let (account, held) = grants::held(conn, server)?;
-    let missing = grants::missing(server, needed, &held).join(", ");
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::permanent(format!(
-        "mysql.user {account} lacks {missing} on {who}, which CLONE needs, or the target's agent after it: GRANT {missing} ON *.* TO \
-         {account}"
-    )))
-}
-
 /// That a server can be a source, by its own values.
 fn source(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
     compatibility::can_clone(server, who)?;
     let mut needed = grants::for_copy(server);
     needed.extend(grants::for_events_of_others(conn, server)?);
     needed.insert("BACKUP_ADMIN".into());
-    privileges(conn, server, &needed, who)?;
+    swap_in::check_privileges(conn, server, &needed, (who, "CLONE"))?;
     compatibility::check_binlog(conn, server, who)?;
     packets(conn, who)?;
     tablespaces(conn, who)?;
@@ -270,7 +256,8 @@ impl ClonePlugin {
         }
         packets(&mut conn, "this server")?;
         let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
-        privileges(&mut conn, server, &needed.into(), "this server")?;
+        let what = ("this server", "CLONE");
+        swap_in::check_privileges(&mut conn, server, &needed.into(), what)?;
         datadir::inspect(&self.config, Role::Target)
     }
 

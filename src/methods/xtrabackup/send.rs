@@ -6,6 +6,7 @@ use super::{Xtrabackup, tools};
 use crate::config::Config;
 use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result};
+use crate::methods::swap_in;
 use crate::methods::tool_sessions::Sessions;
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, grants, info, old_logins};
@@ -46,18 +47,11 @@ impl Xtrabackup {
                  restart it",
             ));
         }
-        let (account, held) = grants::held(&mut conn, info.server)?;
         let mut needed = grants::for_copy(info.server);
         needed.extend(grants::for_events_of_others(&mut conn, info.server)?);
-        let missing = grants::missing(info.server, &needed, &held);
-        if !missing.is_empty() {
-            let names = missing.join(", ");
-            return Err(Error::permanent(format!(
-                "mysql.user {account} lacks {names} on the source, which a copy by {} needs, or the target's agent after it: GRANT \
-                 {names} ON *.* TO {account}",
-                tools::name(&tools.backup)
-            )));
-        }
+        let copy = format!("a copy by {}", tools::name(&tools.backup));
+        let what = ("the source", copy.as_str());
+        swap_in::check_privileges(&mut conn, info.server, &needed, what)?;
         engines(&info::schemas(&mut conn, info.server)?, info.server)
     }
 
