@@ -211,7 +211,6 @@ pub(crate) enum End {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
     #[default]
-    #[serde(rename = "untouched")]
     Unchanged,
     /// Data unchanged; its replication is stopped.
     ReplicationStopped,

@@ -69,7 +69,7 @@ fn a_whole_seed_a_dry_run_a_refusal_and_an_interruption() {
             &result["method"],
             &result["target_state"]
         ),
-        (&json!("dry_run"), &json!("Mysqldump"), &json!("untouched"))
+        (&json!("dry_run"), &json!("Mysqldump"), &json!("unchanged"))
     );
     assert_eq!(pair.target_db.value("SHOW DATABASES LIKE 'shop'"), "");
 
@@ -205,7 +205,7 @@ fn interrupted(schema: &Schema, pair: &Pair<MariadbKind>) {
             &result["exit_code"],
             &result["target_state"]
         ),
-        (&json!("interrupted"), &json!(130), &json!("untouched"))
+        (&json!("interrupted"), &json!(130), &json!("unchanged"))
     );
     assert_eq!(pair.target_db.replica_status("Slave_SQL_Running"), "Yes");
 }
