@@ -1,20 +1,14 @@
-//! serde over a TOML document. Unlike the `toml` crate's own deserializer it finds every fault of a file: after each one the document is
-//! read again without the key at fault. Names are matched without regard to case, a fault has the line, the key and the value, and the
-//! field names that serde passes are kept, to find unknown keys and the nearest known ones.
-//!
-//! A field named "" is a struct that takes its keys from the section of its parent. (serde's `flatten` would read the values without
-//! their types.)
+//! A TOML document becomes a [`Config`], and each fault a text with key and value: all faults of a file are found at once. The case of
+//! names does not matter, and unknown ones are ignored with a hint at the nearest known one.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display};
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{self, DeserializeOwned, Expected, IntoDeserializer, Unexpected, Visitor};
-use serde::{Deserializer, forward_to_deserialize_any};
 use toml::de::{DeTable, DeValue};
 
 use super::nearest::{self, Known};
+use super::reloaded::CUSTOM_COMMANDS;
+use super::setting::{Key, Wrong};
+use super::types::Config;
 
 /// Keys that earlier versions had: accepted whatever their value, and named in a warning with what is true now.
 const RETIRED: [(&str, &str); 1] = [(
@@ -22,383 +16,205 @@ const RETIRED: [(&str, &str); 1] = [(
     "a dump is loaded by one client; to load with several threads, use the method Mydumper",
 )];
 
-/// A key whose unknown values only cause a warning, as in the Go agent: a file that worked must go on working.
-const TOLERATED: &str = "logging.level";
+/// Stands for each `[custom-commands.NAME]` in hints.
+const COMMAND: &str = "custom-commands.NAME";
 
-/// What serde calls the types, and what the messages call them.
-const WORDS: [(&str, &str); 3] = [
-    ("a string", "a string in quotes"),
-    ("a boolean", "true or false, without quotes"),
-    ("a sequence", "a list of strings such as [\"a\", \"b\"]"),
-];
-
-/// What was found in a document.
+/// What was found in a document. Lines count from 1; texts name theirs.
 #[derive(Default)]
-pub(super) struct Findings {
-    /// Offset of the key, and text.
-    pub(super) faults: Vec<(Option<usize>, String)>,
-    /// The same of what is ignored.
-    pub(super) warnings: Vec<(Option<usize>, String)>,
-    /// `section.key` of the faults: their values in the result are the defaults.
+pub(super) struct Findings<'a> {
+    text: &'a str,
+    pub(super) faults: Vec<(usize, String)>,
+    /// What is ignored.
+    pub(super) warnings: Vec<(usize, String)>,
+    /// `section.key` of the faults, in the documented spelling: their values are the defaults.
     pub(super) faulty: BTreeSet<String>,
-    /// `section.key` of the keys of the document, in the spelling of the field, to their offsets.
+    /// `section.key` of the keys whose values are used, in the documented spelling, to their lines.
     pub(super) given: BTreeMap<String, usize>,
+    known: Known,
+}
+
+/// A key or a section of the document.
+struct Entry<'a> {
+    name: &'a str,
+    /// The same behind the section's name.
+    shown: String,
+    /// Offset of the name.
+    at: usize,
+    value: &'a DeValue<'a>,
+}
+
+/// The entries of a section in the order of the file.
+fn entries<'a>(table: &'a DeTable<'a>, section: &str) -> Vec<Entry<'a>> {
+    let dot = if section.is_empty() { "" } else { "." };
+    let all = table.iter().map(|(key, value)| Entry {
+        name: key.get_ref(),
+        shown: format!("{section}{dot}{}", key.get_ref()),
+        at: key.span().start,
+        value: value.get_ref(),
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|entry| entry.at);
+    all
 }
 
 /// Reads a document. Where a value has a fault the default is used.
-pub(super) fn read<T: DeserializeOwned + Default>(document: DeTable<'_>) -> (T, Findings) {
-    let root = DeValue::Table(document);
-    let mut found = Findings::default();
-    let mut left_out = BTreeSet::new();
-    loop {
-        let pass = Pass {
-            left_out: &left_out,
-            known: RefCell::default(),
-            given: RefCell::default(),
-        };
-        let node = Node {
-            pass: &pass,
-            name: String::new(),
-            path: String::new(),
-            subject: String::new(),
-            at: usize::MAX,
-            value: Some(&root),
-        };
-        let result = T::deserialize(&node);
-        let (known, given) = (pass.known.into_inner(), pass.given.into_inner());
-        let fault = match result {
-            Ok(read) => {
-                found.given = given;
-                unknown(&root, "", &known, &mut found.warnings);
-                return (read, found);
-            }
-            Err(fault) => fault,
-        };
-        let text = fault.to_string();
-        if fault.path == TOLERATED && !fault.wrong_type {
-            found.warnings.push((Some(fault.at), text));
+pub(super) fn read<'a>(document: &DeTable, text: &'a str) -> (Config, Findings<'a>) {
+    let mut found = Findings {
+        text,
+        ..Findings::default()
+    };
+    let mut config = Config::default();
+    let mut commands = BTreeMap::new();
+    let mut sections = config.sections();
+    for (section, keys) in &sections {
+        let names = keys.iter().flat_map(|key| key.names.clone());
+        found.known.insert(section.to_string(), names.collect());
+    }
+    found.known.insert(CUSTOM_COMMANDS.into(), Vec::new());
+    found.known.insert(COMMAND.into(), vec!["cmd".into()]);
+    for entry in entries(document, "") {
+        // [clone-plugin] is [clone_plugin].
+        let name = entry.name.replace('_', "-");
+        let same = |section: &str| section.replace('_', "-").eq_ignore_ascii_case(&name);
+        if let Some((section, keys)) = sections.iter_mut().find(|(section, _)| same(section)) {
+            found.section(&entry, section, section, keys);
+        } else if same(CUSTOM_COMMANDS) {
+            found.commands(&entry, &mut commands);
         } else {
-            found.faults.push((Some(fault.at), text));
-            found.faulty.insert(fault.path);
-        }
-        if !left_out.insert(fault.at) {
-            return (T::default(), found);
+            found.unknown_section(&entry);
         }
     }
+    config.custom_commands = commands;
+    (config, found)
 }
 
-/// Warnings about all keys and sections below `path` that no field has.
-fn unknown(node: &DeValue, path: &str, known: &Known, warnings: &mut Vec<(Option<usize>, String)>) {
-    let Some(table) = node.as_table() else {
-        return;
-    };
-    let fields = known.get(path);
-    for (key, value) in table {
-        let name = key.get_ref().as_ref();
-        let field = fields.map_or(Some(name), |fields| named(fields, path, name));
-        let child = join(path, field.unwrap_or(name));
-        if let Some((_, now)) = RETIRED.iter().find(|(k, _)| k.eq_ignore_ascii_case(&child)) {
-            warnings.push((Some(key.span().start), format!("{child} is ignored: {now}")));
-        } else if field.is_none() {
-            let (what, hint) = match (path, value.get_ref().is_table()) {
-                ("", true) => {
-                    let sections = fields.into_iter().flatten().copied();
-                    (
-                        format!("unknown section [{name}]"),
-                        nearest::similar(name, sections),
-                    )
-                }
-                ("", false) => (
-                    format!("{name}, above the first section,"),
-                    nearest::elsewhere(path, name, known),
-                ),
-                _ => (
-                    format!("unknown key {child}"),
-                    nearest::hint(path, name, known),
-                ),
-            };
-            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            warnings.push((Some(key.span().start), format!("{what} is ignored{hint}")));
-        } else if path.is_empty() || known.contains_key(&child) {
-            unknown(value.get_ref(), &child, known, warnings);
-        }
-    }
-}
-
-/// The field that a key means. In the names of sections `_` and `-` are the same: `[clone_plugin]` is also written `[clone-plugin]`.
-fn named(fields: &[&'static str], path: &str, key: &str) -> Option<&'static str> {
-    let key = if path.is_empty() {
-        key.replace('-', "_")
-    } else {
-        key.into()
-    };
-    let same = |field: &str| match path {
-        "" => field.replace('-', "_").eq_ignore_ascii_case(&key),
-        _ => field.eq_ignore_ascii_case(&key),
-    };
-    fields.iter().copied().find(|f| !f.is_empty() && same(f))
-}
-
-/// `section.key`
-fn join(path: &str, key: &str) -> String {
-    match (path, key) {
-        ("", only) | (only, "") => only.into(),
-        _ => format!("{path}.{key}"),
-    }
-}
-
-/// One reading of the document.
-struct Pass<'a> {
-    left_out: &'a BTreeSet<usize>,
-    known: RefCell<Known>,
-    given: RefCell<BTreeMap<String, usize>>,
-}
-
-/// Why a value cannot be used. Placed by the table that holds it.
-#[derive(Debug, Default)]
-pub(super) struct Fault {
-    at: usize,
-    path: String,
-    /// `section.key = value` in the spelling of the file; empty until the fault is placed.
-    subject: String,
-    why: String,
-    wrong_type: bool,
-    /// The value must not be shown.
-    hidden: bool,
-    /// The key itself is wrong, not its value.
-    of_key: bool,
-}
-
-impl Fault {
-    fn of_key(why: String) -> Self {
-        Self {
-            why,
-            of_key: true,
-            ..Self::default()
-        }
+impl Findings<'_> {
+    fn fault(&mut self, path: &str, entry: &Entry, text: &str) {
+        self.faults.push(on_line(self.text, entry.at, text));
+        self.faulty.insert(path.into());
     }
 
-    /// With its place, if it has none yet.
-    fn at(mut self, node: &Node) -> Self {
-        if !self.subject.is_empty() {
-            return self;
+    fn warn(&mut self, entry: &Entry, text: &str) {
+        self.warnings.push(on_line(self.text, entry.at, text));
+    }
+
+    /// Notes that the key or section `path` is set. False, and a fault, if it is already.
+    fn first(&mut self, path: &str, entry: &Entry) -> bool {
+        if self.given.contains_key(path) {
+            let best = path.rsplit('.').next().unwrap_or(path);
+            let why = "this is set already, in another spelling: keep one, best as";
+            self.fault(path, entry, &format!("{}: {why} {best}", entry.shown));
+            return false;
         }
-        (self.at, self.path, self.subject) = (node.at, node.path.clone(), node.subject.clone());
-        let Some(value) = node.value else {
-            return self;
+        let line = place(self.text, entry.at).0;
+        self.given.insert(path.into(), line);
+        true
+    }
+
+    /// The content of the section `path`; empty, with a fault, if it is read already or is not a section.
+    fn content<'a>(&mut self, entry: &Entry<'a>, path: &str) -> Vec<Entry<'a>> {
+        if !self.first(path, entry) {
+            return Vec::new();
+        }
+        let Some(table) = entry.value.as_table() else {
+            self.given.remove(path);
+            let (shown, kind) = (&entry.shown, kind(entry.value));
+            let text = format!("{shown}: expected a section [{path}], found {kind}");
+            self.fault(path, entry, &text);
+            return Vec::new();
         };
-        if self.wrong_type {
-            self.why = format!("expected {}, found {}", self.why, found(value));
-        }
-        if self.hidden {
-            self.why += " (value not shown)";
-        } else if !self.of_key {
-            self.subject += &format!(" = {}", show(value));
-        }
-        self
-    }
-}
-
-impl Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.why)
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl de::Error for Fault {
-    fn custom<T: Display>(text: T) -> Self {
-        Self {
-            why: text.to_string(),
-            ..Self::default()
-        }
+        entries(table, path)
     }
 
-    fn invalid_type(_: Unexpected, expected: &dyn Expected) -> Self {
-        let expected = expected.to_string();
-        let ours = WORDS.iter().find(|(serde, _)| *serde == expected);
-        Self {
-            why: ours.map_or(expected.clone(), |(_, ours)| ours.to_string()),
-            wrong_type: true,
-            ..Self::default()
-        }
-    }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::of_key(format!(
-            "this is set already, in another spelling: keep one, best as {field}"
-        ))
-    }
-}
-
-/// A table or a value.
-struct Node<'a> {
-    pass: &'a Pass<'a>,
-    /// The field's name, and that behind its section's.
-    name: String,
-    path: String,
-    /// The same in the spelling of the file.
-    subject: String,
-    at: usize,
-    /// `None`: a section that is not there.
-    value: Option<&'a DeValue<'a>>,
-}
-
-impl<'a> Node<'a> {
-    fn child(&self, name: &str, at: usize, value: Option<&'a DeValue<'a>>) -> Self {
-        Self {
-            pass: self.pass,
-            name: name.into(),
-            path: join(&self.path, name),
-            subject: join(&self.path, name),
-            at,
-            value,
-        }
-    }
-
-    /// The entries of a section in the order of the file.
-    fn entries(&self) -> Result<Vec<Self>, Fault> {
-        let table = match self.value {
-            None => return Ok(Vec::new()),
-            Some(DeValue::Table(table)) => table,
-            Some(other) => {
-                let (path, found) = (&self.path, found(other));
-                let why = format!("expected a section [{path}], found {found}");
-                return Err(Fault::of_key(why));
+    /// Reads the section `path`; `place` is what hints call it.
+    fn section(&mut self, section: &Entry, path: &str, place: &str, keys: &mut [Key]) {
+        for entry in self.content(section, path) {
+            let spelt = |name: &String| name.eq_ignore_ascii_case(entry.name);
+            match keys.iter_mut().find(|key| key.names.iter().any(spelt)) {
+                Some(key) => self.key(&entry, &format!("{path}.{}", key.names[0]), key),
+                None => self.unknown_key(&entry, place),
             }
+        }
+    }
+
+    fn key(&mut self, entry: &Entry, path: &str, key: &mut Key) {
+        if !self.first(path, entry) {
+            return;
+        }
+        let Err(wrong) = key.read(entry.value) else {
+            return;
         };
-        let entries = table
-            .iter()
-            .map(|(key, value)| self.child(key.get_ref(), key.span().start, Some(value.get_ref())));
-        let mut entries: Vec<_> = entries.collect();
-        entries.retain(|e| !self.pass.left_out.contains(&e.at));
-        entries.sort_by_key(|e| e.at);
-        Ok(entries)
+        self.given.remove(path);
+        let (mut what, mut hidden) = (format!("{} = {}", entry.shown, show(entry.value)), "");
+        if key.value.is_secret() {
+            (what, hidden) = (entry.shown.clone(), " (value not shown)");
+        }
+        match wrong {
+            Wrong::Ignored(why) => self.warn(entry, &format!("{what}: {why}")),
+            Wrong::Value(why) => self.fault(path, entry, &format!("{what}: {why}")),
+            Wrong::Type(expected) => {
+                let found = kind(entry.value);
+                let text = format!("{what}: expected {expected}, found {found}{hidden}");
+                self.fault(path, entry, &text);
+            }
+        }
+    }
+
+    /// `[custom-commands.NAME]`; those without `cmd` are left out.
+    fn commands(&mut self, section: &Entry, commands: &mut BTreeMap<String, String>) {
+        for entry in self.content(section, CUSTOM_COMMANDS) {
+            let path = &entry.shown;
+            let mut command = String::new();
+            let cmd = Key::new("cmd", &[], &[], &mut command);
+            self.section(&entry, path, COMMAND, &mut [cmd]);
+            if !command.trim().is_empty() {
+                commands.insert(entry.name.into(), command);
+            } else if ![path, &format!("{path}.cmd")]
+                .iter()
+                .any(|p| self.faulty.contains(*p))
+            {
+                let why = "has no cmd and is left out: give it cmd = \"...\" or remove it";
+                self.warn(&entry, &format!("{path} {why}"));
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, entry: &Entry, place: &str) {
+        let key = &entry.shown;
+        if let Some((_, now)) = RETIRED.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)) {
+            return self.warn(entry, &format!("{key} is ignored: {now}"));
+        }
+        let hint = nearest::hint(place, entry.name, &self.known);
+        self.ignored(entry, &format!("unknown key {key}"), hint);
+    }
+
+    fn unknown_section(&mut self, entry: &Entry) {
+        let name = entry.name;
+        if entry.value.is_table() {
+            let hint = nearest::similar(name, self.known.keys().map(String::as_str));
+            self.ignored(entry, &format!("unknown section [{name}]"), hint);
+        } else {
+            let hint = nearest::elsewhere("", name, &self.known);
+            self.ignored(entry, &format!("{name}, above the first section,"), hint);
+        }
+    }
+
+    fn ignored(&mut self, entry: &Entry, what: &str, hint: Option<String>) {
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.warn(entry, &format!("{what} is ignored{hint}"));
     }
 }
 
-/// Hands the entries of a table to serde.
-fn visit<'de, V: Visitor<'de>>(entries: &[Node], visitor: V) -> Result<V::Value, Fault> {
-    let current = Cell::new(None);
-    let pairs = entries.iter().map(|entry| {
-        current.set(Some(entry));
-        if entry.at != usize::MAX {
-            let mut given = entry.pass.given.borrow_mut();
-            given.insert(entry.path.clone(), entry.at);
-        }
-        (entry.name.as_str(), entry)
-    });
-    let read = visitor.visit_map(MapDeserializer::new(pairs));
-    read.map_err(|fault: Fault| match current.get() {
-        Some(entry) => fault.at(entry),
-        None => fault,
-    })
+/// The line of an offset, counted from 1, and what is before the offset in it.
+pub(super) fn place(text: &str, at: usize) -> (usize, &str) {
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, &before[start..])
 }
 
-impl<'de> IntoDeserializer<'de, Fault> for &Node<'_> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for &Node<'_> {
-    type Error = Fault;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value {
-            Some(DeValue::String(text)) => visitor.visit_str(text),
-            Some(DeValue::Integer(number)) => {
-                let parsed = i128::from_str_radix(number.as_str(), number.radix());
-                visitor.visit_i128(parsed.unwrap_or(i128::MAX))
-            }
-            Some(DeValue::Boolean(flag)) => visitor.visit_bool(*flag),
-            Some(DeValue::Float(number)) => {
-                visitor.visit_f64(number.as_str().parse().unwrap_or(f64::NAN))
-            }
-            Some(DeValue::Array(list)) => {
-                let items: Option<Vec<&str>> = list.iter().map(|i| i.get_ref().as_str()).collect();
-                match items {
-                    Some(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter())),
-                    None => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
-                }
-            }
-            _ => Err(de::Error::invalid_type(Unexpected::Map, &visitor)),
-        }
-    }
-
-    /// One of several words, whose case does not matter.
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        words: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let given = self.value.and_then(DeValue::as_str).unwrap_or_default();
-        match words.iter().find(|word| word.eq_ignore_ascii_case(given)) {
-            Some(word) => visitor.visit_enum((*word).into_deserializer()),
-            None => {
-                let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-                Err(de::Error::custom(format!(
-                    "expected one of {}",
-                    words.join(", ")
-                )))
-            }
-        }
-    }
-
-    /// Only `Secret` is one.
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        visitor.visit_newtype_struct(self).map_err(|fault| Fault {
-            hidden: true,
-            ..fault
-        })
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let mut entries = self.entries()?;
-        entries.retain_mut(|entry| {
-            let field = named(fields, &self.path, &entry.name);
-            if let Some(field) = field {
-                (entry.name, entry.path) = (field.into(), join(&self.path, field));
-            }
-            field.is_some()
-        });
-        for field in fields {
-            if field.is_empty() {
-                entries.push(self.child(field, usize::MAX, self.value));
-            } else if self.path.is_empty() && !entries.iter().any(|e| e.name == *field) {
-                // A section that is not there is read as empty, so that its names are known.
-                entries.push(self.child(field, usize::MAX, None));
-            }
-        }
-        let names = fields.iter().filter(|f| !f.is_empty());
-        let mut known = self.pass.known.borrow_mut();
-        known.entry(self.path.clone()).or_default().extend(names);
-        drop(known);
-        visit(&entries, visitor)
-    }
-
-    /// Its keys are names that the user chooses; they are kept as they are.
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visit(&self.entries()?, visitor)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct seq tuple
-        tuple_struct identifier ignored_any
-    }
+fn on_line(document: &str, at: usize, text: &str) -> (usize, String) {
+    let line = place(document, at).0;
+    (line, format!("line {line}: {text}"))
 }
 
 /// A value as the file has it, as far as that is short.
@@ -415,7 +231,7 @@ fn show(value: &DeValue) -> String {
 }
 
 /// The kind of a value, for messages.
-fn found(value: &DeValue) -> &'static str {
+fn kind(value: &DeValue) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

@@ -1,59 +1,6 @@
 //! Durations as the Go agents' configuration writes them: `300ms`, `10s`, `1m0s`, `2h45m`.
 
-use std::fmt;
 use std::time::Duration;
-
-use serde::Deserializer;
-use serde::de::{Error, Visitor};
-
-/// Reads a setting; zero is for "no limit".
-pub(super) fn zero_or_more<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Duration, D::Error> {
-    struct Text;
-
-    impl Visitor<'_> for Text {
-        type Value = Duration;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a duration in quotes such as \"90s\"")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            parse(text).map_err(|why| {
-                E::custom(format!(
-                    "{why}; write it like \"90s\", \"10m\" or \"1h30m\""
-                ))
-            })
-        }
-
-        fn visit_i128<E: Error>(self, number: i128) -> Result<Duration, E> {
-            let with_unit = format!("{}s", number.unsigned_abs());
-            Err(E::custom(format!(
-                "{MISSING_UNIT}; write it as a string with its unit, such as {with_unit:?}"
-            )))
-        }
-
-        fn visit_f64<E: Error>(self, _: f64) -> Result<Duration, E> {
-            Err(E::custom(format!(
-                "{MISSING_UNIT}; write it as a string with its unit, such as \"1.5s\""
-            )))
-        }
-    }
-
-    deserializer.deserialize_any(Text)
-}
-
-/// Reads a setting that must not be zero.
-pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let duration = zero_or_more(deserializer)?;
-    if duration.is_zero() {
-        return Err(D::Error::custom(
-            "must not be zero: give it a positive duration such as \"60s\", or remove it for the default",
-        ));
-    }
-    Ok(duration)
-}
 
 /// Reads a Go duration (`time.ParseDuration`): an optional sign, then numbers with an
 /// optional fraction, each followed by one of the units ns, us, ms, s, m, h; `0` needs no unit. A negative

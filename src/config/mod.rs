@@ -7,17 +7,16 @@ pub(crate) mod duration;
 mod inside;
 mod nearest;
 mod reloaded;
+mod setting;
 mod types;
 mod validate;
-mod value;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub(crate) use reloaded::{Values, is_reloaded};
 pub use types::*;
 
 use crate::error::Error;
-use document::Findings;
+use toml::de::DeTable;
 
 /// Where the Go agents' file is too.
 pub(crate) const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
@@ -36,7 +35,7 @@ pub(crate) const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
 /// A configuration that can be used, and what the user should know about it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The validated configuration.
+    #[allow(missing_docs)]
     pub config: Config,
     /// Ignored keys and the like, one sentence each, for the log.
     pub(crate) warnings: Vec<String>,
@@ -80,20 +79,18 @@ impl From<Faults> for Error {
 /// All faults of the file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
     let file = path.display().to_string();
-    let (text, mode) = read(path).map_err(|fault| Faults {
+    let named = |errors, warnings| Faults {
         file: file.clone(),
-        errors: vec![fault],
-        warnings: Vec::new(),
-    })?;
-    let mut result = parse(&text);
-    let warnings = match &mut result {
-        Ok(loaded) => &mut loaded.warnings,
-        Err(faults) => {
-            faults.file.clone_from(&file);
-            &mut faults.warnings
-        }
+        errors,
+        warnings,
     };
+    let (text, mode) = read(path).map_err(|fault| named(vec![fault], Vec::new()))?;
+    let mut result = parse(&text).map_err(|faults| named(faults.errors, faults.warnings));
     if mode & 0o004 != 0 {
+        let warnings = match &mut result {
+            Ok(loaded) => &mut loaded.warnings,
+            Err(faults) => &mut faults.warnings,
+        };
         warnings.push(format!(
             "{file} holds a password and every user can read it: run chmod o-r on it"
         ));
@@ -106,95 +103,49 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
 /// # Errors
 /// All faults of the text. With faults in the syntax, those of missing or contradictory settings are not among them.
 pub fn parse(text: &str) -> Result<Loaded, Faults> {
-    let (document, wrong) = toml::de::DeTable::parse_recoverable(text);
-    let (mut config, mut found) = document::read::<Config>(document.into_inner());
-    leave_out_empty(&mut config.custom_commands, &mut found);
-    let lines = Lines(text);
-    let syntax = lines.syntax(&wrong);
-    let (mut errors, mut warnings) = (lines.placed(&found.faults), lines.placed(&found.warnings));
-    errors.retain(|(line, _)| !syntax.contains_key(line));
-    warnings.retain(|(line, _)| !syntax.contains_key(line));
-    let rules = if wrong.is_empty() {
-        lines.placed(&validate::validate(&config, &found))
-    } else {
-        Vec::new()
-    };
-    errors.extend(syntax);
-    errors.sort();
-    warnings.sort();
+    let (document, wrong) = DeTable::parse_recoverable(text);
+    let (mut config, mut found) = document::read(document.get_ref(), text);
+    let syntax = syntax(text, &wrong);
+    for list in [&mut found.faults, &mut found.warnings] {
+        list.retain(|(line, _)| !syntax.contains_key(line));
+    }
+    found.faults.extend(syntax);
+    found.faults.sort();
+    found.warnings.sort();
+    if wrong.is_empty() {
+        let rules = validate::validate(&config, &found);
+        found.faults.extend(rules);
+    }
     let texts = |list: Vec<(usize, String)>| list.into_iter().map(|(_, text)| text).collect();
-    let warnings = texts(warnings);
-    errors.extend(rules);
+    let (errors, warnings): (Vec<_>, _) = (texts(found.faults), texts(found.warnings));
     if errors.is_empty() {
         return Ok(Loaded {
-            values: Values::of(&config),
+            values: Values::of(&mut config),
             config,
             warnings,
         });
     }
     Err(Faults {
         file: String::new(),
-        errors: texts(errors),
+        errors,
         warnings,
     })
 }
 
-/// A text whose offsets are shown as lines, counted from 1.
-struct Lines<'a>(&'a str);
-
-impl Lines<'_> {
-    /// The line, and what is before the offset in it.
-    fn place(&self, at: usize) -> (usize, &str) {
-        let before = self.0.get(..at).unwrap_or(self.0);
-        let start = before.rfind('\n').map_or(0, |end| end + 1);
-        (before.matches('\n').count() + 1, &before[start..])
-    }
-
-    /// Texts with their lines, 0 where the file has none for it.
-    fn placed(&self, list: &[(Option<usize>, String)]) -> Vec<(usize, String)> {
-        let placed = list.iter().map(|(at, fault)| match at {
-            Some(at) => {
-                let line = self.place(*at).0;
-                (line, format!("line {line}: {fault}"))
-            }
-            None => (0, fault.clone()),
-        });
-        placed.collect()
-    }
-
-    /// The faults of the syntax by line: the first of each, because it may lead to others.
-    fn syntax(&self, wrong: &[toml::de::Error]) -> BTreeMap<usize, String> {
-        let at = |e: &toml::de::Error| e.span().map_or(0, |span| span.start);
-        let mut wrong: Vec<_> = wrong.iter().collect();
-        wrong.sort_by_key(|e| std::cmp::Reverse(at(e)));
-        let text = |e: &toml::de::Error| {
-            let (line, before) = self.place(at(e));
-            let column = before.chars().count() + 1;
-            // The line itself is not shown: it may hold a password.
-            let reason = e.message().replace('\n', "; ");
-            (
-                line,
-                format!("line {line}, column {column}: invalid TOML: {reason}"),
-            )
-        };
-        wrong.into_iter().map(text).collect()
-    }
-}
-
-/// Removes the commands that have no `cmd`, with a warning unless a fault of it is reported.
-fn leave_out_empty(commands: &mut BTreeMap<String, String>, found: &mut Findings) {
-    commands.retain(|name, command| {
-        let section = format!("custom-commands.{name}");
-        let usable = !command.trim().is_empty();
-        if !usable && !found.faulty.contains(&format!("{section}.cmd")) {
-            let at = found.given.get(&section).copied();
-            found.warnings.push((
-                at,
-                format!("{section} has no cmd and is left out: give it cmd = \"...\" or remove it"),
-            ));
-        }
-        usable
-    });
+/// The faults of the syntax by line: the first of each, because it may lead to others.
+fn syntax(document: &str, wrong: &[toml::de::Error]) -> BTreeMap<usize, String> {
+    let at = |e: &toml::de::Error| e.span().map_or(0, |span| span.start);
+    let mut wrong: Vec<_> = wrong.iter().collect();
+    wrong.sort_by_key(|e| std::cmp::Reverse(at(e)));
+    let text = |e: &toml::de::Error| {
+        let (line, before) = document::place(document, at(e));
+        let column = before.chars().count() + 1;
+        // The line itself is not shown: it may hold a password.
+        let reason = e.message().replace('\n', "; ");
+        let text = format!("line {line}, column {column}: invalid TOML: {reason}");
+        (line, text)
+    };
+    wrong.into_iter().map(text).collect()
 }
 
 /// The file's text and its mode bits.
@@ -212,10 +163,11 @@ fn read(path: &Path) -> Result<(String, u32), String> {
         };
         format!("{e}: {remedy}")
     };
-    let mut file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
+    let mode = std::fs::metadata(path)
+        .map_err(failed)?
+        .permissions()
+        .mode();
+    let bytes = std::fs::read(path).map_err(failed)?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;

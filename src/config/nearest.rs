@@ -3,20 +3,20 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Section to the names of its keys in all their spellings; "" are the sections.
-pub(super) type Known = BTreeMap<String, Vec<&'static str>>;
+/// Section to the names of its keys in all their spellings.
+pub(super) type Known = BTreeMap<String, Vec<String>>;
 
 /// A hint for an unknown key.
 pub(super) fn hint(section: &str, key: &str, known: &Known) -> Option<String> {
-    let here = known.get(section).into_iter().flatten().copied();
-    elsewhere(section, key, known).or_else(|| similar(key, here))
+    let here = known.get(section).into_iter().flatten();
+    elsewhere(section, key, known).or_else(|| similar(key, here.map(String::as_str)))
 }
 
 /// `it belongs to [x]`, if other sections have this very key.
 pub(super) fn elsewhere(section: &str, key: &str, known: &Known) -> Option<String> {
     let places: Vec<_> = known
         .iter()
-        .filter(|(place, _)| !place.is_empty() && *place != section)
+        .filter(|(place, _)| *place != section)
         .filter(|(_, names)| names.iter().any(|name| name.eq_ignore_ascii_case(key)))
         .map(|(place, _)| format!("[{place}]"))
         .collect();
@@ -61,7 +61,6 @@ mod tests {
 
     fn known() -> Known {
         [
-            ("", vec!["common", "mysql", "xtrabackup"]),
             ("common", vec!["port", "seed-port"]),
             ("mysql", vec!["port", "boot-timeout"]),
             (
@@ -69,7 +68,7 @@ mod tests {
                 vec!["socat-ssl-cat-file", "socat-ssl-ca-file"],
             ),
         ]
-        .map(|(section, keys)| (section.to_string(), keys))
+        .map(|(section, keys)| (section.into(), keys.into_iter().map(String::from).collect()))
         .into()
     }
 

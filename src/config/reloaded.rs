@@ -1,7 +1,7 @@
 //! Which keys take effect by SIGHUP, and what differs between two files.
 
-use super::Config;
-use serde_json::Value;
+use super::setting::Key;
+use super::types::Config;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys that take effect by SIGHUP, and the section of which all do.
@@ -14,48 +14,43 @@ pub(crate) const RELOADED: [&str; 6] = [
     CUSTOM_COMMANDS,
 ];
 
-const CUSTOM_COMMANDS: &str = "custom-commands";
+pub(super) const CUSTOM_COMMANDS: &str = "custom-commands";
 
 /// True if a change of `key` (`section.key`) takes effect by SIGHUP.
 pub(crate) fn is_reloaded(key: &str) -> bool {
-    RELOADED.contains(&key)
-        || key
-            .strip_prefix(CUSTOM_COMMANDS)
-            .is_some_and(|rest| rest.starts_with('.'))
+    let (section, _) = key.split_once('.').unwrap_or((key, ""));
+    RELOADED.contains(&key) || section == CUSTOM_COMMANDS
 }
 
 /// `section.key`, in the documented spelling, to the value in force: that of the file or the default. Secrets are not readable in it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Values(pub(super) BTreeMap<String, Value>);
+pub(crate) struct Values(pub(super) BTreeMap<String, String>);
 
 impl Values {
-    pub(super) fn of(config: &Config) -> Self {
-        let mut values = Self::default();
-        // Only maps with other keys than strings fail.
-        let sections = serde_json::to_value(config).unwrap_or_default();
-        for (section, keys) in sections.as_object().into_iter().flatten() {
-            values.add(section, keys);
+    pub(super) fn of(config: &mut Config) -> Self {
+        let mut values = BTreeMap::new();
+        for (name, command) in &config.custom_commands {
+            values.insert(format!("{CUSTOM_COMMANDS}.{name}"), command.clone());
         }
-        values
-    }
-
-    fn add(&mut self, section: &str, keys: &Value) {
-        for (key, value) in keys.as_object().into_iter().flatten() {
-            // A field named "" has keys of its parent's section.
-            if key.is_empty() {
-                self.add(section, value);
-            } else {
-                self.0.insert(format!("{section}.{key}"), value.clone());
-            }
+        for (section, keys) in config.sections() {
+            let value = |key: &Key| {
+                (
+                    format!("{section}.{}", key.names[0]),
+                    key.value.fingerprint(),
+                )
+            };
+            values.extend(keys.iter().map(value));
         }
+        Self(values)
     }
 
     /// Keys that have another value in `other`, or none, in order.
     pub(crate) fn changed(&self, other: &Self) -> Vec<String> {
         let keys: BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
-        keys.into_iter()
-            .filter(|k| self.0.get(*k) != other.0.get(*k))
-            .cloned()
+        let differs = |key: &&&String| self.0.get(**key) != other.0.get(**key);
+        keys.iter()
+            .filter(differs)
+            .map(ToString::to_string)
             .collect()
     }
 }

@@ -1,15 +1,14 @@
 //! Rules that a file can break although each of its values can be read. The first and their order are the Go agent's, down to the texts,
 //! which scripts may look for.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::document::Findings;
 use super::types::*;
 use super::{AllowList, inside};
 
-/// All broken rules, each with the offset of the key that it is about, if the file has it, and a text that names key and remedy.
-pub(super) fn validate(c: &Config, found: &Findings) -> Vec<(Option<usize>, String)> {
+/// All broken rules: the line of the key that each is about, 0 if the file does not have it, and a text that names key and remedy.
+pub(super) fn validate(c: &Config, found: &Findings) -> Vec<(usize, String)> {
     let mut rules = Rules {
         found,
         broken: Vec::new(),
@@ -30,20 +29,24 @@ macro_rules! rules {
 }
 
 struct Rules<'a> {
-    found: &'a Findings,
-    broken: Vec<(Option<usize>, String)>,
+    found: &'a Findings<'a>,
+    broken: Vec<(usize, String)>,
 }
 
 impl Rules<'_> {
     /// Notes the text if the rule is broken, unless a fault of one of its keys is reported already.
     fn reject(&mut self, broken: bool, keys: &[&str], text: impl Into<String>) {
-        let faulty = |faults: &BTreeSet<String>, key: &str| {
-            let section = key.split('.').next().unwrap_or_default();
-            faults.contains(key) || faults.contains(section)
+        let Findings { faulty, given, .. } = self.found;
+        let is_faulty = |key: &&str| {
+            faulty.contains(*key) || faulty.contains(key.split('.').next().unwrap_or_default())
         };
-        if broken && !keys.iter().any(|key| faulty(&self.found.faulty, key)) {
-            let at = keys.iter().find_map(|key| self.found.given.get(*key));
-            self.broken.push((at.copied(), text.into()));
+        if broken && !keys.iter().any(is_faulty) {
+            let text = text.into();
+            self.broken
+                .push(match keys.iter().find_map(|key| given.get(*key)) {
+                    Some(line) => (*line, format!("line {line}: {text}")),
+                    None => (0, text),
+                });
         }
     }
 

@@ -1,35 +1,52 @@
-//! Ports of this host, its name, and the way to orchestrator.
+//! Ports of this host, its name, the way to orchestrator, and certificates: whether they can be used, and until when.
 
 use super::findings::{Findings, streams};
 use crate::commands::status;
-use crate::config::Config;
-use crate::process::{Cancel, Launcher, Output, run_operator_command};
-use crate::protocol::wire::AgentInfo;
+use crate::config::{Common, Config, SocatTls};
+use crate::process::host_name;
+use crate::tls::{self, der::Certificate};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// For a connect and for the local agent's answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// A certificate that expires sooner is a finding.
+const SOON: Duration = Duration::from_secs(30 * 86_400);
 
-pub(crate) fn check(f: &mut Findings, config: &Config) {
+pub(super) fn check(f: &mut Findings, config: &Config) {
     let c = &config.common;
     match c.listen_ip() {
         Ok(ip) => {
             own_port(f, SocketAddr::new(ip, c.port), config);
             seed_port(f, SocketAddr::new(ip, c.seed_port), streams(config));
         }
-        Err(_) => f.error(
-            "common.listen-address",
-            format!("{:?} is not an IP address", c.listen_address),
-            "give an address of this host, or leave it empty for all",
-        ),
+        Err(_) => note!(f, Error, "common.listen-address" =>
+            "{:?} is not an IP address", c.listen_address;
+            "give an address of this host, or leave it empty for all"),
     }
-    host_name(f, &c.hostname);
-    for url in &config.orchestrator.urls {
+    resolve(f, &host_name(&c.hostname));
+    let urls = &config.orchestrator.urls;
+    for url in urls.iter() {
         let base = crate::protocol::base(url, config.orchestrator.agents_port);
         orchestrator(f, &base, c.http_timeout);
     }
+    own_certificate(f, c);
+    let basic = !c.http_auth_user.is_empty();
+    for (used, key, missing) in [
+        (c.use_mutual_tls, "common.use-mutual-tls", "certificate"),
+        (basic, "common.http-auth-user", "Basic credentials"),
+    ] {
+        if used {
+            note!(f, Warning, key => "orchestrator sends no {missing} to agents, so it gets a 401 from this one";
+                "use it if something else calls the agent, or a proxy is in front of it");
+        }
+    }
+    if urls.iter().any(|u| u.starts_with("https:")) {
+        authorities(f, c);
+    }
+    stream(f, "xtrabackup", &config.xtrabackup.socat);
+    stream(f, "lvm", &config.lvm.socat);
 }
 
 /// Ok if the port could be listened on now; it is free again afterwards.
@@ -39,88 +56,51 @@ fn free(at: SocketAddr) -> io::Result<()> {
 
 fn own_port(f: &mut Findings, at: SocketAddr, config: &Config) {
     const KEY: &str = "common.port";
-    match free(at) {
-        Ok(()) => f.ok(KEY, format!("{at} is free: no agent runs here")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => match running_agent(config) {
-            Some(agent) if agent.mysql_port == config.mysql.port => f.ok(
-                KEY,
-                format!(
-                    "{at} is held by the running agent {} for the MySQL on port {}",
-                    agent.hostname, agent.mysql_port
-                ),
-            ),
-            Some(agent) => f.error(
-                KEY,
-                format!(
-                    "{at} is held by the agent {} of another MySQL, on port {}",
-                    agent.hostname, agent.mysql_port
-                ),
-                "give each agent of this host its own common.port",
-            ),
-            None => f.error(
-                KEY,
-                format!("{at} is held by another program"),
-                "`ss -ltnp` shows which: end it, or set another common.port",
-            ),
-        },
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => f.error(
-            KEY,
-            format!("{at}: {e}"),
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another common.port",
-        ),
-        Err(e) => f.error(
-            "common.listen-address",
-            format!("{at}: {e}"),
-            "give an address of this host, or leave it empty for all",
-        ),
+    let e = match free(at) {
+        Ok(()) => return note!(f, Ok, KEY => "{at} is free: no agent runs here"),
+        Err(e) => e,
+    };
+    if e.kind() == ErrorKind::PermissionDenied {
+        return note!(f, Error, KEY => "{at}: {e}";
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: set another common.port");
+    }
+    if e.kind() != ErrorKind::AddrInUse {
+        return note!(f, Error, "common.listen-address" => "{at}: {e}";
+            "give an address of this host, or leave it empty for all");
+    }
+    // Not Ok if nothing answers there, or something that is not an agent.
+    let running = status::local(config, CONNECT_LIMIT).and_then(|agent| agent.info());
+    match running.map(|agent| (agent.hostname, agent.mysql_port)) {
+        Ok((name, port)) if port == config.mysql.port => note!(f, Ok, KEY =>
+            "{at} is held by the running agent {name} for the MySQL on port {port}"),
+        Ok((name, port)) => note!(f, Error, KEY =>
+            "{at} is held by the agent {name} of another MySQL, on port {port}";
+            "give each agent of this host its own common.port"),
+        Err(_) => note!(f, Error, KEY => "{at} is held by another program";
+            "`ss -ltnp` shows which: end it, or set another common.port"),
     }
 }
 
 fn seed_port(f: &mut Findings, at: SocketAddr, used: bool) {
     const KEY: &str = "common.seed-port";
     match free(at) {
-        Ok(()) => f.ok(KEY, format!("{at} is free")),
-        Err(e) if used => f.warning(
-            KEY,
-            format!("{at} cannot be listened on: {e}"),
-            "unless a seed is coming in just now, end the program that holds it (`ss -ltnp`), or set another port on all hosts",
-        ),
-        Err(_) => f.ok(KEY, format!("{at} is taken, but no method is enabled that needs it")),
+        Ok(()) => note!(f, Ok, KEY => "{at} is free"),
+        Err(e) if used => note!(f, Warning, KEY => "{at} cannot be listened on: {e}";
+            "unless a seed is coming in just now, end the program that holds it (`ss -ltnp`), or set another port on all hosts"),
+        Err(_) => note!(f, Ok, KEY => "{at} is taken, but no method is enabled that needs it"),
     }
 }
 
-/// `None` if nothing answers there, or something that is not an agent.
-fn running_agent(config: &Config) -> Option<AgentInfo> {
-    status::local(config, CONNECT_LIMIT).ok()?.info().ok()
-}
-
-fn host_name(f: &mut Findings, set: &str) {
+fn resolve(f: &mut Findings, name: &str) {
     const KEY: &str = "common.hostname";
-    let name = if set.is_empty() {
-        let asked = run_operator_command(
-            "hostname -f",
-            &Launcher::default(),
-            CONNECT_LIMIT,
-            &Cancel::default(),
-        );
-        match asked.and_then(Output::success) {
-            Ok(name) if !name.trim().is_empty() => name.trim().to_string(),
-            _ => crate::sys::host::kernel_hostname(),
-        }
-    } else {
-        set.to_string()
-    };
-    match (name.as_str(), 0).to_socket_addrs() {
+    match (name, 0).to_socket_addrs() {
         Ok(found) => {
             let mut found: Vec<String> = found.map(|a| a.ip().to_string()).collect();
             found.dedup();
-            f.ok(KEY, format!("{name} resolves to {}", found.join(", ")));
+            note!(f, Ok, KEY => "{name} resolves to {}", found.join(", "));
         }
-        Err(e) => f.warning(
-            KEY,
-            format!("{name} does not resolve here: {e}"),
-            "orchestrator calls the agent by this name: enter it into DNS, or set common.hostname",
-        ),
+        Err(e) => note!(f, Warning, KEY => "{name} does not resolve here: {e}";
+            "orchestrator calls the agent by this name: enter it into DNS, or set common.hostname"),
     }
 }
 
@@ -128,12 +108,9 @@ fn orchestrator(f: &mut Findings, base: &str, timeout: Duration) {
     const KEY: &str = "orchestrator.url";
     let name = authority(base);
     match reach(name, timeout.min(CONNECT_LIMIT)) {
-        Ok(()) => f.ok(KEY, format!("{name} accepts connections")),
-        Err(e) => f.warning(
-            KEY,
-            format!("{name} cannot be reached: {e}"),
-            "check orchestrator.url and orchestrator.agents-port (its AgentsServerPort), that it runs, and firewalls",
-        ),
+        Ok(()) => note!(f, Ok, KEY => "{name} accepts connections"),
+        Err(e) => note!(f, Warning, KEY => "{name} cannot be reached: {e}";
+            "check orchestrator.url and orchestrator.agents-port (its AgentsServerPort), that it runs, and firewalls"),
     }
 }
 
@@ -152,6 +129,65 @@ fn reach(at: &str, timeout: Duration) -> io::Result<()> {
         }
     }
     Err(last)
+}
+
+fn own_certificate(f: &mut Findings, c: &Common) {
+    match tls::Server::new(c) {
+        Ok(None) => {}
+        Ok(Some(server)) => {
+            note!(f, Ok, "common.use-ssl" => "certificate and key match");
+            expiry(f, "common.ssl-cert-file", server.not_after);
+            if server.valid_units.is_some_and(|units| units.is_empty()) {
+                note!(f, Error, "common.ssl-valid-ous" =>
+                    "use-mutual-tls = true, and no client has a valid OU: every call is rejected";
+                    "set it to the OU values of clients' certificates");
+            }
+        }
+        Err(e) => note!(f, Error, "common.use-ssl" => "{e}";
+            "correct common.ssl-cert-file, ssl-private-key-file and ssl-ca-file (PEM files that the agent's user can read), or \
+             set common.use-ssl = false"),
+    }
+}
+
+fn authorities(f: &mut Findings, c: &Common) {
+    match tls::outgoing(&tls::Files::of(c)) {
+        Ok(_) if c.ssl_skip_verify => note!(f, Warning, "common.ssl-skip-verify" =>
+            "any server can claim to be orchestrator, and is then sent this agent's token";
+            "set common.ssl-ca-file and common.ssl-skip-verify = false"),
+        Ok(_) => note!(f, Ok, "orchestrator.url" => "there are authorities to verify https by"),
+        Err(e) => note!(f, Error, "orchestrator.url" => "{e}";
+            "set common.ssl-ca-file to a PEM file with the authority of orchestrator's certificate"),
+    }
+}
+
+fn stream(f: &mut Findings, section: &str, socat: &SocatTls) {
+    if !socat.use_ssl {
+        return;
+    }
+    let key = format!("{section}.socat-ssl-cert-file");
+    let read = tls::stream_server(socat).and_then(|_| tls::stream_client(socat));
+    let certificates = read.and_then(|_| tls::certificates(&key, socat.ssl_cert_file.as_ref()));
+    match certificates.map(|c| Certificate::parse(&c[0])) {
+        Ok(certificate) => expiry(f, &key, certificate.map(|c| c.not_after)),
+        Err(e) => note!(f, Error, key => "{e}";
+            "correct the three {section}.socat-ssl files, or set {section}.socat-use-ssl = false"),
+    }
+}
+
+fn expiry(f: &mut Findings, key: &str, end: Option<SystemTime>) {
+    let Some(end) = end else {
+        return note!(f, Warning, key => "the end of its validity cannot be read";
+            "`openssl x509 -noout -enddate -in FILE` shows it: renew the certificate before that");
+    };
+    let date = crate::sys::host::rfc3339(end);
+    match end.duration_since(SystemTime::now()) {
+        Err(_) => note!(f, Error, key => "the certificate has expired on {date}";
+            "renew it, then send the agent a SIGHUP"),
+        Ok(left) if left < SOON => note!(f, Warning, key =>
+            "the certificate expires in {} days, on {date}", left.as_secs() / 86_400;
+            "renew it, then send the agent a SIGHUP"),
+        Ok(_) => note!(f, Ok, key => "the certificate is valid until {date}"),
+    }
 }
 
 #[cfg(test)]

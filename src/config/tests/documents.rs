@@ -58,7 +58,7 @@ fn lines_fit_a_screen_and_are_ascii() {
 }
 
 fn defaults() -> Values {
-    Values::of(&Config::default())
+    Values::of(&mut Config::default())
 }
 
 /// README.md and contrib/doc/*.md.
@@ -124,7 +124,7 @@ fn every_key_and_no_other_is_documented_with_its_default() {
         for (name, default) in &documented {
             let (section, key) = name.split_once('.').unwrap();
             let text = format!("[{section}]\n{key} = {default}\n");
-            let (config, found) = read::<Config>(DeTable::parse(&text).unwrap().into_inner());
+            let (config, found) = read(DeTable::parse(&text).unwrap().get_ref(), &text);
             assert!(
                 found.faults.is_empty() && found.warnings.is_empty(),
                 "{text}"

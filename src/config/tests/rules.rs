@@ -19,7 +19,7 @@ fn orchestrator_urls() {
         assert_eq!(
             with("orchestrator", &format!("url = {given}"))
                 .orchestrator
-                .urls,
+                .urls[..],
             urls
         );
     }
