@@ -6,12 +6,11 @@ use crate::datadir;
 use crate::error::{OnPath, Result};
 use crate::http::{Limits, Server, Settings};
 use crate::methods;
-use crate::process::{Cancel, Credentials, Launcher, Output, run_operator_command};
+use crate::process::{Cancel, Credentials, Launcher, host_name};
 use crate::protocol::http_client::Basic;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::record::Store;
-use crate::sys::host;
 use crate::sys::limits;
 use crate::sys::signal::{self, Order};
 use crate::tls;
@@ -91,7 +90,7 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
     }
     let api = Arc::new(Api {
         custom_commands: RwLock::new(config.custom_commands.clone()),
-        hostname: hostname(config),
+        hostname: host_name(&config.common.hostname),
         token,
         basic: Basic::of(common),
         monitor: HostMonitor::new(config, &engine, methods),
@@ -116,19 +115,6 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
         recovery::start_mysql_again(Arc::clone(&api), recovered)?;
     }
     Ok((api, server))
-}
-
-/// The name that orchestrator knows this host by: `hostname`, else the output of `hostname -f`, else the kernel's name.
-fn hostname(config: &Config) -> String {
-    if !config.common.hostname.is_empty() {
-        return config.common.hostname.clone();
-    }
-    let (launcher, limit) = (Launcher::default(), Duration::from_secs(5));
-    let full = run_operator_command("hostname -f", &launcher, limit, &Cancel::default());
-    match full.and_then(Output::success) {
-        Ok(name) if !name.trim().is_empty() => name.trim().to_string(),
-        _ => host::kernel_hostname(),
-    }
 }
 
 fn server_settings(config: &Config) -> Result<Settings> {

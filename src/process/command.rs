@@ -39,6 +39,21 @@ impl Output {
     }
 }
 
+/// The name that orchestrator knows this host by: the one that is set, else the output of `hostname -f`, else the kernel's.
+pub(crate) fn host_name(set: &str) -> String {
+    if !set.is_empty() {
+        return set.into();
+    }
+    let limit = Duration::from_secs(5);
+    let plain = Launcher::default();
+    let full = run_operator_command("hostname -f", &plain, limit, &Cancel::default());
+    let full = full.and_then(Output::success).unwrap_or_default();
+    match full.trim() {
+        "" => crate::sys::host::kernel_hostname(),
+        name => name.into(),
+    }
+}
+
 /// How a command line reaches its programs under sudo: a plain pipeline has each member prefixed, as sudoers rules
 /// expect; anything with more grammar goes to one `sudo sh -c`.
 fn build(line: &str, launcher: &Launcher) -> Command {

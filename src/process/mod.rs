@@ -11,7 +11,7 @@ mod running;
 mod sudo;
 
 pub use cancel::Cancel;
-pub(crate) use command::{Output, has_grammar, run_operator_command};
+pub(crate) use command::{Output, has_grammar, host_name, run_operator_command};
 pub(crate) use credentials::{Credentials, Login, SessionInit};
 pub(crate) use launch::{Launcher, set_environment};
 pub(crate) use orphans::end_orphans;

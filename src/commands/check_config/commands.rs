@@ -1,6 +1,6 @@
 //! sudo, and the operators' own commands. Only `service-status-command` is run.
 
-use super::findings::Findings;
+use super::findings::{Findings, Level};
 use crate::config::Config;
 use crate::process::{
     Cancel, Credentials, Launcher, Login, SessionInit, has_grammar, run_operator_command,
@@ -11,77 +11,63 @@ use std::time::Duration;
 /// For commands that ought to answer at once.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
-/// All checks of commands. `answers`: MySQL answers, be it with an error.
-pub(crate) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
+/// `answers`: MySQL answers, be it with an error.
+pub(super) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
     const SHELL: &str = "/bin/sh";
     if !Path::new(SHELL).exists() {
-        return f.error(
-            SHELL,
-            "does not exist in this root directory: no service, snapshot or custom command can run, so mysql-start, mysql-stop and \
-             physical seeds (Xtrabackup, ClonePlugin) fail, and MySQL counts as stopped",
-            "run the agent in the host's own root directory, or install a shell there",
-        );
+        return note!(f, Error, SHELL => "does not exist in this root directory: no service, snapshot or custom command can run, so \
+            mysql-start, mysql-stop and physical seeds (Xtrabackup, ClonePlugin) fail, and MySQL counts as stopped";
+            "run the agent in the host's own root directory, or install a shell there");
     }
     if launcher.sudo() {
         sudo(f, config, launcher);
     }
-    let m = &config.mysql;
-    if found(
-        f,
-        "mysql.service-status-command",
-        &m.service_status_command,
-        launcher,
-    ) {
-        status(f, config, launcher, answers);
+    let (m, lvm) = (&config.mysql, &config.lvm);
+    let status = &m.service_status_command;
+    if found(f, "mysql.service-status-command", status, launcher) {
+        run_status(f, config, launcher, answers);
     }
-    for (key, line) in [
-        ("mysql.service-start-command", &m.service_start_command),
-        ("mysql.service-stop-command", &m.service_stop_command),
-    ] {
-        if found(f, key, line, launcher) {
-            f.ok(key, "its program is there; it was not run");
-        }
-    }
-    let lvm = &config.lvm;
-    for (key, line) in [
-        ("lvm.create-snapshot-command", &lvm.create_snapshot_command),
+    let (create, local, all) = (
+        &lvm.create_snapshot_command,
+        &lvm.available_local_snapshot_hosts_command,
+        &lvm.available_snapshot_hosts_command,
+    );
+    let mut others = vec![
         (
-            "lvm.available-local-snapshot-hosts-command",
-            &lvm.available_local_snapshot_hosts_command,
+            "mysql.service-start-command".into(),
+            &m.service_start_command,
         ),
-        (
-            "lvm.available-snapshot-hosts-command",
-            &lvm.available_snapshot_hosts_command,
-        ),
-    ] {
-        if lvm.enabled && found(f, key, line, launcher) {
-            f.ok(key, "its program is there; it was not run");
-        }
+        ("mysql.service-stop-command".into(), &m.service_stop_command),
+    ];
+    if lvm.enabled {
+        others.push(("lvm.create-snapshot-command".into(), create));
+        others.push(("lvm.available-local-snapshot-hosts-command".into(), local));
+        others.push(("lvm.available-snapshot-hosts-command".into(), all));
     }
-    for (name, line) in &config.custom_commands {
-        let key = format!("custom-commands.{name}");
+    let custom = config.custom_commands.iter();
+    others.extend(custom.map(|(name, line)| (format!("custom-commands.{name}"), line)));
+    for (key, line) in others {
         if found(f, &key, line, launcher) {
-            f.ok(&key, "its program is there; it was not run");
+            note!(f, Ok, key => "its program is there; it was not run");
         }
     }
 }
 
 fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
+    const EXEC: &str = "common.exec-with-sudo";
+    const KEY: &str = "common.sudo-user";
     match launcher.has_rules() {
-        Ok(()) => f.ok("common.exec-with-sudo", "sudo has rules for this user without a password"),
-        Err(e) => f.error(
-            "common.exec-with-sudo",
-            e.to_string(),
-            "install sudo, and let the agent's user run its tools with NOPASSWD in sudoers; or set exec-with-sudo = false",
-        ),
+        Ok(()) => note!(f, Ok, EXEC => "sudo has rules for this user without a password"),
+        Err(e) => note!(f, Error, EXEC => "{e}";
+            "install sudo, and let the agent's user run its tools with NOPASSWD in sudoers; or set exec-with-sudo = false"),
     }
     if launcher.sudo_user().is_empty() {
         return;
     }
     // The real thing, in a place of its own: tools must be able to read the password file that the agent writes for them.
     let place = [&config.common.state_dir, &config.common.backup_dir];
-    let Some(place) = place.into_iter().find(|d| super::places::probe(d).is_ok()) else {
-        return; // found and reported by the checks of places
+    let Some(place) = place.into_iter().find(|d| super::files::probe(d).is_ok()) else {
+        return; // found and reported by the checks of files
     };
     let name = crate::sys::host::random_hex(8).unwrap_or_else(|_| std::process::id().to_string());
     let dir = place.join(format!(".orchestrator-agent-check-{name}"));
@@ -96,98 +82,66 @@ fn sudo(f: &mut Findings, config: &Config, launcher: &Launcher) {
         server: None,
     };
     match Credentials::create(&dir, &unused, launcher, &SessionInit::default()) {
-        Ok(_) => f.ok("common.sudo-user", "tools can read their password files"),
-        Err(e) => f.error(
-            "common.sudo-user",
-            e.to_string(),
-            "set it to the user that the agent runs as, or leave it empty, for root",
-        ),
+        Ok(_) => note!(f, Ok, KEY => "tools can read their password files"),
+        Err(e) => note!(f, Error, KEY => "{e}";
+            "set it to the user that the agent runs as, or leave it empty, for root"),
     }
     if let Err(e) = std::fs::remove_dir_all(&dir) {
-        f.warning(
-            "common.sudo-user",
-            format!("{}: {e}", dir.display()),
-            "remove it by hand",
-        );
+        note!(f, Warning, KEY => "{}: {e}", dir.display(); "remove it by hand");
     }
 }
 
-fn status(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
+fn run_status(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
     const KEY: &str = "mysql.service-status-command";
     let limit = config.common.command_timeout.min(COMMAND_LIMIT);
     let line = &config.mysql.service_status_command;
-    match run_operator_command(line, launcher, limit, &Cancel::default()) {
-        Err(e) => f.error(KEY, e.to_string(), "correct the command"),
-        Ok(out) => match (out.ok(), answers) {
-            (true, true) => f.ok(KEY, "reports that MySQL runs"),
-            (true, false) => f.warning(
-                KEY,
-                "reports that MySQL runs, but nothing answers",
-                "the command may check another service than that of [mysql] host, port and socket",
-            ),
-            (false, true) => f.error(
-                KEY,
-                "reports that MySQL does not run, but it answers: orchestrator would see it as stopped",
-                "correct the command: its exit status must be 0 while MySQL runs",
-            ),
-            (false, false) => f.warning(KEY, "reports that MySQL does not run", "start MySQL"),
-        },
+    let out = match run_operator_command(line, launcher, limit, &Cancel::default()) {
+        Ok(out) => out,
+        Err(e) => return note!(f, Error, KEY => "{e}"; "correct the command"),
+    };
+    match (out.ok(), answers) {
+        (true, true) => note!(f, Ok, KEY => "reports that MySQL runs"),
+        (true, false) => note!(f, Warning, KEY => "reports that MySQL runs, but nothing answers";
+            "the command may check another service than that of [mysql] host, port and socket"),
+        (false, true) => note!(f, Error, KEY =>
+            "reports that MySQL does not run, but it answers: orchestrator would see it as stopped";
+            "correct the command: its exit status must be 0 while MySQL runs"),
+        (false, false) => {
+            note!(f, Warning, KEY => "reports that MySQL does not run"; "start MySQL")
+        }
     }
 }
 
 /// Reports a program that is not there, and sudo's way with a line that is more than a plain pipeline.
 fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
+    let before = f.count(Level::Error);
     if line.trim().is_empty() {
-        f.error(key, "is empty", "give it a command");
+        note!(f, Error, key => "is empty"; "give it a command");
         return false;
     }
     if launcher.sudo() && has_grammar(line) {
-        f.warning(
-            key,
-            "is more than a plain pipeline, so it runs as `sudo sh -c`",
-            "sudoers must allow /bin/sh; or put the line into a script",
-        );
+        note!(f, Warning, key => "is more than a plain pipeline, so it runs as `sudo sh -c`";
+            "sudoers must allow /bin/sh; or put the line into a script");
     }
     let Some(word) = first_word(line) else {
         return true; // the shell must run it to know its program
     };
     // The shell's own answer: it knows its builtins, and the agent's PATH.
     let ask = format!("command -v '{}'", word.replace('\'', "'\\''"));
-    let asked = run_operator_command(
-        &ask,
-        &Launcher::default(),
-        COMMAND_LIMIT,
-        &Cancel::default(),
-    );
-    match asked {
-        Ok(out) if out.ok() => match launcher.permits_line(line) {
-            Ok(()) => true,
-            Err(e) => {
-                f.error(
-                    key,
-                    e.to_string(),
-                    "`visudo -f /etc/sudoers.d/orchestrator-agent`: USER ALL=(root) NOPASSWD: COMMAND, with the command's full path",
-                );
-                false
+    let plain = Launcher::default();
+    match run_operator_command(&ask, &plain, COMMAND_LIMIT, &Cancel::default()) {
+        Ok(out) if out.ok() => {
+            if let Err(e) = launcher.permits_line(line) {
+                note!(f, Error, key => "{e}"; "`visudo -f /etc/sudoers.d/orchestrator-agent`: USER ALL=(root) NOPASSWD: \
+                    COMMAND, with the command's full path");
             }
-        },
-        Ok(_) => {
-            f.error(
-                key,
-                format!("{word} is not found in the agent's PATH"),
-                "install it, or give its absolute path",
-            );
-            false
         }
-        Err(e) => {
-            f.error(
-                key,
-                e.to_string(),
-                "the agent runs this command by /bin/sh: let its user execute that",
-            );
-            false
-        }
+        Ok(_) => note!(f, Error, key => "{word} is not found in the agent's PATH";
+            "install it, or give its absolute path"),
+        Err(e) => note!(f, Error, key => "{e}";
+            "the agent runs this command by /bin/sh: let its user execute that"),
     }
+    f.count(Level::Error) == before
 }
 
 /// The program that a shell would run first, behind assignments such as `X='1 2'`; `None` where only a shell can tell.
@@ -235,7 +189,6 @@ fn is_assignment(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check_config::findings::Level;
 
     #[test]
     fn the_program_of_a_line() {

@@ -3,6 +3,19 @@
 use crate::config::Config;
 use serde::Serialize;
 
+/// Notes what a check has found: `note!(findings, Error, "section.key" => "text {value}"; "remedy")`, without a remedy if nothing is
+/// to be done or if the text contains it.
+macro_rules! note {
+    ($f:expr, $level:ident, $subject:expr => $text:literal $(, $value:expr)* $(; $remedy:literal $(, $part:expr)*)?) => {
+        $f.list.push(crate::commands::check_config::findings::Finding {
+            level: crate::commands::check_config::findings::Level::$level,
+            subject: $subject.to_string(),
+            text: format!($text $(, $value)*),
+            remedy: String::new() $(+ &format!($remedy $(, $part)*))?,
+        })
+    };
+}
+
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -18,12 +31,11 @@ pub(super) enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Finding {
-    /// How grave it is.
     pub(super) level: Level,
     /// `section.key`, or a file.
     pub(super) subject: String,
     pub(super) text: String,
-    /// What to do; empty if nothing is to be done, or if the text contains it.
+    /// What to do.
     pub(super) remedy: String,
 }
 
@@ -34,32 +46,6 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn add(&mut self, level: Level, subject: &str, text: &str, remedy: &str) {
-        self.list.push(Finding {
-            level,
-            subject: subject.into(),
-            text: text.into(),
-            remedy: remedy.into(),
-        });
-    }
-
-    pub(super) fn ok(&mut self, subject: &str, text: impl AsRef<str>) {
-        self.add(Level::Ok, subject, text.as_ref(), "");
-    }
-
-    pub(super) fn warning(
-        &mut self,
-        subject: &str,
-        text: impl AsRef<str>,
-        remedy: impl AsRef<str>,
-    ) {
-        self.add(Level::Warning, subject, text.as_ref(), remedy.as_ref());
-    }
-
-    pub(super) fn error(&mut self, subject: &str, text: impl AsRef<str>, remedy: impl AsRef<str>) {
-        self.add(Level::Error, subject, text.as_ref(), remedy.as_ref());
-    }
-
     pub(super) fn count(&self, level: Level) -> usize {
         self.list.iter().filter(|f| f.level == level).count()
     }

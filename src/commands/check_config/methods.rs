@@ -3,85 +3,60 @@
 use super::findings::{Findings, streams};
 use crate::config::Config;
 use crate::methods::mydumper::options::operators;
-use crate::methods::mydumper::version::Tool;
+use crate::methods::mydumper::version::Tool::{Mydumper, Myloader};
 use crate::methods::mysqldump::options;
 use crate::methods::{enabled, left_out, xtrabackup};
 use crate::seed::Method;
 use std::sync::Arc;
 
-pub(crate) fn check(f: &mut Findings, config: &Arc<Config>) {
+pub(super) fn check(f: &mut Findings, config: &Arc<Config>) {
     let methods = enabled(config);
     if methods.is_empty() {
-        f.warning(
-            "mysqldump.enabled",
-            "no seed method can be used on this host",
-            "set mysqldump.enabled = true",
-        );
+        note!(f, Warning, "mysqldump.enabled" => "no seed method can be used on this host";
+            "set mysqldump.enabled = true");
     }
     for method in &methods {
         let key = key(method.method());
         match method.available().and_then(|()| method.permitted()) {
-            Ok(()) => f.ok(key, "the method can be used"),
-            Err(e) => f.error(key, e.to_string(), off(key)),
+            Ok(()) => note!(f, Ok, key => "the method can be used"),
+            Err(e) => note!(f, Error, key => "{e}"; "correct this, or set {key} = false"),
         }
     }
     if let Some((method, reason)) = left_out(config) {
-        f.error(key(method), reason, "set it to false");
+        note!(f, Error, key(method) => "{reason}"; "set it to false");
     }
     left_out_options(f, config);
-    let plain = |on: bool, tls: bool| on && !tls;
-    if streams(config)
-        && config.common.seed_secret.is_empty()
-        && (plain(config.xtrabackup.enabled, config.xtrabackup.socat.use_ssl)
-            || plain(config.lvm.enabled, config.lvm.socat.use_ssl))
-    {
-        f.warning(
-            "common.seed-secret",
-            "is empty and the seed stream has no TLS: any host that knows a seed's number can send data to this one",
-            "set the same common.seed-secret on all hosts",
-        );
+    let plain = config.xtrabackup.enabled && !config.xtrabackup.socat.use_ssl
+        || config.lvm.enabled && !config.lvm.socat.use_ssl;
+    if streams(config) && plain && config.common.seed_secret.is_empty() {
+        note!(f, Warning, "common.seed-secret" =>
+            "is empty and the seed stream has no TLS: any host that knows a seed's number can send data to this one";
+            "set the same common.seed-secret on all hosts");
     }
 }
 
 /// Options that the agent sets itself.
 fn left_out_options(f: &mut Findings, config: &Config) {
+    let (dump, xtrabackup, mydumper) = (&config.mysqldump, &config.xtrabackup, &config.mydumper);
+    let of_dump = options::operators(&dump.additional_opts).1;
+    let of_xtrabackup = xtrabackup::tools::kept(&xtrabackup.additional_opts).1;
+    let of_mydumper = operators(Mydumper, &mydumper.mydumper_additional_opts).1;
+    let of_myloader = operators(Myloader, &mydumper.myloader_additional_opts).1;
     for (on, key, dropped) in [
+        (dump.enabled, "mysqldump.mysqldump-addtional-opts", of_dump),
         (
-            config.mysqldump.enabled,
-            "mysqldump.mysqldump-addtional-opts",
-            options::operators(&config.mysqldump.additional_opts).1,
-        ),
-        (
-            config.xtrabackup.enabled,
+            xtrabackup.enabled,
             "xtrabackup.xtrabackup-addtional-opts",
-            xtrabackup::tools::kept(&config.xtrabackup.additional_opts).1,
+            of_xtrabackup,
         ),
-        (
-            config.mydumper.enabled,
-            Tool::Mydumper.setting(),
-            operators(Tool::Mydumper, &config.mydumper.mydumper_additional_opts).1,
-        ),
-        (
-            config.mydumper.enabled,
-            Tool::Myloader.setting(),
-            operators(Tool::Myloader, &config.mydumper.myloader_additional_opts).1,
-        ),
+        (mydumper.enabled, Mydumper.setting(), of_mydumper),
+        (mydumper.enabled, Myloader.setting(), of_myloader),
     ] {
         if on && !dropped.is_empty() {
-            f.warning(
-                key,
-                format!(
-                    "{}: the agent sets this itself, so it is left out",
-                    dropped.join(", ")
-                ),
-                "remove it from the list",
-            );
+            note!(f, Warning, key => "{}: the agent sets this itself, so it is left out", dropped.join(", ");
+                "remove it from the list");
         }
     }
-}
-
-fn off(key: &str) -> String {
-    format!("correct this, or set {key} = false")
 }
 
 fn key(method: Method) -> &'static str {

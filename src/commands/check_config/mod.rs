@@ -1,92 +1,86 @@
 //! The `check-config` command: is this host ready for the agent? Looks, and changes nothing that lasts: the only traces are
 //! empty probe files, removed at once, and the run of `service-status-command`.
 
-mod commands;
-mod datadir;
+#[macro_use]
 mod findings;
+mod commands;
+mod files;
 mod methods;
 mod network;
-mod places;
 mod server;
-mod tls;
 
 use crate::config;
 use crate::process::Launcher;
 use findings::{Finding, Findings, Level};
 use serde::Serialize;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Document<'a> {
-    findings: &'a [Finding],
+struct Document {
+    findings: Vec<Finding>,
     errors: usize,
     warnings: usize,
 }
 
+impl Document {
+    fn of(found: Findings) -> Self {
+        Self {
+            errors: found.count(Level::Error),
+            warnings: found.count(Level::Warning),
+            findings: found.list,
+        }
+    }
+}
+
 /// Checks the file and this host, and prints what it finds. Exit code 1 if there is an error among it, otherwise 0.
 pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
-    let findings = check(file);
-    let document = Document {
-        findings: &findings.list,
-        errors: findings.count(Level::Error),
-        warnings: findings.count(Level::Warning),
-    };
-    let failed = document.errors > 0;
+    let document = Document::of(check(file));
     let text = if json {
         serde_json::to_string_pretty(&document).map(|t| t + "\n")
     } else {
         Ok(table(&document))
     };
-    match text {
-        Ok(text) => {
-            if let Err(e) = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
-                eprintln!("orchestrator-agent: standard output: {e}");
-                return ExitCode::FAILURE;
-            }
-        }
-        Err(e) => {
-            eprintln!("orchestrator-agent: cannot write the findings as JSON: {e}");
-            return ExitCode::FAILURE;
-        }
+    let text = text.map_err(std::io::Error::from);
+    match text.and_then(|text| std::io::stdout().write_all(text.as_bytes())) {
+        Ok(()) if document.errors == 0 => return ExitCode::SUCCESS,
+        Ok(()) => {}
+        Err(e) => eprintln!("orchestrator-agent: standard output: {e}"),
     }
-    if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    ExitCode::FAILURE
 }
 
 fn check(file: &Path) -> Findings {
     let mut f = Findings::default();
-    let name = file.display().to_string();
+    let name = file.display();
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(faults) => {
             for fault in &faults.errors {
-                f.error(&name, fault, "");
+                note!(f, Error, name => "{fault}");
             }
             if let Some(last) = f.list.last_mut() {
                 last.remedy =
                     "correct this, then run check-config again: nothing else was checked".into();
             }
-            faults.warnings.iter().for_each(|w| f.warning(&name, w, ""));
+            for warning in &faults.warnings {
+                note!(f, Warning, name => "{warning}");
+            }
             return f;
         }
     };
-    f.ok(&name, "is a valid configuration");
+    note!(f, Ok, name => "is a valid configuration");
     for warning in &loaded.warnings {
-        f.warning(&name, warning, "");
+        note!(f, Warning, name => "{warning}");
     }
     let config = Arc::new(loaded.config);
     let launcher = Launcher::new(&config.common);
     let server = server::check(&mut f, &config);
-    places::check(&mut f, &config, &server);
-    datadir::check(&mut f, &config, &server);
+    files::check(&mut f, &config, &server);
     network::check(&mut f, &config);
-    tls::check(&mut f, &config);
     commands::check(&mut f, &config, &launcher, server.alive);
     methods::check(&mut f, &config);
     f
@@ -97,7 +91,7 @@ fn table(document: &Document) -> String {
     let wide = document.findings.iter().map(|f| width(&f.subject));
     let wide = wide.max().unwrap_or(0).min(40);
     let mut out = String::new();
-    for f in document.findings {
+    for f in &document.findings {
         let level = match f.level {
             Level::Error => "ERROR",
             Level::Warning => "warning",
@@ -126,13 +120,9 @@ mod tests {
     #[test]
     fn the_table_counts_and_lets_no_control_character_through() {
         let mut f = Findings::default();
-        f.ok("common.port", "free");
-        f.error("mysql.user", "refused\u{1b}[2J", "grant it");
-        let text = table(&Document {
-            findings: &f.list,
-            errors: f.count(Level::Error),
-            warnings: f.count(Level::Warning),
-        });
+        note!(f, Ok, "common.port" => "free");
+        note!(f, Error, "mysql.user" => "refused\u{1b}[2J"; "grant it");
+        let text = table(&Document::of(f));
         assert_eq!(
             text,
             "ok       common.port  free\n\

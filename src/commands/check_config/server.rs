@@ -16,7 +16,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the other checks want to know of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ServerInfo {
     /// True if it accepts the agent's login.
     pub(super) answers: bool,
@@ -37,20 +37,20 @@ pub(super) fn check(f: &mut Findings, config: &Config) -> ServerInfo {
     let Some((server, mut conn)) = login(f, config, &mut info) else {
         return info;
     };
-    let result = privileges(f, &mut conn, server, &features(config));
-    failed(f, "mysql.user", result);
-    if config.mysqldump.enabled || config.mydumper.enabled {
-        let result = settings(f, &Endpoint::local(&config.mysql));
-        failed(f, "mysql", result);
+    let logical = config.mysqldump.enabled || config.mydumper.enabled;
+    let checked = privileges(f, &mut conn, server, &features(config));
+    failed(f, "mysql.user", checked);
+    if logical {
+        let checked = settings(f, &Endpoint::local(&config.mysql));
+        failed(f, "mysql", checked);
     }
-    let result = local_login(f, &mut conn, &config.mysql.user);
-    failed(f, "mysql.user", result);
-    let result = variables(f, &mut conn, config, &mut info);
-    failed(f, "mysql", result);
-    match info::schemas(&mut conn, server) {
-        Ok(schemas) => info.bytes = Some(schemas.values().map(|s| s.size).sum()),
-        Err(e) => failed(f, "mysql.user", Err(e)),
-    }
+    let checked = local_login(f, &mut conn, &config.mysql.user);
+    failed(f, "mysql.user", checked);
+    let checked = variables(f, &mut conn, config, &mut info);
+    failed(f, "mysql", checked);
+    let schemas = info::schemas(&mut conn, server);
+    let sizes = schemas.map(|all| info.bytes = Some(all.values().map(|s| s.size).sum()));
+    failed(f, "mysql.user", sizes);
     info
 }
 
@@ -62,25 +62,18 @@ fn login(f: &mut Findings, config: &Config, info: &mut ServerInfo) -> Option<(Se
         "mysql.socket"
     };
     let opened = connect(&endpoint, TIMEOUT).and_then(|mut c| Ok((Server::ask(&mut c)?, c)));
-    match opened {
-        Ok((server, conn)) => {
-            (info.answers, info.alive) = (true, true);
-            let (flavour, version) = (server.flavour, server.version);
-            let text = format!("{flavour} {version} answers at {}", endpoint.name());
-            f.ok(key, text);
-            Some((server, conn))
-        }
+    info.answers = opened.is_ok();
+    info.alive = info.answers || answers(&endpoint, TIMEOUT).is_ok();
+    match &opened {
+        Ok((server, _)) => note!(f, Ok, key => "{} {} answers at {}",
+            server.flavour, server.version, endpoint.name()),
+        Err(e) if info.alive => note!(f, Error, key => "{e}";
+            "MySQL runs and answers with this error: correct the account there, or [mysql] user and password here"),
         Err(e) => {
-            info.alive = answers(&endpoint, TIMEOUT).is_ok();
-            let remedy = if info.alive {
-                "MySQL runs and answers with this error: correct the account there, or [mysql] user and password here"
-            } else {
-                "start MySQL, or correct [mysql] host, port and socket"
-            };
-            f.error(key, e.to_string(), remedy);
-            None
+            note!(f, Error, key => "{e}"; "start MySQL, or correct [mysql] host, port and socket")
         }
     }
+    opened.ok()
 }
 
 /// Names of the parts of the lists of grants.
@@ -98,44 +91,29 @@ fn features(config: &Config) -> Vec<&'static str> {
 /// A check whose queries failed.
 fn failed(f: &mut Findings, key: &str, result: Result<()>) {
     if let Err(e) = result {
-        let remedy = "give the account the grants of the sample agent-account files";
-        f.error(key, e.to_string(), remedy);
+        note!(f, Error, key => "{e}"; "give the account the grants of the sample agent-account files");
     }
 }
 
 fn privileges(f: &mut Findings, conn: &mut Conn, server: Server, features: &[&str]) -> Result<()> {
+    const KEY: &str = "mysql.user";
     let (account, held) = grants::held(conn, server)?;
     let Some(needed) = grants::needed(server, features) else {
-        f.warning(
-            "mysql.user",
-            format!(
-                "the grants of {account} were not checked: no list is known for {} {}",
-                server.flavour, server.version
-            ),
-            "compare SHOW GRANTS with the sample agent-account files",
-        );
+        note!(f, Warning, KEY => "the grants of {account} were not checked: no list is known for {} {}",
+            server.flavour, server.version;
+            "compare SHOW GRANTS with the sample agent-account files");
         return Ok(());
     };
-    let missing = grants::missing(server, &needed, &held);
+    let missing = grants::missing(server, &needed, &held).join(", ");
     if missing.is_empty() {
-        f.ok(
-            "mysql.user",
-            format!("{account} has all {} privileges it needs", needed.len()),
-        );
+        note!(f, Ok, KEY => "{account} has all {} privileges it needs", needed.len());
     } else {
-        let names = missing.join(", ");
-        f.error(
-            "mysql.user",
-            format!("{account} lacks {names}"),
-            format!("on the source and on the target: GRANT {names} ON *.* TO {account}"),
-        );
+        note!(f, Error, KEY => "{account} lacks {missing}";
+            "on the source and on the target: GRANT {missing} ON *.* TO {account}");
     }
     if held.iter().any(|r| r.starts_with("REVOKE ")) {
-        f.warning(
-            "mysql.user",
-            format!("partial revokes restrict {account}, so that a dump may lack schemas"),
-            "see SHOW GRANTS, and grant the revoked privileges again",
-        );
+        note!(f, Warning, KEY => "partial revokes restrict {account}, so that a dump may lack schemas";
+            "see SHOW GRANTS, and grant the revoked privileges again");
     }
     Ok(())
 }
@@ -147,12 +125,11 @@ fn settings(f: &mut Findings, endpoint: &Endpoint) -> Result<()> {
         let (trial, _) = server_settings::inspect(endpoint, purpose, &BTreeMap::new())?;
         for problem in trial.problems {
             found = true;
-            let what = format!("as the {part} of a seed: {}", problem.what);
-            f.warning("mysql", what, problem.remedy);
+            note!(f, Warning, "mysql" => "as the {part} of a seed: {}", problem.what; "{}", problem.remedy);
         }
     }
     if !found {
-        f.ok("mysql", "its settings allow dumps and loads");
+        note!(f, Ok, "mysql" => "its settings allow dumps and loads");
     }
     Ok(())
 }
@@ -168,18 +145,12 @@ fn local_login(f: &mut Findings, conn: &mut Conn, user: &str) -> Result<()> {
         ),
     )?;
     match found.first() {
-        Some(account) => f.ok(
-            "mysql.user",
-            format!("{} can log in over the loopback interface", quote_account(account)),
-        ),
-        None => f.error(
-            "mysql.user",
-            format!(
-                "no account '{user}' may log in from localhost or 127.0.0.1: as the source of a seed this host is refused, \
-                 because its accounts become the target's"
-            ),
-            format!("create '{user}'@'localhost' or '{user}'@'%' with the same password and grants"),
-        ),
+        Some(account) => note!(f, Ok, "mysql.user" =>
+            "{} can log in over the loopback interface", quote_account(account)),
+        None => note!(f, Error, "mysql.user" =>
+            "no account '{user}' may log in from localhost or 127.0.0.1: as the source of a seed this host is refused, because \
+             its accounts become the target's";
+            "create '{user}'@'localhost' or '{user}'@'%' with the same password and grants"),
     }
     Ok(())
 }
@@ -191,34 +162,23 @@ fn variables(
     info: &mut ServerInfo,
 ) -> Result<()> {
     if info::is_on(conn, "log_bin")? {
-        f.ok("log_bin", "the server writes a binary log");
+        note!(f, Ok, "log_bin" => "the server writes a binary log");
     } else {
-        f.warning(
-            "log_bin",
-            "the server writes no binary log: this host cannot be the source of a seed",
-            "set log_bin in its my.cnf and restart it",
-        );
+        note!(f, Warning, "log_bin" => "the server writes no binary log: this host cannot be the source of a seed";
+            "set log_bin in its my.cnf and restart it");
     }
-    match info::global(conn, "server_id")?
-        .unwrap_or_default()
-        .as_str()
-    {
-        "0" | "" => f.error(
-            "server_id",
-            "is 0: the server can be neither source nor replica",
-            "give it a number of its own in its my.cnf",
-        ),
-        id => f.ok("server_id", format!("is {id}")),
+    match info::global(conn, "server_id")?.as_deref() {
+        None | Some("0" | "") => note!(f, Error, "server_id" =>
+            "is 0: the server can be neither source nor replica";
+            "give it a number of its own in its my.cnf"),
+        Some(id) => note!(f, Ok, "server_id" => "is {id}"),
     }
     let datadir = info::global(conn, "datadir")?.unwrap_or_default();
     let set = &config.mysql.datadir;
     let real = |p: &str| Path::new(p).canonicalize().unwrap_or_else(|_| p.into());
     if !set.is_empty() && real(set) != real(&datadir) {
-        f.error(
-            "mysql.datadir",
-            format!("is {set}, but the server's datadir is {datadir}"),
-            "correct mysql.datadir, or leave it empty; or mysql.host and mysql.port lead to another server",
-        );
+        note!(f, Error, "mysql.datadir" => "is {set}, but the server's datadir is {datadir}";
+            "correct mysql.datadir, or leave it empty; or mysql.host and mysql.port lead to another server");
     }
     if !datadir.is_empty() {
         info.datadir = Some(datadir.into());
