@@ -1,15 +1,11 @@
 //! May the target become a replica of the source by this kind of copy? Every rule on the two servers is here, once, for the stages of
-//! the agents and for the checks of the `seed` command.
-
-mod account;
-
-pub(crate) use account::check_account;
+//! the agents and for the checks of the `seed` command. The agent's account on the target is the source's after a copy.
 
 use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result};
-use crate::mysql::{Flavour, Server, Version, failure, info};
+use crate::mysql::{Flavour, Server, Version, info, query};
 use mysql::Conn;
-use mysql::prelude::Queryable;
+use std::collections::HashMap;
 
 /// How a copy is made, as far as it decides what the servers must have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +30,13 @@ pub(crate) struct ServerInfo {
 
 impl ServerInfo {
     pub(crate) fn query(conn: &mut Conn, server: Server) -> Result<Self> {
-        let rows: Vec<(String, String)> = conn
-            .query(
-                "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'server_uuid', 'lower_case_table_names', \
-                 'innodb_page_size', 'innodb_data_file_path')",
-            )
-            .map_err(|e| failure("this connection", "", &e))?;
-        let value = |name: &str| {
-            let row = rows.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            row.map(|(_, value)| value.clone()).unwrap_or_default()
-        };
+        let rows: Vec<(String, String)> = query::rows(
+            conn,
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'server_uuid', 'lower_case_table_names', \
+             'innodb_page_size', 'innodb_data_file_path')",
+        )?;
+        let mut rows: HashMap<_, _> = rows.into_iter().collect();
+        let mut value = |name: &str| rows.remove(name).unwrap_or_default();
         Ok(Self {
             server,
             server_id: value("server_id"),
@@ -68,63 +61,33 @@ impl From<&DatadirInfo> for ServerInfo {
     }
 }
 
-/// A rule: for which copies it holds, and why source and target break it.
-struct Rule {
-    copies: &'static [CopyKind],
-    broken: fn(&ServerInfo, &ServerInfo) -> Option<String>,
-}
+/// Why source and target break a rule.
+type Rule = fn(&ServerInfo, &ServerInfo) -> Option<String>;
 
 const ALL: &[CopyKind] = &[CopyKind::Dump, CopyKind::Files, CopyKind::Clone];
 const PHYSICAL: &[CopyKind] = &[CopyKind::Files, CopyKind::Clone];
 
-/// In the order in which they are reported.
-const RULES: [Rule; 9] = [
-    Rule {
-        copies: ALL,
-        broken: other_family,
-    },
-    Rule {
-        copies: &[CopyKind::Dump],
-        broken: older_target,
-    },
-    Rule {
-        copies: &[CopyKind::Files],
-        broken: other_series,
-    },
-    Rule {
-        copies: &[CopyKind::Clone],
-        broken: not_clonable,
-    },
-    Rule {
-        copies: ALL,
-        broken: same_uuid,
-    },
-    Rule {
-        copies: ALL,
-        broken: same_id,
-    },
-    Rule {
-        copies: ALL,
-        broken: |s, t| {
-            let values = (&s.lower_case_table_names, &t.lower_case_table_names);
-            let remedy = "names that differ in case only would become one table; set both alike";
-            different("lower_case_table_names", values, remedy)
-        },
-    },
-    Rule {
-        copies: PHYSICAL,
-        broken: |s, t| {
-            let values = (&s.innodb_page_size, &t.innodb_page_size);
-            different("innodb_page_size", values, SAME_FILES)
-        },
-    },
-    Rule {
-        copies: PHYSICAL,
-        broken: |s, t| {
-            let values = (&s.innodb_data_file_path, &t.innodb_data_file_path);
-            different("innodb_data_file_path", values, SAME_FILES)
-        },
-    },
+/// The copies that each rule is for, in the order in which they are reported.
+const RULES: [(&[CopyKind], Rule); 9] = [
+    (ALL, other_family),
+    (&[CopyKind::Dump], older_target),
+    (&[CopyKind::Files], other_series),
+    (&[CopyKind::Clone], not_clonable),
+    (ALL, same_uuid),
+    (ALL, same_id),
+    (ALL, |s, t| {
+        let values = (&s.lower_case_table_names, &t.lower_case_table_names);
+        let remedy = "names that differ in case only would become one table; set both alike";
+        different("lower_case_table_names", values, remedy)
+    }),
+    (PHYSICAL, |s, t| {
+        let values = (&s.innodb_page_size, &t.innodb_page_size);
+        different("innodb_page_size", values, SAME_FILES)
+    }),
+    (PHYSICAL, |s, t| {
+        let values = (&s.innodb_data_file_path, &t.innodb_data_file_path);
+        different("innodb_data_file_path", values, SAME_FILES)
+    }),
 ];
 
 const SAME_FILES: &str = "a physical copy brings the source's data files: set the source's value in the target's my.cnf, or use \
@@ -132,8 +95,8 @@ const SAME_FILES: &str = "a physical copy brings the source's data files: set th
 
 /// Why the target cannot become a replica of the source by this kind of copy; empty if it can.
 pub(crate) fn obstacles(copy: CopyKind, source: &ServerInfo, target: &ServerInfo) -> Vec<String> {
-    let rules = RULES.iter().filter(|r| r.copies.contains(&copy));
-    let mut found: Vec<String> = rules.filter_map(|r| (r.broken)(source, target)).collect();
+    let rules = RULES.iter().filter(|(copies, _)| copies.contains(&copy));
+    let mut found: Vec<_> = rules.filter_map(|(_, why)| why(source, target)).collect();
     if source.server.flavour != target.server.flavour {
         found.truncate(1); // nothing else can be compared
     }
@@ -145,7 +108,11 @@ pub(crate) fn obstacles(copy: CopyKind, source: &ServerInfo, target: &ServerInfo
 /// # Errors
 /// Permanent, with the remedy.
 pub(crate) fn check(copy: CopyKind, source: &ServerInfo, target: &ServerInfo) -> Result<()> {
-    let first = obstacles(copy, source, target).into_iter().next();
+    first_of(obstacles(copy, source, target))
+}
+
+fn first_of(obstacles: Vec<String>) -> Result<()> {
+    let first = obstacles.into_iter().next();
     first.map_or(Ok(()), |why| Err(Error::permanent(why)))
 }
 
@@ -201,10 +168,9 @@ pub(crate) fn can_clone(server: Server, who: &str) -> Result<()> {
 
 /// The same version exactly; from 8.0.37, and from 8.4 on, the same series (MySQL 8.4 manual, 7.6.7.3 Cloning Remote Data).
 fn not_clonable(source: &ServerInfo, target: &ServerInfo) -> Option<String> {
-    for (server, who) in [(source, "the source"), (target, "the target")] {
-        if let Err(e) = can_clone(server.server, who) {
-            return Some(e.to_string());
-        }
+    let can = can_clone(source.server, "the source");
+    if let Err(e) = can.and_then(|()| can_clone(target.server, "the target")) {
+        return Some(e.to_string());
     }
     let (s, t) = (source.server.version, target.server.version);
     let in_series =
@@ -238,20 +204,9 @@ fn same_id(source: &ServerInfo, target: &ServerInfo) -> Option<String> {
 }
 
 fn different(name: &str, (source, target): (&String, &String), remedy: &str) -> Option<String> {
-    let is = |value: &String| {
-        if value.is_empty() {
-            "unknown".into()
-        } else {
-            value.clone()
-        }
-    };
-    (source != target).then(|| {
-        format!(
-            "{name} is {} on the source and {} on the target: {remedy}",
-            is(source),
-            is(target)
-        )
-    })
+    let [s, t] = [source.as_str(), target].map(|v| if v.is_empty() { "unknown" } else { v });
+    let text = || format!("{name} is {s} on the source and {t} on the target: {remedy}");
+    (source != target).then(text)
 }
 
 /// What keeps a replica from continuing after a copy of this server: its binary log.
@@ -279,8 +234,7 @@ pub(crate) fn binlog_obstacles(conn: &mut Conn, server: Server, who: &str) -> Re
 /// # Errors
 /// Permanent, with the remedy; those of the queries.
 pub(crate) fn check_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
-    let first = binlog_obstacles(conn, server, who)?.into_iter().next();
-    first.map_or(Ok(()), |why| Err(Error::permanent(why)))
+    first_of(binlog_obstacles(conn, server, who)?)
 }
 
 /// That the data of a server may be replaced: it is not in a cluster, does not replicate, and has no replicas.
@@ -300,6 +254,51 @@ pub(crate) fn gtid_modes_replicate(source: &str, target: &str) -> bool {
         "ON" => may_send_gtids,
         _ => true,
     }
+}
+
+/// True if an account for host pattern `pattern` would be used for a login over the loopback interface.
+fn loopback(pattern: &str) -> bool {
+    let p = pattern.to_ascii_lowercase();
+    matches!(p.as_str(), "%" | "localhost" | "127.0.0.1" | "::1" | "")
+        || p.strip_suffix('%')
+            .is_some_and(|head| "127.0.0.1".starts_with(head))
+        || p.starts_with("127.0.0.")
+}
+
+/// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
+/// from the target's own host.
+///
+/// # Errors
+/// Permanent: it is not, with the remedy. If a query fails.
+pub(crate) fn check_account(user: &str, conn: &mut Conn) -> Result<()> {
+    let accounts = info::accounts(conn, user)?;
+    let here = info::current_account_host(conn)?;
+    let used = accounts.iter().find(|a| a.host == here);
+    let local: Vec<_> = accounts.iter().filter(|a| loopback(&a.host)).collect();
+    if local.is_empty() {
+        let all: Vec<_> = accounts
+            .iter()
+            .map(|a| format!("'{user}'@'{}'", a.host))
+            .collect();
+        return Err(Error::permanent(format!(
+            "the source has no account '{user}' that can log in from localhost or 127.0.0.1 (only {}), and its accounts \
+             will be the target's: create '{user}'@'localhost' or '{user}'@'%' on the source",
+            all.join(", ")
+        )));
+    }
+    // Hashes of one plugin without salt tell whether the passwords agree; salted ones do not tell.
+    let tells = |a: &str| a.starts_with("mysql_native_password:") || a.starts_with("ed25519:");
+    let mut comparable = local.iter().filter(|a| tells(&a.authentication));
+    if let Some(used) = used.map(|a| &a.authentication).filter(|a| tells(a))
+        && let Some(other) = comparable.find(|a| a.authentication != *used)
+    {
+        return Err(Error::permanent(format!(
+            "on the source '{user}'@'{}' has another password than '{user}'@'{here}', with which the agent logs in: after \
+             the load the agent could not log in to the target; give both the same password",
+            other.host
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -433,5 +432,23 @@ mod tests {
         assert_eq!(row("OFF_PERMISSIVE"), [true; 4]);
         assert_eq!(row("ON_PERMISSIVE"), [true; 4]);
         assert_eq!(row("ON"), [false, false, true, true]);
+    }
+
+    #[test]
+    fn which_accounts_serve_the_loopback() {
+        for yes in [
+            "%",
+            "localhost",
+            "127.0.0.1",
+            "127.%",
+            "127.0.0.0/255.0.0.0",
+            "::1",
+            "",
+        ] {
+            assert!(loopback(yes), "{yes}");
+        }
+        for no in ["10.%", "db1", "192.168.1.7", "%.example.com"] {
+            assert!(!loopback(no), "{no}");
+        }
     }
 }
