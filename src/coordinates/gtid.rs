@@ -85,23 +85,17 @@ impl GtidSet {
         self.members.is_empty()
     }
 
-    /// True if every transaction of `other` is in this set.
-    pub fn contains(&self, other: &Self) -> bool {
-        other.minus(self).is_empty()
-    }
-
     /// The transactions of this set that are not in `other`. `target.minus(&source)` are errant transactions.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let mut members = BTreeMap::new();
-        for (key, have) in &self.members {
-            let gone = other.members.get(key);
-            let left = gone.map_or_else(|| have.clone(), |gone| subtract(have, gone));
-            if !left.is_empty() {
-                members.insert(key.clone(), left);
+        let mut left = self.clone();
+        left.members.retain(|key, have| {
+            if let Some(gone) = other.members.get(key) {
+                *have = subtract(have, gone);
             }
-        }
-        Self { members }
+            !have.is_empty()
+        });
+        left
     }
 }
 
@@ -166,16 +160,6 @@ impl MariaDbGtidList {
     /// True if no domain is named.
     pub fn is_empty(&self) -> bool {
         self.domains.is_empty()
-    }
-
-    /// True if this position has reached `other` in every domain of `other`. Only sequence numbers count: within a
-    /// domain they grow whichever server writes.
-    pub fn covers(&self, other: &Self) -> bool {
-        other.domains.iter().all(|(domain, (_, seq))| {
-            self.domains
-                .get(domain)
-                .is_some_and(|(_, mine)| mine >= seq)
-        })
     }
 }
 

@@ -3,13 +3,10 @@
 //!
 //! Every parser gives [`Coordinates`] or an error that says what is missing; none guesses.
 
-pub mod clone;
 pub mod gtid;
-pub mod lvm;
-pub mod mydumper;
+pub mod metadata;
 pub mod mysqldump;
 mod text;
-pub mod xtrabackup;
 
 use crate::error::{Error, Result};
 use gtid::{GtidSet, MariaDbGtidList};
@@ -47,6 +44,16 @@ impl Coordinates {
         };
         made.validate()?;
         Ok(made)
+    }
+
+    /// Those of BINLOG_FILE, BINLOG_POSITION and GTID_EXECUTED of performance_schema.clone_status. The server gives the file without
+    /// a directory and one UUID per line (MySQL 9.7).
+    ///
+    /// # Errors
+    /// An empty file (the donor ran without log_bin), an impossible position, or a set that does not parse.
+    pub(crate) fn of_clone_status(file: &str, position: u64, gtid_executed: &str) -> Result<Self> {
+        let made = Self::new(file, position, gtid_executed);
+        made.map_err(|e| e.context("performance_schema.clone_status"))
     }
 
     /// Checks what came from a file, a server or a record: the file name is plain ASCII without quotes, separators or

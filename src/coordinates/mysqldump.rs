@@ -90,23 +90,36 @@ impl Found {
 
     /// Takes the coordinates of a line, if it has some; GTID statements are complete here.
     fn take(&mut self, text: &str) -> Result<()> {
-        if let Some(variable) = gtid_variable(text) {
-            let value = gtid_value(text)?;
-            let (slot, value) = match variable {
-                GtidVariable::Purged => (&mut self.purged, GtidSet::parse(value)?.to_string()),
-                GtidVariable::SlavePos => (
-                    &mut self.slave_pos,
-                    MariaDbGtidList::parse(value)?.to_string(),
-                ),
-            };
-            if slot.as_ref().is_some_and(|old| *old != value) {
-                return Err(Error::permanent(
-                    "two different GTID sets: is the file more than one dump?",
-                ));
-            }
-            *slot = Some(value);
-        } else if let Some(position) = change(text)? {
-            keep(&mut self.position, position)?;
+        let Some(family) = gtid_variable(text) else {
+            return self.take_position(text);
+        };
+        let value = gtid_value(text).ok_or_else(|| broken(text))?;
+        let (slot, value) = match family {
+            Flavour::MySql => (&mut self.purged, GtidSet::parse(value)?.to_string()),
+            Flavour::MariaDb => (
+                &mut self.slave_pos,
+                MariaDbGtidList::parse(value)?.to_string(),
+            ),
+        };
+        if slot.get_or_insert_with(|| value.clone()) != &value {
+            return Err(Error::permanent(
+                "two different GTID sets: is the file more than one dump?",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Keeps the one position that a file may name. Several replication channels write several.
+    fn take_position(&mut self, text: &str) -> Result<()> {
+        let Some(new) = change(text)? else {
+            return Ok(());
+        };
+        let kept = self.position.get_or_insert_with(|| new.clone());
+        if *kept != new {
+            return Err(Error::permanent(format!(
+                "two binlog positions, {}:{} and {}:{}: copies of a replica with several channels are not supported, use another source",
+                kept.0, kept.1, new.0, new.1
+            )));
         }
         Ok(())
     }
@@ -265,9 +278,8 @@ fn is_self_contained(line: &str) -> bool {
 
 /// What `/*!40101 ... */;` or MariaDB's `/*M!100616 ... */;` holds.
 fn conditional(line: &str) -> Option<&str> {
-    let inner = line
-        .strip_prefix("/*!")
-        .or_else(|| line.strip_prefix("/*M!"))?;
+    let mysql = line.strip_prefix("/*!");
+    let inner = mysql.or_else(|| line.strip_prefix("/*M!"))?;
     Some(
         inner
             .trim_start_matches(|c: char| c.is_ascii_digit())
@@ -287,25 +299,13 @@ fn is_set(line: &str) -> bool {
 /// `STOP SLAVE;` before and `START REPLICA;` after the data (--apply-slave-statements, --apply-replica-statements).
 fn controls_replica(line: &str) -> bool {
     let what = after(line, "STOP ").or_else(|| after(line, "START "));
-    what.is_some_and(|w| {
-        ["SLAVE", "REPLICA", "ALL SLAVES"]
-            .iter()
-            .any(|name| after(w, name).is_some())
-    })
+    let names = ["SLAVE", "REPLICA", "ALL SLAVES"];
+    what.is_some_and(|what| names.iter().any(|name| after(what, name).is_some()))
 }
 
 /// The first line of MariaDB 10.5.25, 10.6.18, 10.11.8, 11.4 and later; older clients and MySQL's refuse it: `Unknown command '\-'`.
 fn is_sandbox_line(line: &str) -> bool {
     conditional(line).is_some_and(|inner| inner.starts_with("\\-"))
-}
-
-/// A GTID variable that a tool sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GtidVariable {
-    /// MySQL's gtid_purged.
-    Purged,
-    /// MariaDB's gtid_slave_pos.
-    SlavePos,
 }
 
 /// What follows `prefix` in `text`, upper and lower case being equal.
@@ -323,22 +323,24 @@ fn uncommented(text: &str) -> &str {
         .trim()
 }
 
-/// Reads a CHANGE statement: `None` if the text is another one, `Some(None)` if it names no file and position (those
-/// of GTID replication: MASTER_USE_GTID, SOURCE_AUTO_POSITION).
+fn broken(statement: &str) -> Error {
+    Error::permanent(format!(
+        "{} is cut off or not understood",
+        excerpt(statement)
+    ))
+}
+
+/// Reads a CHANGE statement: `None` if the text is another one, or if it names no file and position (those of GTID replication:
+/// MASTER_USE_GTID, SOURCE_AUTO_POSITION).
 ///
 /// # Errors
 /// The statement is cut off, names only half of a position, or an impossible one.
-fn change(statement: &str) -> Result<Option<Option<Position>>> {
+fn change(statement: &str) -> Result<Option<Position>> {
+    let broken = || broken(statement);
     let Some(rest) = after(statement, "CHANGE MASTER ")
         .or_else(|| after(statement, "CHANGE REPLICATION SOURCE "))
     else {
         return Ok(None);
-    };
-    let broken = || {
-        Error::permanent(format!(
-            "{} is cut off or not understood",
-            excerpt(statement)
-        ))
     };
     let mut rest = rest.trim_start();
     if rest.starts_with('\'') {
@@ -362,50 +364,32 @@ fn change(statement: &str) -> Result<Option<Option<Position>>> {
             _ => {}
         }
         let tail = tail.trim_start();
-        if let Some(next) = tail.strip_prefix(',') {
-            rest = next;
-        } else if tail.starts_with(';')
-            || after(tail, "FOR CHANNEL ").is_some_and(|t| t.ends_with(';'))
-        {
-            break;
-        } else {
-            return Err(broken());
+        let channel = after(tail, "FOR CHANNEL ").is_some_and(|name| name.ends_with(';'));
+        match tail.strip_prefix(',') {
+            Some(next) => rest = next,
+            None if channel || tail.starts_with(';') => break,
+            None => return Err(broken()),
         }
     }
-    match (file, pos) {
-        (Some(file), Some(pos)) => {
-            check_log_file(&file)?;
-            Ok(Some(Some((file, pos))))
-        }
-        (None, None) => Ok(Some(None)),
-        _ => Err(broken()),
+    if let Some(file) = &file {
+        check_log_file(file)?;
     }
+    if file.is_some() != pos.is_some() {
+        return Err(broken());
+    }
+    Ok(file.zip(pos))
 }
 
-/// Keeps the one position that a file may name. Several replication channels write several.
-fn keep(kept: &mut Option<Position>, new: Option<Position>) -> Result<()> {
-    match (&kept, new) {
-        (Some(old), Some(new)) if *old != new => Err(Error::permanent(format!(
-            "two binlog positions, {}:{} and {}:{}: copies of a replica with several channels are not supported, use another source",
-            old.0, old.1, new.0, new.1
-        ))),
-        (None, new) => {
-            *kept = new;
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The GTID variable that the start of a statement sets, in the spellings of mysqldump, mariadb-dump and xtrabackup.
-fn gtid_variable(statement: &str) -> Option<GtidVariable> {
+/// The family whose GTID variable the start of a statement sets, in the spellings of mysqldump, mariadb-dump and xtrabackup: MySQL's
+/// gtid_purged, MariaDB's gtid_slave_pos.
+fn gtid_variable(statement: &str) -> Option<Flavour> {
     let rest = after(statement, "SET ")?.trim_start();
     let rest = after(rest, "@@GLOBAL.").or_else(|| after(rest, "GLOBAL "))?;
-    let (variable, rest) = match after(rest, "gtid_purged") {
-        Some(rest) => (GtidVariable::Purged, rest),
-        None => (GtidVariable::SlavePos, after(rest, "gtid_slave_pos")?),
+    let (family, rest) = match after(rest, "gtid_purged") {
+        Some(rest) => (Flavour::MySql, rest),
+        None => (Flavour::MariaDb, after(rest, "gtid_slave_pos")?),
     };
-    rest.trim_start().starts_with('=').then_some(variable)
+    rest.trim_start().starts_with('=').then_some(family)
 }
 
 /// True if a statement of [`gtid_variable`] is complete; sets are printed on as many lines as they have UUIDs.
@@ -416,22 +400,14 @@ fn ends_gtid_statement(text: &str) -> bool {
 
 /// The value of a complete statement of [`gtid_variable`], which may span lines. MySQL 8.0 writes
 /// `=/*!80000 '+'*/ 'set'`, and `'+set'` with --set-gtid-purged=COMMENTED.
-fn gtid_value(statement: &str) -> Result<&str> {
-    let value = || {
-        let mut rest = statement.split_once('=')?.1.trim_start();
-        if rest.starts_with("/*") {
-            rest = rest.split_once("*/")?.1.trim_start();
-        }
-        let (value, tail) = quoted(rest)?;
-        tail.starts_with(';')
-            .then(|| value.strip_prefix('+').unwrap_or(value))
-    };
-    value().ok_or_else(|| {
-        Error::permanent(format!(
-            "{} is cut off or not understood",
-            excerpt(statement)
-        ))
-    })
+fn gtid_value(statement: &str) -> Option<&str> {
+    let mut rest = statement.split_once('=')?.1.trim_start();
+    if rest.starts_with("/*") {
+        rest = rest.split_once("*/")?.1.trim_start();
+    }
+    let (value, tail) = quoted(rest)?;
+    let value = value.strip_prefix('+').unwrap_or(value);
+    tail.starts_with(';').then_some(value)
 }
 
 /// Content of the literal that `text` starts with, and what follows it. Names and GTIDs hold no quotes or escapes.

@@ -40,9 +40,9 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Parsed> {
             complete: d.complete,
             ..d.coordinates.into()
         }),
-        ("binlog_info", _) => xtrabackup::parse_binlog_info(&text).map(Into::into),
-        ("metadata", true) => lvm::parse(&text).map(Into::into),
-        ("metadata", false) => mydumper::parse(&text).map(Into::into),
+        ("binlog_info", _) => metadata::binlog_info(&text).map(Into::into),
+        ("metadata", true) => metadata::snapshot(&text).map(Into::into),
+        ("metadata", false) => metadata::mydumper(&text).map(Into::into),
         other => panic!("no parser for {other:?}"),
     }
 }
@@ -390,20 +390,28 @@ fn large_gtid_sets_are_read() {
 fn clone_status() {
     let set =
         "0f3c0f3c-0000-11ee-8000-0242ac110002:5,\n4bbb40fe-e539-11f1-b21b-02fc00000001:mysqlsh:1";
-    let got = clone::parse("mysql-bin.000001", 711, set).unwrap();
+    let got = Coordinates::of_clone_status("mysql-bin.000001", 711, set).unwrap();
     assert_eq!(
         (got.log_file.as_str(), got.log_pos),
         ("mysql-bin.000001", 711)
     );
     assert_eq!(got.gtid_executed, set.replace('\n', ""));
-    assert_eq!(clone::parse("b.1", 4, "").unwrap().gtid_executed, "");
+    assert_eq!(
+        Coordinates::of_clone_status("b.1", 4, "")
+            .unwrap()
+            .gtid_executed,
+        ""
+    );
     for (file, pos, set) in [
         ("", 4, ""),
         ("b.1", 0, ""),
         ("b.1", 4, "x:1"),
         ("./b.1", 4, ""),
     ] {
-        assert!(clone::parse(file, pos, set).is_err(), "{file} {pos} {set}");
+        assert!(
+            Coordinates::of_clone_status(file, pos, set).is_err(),
+            "{file} {pos} {set}"
+        );
     }
 }
 

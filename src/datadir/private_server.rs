@@ -6,7 +6,7 @@ use super::environment::Environment;
 use super::info::DatadirInfo;
 use super::staging::{Staged, make_dir};
 use crate::config;
-use crate::coordinates::{self, Coordinates};
+use crate::coordinates::Coordinates;
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::messages::last_errors;
 use crate::mysql::{Endpoint, Flavour, connect, control, failure, query, quote_text};
@@ -274,7 +274,7 @@ fn clone_status(conn: &mut Conn) -> Result<Coordinates> {
         const NONE: &str = "the copy has no completed CLONE in performance_schema.clone_status";
         return Err(Error::permanent(NONE));
     };
-    coordinates::clone::parse(&file, position, &gtid)
+    Coordinates::of_clone_status(&file, position, &gtid)
 }
 
 /// A physical copy of a replica starts the source's channels by itself. How many there were.

@@ -8,9 +8,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(set) = GtidSet::parse(text) {
         let again = GtidSet::parse(&set.to_string()).expect("its own words");
         assert_eq!(set.to_string(), again.to_string());
-        assert!(set.contains(&again) && set.minus(&again).is_empty());
+        assert!(set.minus(&again).is_empty());
     }
     if let Ok(list) = MariaDbGtidList::parse(text) {
-        assert!(list.covers(&list));
+        assert_eq!(MariaDbGtidList::parse(&list.to_string()), Ok(list));
     }
 });

@@ -7,6 +7,13 @@ fn set(text: &str) -> GtidSet {
     GtidSet::parse(text).unwrap()
 }
 
+impl GtidSet {
+    /// True if every transaction of `other` is in this set.
+    fn contains(&self, other: &Self) -> bool {
+        other.minus(self).is_empty()
+    }
+}
+
 fn normal(text: &str) -> String {
     set(text).to_string()
 }
@@ -234,10 +241,6 @@ fn mariadb_lists() {
         list("4294967295-4294967295-18446744073709551615").to_string(),
         "4294967295-4294967295-18446744073709551615"
     );
-    assert!(list("0-1-5,1-1-3").covers(&list("0-9-5")));
-    assert!(list("0-1-5").covers(&list("")));
-    assert!(!list("0-1-5").covers(&list("0-1-6")));
-    assert!(!list("0-1-5").covers(&list("0-1-1,1-1-1")));
     for bad in [
         "0",
         "0-1",

@@ -4,7 +4,7 @@
 use super::ClonePlugin;
 use super::checks::{self, Donor};
 use super::run::{self, End, Outcome, Wanted};
-use crate::coordinates::{self, Coordinates};
+use crate::coordinates::Coordinates;
 use crate::datadir::{self, DatadirInfo, Host};
 use crate::error::{Error, Result};
 use crate::methods::logical::target_server::TargetServer;
@@ -345,7 +345,8 @@ impl ClonePlugin {
         let status = status.map_err(Error::passing)?;
         match status.state.as_str() {
             "Completed" if status.recovered => {
-                let found = coordinates::clone::parse(&status.file, status.position, &status.gtid)?;
+                let found =
+                    Coordinates::of_clone_status(&status.file, status.position, &status.gtid)?;
                 Ok(Some((conn, found)))
             }
             "Failed" => Err(Error::permanent(format!(

@@ -6,7 +6,7 @@ use super::tool::{Call, End, size};
 use super::version::{self, Tool, ToolVersion};
 use super::{Mydumper, content, log as messages, strict};
 use crate::contents::row_mode::Tables;
-use crate::coordinates::{Coordinates, mydumper};
+use crate::coordinates::{Coordinates, metadata};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::definitions::kept::Read;
 use crate::methods::logical::target_server::QUERY_TIMEOUT;
@@ -230,7 +230,7 @@ pub(super) fn read_metadata(directory: &Path) -> Result<Coordinates> {
         )));
     }
     let bytes = std::fs::read(&path).on(&path)?;
-    mydumper::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(path.display()))
+    metadata::mydumper(&String::from_utf8_lossy(&bytes)).map_err(|e| e.context(path.display()))
 }
 
 /// All files are on the disk when this returns.

@@ -6,7 +6,7 @@ use super::Xtrabackup;
 use super::tools::{self, Tools};
 use crate::compatibility::{self, CopyKind};
 use crate::coordinates::Coordinates;
-use crate::coordinates::xtrabackup::parse_binlog_info;
+use crate::coordinates::metadata::binlog_info;
 use crate::datadir::{self, DatadirInfo, Host, Staged, SwapMode};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
@@ -283,7 +283,7 @@ fn coordinates(dir: &Path, flavour: Flavour) -> Result<Coordinates> {
             "the copy has no coordinates (xtrabackup_binlog_info): the source must run with log_bin, and the backup must complete",
         ));
     };
-    let found = parse_binlog_info(&text)?;
+    let found = binlog_info(&text)?;
     let of_flavour = match flavour {
         Flavour::MariaDb => found.gtid_executed.is_empty(),
         Flavour::MySql => found.gtid_slave_pos.is_none(),
