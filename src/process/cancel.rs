@@ -64,6 +64,12 @@ impl Cancel {
         }
     }
 
+    /// Sleeps; an error once cancelled.
+    pub(crate) fn pause(&self, time: std::time::Duration) -> Result<()> {
+        self.sleep(time);
+        self.check()
+    }
+
     /// Sleeps, but not beyond a cancellation. False if cancelled.
     pub(crate) fn sleep(&self, time: std::time::Duration) -> bool {
         self.signal.recv_timeout(time) == Err(RecvTimeoutError::Timeout)

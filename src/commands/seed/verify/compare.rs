@@ -1,9 +1,9 @@
 //! One table of both servers: its definition, and checksums of its rows, a range of the primary key at a time where that is an
 //! integer.
 
-use super::run::{Progress, Run};
-use super::session::interruptible;
-use super::tables::{Name, Table, is_incomplete};
+use super::run::Run;
+use super::snapshot::interruptible;
+use super::tables::{Bounds, Name, Table, is_incomplete, quoted};
 use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
 use crate::mysql::quote_name;
@@ -21,7 +21,7 @@ const SAMPLES: i128 = 16;
 const SAMPLE_RANGE: u64 = 2 << 20;
 
 /// The result for a table.
-pub(crate) enum Found {
+pub(super) enum Found {
     Equal,
     Differs(String),
     /// It cannot be compared at this point: another session has changed or locked it.
@@ -40,55 +40,53 @@ impl Run<'_> {
     pub(super) fn compare(
         &mut self,
         name: &Name,
-        tables: (Option<&Table>, Option<&Table>),
-        deadline: Instant,
+        table: Option<&Table>,
+        on_target: Option<&Table>,
     ) -> Result<Found> {
-        let Some(table) = tables.0 else {
+        let Some(table) = table else {
             return Ok(Found::Gone);
         };
-        let state = self.state.entry(name.clone()).or_default();
-        let suspect = match tables.1 {
+        let suspect = match on_target {
             None => Some("it is missing on the target".to_string()),
             Some(t) if !t.unfit.is_empty() && table.unfit.is_empty() => {
                 Some(format!("definition: on the target {}", t.unfit))
             }
             Some(t) => table.difference(t),
         };
+        // Definitions have no snapshots: what another session has just altered is alike again in the next round.
+        let state = self.tables.entry(name.clone()).or_default();
+        let before = std::mem::replace(&mut state.suspect, suspect.clone());
         if let Some(why) = suspect {
-            // Definitions have no snapshots: what another session has just altered is alike again in the next round.
-            if state.suspect.as_ref() == Some(&why) {
-                return Ok(Found::Differs(why));
-            }
-            state.suspect = Some(why.clone());
-            return Ok(Found::Later(why));
+            let found = if before.as_ref() == Some(&why) {
+                Found::Differs
+            } else {
+                Found::Later
+            };
+            return Ok(found(why));
         }
-        state.suspect = None;
         let sample = self.options.sample() && table.bytes > IN_FULL;
-        let key = table.key.as_ref().filter(|_| table.bytes > SMALL);
-        let ends = match key {
+        let ends = match table.key.as_deref().filter(|_| table.bytes > SMALL) {
             None if sample => {
                 let why = "too large for a sample without an integer primary key".into();
                 return Ok(Found::LeftOut(why));
             }
             None => None,
-            Some(key) => self.ends(name, key)?,
+            Some(key) => self.ends(table, key)?,
         };
         match ends {
-            None => self.range(name, table, (None, None), deadline),
-            Some(ends) if sample => self.sampled(name, table, ends, deadline),
-            Some(ends) => self.ranges(name, table, ends, deadline),
+            None => self.range(table, (None, None)),
+            Some(ends) if sample => self.sampled(table, ends),
+            Some(ends) => self.ranges(table, ends),
         }
     }
 
     /// Smallest and largest key on the source; `None` if it is empty or cannot be read (then the checksum fails).
-    fn ends(&mut self, name: &Name, key: &str) -> Result<Option<(i128, i128)>> {
-        let query = format!(
-            "SELECT MIN({key}), MAX({key}) FROM {}.{}",
-            quote_name(&name.0),
-            quote_name(&name.1),
-            key = quote_name(key)
-        );
-        match self.source.row(&query) {
+    fn ends(&mut self, table: &Table, key: &str) -> Result<Option<(i128, i128)>> {
+        let (key, name) = (quote_name(key), quoted(&table.name));
+        let row = self
+            .source
+            .row(&format!("SELECT MIN({key}), MAX({key}) FROM {name}"));
+        match row {
             Err(e) if e.mysql_code().is_none() => Err(e),
             Err(_) => Ok(None),
             Ok(row) => {
@@ -98,23 +96,17 @@ impl Run<'_> {
         }
     }
 
-    fn ranges(
-        &mut self,
-        name: &Name,
-        table: &Table,
-        (low, high): (i128, i128),
-        deadline: Instant,
-    ) -> Result<Found> {
+    fn ranges(&mut self, table: &Table, (low, high): (i128, i128)) -> Result<Found> {
+        let name = &table.name;
         let span = high - low + 1;
         let count = i128::from((table.bytes / RANGE).max(1));
         let mut step = (span / count).max(1);
-        let mut from = self.state.get(name).and_then(|s| s.next);
+        let mut from = self.tables.get(name).and_then(|t| t.next);
         let mut progress = false;
         loop {
-            let to = from.unwrap_or(low) + step;
-            let to = (to <= high).then_some(to);
+            let to = Some(from.unwrap_or(low) + step).filter(|to| *to <= high);
             let begin = Instant::now();
-            match self.range(name, table, (from, to), deadline)? {
+            match self.range(table, (from, to))? {
                 Found::Equal => {}
                 Found::OutOfTime { .. } => return Ok(Found::OutOfTime { progress }),
                 other => return Ok(other),
@@ -122,39 +114,29 @@ impl Run<'_> {
             let Some(next) = to else {
                 return Ok(Found::Equal);
             };
-            progress = true;
-            from = Some(next);
-            *self.state.entry(name.clone()).or_default() = Progress {
-                next: from,
-                share: (next - low) as f64 / span as f64,
-                ..Progress::default()
-            };
+            (progress, from) = (true, to);
+            let state = self.tables.entry(name.clone()).or_default();
+            (state.next, state.tries) = (to, 0);
+            state.share = (next - low) as f64 / span as f64;
             self.show(name);
             step = paced(step, begin.elapsed());
-            if Instant::now() >= deadline {
+            if Instant::now() >= self.deadline {
                 return Ok(Found::OutOfTime { progress });
             }
         }
     }
 
     /// Ranges that are spread over the keys, each at another place in its part.
-    fn sampled(
-        &mut self,
-        name: &Name,
-        table: &Table,
-        (low, high): (i128, i128),
-        deadline: Instant,
-    ) -> Result<Found> {
-        let part = ((high - low + 1) / SAMPLES).max(1);
-        let width =
-            part.min((high - low + 1) * i128::from(SAMPLE_RANGE) / i128::from(table.bytes.max(1)));
-        let width = width.max(1);
+    fn sampled(&mut self, table: &Table, (low, high): (i128, i128)) -> Result<Found> {
+        let span = high - low + 1;
+        let part = (span / SAMPLES).max(1);
+        let wanted = span * i128::from(SAMPLE_RANGE) / i128::from(table.bytes.max(1));
+        let width = part.min(wanted).max(1);
         for n in 0..SAMPLES {
             // A number of its own for each seed, so that repeated seeds compare other rows.
-            let place = (i128::from(self.options.seed_id) * 7919 + n * 104_729)
-                .rem_euclid(part - width + 1);
-            let from = low + n * part + place;
-            match self.range(name, table, (Some(from), Some(from + width)), deadline)? {
+            let place = i128::from(self.options.seed_id) * 7919 + n * 104_729;
+            let from = low + n * part + place.rem_euclid(part - width + 1);
+            match self.range(table, (Some(from), Some(from + width)))? {
                 Found::Equal => {}
                 other => return Ok(other),
             }
@@ -163,14 +145,9 @@ impl Run<'_> {
     }
 
     /// One query on each server at the same time.
-    fn range(
-        &mut self,
-        name: &Name,
-        table: &Table,
-        bounds: (Option<i128>, Option<i128>),
-        deadline: Instant,
-    ) -> Result<Found> {
-        let query = table.checksum(name, bounds);
+    fn range(&mut self, table: &Table, bounds: Bounds) -> Result<Found> {
+        let query = table.checksum(bounds);
+        let deadline = self.deadline;
         let (a, b) = (self.source.handle(), self.target.handle());
         let (source, target) = (&mut self.source, &mut self.target);
         let sums = interruptible(&[(&a.0, a.1), (&b.0, b.1)], deadline, self.cancel, || {
@@ -186,11 +163,13 @@ impl Run<'_> {
         self.cancel.check()?;
         match sums {
             (Ok(own), Ok(other)) if own == other => {
-                if is_incomplete(&own[1]) {
-                    let why = "a row is longer than max_allowed_packet".to_string();
-                    return Ok(Found::NotCompared(why));
-                }
-                Ok(Found::Equal)
+                let why = "a row is longer than max_allowed_packet";
+                let complete = !is_incomplete(&own[1]);
+                Ok(if complete {
+                    Found::Equal
+                } else {
+                    Found::NotCompared(why.into())
+                })
             }
             (Ok(own), Ok(other)) => Ok(Found::Differs(differing(table, bounds, &own, &other))),
             (Err(e), _) | (_, Err(e)) => match e.mysql_code() {
@@ -218,12 +197,7 @@ fn of_fault(code: u16, e: &Error, deadline: Instant) -> Found {
     }
 }
 
-fn differing(
-    table: &Table,
-    bounds: (Option<i128>, Option<i128>),
-    source: &[String; 2],
-    target: &[String; 2],
-) -> String {
+fn differing(table: &Table, bounds: Bounds, source: &[String; 2], target: &[String; 2]) -> String {
     let place = match (&table.key, bounds) {
         (Some(key), (Some(from), Some(to))) => format!(" where {key} is from {from} to {}", to - 1),
         (Some(key), (Some(from), None)) => format!(" where {key} is {from} or more"),

@@ -9,7 +9,6 @@
 mod compare;
 mod reach;
 mod run;
-mod session;
 mod snapshot;
 mod tables;
 
@@ -17,13 +16,13 @@ use super::event::{Event, Listener, Verified, seconds};
 use super::options::Options;
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::mysql::applier::Point;
 use crate::process::Cancel;
 use crate::protocol::agent::AgentClient;
 use compare::Found;
 use run::{Reasons, Results, Run};
+use std::collections::BTreeMap;
 use std::time::Instant;
-use tables::{Name, Tables, full};
+use tables::{Name, Table, full};
 
 /// How often a table is tried again that another session changes or locks.
 const TRIES: u32 = 5;
@@ -81,18 +80,13 @@ pub(crate) fn run(
 impl Run<'_> {
     /// All rounds, until no table is left.
     fn rounds(&mut self) -> Result<()> {
-        let mut failed = 0;
-        let mut first = true;
-        let mut round = 0;
-        let mut point = None;
-        while first || !self.pending.is_empty() {
+        let (mut round, mut failed) = (0, 0);
+        while !self.chosen || !self.pending.is_empty() {
             self.cancel.check()?;
             round += 1;
-            match self.round(round, first, &mut point) {
-                Ok(progress) => {
-                    first = false;
-                    failed = if progress { 0 } else { failed };
-                }
+            match self.round(round) {
+                Ok(true) => failed = 0,
+                Ok(false) => {}
                 Err(e) if e.is_transient() && failed + 1 < FAILED_ROUNDS => {
                     failed += 1;
                     self.events
@@ -100,7 +94,7 @@ impl Run<'_> {
                     for session in [&mut self.source, &mut self.target] {
                         if session.value("SELECT 1").is_err() {
                             *session = session.another()?;
-                            session::prepare(session)?;
+                            snapshot::prepare(session)?;
                         }
                     }
                 }
@@ -109,8 +103,8 @@ impl Run<'_> {
         }
         // A difference that the target's own transactions have made is not one of the copy.
         if !self.results.differing.is_empty()
-            && let Some(point) = point
-            && let Some(own) = reach::own(&mut self.source, &mut self.target, &point)?
+            && let Some(point) = &self.point
+            && let Some(own) = reach::own(&mut self.source, &mut self.target, point)?
         {
             let differing = std::mem::take(&mut self.results.differing);
             self.results.not_compared.extend(differing);
@@ -120,43 +114,43 @@ impl Run<'_> {
     }
 
     /// One round. True if something was compared.
-    fn round(&mut self, round: u32, first: bool, at: &mut Option<Point>) -> Result<bool> {
+    fn round(&mut self, round: u32) -> Result<bool> {
         let reached = self.reach()?;
-        *at = Some(reached.point.clone());
-        let place = reached.point.to_string();
         self.events.report(&Event::ComparePoint {
             round,
-            point: &place,
+            point: &reached.point.to_string(),
             source_locked_seconds: seconds(reached.locked),
             applier_stopped_seconds: seconds(reached.stopped),
         });
-        let deadline = Instant::now() + self.options.verify_max_time;
+        self.point = Some(reached.point);
+        self.deadline = Instant::now() + self.options.verify_max_time;
         let of_source = tables::all(&mut self.source)?;
         let of_target = tables::all(&mut self.target)?;
-        if first {
+        if !self.chosen {
             self.choose(&of_source, &of_target);
         }
-        let pending = std::mem::take(&mut self.pending);
         let before = self.results.done();
-        let mut later = Vec::new();
-        for (n, name) in pending.iter().enumerate() {
-            if self.cancel.is_cancelled() || Instant::now() >= deadline {
-                later.extend_from_slice(&pending[n..]);
+        let pending = std::mem::take(&mut self.pending);
+        let (mut later, mut done, mut failed) = (Vec::new(), 0, None);
+        for name in &pending {
+            if self.cancel.is_cancelled() || Instant::now() >= self.deadline {
                 break;
             }
-            let tables = (of_source.get(name), of_target.get(name));
-            let found = match self.compare(name, tables, deadline) {
-                Ok(found) => found,
+            match self.compare(name, of_source.get(name), of_target.get(name)) {
+                Ok(found) => self.record(name, found, done == 0, &mut later),
                 Err(e) => {
-                    later.extend_from_slice(&pending[n..]);
-                    self.pending = later;
-                    return Err(e);
+                    failed = Some(e);
+                    break;
                 }
-            };
-            self.record(name, found, n == 0, &mut later);
+            }
             self.show(name);
+            done += 1;
         }
+        later.extend_from_slice(&pending[done..]);
         self.pending = later;
+        if let Some(e) = failed {
+            return Err(e);
+        }
         let _ = self.source.run("ROLLBACK");
         let _ = self.target.run("ROLLBACK");
         self.cancel.check()?;
@@ -164,11 +158,12 @@ impl Run<'_> {
     }
 
     /// What is to be compared.
-    fn choose(&mut self, source: &Tables, target: &Tables) {
+    fn choose(&mut self, source: &BTreeMap<Name, Table>, target: &BTreeMap<Name, Table>) {
+        self.chosen = true;
         for (name, table) in source {
             if table.unfit.is_empty() {
                 self.pending.push(name.clone());
-                self.sizes.insert(name.clone(), table.bytes);
+                self.tables.entry(name.clone()).or_default().bytes = table.bytes;
             } else {
                 self.results
                     .left_out
@@ -186,29 +181,30 @@ impl Run<'_> {
     /// Records the result of a table. `was_first`: it had all of the round's time.
     fn record(&mut self, name: &Name, found: Found, was_first: bool, later: &mut Vec<Name>) {
         let results = &mut self.results;
-        let state = self.state.entry(name.clone()).or_default();
+        let table = self.tables.entry(name.clone()).or_default();
         match found {
             Found::Equal => results.equal += 1,
-            Found::Gone => drop(self.sizes.remove(name)),
+            Found::Gone => drop(self.tables.remove(name)),
             Found::Differs(why) => drop(results.differing.insert(full(name), why)),
             Found::NotCompared(why) => drop(results.not_compared.insert(full(name), why)),
             Found::LeftOut(why) => drop(results.left_out.insert(full(name), why)),
-            Found::OutOfTime { progress } if was_first && !progress => {
+            Found::OutOfTime { progress: false } if was_first => {
                 let why = "it takes longer than --verify-max-time".to_string();
                 results.not_compared.insert(full(name), why);
             }
             Found::OutOfTime { .. } => later.insert(0, name.clone()),
-            Found::Later(why) => {
-                state.tries += 1;
-                if state.tries >= TRIES {
-                    results.not_compared.insert(full(name), why);
-                } else {
-                    later.push(name.clone());
-                }
+            Found::Later(why) if table.tries + 1 >= TRIES => {
+                results.not_compared.insert(full(name), why);
+            }
+            Found::Later(_) => {
+                table.tries += 1;
+                later.push(name.clone());
             }
         }
-        if !later.contains(name) {
-            state.share = 1.0;
+        if !later.contains(name)
+            && let Some(table) = self.tables.get_mut(name)
+        {
+            table.share = 1.0;
         }
     }
 }

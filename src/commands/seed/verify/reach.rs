@@ -4,8 +4,7 @@
 //! (`release-applier`): also when this program is killed or its host is lost, once it has not called for `LeaseSeconds`.
 
 use super::run::Run;
-use super::session::applier;
-use super::snapshot::{self, BEGIN};
+use super::snapshot::{self, BEGIN, applier};
 use crate::commands::seed::sql::Db;
 use crate::coordinates::gtid::{GtidSet, MariaDbGtidList};
 use crate::error::{Error, Result};
@@ -28,12 +27,12 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const RELEASE: Duration = Duration::from_secs(30);
 
 /// Both servers' sessions show the same point.
-pub(crate) struct Reached {
-    pub(crate) point: Point,
+pub(super) struct Reached {
+    pub(super) point: Point,
     /// The longest time that writers of the source were blocked.
-    pub(crate) locked: Duration,
+    pub(super) locked: Duration,
     /// How long the target's applier did not apply as usual.
-    pub(crate) stopped: Duration,
+    pub(super) stopped: Duration,
 }
 
 impl Run<'_> {
@@ -45,9 +44,7 @@ impl Run<'_> {
         let id = self.options.seed_id;
         let path = format!("hold-applier/{id}");
         // They may have stopped replication, which would be the agent's answer.
-        if self.target.server.flavour == Flavour::MariaDb
-            && let Some(own) = own_of_mariadb(&mut self.target)?
-        {
+        if let Some(own) = own_of_mariadb(&mut self.target)? {
             return Err(Error::permanent(own));
         }
         let what = "the target's agent cannot prepare its applier";
@@ -107,9 +104,7 @@ impl Run<'_> {
             if !now.sql || now.lag.is_some_and(|s| s <= NEAR) {
                 break;
             }
-            if !self.cancel.sleep(Duration::from_secs(1)) {
-                return Err(Error::cancelled());
-            }
+            self.cancel.pause(Duration::from_secs(1))?;
         }
         Ok(())
     }
@@ -181,8 +176,8 @@ impl Run<'_> {
                     "the applier was started by another session meanwhile",
                 ));
             }
-            if matches!(point, Point::Position(file, position) if now.applied == (file.clone(), *position))
-            {
+            let (file, position) = now.applied;
+            if Point::Position(file, position) == *point {
                 // Nothing has been written since, so it would wait for the next event.
                 self.target.run(&self.target.server.stop_applier(false))?;
                 continue;
@@ -199,79 +194,68 @@ impl Run<'_> {
                     "the target did not reach {point} in time; raise --verify-max-time"
                 )));
             }
-            if !self.cancel.sleep(POLL) {
-                return Err(Error::cancelled());
-            }
+            self.cancel.pause(POLL)?;
         }
     }
 
     /// That what the target has executed is what the snapshot shows: no less and no more.
     fn equals(&mut self, point: &Point) -> Result<()> {
         let target = &mut self.target;
-        let at = match (point, target.server.flavour) {
+        if let Some(own) = own_of_mariadb(target)? {
+            return Err(Error::permanent(own));
+        }
+        let (equal, at) = match (point, target.server.flavour) {
             (Point::Gtid(wanted), Flavour::MySql) => {
                 let (have, wanted) = (target.gtid_executed()?, GtidSet::parse(wanted)?);
-                if have == wanted {
-                    return Ok(());
-                }
                 let own = have.minus(&wanted);
                 if !own.is_empty() && wanted.minus(&have).is_empty() {
                     return Err(Error::permanent(own_text(&own.to_string())));
                 }
-                format!("GTID {have}")
+                (have == wanted, Point::Gtid(have.to_string()))
             }
             (Point::Gtid(wanted), Flavour::MariaDb) => {
-                if let Some(own) = own_of_mariadb(target)? {
-                    return Err(Error::permanent(own));
-                }
                 let have = target.value("SELECT @@GLOBAL.gtid_slave_pos")?;
-                if MariaDbGtidList::parse(&have)? == MariaDbGtidList::parse(wanted)? {
-                    return Ok(());
-                }
-                format!("GTID {have}")
+                let wanted = MariaDbGtidList::parse(wanted)?;
+                (MariaDbGtidList::parse(&have)? == wanted, Point::Gtid(have))
             }
-            (Point::Position(file, position), flavour) => {
-                if flavour == Flavour::MariaDb
-                    && let Some(own) = own_of_mariadb(target)?
-                {
-                    return Err(Error::permanent(own));
-                }
-                let have = applier(target)?.applied;
-                if have == (file.clone(), *position) {
-                    return Ok(());
-                }
-                format!("{}:{}", have.0, have.1)
+            (Point::Position(..), _) => {
+                let (file, position) = applier(target)?.applied;
+                let have = Point::Position(file, position);
+                (have == *point, have)
             }
         };
+        if equal {
+            return Ok(());
+        }
         Err(Error::permanent(format!(
             "the target is at {}, and the snapshot of the source at {}",
-            shortened(&at),
+            shortened(&at.to_string()),
             shortened(&point.to_string())
         )))
     }
 }
 
 fn own_text(own: &str) -> String {
+    let own = shortened(own);
     format!(
-        "the target has errant transactions ({}): something writes to it; set read_only there",
-        shortened(own)
+        "the target has errant transactions ({own}): something writes to it; set read_only there"
     )
 }
 
+/// `None` for MySQL.
 fn own_of_mariadb(target: &mut Db) -> Result<Option<String>> {
+    if target.server.flavour == Flavour::MySql {
+        return Ok(None);
+    }
     let own = target.own_in_binlog()?;
     Ok((!own.is_empty()).then(|| own_text(&own)))
 }
 
 /// What the target has executed by itself, as far as GTIDs show it.
-pub(crate) fn own(source: &mut Db, target: &mut Db, point: &Point) -> Result<Option<String>> {
-    match (target.server.flavour, point) {
-        (Flavour::MariaDb, _) => own_of_mariadb(target),
-        (Flavour::MySql, Point::Gtid(_)) => {
-            let have = target.gtid_executed()?;
-            let own = have.minus(&source.gtid_executed()?);
-            Ok((!own.is_empty()).then(|| own_text(&own.to_string())))
-        }
-        (Flavour::MySql, Point::Position(..)) => Ok(None),
+pub(super) fn own(source: &mut Db, target: &mut Db, point: &Point) -> Result<Option<String>> {
+    if target.server.flavour == Flavour::MySql && matches!(point, Point::Gtid(_)) {
+        let own = target.gtid_executed()?.minus(&source.gtid_executed()?);
+        return Ok((!own.is_empty()).then(|| own_text(&own.to_string())));
     }
+    own_of_mariadb(target)
 }

@@ -1,12 +1,13 @@
 //! A comparison in progress.
 
-use super::session;
+use super::snapshot;
 use super::tables::{Name, full};
 use crate::commands::seed::event::{Event, Listener, Verified, seconds};
 use crate::commands::seed::options::Options;
 use crate::commands::seed::plan::Plan;
 use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
+use crate::mysql::applier::Point;
 use crate::process::Cancel;
 use crate::protocol::agent::AgentClient;
 use crate::protocol::http_client::shortened;
@@ -18,49 +19,56 @@ const NAMED: usize = 10;
 
 /// How far a table is.
 #[derive(Default)]
-pub(crate) struct Progress {
-    /// The first key that has not been compared.
-    pub(crate) next: Option<i128>,
-    pub(crate) tries: u32,
-    /// What differs in its definition, as seen in the last round.
-    pub(crate) suspect: Option<String>,
+pub(super) struct Progress {
+    /// Estimated bytes.
+    pub(super) bytes: u64,
     /// Share of it that is done.
-    pub(crate) share: f64,
+    pub(super) share: f64,
+    /// The first key that has not been compared.
+    pub(super) next: Option<i128>,
+    pub(super) tries: u32,
+    /// What differs in its definition, as seen in the last round.
+    pub(super) suspect: Option<String>,
 }
 
-pub(crate) struct Run<'a> {
-    pub(crate) options: &'a Options,
-    pub(crate) agent: &'a AgentClient,
-    pub(crate) events: &'a dyn Listener,
-    pub(crate) cancel: &'a Cancel,
-    pub(crate) source: Db,
-    pub(crate) target: Db,
-    begin: Instant,
+/// A comparison in progress.
+pub(super) struct Run<'a> {
+    pub(super) options: &'a Options,
+    pub(super) agent: &'a AgentClient,
+    pub(super) events: &'a dyn Listener,
+    pub(super) cancel: &'a Cancel,
+    pub(super) source: Db,
+    pub(super) target: Db,
+    pub(super) begin: Instant,
+    /// When the round has to end.
+    pub(super) deadline: Instant,
+    /// Of the last round.
+    pub(super) point: Option<Point>,
+    /// `tables` and `pending` are filled.
+    pub(super) chosen: bool,
     /// Tables that are left, in their order.
-    pub(crate) pending: Vec<Name>,
-    pub(crate) state: BTreeMap<Name, Progress>,
-    /// Estimated bytes of each table.
-    pub(crate) sizes: BTreeMap<Name, u64>,
-    pub(crate) results: Results,
+    pub(super) pending: Vec<Name>,
+    pub(super) tables: BTreeMap<Name, Progress>,
+    pub(super) results: Results,
     /// When progress was reported last.
-    shown: Instant,
+    pub(super) shown: Instant,
 }
 
 /// Tables by name, and why.
-pub(crate) type Reasons = BTreeMap<String, String>;
+pub(super) type Reasons = BTreeMap<String, String>;
 
 #[derive(Default)]
-pub(crate) struct Results {
-    pub(crate) equal: u64,
-    pub(crate) differing: Reasons,
+pub(super) struct Results {
+    pub(super) equal: u64,
+    pub(super) differing: Reasons,
     /// Tables that should have been compared and were not.
-    pub(crate) not_compared: Reasons,
+    pub(super) not_compared: Reasons,
     /// Tables that cannot be compared.
-    pub(crate) left_out: Reasons,
+    pub(super) left_out: Reasons,
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn open(
+    pub(super) fn open(
         options: &'a Options,
         plan: &Plan,
         agent: &'a AgentClient,
@@ -70,35 +78,37 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         let (source, target) = (&options.source.host, &options.target.host);
         Ok(Self {
-            source: session::open("source", source, plan.source_port, options)?,
-            target: session::open("target", target, plan.target_port, options)?,
+            source: snapshot::open("source", source, plan.source_port, options)?,
+            target: snapshot::open("target", target, plan.target_port, options)?,
             options,
             agent,
             events,
             cancel,
             begin: now,
+            deadline: now,
+            point: None,
+            chosen: false,
             pending: Vec::new(),
-            state: BTreeMap::new(),
-            sizes: BTreeMap::new(),
+            tables: BTreeMap::new(),
             results: Results::default(),
             shown: now,
         })
     }
 
     /// Reports every `--poll` how far it is.
-    pub(crate) fn show(&mut self, name: &Name) {
+    pub(super) fn show(&mut self, name: &Name) {
         if self.shown.elapsed() < self.options.poll {
             return;
         }
         self.shown = Instant::now();
-        let share = |name| self.state.get(name).map_or(0.0, |s| s.share);
-        let done = self.sizes.iter().map(|(n, size)| share(n) * *size as f64);
+        let tables = self.tables.values();
+        let done = tables.clone().map(|t| t.share * t.bytes as f64);
         self.events.report(&Event::CompareProgress {
             table: &full(name),
             tables_done: self.results.done(),
-            tables: self.sizes.len() as u64,
+            tables: self.tables.len() as u64,
             bytes: done.sum::<f64>() as u64,
-            total: self.sizes.values().sum(),
+            total: tables.map(|t| t.bytes).sum(),
             elapsed_seconds: seconds(self.begin.elapsed()),
         });
     }
@@ -106,11 +116,11 @@ impl<'a> Run<'a> {
 
 impl Results {
     /// How many tables are compared or given up.
-    pub(crate) fn done(&self) -> u64 {
+    pub(super) fn done(&self) -> u64 {
         self.equal + (self.differing.len() + self.not_compared.len()) as u64
     }
 
-    pub(crate) fn verdict(&self, failed: Option<&Error>) -> Verified {
+    pub(super) fn verdict(&self, failed: Option<&Error>) -> Verified {
         if !self.differing.is_empty() {
             Verified::Differs
         } else if self.not_compared.is_empty() && failed.is_none() {
@@ -121,7 +131,7 @@ impl Results {
     }
 
     /// SCHEMA.TABLE and why, for each table that is not equal.
-    pub(crate) fn reasons(&self) -> Vec<String> {
+    pub(super) fn reasons(&self) -> Vec<String> {
         let all = [&self.differing, &self.not_compared, &self.left_out];
         all.into_iter()
             .flatten()
@@ -129,7 +139,7 @@ impl Results {
             .collect()
     }
 
-    pub(crate) fn summary(&self, failed: Option<&Error>) -> String {
+    pub(super) fn summary(&self, failed: Option<&Error>) -> String {
         let equal = self.equal;
         let mut parts = vec![match (self.verdict(failed), failed) {
             (Verified::Equal, _) => format!("Verification: the data are equal in {equal} tables"),
@@ -138,11 +148,9 @@ impl Results {
                 self.differing.len(),
                 list(&self.differing)
             ),
-            (Verified::NotCompared, Some(e)) => {
-                format!("Verification: not compared: {e}; equal: {equal} tables")
-            }
-            (Verified::NotCompared, None) => {
-                format!("Verification: not compared completely; equal: {equal} tables")
+            (Verified::NotCompared, failed) => {
+                let why = failed.map_or(" completely".into(), |e| format!(": {e}"));
+                format!("Verification: not compared{why}; equal: {equal} tables")
             }
         }];
         if !self.not_compared.is_empty() && (failed.is_none() || !self.differing.is_empty()) {

@@ -1,5 +1,5 @@
-//! A consistent snapshot of the source with its coordinates, without blocking the source.
-//!
+//! Sessions for comparing data: the same settings on both servers, statements that can be ended from another session. And a consistent
+//! snapshot of the source with its coordinates, without blocking the source:
 //! * MariaDB: `START TRANSACTION WITH CONSISTENT SNAPSHOT` sets the session's status variables `binlog_snapshot_file` and
 //!   `binlog_snapshot_position`; no lock.
 //! * MySQL with GTIDs: the executed set is read before and after the snapshot is taken. A transaction has a GTID of its own
@@ -9,18 +9,21 @@
 //!   [`LOCK_WAIT`]. A statement that has read a table for long before would make even a lock that was ended hold up all later
 //!   users of that table (measured with MySQL 9.7.4), so there must be none when it begins.
 
+use crate::commands::seed::options::Options;
 use crate::commands::seed::sql::Db;
 use crate::error::{Error, Result};
-use crate::mysql::applier::Point;
-use crate::mysql::{Endpoint, Flavour, connect, quote_text};
+use crate::mysql::applier::{self, Channel, Point};
+use crate::mysql::{Endpoint, Flavour, Server, Version, connect, quote_text};
 use crate::process::Cancel;
 use crate::protocol::http_client::shortened;
 use crate::sys::thread::lock;
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::prelude::Queryable;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+/// How long a statement that was ended by KILL may take to end.
+const ENDING: Duration = Duration::from_secs(30);
 /// How long the snapshot without a lock is tried.
 const WITHOUT_LOCK: Duration = Duration::from_secs(10);
 /// How long the read lock may wait to be granted; writers wait meanwhile.
@@ -34,45 +37,130 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long statements that run for long already are waited for.
 const LONG_STATEMENTS: Duration = Duration::from_secs(300);
 
-pub(crate) struct Snapshot {
-    pub(crate) point: Point,
+/// A session whose answers may take as long as `--verify-max-time`. `side` is `source` or `target`.
+pub(super) fn open(side: &str, host: &str, port: u16, o: &Options) -> Result<Db> {
+    let mut db = Db::open_for(side, host, port, &o.mysql, o.verify_max_time + ENDING)?;
+    prepare(&mut db)?;
+    Ok(db)
+}
+
+/// Gives a session the settings on which the text of values, and so checksums, depend, and those that would end it or its
+/// statements early.
+pub(super) fn prepare(db: &mut Db) -> Result<()> {
+    db.run("SET NAMES utf8mb4")?;
+    db.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+    settings(db.server)
+        .into_iter()
+        .try_for_each(|setting| db.run(&format!("SET SESSION {setting}")))
+}
+
+/// The state of the default channel.
+pub(super) fn applier(target: &mut Db) -> Result<Channel> {
+    let found = target.query(applier::applier)?;
+    found.ok_or_else(|| Error::permanent("the target's replication channel is gone"))
+}
+
+fn settings(server: Server) -> Vec<&'static str> {
+    let mut list = vec![
+        "time_zone = '+00:00'",
+        // DEFAULT is the global value, and a SELECT without a row, or with some, is no error.
+        "sql_select_limit = 18446744073709551615",
+        "max_join_size = 18446744073709551615",
+        // After max_join_size, which resets it.
+        "sql_big_selects = 1",
+        "sql_safe_updates = 0",
+        // The other server may take much longer for the same rows.
+        "wait_timeout = 86400",
+        // A statement that waits for a metadata lock is repeated later.
+        "lock_wait_timeout = 5",
+    ];
+    match server.flavour {
+        Flavour::MariaDb => list.extend([
+            "max_statement_time = 0",
+            "idle_transaction_timeout = 0",
+            "idle_readonly_transaction_timeout = 0",
+            "system_versioning_asof = DEFAULT",
+            "old_mode = ''",
+        ]),
+        Flavour::MySql => {
+            if server.version >= Version(5, 7, 8) {
+                list.push("max_execution_time = 0");
+            }
+            if server.version >= Version(8, 0, 30) {
+                // OFF hides generated primary keys from the list of columns.
+                list.push("show_gipk_in_create_table_and_information_schema = 1");
+            }
+        }
+    }
+    list
+}
+
+/// Runs `work`, and ends the statements of `sessions` (endpoint and number) when the user cancels or `deadline` has come.
+/// The statements then fail with error 1317 or another of the server's.
+pub(super) fn interruptible<T>(
+    sessions: &[(&Endpoint, u32)],
+    deadline: Instant,
+    cancel: &Cancel,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (done, finished) = bounded::<()>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            select! {
+                recv(finished) -> _ => return,
+                recv(cancel.signal()) -> _ => {}
+                default(deadline.saturating_duration_since(Instant::now())) => {}
+            }
+            // Again and again: between two statements the server forgets it.
+            while let Err(RecvTimeoutError::Timeout) =
+                finished.recv_timeout(Duration::from_millis(300))
+            {
+                for (at, id) in sessions {
+                    // A server that cannot be reached ends the statement by its timeout.
+                    if let Ok(mut conn) = connect(at, Duration::from_secs(3)) {
+                        let _ = conn.query_drop(format!("KILL QUERY {id}"));
+                    }
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+pub(super) struct Snapshot {
+    pub(super) point: Point,
     /// The longest time that one attempt has blocked writers of the source; zero without a lock.
-    pub(crate) locked: Duration,
+    pub(super) locked: Duration,
 }
 
 /// Takes a snapshot in `session`, in place of one that it has. `by_gtid`: its point is to be a GTID position.
-pub(crate) fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
-    if session.server.flavour == Flavour::MariaDb {
-        return mariadb(session, by_gtid).map(|point| Snapshot {
-            point,
-            locked: Duration::ZERO,
-        });
+pub(super) fn take(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapshot> {
+    let point = if session.server.flavour == Flavour::MariaDb {
+        Some(mariadb(session, by_gtid)?)
+    } else if by_gtid {
+        without_lock(session, cancel)?.map(Point::Gtid)
+    } else {
+        None
+    };
+    let locked = Duration::ZERO;
+    match point {
+        Some(point) => Ok(Snapshot { point, locked }),
+        None => with_lock(session, by_gtid, cancel),
     }
-    if by_gtid && let Some(set) = without_lock(session, cancel)? {
-        return Ok(Snapshot {
-            point: Point::Gtid(set),
-            locked: Duration::ZERO,
-        });
-    }
-    with_lock(session, by_gtid, cancel)
 }
 
-pub(crate) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+pub(super) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
 fn mariadb(session: &mut Db, by_gtid: bool) -> Result<Point> {
     session.run(BEGIN)?;
-    let (mut file, mut position) = (String::new(), 0);
-    for row in session.rows("SHOW STATUS LIKE 'binlog_snapshot_%'")? {
-        match row.as_slice() {
-            [name, value] if name.eq_ignore_ascii_case("binlog_snapshot_file") => {
-                file.clone_from(value);
-            }
-            [name, value] if name.eq_ignore_ascii_case("binlog_snapshot_position") => {
-                position = value.parse().unwrap_or(0);
-            }
-            _ => {}
-        }
-    }
+    let mut status = |name: &str| {
+        let row = session.row(&format!("SHOW STATUS LIKE 'binlog_snapshot_{name}'"));
+        row.map(|row| row.into_iter().nth(1).unwrap_or_default())
+    };
+    let (file, position) = (status("file")?, status("position")?);
+    let position = position.parse().unwrap_or(0);
     if file.is_empty() || position == 0 {
         return Err(Error::permanent(
             "the source gives no binlog_snapshot_file: its binary log is off (log_bin)",
@@ -81,10 +169,8 @@ fn mariadb(session: &mut Db, by_gtid: bool) -> Result<Point> {
     if !by_gtid {
         return Ok(Point::Position(file, position));
     }
-    let list = session.value(&format!(
-        "SELECT BINLOG_GTID_POS({}, {position})",
-        quote_text(&file)
-    ))?;
+    let name = quote_text(&file);
+    let list = session.value(&format!("SELECT BINLOG_GTID_POS({name}, {position})"))?;
     if list.is_empty() {
         return Err(Error::permanent(format!(
             "the source gives no GTID position for {file}:{position}"
@@ -96,16 +182,13 @@ fn mariadb(session: &mut Db, by_gtid: bool) -> Result<Point> {
 fn without_lock(session: &mut Db, cancel: &Cancel) -> Result<Option<String>> {
     let begin = Instant::now();
     while begin.elapsed() < WITHOUT_LOCK {
-        cancel.check()?;
         let before = session.gtid_executed()?;
         session.run(BEGIN)?;
         let owned = session.value("SELECT @@GLOBAL.gtid_owned")?;
         if owned.trim().is_empty() && session.gtid_executed()? == before {
             return Ok(Some(before.to_string()));
         }
-        if !cancel.sleep(Duration::from_millis(2)) {
-            return Err(Error::cancelled());
-        }
+        cancel.pause(Duration::from_millis(2))?;
     }
     Ok(None)
 }
@@ -124,9 +207,7 @@ fn with_lock(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapsho
             Err(e) if e.is_transient() => last = e.to_string(),
             Err(e) => return Err(e),
         }
-        if !cancel.sleep(pause) {
-            return Err(Error::cancelled());
-        }
+        cancel.pause(pause)?;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
     // Not to be tried once more in another round: the target's applier waits, and writers wait at each attempt.
@@ -137,14 +218,6 @@ fn with_lock(session: &mut Db, by_gtid: bool, cancel: &Cancel) -> Result<Snapsho
     )))
 }
 
-/// How far an attempt has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lock {
-    Waiting,
-    Granted,
-    Ended,
-}
-
 /// One attempt. The lock's session is closed on every path; the server closes it as well after one idle second, should this
 /// program or the network stop in between.
 fn under_lock(session: &mut Db, by_gtid: bool) -> Result<Point> {
@@ -152,18 +225,18 @@ fn under_lock(session: &mut Db, by_gtid: bool) -> Result<Point> {
     holder.run("SET SESSION wait_timeout = 1, lock_wait_timeout = 1")?;
     let (at, id) = holder.handle();
     let mut killer = connect(&at, Duration::from_secs(3))?;
-    let state = Mutex::new(Lock::Waiting);
+    // Set when the lock is granted, or when its statement is ended.
+    let decided = Mutex::new(false);
     let (done, finished) = bounded::<()>(0);
     std::thread::scope(|scope| {
-        let state = &state;
+        let decided = &decided;
         scope.spawn(move || {
             if finished.recv_timeout(LOCK_WAIT) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             {
-                let mut state = lock(state);
-                if *state == Lock::Waiting {
-                    *state = Lock::Ended;
+                let mut decided = lock(decided);
+                if !std::mem::replace(&mut *decided, true) {
                     end(&mut killer, &at, &format!("KILL QUERY {id}"));
                 }
             }
@@ -171,7 +244,7 @@ fn under_lock(session: &mut Db, by_gtid: bool) -> Result<Point> {
                 end(&mut killer, &at, &format!("KILL {id}"));
             }
         });
-        let result = lock_and_begin(session, &mut holder, by_gtid, state);
+        let result = lock_and_begin(session, &mut holder, by_gtid, decided);
         drop(holder);
         drop(done);
         result
@@ -182,19 +255,14 @@ fn lock_and_begin(
     session: &mut Db,
     holder: &mut Db,
     by_gtid: bool,
-    state: &Mutex<Lock>,
+    decided: &Mutex<bool>,
 ) -> Result<Point> {
     let locked = holder.run("FLUSH TABLES WITH READ LOCK");
-    {
-        let mut state = lock(state);
-        if *state == Lock::Waiting {
-            *state = Lock::Granted;
-        }
-        if locked.is_ok() && *state == Lock::Ended {
-            return Err(Error::transient(
-                "the read lock was ended after it was granted",
-            ));
-        }
+    let ended = std::mem::replace(&mut *lock(decided), true);
+    if locked.is_ok() && ended {
+        return Err(Error::transient(
+            "the read lock was ended after it was granted",
+        ));
     }
     locked.map_err(|e| match e.mysql_code() {
         // Ended by KILL, or waited for longer than lock_wait_timeout.
@@ -206,13 +274,9 @@ fn lock_and_begin(
         Point::Gtid(holder.gtid_executed()?.to_string())
     } else {
         let row = holder.row(holder.server.binlog_status())?;
-        match (row.first(), row.get(1).and_then(|p| p.parse().ok())) {
-            (Some(file), Some(position)) => Point::Position(file.clone(), position),
-            _ => {
-                let text = "the source writes no binary log (log_bin)";
-                return Err(Error::permanent(text));
-            }
-        }
+        let point = row.first().zip(row.get(1).and_then(|p| p.parse().ok()));
+        let point = point.map(|(file, position)| Point::Position(file.clone(), position));
+        point.ok_or_else(|| Error::permanent("the source writes no binary log (log_bin)"))?
     };
     // Only a lock that is still there has kept writers out all the time.
     holder.run("UNLOCK TABLES").map_err(Error::passing)?;
@@ -242,7 +306,7 @@ const LONG: [&str; 2] = [
 ];
 
 /// Waits, without a lock, until no statement has run for long; the error names one that does not end.
-pub(crate) fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Result<()> {
+pub(super) fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Result<()> {
     let begin = Instant::now();
     loop {
         let mut found = Vec::new();
@@ -261,8 +325,6 @@ pub(crate) fn wait_for_long_statements(session: &mut Db, cancel: &Cancel) -> Res
                 shortened(statement)
             )));
         }
-        if !cancel.sleep(Duration::from_millis(300)) {
-            return Err(Error::cancelled());
-        }
+        cancel.pause(Duration::from_millis(300))?;
     }
 }

@@ -4,7 +4,7 @@ use crate::commands::seed::sql::Db;
 use crate::contents::values::{count_typed_json, has_json_table};
 use crate::error::Result;
 use crate::mysql::{Flavour, quote_name};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The server's own schemas, which are not compared: accounts, statistics and the state of replication differ rightly.
 const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
@@ -14,48 +14,46 @@ const SHORT: u64 = 1024;
 /// Added in place of a row's checksum that is NULL: more than any sum of others can be.
 const NO_CHECKSUM: &str = "1000000000000000000000000000000";
 
-pub(crate) type Name = (String, String);
-pub(crate) type Tables = BTreeMap<Name, Table>;
+pub(super) type Name = (String, String);
+/// The first key of a range and the one after the last; open where `None`.
+pub(super) type Bounds = (Option<i128>, Option<i128>);
 
-pub(crate) fn full(name: &Name) -> String {
+pub(super) fn full(name: &Name) -> String {
     format!("{}.{}", name.0, name.1)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    /// `COLUMN_TYPE`, without the display width that newer servers do not show.
-    pub(crate) of_type: String,
-    /// `DATA_TYPE`
-    data_type: String,
-    /// Character set; empty if it has none.
-    charset: String,
-    /// Longest value in characters (bytes); 0 if it is no string.
-    length: u64,
-    /// When the row of a versioned table became valid.
-    is_row_start: bool,
-    /// Generated when it is read.
-    is_virtual: bool,
-    /// A JSON document whose values of SQL types the server can count.
-    is_typed_json: bool,
+pub(super) fn quoted((schema, table): &Name) -> String {
+    format!("{}.{}", quote_name(schema), quote_name(table))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Table {
+struct Column {
+    name: String,
+    /// `COLUMN_TYPE`, without the display width that newer servers do not show.
+    of_type: String,
+    /// Character set; empty if it has none.
+    charset: String,
+    /// When the row of a versioned table became valid.
+    is_row_start: bool,
+    /// Its value as a text, see [`field`]; `None`: it is generated when it is read.
+    field: Option<String>,
+}
+
+pub(super) struct Table {
+    pub(super) name: Name,
     /// Estimated bytes of its rows.
-    pub(crate) bytes: u64,
-    /// Its columns in their order.
-    pub(crate) columns: Vec<Column>,
+    pub(super) bytes: u64,
+    /// In their order.
+    columns: Vec<Column>,
     /// The first column of its primary key if that is an integer.
-    pub(crate) key: Option<String>,
+    pub(super) key: Option<String>,
     /// Its old rows are kept.
-    pub(crate) versioned: bool,
+    versioned: bool,
     /// Why it cannot be compared; empty if it can.
-    pub(crate) unfit: String,
+    pub(super) unfit: String,
 }
 
 /// All tables of a server but its own.
-pub(crate) fn all(session: &mut Db) -> Result<Tables> {
+pub(super) fn all(session: &mut Db) -> Result<BTreeMap<Name, Table>> {
     let mut tables = without_columns(session)?;
     add_columns(session, &mut tables)?;
     let query = format!(
@@ -63,91 +61,75 @@ pub(crate) fn all(session: &mut Db) -> Result<Tables> {
          AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1"
     );
     for row in session.rows(&query)? {
-        let [schema, table, column] = row.as_slice() else {
-            continue;
-        };
-        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
+        if let [schema, table, column] = &row[..]
+            && let Some(table) = tables.get_mut(&(schema.clone(), table.clone()))
+        {
             let of_key = table.columns.iter().find(|c| c.name == *column);
-            table.key = of_key
-                .filter(|c| INTEGERS.contains(&c.data_type.as_str()))
-                .map(|c| c.name.clone());
+            let of_key = of_key.filter(|c| INTEGERS.contains(&first_word(&c.of_type)));
+            table.key = of_key.map(|c| c.name.clone());
         }
     }
     Ok(tables)
 }
 
-fn without_columns(session: &mut Db) -> Result<Tables> {
-    let mut tables = Tables::new();
-    let engines: BTreeSet<String> = session
-        .column("SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")?
-        .iter()
-        .map(|e| e.to_ascii_lowercase())
-        .collect();
+fn without_columns(session: &mut Db) -> Result<BTreeMap<Name, Table>> {
+    let mut tables = BTreeMap::new();
+    let engines = session
+        .column("SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")?;
     let query = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(DATA_LENGTH, 0) \
          FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN {OWN} AND TABLE_TYPE NOT LIKE '%VIEW' \
          AND TABLE_TYPE NOT LIKE 'TEMPORARY%'"
     );
     for row in session.rows(&query)? {
-        let [schema, name, kind, engine, bytes] = row.as_slice() else {
+        let [schema, name, kind, engine, bytes] = &row[..] else {
             continue;
         };
         let unfit = match (kind.as_str(), engine.as_str()) {
             ("SEQUENCE", _) => "it is a sequence".to_string(),
             (_, "") => "it cannot be opened".to_string(),
-            (_, e) if !engines.contains(&e.to_ascii_lowercase()) => {
+            (_, e) if !engines.iter().any(|known| known.eq_ignore_ascii_case(e)) => {
                 format!("engine {e} has no transactions")
             }
             _ => String::new(),
         };
+        let name = (schema.clone(), name.clone());
         let table = Table {
+            name: name.clone(),
             bytes: bytes.parse().unwrap_or(0),
             columns: Vec::new(),
             key: None,
             versioned: kind == "SYSTEM VERSIONED",
             unfit,
         };
-        tables.insert((schema.clone(), name.clone()), table);
+        tables.insert(name, table);
     }
     Ok(tables)
 }
 
-fn add_columns(session: &mut Db, tables: &mut Tables) -> Result<()> {
+fn add_columns(session: &mut Db, tables: &mut BTreeMap<Name, Table>) -> Result<()> {
     let generated = match session.server.flavour {
         Flavour::MariaDb => "IFNULL(GENERATION_EXPRESSION, '')",
         Flavour::MySql => "''",
     };
     let query = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IFNULL(CHARACTER_SET_NAME, ''), \
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IFNULL(CHARACTER_SET_NAME, ''), \
          IFNULL(CHARACTER_MAXIMUM_LENGTH, 0), EXTRA, {generated} FROM information_schema.COLUMNS WHERE TABLE_SCHEMA NOT IN {OWN} \
          ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
     );
+    let typed_json = has_json_table(session.server);
     for row in session.rows(&query)? {
-        let [
-            schema,
-            table,
-            name,
-            data_type,
-            of_type,
-            charset,
-            length,
-            extra,
-            expression,
-        ] = row.as_slice()
-        else {
-            continue;
-        };
-        if let Some(table) = tables.get_mut(&(schema.clone(), table.clone())) {
+        if let [schema, table, name, of_type, charset, length, extra, made] = &row[..]
+            && let Some(table) = tables.get_mut(&(schema.clone(), table.clone()))
+        {
+            let length = length.parse().unwrap_or(0);
+            let is_virtual = extra.to_ascii_uppercase().contains("VIRTUAL");
             table.columns.push(Column {
                 name: name.clone(),
                 of_type: without_width(of_type),
-                data_type: data_type.to_ascii_lowercase(),
                 charset: charset.replace("utf8mb3", "utf8"),
-                length: length.parse().unwrap_or(0),
-                is_row_start: expression == "ROW START",
-                is_virtual: extra.to_ascii_uppercase().contains("VIRTUAL"),
-                is_typed_json: data_type.eq_ignore_ascii_case("json")
-                    && has_json_table(session.server),
+                is_row_start: made == "ROW START",
+                field: (!is_virtual).then(|| field(name, of_type, length, typed_json)),
             });
         }
     }
@@ -163,32 +145,33 @@ const INTEGERS: [&str; 6] = [
     "bigint",
 ];
 
+/// `int` of `int(11) unsigned`.
+fn first_word(of_type: &str) -> &str {
+    of_type.split(['(', ' ']).next().unwrap_or(of_type)
+}
+
 /// `int(11) unsigned` is `int unsigned` since MySQL 8.0.19; with ZEROFILL the width counts.
 fn without_width(of_type: &str) -> String {
-    let is_integer = |t: &str| INTEGERS.contains(&t) || t == "year";
-    match of_type.split_once('(') {
-        Some((word, rest)) if is_integer(word) && !of_type.contains("zerofill") => {
-            let tail = rest.split_once(')').map_or("", |(_, tail)| tail);
-            format!("{word}{tail}")
-        }
+    let word = first_word(of_type);
+    let has_width = INTEGERS.contains(&word) || word == "year";
+    match of_type.split_once(')') {
+        Some((_, tail)) if has_width && !of_type.contains("zerofill") => format!("{word}{tail}"),
         _ => of_type.to_string(),
     }
 }
 
 impl Table {
     /// What differs in the definitions, as far as it decides about the data; `None` if nothing does.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        let text = |c: &Column| format!("{} {} {}", c.name, c.of_type, c.charset);
+        let stored = |c: &Column| (c.is_row_start, c.field.is_some());
+        let alike = |a, b| text(a) == text(b) && stored(a) == stored(b);
         let mut pairs = self.columns.iter().zip(&other.columns);
-        if let Some((a, b)) = pairs.find(|(a, b)| a != b) {
-            let text = |c: &Column| {
-                format!("{} {} {}", c.name, c.of_type, c.charset)
-                    .trim_end()
-                    .to_string()
-            };
+        if let Some((a, b)) = pairs.find(|(a, b)| !alike(a, b)) {
+            let (a, b) = (text(a), text(b));
+            let (a, b) = (a.trim_end(), b.trim_end());
             return Some(format!(
-                "definition: column {} on the source, {} on the target",
-                text(a),
-                text(b)
+                "definition: column {a} on the source, {b} on the target"
             ));
         }
         let (n, m) = (self.columns.len(), other.columns.len());
@@ -196,10 +179,11 @@ impl Table {
     }
 
     /// The query of the checksum: number of rows, and the sum of their checksums. The sum does not depend on the order, and
-    /// rows that are there twice count twice. `bounds` are the first key and the one after the last; open where `None`.
-    pub(crate) fn checksum(&self, name: &Name, bounds: (Option<i128>, Option<i128>)) -> String {
-        let mut fields: Vec<String> = self.columns.iter().filter_map(field).collect();
-        let mut table = format!("{}.{}", quote_name(&name.0), quote_name(&name.1));
+    /// rows that are there twice count twice.
+    pub(super) fn checksum(&self, bounds: Bounds) -> String {
+        let fields = self.columns.iter().filter_map(|c| c.field.clone());
+        let mut fields: Vec<String> = fields.collect();
+        let mut table = quoted(&self.name);
         if self.versioned {
             table.push_str(" FOR SYSTEM_TIME ALL");
             // Those that no list of columns shows.
@@ -227,27 +211,24 @@ impl Table {
 }
 
 /// True if a sum has rows in it that could not be summed.
-pub(crate) fn is_incomplete(sum: &str) -> bool {
+pub(super) fn is_incomplete(sum: &str) -> bool {
     sum.len() >= NO_CHECKSUM.len()
 }
 
 /// A column as a text that is never NULL, has no comma outside a string whose length stands before it, and is equal if and only
-/// if the value is. `None`: it is not stored.
-fn field(column: &Column) -> Option<String> {
-    if column.is_virtual {
-        return None;
-    }
-    let c = quote_name(&column.name);
-    let text = match column.data_type.as_str() {
-        "json" if column.is_typed_json => {
-            // The text of a document does not show a DATETIME, or a DECIMAL.
-            format!("CONCAT(SHA2({c}, 256), {})", count_typed_json(&c))
-        }
+/// if the value is. `length`: of the longest value in characters (bytes). `typed_json`: the server can count a document's values of
+/// SQL types.
+fn field(column: &str, of_type: &str, length: u64, typed_json: bool) -> String {
+    let c = quote_name(column);
+    let of_type = of_type.to_ascii_lowercase();
+    let text = match first_word(&of_type) {
+        // The text of a document does not show a DATETIME, or a DECIMAL.
+        "json" if typed_json => format!("CONCAT(SHA2({c}, 256), {})", count_typed_json(&c)),
         // As a DOUBLE with all of its digits, whatever number of them the column shows. A multiplication keeps -0.
         "float" | "double" => format!("CAST({c} * 1e0 AS CHAR)"),
         "bit" => format!("CAST({c} + 0 AS CHAR)"),
         "enum" | "set" => format!("CONCAT({c} + 0, ':', LENGTH({c}), ':', CAST({c} AS BINARY))"),
-        "char" | "varchar" | "binary" | "varbinary" if column.length <= SHORT => {
+        "char" | "varchar" | "binary" | "varbinary" if length <= SHORT => {
             format!("CONCAT(LENGTH({c}), ':', CAST({c} AS BINARY))")
         }
         "char" | "varchar" | "binary" | "varbinary" | "tinytext" | "text" | "mediumtext"
@@ -256,7 +237,7 @@ fn field(column: &Column) -> Option<String> {
         | "multipolygon" | "geometrycollection" | "geomcollection" => format!("SHA2({c}, 256)"),
         _ => format!("CAST({c} AS CHAR)"),
     };
-    Some(format!("IFNULL({text}, '-')"))
+    format!("IFNULL({text}, '-')")
 }
 
 #[cfg(test)]
@@ -267,17 +248,15 @@ mod tests {
         Column {
             name: name.into(),
             of_type: data_type.into(),
-            data_type: data_type.into(),
             charset: String::new(),
-            length,
             is_row_start: false,
-            is_virtual: false,
-            is_typed_json: false,
+            field: Some(field(name, data_type, length, false)),
         }
     }
 
     fn table(columns: Vec<Column>) -> Table {
         Table {
+            name: ("a`b".into(), "c".into()),
             bytes: 0,
             columns,
             key: Some("id".into()),
@@ -307,8 +286,7 @@ mod tests {
             column("id", "int", 0),
             column("t", "longtext", 1 << 30),
         ]);
-        let name = ("a`b".to_string(), "c".to_string());
-        let query = t.checksum(&name, (Some(-5), Some(9)));
+        let query = t.checksum((Some(-5), Some(9)));
         assert!(
             query.ends_with("FROM `a``b`.`c` WHERE `id` >= -5 AND `id` < 9"),
             "{query}"
@@ -317,7 +295,7 @@ mod tests {
             query.contains("IFNULL(CAST(`id` AS CHAR), '-'), IFNULL(SHA2(`t`, 256), '-')"),
             "{query}"
         );
-        assert!(t.checksum(&name, (None, None)).ends_with("FROM `a``b`.`c`"));
+        assert!(t.checksum((None, None)).ends_with("FROM `a``b`.`c`"));
         assert!(is_incomplete(NO_CHECKSUM) && !is_incomplete("18446744073709551615"));
     }
 
