@@ -1,5 +1,5 @@
-//! The one error type. Its variants are what callers decide on; the text is rendered here and in [`mysql`] and nowhere else,
-//! and no caller looks into it. It is for a database engineer: it says what failed, on which object, and which setting or
+//! The one error type. Callers decide by its functions; the text is rendered here and in [`mysql`] and nowhere else, and no
+//! caller looks into it. It is for a database engineer: it says what failed, on which object, and which setting or
 //! statement fixes it. It is ASCII where it may reach orchestrator, whose state table stores nothing else.
 
 mod mysql;
@@ -33,65 +33,39 @@ impl<T> OnPath<T> for std::io::Result<T> {
 pub enum Error {
     /// A MySQL server, or the connection to it.
     Mysql(Box<MysqlError>),
-    /// A system call.
-    Io {
-        /// Operation or path.
-        what: String,
-        /// Its class.
-        kind: ErrorKind,
-        /// The kernel's words.
-        text: String,
-    },
+    /// A system call: the operation or path, and the kernel's words.
+    Io(ErrorKind, String),
     /// A program that the agent has run.
     Tool(Box<ToolError>),
-    /// The other end of the seed stream.
-    Peer {
-        /// What is wrong with it.
-        fault: PeerFault,
-        /// The same in words.
-        text: String,
-    },
     /// A port could not be bound.
     Listen(Box<ListenError>),
-    /// Findings in the configuration, each with its section and key.
-    Config(Vec<String>),
     /// A check that will fail again until an operator has changed something; the text names the remedy.
     Refused(String),
     /// What may succeed when it is repeated: a server that is down or busy, a network.
     Unavailable(String),
     /// The work was cancelled.
     Cancelled,
-    /// `what: cause`
-    Context {
-        /// What was being done, or on which object.
-        what: String,
-        /// The error itself.
-        cause: Box<Error>,
-    },
-    /// `cause; note`
-    Noted {
-        /// The error itself.
-        cause: Box<Error>,
-        /// What it has led to, or a remedy.
-        note: String,
-    },
-    /// An error that is corrected in a setting.
-    About {
-        /// `section.key`
-        setting: &'static str,
-        /// The error itself.
-        cause: Box<Error>,
-    },
-    /// An error that, where it happened, passes by itself or is repeated.
-    Passing(Box<Error>),
-    /// An error that, where it happened, stays.
-    Lasting(Box<Error>),
+    /// An error with more to say about it.
+    With(Box<Error>, Addition),
+}
+
+/// What is added to an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addition {
+    /// What was being done, or on which object: `context: cause`.
+    Context(String),
+    /// What it has led to, or a remedy: `cause; note`.
+    Note(String),
+    /// The setting in which it is corrected, `section.key`.
+    Setting(&'static str),
+    /// Whether it is worth repeating where it happened, whatever it is.
+    Transient(bool),
 }
 
 /// A program that has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolError {
-    /// For messages.
+    /// The name for messages.
     pub name: String,
     /// How it has failed.
     pub fault: ToolFault,
@@ -112,37 +86,15 @@ pub enum ToolFault {
     Input(ErrorKind),
 }
 
-/// What is wrong with the other end of the seed stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerFault {
-    /// Another program, another version, another seed, or TLS.
-    Handshake,
-    /// `common.seed-secret`
-    Secret,
-    /// Nothing was received or accepted for too long.
-    Timeout,
-    /// Bytes were changed in transit.
-    Corrupt,
-    /// Not all bytes that were sent have arrived.
-    Incomplete,
-    /// The connection has ended or could not be made.
-    Closed,
-    /// It has failed and said why.
-    Rejected,
-    /// It was told to stop.
-    Aborted,
-}
-
 /// A port that could not be bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenError {
     /// Address and port, or the port alone.
-    pub(crate) at: String,
-    pub(crate) kind: ErrorKind,
+    at: String,
+    kind: ErrorKind,
     /// The kernel's words.
-    pub(crate) text: String,
-    /// Where the port is set.
-    pub(crate) set_by: ListenOption,
+    text: String,
+    set_by: ListenOption,
 }
 
 /// The option that names a listening port.
@@ -173,58 +125,55 @@ impl Error {
 
     /// An I/O error on `what`.
     pub(crate) fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
-        Self::Io {
-            what: what.to_string(),
-            kind: e.kind(),
-            text: e.to_string(),
-        }
+        Self::Io(e.kind(), format!("{what}: {e}"))
     }
 
-    /// A fault of the other end of the seed stream.
-    pub(crate) fn peer(fault: PeerFault, text: impl Into<String>) -> Self {
-        Self::Peer {
+    pub(crate) fn tool(name: &str, fault: ToolFault, stderr: impl Into<String>) -> Self {
+        let (name, stderr) = (name.into(), stderr.into());
+        Self::Tool(Box::new(ToolError {
+            name,
             fault,
-            text: text.into(),
-        }
+            stderr,
+        }))
+    }
+
+    /// `at`: address and port, or the port alone.
+    pub(crate) fn listen(at: impl fmt::Display, e: &std::io::Error, set_by: ListenOption) -> Self {
+        Self::Listen(Box::new(ListenError {
+            at: at.to_string(),
+            kind: e.kind(),
+            text: e.to_string(),
+            set_by,
+        }))
+    }
+
+    fn with(self, addition: Addition) -> Self {
+        Self::With(Box::new(self), addition)
     }
 
     /// The same error with `what: ` in front.
-    #[must_use]
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
-        Self::Context {
-            what: what.to_string(),
-            cause: Box::new(self),
-        }
+        self.with(Addition::Context(what.to_string()))
     }
 
     /// The same error with `; note` behind.
-    #[must_use]
     pub(crate) fn noted(self, note: impl fmt::Display) -> Self {
-        Self::Noted {
-            cause: Box::new(self),
-            note: note.to_string(),
-        }
+        self.with(Addition::Note(note.to_string()))
     }
 
     /// The same error, of which `setting` (`section.key`) is the remedy.
-    #[must_use]
     pub(crate) fn about(self, setting: &'static str) -> Self {
-        Self::About {
-            setting,
-            cause: Box::new(self),
-        }
+        self.with(Addition::Setting(setting))
     }
 
     /// The same error, worth repeating whatever it is.
-    #[must_use]
     pub(crate) fn passing(self) -> Self {
-        Self::Passing(Box::new(self))
+        self.with(Addition::Transient(true))
     }
 
     /// The same error, not worth repeating whatever it is.
-    #[must_use]
     pub(crate) fn lasting(self) -> Self {
-        Self::Lasting(Box::new(self))
+        self.with(Addition::Transient(false))
     }
 
     /// True if repeating the call may help. Neither bad input, a missing file, permission, version, a full disk or a wrong
@@ -232,25 +181,16 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Mysql(e) => e.is_transient(),
-            Self::Io { kind, .. } => !stays(*kind),
+            Self::Io(kind, _) => !stays(*kind),
             Self::Tool(e) => match e.fault {
                 ToolFault::Deadline(_) => true,
                 ToolFault::Exit(_) | ToolFault::Reported => false,
                 ToolFault::Input(kind) => kind != ErrorKind::BrokenPipe && !stays(kind),
             },
-            Self::Peer { fault, .. } => matches!(
-                fault,
-                PeerFault::Timeout | PeerFault::Corrupt | PeerFault::Closed | PeerFault::Aborted
-            ),
-            Self::Unavailable(_) | Self::Passing(_) => true,
-            Self::Listen(_)
-            | Self::Config(_)
-            | Self::Refused(_)
-            | Self::Cancelled
-            | Self::Lasting(_) => false,
-            Self::Context { cause, .. } | Self::Noted { cause, .. } | Self::About { cause, .. } => {
-                cause.is_transient()
-            }
+            Self::Unavailable(_) => true,
+            Self::Listen(_) | Self::Refused(_) | Self::Cancelled => false,
+            Self::With(_, Addition::Transient(transient)) => *transient,
+            Self::With(cause, _) => cause.is_transient(),
         }
     }
 
@@ -258,9 +198,8 @@ impl Error {
     pub(crate) fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
-            Self::Context { cause, .. } | Self::Noted { cause, .. } | Self::About { cause, .. } => {
-                cause.is_cancelled()
-            }
+            Self::With(_, Addition::Transient(_)) => false,
+            Self::With(cause, _) => cause.is_cancelled(),
             _ => false,
         }
     }
@@ -294,11 +233,8 @@ impl Error {
     /// The setting in which the error is corrected, if it is known.
     pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
-            Self::About { setting, .. } => Some(setting),
-            Self::Context { cause, .. }
-            | Self::Noted { cause, .. }
-            | Self::Passing(cause)
-            | Self::Lasting(cause) => cause.setting(),
+            Self::With(_, Addition::Setting(setting)) => Some(setting),
+            Self::With(cause, _) => cause.setting(),
             _ => None,
         }
     }
@@ -306,28 +242,19 @@ impl Error {
     /// The error below all that was added to it.
     fn root(&self) -> &Self {
         match self {
-            Self::Context { cause, .. }
-            | Self::Noted { cause, .. }
-            | Self::About { cause, .. }
-            | Self::Passing(cause)
-            | Self::Lasting(cause) => cause.root(),
+            Self::With(cause, _) => cause.root(),
             own => own,
         }
     }
 
     fn root_mut(&mut self) -> &mut Self {
         match self {
-            Self::Context { cause, .. }
-            | Self::Noted { cause, .. }
-            | Self::About { cause, .. }
-            | Self::Passing(cause)
-            | Self::Lasting(cause) => cause.root_mut(),
+            Self::With(cause, _) => cause.root_mut(),
             own => own,
         }
     }
 
     /// The same as an error of the `seed` command about `server`, which has options where the agent has settings.
-    #[must_use]
     pub(crate) fn of_seed_command(mut self, server: &str) -> Self {
         if let Self::Mysql(e) = self.root_mut() {
             e.server.clear();
@@ -337,7 +264,6 @@ impl Error {
     }
 
     /// The same with another option that names the port.
-    #[must_use]
     pub(crate) fn listening_by(mut self, option: ListenOption) -> Self {
         if let Self::Listen(e) = self.root_mut() {
             e.set_by = option;
@@ -348,31 +274,28 @@ impl Error {
 
 /// Whether an I/O error stays until an operator does something.
 fn stays(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::NotFound
-            | ErrorKind::PermissionDenied
-            | ErrorKind::StorageFull
-            | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::AlreadyExists
-    )
+    use ErrorKind::{AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    [
+        NotFound,
+        PermissionDenied,
+        StorageFull,
+        ReadOnlyFilesystem,
+        AlreadyExists,
+    ]
+    .contains(&kind)
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mysql(e) => e.fmt(f),
-            Self::Io { what, text, .. } => write!(f, "{what}: {text}"),
             Self::Tool(e) => e.fmt(f),
             Self::Listen(e) => e.fmt(f),
-            Self::Config(findings) => f.write_str(&findings.join(". Also: ")),
-            Self::Peer { text, .. } | Self::Refused(text) | Self::Unavailable(text) => {
-                f.write_str(text)
-            }
+            Self::Io(_, text) | Self::Refused(text) | Self::Unavailable(text) => f.write_str(text),
             Self::Cancelled => f.write_str("cancelled"),
-            Self::Context { what, cause } => write!(f, "{what}: {cause}"),
-            Self::Noted { cause, note } => write!(f, "{cause}; {note}"),
-            Self::About { cause, .. } | Self::Passing(cause) | Self::Lasting(cause) => cause.fmt(f),
+            Self::With(cause, Addition::Context(what)) => write!(f, "{what}: {cause}"),
+            Self::With(cause, Addition::Note(note)) => write!(f, "{cause}; {note}"),
+            Self::With(cause, _) => cause.fmt(f),
         }
     }
 }
@@ -380,21 +303,17 @@ impl fmt::Display for Error {
 impl fmt::Display for ToolError {
     /// An exit status has the form of the Go agent's errors.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            fault,
-            stderr,
-        } = self;
-        let how = match fault {
+        let (name, stderr) = (&self.name, &self.stderr);
+        let how = match self.fault {
             ToolFault::Exit(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exit status {code}"),
                 (None, Some(signal)) => format!("killed by signal {signal}"),
                 (None, None) => "ended without a status".into(),
             },
-            ToolFault::Deadline(limit) => format!(
-                "explicitly killed after {}s (common.command-timeout)",
-                limit.as_secs()
-            ),
+            ToolFault::Deadline(limit) => {
+                let limit = limit.as_secs();
+                format!("explicitly killed after {limit}s (common.command-timeout)")
+            }
             ToolFault::Reported => return write!(f, "{name}: {stderr}"),
             ToolFault::Input(ErrorKind::BrokenPipe) => {
                 return write!(f, "{name} exited before it had read all input");
@@ -407,16 +326,17 @@ impl fmt::Display for ToolError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (change, also) = match self.set_by {
-            ListenOption::Port => (
-                "set another common.port",
-                "see port and listen-address in [common]",
-            ),
-            ListenOption::SeedPort => (
-                "set another common.seed-port on both hosts",
-                "see common.seed-port and common.listen-address",
-            ),
-            ListenOption::Listen => ("name another --listen", "see --listen"),
+        const ADDRESS: &str = "listen-address in [common]";
+        let (change, correct, see) = match self.set_by {
+            ListenOption::Port => {
+                let see = "port and listen-address in [common]";
+                ("set another common.port", ADDRESS, see)
+            }
+            ListenOption::SeedPort => {
+                let see = "common.seed-port and common.listen-address";
+                ("set another common.seed-port on both hosts", ADDRESS, see)
+            }
+            ListenOption::Listen => ("name another --listen", "--listen", "--listen"),
         };
         write!(f, "cannot listen on {}: {}; ", self.at, self.text)?;
         match self.kind {
@@ -430,13 +350,9 @@ impl fmt::Display for ListenError {
             ),
             ErrorKind::AddrNotAvailable => write!(
                 f,
-                "no interface of this host has that address: correct {}, or leave it empty for all",
-                match self.set_by {
-                    ListenOption::Listen => "--listen",
-                    _ => "listen-address in [common]",
-                }
+                "no interface of this host has that address: correct {correct}, or leave it empty for all"
             ),
-            _ => f.write_str(also),
+            _ => write!(f, "see {see}"),
         }
     }
 }
@@ -457,6 +373,7 @@ mod tests {
                     code,
                     state: "HY000".into(),
                     message: "no".into(),
+                    init_connect: false,
                 },
                 ..MysqlError::default()
             }))
@@ -480,14 +397,12 @@ mod tests {
     #[test]
     fn a_port_is_named_by_its_option() {
         let busy = |set_by| {
-            Error::Listen(Box::new(ListenError {
-                at: "0.0.0.0:3002".into(),
-                kind: ErrorKind::AddrInUse,
-                text: "Address in use".into(),
-                set_by: ListenOption::Port,
-            }))
-            .listening_by(set_by)
-            .to_string()
+            let e = Error::listen(
+                "0.0.0.0:3002",
+                &ErrorKind::AddrInUse.into(),
+                ListenOption::Port,
+            );
+            e.listening_by(set_by).to_string()
         };
         for (option, name) in [
             (ListenOption::Port, "or set another common.port"),

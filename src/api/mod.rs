@@ -11,7 +11,7 @@ mod seed;
 
 use crate::config::{Config, Secret};
 use crate::process::{Cancel, Launcher};
-use crate::protocol::contact::Contacts;
+use crate::protocol::heartbeat::Contacts;
 use crate::protocol::http_client::Basic;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;

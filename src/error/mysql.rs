@@ -11,7 +11,6 @@ pub(crate) const TLS_REQUIRED: u16 = 3159;
 pub struct MysqlError {
     /// Which server, as an address or in words; empty where the text around it says that.
     pub(crate) server: String,
-    /// True if it was reached by TCP.
     pub(crate) tcp: bool,
     /// The account that logs in; empty in an open session.
     pub(crate) user: String,
@@ -22,7 +21,6 @@ pub struct MysqlError {
     pub(crate) login: LoginOptions,
 }
 
-/// Why a statement or a login has failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Cause {
     Server {
@@ -30,23 +28,15 @@ pub(crate) enum Cause {
         /// SQLSTATE
         state: String,
         message: String,
+        /// The server has ended the session because `init_connect` failed.
+        init_connect: bool,
     },
-    /// The server has ended the session because `init_connect` failed.
-    InitConnect {
-        /// Its number, 1184.
-        code: u16,
-        /// SQLSTATE
-        state: String,
-        message: String,
-    },
-    /// A deadline of the connection has passed.
     #[default]
     Timeout,
     /// No connection, or it has broken; the driver's words.
     Unreachable(String),
 }
 
-/// Where user and password are set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum LoginOptions {
     /// The section `[mysql]` of the agent's configuration.
@@ -57,10 +47,9 @@ pub(crate) enum LoginOptions {
 }
 
 impl MysqlError {
-    /// The server's number of the error.
     pub(crate) fn code(&self) -> Option<u16> {
         match self.cause {
-            Cause::Server { code, .. } | Cause::InitConnect { code, .. } => Some(code),
+            Cause::Server { code, .. } => Some(code),
             Cause::Timeout | Cause::Unreachable(_) => None,
         }
     }
@@ -71,7 +60,6 @@ impl MysqlError {
             .is_none_or(|code| matches!(code, 1040 | 1203 | 1205 | 1213 | 1226))
     }
 
-    /// The account's name where it is set, for messages.
     fn account(&self) -> String {
         match self.login {
             LoginOptions::Agent => format!("mysql.user = \"{}\"", self.user),
@@ -79,11 +67,16 @@ impl MysqlError {
         }
     }
 
-    fn password(&self) -> &'static str {
+    /// What is said to the one who configures the agent, or to the one who has called `seed`.
+    fn either(&self, agent: &'static str, seed: &'static str) -> &'static str {
         match self.login {
-            LoginOptions::Agent => "mysql.password",
-            LoginOptions::SeedCommand => "--mysql-password-file",
+            LoginOptions::Agent => agent,
+            LoginOptions::SeedCommand => seed,
         }
+    }
+
+    fn password(&self) -> &'static str {
+        self.either("mysql.password", "--mysql-password-file")
     }
 
     /// The remedy of error `code`; `None` where the server's own message says it all.
@@ -127,10 +120,7 @@ impl MysqlError {
             TLS_REQUIRED => Some(format!(
                 "the agent and `seed` connect without TLS: {}set require_secure_transport = OFF on a server that they reach by TCP, with \
                  REQUIRE SSL for the accounts that must use TLS",
-                match self.login {
-                    LoginOptions::Agent => "use mysql.socket for the local server, and ",
-                    LoginOptions::SeedCommand => "",
-                }
+                self.either("use mysql.socket for the local server, and ", "")
             )),
             _ => None,
         }
@@ -138,10 +128,8 @@ impl MysqlError {
 
     fn grants(&self, code: u16) -> String {
         if self.user.is_empty() {
-            return match self.login {
-                LoginOptions::Agent => "check the grants of mysql.user".into(),
-                LoginOptions::SeedCommand => "check the grants of --mysql-user".into(),
-            };
+            let user = self.either("mysql.user", "--mysql-user");
+            return format!("check the grants of {user}");
         }
         // MariaDB 10.11 has no other error for a connection without TLS.
         let tls = if code == 1045 && self.tcp {
@@ -171,32 +159,28 @@ impl fmt::Display for MysqlError {
                 code,
                 state,
                 message,
+                init_connect,
             } => {
                 write!(f, "ERROR {code} ({state}): {message}")?;
+                if *init_connect {
+                    return write!(
+                        f,
+                        "; the server's init_connect fails for account \"{}\", which skips it with the privilege CONNECTION_ADMIN \
+                         (MariaDB: CONNECTION ADMIN, in old versions of both: SUPER)",
+                        self.user
+                    );
+                }
                 match self.remedy(*code) {
                     Some(remedy) => write!(f, "; {remedy}"),
                     None => Ok(()),
                 }
             }
-            Cause::InitConnect {
-                code,
-                state,
-                message,
-            } => write!(
-                f,
-                "ERROR {code} ({state}): {message}; the server's init_connect fails for account \"{}\", which skips it with the privilege \
-                 CONNECTION_ADMIN (MariaDB: CONNECTION ADMIN, in old versions of both: SUPER)",
-                self.user
-            ),
             Cause::Timeout => f.write_str("no answer in time"),
-            Cause::Unreachable(text) => write!(
-                f,
-                "{text}; check that it runs and {}",
-                match self.login {
-                    LoginOptions::Agent => "mysql.host, mysql.port, mysql.socket",
-                    LoginOptions::SeedCommand => "can be reached from here",
-                }
-            ),
+            Cause::Unreachable(text) => {
+                let agent = "mysql.host, mysql.port, mysql.socket";
+                let and = self.either(agent, "can be reached from here");
+                write!(f, "{text}; check that it runs and {and}")
+            }
         }
     }
 }
@@ -213,6 +197,7 @@ mod tests {
                 code,
                 state: "HY000".into(),
                 message: "no".into(),
+                init_connect: false,
             },
             ..MysqlError::default()
         }

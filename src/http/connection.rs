@@ -2,17 +2,15 @@
 //! the response on.
 
 use super::backend::{self, Backend};
-use super::deadline::Deadline;
-use super::limits::Limits;
 use super::log_limit::LogLimit;
-use super::registry::Registry;
-use super::request::{self, Access, Head, Refusal, RequestBody};
+use super::registry::{Phase, Registry};
+use super::request::{self, Access, Head, Limits, Refusal, RequestBody};
 use super::response::{Incoming, PIECE};
 use super::settings::{Plan, Router};
-use super::tls_stream::Stream;
+use super::socket::Stream;
 use crate::sys::file::nameless;
 use crate::sys::net;
-use crate::sys::thread::unpoisoned;
+use crate::sys::thread::{Pool, unpoisoned};
 use crate::tls;
 use log::debug;
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -35,7 +33,6 @@ static NO_HANDSHAKE: LogLimit = LogLimit::new();
 static NO_PLACE: LogLimit = LogLimit::new();
 static WRONG_TOKEN: LogLimit = LogLimit::new();
 
-/// What all connections share.
 pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) spool_dir: PathBuf,
@@ -44,31 +41,17 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) backend: Arc<Backend>,
     pub(super) tls: RwLock<Option<Arc<tls::Server>>>,
+    pub(super) threads: Pool,
     /// Connections that have arrived, those that were rejected included.
     pub(super) arrived: AtomicU64,
-    /// Requests that a handler has answered.
     pub(super) answered: AtomicU64,
-}
-
-impl Shared {
-    fn tls(&self) -> Option<Arc<tls::Server>> {
-        unpoisoned(self.tls.read()).clone()
-    }
 }
 
 /// Serves an accepted connection until it ends. `id` is its place in the registry, which the caller gives back.
 pub(super) fn serve(socket: Arc<TcpStream>, peer: SocketAddr, id: u64, shared: &Shared) {
-    let (stream, access) = match admit(&socket, shared) {
-        Ok(admitted) => admitted,
-        Err(e) => {
-            NO_HANDSHAKE.warn(|| format!("http: {peer} rejected: TLS: {e}"));
-            return;
-        }
-    };
     let mut connection = Connection {
-        stream,
-        access,
-        socket,
+        stream: Stream::new(socket, shared.limits.idle),
+        access: Access::All,
         peer,
         id,
         shared,
@@ -77,88 +60,78 @@ pub(super) fn serve(socket: Arc<TcpStream>, peer: SocketAddr, id: u64, shared: &
         written: 0,
         buf: Vec::new(),
     };
+    if let Err(e) = connection.start_tls() {
+        NO_HANDSHAKE.warn(|| format!("http: {peer} rejected: TLS: {e}"));
+        return;
+    }
     match connection.run() {
         Ok(()) => connection.stream.finish(),
         Err(e) => debug!("http: {peer}: {e}"),
     }
 }
 
-/// Clear text or TLS, with the handshake, and what the client may reach.
-fn admit(socket: &Arc<TcpStream>, shared: &Shared) -> io::Result<(Stream, Access)> {
-    let limits = &shared.limits;
-    let clear = Deadline::new(socket.clone(), limits.idle);
-    let Some(tls) = shared.tls() else {
-        return Ok((Stream::Plain(clear), Access::All));
-    };
-    if clear.peek()?.is_some_and(|b| b.is_ascii_uppercase()) {
-        // As the Go agent answers it.
-        Deadline::new(socket.clone(), limits.head_time).write_all(
-            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
-        )?;
-        return Err(io::Error::other("the client uses HTTP without TLS"));
-    }
-    let stream = Stream::tls(socket.clone(), tls.config.clone(), limits.head_time)?;
-    let access = if tls.is_valid(stream.certificates()) {
-        Access::All
-    } else {
-        Access::StatusOnly
-    };
-    Ok((stream, access))
-}
-
 struct Connection<'a> {
     stream: Stream,
     access: Access,
-    socket: Arc<TcpStream>,
     peer: SocketAddr,
     id: u64,
     shared: &'a Shared,
     /// It has no place in the registry any more, and may send its last response.
     evicted: bool,
-    /// Time that the client has taken for the current part of the response.
+    /// Time that the client has taken for the current part of the response, and the bytes of that part.
     writing: Duration,
-    /// Bytes of that part.
     written: u64,
     /// Bytes read from the client that belong to no request yet: at most a head, or pipelined requests.
     buf: Vec<u8>,
 }
 
-/// Why there is no request to work on.
-enum End {
-    /// The client closed, went idle for too long, or the connection broke.
-    Quiet,
-    Refused(Refusal),
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
+/// Why there is no request to work on; `None`: the client closed, went idle for too long, or the connection broke.
+type End = Option<Refusal>;
 
 impl Connection<'_> {
+    /// Where TLS is used.
+    fn start_tls(&mut self) -> io::Result<()> {
+        let Some(tls) = unpoisoned(self.shared.tls.read()).clone() else {
+            return Ok(());
+        };
+        let first = self.stream.peek()?;
+        self.stream.within(self.shared.limits.head_time);
+        if first.is_some_and(|b| b.is_ascii_uppercase()) {
+            // As the Go agent answers it.
+            self.stream.write_all(
+                b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+            )?;
+            return Err(io::Error::other("the client uses HTTP without TLS"));
+        }
+        self.stream.start_tls(tls.config.clone())?;
+        if !tls.is_valid(self.stream.certificates()) {
+            self.access = Access::StatusOnly;
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> io::Result<()> {
         while self.shared.registry.waiting(self.id) {
             match self.request() {
-                Ok((head, plan, body)) => {
-                    if !self.exchange(&head, plan, body)? {
+                Ok((head, plan)) => {
+                    if !self.exchange(head, plan)? {
                         break;
                     }
                 }
-                Err(End::Quiet) => break,
-                Err(End::Refused(refusal)) => return self.refuse(refusal),
+                Err(None) => break,
+                Err(Some(refusal)) => return self.refuse(refusal),
             }
         }
         Ok(())
     }
 
     /// The next request, complete and with a place among those at work.
-    fn request(&mut self) -> Result<(Head, Plan, RequestBody), End> {
-        let head = self.head()?;
+    fn request(&mut self) -> Result<(Head, Plan), End> {
+        let mut head = self.head()?;
         let plan = (self.shared.router)(&head.request);
         let limits = &self.shared.limits;
         let length = head.body_within(plan.spool.unwrap_or(limits.body as u64))?;
-        let body = if plan.spool.is_some() {
+        head.request.body = if plan.spool.is_some() {
             self.begin(&plan)?; // a long upload is work
             let file = nameless(&self.shared.spool_dir).map_err(|e| not_stored(&e))?;
             self.body(&head, length, &mut &file)?;
@@ -170,10 +143,9 @@ impl Connection<'_> {
             self.begin(&plan)?;
             RequestBody::Bytes(bytes)
         };
-        Ok((head, plan, body))
+        Ok((head, plan))
     }
 
-    /// Takes a place among the requests at work.
     fn begin(&self, plan: &Plan) -> Result<(), End> {
         let registry = &self.shared.registry;
         if registry.begin(self.id, plan.reserved) {
@@ -186,7 +158,7 @@ impl Connection<'_> {
             });
         }
         // Closed without a response: orchestrator takes any status but 500 for a success.
-        Err(End::Quiet)
+        Err(None)
     }
 
     /// The next request's head. Its bytes leave the buffer.
@@ -201,12 +173,12 @@ impl Connection<'_> {
             }
             let mut chunk = [0; CHUNK];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(End::Quiet),
+                Ok(0) => return Err(None),
                 Ok(n) => self.buf.extend_from_slice(&chunk[..n]),
                 Err(e) if begun && e.kind() == ErrorKind::TimedOut => {
-                    return Err(Refusal(408, "Request head took too long").into());
+                    return Err(Some(Refusal(408, "Request head took too long")));
                 }
-                Err(_) => return Err(End::Quiet),
+                Err(_) => return Err(None),
             }
             if !begun {
                 begun = true;
@@ -219,31 +191,27 @@ impl Connection<'_> {
 
     /// Receives the body into `sink`. Memory grows with what has arrived, not with what was announced.
     fn body(&mut self, head: &Head, length: u64, sink: &mut impl Write) -> Result<(), End> {
-        let here = self
-            .buf
-            .len()
-            .min(usize::try_from(length).unwrap_or(usize::MAX));
+        let here = length.min(self.buf.len() as u64) as usize;
         let mut left = length - here as u64;
-        sink.write_all(&self.buf[..here])
-            .map_err(|e| not_stored(&e))?;
+        let stored = sink.write_all(&self.buf[..here]);
+        stored.map_err(|e| not_stored(&e))?;
         self.buf.drain(..here);
         self.buf.shrink_to(CHUNK);
         self.stream.within(self.shared.limits.transfer);
         if head.expects_continue && left > 0 {
             let sent = self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            sent.and_then(|()| self.stream.flush())
-                .map_err(|_| End::Quiet)?;
+            sent.and_then(|()| self.stream.flush()).map_err(|_| None)?;
         }
         let mut part = 0;
         while left > 0 {
             let mut chunk = [0; CHUNK];
-            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let most = left.min(CHUNK as u64) as usize;
             let n = match self.stream.read(&mut chunk[..most]) {
                 Ok(n) if n > 0 => n,
                 Err(e) if e.kind() == ErrorKind::TimedOut => {
-                    return Err(Refusal(408, "Request body took too long").into());
+                    return Err(Some(Refusal(408, "Request body took too long")));
                 }
-                _ => return Err(End::Quiet),
+                _ => return Err(None),
             };
             sink.write_all(&chunk[..n]).map_err(|e| not_stored(&e))?;
             left -= n as u64;
@@ -256,27 +224,13 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// One request to a worker and its response to the client. True: the connection goes on. There is no deadline
-    /// while the handler works.
-    fn exchange(&mut self, head: &Head, plan: Plan, body: RequestBody) -> io::Result<bool> {
+    /// One request to a worker, which has no deadline, and its response to the client. True: the connection goes on.
+    fn exchange(&mut self, head: Head, plan: Plan) -> io::Result<bool> {
         let started = Instant::now();
-        let (bytes, file) = match body {
-            RequestBody::Bytes(bytes) => (bytes, None),
-            RequestBody::File(file) => (Vec::new(), Some(file)),
-        };
+        let name = format!("{} {}", head.request.method, head.path_for_log());
+        let keep_alive = head.keep_alive;
         let backend = &self.shared.backend;
-        let response = backend
-            .submit(self.access, plan.answer, file)
-            .and_then(|ticket| {
-                let mut worker = backend.connect()?;
-                worker.write_all(&head.forward(ticket.id, bytes.len()))?;
-                worker.write_all(&bytes)?;
-                // There is no second request. The one error is ENOTCONN, and then the read below reports more.
-                let _ = worker.shutdown(Shutdown::Write);
-                let response = Incoming::read(worker, head.head_only)?;
-                Ok((response, ticket.wrong_token()))
-            });
-        let (response, wrong_token) = match response {
+        let response = match backend.exchange(head, name.clone(), plan.answer) {
             Ok(response) => response,
             Err(e) => {
                 backend::FAILURES.warn(|| format!("http: a request got no response: {e}"));
@@ -286,17 +240,15 @@ impl Connection<'_> {
         };
         self.shared.answered.fetch_add(1, Ordering::Relaxed);
         debug!(
-            "http: {} {} {} -> {}, {} ms",
+            "http: {} {name} -> {}, {} ms",
             self.peer,
-            head.request.method,
-            head.path_for_log(),
             response.status,
             started.elapsed().as_millis()
         );
-        if wrong_token {
+        if response.wrong_token {
             self.delay();
         }
-        self.pass_on(head, response)
+        self.pass_on(keep_alive, response)
     }
 
     /// Holds the response to a wrong token back. An evicted connection sends it at once, and ends with it.
@@ -309,7 +261,7 @@ impl Connection<'_> {
             let ip = self.peer.ip();
             format!("http: {ip} has sent a wrong token; the response is delayed (failed-token-delay in [common])")
         });
-        self.shared.registry.delayed(self.id);
+        self.shared.registry.set(self.id, Phase::Delayed);
         let until = Instant::now() + delay;
         while Instant::now() < until && self.shared.registry.is_live(self.id) {
             std::thread::sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));
@@ -318,36 +270,36 @@ impl Connection<'_> {
     }
 
     /// Sends a response as it comes from the worker. True: the connection goes on. An error leaves the end missing.
-    fn pass_on(&mut self, head: &Head, mut response: Incoming) -> io::Result<bool> {
-        // Without chunks the end of the connection is the end of the body.
-        let until_close = head.http10 && response.is_chunked();
-        let keep =
-            head.keep_alive && !until_close && !self.evicted && !self.shared.registry.stopping();
-        let line = match (keep, head.http10) {
+    fn pass_on(&mut self, keep_alive: bool, mut response: Incoming) -> io::Result<bool> {
+        let keep = keep_alive
+            && !response.ends_connection()
+            && !self.evicted
+            && !self.shared.registry.stopping();
+        let line = match (keep, response.http10) {
             (false, _) => "Connection: close\r\n",
             (true, true) => "Connection: keep-alive\r\n",
             (true, false) => "",
         };
         (self.writing, self.written) = (Duration::ZERO, 0);
-        let passed = response.start(head.http10, line).and_then(|mut out| {
+        let passed = response.start(line).and_then(|mut out| {
             self.send(&out)?;
-            while !response.is_complete() {
-                self.shared.registry.working(self.id);
+            while !response.is_complete {
+                self.shared.registry.set(self.id, Phase::Working);
                 out.clear();
-                response.append(&mut out, head.http10)?;
+                response.append(&mut out)?;
                 self.send(&out)?;
             }
             Ok(keep)
         });
-        if passed.is_err() && until_close {
-            net::reset_on_close(&self.socket)?;
+        if passed.is_err() && response.ends_connection() {
+            net::reset_on_close(self.stream.tcp())?;
         }
         passed
     }
 
     /// Sends a piece of the response. Only the time in which the client takes bytes counts against its deadline.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.evicted && !self.shared.registry.sending(self.id) {
+        if !self.evicted && !self.shared.registry.set(self.id, Phase::Sending) {
             return Err(io::Error::other("evicted: the client did not read"));
         }
         let begun = Instant::now();
@@ -383,7 +335,7 @@ impl Connection<'_> {
         self.stream.write_all(response.as_bytes())?;
         self.stream.flush()?;
         self.stream.finish();
-        self.socket.shutdown(Shutdown::Write)?;
+        self.stream.tcp().shutdown(Shutdown::Write)?;
         let mut rest = LINGER.1;
         let mut chunk = [0; CHUNK];
         while rest > 0 {
@@ -399,8 +351,6 @@ impl Connection<'_> {
 /// The body could not be written to its file.
 fn not_stored(e: &io::Error) -> Refusal {
     backend::FAILURES.warn(|| format!("http: a request body cannot be stored: {e}"));
-    Refusal(
-        500,
-        "The request body cannot be stored; see the agent's log",
-    )
+    let text = "The request body cannot be stored; see the agent's log";
+    Refusal(500, text)
 }

@@ -2,11 +2,10 @@
 
 use super::connection::{self, Shared};
 use super::log_limit::LogLimit;
-use crate::error::{Error, ListenError, ListenOption, Result};
+use crate::error::{Error, ListenOption, Result};
 use crate::sys::net;
-use crate::sys::thread::spawn_with_stack;
 use log::{debug, warn};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -17,8 +16,6 @@ use std::time::Duration;
 
 /// Pause after an accept error, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Stack of a connection's thread in bytes.
-const STACK: usize = 256 << 10;
 /// Connections accepted in a row before the stop signal is checked.
 const BURST: usize = 64;
 
@@ -34,14 +31,11 @@ static FULL: LogLimit = LogLimit::new();
 static ACCEPT_FAILED: LogLimit = LogLimit::new();
 static NO_THREAD: LogLimit = LogLimit::new();
 
-/// Listens on all addresses.
-///
-/// # Errors
-/// Name address and port, the settings, and the remedy.
 pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        listeners.extend(net::listen(*address).map_err(|e| bind_error(*address, &e))?);
+        let bound = net::listen(*address);
+        listeners.extend(bound.map_err(|e| Error::listen(address, &e, ListenOption::Port))?);
     }
     Ok(listeners)
 }
@@ -60,15 +54,6 @@ pub(super) fn cap(wanted: usize, limit: usize) -> usize {
     wanted.clamp(1, most)
 }
 
-fn bind_error(address: SocketAddr, e: &io::Error) -> Error {
-    Error::Listen(Box::new(ListenError {
-        at: address.to_string(),
-        kind: e.kind(),
-        text: e.to_string(),
-        set_by: ListenOption::Port,
-    }))
-}
-
 /// Accepts until a byte arrives on `wake` or its other end is closed.
 pub(super) fn run(listeners: &[TcpListener], wake: &UnixStream, shared: &Arc<Shared>) {
     let mut fds: Vec<_> = vec![wake.as_fd()];
@@ -77,13 +62,13 @@ pub(super) fn run(listeners: &[TcpListener], wake: &UnixStream, shared: &Arc<Sha
         match net::wait_readable(&fds, None) {
             Ok(ready) if ready[0] => return,
             Ok(ready) => {
-                for (listener, _) in listeners
+                let ready = listeners
                     .iter()
                     .zip(&ready[1..])
-                    .filter(|(_, ready)| **ready)
-                {
-                    if !accept(listener, shared) && woken(wake, PAUSE) {
-                        return;
+                    .filter(|(_, ready)| **ready);
+                for (listener, _) in ready {
+                    if !accept(listener, shared) {
+                        let _ = net::wait_readable(&fds[..1], Some(PAUSE)); // seen again above
                     }
                 }
             }
@@ -93,10 +78,6 @@ pub(super) fn run(listeners: &[TcpListener], wake: &UnixStream, shared: &Arc<Sha
             }
         }
     }
-}
-
-fn woken(wake: &UnixStream, timeout: Duration) -> bool {
-    net::wait_readable(&[wake.as_fd()], Some(timeout)).is_ok_and(|ready| ready[0])
 }
 
 /// Takes what is in the queue. False: the system is short of something, and a pause is due.
@@ -109,11 +90,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> bool {
                 }
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                ) => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
             Err(e) => {
                 ACCEPT_FAILED.warn(|| format!("http: cannot accept a connection: {e}"));
                 // Too many open files is the usual reason: closing an idle connection frees one.
@@ -132,10 +110,8 @@ fn start(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
         NOT_ALLOWED.warn(|| format!("http: {peer} rejected: not in allowed-clients in [common]"));
         return true;
     }
-    let options = socket.set_nodelay(true).and_then(|()| {
-        net::set_keepalive(&socket, Duration::from_secs(60), Duration::from_secs(10), 6)
-    });
-    if let Err(e) = options {
+    let options = socket.set_nodelay(true);
+    if let Err(e) = options.and_then(|()| net::set_keepalive(&socket)) {
         debug!("http: {peer}: {e}"); // the client is gone already; its thread will find out
     }
     let socket = Arc::new(socket);
@@ -153,7 +129,7 @@ fn start(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) -> bool {
         id,
         shared: shared.clone(),
     };
-    let started = spawn_with_stack("http-connection", STACK, move || {
+    let started = shared.threads.run(move || {
         connection::serve(socket, peer, place.id, &place.shared);
     });
     if let Err(e) = &started {

@@ -6,20 +6,12 @@ use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// One kind of log line.
-pub(super) struct LogLimit(Mutex<State>);
-
-struct State {
-    last: Option<Instant>,
-    omitted: u64,
-}
+/// One kind of log line: when the last one was written, and how many were omitted since.
+pub(super) struct LogLimit(Mutex<(Option<Instant>, u64)>);
 
 impl LogLimit {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(State {
-            last: None,
-            omitted: 0,
-        }))
+        Self(Mutex::new((None, 0)))
     }
 
     /// Logs a warning, with the number of those omitted before it; or counts it as omitted.
@@ -33,15 +25,13 @@ impl LogLimit {
 
     fn turn(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.0);
-        if state
-            .last
-            .is_some_and(|last| now.duration_since(last) < PAUSE)
-        {
-            state.omitted += 1;
+        let (last, omitted) = &mut *state;
+        if last.is_some_and(|last| now.duration_since(last) < PAUSE) {
+            *omitted += 1;
             return None;
         }
-        state.last = Some(now);
-        Some(std::mem::take(&mut state.omitted))
+        *last = Some(now);
+        Some(std::mem::take(omitted))
     }
 }
 

@@ -4,44 +4,45 @@
 //! ```text
 //! client -- listen -- connection (thread) -- unix socket -- tiny_http -- worker (thread) -- handler
 //!           caps,      deadlines, TLS,        0600           parses       catch_unwind
-//!           allow list request limits         one request    it again
+//!           allow list request limits         one request    again
 //! ```
 //! tiny_http is never reachable from the network: see `backend` for why and how. No request, however malformed, slow
 //! or numerous, stops the daemon, grows its memory without bound, or delays other requests beyond a second.
 
 mod backend;
 mod connection;
-mod deadline;
-mod limits;
 mod listen;
 mod log_limit;
 mod registry;
 mod request;
 mod response;
 mod settings;
+mod socket;
 #[cfg(test)]
 mod tests;
-mod tls_stream;
 
-pub(crate) use limits::Limits;
-pub(crate) use request::{Access, Request, RequestBody};
+pub use request::RequestBody;
+pub(crate) use request::{Access, Limits, Request};
 pub use response::{Body, Response};
 pub(crate) use settings::{Plan, Router, Settings};
 
 use crate::error::{OnPath, Result};
-use crate::sys::thread::{spawn, unpoisoned};
+use crate::sys::thread::{Pool, spawn, unpoisoned};
 use crate::tls;
 use backend::Backend;
 use connection::Shared;
 use log::{error, info, warn};
 use registry::Registry;
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Stack of a connection's thread in bytes.
+const STACK: usize = 256 << 10;
 
 /// What the network may send, for `make fuzz`: a head that is taken must be one again when it is passed on.
 #[cfg(fuzzing)]
@@ -50,12 +51,10 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let Ok(Some(head)) = request::parse(bytes, Access::All, &limits) else {
         return;
     };
-    assert!(
-        head.length <= bytes.len()
-            && head.body_within(limits.body as u64).is_ok()
-                == (head.content_length <= limits.body as u64)
-    );
-    let passed_on = head.forward(7, 0);
+    let most = limits.body as u64;
+    assert_eq!(head.body_within(most).is_ok(), head.content_length <= most);
+    assert!(head.length <= bytes.len());
+    let passed_on = head.forward(7);
     // Three headers of the front's own are added.
     let wider = Limits {
         head: limits.head + 200,
@@ -66,13 +65,10 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let Ok(Some(again)) = again else {
         panic!("{again:?}");
     };
+    assert_eq!(again.request.path, head.request.path);
     assert_eq!(
-        (
-            &again.request.path,
-            &again.request.query,
-            again.content_length
-        ),
-        (&head.request.path, &head.request.query, 0)
+        (&again.request.query, again.content_length),
+        (&head.request.query, 0)
     );
     assert_eq!(again.length, passed_on.len());
     let _ = head.path_for_log();
@@ -88,16 +84,14 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens, and from then on answers each request as `router` has planned it.
-    ///
-    /// # Errors
-    /// An address that cannot be listened on, a `socket_dir` that cannot be used; each text names the setting.
     pub(crate) fn open(settings: Settings, router: Router) -> Result<Self> {
         let limit = crate::sys::limits::open_files().on("RLIMIT_NOFILE")?;
         let descriptors = usize::try_from(limit.soft).unwrap_or(usize::MAX);
         let listeners = listen::listen(&settings.listen)?;
-        let addresses = listeners.iter().map(std::net::TcpListener::local_addr);
-        let addresses = addresses.collect::<std::io::Result<Vec<_>>>();
-        let addresses = addresses.on("listening socket")?;
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses
+            .collect::<io::Result<_>>()
+            .on("listening socket")?;
         let cap = listen::cap(settings.max_connections, descriptors);
         let shared = Arc::new(Shared {
             limits: settings.limits,
@@ -107,6 +101,7 @@ impl Server {
             registry: Registry::new(cap, settings.max_per_address),
             backend: Backend::open(&settings.socket_dir)?,
             tls: RwLock::new(settings.tls.map(Arc::new)),
+            threads: Pool::new("http-connection", STACK),
             arrived: AtomicU64::default(),
             answered: AtomicU64::default(),
         });

@@ -8,8 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// A client that has taken no byte of its response for this long may be evicted: otherwise clients that never read
-/// could fill the cap.
+/// A client that has taken no byte of its response for this long may be evicted: clients that never read must not fill the cap.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// How long a connection, or a request, waits for a place while all are taken.
@@ -20,12 +19,12 @@ const RESERVED: usize = 8;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// No complete request yet: handshake, idle, head or body under way.
     Waiting,
     /// A handler has its request.
     Working,
-    /// The response is ready and held back.
+    /// The response is ready and held back. An eviction does not close the connection now: it sends its response at once.
     Delayed,
     /// The response is on its way; `since` is the last time that bytes were taken.
     Sending,
@@ -68,7 +67,6 @@ impl Registry {
         }
     }
 
-    /// The caps, for messages.
     pub(super) fn caps(&self) -> (usize, usize) {
         (self.cap, self.per_address)
     }
@@ -120,15 +118,19 @@ impl Registry {
 
     /// The connection waits for its next request. False: it must end, because the front closes or it was evicted.
     pub(super) fn waiting(&self, id: u64) -> bool {
-        self.phase(id, Phase::Waiting) && !self.stopping()
+        self.set(id, Phase::Waiting) && !self.stopping()
     }
 
     /// The connection's request goes to a handler; one that is not `reserved` must leave [`RESERVED`] connections
     /// free. False: it must not be executed, because the connection was evicted or there is no place for it.
     pub(super) fn begin(&self, id: u64, reserved: bool) -> bool {
         let most = self.cap - RESERVED.min(self.cap / 4);
-        let full =
-            |live: &mut Live| !reserved && live.ordinary() >= most && !live.evict_stalled(true);
+        let full = |live: &mut Live| {
+            !reserved && live.ordinary() >= most && {
+                let stalled = live.stalled(None, true);
+                !live.remove(stalled)
+            }
+        };
         let Some(mut live) = self.place(full) else {
             return false;
         };
@@ -139,22 +141,8 @@ impl Registry {
         })
     }
 
-    /// The connection waits for its handler. False: it was evicted.
-    pub(super) fn working(&self, id: u64) -> bool {
-        self.phase(id, Phase::Working)
-    }
-
-    /// The response is held back. An eviction does not close the connection now: it sends its response at once.
-    pub(super) fn delayed(&self, id: u64) -> bool {
-        self.phase(id, Phase::Delayed)
-    }
-
-    /// Bytes of the response are sent. False: the connection was evicted.
-    pub(super) fn sending(&self, id: u64) -> bool {
-        self.phase(id, Phase::Sending)
-    }
-
-    fn phase(&self, id: u64, phase: Phase) -> bool {
+    /// What the connection does from now on. False: it was evicted.
+    pub(super) fn set(&self, id: u64, phase: Phase) -> bool {
         let mut live = self.live();
         let Some(entry) = live.connections.get_mut(&id) else {
             return false;
@@ -167,7 +155,6 @@ impl Registry {
         true
     }
 
-    /// The connection has ended.
     pub(super) fn leave(&self, id: u64) {
         self.live().connections.remove(&id);
         self.changed.notify_all();
@@ -178,8 +165,7 @@ impl Registry {
         self.live().stopping
     }
 
-    /// Ends what waits, lets what is in work finish for up to `grace`, and closes what then remains. Returns how many
-    /// that were.
+    /// Ends what waits, lets what is in work finish for up to `grace`, and closes and counts what then remains.
     pub(super) fn stop(&self, grace: Duration) -> usize {
         let mut live = self.live();
         live.stopping = true;
@@ -215,13 +201,7 @@ impl Live {
         let silent = unread.iter().position(|unread| !unread).unwrap_or(0);
         let delayed = || self.oldest_first(Phase::Delayed, of).first().copied();
         let victim = waiting.get(silent).copied().or_else(delayed);
-        let victim = victim.or_else(|| self.stalled(of, false)).map(|(id, _)| id);
-        self.remove(victim)
-    }
-
-    /// Evicts a connection whose client has stopped reading, an `ordinary` one if only those count.
-    fn evict_stalled(&mut self, ordinary: bool) -> bool {
-        let victim = self.stalled(None, ordinary).map(|(id, _)| id);
+        let victim = victim.map(|(id, _)| id).or_else(|| self.stalled(of, false));
         self.remove(victim)
     }
 
@@ -235,9 +215,13 @@ impl Live {
         true
     }
 
-    fn stalled(&self, of: Option<IpAddr>, ordinary: bool) -> Option<(u64, &Entry)> {
-        let mut sending = self.oldest_first(Phase::Sending, of).into_iter();
-        sending.find(|(_, e)| e.since.elapsed() > STALLED && (e.ordinary || !ordinary))
+    /// A connection whose client has stopped reading, an `ordinary` one if only those count.
+    fn stalled(&self, of: Option<IpAddr>, ordinary: bool) -> Option<u64> {
+        let sending = self.oldest_first(Phase::Sending, of).into_iter();
+        let mut stalled = sending.filter(|(_, e)| e.since.elapsed() > STALLED);
+        stalled
+            .find(|(_, e)| e.ordinary || !ordinary)
+            .map(|(id, _)| id)
     }
 
     fn oldest_first(&self, phase: Phase, of: Option<IpAddr>) -> Vec<(u64, &Entry)> {
@@ -283,8 +267,11 @@ mod tests {
         let b = registry.enter(b, HERE).unwrap();
         assert!(registry.waiting(b), "still the younger one");
         let c = registry.enter(c, HERE).unwrap();
-        assert!(!registry.working(a), "a was evicted and may not start work");
-        assert!(registry.working(b) && registry.working(c));
+        assert!(
+            !registry.set(a, Phase::Working),
+            "a was evicted and may not start work"
+        );
+        assert!(registry.set(b, Phase::Working) && registry.set(c, Phase::Working));
         assert_eq!(a_client.read(&mut [0]).unwrap(), 0);
     }
 
@@ -304,7 +291,7 @@ mod tests {
             registry.is_live(other) && !registry.is_live(first),
             "its own oldest is evicted"
         );
-        assert!(registry.working(second) && registry.working(third));
+        assert!(registry.set(second, Phase::Working) && registry.set(third, Phase::Working));
         assert_eq!(registry.enter(c, HERE), None);
         assert!(registry.is_live(other));
     }
@@ -320,11 +307,11 @@ mod tests {
         let b = registry.enter(b, HERE).unwrap();
         a_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         let c = registry.enter(c, HERE).unwrap();
-        assert!(!registry.working(b) && registry.waiting(a));
+        assert!(!registry.set(b, Phase::Working) && registry.waiting(a));
         c_client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         registry.enter(d, HERE).unwrap();
         assert!(
-            !registry.waiting(c) && registry.working(a),
+            !registry.waiting(c) && registry.set(a, Phase::Working),
             "both have: the older one, which is the one that waits longer"
         );
     }
@@ -335,11 +322,11 @@ mod tests {
         let (a, _a) = pair(&listener);
         let (b, _b) = pair(&listener);
         let a = registry.enter(a, HERE).unwrap();
-        assert!(registry.working(a));
+        assert!(registry.set(a, Phase::Working));
         let start = Instant::now();
         assert_eq!(registry.enter(b.clone(), HERE), None);
         assert!(start.elapsed() >= WAIT);
-        assert!(registry.sending(a));
+        assert!(registry.set(a, Phase::Sending));
         assert_eq!(
             registry.enter(b.clone(), HERE),
             None,
@@ -350,7 +337,7 @@ mod tests {
             registry.enter(b, HERE).is_some(),
             "a client that does not read is evicted"
         );
-        assert!(!registry.sending(a));
+        assert!(!registry.set(a, Phase::Sending));
     }
 
     #[test]
@@ -360,7 +347,11 @@ mod tests {
         let (b, _b) = pair(&listener);
         let answer = a.clone();
         let a = registry.enter(a, HERE).unwrap();
-        assert!(registry.working(a) && registry.delayed(a) && registry.is_live(a));
+        assert!(
+            registry.set(a, Phase::Working)
+                && registry.set(a, Phase::Delayed)
+                && registry.is_live(a)
+        );
         assert!(registry.enter(b, HERE).is_some());
         assert!(!registry.is_live(a));
         (&*answer).write_all(b"x").unwrap();
@@ -373,7 +364,7 @@ mod tests {
         let (a, _a) = pair(&listener);
         let (b, _b) = pair(&listener);
         let a = registry.enter(a, HERE).unwrap();
-        assert!(registry.working(a));
+        assert!(registry.set(a, Phase::Working));
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(WAIT / 20);
@@ -381,7 +372,7 @@ mod tests {
             });
             assert!(registry.enter(b, HERE).is_some());
         });
-        assert!(!registry.working(a));
+        assert!(!registry.set(a, Phase::Working));
     }
 
     #[test]
@@ -391,7 +382,7 @@ mod tests {
         let (b, mut b_client) = pair(&listener);
         let idle = registry.enter(a.clone(), HERE).unwrap();
         let busy = registry.enter(b, HERE).unwrap();
-        assert!(registry.working(busy));
+        assert!(registry.set(busy, Phase::Working));
         let grace = Duration::from_millis(200);
         let started = Instant::now();
         let remaining = thread::scope(|scope| {

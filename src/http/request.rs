@@ -4,13 +4,47 @@
 //! descriptors), chunked bodies (they desynchronise the connection) or heads without a limit. So the parser is strict
 //! where RFC 9112 allows it, and [`Head::forward`] writes what passes as one request with `Connection: close`.
 
-use super::limits::Limits;
 use httparse::{EMPTY_HEADER, Error, Status};
 use std::fmt;
 use std::fs::File;
+use std::time::Duration;
 
 /// The header that names a request within the process. One that a client sends is left out.
 pub(super) const REQUEST_ID: &str = "Agent-Request-Id";
+
+/// Bounds of what a client may send and of the time it may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Bytes of a request head, the empty line included: 16 KiB.
+    pub(crate) head: usize,
+    /// Headers of a request: 100.
+    pub(crate) headers: usize,
+    /// Bytes of a request body in memory: 1 MiB.
+    pub(crate) body: usize,
+    /// From the first byte of a head, or of a TLS handshake, to its end: 10 s.
+    pub(crate) head_time: Duration,
+    /// Without the first byte of a (next) request: 60 s.
+    pub(crate) idle: Duration,
+    /// For the client to send a body, and again to take a response: 60 s, and as long again for each further MiB. Does
+    /// not count while the handler works.
+    pub(crate) transfer: Duration,
+    /// How long the response to a wrong token is held back (`failed-token-delay`).
+    pub(crate) failed_token_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: 16 << 10,
+            headers: 100,
+            body: 1 << 20,
+            head_time: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            transfer: Duration::from_secs(60),
+            failed_token_delay: Duration::ZERO,
+        }
+    }
+}
 
 /// Which endpoints a connection may reach. Decided once for each connection, from the client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +56,7 @@ pub(crate) enum Access {
 
 /// A request's body.
 #[derive(Debug)]
-pub(crate) enum RequestBody {
+pub enum RequestBody {
     /// In memory; empty if there is none.
     Bytes(Vec<u8>),
     /// In a file without a name, to be read from its start.
@@ -64,12 +98,10 @@ impl Request {
         }
     }
 
-    /// The first header of this name, whatever its case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
-        headers
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        let found = headers.find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
 }
 
@@ -86,14 +118,11 @@ pub(super) struct Refusal(pub(super) u16, pub(super) &'static str);
 
 pub(super) type Checked<T> = std::result::Result<T, Refusal>;
 
-/// A checked request head.
 #[derive(Debug)]
 pub(super) struct Head {
     /// The request without its body. Its target is in origin form: printable ASCII, still percent-encoded.
     pub(super) request: Request,
-    /// The method is HEAD.
     pub(super) head_only: bool,
-    /// HTTP/1.0 if true, else HTTP/1.1.
     pub(super) http10: bool,
     /// Bytes of body that follow the head.
     pub(super) content_length: u64,
@@ -121,8 +150,7 @@ const NOT_FORWARDED: [&str; 10] = [
 ];
 
 impl Head {
-    /// The path, for the log: never the query, which carries the token, nor a token whose `?` was forgotten, and never
-    /// more than 200 characters.
+    /// At most 200 characters of the path: never the query, which carries the token, nor a token whose `?` was forgotten.
     pub(super) fn path_for_log(&self) -> &str {
         let path = self.request.path.split("token=").next().unwrap_or_default();
         path.get(..200).unwrap_or(path)
@@ -130,15 +158,12 @@ impl Head {
 
     /// The length of the body, at most `limit` bytes.
     pub(super) fn body_within(&self, limit: u64) -> Checked<u64> {
-        if self.content_length > limit {
-            Err(BODY_TOO_LARGE)
-        } else {
-            Ok(self.content_length)
-        }
+        let fits = self.content_length <= limit;
+        fits.then_some(self.content_length).ok_or(BODY_TOO_LARGE)
     }
 
-    /// The head as it is passed on to tiny_http: one request with a body of `length` bytes, no more to come.
-    pub(super) fn forward(&self, id: u64, length: usize) -> Vec<u8> {
+    /// The head as it is passed on to tiny_http: one request without its body, no more to come.
+    pub(super) fn forward(&self, id: u64) -> Vec<u8> {
         let r = &self.request;
         let method = if self.head_only { "HEAD" } else { &r.method };
         let mark = if r.query.is_empty() { "" } else { "?" };
@@ -150,7 +175,7 @@ impl Head {
             }
         }
         out.push_str(&format!(
-            "{REQUEST_ID}: {id}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+            "{REQUEST_ID}: {id}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         ));
         out.into_bytes()
     }
@@ -173,7 +198,7 @@ pub(super) fn parse(buf: &[u8], access: Access, limits: &Limits) -> Checked<Opti
     if (0..head.len()).any(bare) {
         return Err(LINE_END);
     }
-    if head.len() > limits.head || (status.is_partial() && head.len() == limits.head) {
+    if head.len() + usize::from(status.is_partial()) > limits.head {
         return Err(Refusal(431, "Request head is too large"));
     }
     if status.is_partial() {
@@ -198,11 +223,8 @@ fn checked(parsed: &httparse::Request, length: usize, access: Access) -> Checked
         headers.push((field.name.to_string(), value.to_string()));
     }
     let all = |name: &'static str| {
-        let named = move |(n, _): &&(String, String)| n.eq_ignore_ascii_case(name);
-        headers
-            .iter()
-            .filter(named)
-            .map(|(_, value)| value.as_str())
+        let all = headers.iter();
+        all.filter_map(move |(n, value)| n.eq_ignore_ascii_case(name).then_some(value.as_str()))
     };
 
     if all("Transfer-Encoding").next().is_some() {
@@ -253,12 +275,9 @@ fn refusal(e: Error, head: &[u8]) -> Refusal {
 
 /// True for a well-formed request line of another version of HTTP.
 fn is_other_version(head: &[u8]) -> bool {
-    let line = head
-        .trim_ascii_start()
-        .split(|b| *b == b'\r')
-        .next()
-        .unwrap_or_default();
-    let parts: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let mut lines = head.trim_ascii_start().split(|b| *b == b'\r');
+    let parts = lines.next().unwrap_or_default().split(|b| *b == b' ');
+    let parts: Vec<&[u8]> = parts.collect();
     let [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]] = parts[..] else {
         return false;
     };

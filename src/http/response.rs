@@ -4,7 +4,7 @@
 //! and ends a body whose reader has failed as if it were complete. Here the last chunk is written at the end only, so
 //! that a client can tell a complete body from one that was cut short.
 
-use httparse::{EMPTY_HEADER, Status};
+use httparse::EMPTY_HEADER;
 use log::error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,14 +16,14 @@ pub(super) const PIECE: usize = 64 << 10;
 const BUFFER: usize = 8 << 10;
 /// Largest response head that is taken from a worker.
 const LARGEST_HEAD: u64 = 64 << 10;
-/// Most headers of a response, those of tiny_http included.
 const HEADERS: usize = 64;
+/// The header by which a worker names a response to a wrong token. The client does not get it.
+const WRONG_TOKEN: &str = "Agent-Wrong-Token";
 
 /// A response. Content-Length or Transfer-Encoding, Date, Server and Connection are added.
 pub struct Response {
     /// 200 to 599.
     pub(crate) status: u16,
-    /// Value of Content-Type.
     pub(crate) content_type: &'static str,
     /// More headers. Those that are not printable ASCII, and Content-Length, are left out with a line in the log.
     pub(crate) headers: Vec<(String, String)>,
@@ -58,10 +58,7 @@ impl Response {
         }
     }
 
-    /// Writes it as the answer to `request`.
-    ///
-    /// # Errors
-    /// Of the reader, after which the end is missing, or of the connection.
+    /// Writes it as the answer to `request`. After an error of the reader its end is missing.
     pub(super) fn send(self, request: tiny_http::Request) -> io::Result<()> {
         let head_only = *request.method() == Method::Head;
         let mut out = request.into_writer();
@@ -80,66 +77,63 @@ impl Response {
         .with_chunked_threshold(usize::MAX)
         .raw_print(&mut head, HTTPVersion(1, 1), &[], true, None)?;
         match self.body {
+            _ if head_only => {}
             // One write, so that the front can pass all of it on at once.
-            Body::Bytes(bytes) if !head_only && bytes.len() <= PIECE => head.extend(bytes),
-            Body::Bytes(bytes) if !head_only => {
+            Body::Bytes(bytes) if bytes.len() <= PIECE => head.extend(bytes),
+            Body::Bytes(bytes) => {
                 out.write_all(&head)?;
-                out.write_all(&bytes)?;
-                return out.flush();
+                head = bytes;
             }
-            Body::Reader { reader, .. } if !head_only => {
+            Body::Reader { reader, .. } => {
                 out.write_all(&head)?;
                 out.flush()?;
                 return copy(reader, length, out);
             }
-            Body::Bytes(_) | Body::Reader { .. } => {}
         }
         out.write_all(&head)?;
         out.flush()
     }
 
     fn tiny_headers(&self) -> Vec<Header> {
-        let content_type = ("Content-Type".to_string(), self.content_type.to_string());
-        let mut headers = Vec::with_capacity(self.headers.len() + 1);
-        for (name, value) in std::iter::once(&content_type).chain(&self.headers) {
+        let mut own = vec![("Content-Type".to_string(), self.content_type.to_string())];
+        if self.wrong_token {
+            own.push((WRONG_TOKEN.into(), "1".into()));
+        }
+        let tiny = |(name, value): &(String, String)| {
             // A line break would end the header; a Content-Length other than the body's would desynchronise the client.
             let safe = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-            match Header::from_bytes(name.as_bytes(), value.as_bytes()) {
-                Ok(header)
-                    if safe(name) && safe(value) && !header.field.equiv("Content-Length") =>
-                {
-                    headers.push(header);
-                }
-                _ => error!("http: response header {name:?} cannot be sent and is left out"),
+            let header = Header::from_bytes(name.as_bytes(), value.as_bytes()).ok();
+            let header = header.filter(|_| safe(name) && safe(value));
+            let header = header.filter(|header| !header.field.equiv("Content-Length"));
+            if header.is_none() {
+                error!("http: response header {name:?} cannot be sent and is left out");
             }
-        }
-        headers
+            header
+        };
+        own.iter().chain(&self.headers).filter_map(tiny).collect()
     }
 }
 
 /// Writes what `reader` gives, each piece flushed: `length` bytes, or all in chunks.
-fn copy(mut reader: impl Read, length: Option<u64>, mut out: impl Write) -> io::Result<()> {
+fn copy(reader: impl Read, length: Option<u64>, mut out: impl Write) -> io::Result<()> {
+    let mut reader = reader.take(length.unwrap_or(u64::MAX));
     let mut piece = vec![0; PIECE];
-    let mut left = length.unwrap_or(u64::MAX);
-    while left > 0 {
-        let most = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-        let n = match reader.read(&mut piece[..most]) {
+    loop {
+        let n = match reader.read(&mut piece) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             n => n?,
         };
         match length {
-            Some(_) if n == 0 => return Err(cut_short()),
+            Some(_) if n == 0 && reader.limit() > 0 => return Err(cut_short()),
             Some(_) => out.write_all(&piece[..n])?,
             // A chunk without bytes is the last one.
             None => out.write_all(&chunk(&piece[..n]))?,
         }
         out.flush()?;
         if n == 0 {
-            break;
+            return Ok(());
         }
-        left -= n as u64;
     }
-    Ok(())
 }
 
 /// A chunk of a body (RFC 9112 7.1). Without bytes it is the last one.
@@ -150,183 +144,156 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
 /// A worker's response on its way through the front.
 pub(super) struct Incoming {
     pub(super) status: u16,
+    pub(super) wrong_token: bool,
     /// Status and headers, without the version and without what concerns only the worker's connection.
     head: Vec<u8>,
+    /// The client uses HTTP/1.0, which has no chunks.
+    pub(super) http10: bool,
     /// The length of the body is not known before its end.
     chunked: bool,
-    framing: Framing,
+    /// Bytes that follow, of the current chunk if the body is chunked.
+    left: u64,
+    /// No part of the body follows.
+    pub(super) is_complete: bool,
     socket: BufReader<UnixStream>,
-}
-
-/// How the end of a body is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    /// So many bytes follow.
-    Length(u64),
-    /// Chunks follow; of the current one so many bytes are left.
-    Chunks(u64),
 }
 
 impl Incoming {
     /// Reads the head of the response to a request, which was HEAD if `to_head`.
-    pub(super) fn read(socket: UnixStream, to_head: bool) -> io::Result<Self> {
+    pub(super) fn read(socket: UnixStream, to_head: bool, http10: bool) -> io::Result<Self> {
         let mut socket = BufReader::with_capacity(BUFFER, socket);
         let mut bytes = Vec::new();
         let mut limited = (&mut socket).take(LARGEST_HEAD);
         while !bytes.ends_with(b"\r\n\r\n") {
             if limited.read_until(b'\n', &mut bytes)? == 0 {
-                return Err(invalid(
-                    ErrorKind::UnexpectedEof,
-                    "the worker sent no response",
-                ));
+                return Err(invalid("the worker sent no response"));
             }
         }
         let mut fields = [EMPTY_HEADER; HEADERS];
         let mut parsed = httparse::Response::new(&mut fields);
-        let status = parsed.parse(&bytes);
-        let (Ok(Status::Complete(_)), Some(code)) = (status, parsed.code) else {
-            return Err(invalid(
-                ErrorKind::InvalidData,
-                "the worker sent a malformed response",
-            ));
-        };
-        let mut head = format!("{code} {}\r\n", parsed.reason.unwrap_or_default()).into_bytes();
-        let mut framing = None;
+        let complete = parsed
+            .parse(&bytes)
+            .is_ok_and(|status| status.is_complete());
+        let status = parsed.code.filter(|_| complete);
+        let status = status.ok_or_else(|| invalid("the worker sent a malformed response"))?;
+        let reason = parsed.reason.unwrap_or_default();
+        let mut head = format!("{status} {reason}\r\n").into_bytes();
+        let (mut wrong_token, mut chunked, mut length) = (false, false, None);
         for field in parsed.headers.iter() {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-            if is("Transfer-Encoding") {
-                framing = Some(Framing::Chunks(0));
-                continue; // depends on the client's version
+            if is(WRONG_TOKEN) {
+                wrong_token = true;
+                continue;
+            } else if is("Transfer-Encoding") {
+                chunked = true; // to the client it depends on its version
+                continue;
             } else if is("Content-Length") {
-                let length = str::from_utf8(field.value)
-                    .ok()
-                    .and_then(|v| v.parse().ok());
-                framing = length.map(Framing::Length);
+                let value = str::from_utf8(field.value).ok();
+                length = value.and_then(|v| v.parse().ok());
             }
             head.extend([field.name.as_bytes(), b": ", field.value, b"\r\n"].concat());
         }
-        let Some(mut framing) = framing else {
-            let text = "the worker's response has no length";
-            return Err(invalid(ErrorKind::InvalidData, text));
-        };
-        let chunked = framing == Framing::Chunks(0);
-        if to_head || matches!(code, 204 | 304) {
-            framing = Framing::Length(0);
-        }
+        let left = length.or(chunked.then_some(0));
+        let left = left.ok_or_else(|| invalid("the worker's response has no length"))?;
+        let has_body = !to_head && !matches!(status, 204 | 304);
         Ok(Self {
-            status: code,
+            status,
+            wrong_token,
             head,
+            http10,
             chunked,
-            framing,
+            left,
+            is_complete: !has_body || (left == 0 && !chunked),
             socket,
         })
     }
 
-    /// True if the length of the body is not known before its end.
-    pub(super) fn is_chunked(&self) -> bool {
-        self.chunked
+    /// True if the end of the client's connection is the end of the body.
+    pub(super) fn ends_connection(&self) -> bool {
+        self.chunked && self.http10
     }
 
     /// The head for the client, with one more header line, and as much of the body as has already come.
-    pub(super) fn start(&mut self, http10: bool, line: &str) -> io::Result<Vec<u8>> {
-        let version: &[u8] = if http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
-        let chunked: &[u8] = if self.chunked && !http10 {
-            b"Transfer-Encoding: chunked\r\n"
-        } else {
-            b""
+    pub(super) fn start(&mut self, line: &str) -> io::Result<Vec<u8>> {
+        let (version, chunked): (&[u8], &[u8]) = match (self.http10, self.chunked) {
+            (true, _) => (b"HTTP/1.0 ", b""),
+            (false, true) => (b"HTTP/1.1 ", b"Transfer-Encoding: chunked\r\n"),
+            (false, false) => (b"HTTP/1.1 ", b""),
         };
         let mut out = [version, &self.head, line.as_bytes(), chunked, b"\r\n"].concat();
-        if !self.socket.buffer().is_empty() {
-            self.append(&mut out, http10)?;
+        if !self.is_complete && !self.socket.buffer().is_empty() {
+            self.append(&mut out)?;
         }
         Ok(out)
     }
 
-    /// True once the body is complete.
-    pub(super) fn is_complete(&self) -> bool {
-        self.framing == Framing::Length(0)
-    }
-
     /// Appends the next piece of the body, which is waited for; in chunks, unless the length is known or the client
-    /// uses HTTP/1.0.
-    ///
-    /// # Errors
-    /// Also where the worker has ended before the end of the body.
-    pub(super) fn append(&mut self, out: &mut Vec<u8>, http10: bool) -> io::Result<()> {
-        let left = match self.framing {
-            Framing::Length(left) => left,
-            Framing::Chunks(0) => self.next_chunk()?,
-            Framing::Chunks(left) => left,
-        };
+    /// uses HTTP/1.0. It is an error if the worker has ended before the end of the body.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        if self.chunked && self.left == 0 {
+            self.left = self.next_chunk()?;
+        }
         let begin = out.len();
-        let most = left.min(PIECE as u64);
         // One call of read: what is there must not wait for more.
-        out.resize(begin + most as usize, 0);
+        out.resize(begin + self.left.min(PIECE as u64) as usize, 0);
         let n = self.socket.read(&mut out[begin..])?;
         out.truncate(begin + n);
-        if n == 0 && left > 0 {
+        if n == 0 && self.left > 0 {
             return Err(cut_short());
         }
-        let left = left - n as u64;
+        self.left -= n as u64;
         if !self.chunked {
-            self.framing = Framing::Length(left);
+            self.is_complete = self.left == 0;
             return Ok(());
         }
-        if !http10 {
+        if !self.http10 {
             let framed = chunk(&out[begin..]);
             out.truncate(begin);
             out.extend(framed);
         }
-        if left == 0 {
+        if self.left == 0 {
             let mut end = [0; 2];
             self.socket.read_exact(&mut end).map_err(|_| cut_short())?;
         }
-        let last = n == 0;
-        self.framing = if last {
-            Framing::Length(0)
-        } else {
-            Framing::Chunks(left)
-        };
+        self.is_complete = n == 0;
         Ok(())
     }
 
-    /// The size of the chunk that begins.
     fn next_chunk(&mut self) -> io::Result<u64> {
         let mut line = Vec::new();
         (&mut self.socket).take(20).read_until(b'\n', &mut line)?;
         let size = line.strip_suffix(b"\r\n").ok_or_else(cut_short)?;
         let size = str::from_utf8(size).ok();
         size.and_then(|s| u64::from_str_radix(s, 16).ok())
-            .ok_or_else(|| invalid(ErrorKind::InvalidData, "the worker sent a malformed chunk"))
+            .ok_or_else(|| invalid("the worker sent a malformed chunk"))
     }
 }
 
-fn invalid(kind: ErrorKind, text: &'static str) -> io::Error {
-    io::Error::new(kind, text)
+fn invalid(text: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, text)
 }
 
-/// The body has ended before its announced end.
 fn cut_short() -> io::Error {
-    invalid(ErrorKind::UnexpectedEof, "the response was cut short")
+    io::Error::new(ErrorKind::UnexpectedEof, "the response was cut short")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(response: &[u8], to_head: bool) -> io::Result<Incoming> {
+    fn read(response: &[u8], to_head: bool, http10: bool) -> io::Result<Incoming> {
         let (front, mut worker) = UnixStream::pair()?;
         worker.write_all(response)?;
         drop(worker);
-        Incoming::read(front, to_head)
+        Incoming::read(front, to_head, http10)
     }
 
     /// All that the client gets.
     fn passed_on(response: &[u8], http10: bool, line: &str) -> io::Result<String> {
-        let mut incoming = read(response, false)?;
-        let mut out = incoming.start(http10, line)?;
-        while !incoming.is_complete() {
-            incoming.append(&mut out, http10)?;
+        let mut incoming = read(response, false, http10)?;
+        let mut out = incoming.start(line)?;
+        while !incoming.is_complete {
+            incoming.append(&mut out)?;
         }
         Ok(String::from_utf8(out).unwrap())
     }
@@ -334,7 +301,7 @@ mod tests {
     #[test]
     fn a_header_line_goes_before_the_empty_line() {
         let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        assert_eq!(read(response, false).unwrap().status, 200);
+        assert_eq!(read(response, false, false).unwrap().status, 200);
         assert_eq!(
             passed_on(response, false, "Connection: close\r\n").unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -386,8 +353,8 @@ mod tests {
             ),
             ("HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\n", false),
         ] {
-            let incoming = read(response.as_bytes(), to_head).unwrap();
-            assert!(incoming.is_complete(), "{response:?}");
+            let incoming = read(response.as_bytes(), to_head, false).unwrap();
+            assert!(incoming.is_complete, "{response:?}");
         }
     }
 
@@ -399,7 +366,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nX: y\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n",
         ] {
-            assert!(read(bytes.as_bytes(), false).is_err(), "{bytes:?}");
+            assert!(read(bytes.as_bytes(), false, false).is_err(), "{bytes:?}");
         }
         let endless = [
             b"HTTP/1.1 200 OK\r\nX: ".as_slice(),
@@ -408,7 +375,7 @@ mod tests {
         .concat();
         let (front, mut worker) = UnixStream::pair().unwrap();
         let writer = std::thread::spawn(move || worker.write_all(&endless));
-        assert!(Incoming::read(front, false).is_err());
+        assert!(Incoming::read(front, false, false).is_err());
         let _ = writer.join().unwrap(); // may or may not have got rid of all its bytes
     }
 }

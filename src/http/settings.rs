@@ -1,7 +1,6 @@
 //! What a server is opened with, and what is decided for each request.
 
-use super::limits::Limits;
-use super::request::Request;
+use super::request::{Limits, Request};
 use super::response::Response;
 use crate::tls;
 use std::net::{IpAddr, SocketAddr};
@@ -15,14 +14,12 @@ pub(crate) type Router = Arc<dyn Fn(&Request) -> Plan + Send + Sync>;
 /// Answers a request. Runs on a thread of its own; may take its time, and may panic, which costs only the request.
 pub(crate) type Answer = Box<dyn FnOnce(Request) -> Response + Send>;
 
-/// What is done with a request.
 pub(crate) struct Plan {
     /// A status, health or information call: it may use the connections that are kept for these.
     pub(crate) reserved: bool,
     /// The body is spooled to a file in [`Settings::spool_dir`], up to so many bytes; `None`: it is read into memory,
     /// up to [`Limits::body`]. Only for requests that are authenticated by their head.
     pub(crate) spool: Option<u64>,
-    /// Called with the complete request.
     pub(crate) answer: Answer,
 }
 
@@ -37,7 +34,6 @@ impl Plan {
     }
 }
 
-/// What a server is opened with.
 pub(crate) struct Settings {
     /// Addresses to listen on: `[::]:port` for all, IPv4 included, or one host address. Port 0 takes a free one.
     pub(crate) listen: Vec<SocketAddr>,
@@ -53,6 +49,5 @@ pub(crate) struct Settings {
     pub(crate) allowed: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     /// HTTPS (`use-ssl`); `None`: HTTP in clear.
     pub(crate) tls: Option<tls::Server>,
-    /// Bounds of a request and a response.
     pub(crate) limits: Limits,
 }

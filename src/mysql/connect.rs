@@ -157,18 +157,11 @@ pub(crate) fn cause(e: &mysql::Error) -> Cause {
     match e {
         mysql::Error::MySqlError(m) => {
             let (code, state, message) = (m.code, m.state.clone(), m.message.clone());
-            if messages::is_init_connect(code, &message) {
-                Cause::InitConnect {
-                    code,
-                    state,
-                    message,
-                }
-            } else {
-                Cause::Server {
-                    code,
-                    state,
-                    message,
-                }
+            Cause::Server {
+                init_connect: messages::is_init_connect(code, &message),
+                code,
+                state,
+                message,
             }
         }
         e if timed_out(e) => Cause::Timeout,

@@ -40,12 +40,10 @@ impl Cancel {
         }
     }
 
-    /// True once [`Cancel::cancel`] was called.
     pub(crate) fn is_cancelled(&self) -> bool {
         lock(&self.shared).open.is_none()
     }
 
-    /// Why; empty while not cancelled.
     pub(crate) fn reason(&self) -> String {
         lock(&self.shared).reason.clone()
     }
@@ -55,7 +53,6 @@ impl Cancel {
         &self.signal
     }
 
-    /// An error once cancelled.
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             Err(Error::cancelled())

@@ -2,7 +2,7 @@
 //! in a shell, with a deadline (`common.command-timeout`) and a bounded output.
 
 use super::{Cancel, Exit, Launcher, Running};
-use crate::error::{Error, Result, ToolError, ToolFault};
+use crate::error::{Error, Result, ToolFault};
 use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{bounded, select};
 use std::io::Read;
@@ -22,18 +22,15 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// The standard output of a command that ended with 0.
     pub(crate) fn success(self) -> Result<String> {
         self.exit.check()?;
         Ok(self.stdout)
     }
 
-    /// The end of its standard error.
     pub(crate) fn stderr(&self) -> &str {
         &self.exit.stderr
     }
 
-    /// True for exit status 0.
     pub(crate) fn ok(&self) -> bool {
         self.exit.status.success()
     }
@@ -70,10 +67,7 @@ fn build(line: &str, launcher: &Launcher) -> Command {
 
 /// True if the line holds more than words and single `|` outside quotes.
 pub(crate) fn has_grammar(line: &str) -> bool {
-    line.contains("||")
-        || line.contains([
-            '"', '\'', '\\', '>', '<', '&', ';', '$', '`', '(', ')', '{', '}', '\n', '#', '~', '=',
-        ])
+    line.contains("||") || line.contains(|c| "\"'\\><&;$`(){}\n#~=".contains(c))
 }
 
 fn prefix_members(line: &str, launcher: &Launcher) -> String {
@@ -87,31 +81,25 @@ fn prefix_members(line: &str, launcher: &Launcher) -> String {
     members.join(" | ")
 }
 
-/// The commands of a plain pipeline.
 pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
     line.split('|').map(str::trim)
 }
 
-/// Runs an operator's command line to its end.
-///
-/// # Errors
-/// Permanent when it cannot be started; transient when it runs longer than `timeout` (it is then killed with all its
-/// children); cancelled. A command that fails is in the [`Output`].
+/// Runs an operator's command line to its end. One that runs longer than `timeout` is killed with all its children, and is a
+/// transient error; a command that fails is in the [`Output`].
 pub(crate) fn run_operator_command(
     line: &str,
     launcher: &Launcher,
     timeout: Duration,
     cancel: &Cancel,
 ) -> Result<Output> {
-    let name = line.split_whitespace().next().unwrap_or("").to_string();
-    if name.is_empty() {
-        return Err(Error::permanent("the command is empty"));
-    }
+    let name = line.split_whitespace().next();
+    let name = name.ok_or_else(|| Error::permanent("the command is empty"))?;
     let mut cmd = build(line, launcher);
     // A server that a service command starts lives on with what it inherits.
     crate::sys::limits::restored_in(&mut cmd);
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut tool = Running::start(&mut cmd, &name)?;
+    let mut tool = Running::start(&mut cmd, name)?;
     let text = Arc::new(Mutex::new(Vec::new()));
     let (closed_tx, closed) = bounded::<()>(0);
     if let Some(pipe) = tool.take_stdout() {
@@ -129,11 +117,7 @@ pub(crate) fn run_operator_command(
         }
         default(timeout) => {
             tool.end()?;
-            return Err(Error::Tool(Box::new(ToolError {
-                name,
-                fault: ToolFault::Deadline(timeout),
-                stderr: String::new(),
-            })));
+            return Err(Error::tool(name, ToolFault::Deadline(timeout), ""));
         }
     }
     let exit = tool.finish_leaving_children()?;

@@ -4,13 +4,12 @@
 use super::Launcher;
 use crate::error::{Error, OnPath, Result};
 use crate::sys::process::effective_uid;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The server and account of a tool.
 pub(crate) struct Login<'a> {
     /// Host name or address; not used with a socket.
     pub(crate) host: &'a str,
@@ -75,32 +74,26 @@ impl Credentials {
         let text = option_file(login, &init.statement())?;
         check_user(launcher)?;
         let dir = dir.join("tools");
-        let mut builder = std::fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(&dir);
-        made.on(&dir)?;
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&dir).on(&dir)?;
         let name = crate::sys::host::random_hex(8).on("random numbers of the kernel")?;
         let path = dir.join(format!("{name}.cnf"));
         let mut options = File::options();
         let made = options.write(true).create_new(true).mode(0o600).open(&path);
         let mut file = made.on(&path)?;
         let this = Self { path };
-        let written = file.write_all(text.as_bytes());
-        written.on(&this.path)?;
+        file.write_all(text.as_bytes()).on(&this.path)?;
         Ok(this)
     }
 
-    /// For `--defaults-file=`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes files that a killed agent left in `dir`/tools.
     pub(crate) fn remove_left(dir: &Path) {
-        for entry in std::fs::read_dir(dir.join("tools"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let tools = std::fs::read_dir(dir.join("tools"));
+        for entry in tools.into_iter().flatten().flatten() {
             if let Err(e) = std::fs::remove_file(entry.path()) {
                 log::warn!("{}: {e}", entry.path().display());
             }
@@ -111,10 +104,8 @@ impl Credentials {
 impl Drop for Credentials {
     fn drop(&mut self) {
         if let Err(e) = std::fs::remove_file(&self.path) {
-            log::error!(
-                "cannot remove the password file {}: {e}; remove it by hand",
-                self.path.display()
-            );
+            let path = self.path.display();
+            log::error!("cannot remove the password file {path}: {e}; remove it by hand");
         }
     }
 }
@@ -127,16 +118,15 @@ fn check_user(launcher: &Launcher) -> Result<()> {
     }
     let id = Command::new("id").args(["-u", "--", name]).output();
     let id = id.on("id")?;
-    match String::from_utf8_lossy(&id.stdout).trim().parse::<u32>() {
-        Err(_) => Err(Error::permanent(format!(
-            "sudo-user = \"{name}\": no such user"
-        ))),
-        Ok(uid) if uid != effective_uid() => Err(Error::permanent(format!(
-            "sudo-user = \"{name}\" is not the user that the agent runs as, so the tool could not read its password file; run the \
-             agent as {name} or leave sudo-user empty"
-        ))),
-        Ok(_) => Ok(()),
-    }
+    let why = match String::from_utf8_lossy(&id.stdout).trim().parse::<u32>() {
+        Ok(uid) if uid == effective_uid() => return Ok(()),
+        Ok(_) => format!(
+            " is not the user that the agent runs as, so the tool could not read its password file; run the agent as {name} or leave \
+             sudo-user empty"
+        ),
+        Err(_) => ": no such user".into(),
+    };
+    Err(Error::permanent(format!("sudo-user = \"{name}\"{why}")))
 }
 
 /// The text of the option file. Values are quoted: the readers of MySQL and MariaDB strip quotes and know the escapes

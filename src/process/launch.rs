@@ -2,7 +2,6 @@
 
 use crate::config::Common;
 use crate::error::{Error, Result};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,7 +18,6 @@ const PASSED: [&str; 3] = ["TZ", "TMPDIR", "LD_LIBRARY_PATH"];
 /// names one that does not exist (mysql_config_editor; there is no option for it before MySQL 8.2). Nothing can exist below a device.
 const LOGIN_FILE: (&str, &str) = ("MYSQL_TEST_LOGIN_FILE", "/dev/null/no-login-path");
 
-/// Builds commands as the configuration wants them run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Launcher {
     sudo: bool,
@@ -27,7 +25,6 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// By `exec-with-sudo` and `sudo-user`.
     pub(crate) fn new(common: &Common) -> Self {
         Self {
             sudo: common.exec_with_sudo,
@@ -35,7 +32,6 @@ impl Launcher {
         }
     }
 
-    /// True if programs are run through sudo.
     pub(crate) fn sudo(&self) -> bool {
         self.sudo
     }
@@ -48,14 +44,14 @@ impl Launcher {
     /// For tools that work on files of user `owner`: without sudo where this process may do all with them itself, as then
     /// what they write is not another user's.
     pub(crate) fn on_files_of(&self, owner: u32) -> Self {
-        match crate::sys::process::effective_uid() {
-            0 => Self::default(),
-            me if me == owner => Self::default(),
-            _ => self.clone(),
+        let me = crate::sys::process::effective_uid();
+        if me == 0 || me == owner {
+            return Self::default();
         }
+        self.clone()
     }
 
-    /// A command for a tool of MySQL, with sudo in front where configured. Its environment is [`environment`]; sudo replaces that by
+    /// A command for a tool of MySQL, with sudo in front where configured. Its environment is that of [`set_environment`]; sudo replaces that by
     /// its own, with the HOME of the user that the tool runs as (env_reset in sudoers(5), the default), so there a login path file of
     /// that user is read.
     pub(crate) fn command(&self, program: &Path) -> Command {
@@ -103,26 +99,17 @@ impl Launcher {
     }
 }
 
-/// The environment of every tool and of every server that this program starts itself.
-fn environment() -> Vec<(&'static str, OsString)> {
-    let passed = PASSED
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let own = [
-        ("PATH", search_path().into()),
-        ("LC_ALL", "C".into()), // their messages are read
-        (LOGIN_FILE.0, LOGIN_FILE.1.into()),
-    ];
-    passed.chain(own).collect()
-}
-
-/// Gives `command` the environment of a tool and nothing else. For programs that [`Launcher::command`] does not start.
+/// Gives `command` the environment of a tool, or of a server that this program starts itself, and nothing else.
 pub(crate) fn set_environment(command: &mut Command) {
-    command.env_clear().envs(environment());
+    let passed = PASSED.into_iter();
+    let passed = passed.filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(passed).env("PATH", search_path());
+    command.env("LC_ALL", "C"); // their messages are read
+    command.env(LOGIN_FILE.0, LOGIN_FILE.1);
 }
 
 /// PATH of this process with the system's directories behind it.
-pub(crate) fn search_path() -> String {
+fn search_path() -> String {
     match std::env::var("PATH") {
         Ok(p) if !p.is_empty() => format!("{p}:{MORE_DIRS}"),
         _ => MORE_DIRS.to_string(),

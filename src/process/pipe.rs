@@ -28,65 +28,55 @@ pub(crate) fn run(tool: Running, job: &Job) -> Result<Exit> {
 
 /// Copies the tool's standard output into `out` until it ends; `progress` receives the bytes so far, and its error ends the copy.
 /// Returns the exit and the number of bytes. Nothing is synced here. The tool's own failure is in the [`Exit`].
-pub(crate) fn save_to<W, P>(
+pub(crate) fn save_to(
     mut tool: Running,
-    mut out: W,
-    mut progress: P,
+    out: impl Write + Send + 'static,
+    progress: impl FnMut(u64) -> io::Result<()> + Send + 'static,
     job: &Job,
-) -> Result<(Exit, u64)>
-where
-    W: Write + Send + 'static,
-    P: FnMut(u64) -> io::Result<()> + Send + 'static,
-{
-    let Some(mut stdout) = tool.take_stdout() else {
-        return Err(Error::permanent(
-            "internal: the tool's standard output is not a pipe",
-        ));
-    };
-    let copying = spawn_copy(move || copy(&mut stdout, &mut out, &mut progress))?;
+) -> Result<(Exit, u64)> {
+    let stdout = tool.take_stdout().ok_or_else(not_a_pipe)?;
+    let copying = start_copy(stdout, out, progress)?;
     complete(tool, Some(&copying), job)
 }
 
 /// Feeds the tool's standard input from `input` and closes it at the end; `progress` receives the bytes so far. A tool that stops
 /// reading is judged by its exit status alone.
-pub(crate) fn feed_from<R, P>(
+pub(crate) fn feed_from(
     mut tool: Running,
-    mut input: R,
-    mut progress: P,
+    input: impl Read + Send + 'static,
+    progress: impl FnMut(u64) -> io::Result<()> + Send + 'static,
     job: &Job,
-) -> Result<(Exit, u64)>
-where
-    R: Read + Send + 'static,
-    P: FnMut(u64) -> io::Result<()> + Send + 'static,
-{
-    let Some(mut stdin) = tool.take_stdin() else {
-        return Err(Error::permanent(
-            "internal: the tool's standard input is not a pipe",
-        ));
-    };
-    let copying = spawn_copy(move || copy(&mut input, &mut stdin, &mut progress))?;
+) -> Result<(Exit, u64)> {
+    let stdin = tool.take_stdin().ok_or_else(not_a_pipe)?;
+    let copying = start_copy(input, stdin, progress)?;
     complete(tool, Some(&copying), job)
 }
 
-fn spawn_copy(
-    work: impl FnOnce() -> io::Result<u64> + Send + 'static,
+fn not_a_pipe() -> Error {
+    Error::permanent("internal: the tool's standard stream is not a pipe")
+}
+
+fn start_copy(
+    from: impl Read + Send + 'static,
+    to: impl Write + Send + 'static,
+    progress: impl FnMut(u64) -> io::Result<()> + Send + 'static,
 ) -> Result<Receiver<io::Result<u64>>> {
     let (tx, rx) = bounded(1);
     spawn("tool-copy", move || {
-        let _ = tx.send(work()); // no one waits any more after a kill: fine
+        let _ = tx.send(copy(from, to, progress)); // no one waits any more after a kill: fine
     })?;
     Ok(rx)
 }
 
-fn copy<R: Read, W: Write>(
-    from: &mut R,
-    to: &mut W,
-    progress: &mut impl FnMut(u64) -> io::Result<()>,
+fn copy(
+    mut from: impl Read,
+    mut to: impl Write,
+    mut progress: impl FnMut(u64) -> io::Result<()>,
 ) -> io::Result<u64> {
     let mut done = 0;
     loop {
         // io::copy knows splice(2) for the types that are really there.
-        let n = io::copy(&mut from.by_ref().take(CHUNK), to)?;
+        let n = io::copy(&mut from.by_ref().take(CHUNK), &mut to)?;
         if n == 0 {
             to.flush()?;
             return Ok(done);

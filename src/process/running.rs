@@ -1,6 +1,6 @@
 //! One child process that leads a group of its own, from start to the end of its whole tree.
 
-use crate::error::{Error, OnPath, Result, ToolError, ToolFault};
+use crate::error::{Error, OnPath, Result, ToolFault};
 use crate::sys::proc::ProcessId;
 use crate::sys::process::{Priority, Signal, kill_group, set_group_priority, wait_unreaped};
 use crate::sys::thread::{lock, spawn};
@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The end of a tool's standard error that is kept, in bytes.
 const STDERR_TAIL: usize = 8 * 1024;
@@ -26,26 +26,19 @@ const STDERR_CLOSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Exit {
     name: String,
-    /// The status of the tool itself.
     pub(crate) status: ExitStatus,
     /// The last 8 KiB of its standard error.
     pub(crate) stderr: String,
 }
 
 impl Exit {
-    /// Ok only for exit status 0.
-    ///
-    /// # Errors
-    /// [`ToolFault::Exit`]
+    /// Ok only for exit status 0, else [`ToolFault::Exit`].
     pub(crate) fn check(&self) -> Result<()> {
         if self.status.success() {
             return Ok(());
         }
-        Err(Error::Tool(Box::new(ToolError {
-            name: self.name.clone(),
-            fault: ToolFault::Exit(self.status),
-            stderr: self.stderr.clone(),
-        })))
+        let fault = ToolFault::Exit(self.status);
+        Err(Error::tool(&self.name, fault, self.stderr.as_str()))
     }
 }
 
@@ -106,14 +99,8 @@ impl Running {
         ProcessId::of(self.child.id())
     }
 
-    /// The process group's number.
     pub(crate) fn group(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Sets the priority of all its processes. What cannot be set is logged: with sudo they are another user's.
-    pub(crate) fn prioritise(&self, priority: Priority) {
-        set_priority(self.child.id(), priority);
     }
 
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
@@ -124,7 +111,6 @@ impl Running {
         self.child.stdin.take()
     }
 
-    /// The last 8 KiB of its standard error so far.
     pub(crate) fn stderr(&self) -> String {
         let mut tail = lock(&self.stderr);
         String::from_utf8_lossy(tail.make_contiguous()).into_owned()
@@ -192,7 +178,7 @@ impl Running {
     }
 }
 
-/// Sets the priority of a process group; what cannot be set is logged.
+/// Sets the priority of a process group; what cannot be set is logged: with sudo it is another user's.
 pub(crate) fn set_priority(group: u32, priority: Priority) {
     let set = i32::try_from(group)
         .map_err(std::io::Error::other)
@@ -206,22 +192,44 @@ pub(crate) fn set_priority(group: u32, priority: Priority) {
 /// then it is done by `sudo -n kill`.
 pub(crate) fn signal_group(pgid: i32, signal: Signal) -> std::io::Result<bool> {
     let result = kill_group(pgid, signal);
-    if !matches!(&result, Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied) {
+    if !matches!(&result, Err(e) if e.kind() == ErrorKind::PermissionDenied) {
         return result;
     }
-    let name = if signal == Signal::Kill {
-        "-KILL"
-    } else {
-        "-TERM"
+    let name = match signal {
+        Signal::Kill => "-KILL",
+        Signal::Term => "-TERM",
     };
-    let done = Command::new("sudo")
-        .args(["-n", "kill", name, "--", &format!("-{pgid}")])
-        .output();
-    match done {
-        Ok(out) if out.status.success() => Ok(true),
-        _ => Err(std::io::Error::other(
-            "not permitted, and `sudo -n kill` failed: allow kill in sudoers",
-        )),
+    let mut kill = Command::new("sudo");
+    kill.args(["-n", "kill", name, "--", &format!("-{pgid}")]);
+    if kill.output().is_ok_and(|out| out.status.success()) {
+        return Ok(true);
+    }
+    let text = "not permitted, and `sudo -n kill` failed: allow kill in sudoers";
+    Err(std::io::Error::other(text))
+}
+
+/// Ends the process group of a tool that an agent left behind when it was killed: TERM, after two seconds KILL.
+pub(crate) fn end_orphans(tool: &ProcessId) {
+    let Ok(pgid) = i32::try_from(tool.pid) else {
+        return;
+    };
+    let begin = Instant::now();
+    let mut signal = Signal::Term;
+    while !tool.group_alive().is_empty() {
+        log::warn!("ending process group {pgid}, which an agent that was killed had started");
+        if let Err(e) = signal_group(pgid, signal) {
+            log::error!("cannot end process group {pgid}: {e}");
+            return;
+        }
+        if begin.elapsed() > Duration::from_secs(2) {
+            signal = Signal::Kill;
+        }
+        if begin.elapsed() > Duration::from_secs(6) {
+            log::error!("process group {pgid} does not end");
+            return;
+        }
+        let pause = if signal == Signal::Kill { 50 } else { 250 };
+        std::thread::sleep(Duration::from_millis(pause));
     }
 }
 

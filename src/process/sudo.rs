@@ -72,24 +72,15 @@ fn quoted(word: &str) -> String {
 
 /// What `program --version` prints, on whichever of its two outputs. Never by sudo, which need not permit it.
 pub(crate) fn version_text(program: &Path) -> Result<String> {
-    let out = Launcher::default()
-        .command(program)
-        .arg("--version")
-        .output();
-    let out = out.on(program)?;
-    let (text, errors) = (
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr),
-    );
+    let mut command = Launcher::default().command(program);
+    let out = command.arg("--version").output().on(program)?;
+    let errors = String::from_utf8_lossy(&out.stderr);
     if out.status.success() {
-        return Ok(format!("{text}{errors}"));
+        return Ok(format!("{}{errors}", String::from_utf8_lossy(&out.stdout)));
     }
-    Err(Error::permanent(format!(
-        "{} --version: {}, stderr: {}",
-        program.display(),
-        out.status,
-        errors.trim()
-    )))
+    let (program, status, errors) = (program.display(), out.status, errors.trim());
+    let text = format!("{program} --version: {status}, stderr: {errors}");
+    Err(Error::permanent(text))
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex};
 #[cfg(test)]
 mod tests;
 
-/// The agents' port if none is given.
 pub(crate) const DEFAULT_PORT: u16 = 3002;
 
 /// Bytes of an answer that are read: a server may have very many schemas.
@@ -24,7 +23,6 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 /// The last registration of one agent: an agent that restarts has a new token.
 pub(crate) type Slot = Arc<Mutex<Option<AgentInfo>>>;
 
-/// How port and token are known.
 #[derive(Debug, Clone)]
 pub(crate) enum Access {
     Registered(Slot),
@@ -36,7 +34,6 @@ pub(crate) enum Access {
     },
 }
 
-/// A client for one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentClient {
     /// For messages: `target agent`, or `agent`.
@@ -92,10 +89,7 @@ impl AgentClient {
         }
     }
 
-    /// The port of its MySQL.
-    ///
-    /// # Errors
-    /// If the agent must be called for it and does not answer.
+    /// The port of its MySQL; the agent is called for it if it has not registered.
     pub(crate) fn mysql_port(&self) -> Result<u16> {
         match self.registration() {
             Some(r) => Ok(r.mysql_port),
@@ -103,15 +97,12 @@ impl AgentClient {
         }
     }
 
-    /// `get-agent-info`, which needs no token.
-    ///
-    /// # Errors
-    /// As all calls: transient if the agent cannot be reached or has another token (it has just restarted), permanent with its own
-    /// message if it refuses.
+    /// `get-agent-info`, which needs no token. Errors of all calls: transient if the agent cannot be reached or has another token (it
+    /// has just restarted), permanent with its own message if it refuses.
     pub(crate) fn info(&self) -> Result<AgentInfo> {
-        let (status, body) = self.get("/api/get-agent-info", &Secret::default())?;
-        let body = self.decode("get-agent-info", status, body)?;
-        self.parse("get-agent-info", &body)
+        let call = "get-agent-info";
+        let (status, body) = self.get(&format!("/api/{call}"), &Secret::default())?;
+        self.parse(call, &self.decode(call, status, body)?)
     }
 
     pub(crate) fn data(&self) -> Result<AgentData> {
@@ -130,20 +121,16 @@ impl AgentClient {
     pub(crate) fn metadata(&self, id: i64, method: Method) -> Result<Metadata> {
         let m: Metadata = self.json(&format!("get-metadata/{id}/{method}"))?;
         if m.log_file.is_empty() || m.log_pos == 0 {
-            return Err(Error::permanent(format!(
-                "{}: get-metadata has no coordinates: \"{}\":{}",
-                self.name(),
-                m.log_file,
-                m.log_pos
-            )));
+            let (name, file, position) = (self.name(), m.log_file, m.log_pos);
+            let text = format!("{name}: get-metadata has no coordinates: \"{file}\":{position}");
+            return Err(Error::permanent(text));
         }
         Ok(m)
     }
 
     /// A call by its path below `/api/` whose answer is JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let body = self.call(path)?;
-        self.parse(path, &body)
+        self.parse(path, &self.call(path)?)
     }
 
     /// Any other call by its path below `/api/`; returns the body, whatever it is.
@@ -169,27 +156,32 @@ impl AgentClient {
 
     /// A handled failure is a 500 with the envelope; any other status than 2xx is a failure as well.
     fn decode(&self, path: &str, status: u16, body: String) -> Result<String> {
-        let call = path.split('/').next().unwrap_or(path);
-        let result = decode(status, body);
-        result.map_err(|e| match &self.access {
-            // An agent that registers does so again after a restart, with its new token.
-            Access::File { setting, path } if e.is_transient() => {
-                let file = path.display();
-                e.context(format!(
-                    "{} {call}: the token in {setting} {file} is not this agent's",
-                    self.name()
-                ))
+        decode(status, body).map_err(|e| {
+            let at = self.at(path);
+            match &self.access {
+                // An agent that registers does so again after a restart, with its new token.
+                Access::File { setting, path } if e.is_transient() => {
+                    let file = path.display();
+                    e.context(format!(
+                        "{at}: the token in {setting} {file} is not this agent's"
+                    ))
+                }
+                _ => e.context(at),
             }
-            _ => e.context(format!("{} {call}", self.name())),
         })
     }
 
     fn parse<T: DeserializeOwned>(&self, path: &str, body: &str) -> Result<T> {
-        let call = path.split('/').next().unwrap_or(path);
         serde_json::from_str(body).map_err(|e| {
-            let name = self.name();
-            Error::permanent(format!("{name} {call}: cannot understand the answer: {e}"))
+            let at = self.at(path);
+            Error::permanent(format!("{at}: cannot understand the answer: {e}"))
         })
+    }
+
+    /// For messages: `target agent db2:3002 get-metadata`.
+    fn at(&self, path: &str) -> String {
+        let call = path.split('/').next().unwrap_or(path);
+        format!("{} {call}", self.name())
     }
 }
 
@@ -204,10 +196,10 @@ fn decode(status: u16, body: String) -> Result<String> {
             Some(details) if !details.is_empty() => format!("{} ({details})", e.message),
             _ => e.message,
         })),
-        _ => Err(Error::permanent(format!(
-            "status {status}: {}",
-            shortened(&body)
-        ))),
+        _ => {
+            let text = format!("status {status}: {}", shortened(&body));
+            Err(Error::permanent(text))
+        }
     }
 }
 
@@ -219,15 +211,10 @@ fn without_token(text: &str, token: &Secret) -> String {
         .replace(token.reveal(), "(token)")
 }
 
-/// Percent-encodes a query value.
 fn escape(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    let encode = |b: u8| {
-        if plain(b) {
-            char::from(b).to_string()
-        } else {
-            format!("%{b:02X}")
-        }
+    let encode = |b: u8| match b {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(b).into(),
+        _ => format!("%{b:02X}"),
     };
     text.bytes().map(encode).collect()
 }

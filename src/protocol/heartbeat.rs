@@ -2,21 +2,20 @@
 //! a failed ping, and after `resubmit-agent-interval`. Each call runs in a thread of its own, so that an orchestrator that does not
 //! answer does not delay the calls to another.
 
-use super::contact::Contacts;
-use super::orchestrator::{Client, Unregistered};
-use super::wire::AgentInfo;
+use super::orchestrator::Client;
+use super::wire::{AgentInfo, Contact};
 use crate::error::Result;
-use crate::sys::thread::spawn;
+use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longest pause between two attempts to register.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How often.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Intervals {
     /// `poll-interval`
@@ -27,25 +26,21 @@ pub(crate) struct Intervals {
 
 pub(crate) struct Heartbeat {
     messages: Sender<Message>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 enum Message {
     /// From now on with these clients, one for each orchestrator as at the start; `None` keeps the one in use.
     Change(Vec<Option<Client>>, Intervals),
-    /// The call to the orchestrator with this index has ended.
-    Done(usize, Outcome),
+    /// The call to the orchestrator with this index has ended: a registration, or a ping.
+    Done {
+        index: usize,
+        register: bool,
+        success: bool,
+    },
     Stop,
 }
 
-enum Outcome {
-    Registered,
-    NotRegistered,
-    Pinged,
-    PingFailed,
-}
-
-/// The calls to one orchestrator.
 struct Schedule {
     client: Client,
     registered: Instant,
@@ -59,9 +54,6 @@ struct Schedule {
 
 impl Heartbeat {
     /// Starts it; `first` is done by the thread before the first registration.
-    ///
-    /// # Errors
-    /// If the thread cannot be started.
     pub(crate) fn start(
         clients: Vec<Client>,
         who: AgentInfo,
@@ -80,19 +72,13 @@ impl Heartbeat {
             beat.run(clients, intervals, &received);
         };
         let thread = spawn("heartbeat", body)?;
-        Ok(Self {
-            messages,
-            thread: Some(thread),
-        })
+        Ok(Self { messages, thread })
     }
 
     /// From now on with these: the time that has passed since the last calls counts.
     pub(crate) fn change(&self, clients: Vec<Option<Client>>, intervals: Intervals) {
-        if self
-            .messages
-            .send(Message::Change(clients, intervals))
-            .is_err()
-        {
+        let sent = self.messages.send(Message::Change(clients, intervals));
+        if sent.is_err() {
             log::error!("the heartbeat thread has ended: restart the agent");
         }
     }
@@ -103,9 +89,7 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         let _ = self.messages.send(Message::Stop); // the thread has ended already
         let begin = Instant::now();
-        while self.thread.as_ref().is_some_and(|t| !t.is_finished())
-            && begin.elapsed() < Duration::from_millis(200)
-        {
+        while !self.thread.is_finished() && begin.elapsed() < Duration::from_millis(200) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -136,9 +120,8 @@ impl Beat {
         let mut all: Vec<Schedule> = clients.into_iter().map(schedule).collect();
         loop {
             let waiting = all.iter().filter(|s| !s.is_calling);
-            let next = waiting
-                .map(|s| s.register_at(every).min(s.ping_at(every)))
-                .min();
+            let due = waiting.map(|s| s.register_at(every).min(s.ping_at(every)));
+            let next = due.min();
             let next = next.unwrap_or_else(|| Instant::now() + LONGEST_PAUSE);
             match received.recv_deadline(next) {
                 Ok(Message::Change(clients, intervals)) => {
@@ -147,11 +130,11 @@ impl Beat {
                     }
                     every = intervals;
                 }
-                Ok(Message::Done(index, outcome)) => {
-                    if let Some(s) = all.get_mut(index) {
-                        s.note(&outcome);
-                    }
-                }
+                Ok(Message::Done {
+                    index,
+                    register,
+                    success,
+                }) => all[index].note(register, success),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     let now = Instant::now();
@@ -177,15 +160,16 @@ impl Beat {
                     ping(&client, &contacts)
                 }
             };
-            let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+            let success = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
                 log::error!("internal error: a call to {} panicked", client.name());
-                if register {
-                    Outcome::NotRegistered
-                } else {
-                    Outcome::PingFailed
-                }
+                false
             });
-            let _ = messages.send(Message::Done(index, outcome)); // stopped meanwhile
+            let done = Message::Done {
+                index,
+                register,
+                success,
+            };
+            let _ = messages.send(done); // stopped meanwhile
         };
         match spawn("heartbeat-call", body) {
             Ok(_) => s.is_calling = true,
@@ -207,40 +191,37 @@ impl Schedule {
         self.pinged + every.ping
     }
 
-    fn note(&mut self, outcome: &Outcome) {
+    fn note(&mut self, register: bool, success: bool) {
         let now = Instant::now();
         self.is_calling = false;
-        match outcome {
-            Outcome::Registered => {
-                (self.failures, self.registered, self.early) = (0, now, None);
-            }
-            Outcome::NotRegistered => {
-                self.failures += 1;
-                self.early = Some(now + pause(self.failures));
-            }
-            Outcome::Pinged => self.pinged = now,
-            Outcome::PingFailed => {
-                self.pinged = now;
-                // It may come back as another process, which does not know this agent.
-                let soon = now + pause(1);
-                self.early = Some(self.early.map_or(soon, |at| at.min(soon)));
-            }
+        if register && success {
+            (self.failures, self.registered, self.early) = (0, now, None);
+        } else if register {
+            self.failures += 1;
+            self.early = Some(now + pause(self.failures));
+        } else {
+            self.pinged = now;
+        }
+        if !register && !success {
+            // It may come back as another process, which does not know this agent.
+            let soon = now + pause(1);
+            self.early = Some(self.early.map_or(soon, |at| at.min(soon)));
         }
     }
 }
 
-fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures: u32) -> Outcome {
+fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures: u32) -> bool {
     let error = match client.register(who) {
-        Ok(()) => {
+        Ok(Ok(())) => {
             log::info!("registered with {} as {}", client.name(), who.hostname);
             contacts.registered(client.name());
-            return Outcome::Registered;
+            return true;
         }
-        Err(Unregistered::Refused(e)) => {
-            contacts.refused(client.name(), &e.to_string());
-            e
+        Ok(Err(refusal)) => {
+            contacts.refused(client.name(), &refusal.to_string());
+            refusal
         }
-        Err(Unregistered::Unanswered(e)) => {
+        Err(e) => {
             contacts.failed(client.name(), &e.to_string());
             e
         }
@@ -252,20 +233,66 @@ fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures:
     };
     let again = pause(failures + 1).as_secs();
     log::log!(level, "{error}; next attempt in {again}s");
-    Outcome::NotRegistered
+    false
 }
 
-fn ping(client: &Client, contacts: &Contacts) -> Outcome {
-    match client.ping() {
-        Ok(()) => {
-            contacts.answered(client.name());
-            Outcome::Pinged
-        }
+fn ping(client: &Client, contacts: &Contacts) -> bool {
+    let result = client.ping();
+    match &result {
+        Ok(()) => contacts.answered(client.name()),
         Err(e) => {
             contacts.failed(client.name(), &format!("ping: {e}"));
             log::warn!("ping: {e}");
-            Outcome::PingFailed
         }
+    }
+    result.is_ok()
+}
+
+/// The contacts with all orchestrators, by URL.
+#[derive(Debug, Default)]
+pub(crate) struct Contacts(Mutex<BTreeMap<String, Contact>>);
+
+impl Contacts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Contact>> {
+        lock(&self.0)
+    }
+
+    /// The orchestrator at `url` has accepted the registration.
+    pub(crate) fn registered(&self, url: &str) {
+        let contact = Contact {
+            registered: true,
+            error: String::new(),
+            last: Some(Instant::now()),
+        };
+        self.lock().insert(url.into(), contact);
+    }
+
+    /// It has refused the registration: it does not know this agent.
+    pub(crate) fn refused(&self, url: &str, why: &str) {
+        let mut all = self.lock();
+        let contact = all.entry(url.into()).or_default();
+        (contact.registered, contact.error) = (false, why.into());
+    }
+
+    /// It has answered a ping, which it also does for an agent that it does not know.
+    pub(crate) fn answered(&self, url: &str) {
+        if let Some(contact) = self.lock().get_mut(url).filter(|c| c.registered) {
+            (contact.error, contact.last) = (String::new(), Some(Instant::now()));
+        }
+    }
+
+    pub(crate) fn failed(&self, url: &str, why: &str) {
+        self.lock().entry(url.into()).or_default().error = why.into();
+    }
+
+    /// True if one of them knows this agent and has answered within `limit`.
+    pub(crate) fn is_good(&self, limit: Duration) -> bool {
+        let recent = |c: &Contact| c.last.is_some_and(|at| at.elapsed() <= limit);
+        self.lock().values().any(|c| c.registered && recent(c))
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<String, Contact> {
+        self.lock().clone()
     }
 }
 
@@ -273,6 +300,27 @@ fn ping(client: &Client, contacts: &Contacts) -> Outcome {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn an_answer_is_a_contact_only_after_a_registration() {
+        let (contacts, long) = (Contacts::default(), Duration::from_secs(60));
+        contacts.answered("a");
+        contacts.refused("a", "status 404");
+        contacts.answered("a");
+        assert!(!contacts.is_good(long));
+        assert_eq!(
+            contacts.all()["a"].error,
+            "status 404",
+            "an answer to a ping is no cure"
+        );
+        contacts.registered("b");
+        assert!(contacts.is_good(long), "one of them is enough");
+        contacts.failed("b", "no answer");
+        assert!(contacts.is_good(long), "for status-bad-seconds");
+        assert!(!contacts.is_good(Duration::ZERO));
+        contacts.refused("b", "unknown");
+        assert!(!contacts.is_good(long));
+    }
 
     #[test]
     fn pauses_grow_to_thirty_seconds() {

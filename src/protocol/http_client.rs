@@ -1,6 +1,6 @@
 //! The HTTP client of all calls to agents and orchestrators.
 
-use crate::config::Common;
+use crate::config::{Common, Secret};
 use crate::tls::http_client;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,15 +8,9 @@ use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Basic credentials; `Debug` does not show them.
-#[derive(Clone)]
-pub(crate) struct Basic(String);
-
-impl std::fmt::Debug for Basic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Basic")
-    }
-}
+/// Basic credentials: the value of the header `Authorization`.
+#[derive(Debug, Clone)]
+pub(crate) struct Basic(Secret);
 
 impl Basic {
     /// `common.http-auth-user` and its password; `None` if no user is set.
@@ -28,14 +22,12 @@ impl Basic {
         Some(Self::new(&format!("{}:{password}", common.http_auth_user)))
     }
 
-    /// From `user:password`.
     pub(crate) fn new(pair: &str) -> Self {
-        Self(format!("Basic {}", STANDARD.encode(pair)))
+        Self(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
     }
 
-    /// The value of the header `Authorization`.
     pub(crate) fn reveal(&self) -> &str {
-        &self.0
+        self.0.reveal()
     }
 }
 
@@ -46,7 +38,6 @@ pub(crate) struct AgentTransport {
     pub(crate) basic: Option<Basic>,
 }
 
-/// Time limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
@@ -59,7 +50,6 @@ pub(crate) struct Limits {
 pub(crate) struct HttpClient {
     agent: ureq::Agent,
     basic: Option<Basic>,
-    /// Bytes of an answer that are read.
     largest_answer: u64,
     pub(crate) scheme: &'static str,
 }

@@ -10,19 +10,8 @@ use std::time::Duration;
 const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate, or this itself, or \
      set common.ssl-skip-verify = true";
 
-/// Bytes of an answer that are read.
 const LARGEST_ANSWER: u64 = 64 << 10;
 
-/// Why a registration has failed.
-#[derive(Debug)]
-pub(crate) enum Unregistered {
-    /// There was no answer: orchestrator may know this agent from before.
-    Unanswered(Error),
-    /// It was answered, and orchestrator does not know this agent.
-    Refused(Error),
-}
-
-/// HTTP client for one orchestrator.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: HttpClient,
@@ -53,42 +42,29 @@ impl Client {
         &self.base
     }
 
-    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status.
-    ///
-    /// # Errors
-    /// Transient: no answer, or a refusal with its text. Permanent: this is not an orchestrator with this protocol.
-    pub(crate) fn register(&self, who: &AgentInfo) -> std::result::Result<(), Unregistered> {
-        let body = serde_json::to_string(who)
-            .map_err(|e| Unregistered::Unanswered(Error::permanent(e.to_string())))?;
-        let answer = self
-            .http
-            .post(&format!("{}/api/register-agent", self.base), &body);
-        let (status, text) = self.checked(answer).map_err(Unregistered::Unanswered)?;
+    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status. The outer error: no answer, so
+    /// orchestrator may know this agent from before. The inner one: a refusal; permanent if this is no orchestrator of this protocol.
+    pub(crate) fn register(&self, who: &AgentInfo) -> Result<Result<()>> {
+        let body = serde_json::to_string(who).map_err(|e| Error::permanent(e.to_string()))?;
+        let url = format!("{}/api/register-agent", self.base);
+        let (status, text) = self.checked(self.http.post(&url, &body))?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         if value.is_string() && status == 200 {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let why = shortened(value["Message"].as_str().unwrap_or(&text));
-        Err(Unregistered::Refused(refusal(
-            &self.base,
-            status,
-            &why,
-            value.is_null(),
-        )))
+        Ok(Err(refusal(&self.base, status, &why, value.is_null())))
     }
 
     /// Any status but a success means that orchestrator does not know this agent.
-    ///
-    /// # Errors
-    /// Transient: no answer.
     pub(crate) fn ping(&self) -> Result<()> {
         let answer = self.http.get(&format!("{}/api/agent-ping", self.base));
         match self.checked(answer)?.0 {
             200..=299 => Ok(()),
-            other => Err(Error::transient(format!(
-                "{}: status {other} for a ping",
-                self.base
-            ))),
+            other => {
+                let text = format!("{}: status {other} for a ping", self.base);
+                Err(Error::transient(text))
+            }
         }
     }
 
@@ -139,9 +115,7 @@ fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
 pub(crate) fn base(url: &str, port: u16) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let after_address = authority
-        .rsplit_once(']')
-        .map_or(authority, |(_, rest)| rest);
+    let after_address = authority.rsplit(']').next().unwrap_or(authority);
     if after_address.contains(':') {
         url.to_string()
     } else {

@@ -1,12 +1,12 @@
 //! The JSON of the agent's protocol, once for server and clients. Names and order of the keys are those of the Go agents, misspelt
 //! ones included. What only this agent adds is optional: orchestrator drops it, and other agents do not send it.
 
-use super::contact::Contact;
 use crate::config::Secret;
 use crate::seed::record::{LeftBy, Load};
 use crate::seed::{Method, Side, Stage, Status};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// The message of a wrong token, by which clients of the agents know it.
 pub(crate) const INVALID_TOKEN: &str = "Invalid token";
@@ -17,12 +17,10 @@ pub(crate) const INVALID_TOKEN: &str = "Invalid token";
 pub(crate) struct AgentInfo {
     /// The name under which orchestrator knows the MySQL instance.
     pub(crate) hostname: String,
-    /// The agent's own port.
     pub(crate) port: u16,
     /// Empty in the answer of `get-agent-info`, unless `common.expose-token-in-agent-info` is set.
     #[serde(serialize_with = "reveal", deserialize_with = "secret")]
     pub(crate) token: Secret,
-    /// Port of its MySQL.
     #[serde(rename = "MySQLPort")]
     pub(crate) mysql_port: u16,
 }
@@ -73,6 +71,18 @@ pub(crate) struct AgentData {
     pub(crate) orchestrators: BTreeMap<String, Contact>,
 }
 
+/// The contact with one orchestrator, in [`AgentData`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Contact {
+    /// It has accepted a registration of this process.
+    pub(crate) registered: bool,
+    /// Why the last call failed; empty if it succeeded.
+    pub(crate) error: String,
+    #[serde(skip)]
+    pub(super) last: Option<Instant>,
+}
+
 /// Empty without LVM.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -86,7 +96,6 @@ pub(crate) struct Mount {
     disk_usage: u64,
 }
 
-/// A schema in [`AgentData`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Database {
@@ -95,7 +104,6 @@ pub(crate) struct Database {
     pub(crate) size: u64,
 }
 
-/// A method in [`AgentData`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct MethodOptions {
@@ -158,9 +166,7 @@ pub(crate) struct ActiveSeed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Metadata {
-    /// Binary log of the source.
     pub(crate) log_file: String,
-    /// Position in it.
     pub(crate) log_pos: u64,
     /// MySQL's GTID set; empty on MariaDB and without GTIDs.
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! One TCP connection, in clear or in TLS, with timers that name their settings and an end by cancellation at any moment.
 
-use super::Settings;
+use super::{HANDSHAKE_TIMEOUT, Settings};
 use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::net;
@@ -16,10 +16,7 @@ use std::time::Duration;
 
 /// How long this end may take to tell the peer that it was cancelled.
 pub(super) const CANCEL_NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A dead host is found by TCP keepalive where no timer runs: after about two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: i32 = 6;
+pub(super) const WHAT: &str = "seed stream";
 
 /// A connection. Dropped, it is reset, unless it was closed in good order before.
 pub(super) struct Connection {
@@ -32,7 +29,6 @@ pub(super) struct Connection {
     _watch: Option<Sender<()>>,
 }
 
-/// What is read from and written to.
 trait Session: Read + Write + Send {
     fn send_close_notify(&mut self) {}
 }
@@ -52,29 +48,31 @@ impl Session for StreamOwned<ClientConnection, TcpStream> {
 }
 
 impl Connection {
+    /// With the timers of the handshake.
     fn new(
         socket: &TcpStream,
         settings: &Settings,
         with_tls: impl FnOnce(TcpStream) -> Result<Box<dyn Session>>,
     ) -> Result<Self> {
-        let fail = |e: io::Error| Error::io("seed stream", &e);
-        let peer = socket.peer_addr().map_err(fail)?;
-        socket.set_nodelay(true).map_err(fail)?;
-        net::set_keepalive(socket, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES)
-            .and_then(|()| net::reset_on_close(socket))
-            .map_err(fail)?;
-        let (has_tls, inner) = (settings.tls.use_ssl, socket.try_clone().map_err(fail)?);
-        Ok(Self {
+        let peer = socket.peer_addr().on(WHAT)?;
+        socket.set_nodelay(true).on(WHAT)?;
+        net::set_keepalive(socket).on(WHAT)?; // for a host that dies where no timer runs
+        net::reset_on_close(socket).on(WHAT)?;
+        let (has_tls, inner) = (settings.tls.use_ssl, socket.try_clone().on(WHAT)?);
+        let this = Self {
             session: if has_tls {
                 with_tls(inner)?
             } else {
                 Box::new(inner)
             },
             has_tls,
-            socket: socket.try_clone().map_err(fail)?,
+            socket: socket.try_clone().on(WHAT)?,
             peer,
             _watch: None,
-        })
+        };
+        this.read_within(Some(HANDSHAKE_TIMEOUT))?;
+        this.write_within(HANDSHAKE_TIMEOUT)?;
+        Ok(this)
     }
 
     /// The listener's end of an accepted socket. The TLS handshake comes with the first read or write.
@@ -101,8 +99,7 @@ impl Connection {
     /// after [`CANCEL_NOTICE_TIMEOUT`].
     pub(crate) fn watch(&mut self, cancel: &Cancel) -> Result<()> {
         let (end, ended) = bounded::<()>(0);
-        let (cancel, socket) = (cancel.clone(), self.socket.try_clone());
-        let socket = socket.on("seed stream")?;
+        let (cancel, socket) = (cancel.clone(), self.socket.try_clone().on(WHAT)?);
         spawn("stream-end", move || {
             select! {
                 recv(cancel.signal()) -> _ => {
@@ -119,26 +116,25 @@ impl Connection {
     }
 
     /// How long a read may wait; `None`: without limit.
-    pub(crate) fn read_within(&self, time: Option<Duration>) -> io::Result<()> {
-        self.socket
-            .set_read_timeout(time.map(|t| t.max(Duration::from_millis(1))))
+    pub(crate) fn read_within(&self, time: Option<Duration>) -> Result<()> {
+        let time = time.map(|t| t.max(Duration::from_millis(1)));
+        self.socket.set_read_timeout(time).on(WHAT)
     }
 
     /// How long a write may wait until the peer takes a byte.
-    pub(crate) fn write_within(&self, time: Duration) -> io::Result<()> {
-        self.socket
-            .set_write_timeout(Some(time.max(Duration::from_millis(1))))
+    pub(crate) fn write_within(&self, time: Duration) -> Result<()> {
+        let time = time.max(Duration::from_millis(1));
+        self.socket.set_write_timeout(Some(time)).on(WHAT)
     }
 
     /// What ends the connection from another thread.
-    pub(crate) fn breaker(&self) -> io::Result<impl FnOnce() + Send + 'static> {
-        let socket = self.socket.try_clone()?;
+    pub(crate) fn breaker(&self) -> Result<impl FnOnce() + Send + 'static> {
+        let socket = self.socket.try_clone().on(WHAT)?;
         Ok(move || {
             let _ = socket.shutdown(Shutdown::Both); // closed already: fine
         })
     }
 
-    /// For poll(2).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -154,17 +150,17 @@ impl Connection {
     }
 
     /// Tells the peer that nothing follows what was written.
-    pub(crate) fn close_write(&mut self) -> io::Result<()> {
+    pub(crate) fn close_write(&mut self) -> Result<()> {
         self.session.send_close_notify();
-        self.session.flush()?;
-        self.socket.shutdown(Shutdown::Write)
+        self.session.flush().on(WHAT)?;
+        self.socket.shutdown(Shutdown::Write).on(WHAT)
     }
 
     /// The same, and waits until the peer has it all, or `time` is over: a reset would take back what the peer has not read.
-    pub(crate) fn drain_writes(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn drain_writes(&mut self, time: Duration) -> Result<()> {
         self.close_write()?;
         let begin = std::time::Instant::now();
-        while net::unsent(&self.socket)? > 0 && begin.elapsed() < time {
+        while net::unsent(&self.socket).on(WHAT)? > 0 && begin.elapsed() < time {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

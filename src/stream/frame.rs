@@ -14,36 +14,29 @@ use crate::config::Compression;
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, Read, Write};
 
-/// Most bytes in a frame, unpacked.
 pub(super) const MAX_DATA: usize = 1 << 20;
 /// Most bytes in a frame on the wire: what does not shrink is sent as it is.
 const MAX_PACKED: usize = MAX_DATA + 1024;
-/// Most bytes of the JSON in an end frame.
 const MAX_END: usize = 16 << 10;
 
 const DATA: u8 = 1;
 const ALIVE: u8 = 2;
 const END: u8 = 3;
 
-/// The last frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct End {
     /// Bytes of the tool, unpacked.
     pub(crate) bytes: u64,
     pub(crate) frames: u64,
-    /// The tool's exit status was good.
     pub(crate) ok: bool,
-    /// If not, why.
     pub(crate) error: String,
     /// The sender was cancelled, for that reason.
     #[serde(default)]
     pub(crate) aborted: bool,
 }
 
-/// A frame that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
-    /// Bytes of the tool.
     Data(&'a [u8]),
     /// The sender has nothing to send yet.
     Alive,
@@ -64,7 +57,6 @@ enum Packer {
 }
 
 impl Encoder {
-    /// `checked`: with a checksum.
     pub(super) fn new(compression: Compression, checked: bool) -> io::Result<Self> {
         let packer = match compression {
             Compression::None => Packer::None,
@@ -86,12 +78,10 @@ impl Encoder {
         write(to, DATA, form, payload, raw.len(), self.checked)
     }
 
-    /// Writes that there is nothing to write.
     pub(super) fn alive(&self, to: &mut impl Write) -> io::Result<()> {
         write(to, ALIVE, 0, &[], 0, self.checked)
     }
 
-    /// Writes the last frame.
     pub(super) fn end(&self, to: &mut impl Write, end: &End) -> io::Result<()> {
         let end = End {
             error: end.error.chars().take(2000).collect(),
@@ -106,17 +96,16 @@ impl Encoder {
         let form = match &mut self.packer {
             Packer::None => return Ok(0),
             Packer::Lz4 => {
-                self.packed
-                    .resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-                let n = lz4_flex::block::compress_into(raw, &mut self.packed)
-                    .map_err(io::Error::other)?;
-                self.packed.truncate(n);
+                let most = lz4_flex::block::get_maximum_output_size(raw.len());
+                self.packed.resize(most, 0);
+                let packed = lz4_flex::block::compress_into(raw, &mut self.packed);
+                self.packed.truncate(packed.map_err(io::Error::other)?);
                 1
             }
             Packer::Zstd(packer) => {
                 self.packed.clear();
-                self.packed
-                    .reserve(zstd::zstd_safe::compress_bound(raw.len()));
+                let most = zstd::zstd_safe::compress_bound(raw.len());
+                self.packed.reserve(most);
                 packer.compress_to_buffer(raw, &mut self.packed)?;
                 2
             }
@@ -188,10 +177,7 @@ impl Decoder {
         })
     }
 
-    /// The next frame.
-    ///
-    /// # Errors
-    /// UnexpectedEof at the connection's end, wherever that is; InvalidData for what is not a frame.
+    /// The next frame; UnexpectedEof at the connection's end, wherever that is, and InvalidData for what is not a frame.
     pub(crate) fn read(&mut self, from: &mut impl Read) -> io::Result<Frame<'_>> {
         let mut head = [0; 16];
         from.read_exact(&mut head)?;
@@ -212,9 +198,8 @@ impl Decoder {
             _ => false,
         };
         if !fits || !known || head[2..4] != [0, 0] {
-            return Err(invalid(
-                "invalid frame header: the stream was corrupted in transit".into(),
-            ));
+            let text = "invalid frame header: the stream was corrupted in transit";
+            return Err(invalid(text));
         }
         if self.wire.len() < stored {
             self.wire.resize(stored.next_power_of_two(), 0);
@@ -222,9 +207,8 @@ impl Decoder {
         let payload = &mut self.wire[..stored];
         from.read_exact(payload)?;
         if self.checked && checksum(&head[..12], payload) as usize != sum {
-            return Err(invalid(
-                "wrong checksum of a frame: the stream was corrupted in transit".into(),
-            ));
+            let text = "wrong checksum of a frame: the stream was corrupted in transit";
+            return Err(invalid(text));
         }
         match (kind, form) {
             (ALIVE, _) => return Ok(Frame::Alive),
@@ -239,9 +223,8 @@ impl Decoder {
                 .map_err(|e| invalid(format!("a frame cannot be unpacked: {e}")))?,
         };
         if unpacked != raw {
-            return Err(invalid(
-                "the unpacked length of a frame is not that of its header".into(),
-            ));
+            let text = "the unpacked length of a frame is not that of its header";
+            return Err(invalid(text));
         }
         Ok(Frame::Data(&self.raw))
     }

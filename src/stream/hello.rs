@@ -2,7 +2,7 @@
 //! length is checked before memory is allocated.
 
 use crate::config::{Compression, Secret};
-use crate::error::{Error, OnPath, Result};
+use crate::error::{OnPath, Result};
 use ring::hmac;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,19 +12,14 @@ use std::io::{self, Read, Write};
 pub(crate) const MAGIC: [u8; 8] = *b"OAseed1\n";
 /// The version of what follows; another one is rejected.
 pub(crate) const VERSION: u32 = 1;
-/// Most bytes of a hello's JSON.
 const MAX_BODY: usize = 512 << 10;
-/// Most bytes of a sender's notes.
 pub(super) const MAX_NOTES: usize = 256 << 10;
 /// Reported by both ends.
 pub(super) const OTHER_SECRET: &str = "common.seed-secret is not the same on both hosts";
-/// Bytes of a proof.
 const PROOF: usize = 32;
 
-/// The listener's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Greeting {
-    /// [`VERSION`]
     pub(crate) version: u32,
     pub(crate) nonce: String,
     /// True if a proof is required.
@@ -33,10 +28,8 @@ pub(crate) struct Greeting {
     pub(crate) idle_ms: u64,
 }
 
-/// The sender's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Offer {
-    /// [`VERSION`]
     pub(crate) version: u32,
     pub(crate) seed: i64,
     pub(crate) method: String,
@@ -48,7 +41,7 @@ pub(crate) struct Offer {
 }
 
 /// The listener's reply to that, and at the end: yes, or why not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     /// At the end, not in reply to the hello.
     pub(crate) last: bool,
@@ -64,8 +57,7 @@ impl Answer {
         Self {
             last,
             ok: true,
-            reason: String::new(),
-            aborted: false,
+            ..Self::default()
         }
     }
 
@@ -80,19 +72,16 @@ impl Answer {
     }
 }
 
-/// Whose proof it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Prover {
     Sender,
     Listener,
 }
 
-/// A number that is used once, in hexadecimal.
 pub(super) fn nonce() -> Result<String> {
     crate::sys::host::random_hex(32).on("random number")
 }
 
-/// The word for the wire.
 pub(super) fn word(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
@@ -107,78 +96,76 @@ pub(super) fn compression(word: &str) -> Option<Compression> {
         .find(|c| self::word(*c) == word)
 }
 
-/// The nonces of one connection.
-#[derive(Debug, Clone)]
-pub(super) struct Nonces {
-    pub(crate) sender: String,
-    pub(crate) listener: String,
+/// What the proofs of one connection are made of: the secret, and the nonces of both ends.
+#[derive(Clone)]
+pub(super) struct Keys {
+    pub(super) secret: Secret,
+    pub(super) sender: String,
+    pub(super) listener: String,
 }
 
-/// What a proof signs: the other side's nonce, the own one, and the body. Lengths come first, so that no foreign nonce can shift a border.
-fn signed(prover: Prover, nonces: &Nonces, body: &[u8]) -> Vec<u8> {
-    let (sender, listener) = (nonces.sender.as_bytes(), nonces.listener.as_bytes());
-    let (label, other, own): (&[u8], _, _) = match prover {
-        Prover::Sender => (b"orchestrator-agent seed stream 1 sender", listener, sender),
-        Prover::Listener => (
-            b"orchestrator-agent seed stream 1 listener",
-            sender,
-            listener,
-        ),
-    };
-    let mut all = Vec::with_capacity(body.len() + 256);
-    for part in [label, other, own, body] {
-        all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        all.extend_from_slice(part);
+impl Keys {
+    fn key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.secret.reveal().as_bytes())
     }
-    all
-}
 
-fn key(secret: &Secret) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes())
-}
-
-/// The proof for `body`; zeros without a secret.
-pub(super) fn prove(secret: &Secret, prover: Prover, nonces: &Nonces, body: &[u8]) -> [u8; PROOF] {
-    let mut proof = [0; PROOF];
-    if !secret.is_empty() {
-        let tag = hmac::sign(&key(secret), &signed(prover, nonces, body));
-        proof.copy_from_slice(tag.as_ref());
+    /// What a proof signs. Lengths come first, so that no foreign nonce can shift a border.
+    fn signed(&self, prover: Prover, body: &[u8]) -> Vec<u8> {
+        let (sender, listener) = (self.sender.as_bytes(), self.listener.as_bytes());
+        let (who, other, own) = match prover {
+            Prover::Sender => ("sender", listener, sender),
+            Prover::Listener => ("listener", sender, listener),
+        };
+        let label = format!("orchestrator-agent seed stream 1 {who}");
+        let mut all = Vec::with_capacity(body.len() + 256);
+        for part in [label.as_bytes(), other, own, body] {
+            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            all.extend_from_slice(part);
+        }
+        all
     }
-    proof
+
+    /// The proof for `body`; zeros without a secret.
+    fn prove(&self, prover: Prover, body: &[u8]) -> [u8; PROOF] {
+        let mut proof = [0; PROOF];
+        if !self.secret.is_empty() {
+            let tag = hmac::sign(&self.key(), &self.signed(prover, body));
+            proof.copy_from_slice(tag.as_ref());
+        }
+        proof
+    }
+
+    /// True if there is no secret, or the proof is right. In constant time.
+    pub(super) fn is_proven(&self, prover: Prover, body: &[u8], proof: &[u8; PROOF]) -> bool {
+        let signed = || self.signed(prover, body);
+        self.secret.is_empty() || hmac::verify(&self.key(), &signed(), proof).is_ok()
+    }
+
+    /// Writes a hello with the proof of this end. It begins with `magic`: [`MAGIC`], or nothing where that was written before.
+    pub(super) fn write(
+        &self,
+        to: &mut impl Write,
+        magic: &[u8],
+        prover: Prover,
+        hello: &impl Serialize,
+    ) -> io::Result<()> {
+        let body = serde_json::to_vec(hello)?;
+        write(to, magic, &body, &self.prove(prover, &body))
+    }
 }
 
-/// True if there is no secret, or the proof is right. In constant time.
-pub(super) fn is_proven(
-    secret: &Secret,
-    prover: Prover,
-    nonces: &Nonces,
-    body: &[u8],
-    proof: &[u8; PROOF],
-) -> bool {
-    secret.is_empty() || hmac::verify(&key(secret), &signed(prover, nonces, body), proof).is_ok()
+/// Writes the listener's first hello, which has no proof.
+pub(super) fn write_greeting(to: &mut impl Write, greeting: &Greeting) -> io::Result<()> {
+    write(to, &MAGIC, &serde_json::to_vec(greeting)?, &[0; PROOF])
 }
 
-/// The JSON of a hello.
-pub(super) fn body(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|e| Error::permanent(format!("hello: {e}")))
-}
-
-/// Writes a hello that begins with `magic`: [`MAGIC`], or nothing where that was written before.
-pub(super) fn write(
-    to: &mut impl Write,
-    magic: &[u8],
-    body: &[u8],
-    proof: &[u8; PROOF],
-) -> io::Result<()> {
+fn write(to: &mut impl Write, magic: &[u8], body: &[u8], proof: &[u8; PROOF]) -> io::Result<()> {
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     to.write_all(&[magic, &length.to_be_bytes(), body, proof].concat())?;
     to.flush()
 }
 
-/// Reads the rest of a hello, behind the magic word.
-///
-/// # Errors
-/// InvalidData if it is too long.
+/// Reads the rest of a hello, behind the magic word; InvalidData if it is too long.
 pub(crate) fn read(from: &mut impl Read) -> io::Result<(Vec<u8>, [u8; PROOF])> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -202,8 +189,8 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|e| invalid(format!("malformed handshake: {e}")))
 }
 
-pub(super) fn invalid(text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text)
+pub(super) fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.into())
 }
 
 #[cfg(test)]
@@ -224,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_every_truncation_is_an_error() {
         let offer = offer();
-        let body = body(&offer).unwrap();
+        let body = serde_json::to_vec(&offer).unwrap();
         let mut wire = Vec::new();
         write(&mut wire, &MAGIC, &body, &[9; 32]).unwrap();
         assert_eq!(wire[..8], MAGIC);
@@ -245,13 +232,14 @@ mod tests {
     #[test]
     fn a_proof_fits_one_secret_one_side_one_exchange_and_one_text() {
         let (a, b) = (Secret::new("a"), Secret::new("b"));
-        let nonces = |sender: &str, listener: &str| Nonces {
+        let keys = |secret: &Secret, sender: &str, listener: &str| Keys {
+            secret: secret.clone(),
             sender: sender.into(),
             listener: listener.into(),
         };
-        let proof = prove(&a, Prover::Sender, &nonces("n2", "n1"), b"words");
+        let proof = keys(&a, "n2", "n1").prove(Prover::Sender, b"words");
         let fits = |s: &Secret, prover, listener: &str, sender: &str, body: &[u8]| {
-            is_proven(s, prover, &nonces(sender, listener), body, &proof)
+            keys(s, sender, listener).is_proven(prover, body, &proof)
         };
         assert!(fits(&a, Prover::Sender, "n1", "n2", b"words"));
         assert!(!fits(&b, Prover::Sender, "n1", "n2", b"words"));
@@ -260,9 +248,9 @@ mod tests {
         assert!(!fits(&a, Prover::Sender, "n2", "n1", b"words"));
         assert!(!fits(&a, Prover::Sender, "n1n", "2", b"words"));
         assert!(!fits(&a, Prover::Sender, "n1", "n2", b"word"));
-        let (none, empty) = (Secret::default(), nonces("", ""));
-        assert!(is_proven(&none, Prover::Sender, &empty, b"", &[0; 32]));
-        assert_eq!(prove(&none, Prover::Sender, &empty, b""), [0; 32]);
+        let none = keys(&Secret::default(), "", "");
+        assert!(none.is_proven(Prover::Sender, b"", &[0; 32]));
+        assert_eq!(none.prove(Prover::Sender, b""), [0; 32]);
     }
 
     #[test]

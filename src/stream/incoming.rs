@@ -1,16 +1,17 @@
 //! The receiving end of a stream whose sender has been accepted.
 
-use super::connection::{Connection, is_timeout};
-use super::ends::{Cancellable, Sink};
+use super::connection::{Connection, WHAT, is_timeout};
 use super::frame::{Decoder, Frame};
-use super::hello::{self, Answer, MAGIC, Nonces, Prover};
-use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Settings, no_first_byte};
+use super::hello::{Answer, Keys, MAGIC, Prover};
+use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Pollable, Settings, no_first_byte};
 use crate::config::Compression;
-use crate::error::{Error, OnPath, PeerFault, Result, ToolError, ToolFault};
+use crate::error::{Error, OnPath, Result, ToolFault};
 use crate::process::Cancel;
+use crate::sys::net::wait_writable;
 use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// What a connection that ends in the middle of a copy means.
@@ -21,6 +22,8 @@ const RAW_CHUNK: usize = 256 << 10;
 /// How long the sender may take to close the connection after an acknowledgement, and after a rejection.
 const CLOSE_ACKNOWLEDGED: Duration = Duration::from_secs(10);
 const CLOSE_REJECTED: Duration = Duration::from_secs(3);
+/// How often a write that waits for the sink polls for a cancellation.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// The stream. Dropped without an answer, it is reset: the sender sees a failure.
 pub struct Incoming {
@@ -35,7 +38,7 @@ pub(super) enum Kind {
     Framed {
         compression: Compression,
         notes: Vec<u8>,
-        nonces: Nonces,
+        keys: Keys,
     },
     /// What a Go agent or socat sends; its first bytes, which have been read.
     Raw(Vec<u8>),
@@ -74,15 +77,14 @@ impl Incoming {
     ///
     /// # Errors
     /// Cancelled; the first cause, with the setting of the timer. Nothing was answered yet.
-    pub fn receive<W: Sink>(
+    pub fn receive<W: Write + Pollable>(
         &mut self,
         sink: W,
         cancel: &Cancel,
         mut progress: impl FnMut(u64),
     ) -> Result<u64> {
         self.connection.watch(cancel)?;
-        self.answer(&Answer::yes(false))
-            .on(format!("answer to {}", self.connection.peer))?;
+        self.answer(&Answer::yes(false))?;
         self.begin = Instant::now();
         if let Some(fd) = sink.pollable() {
             let _ = pipe::enlarge(fd, PIPE_BYTES); // not a pipe, or not permitted: it works as it is
@@ -108,10 +110,11 @@ impl Incoming {
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
         let checked = !self.connection.has_tls();
-        let mut decoder = Decoder::new(compression, checked).on("seed stream")?;
+        let mut decoder = Decoder::new(compression, checked).on(WHAT)?;
         let (mut bytes, mut frames) = (0, 0);
         loop {
-            self.read_within(self.frame_limit(bytes)?)?;
+            self.connection
+                .read_within(Some(self.frame_limit(bytes)?))?;
             let end = match decoder.read(&mut self.connection) {
                 Ok(Frame::Data(data)) => {
                     sink.write_all(data).map_err(|e| refused(&e))?;
@@ -124,27 +127,24 @@ impl Incoming {
                 Ok(Frame::End(end)) => end,
                 Err(e) => return Err(self.broken(&e, bytes)),
             };
-            let (fault, text) = if end.aborted {
+            return if end.aborted {
                 let text = format!("aborted on the source: {}", end.error);
-                (PeerFault::Aborted, text)
+                Err(Error::transient(text))
             } else if !end.ok {
                 let text = format!("the source failed: {}", end.error);
-                (PeerFault::Rejected, text)
+                Err(Error::permanent(text))
             } else if (end.bytes, end.frames) != (bytes, frames) {
-                let text = format!(
+                Err(Error::permanent(format!(
                     "{bytes} bytes in {frames} frames arrived, the source has sent {} in {}",
                     end.bytes, end.frames
-                );
-                (PeerFault::Incomplete, text)
+                )))
             } else {
-                sink.flush().map_err(|e| refused(&e))?;
-                return Ok(bytes);
+                sink.flush().map(|()| bytes).map_err(|e| refused(&e))
             };
-            return Err(Error::peer(fault, text));
         }
     }
 
-    fn receive_raw<W: Sink>(
+    fn receive_raw<W: Write + Pollable>(
         &mut self,
         first: &[u8],
         sink: &mut Cancellable<'_, W>,
@@ -156,7 +156,7 @@ impl Incoming {
         // Only in clear, and only into a pipe.
         let mut splice = !self.connection.has_tls();
         let mut buffer = vec![0; RAW_CHUNK];
-        self.read_within(self.settings.idle)?;
+        self.connection.read_within(Some(self.settings.idle))?;
         loop {
             let passed = match self.connection.plain_socket().filter(|_| splice) {
                 Some(socket) => sink.splice(socket, PIPE_BYTES),
@@ -194,38 +194,29 @@ impl Incoming {
         }
     }
 
-    fn read_within(&self, time: Duration) -> Result<()> {
-        let set = self.connection.read_within(Some(time));
-        set.on("seed stream")
-    }
-
     fn broken(&self, e: &io::Error, bytes: u64) -> Error {
+        use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         let peer = self.connection.peer;
         if is_timeout(e) {
             if bytes == 0 && self.begin.elapsed() >= self.settings.first_byte {
                 return no_first_byte("the source", self.settings.first_byte);
             }
-            let text = format!(
-                "no byte from {peer} for {} s after {bytes} bytes: the source or the network is dead (common.seed-idle-timeout)",
-                self.settings.idle.as_secs_f32()
-            );
-            return Error::peer(PeerFault::Timeout, text);
+            let idle = self.settings.idle.as_secs_f32();
+            return Error::transient(format!(
+                "no byte from {peer} for {idle} s after {bytes} bytes: the source or the network is dead (common.seed-idle-timeout)"
+            ));
         }
-        let after = format!("after {bytes} bytes from {peer}: {e}");
-        let (fault, text) = match e.kind() {
-            ErrorKind::UnexpectedEof => (
-                PeerFault::Closed,
+        Error::transient(match e.kind() {
+            UnexpectedEof => {
                 format!(
                     "the connection from {peer} ended after {bytes} bytes without the end mark: {LOST}"
-                ),
-            ),
-            ErrorKind::InvalidData => (PeerFault::Corrupt, after),
-            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-                (PeerFault::Closed, format!("{after}: {LOST}"))
+                )
             }
-            _ => (PeerFault::Closed, after),
-        };
-        Error::peer(fault, text)
+            ConnectionReset | ConnectionAborted | BrokenPipe => {
+                format!("after {bytes} bytes from {peer}: {e}: {LOST}")
+            }
+            _ => format!("after {bytes} bytes from {peer}: {e}"),
+        })
     }
 
     /// Acknowledges that the copy is complete and on disk. To be called when the tool has succeeded and its files are synced.
@@ -233,8 +224,7 @@ impl Incoming {
     /// # Errors
     /// If the answer cannot be sent: the sender then counts this as a failure.
     pub fn acknowledge(mut self) -> Result<()> {
-        self.answer(&Answer::yes(true))
-            .on(format!("answer to {}", self.connection.peer))?;
+        self.answer(&Answer::yes(true))?;
         self.connection.close(CLOSE_ACKNOWLEDGED);
         Ok(())
     }
@@ -244,25 +234,74 @@ impl Incoming {
     pub(crate) fn reject(mut self, reason: &str, aborted: bool) {
         match self.answer(&Answer::no(true, reason, aborted)) {
             Ok(()) => self.connection.close(CLOSE_REJECTED),
-            Err(e) => log::debug!("answer to {}: {e}", self.connection.peer),
+            Err(e) => log::debug!("{e}"),
         }
     }
 
-    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
-        let Kind::Framed { nonces, .. } = &self.kind else {
+    fn answer(&mut self, answer: &Answer) -> Result<()> {
+        let Kind::Framed { keys, .. } = &self.kind else {
             return Ok(()); // a raw sender reads nothing
         };
-        let body = hello::body(answer).map_err(io::Error::other)?;
-        let proof = hello::prove(&self.settings.secret, Prover::Listener, nonces, &body);
         self.connection.write_within(HANDSHAKE_TIMEOUT)?;
-        hello::write(&mut self.connection, &MAGIC, &body, &proof)
+        let sent = keys.write(&mut self.connection, &MAGIC, Prover::Listener, answer);
+        sent.on(format!("answer to {}", self.connection.peer))
     }
 }
 
 fn refused(e: &io::Error) -> Error {
-    Error::Tool(Box::new(ToolError {
-        name: "the receiving tool".into(),
-        fault: ToolFault::Input(e.kind()),
-        stderr: e.to_string(),
-    }))
+    Error::tool(
+        "the receiving tool",
+        ToolFault::Input(e.kind()),
+        e.to_string(),
+    )
+}
+
+/// A sink in which a write ends with a cancellation even while the other end takes no byte.
+struct Cancellable<'a, W> {
+    to: W,
+    cancel: &'a Cancel,
+}
+
+impl<'a, W: Write + Pollable> Cancellable<'a, W> {
+    fn new(to: W, cancel: &'a Cancel) -> io::Result<Self> {
+        if let Some(fd) = to.pollable() {
+            // The end that a tool reads is a file description of its own and stays blocking.
+            pipe::set_nonblocking(fd)?;
+        }
+        Ok(Self { to, cancel })
+    }
+
+    fn wait(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        while !wait_writable(fd, CANCEL_POLL)? {
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::other("cancelled"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves at most `bytes` from a socket into a pipe without a copy through this process. Zero means the socket's end. Fails with
+    /// InvalidInput where the sink is not a pipe, with WouldBlock after the socket's timeout.
+    fn splice(&mut self, from: &TcpStream, bytes: usize) -> io::Result<usize> {
+        let to = self.to.pollable().ok_or(ErrorKind::InvalidInput)?;
+        // From here on there is room: no one else writes. So only the socket is waited for.
+        self.wait(to)?;
+        pipe::splice(from.as_fd(), to, bytes)
+    }
+}
+
+impl<W: Write + Pollable> Write for Cancellable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let error = match self.to.write(bytes) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => e,
+                done => return done,
+            };
+            self.wait(self.to.pollable().ok_or(error)?)?;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }

@@ -2,11 +2,12 @@
 
 use super::connection::{Connection, is_timeout};
 use super::hello::{
-    self, Answer, Greeting, MAGIC, MAX_NOTES, Nonces, OTHER_SECRET, Offer, Prover, VERSION,
+    self, Answer, Greeting, Keys, MAGIC, MAX_NOTES, OTHER_SECRET, Offer, Prover, VERSION,
 };
 use super::incoming::{Incoming, Kind};
 use super::{HANDSHAKE_TIMEOUT, Settings};
-use crate::error::{Error, ListenError, ListenOption, OnPath, PeerFault, Result};
+use crate::config::Compression;
+use crate::error::{Error, ListenOption, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::net::{listen, wait_readable};
 use crate::sys::thread::spawn;
@@ -53,23 +54,14 @@ impl Listener {
             crate::tls::stream_server(&settings.tls)?;
         }
         let port = settings.port;
-        let sockets = listen(SocketAddr::new(settings.listen, port)).map_err(|e| {
-            Error::Listen(Box::new(ListenError {
-                at: format!("seed port {port}"),
-                kind: e.kind(),
-                text: e.to_string(),
-                set_by: ListenOption::SeedPort,
-            }))
-        })?;
-        Ok(Self {
-            sockets,
-            settings: Arc::new(settings),
-        })
+        let sockets = listen(SocketAddr::new(settings.listen, port))
+            .map_err(|e| Error::listen(format!("seed port {port}"), &e, ListenOption::SeedPort))?;
+        let settings = Arc::new(settings);
+        Ok(Self { sockets, settings })
     }
 
     pub(crate) fn address(&self) -> Result<SocketAddr> {
-        let address = self.sockets[0].local_addr();
-        address.on("seed port")
+        self.sockets[0].local_addr().on("seed port")
     }
 
     /// Waits for the seed's sender, without limit. Other peers are rejected with a line in the log; one that is silent or slow delays
@@ -111,8 +103,7 @@ impl Listener {
             close(&handshakes[..evicted], None);
             handshakes.drain(..evicted);
             let all: Vec<_> = self.sockets.iter().map(AsFd::as_fd).collect();
-            let ready = wait_readable(&all, Some(ACCEPT_POLL));
-            let ready = ready.on("seed port")?;
+            let ready = wait_readable(&all, Some(ACCEPT_POLL)).on("seed port")?;
             for (listener, _) in self.sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
                 match listener.accept() {
                     Ok((socket, peer)) => match self.start_handshake(socket, peer, limit, &ended) {
@@ -140,10 +131,8 @@ impl Listener {
         if !self.settings.allowed.contains(peer.ip()) {
             return Err(Error::permanent("not in common.allowed-clients"));
         }
-        let handle = socket
-            .set_nonblocking(false)
-            .and_then(|()| socket.try_clone());
-        let handle = handle.on("handshake")?;
+        socket.set_nonblocking(false).on("handshake")?;
+        let handle = socket.try_clone().on("handshake")?;
         let (settings, ended) = (Arc::clone(&self.settings), ended.clone());
         spawn("stream-hello", move || {
             let outcome = handshake(&socket, &settings, limit).map_err(|e| e.context(peer));
@@ -171,15 +160,14 @@ fn close(handshakes: &[Handshake], except: Option<SocketAddr>) {
 
 fn failed(e: io::Error) -> Error {
     if is_timeout(&e) {
-        Error::peer(PeerFault::Timeout, "no handshake in time")
+        Error::transient("no handshake in time")
     } else {
-        Error::peer(PeerFault::Handshake, e.to_string())
+        Error::permanent(e.to_string())
     }
 }
 
 fn handshake(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result<Incoming> {
     let mut connection = Connection::accepted(socket, settings)?;
-    connection.write_within(HANDSHAKE_TIMEOUT).map_err(failed)?;
     let own = hello::nonce()?;
     let first = greet(&mut connection, settings, &own, limit)?;
     if first != MAGIC {
@@ -187,42 +175,37 @@ fn handshake(socket: &TcpStream, settings: &Settings, limit: Duration) -> Result
         let kind = Kind::Raw(first);
         return Ok(Incoming::new(connection, settings.clone(), kind));
     }
-    connection
-        .read_within(Some(HANDSHAKE_TIMEOUT))
-        .map_err(failed)?;
+    connection.read_within(Some(HANDSHAKE_TIMEOUT))?;
     let (body, proof) = hello::read(&mut connection).map_err(failed)?;
     let offer: Offer = hello::parse(&body).map_err(failed)?;
-    let nonces = Nonces {
+    let keys = Keys {
+        secret: settings.secret.clone(),
         sender: offer.nonce.clone(),
         listener: own,
     };
-    let compression = check(&offer, settings).map_err(|text| (PeerFault::Handshake, text));
-    let accepted = compression.and_then(|compression| {
-        if hello::is_proven(&settings.secret, Prover::Sender, &nonces, &body, &proof) {
-            Ok(compression)
-        } else {
-            Err((PeerFault::Secret, OTHER_SECRET.to_string()))
-        }
+    let accepted = check(&offer, settings).and_then(|compression| {
+        let is_proven = keys.is_proven(Prover::Sender, &body, &proof);
+        let compression = is_proven.then_some(compression);
+        compression.ok_or_else(|| OTHER_SECRET.to_string())
     });
     let answer = match &accepted {
         Ok(_) => Answer::yes(false),
-        Err((_, reason)) => Answer::no(false, reason, false),
+        Err(reason) => Answer::no(false, reason, false),
     };
-    let body = hello::body(&answer)?;
-    let proof = hello::prove(&settings.secret, Prover::Listener, &nonces, &body);
-    hello::write(&mut connection, &MAGIC, &body, &proof).map_err(failed)?;
+    let answered = keys.write(&mut connection, &MAGIC, Prover::Listener, &answer);
+    answered.map_err(failed)?;
     match accepted {
         Ok(compression) => {
             let kind = Kind::Framed {
                 compression,
                 notes: offer.notes.into_bytes(),
-                nonces,
+                keys,
             };
             Ok(Incoming::new(connection, settings.clone(), kind))
         }
-        Err((fault, reason)) => {
+        Err(reason) => {
             connection.close(CLOSE_REJECTED);
-            Err(Error::peer(fault, reason))
+            Err(Error::permanent(reason))
         }
     }
 }
@@ -237,9 +220,7 @@ fn greet(
     let mut first = Vec::new();
     if settings.accept_raw {
         // A raw sender would reset the connection at its end for any byte that it has not read.
-        connection
-            .read_within(Some(RAW_FIRST_BYTE))
-            .map_err(failed)?;
+        connection.read_within(Some(RAW_FIRST_BYTE))?;
         match read_first(connection, &mut first) {
             Err(e) if !is_timeout(&e) => return Err(failed(e)),
             _ => {}
@@ -252,9 +233,9 @@ fn greet(
             secret: !settings.secret.is_empty(),
             idle_ms: u64::try_from(settings.idle.as_millis()).unwrap_or(u64::MAX),
         };
-        hello::write(connection, &MAGIC, &hello::body(&greeting)?, &[0; 32]).map_err(failed)?;
+        hello::write_greeting(connection, &greeting).map_err(failed)?;
     }
-    connection.read_within(Some(limit)).map_err(failed)?;
+    connection.read_within(Some(limit))?;
     read_first(connection, &mut first).map_err(failed)?;
     Ok(first)
 }
@@ -274,26 +255,21 @@ fn read_first(connection: &mut Connection, first: &mut Vec<u8>) -> io::Result<()
 
 /// Whether the sender of these bytes may send a raw stream.
 fn check_raw(first: &[u8], settings: &Settings) -> Result<()> {
-    let (fault, text) = if !first.starts_with(GZIP) && first != XBSTREAM {
-        (PeerFault::Handshake, "another protocol")
+    let why = if !first.starts_with(GZIP) && first != XBSTREAM {
+        "another protocol"
     } else if !settings.accept_raw {
-        let text = "sends a raw stream, as the Go agents do: it has no end mark and no checksums; it is accepted with \
-                    common.accept-raw-streams = true";
-        (PeerFault::Handshake, text)
+        "sends a raw stream, as the Go agents do: it has no end mark and no checksums; it is accepted with \
+         common.accept-raw-streams = true"
     } else if !settings.secret.is_empty() {
-        let text = "sends a raw stream, which cannot prove common.seed-secret";
-        (PeerFault::Secret, text)
+        "sends a raw stream, which cannot prove common.seed-secret"
     } else {
         return Ok(());
     };
-    Err(Error::peer(fault, text))
+    Err(Error::permanent(why))
 }
 
 /// The sender's compression, or why its offer is rejected.
-fn check(
-    offer: &Offer,
-    settings: &Settings,
-) -> std::result::Result<crate::config::Compression, String> {
+fn check(offer: &Offer, settings: &Settings) -> std::result::Result<Compression, String> {
     if offer.version != VERSION {
         return Err(format!(
             "the sender uses version {} of the seed stream and the target {VERSION}: use the same release of the agent on both hosts",

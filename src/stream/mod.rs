@@ -1,6 +1,6 @@
 //! The seed stream between two hosts: bytes of a source on one host to a sink on the other, such that nothing can go wrong silently. The
 //! end of a connection is never the end of a copy. The stream knows nothing of the bytes: a source and a sink are what can be read
-//! and written ([`Source`], [`Sink`]).
+//! and written.
 //!
 //! # On the wire
 //!
@@ -26,7 +26,6 @@
 //! only with `accept-raw-streams = true`.
 
 mod connection;
-mod ends;
 pub(crate) mod frame;
 pub(crate) mod hello;
 mod incoming;
@@ -34,15 +33,15 @@ mod listener;
 mod outgoing;
 mod spool;
 
-pub use ends::{Sink, Source};
 pub(crate) use incoming::Incoming;
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 pub(crate) use spool::Spool;
 
 use crate::config::{AllowList, Common, Compression, Secret, SocatTls};
-use crate::error::{Error, PeerFault, Result};
+use crate::error::{Error, Result};
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// How long either side may take to send its hello, TLS handshake included.
@@ -80,10 +79,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the configuration.
-    ///
-    /// # Errors
-    /// Permanent: invalid addresses.
     pub(crate) fn new(
         common: &Common,
         tls: &SocatTls,
@@ -108,13 +103,25 @@ impl Settings {
     }
 }
 
+/// Where the bytes of a copy come from or go to: a pipe, a file, a socket, or anything else that can be read or written.
+pub trait Pollable {
+    /// What poll(2) can wait for, and splice(2) can write to. `None`: a read or a write may wait; it must end by itself when the stream
+    /// does, and a write with a cancellation.
+    fn pollable(&self) -> Option<BorrowedFd<'_>>;
+}
+
+impl<T: AsFd> Pollable for T {
+    fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
 /// `who`: an end of the stream, or its tool.
 fn no_first_byte(who: &str, limit: Duration) -> Error {
-    let text = format!(
-        "{who} gave no byte of the copy for {} s (common.seed-first-byte-timeout)",
-        limit.as_secs_f32()
-    );
-    Error::peer(PeerFault::Timeout, text)
+    let limit = limit.as_secs_f32();
+    Error::transient(format!(
+        "{who} gave no byte of the copy for {limit} s (common.seed-first-byte-timeout)"
+    ))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! The sending end.
 
-use super::connection::{CANCEL_NOTICE_TIMEOUT, Connection, is_timeout};
-use super::ends::Source;
+use super::connection::{CANCEL_NOTICE_TIMEOUT, Connection, WHAT, is_timeout};
 use super::frame::{Encoder, End};
-use super::hello::{self, Answer, Greeting, MAGIC, Nonces, OTHER_SECRET, Offer, Prover, VERSION};
+use super::hello::{self, Answer, Greeting, Keys, MAGIC, OTHER_SECRET, Offer, Prover, VERSION};
 use super::spool::{Next, Spool};
-use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Settings, no_first_byte};
-use crate::error::{Error, OnPath, PeerFault, Result};
+use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Pollable, Settings, no_first_byte};
+use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
 use crate::sys::net::wait_readable;
 use crate::sys::pipe;
@@ -37,7 +36,7 @@ pub struct Outgoing {
 
 struct Session {
     encoder: Encoder,
-    nonces: Nonces,
+    keys: Keys,
     /// The longest time without a frame.
     alive: Duration,
 }
@@ -77,11 +76,8 @@ impl Outgoing {
     }
 
     /// Lets the receiver know that this end works, before anything is sent; `last` is when it was sent the last frame.
-    ///
-    /// # Errors
-    /// The connection's.
     pub(crate) fn keep_alive(&mut self, last: &mut Instant) -> Result<()> {
-        self.send_alive(last).on("seed stream")
+        self.send_alive(last).on(WHAT)
     }
 
     fn send_alive(&mut self, last: &mut Instant) -> io::Result<()> {
@@ -100,7 +96,7 @@ impl Outgoing {
     /// Cancelled; the first cause, which may be the receiver's.
     pub fn send(
         &mut self,
-        source: impl Source,
+        source: impl Read + Pollable + Send + 'static,
         cancel: &Cancel,
         progress: impl FnMut(u64),
     ) -> Result<u64> {
@@ -113,19 +109,16 @@ impl Outgoing {
     pub(crate) fn send_through(
         &mut self,
         spool: &Spool,
-        source: impl Source,
+        source: impl Read + Pollable + Send + 'static,
         end_source: impl FnOnce() + Send + 'static,
         cancel: &Cancel,
         progress: impl FnMut(u64),
     ) -> Result<u64> {
-        let fail = |e: io::Error| Error::io("seed stream", &e);
         if let Some(fd) = source.pollable() {
             let _ = pipe::enlarge(fd, PIPE_BYTES); // not a pipe, or not permitted: it works as it is
         }
-        self.connection
-            .write_within(self.settings.idle)
-            .map_err(fail)?;
-        let break_connection = self.connection.breaker().map_err(fail)?;
+        self.connection.write_within(self.settings.idle)?;
+        let break_connection = self.connection.breaker()?;
         let full = move || {
             end_source();
             // A receiver that takes nothing would hide the cause until its timer ends.
@@ -162,13 +155,11 @@ impl Outgoing {
         let Some(session) = self.session.as_ref().filter(|_| !self.in_frame) else {
             return; // it sees the reset
         };
-        let sent = self
-            .connection
-            .write_within(CANCEL_NOTICE_TIMEOUT)
-            .and_then(|()| session.encoder.end(&mut self.connection, &end))
-            .and_then(|()| self.connection.drain_writes(CANCEL_NOTICE_TIMEOUT));
-        if let Err(e) = sent {
-            log::debug!("seed stream: {e}");
+        let connection = &mut self.connection;
+        let sent = connection.write_within(CANCEL_NOTICE_TIMEOUT);
+        let sent = sent.and_then(|()| session.encoder.end(connection, &end).on(WHAT));
+        if let Err(e) = sent.and_then(|()| connection.drain_writes(CANCEL_NOTICE_TIMEOUT)) {
+            log::debug!("{e}");
         }
     }
 
@@ -184,7 +175,7 @@ impl Outgoing {
             cancel.check()?;
             if !self.is_raw() {
                 let polled = wait_readable(&[self.connection.fd()], Some(Duration::ZERO));
-                if polled.on("seed stream")?[0] {
+                if polled.on(WHAT)?[0] {
                     return Err(self.broken(cancel, None));
                 }
             }
@@ -237,8 +228,7 @@ impl Outgoing {
         let sent = match (&self.session, verdict) {
             (Some(session), _) => session.encoder.end(&mut self.connection, &end),
             (None, Ok(())) => {
-                let closed = self.connection.close_write();
-                closed.on("seed stream")?;
+                self.connection.close_write()?;
                 self.connection.close(CLOSE_RAW);
                 return Ok(());
             }
@@ -261,16 +251,13 @@ impl Outgoing {
 
     fn last_answer(&mut self, limit: Option<Duration>) -> Result<Answer> {
         let Some(session) = &self.session else {
-            let text = "a raw stream has no answer";
-            return Err(Error::peer(PeerFault::Closed, text));
+            return Err(Error::transient("a raw stream has no answer"));
         };
-        let answer = read_answer(&mut self.connection, &self.settings, &session.nonces, limit)?;
-        if answer.last {
-            Ok(answer)
-        } else {
-            let text = "an answer at the wrong time";
-            Err(Error::peer(PeerFault::Corrupt, text))
+        let answer = read_answer(&mut self.connection, &session.keys, limit)?;
+        if !answer.last {
+            return Err(Error::transient("an answer at the wrong time"));
         }
+        Ok(answer)
     }
 
     /// Why no more can be sent. A receiver that fails sends the reason before it ends the connection.
@@ -278,56 +265,45 @@ impl Outgoing {
         if cancel.is_cancelled() {
             return Error::cancelled();
         }
-        let peer = self.connection.peer;
+        let (peer, bytes) = (self.connection.peer, self.bytes);
         if let Some(e) = e.filter(|e| is_timeout(e)) {
             log::debug!("seed stream: {e}");
-            let text = format!(
-                "{peer} took no byte for {} s after {} bytes: the target or the network is dead (common.seed-idle-timeout)",
-                self.settings.idle.as_secs_f32(),
-                self.bytes
-            );
-            return Error::peer(PeerFault::Timeout, text);
+            let idle = self.settings.idle.as_secs_f32();
+            return Error::transient(format!(
+                "{peer} took no byte for {idle} s after {bytes} bytes: the target or the network is dead (common.seed-idle-timeout)"
+            ));
         }
         let cause = match self.last_answer(Some(HANDSHAKE_TIMEOUT)) {
             Ok(answer) if !answer.ok => return of_target(&answer),
-            Ok(_) => {
-                let text = "the target acknowledged the copy before its end";
-                return Error::peer(PeerFault::Corrupt, text);
-            }
+            Ok(_) => return Error::transient("the target acknowledged the copy before its end"),
             Err(answer) => e.map_or_else(|| answer.to_string(), io::Error::to_string),
         };
-        let text = format!(
-            "the connection to {peer} broke after {} bytes: {cause}",
-            self.bytes
-        );
-        Error::peer(PeerFault::Closed, text)
+        Error::transient(format!(
+            "the connection to {peer} broke after {bytes} bytes: {cause}"
+        ))
     }
 }
 
 fn of_target(answer: &Answer) -> Error {
     let reason = &answer.reason;
-    let (fault, text) = if answer.aborted {
-        let text = format!("aborted on the target: {reason}");
-        (PeerFault::Aborted, text)
+    if answer.aborted {
+        Error::transient(format!("aborted on the target: {reason}"))
     } else {
-        (PeerFault::Rejected, format!("the target: {reason}"))
-    };
-    Error::peer(fault, text)
+        Error::permanent(format!("the target: {reason}"))
+    }
 }
 
 fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
     let found = (host, settings.port).to_socket_addrs();
-    let found = found.on("cannot resolve the name")?;
-    let mut last = Error::peer(PeerFault::Closed, "the name has no address");
-    for address in found {
+    let mut last = Error::transient("the name has no address");
+    for address in found.on("cannot resolve the name")? {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => return Ok(socket),
             Err(e) => {
-                let text = format!(
+                last = Error::transient(format!(
                     "{address}: {e}; is Prepare of the target done, is common.seed-port the same there, and does a firewall let it \
                      through?"
-                );
-                last = Error::peer(PeerFault::Closed, text);
+                ));
             }
         }
     }
@@ -336,39 +312,31 @@ fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
 
 fn failed(e: io::Error) -> Error {
     let of_tls = e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    let (fault, text) = match e.kind() {
-        _ if is_timeout(&e) => {
-            let text = "no answer to the handshake within 5 s".into();
-            (PeerFault::Timeout, text)
-        }
+    if is_timeout(&e) {
+        Error::transient("no answer to the handshake within 5 s")
+    } else if of_tls {
         // Certificates, and peers without TLS.
-        _ if of_tls => {
-            let text = format!("TLS: {e} (socat-ssl-cert-file, socat-ssl-ca-file)");
-            (PeerFault::Handshake, text)
-        }
-        ErrorKind::InvalidData => (PeerFault::Corrupt, format!("handshake: {e}")),
-        _ => (PeerFault::Closed, format!("handshake: {e}")),
-    };
-    Error::peer(fault, text)
+        Error::permanent(format!("TLS: {e} (socat-ssl-cert-file, socat-ssl-ca-file)"))
+    } else {
+        Error::transient(format!("handshake: {e}"))
+    }
 }
 
 /// The listener's answer, its proof checked. `limit` of its time; `None`: without limit.
 fn read_answer(
     connection: &mut Connection,
-    settings: &Settings,
-    nonces: &Nonces,
+    keys: &Keys,
     limit: Option<Duration>,
 ) -> Result<Answer> {
-    connection.read_within(limit).map_err(failed)?;
+    connection.read_within(limit)?;
     let mut magic = [0; MAGIC.len()];
     connection.read_exact(&mut magic).map_err(failed)?;
     if magic != MAGIC {
-        let text = "the target uses another protocol";
-        return Err(Error::peer(PeerFault::Handshake, text));
+        return Err(Error::permanent("the target uses another protocol"));
     }
     let (body, proof) = hello::read(connection).map_err(failed)?;
-    if !hello::is_proven(&settings.secret, Prover::Listener, nonces, &body, &proof) {
-        return Err(Error::peer(PeerFault::Secret, OTHER_SECRET));
+    if !keys.is_proven(Prover::Listener, &body, &proof) {
+        return Err(Error::permanent(OTHER_SECRET));
     }
     hello::parse(&body).map_err(failed)
 }
@@ -379,22 +347,18 @@ fn handshake(
     settings: &Settings,
     notes: &str,
 ) -> Result<Option<Session>> {
-    let limit = Some(HANDSHAKE_TIMEOUT);
-    connection.read_within(limit).map_err(failed)?;
-    connection.write_within(HANDSHAKE_TIMEOUT).map_err(failed)?;
     // A listener that takes raw streams too must not send anything to a raw sender, which never reads and would reset the
     // connection at its end for that. So an end that cannot be one begins.
     let begins = why_not_raw(settings).is_some();
     if begins {
-        let begun = connection
-            .write_all(&MAGIC)
-            .and_then(|()| connection.flush());
-        begun.map_err(failed)?;
+        connection.write_all(&MAGIC).map_err(failed)?;
+        connection.flush().map_err(failed)?;
     }
     let Some(greeting) = read_greeting(connection, settings)? else {
         return Ok(None);
     };
-    let nonces = Nonces {
+    let keys = Keys {
+        secret: settings.secret.clone(),
         sender: hello::nonce()?,
         listener: greeting.nonce,
     };
@@ -403,27 +367,26 @@ fn handshake(
         seed: settings.seed,
         method: settings.method.clone(),
         compression: hello::word(settings.compression).into(),
-        nonce: nonces.sender.clone(),
+        nonce: keys.sender.clone(),
         notes: notes.into(),
     };
-    let body = hello::body(&offer)?;
-    let proof = hello::prove(&settings.secret, Prover::Sender, &nonces, &body);
     let magic = if begins { &[][..] } else { &MAGIC };
-    hello::write(connection, magic, &body, &proof).map_err(failed)?;
-    let answer = read_answer(connection, settings, &nonces, limit)?;
+    let sent = keys.write(connection, magic, Prover::Sender, &offer);
+    sent.map_err(failed)?;
+    let answer = read_answer(connection, &keys, Some(HANDSHAKE_TIMEOUT))?;
     if !answer.ok {
-        return Err(Error::peer(PeerFault::Rejected, answer.reason));
+        return Err(Error::permanent(answer.reason));
     }
     // It may have to make room first, which takes as long as it takes.
-    let ready = read_answer(connection, settings, &nonces, None)
-        .map_err(|e| e.context("the target was not ready"))?;
+    let ready = read_answer(connection, &keys, None);
+    let ready = ready.map_err(|e| e.context("the target was not ready"))?;
     if !ready.ok {
         return Err(of_target(&ready));
     }
     let encoder = Encoder::new(settings.compression, !connection.has_tls());
     Ok(Some(Session {
-        encoder: encoder.on("seed stream")?,
-        nonces,
+        encoder: encoder.on(WHAT)?,
+        keys,
         alive: Duration::from_millis(greeting.idle_ms).min(settings.idle) / 3,
     }))
 }
@@ -433,34 +396,43 @@ fn read_greeting(connection: &mut Connection, settings: &Settings) -> Result<Opt
     let mut magic = [0; MAGIC.len()];
     match connection.read_exact(&mut magic) {
         Ok(()) if magic == MAGIC => {}
-        Ok(()) => {
-            let text = "something else listens there";
-            return Err(Error::peer(PeerFault::Handshake, text));
+        Ok(()) => return Err(Error::permanent("something else listens there")),
+        // A Go agent or socat never sends anything.
+        Err(e) if is_timeout(&e) => {
+            if let Some(only) = why_not_raw(settings) {
+                return Err(Error::permanent(format!(
+                    "the target sent no handshake within 5 s: it is not an agent of this kind; a raw stream is sent only {only}"
+                )));
+            }
+            log::warn!(
+                "seed stream: raw, as the Go agents send it: no checksums, and nothing confirms that the copy is complete"
+            );
+            return Ok(None);
         }
-        Err(e) if is_timeout(&e) => return raw(settings).map(|()| None),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            let text = "handshake: the target closed the connection: its log says why (does it have socat-use-ssl = true, and this \
-                        host not?)";
-            return Err(Error::peer(PeerFault::Closed, text));
+            return Err(Error::transient(
+                "handshake: the target closed the connection: its log says why (does it have socat-use-ssl = true, and this host \
+                 not?)",
+            ));
         }
         Err(e) => return Err(failed(e)),
     }
     let (body, _) = hello::read(connection).map_err(failed)?;
     let greeting: Greeting = hello::parse(&body).map_err(failed)?;
     if greeting.version != VERSION {
-        let text = format!(
+        return Err(Error::permanent(format!(
             "the target uses version {} of the seed stream and this agent {VERSION}: use the same release on both hosts",
             greeting.version
-        );
-        return Err(Error::peer(PeerFault::Handshake, text));
+        )));
     }
     if greeting.secret && settings.secret.is_empty() {
         let text = "the target wants a proof of common.seed-secret, and none is set here";
-        return Err(Error::peer(PeerFault::Secret, text));
+        return Err(Error::permanent(text));
     }
     Ok(Some(greeting))
 }
 
+/// Why this end may not send a raw stream.
 fn why_not_raw(settings: &Settings) -> Option<&'static str> {
     if !settings.accept_raw {
         Some("with common.accept-raw-streams = true")
@@ -471,18 +443,4 @@ fn why_not_raw(settings: &Settings) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Whether a raw stream may be sent: the listener is a Go agent or socat, which never send anything.
-fn raw(settings: &Settings) -> Result<()> {
-    if let Some(only) = why_not_raw(settings) {
-        let text = format!(
-            "the target sent no handshake within 5 s: it is not an agent of this kind; a raw stream is sent only {only}"
-        );
-        return Err(Error::peer(PeerFault::Handshake, text));
-    }
-    log::warn!(
-        "seed stream: raw, as the Go agents send it: no checksums, and nothing confirms that the copy is complete"
-    );
-    Ok(())
 }

@@ -2,7 +2,7 @@
 //! tool down. Once it is released ([`Spool::release`]) the tool never waits again: what the receiver does not take is kept in memory,
 //! and beyond [`MAX_MEMORY`] in a file without a name.
 
-use super::ends::Source;
+use super::Pollable;
 use crate::error::{Error, OnPath, Result};
 use crate::sys::disk::{self, Space};
 use crate::sys::file::nameless;
@@ -11,13 +11,12 @@ use crate::sys::net::wait_readable;
 use crate::sys::thread::{lock, spawn, unpoisoned};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Most bytes in one block.
 const MAX_BLOCK: usize = 256 << 10;
 /// Bytes in the queue while it is bounded.
 const MAX_BOUNDED: usize = 1 << 20;
@@ -36,7 +35,6 @@ pub(crate) struct Spool(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Where the file is made.
     dir: PathBuf,
     free: u64,
 }
@@ -61,9 +59,7 @@ struct State {
 /// What there is to be sent.
 pub(super) enum Next {
     Block(Vec<u8>),
-    /// Not yet.
     Nothing,
-    /// All was taken.
     End,
 }
 
@@ -97,18 +93,17 @@ impl Spool {
         self.lock().written
     }
 
-    /// Reads `source` to its end, in a thread. `end_source` is called if there is no room for what it gives: it must not wait, and so it
-    /// must end.
+    /// Reads `source` to its end, in a thread. `end_source` is called if there is no room for what it gives: it must end.
     pub(super) fn fill_from(
         &self,
-        source: impl Source,
+        source: impl Read + Pollable + Send + 'static,
         end_source: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
         let this = self.clone();
         spawn("spool", move || this.fill(source, end_source)).map(drop)
     }
 
-    fn fill(&self, mut source: impl Source, end_source: impl FnOnce()) {
+    fn fill(&self, mut source: impl Read + Pollable, end_source: impl FnOnce()) {
         let mut buffer = vec![0; MAX_BLOCK];
         let ended = loop {
             if let Some(fd) = source.pollable() {
@@ -141,11 +136,8 @@ impl Spool {
 
     /// Waits for room while the queue is bounded. False if it was abandoned.
     fn put(&self, bytes: &[u8]) -> Result<bool> {
-        let mut state = self.lock();
-        while !state.released && state.in_memory >= MAX_BOUNDED && !state.abandoned {
-            let woken = self.0.changed.wait(state);
-            state = unpoisoned(woken);
-        }
+        let full = |s: &mut State| !s.released && s.in_memory >= MAX_BOUNDED && !s.abandoned;
+        let mut state = unpoisoned(self.0.changed.wait_while(self.lock(), full));
         if state.abandoned {
             return Ok(false);
         }
@@ -197,14 +189,14 @@ impl Spool {
 
     /// The next bytes in order; waits at most `time` for them.
     pub(super) fn next(&self, time: Duration) -> Result<Next> {
-        let mut state = self.lock();
         let nothing = |s: &mut State| {
             s.full.is_none() && s.ended.is_none() && s.blocks.is_empty() && s.written == s.read
         };
-        if nothing(&mut state) {
-            let woken = self.0.changed.wait_timeout_while(state, time, nothing);
-            state = unpoisoned(woken).0;
-        }
+        let woken = self
+            .0
+            .changed
+            .wait_timeout_while(self.lock(), time, nothing);
+        let mut state = unpoisoned(woken).0;
         if let Some(text) = &state.full {
             return Err(Error::permanent(text));
         }
@@ -217,12 +209,10 @@ impl Spool {
         let (written, read) = (state.written, state.read);
         if let Some(file) = state.spill.clone().filter(|_| written > read) {
             drop(state);
-            let n = usize::try_from(written - read)
-                .unwrap_or(MAX_BLOCK)
-                .min(MAX_BLOCK);
-            let mut block = vec![0; n];
+            let n = (written - read).min(MAX_BLOCK as u64);
+            let mut block = vec![0; n as usize];
             file.read_exact_at(&mut block, read).on(&self.0.dir)?;
-            self.lock().read += n as u64;
+            self.lock().read += n;
             return Ok(Next::Block(block));
         }
         match &state.ended {
@@ -232,7 +222,6 @@ impl Spool {
         }
     }
 
-    /// Why the source was ended, if it was.
     pub(super) fn full(&self) -> Option<String> {
         self.lock().full.clone()
     }

@@ -150,13 +150,13 @@ impl Write for Memory {
     }
 }
 
-impl Source for Memory {
+impl Pollable for Memory {
     fn pollable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 }
 
-impl Sink for &mut Memory {
+impl Pollable for &mut Memory {
     fn pollable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }

@@ -28,13 +28,12 @@ pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()>
     let temporary = Path::new(&temporary);
     // Left by a process that was killed. It may be a link that another user has made: it is never followed.
     remove_if_there(temporary)?;
-    let replaced =
-        create(temporary, mode, bytes).and_then(|()| std::fs::rename(temporary, path).on(path));
+    let created = create(temporary, mode, bytes);
+    let replaced = created.and_then(|()| std::fs::rename(temporary, path).on(path));
     if replaced.is_err()
-        && let Err(e) = std::fs::remove_file(temporary)
-        && e.kind() != io::ErrorKind::NotFound
+        && let Err(e) = remove_if_there(temporary)
     {
-        log::warn!("cannot remove {}: {e}", temporary.display());
+        log::warn!("cannot remove {e}");
     }
     replaced
 }
@@ -42,11 +41,11 @@ pub(crate) fn replace_atomic(path: &Path, mode: u32, bytes: &[u8]) -> Result<()>
 /// Creates a file that does not exist yet, with these bytes on the disk. Its name is durable after [`sync_dir`].
 pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let mut options = File::options();
-    options.write(true).create_new(true).mode(mode);
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.on(path)
+    let created = options.write(true).create_new(true).mode(mode).open(path);
+    let mut file = created.on(path)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .on(path)
 }
 
 /// `None` for what does not exist.
@@ -67,8 +66,7 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).on(dir)
 }
 
-/// Swaps two names atomically (renameat2(2), RENAME_EXCHANGE); each may be a file or a directory.
-/// EINVAL: the file system cannot do it.
+/// Swaps two files or directories atomically (renameat2(2), RENAME_EXCHANGE). EINVAL: the file system cannot do it.
 pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     renameat2(a, b, libc::RENAME_EXCHANGE)
 }
@@ -174,7 +172,6 @@ pub(crate) fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Gives a file this SELinux context.
 pub(crate) fn set_label(path: &Path, value: &[u8]) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: both names are NUL-terminated and outlive the call; pointer and length describe `value`.

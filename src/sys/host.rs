@@ -1,5 +1,6 @@
 //! This host: memory, operating system, host name, mount points, random numbers; and forms for people.
 
+use ring::rand::{SecureRandom, SystemRandom};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -17,31 +18,23 @@ pub(crate) fn memory_available() -> u64 {
 
 fn meminfo(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| {
-        l.strip_prefix(name)?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_suffix("kB"));
+    let kib = line.and_then(|kib| kib.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
 /// Name of the operating system (`PRETTY_NAME` of os-release(5)), empty if unknown.
 pub(crate) fn os_name() -> String {
-    let read = |p| std::fs::read_to_string(p).ok();
-    let text = read("/etc/os-release")
-        .or_else(|| read("/usr/lib/os-release"))
-        .unwrap_or_default();
-    let value = text
-        .lines()
-        .find_map(|l| l.strip_prefix("PRETTY_NAME="))
-        .unwrap_or("");
+    let text = std::fs::read_to_string("/etc/os-release");
+    let text = text.or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+    let text = text.unwrap_or_default();
+    let value = text.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+    let value = value.unwrap_or_default();
     value.trim().trim_matches(['"', '\'']).to_string()
 }
 
-/// Number of logical CPUs that this process may use.
 pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -111,36 +104,20 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 /// Random bytes from the kernel as lower-case hex, `bytes` * 2 digits.
 pub(crate) fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buf = vec![0u8; bytes];
-    fill_random(&mut buf)?;
+    let filled = SystemRandom::new().fill(&mut buf); // by getrandom(2): a directory root without /dev will do
+    filled.map_err(|_| io::Error::other("the kernel gives no random numbers"))?;
     Ok(buf.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// By getrandom(2), which needs no file: a directory root without /dev will do.
-fn fill_random(buffer: &mut [u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        let rest = &mut buffer[done..];
-        // SAFETY: pointer and length describe `rest`, which is writable and lives through the call.
-        let n = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        match usize::try_from(n) {
-            Ok(n) => done += n,
-            Err(_) if super::failed_with(libc::EINTR) => {}
-            Err(_) => return Err(io::Error::last_os_error()),
-        }
-    }
-    Ok(())
 }
 
 /// Bytes for people: `1.5 GiB`.
 pub(crate) fn human_bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    for unit in ["KiB", "MiB", "GiB"] {
         if value < 1024.0 {
-            return if unit == "B" {
-                format!("{n} B")
-            } else {
-                format!("{value:.1} {unit}")
-            };
+            return format!("{value:.1} {unit}");
         }
         value /= 1024.0;
     }
@@ -185,11 +162,9 @@ mod tests {
 
     #[test]
     fn all_random_bytes_are_filled_and_differ_between_calls() {
-        let (mut a, mut b) = ([0; 4096], [0; 4096]);
-        fill_random(&mut a).unwrap();
-        fill_random(&mut b).unwrap();
+        let (a, b) = (random_hex(4096).unwrap(), random_hex(4096).unwrap());
         assert_ne!(a, b);
-        assert!(a[4000..].iter().any(|x| *x != 0));
+        assert!(a[8000..].chars().any(|c| c != '0'));
     }
 
     #[test]

@@ -6,10 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Soft and hard limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenFiles {
-    /// What counts.
     pub(crate) soft: u64,
     /// What an unprivileged process may raise it to; `u64::MAX` is no limit.
     pub(crate) hard: u64,
@@ -17,7 +15,6 @@ pub(crate) struct OpenFiles {
 
 static AT_START: OnceLock<OpenFiles> = OnceLock::new();
 
-/// The limits of this process.
 pub(crate) fn open_files() -> io::Result<OpenFiles> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -106,20 +106,13 @@ fn no_v6(e: &io::Error) -> bool {
     e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-/// Switches TCP keepalive on: first probe after `idle` without traffic, then one each `interval`, dead after `probes`
-/// of them without an answer. Whole seconds; at least one.
-pub(crate) fn set_keepalive(
-    socket: &TcpStream,
-    idle: Duration,
-    interval: Duration,
-    probes: i32,
-) -> io::Result<()> {
-    let seconds = |d: Duration| i32::try_from(d.as_secs().max(1)).unwrap_or(i32::MAX);
+/// Switches TCP keepalive on: a dead host is found after two minutes, by 6 probes that begin after 60 s without traffic.
+pub(crate) fn set_keepalive(socket: &TcpStream) -> io::Result<()> {
     let options = [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(idle)),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(interval)),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, probes),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 10),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 6),
     ];
     for (level, name, value) in options {
         set_option(socket, level, name, &value)?;
@@ -228,12 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_is_accepted_by_the_kernel_and_bad_values_are_errors() {
+    fn keepalive_is_accepted_by_the_kernel() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let second = Duration::from_secs(1);
-        set_keepalive(&socket, Duration::from_secs(60), second * 10, 6).unwrap();
-        assert!(set_keepalive(&socket, second, second, 0).is_err());
+        set_keepalive(&socket).unwrap();
     }
 
     #[test]

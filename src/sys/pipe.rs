@@ -35,8 +35,6 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Moves at most `bytes` from `from` into the pipe `to`, in the kernel. Zero means the end of `from`. `from` is waited for as a read
 /// waits for it, `to` is not.
-///
-/// # Errors
 /// EAGAIN: `from` had no byte within its timeout, or `to` had no room. EINVAL: neither is a pipe.
 pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;

@@ -12,7 +12,6 @@ pub(crate) struct ProcessId {
     pub(crate) pid: u32,
     /// Clock ticks from boot to the start of the process.
     pub(crate) start: u64,
-    /// `/proc/sys/kernel/random/boot_id`
     pub(crate) boot: String,
 }
 
@@ -28,20 +27,13 @@ impl ProcessId {
 
     /// The members of the group that this process leads or led which are still alive, zombies left out.
     pub(crate) fn group_alive(&self) -> Vec<u32> {
-        if boot_id() != self.boot {
-            return Vec::new();
-        }
         // A number is not reused while a group has it, so a group whose leader has ended is still ours; if the leader is there with
         // another start time, both numbers belong to other processes.
-        if stat(self.pid).is_some_and(|s| s.start != self.start) {
+        if boot_id() != self.boot || stat(self.pid).is_some_and(|s| s.start != self.start) {
             return Vec::new();
         }
-        pids()
-            .filter(|p| {
-                stat(*p)
-                    .is_some_and(|s| s.group == self.pid && s.state != 'Z' && s.start >= self.start)
-            })
-            .collect()
+        let alive = |s: Stat| s.group == self.pid && s.state != 'Z' && s.start >= self.start;
+        pids().filter(|p| stat(*p).is_some_and(alive)).collect()
     }
 }
 
@@ -52,19 +44,15 @@ struct Stat {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_string()
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_string()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything, so count from the last ')'.
-    let rest: Vec<&str> = text
-        .get(text.rfind(')')? + 1..)?
-        .split_whitespace()
-        .collect();
+    let rest = text.get(text.rfind(')')? + 1..)?;
+    let rest: Vec<&str> = rest.split_whitespace().collect();
     Some(Stat {
         state: rest.first()?.chars().next()?,
         group: rest.get(2)?.parse().ok()?,
@@ -127,15 +115,8 @@ pub(crate) fn servers(dir: &Path) -> (Vec<u32>, bool) {
 /// another network namespace.
 pub(crate) fn has_tcp_peer(pid: u32, peer: u16) -> Option<bool> {
     let (sockets, complete) = sockets_of(&[pid]);
-    if !complete {
-        return None;
-    }
-    let connections = tcp_connections(pid);
-    Some(
-        connections
-            .iter()
-            .any(|c| c.remote == peer && sockets.contains(&c.inode)),
-    )
+    let has = |c: &TcpConnection| c.remote == peer && sockets.contains(&c.inode);
+    complete.then(|| tcp_connections(pid).iter().any(has))
 }
 
 /// The local TCP ports on which the processes of group `pgid` hold connections. Needs to be their user or root; what
@@ -183,12 +164,10 @@ fn sockets_of(members: &[u32]) -> (HashSet<String>, bool) {
         for fd in descriptors.into_iter().flatten().flatten() {
             let link = std::fs::read_link(fd.path()).unwrap_or_default();
             let name = link.to_string_lossy();
-            if let Some(inode) = name
+            let inode = name
                 .strip_prefix("socket:[")
-                .and_then(|s| s.strip_suffix(']'))
-            {
-                sockets.insert(inode.to_string());
-            }
+                .and_then(|s| s.strip_suffix(']'));
+            sockets.extend(inode.map(String::from));
         }
     }
     (sockets, complete)
@@ -202,25 +181,19 @@ struct TcpConnection {
 
 /// All TCP sockets in the network namespace of `pid`.
 fn tcp_connections(pid: u32) -> Vec<TcpConnection> {
-    let mut all = Vec::new();
-    for table in ["tcp", "tcp6"] {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let f: Vec<&str> = line.split_whitespace().collect();
-            let port = |n: usize| {
-                let port = f.get(n)?.rsplit(':').next()?;
-                u16::from_str_radix(port, 16).ok()
-            };
-            if let (Some(local), Some(remote), Some(inode)) = (port(1), port(2), f.get(9)) {
-                all.push(TcpConnection {
-                    local,
-                    remote,
-                    inode: (*inode).to_string(),
-                });
-            }
-        }
-    }
-    all
+    let connection = |line: &str| {
+        let f: Vec<&str> = line.split_whitespace().collect();
+        let port = |n: usize| u16::from_str_radix(f.get(n)?.rsplit(':').next()?, 16).ok();
+        Some(TcpConnection {
+            local: port(1)?,
+            remote: port(2)?,
+            inode: f.get(9)?.to_string(),
+        })
+    };
+    let read = |table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}"));
+    let tables = ["tcp", "tcp6"].map(|table| read(table).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    lines.filter_map(connection).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use super::done;
 use std::io;
 
-/// A signal that this program sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     Term,
@@ -90,7 +89,6 @@ pub(crate) fn set_group_priority(pgid: i32, priority: Priority) -> io::Result<()
     }
 }
 
-/// The effective user number of this process.
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() }

@@ -2,7 +2,6 @@
 
 use std::io;
 
-/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// SIGTERM or SIGINT
@@ -37,7 +36,6 @@ pub(crate) fn block() -> io::Result<()> {
     }
 }
 
-/// Waits for the next blocked signal.
 pub(crate) fn wait() -> io::Result<Order> {
     let set = the_set();
     let mut got: libc::c_int = 0;

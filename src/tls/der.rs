@@ -16,7 +16,6 @@ const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
 /// 2.5.4.11, organizationalUnitName.
 const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
 
-/// What was read of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Certificate {
     /// All OU values of the subject, in order.
@@ -150,7 +149,6 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The next value with its tag.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
         if tag & 0x1f == 0x1f {
@@ -171,7 +169,6 @@ impl<'a> Der<'a> {
         Some((tag, value))
     }
 
-    /// The next value, if it has this tag.
     fn value(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next().filter(|(t, _)| *t == tag).map(|(_, v)| v)
     }

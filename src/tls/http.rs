@@ -68,7 +68,6 @@ fn left(details: &ConnectionDetails) -> NextTimeout {
     timeout
 }
 
-/// A connection after its handshake.
 struct Secure {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

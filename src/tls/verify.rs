@@ -16,7 +16,6 @@ use rustls::{
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// The one crypto provider.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -66,14 +65,14 @@ pub(super) fn clients(
 ) -> Result<Arc<dyn ClientCertVerifier>> {
     let build = |roots| WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
     let by_authority = roots(&trusted).map(build).transpose();
+    let by_authority = by_authority.map_err(|e| Error::permanent(format!("{setting}: {e}")))?;
     Ok(Arc::new(Clients {
-        by_authority: by_authority.map_err(|e| Error::permanent(format!("{setting}: {e}")))?,
+        by_authority,
         trusted,
         required,
     }))
 }
 
-/// For a client.
 pub(super) fn servers(
     setting: &str,
     trusted: Vec<CertificateDer<'static>>,
@@ -86,11 +85,6 @@ pub(super) fn servers(
         trusted,
         names,
     }))
-}
-
-/// For `ssl-skip-verify = true` and the like.
-pub(super) fn unverified_server() -> Arc<dyn ServerCertVerifier> {
-    Arc::new(AnyServer)
 }
 
 /// All verifiers leave signatures to two functions with the signature of rustls's own.
@@ -196,7 +190,7 @@ impl ServerCertVerifier for Servers {
 /// Accepts every certificate, also one with a key or a signature that ring does not know: without a verified certificate a signature
 /// proves nothing.
 #[derive(Debug)]
-struct AnyServer;
+pub(super) struct AnyServer;
 
 impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(

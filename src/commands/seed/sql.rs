@@ -258,10 +258,7 @@ impl Db {
 
     fn failed(&self, statement: &str, login: Option<&Login>, e: &mysql::Error) -> Error {
         let mut cause = cause(e);
-        if let Cause::Server { message, .. }
-        | Cause::InitConnect { message, .. }
-        | Cause::Unreachable(message) = &mut cause
-        {
+        if let Cause::Server { message, .. } | Cause::Unreachable(message) = &mut cause {
             *message = hidden(message, login);
         }
         let waited = match &cause {

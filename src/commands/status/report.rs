@@ -1,7 +1,6 @@
 //! The report of the `status` command, as JSON has it and for a terminal.
 
-use crate::protocol::Contact;
-use crate::protocol::wire::Progress;
+use crate::protocol::wire::{Contact, Progress};
 use crate::sys::host::human_bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ impl Xtrabackup {
         let listener = Arc::clone(&phase);
         let tool = Running::start_with(&mut command, &name, move |line| listener.line(line))?;
         lock(&phase.state).group = tool.group();
-        tool.prioritise(Priority::Low);
+        set_priority(tool.group(), Priority::Low);
         ctx.adopt(&tool)?;
         ctx.report(&format!("Running backup to {}", peer.host));
         let mut alive = Instant::now();
