@@ -26,11 +26,8 @@ const MARIADB: Option<Flavour> = Some(Flavour::MariaDb);
 /// keyring_of_x ([`NO_SCHEMA`]).
 const RULES: &[(&str, Option<Flavour>, FilePolicy)] = &[
     // Our staging directories, and what belongs to the file system.
-    (
-        ".orchestrator-agent* #sql-orchestrator-agent*",
-        BOTH,
-        KeepOld,
-    ),
+    (".orchestrator-agent*", BOTH, KeepOld),
+    ("#sql-orchestrator-agent*", BOTH, KeepOld),
     ("lost+found", BOTH, KeepOld),
     // SET PERSIST of this host: the source's would give the target its server_id.
     ("mysqld-auto.cnf", MYSQL, KeepOld),

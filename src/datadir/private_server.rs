@@ -9,13 +9,13 @@ use crate::config;
 use crate::coordinates::Coordinates;
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::messages::last_errors;
-use crate::mysql::{Endpoint, Flavour, connect, control, failure, query, quote_text};
+use crate::mysql::{Endpoint, Flavour, applier, connect, control, failure};
 use crate::process::{Cancel, Exit, Running, signal_group};
 use crate::sys::file::sync_dir;
 use crate::sys::proc;
 use crate::sys::process::Signal;
+use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
-use ::mysql::{Conn, Row};
 use crossbeam_channel::select;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -279,19 +279,16 @@ fn clone_status(conn: &mut Conn) -> Result<Coordinates> {
 
 /// A physical copy of a replica starts the source's channels by itself. How many there were.
 fn remove_channels(conn: &mut Conn, info: &DatadirInfo) -> Result<usize> {
-    let rows: Vec<Row> = conn
-        .query(info.server.replica_status())
-        .map_err(|e| failure("the private server", "", &e))?;
+    let channels = applier::channels(conn, info.server)?;
     if info.server.flavour == Flavour::MySql {
         // Without FOR CHANNEL: all of them.
         control::execute(conn, &format!("RESET {} ALL", info.server.replica()))?;
-        return Ok(rows.len());
+    } else {
+        for channel in &channels {
+            control::execute(conn, &info.server.reset_replica_all(&channel.name))?;
+        }
     }
-    for row in &rows {
-        let name = quote_text(&query::text(row, "Connection_name"));
-        control::execute(conn, &format!("RESET SLAVE {name} ALL"))?;
-    }
-    Ok(rows.len())
+    Ok(channels.len())
 }
 
 /// A private server without data that makes a copy by CLONE. The target's own server refuses to CLONE into a directory inside its

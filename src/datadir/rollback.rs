@@ -46,11 +46,9 @@ pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Op
     let (seed, phase) = (journal.seed, journal.phase);
     log::warn!("the swap of the data directory for seed {seed} was interrupted in phase {phase:?}");
     let mut run = Run::new(journals, env, journal, Cancel::default());
-    run.roll_back().map_err(|e| {
-        e.context(format!(
-            "the swap of seed {seed}, interrupted in phase {phase:?}, cannot be rolled back"
-        ))
-    })?;
+    let swap = format!("the swap of seed {seed}, interrupted in phase {phase:?},");
+    let rolled_back = run.roll_back();
+    rolled_back.map_err(|e| e.context(format!("{swap} cannot be rolled back")))?;
     let start =
         (run.journal.phase == Phase::RolledBack).then(|| Box::new(run.journal.info.clone()));
     let (data, text) = if let Some(reason) = run.data_missing() {
@@ -66,9 +64,7 @@ pub fn recover_at_start(journals: &Journals, env: &dyn Environment) -> Result<Op
             Some(_) => "is started on them",
             None => "was down before",
         };
-        let text = format!(
-            "the swap of seed {seed}, interrupted in phase {phase:?}, was rolled back: the old data are in place, MySQL {mysql}"
-        );
+        let text = format!("{swap} was rolled back: the old data are in place, MySQL {mysql}");
         (DataNow::Old, text)
     };
     Ok(Some(Recovered {

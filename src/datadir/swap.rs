@@ -228,8 +228,8 @@ impl<'a> Run<'a> {
     /// Deletes what was moved out. May be repeated; cannot be cancelled any more.
     pub(crate) fn finish_wipe(&mut self) -> Result<()> {
         let old = self.staged.old_dir();
-        let logs = self.journal.info.outside.iter();
-        let logs = logs.map(|o| self.staged.aside(o).join("old"));
+        let logs = self.staged.all_aside(&self.journal.info);
+        let logs = logs.map(|aside| aside.join("old"));
         for dir in [old.clone()].into_iter().chain(logs) {
             for name in names_in(&dir)? {
                 remove_tree(&dir.join(name))?;

@@ -1,6 +1,6 @@
 //! Queries about a server, which change nothing.
 
-use super::{Flavour, Server, query, quote_text};
+use super::{Flavour, Server, applier, query, quote_text};
 use crate::error::{Error, Result};
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,12 +154,11 @@ pub(crate) fn events(conn: &mut Conn, server: Server) -> Result<u64> {
 
 /// Its part in replication. Needs REPLICATION CLIENT (SLAVE MONITOR) and PROCESS.
 pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
-    let [io, sql, host, _] = server.replica_columns();
     let mut role = Role::default();
-    for row in &query::rows::<Row>(conn, server.replica_status())? {
-        let running = query::text(row, io) != "No" || query::text(row, sql) != "No";
+    for channel in applier::channels(conn, server)? {
+        let running = channel.io || channel.sql;
         if role.source.is_none() || running {
-            role.source = Some((query::text(row, host), running));
+            role.source = Some((channel.source.0, running));
         }
     }
     role.replicas = query::rows(

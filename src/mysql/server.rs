@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// Columns of the replica status: IO thread, SQL thread, source's host, lag.
-    pub(crate) fn replica_columns(self) -> [&'static str; 4] {
+    pub(super) fn replica_columns(self) -> [&'static str; 4] {
         #[rustfmt::skip]
         let (old, new) = (
             ["Slave_IO_Running", "Slave_SQL_Running", "Master_Host", "Seconds_Behind_Master"],
