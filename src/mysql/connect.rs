@@ -119,7 +119,7 @@ fn open(to: &Endpoint, timeout: Duration) -> mysql::Result<Conn> {
 
 /// lock_wait_timeout in seconds for a session whose statements have this deadline: the server's own error must come before the
 /// connection is given up.
-pub(crate) fn lock_wait_timeout(deadline: Duration) -> u64 {
+fn lock_wait_timeout(deadline: Duration) -> u64 {
     let seconds = deadline.as_secs().saturating_sub(1);
     let reads = deadline <= READ_DEADLINE;
     seconds.clamp(1, if reads { READ_LOCK_WAIT } else { MAX_LOCK_WAIT })

@@ -18,7 +18,7 @@ mod server;
 pub(crate) mod settings;
 
 pub use connect::{Endpoint, connect};
-pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure, lock_wait_timeout};
+pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure};
 pub use identity::{Fingerprint, Identity, Session, one_server};
 pub(crate) use replication::{Source, Start};
 pub use restore::PendingRestore;

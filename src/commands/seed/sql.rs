@@ -6,9 +6,7 @@ use crate::error::{Cause, Error, MysqlError, Result};
 use crate::mysql::applier::{self, Channel};
 use crate::mysql::channel::Columns;
 use crate::mysql::query::text;
-use crate::mysql::{
-    Endpoint, Flavour, Server, cause, connect, grants, info, lock_wait_timeout, quote_text,
-};
+use crate::mysql::{Endpoint, Flavour, Server, cause, connect, grants, info, quote_text};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
@@ -32,8 +30,8 @@ pub(crate) struct Db {
     conn: Conn,
     at: Endpoint,
     name: String,
-    /// How long a statement waits for a lock whose holder is then named in the error, in seconds; `None`: it is not named.
-    lock_wait: Option<u64>,
+    /// An error after a wait for a lock names those who hold one.
+    names_holders: bool,
     pub(crate) server: Server,
 }
 
@@ -42,14 +40,13 @@ impl Db {
     pub(crate) fn open(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
         let mut this = Self::open_reader(side, host, port, login)?;
         this.run(&format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"))?;
-        this.lock_wait = Some(LOCK_WAIT);
         Ok(this)
     }
 
     /// The same for queries only, which wait no longer than a few seconds for a lock.
     pub(crate) fn open_reader(side: &str, host: &str, port: u16, login: &Login) -> Result<Self> {
         let mut this = Self::open_for(side, host, port, login, TIMEOUT)?;
-        this.lock_wait = Some(lock_wait_timeout(TIMEOUT));
+        this.names_holders = true;
         Ok(this)
     }
 
@@ -86,7 +83,7 @@ impl Db {
             conn,
             at,
             name,
-            lock_wait: None,
+            names_holders: false,
             server,
         })
     }
@@ -96,25 +93,28 @@ impl Db {
         (self.at.clone(), self.conn.connection_id())
     }
 
-    /// Queries with one of the functions of [`crate::mysql`].
+    /// Queries with one of the functions of [`crate::mysql`], or another function of the connection.
     pub(crate) fn query<T>(
         &mut self,
         by: impl FnOnce(&mut Conn, Server) -> Result<T>,
     ) -> Result<T> {
         let begin = Instant::now();
         let answer = by(&mut self.conn, self.server).map_err(|e| e.of_seed_command(&self.name));
-        let seconds = begin.elapsed().as_secs();
-        match answer {
-            answer if begin.elapsed() < LONG => answer,
-            Err(e) if e.is_transient() => Err(e.noted(self.lock_holders(seconds))),
-            // MariaDB leaves out of information_schema.TABLES what it could not open.
-            Ok(_) if self.has_waited()? => Err(Error::transient(format!(
-                "{}: not all tables could be examined; {}",
-                self.name,
-                self.lock_holders(seconds)
-            ))),
-            other => other,
+        if !self.names_holders || begin.elapsed() < LONG {
+            return answer;
         }
+        let error = match answer {
+            Err(e) if e.is_transient() => e,
+            // MariaDB leaves out of information_schema.TABLES what it could not open.
+            Ok(_) if self.has_waited()? => {
+                Error::transient("not all tables could be examined").context(&self.name)
+            }
+            other => return other,
+        };
+        Err(match self.lock_holders(begin.elapsed().as_secs()) {
+            Some(holders) => error.noted(holders),
+            None => error,
+        })
     }
 
     /// True if the last query has a warning that it gave up waiting for a lock.
@@ -124,16 +124,17 @@ impl Db {
         Ok(self.conn.warnings() > 0 && self.rows("SHOW WARNINGS")?.iter().any(given_up))
     }
 
-    /// Whose lock a query seems to have waited for, queried in another session.
-    fn lock_holders(&self, seconds: u64) -> String {
-        let holders = connect(&self.at, HOLDER_TIMEOUT)
-            .map(|mut conn| info::lock_holders(&mut conn, self.server))
-            .unwrap_or_default();
+    /// Whose lock a query seems to have waited for, queried in another session; `None` if the server does not answer it.
+    fn lock_holders(&self, seconds: u64) -> Option<String> {
+        let mut conn = connect(&self.at, HOLDER_TIMEOUT).ok()?;
+        let holders = info::lock_holders(&mut conn, self.server);
         let which = match holders.as_str() {
             "" => "SHOW PROCESSLIST there shows what it waits for",
             holders => holders,
         };
-        format!("it did not answer within {seconds} s; a metadata lock may be in the way: {which}")
+        let text =
+            format!("it did not answer within {seconds} s; a metadata lock may be in the way");
+        Some(format!("{text}: {which}"))
     }
 
     /// A global variable, empty if there is none of this name.
@@ -157,8 +158,10 @@ impl Db {
             // Needs SUPER; preflight has warned where the account lacks it.
             let _ = self.conn.query_drop("SET SESSION sql_log_off = 1");
         }
-        let done = self.conn.query_drop(statement);
-        done.map_err(|e| self.failed(statement, login, &e))
+        self.query(|conn, _| {
+            let done = conn.query_drop(statement);
+            done.map_err(|e| failed(statement, login, &e))
+        })
     }
 
     /// Whether a password in a statement would be written to a log: MariaDB's general query log has CHANGE MASTER as it is; MySQL
@@ -168,8 +171,7 @@ impl Db {
     }
 
     fn select(&mut self, query: &str) -> Result<Vec<Row>> {
-        let rows = self.conn.query(query);
-        rows.map_err(|e| self.failed(query, None, &e))
+        self.query(|conn, _| conn.query(query).map_err(|e| failed(query, None, &e)))
     }
 
     /// All columns of a query; NULL as an empty text.
@@ -255,32 +257,22 @@ impl Db {
         let (_, rows) = self.query(grants::held)?;
         Ok(gives(self.server, &rows, privilege))
     }
+}
 
-    fn failed(&self, statement: &str, login: Option<&Login>, e: &mysql::Error) -> Error {
-        let mut cause = cause(e);
-        if let Cause::Server { message, .. } | Cause::Unreachable(message) = &mut cause {
-            *message = hidden(message, login);
-        }
-        let waited = match &cause {
-            Cause::Server { code, .. } if *code == LOCK_WAIT_TIMEOUT => self.lock_wait,
-            Cause::Timeout => self.lock_wait.map(|_| TIMEOUT.as_secs()),
-            _ => None,
-        };
-        let mut purpose = hidden(statement, login);
-        if purpose.chars().count() > SHOWN.0 {
-            purpose = purpose.chars().take(SHOWN.1).collect::<String>() + " ...";
-        }
-        let error = Error::Mysql(Box::new(MysqlError {
-            purpose,
-            cause,
-            ..MysqlError::default()
-        }))
-        .of_seed_command(&self.name);
-        match waited {
-            Some(seconds) => error.noted(self.lock_holders(seconds)),
-            None => error,
-        }
+fn failed(statement: &str, login: Option<&Login>, e: &mysql::Error) -> Error {
+    let mut cause = cause(e);
+    if let Cause::Server { message, .. } | Cause::Unreachable(message) = &mut cause {
+        *message = hidden(message, login);
     }
+    let mut purpose = hidden(statement, login);
+    if purpose.chars().count() > SHOWN.0 {
+        purpose = purpose.chars().take(SHOWN.1).collect::<String>() + " ...";
+    }
+    Error::Mysql(Box::new(MysqlError {
+        purpose,
+        cause,
+        ..MysqlError::default()
+    }))
 }
 
 /// A text without the literal that is the password of `login`.
