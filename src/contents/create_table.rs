@@ -80,7 +80,6 @@ pub(super) fn columns(create: &str) -> Vec<(String, String)> {
     create.lines().filter_map(column).collect()
 }
 
-/// The names of the constraints.
 pub(super) fn constraints(create: &str) -> Vec<String> {
     let constraint = |line: &str| {
         let (name, _) = name(line.trim_start().strip_prefix("CONSTRAINT ")?)?;
@@ -89,7 +88,6 @@ pub(super) fn constraints(create: &str) -> Vec<String> {
     create.lines().filter_map(constraint).collect()
 }
 
-/// The full-text parsers.
 pub(super) fn parsers(create: &str) -> Vec<String> {
     let parser = |line: &str| {
         let line = line.trim_start().strip_prefix("FULLTEXT ")?;
@@ -150,7 +148,6 @@ pub(super) fn members(declared: &str) -> Vec<&str> {
     found
 }
 
-/// The expression of a generated column.
 pub(super) fn expression(create: &str, column: &str) -> Option<String> {
     let start = format!("\n  {} ", quote_name(column));
     let declared = &create[create.find(&start)? + start.len()..];

@@ -22,7 +22,6 @@ const OF_COMPONENTS: [(&str, &[&str]); 2] = [
 /// What uses something, by its name in lower case.
 type Users = BTreeMap<String, BTreeSet<String>>;
 
-/// What is installed in a server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Extensions {
     /// Active plugins by name in lower case; `None` for those that are built in.
@@ -160,7 +159,6 @@ impl UsedExtensions {
     }
 }
 
-/// The statement that installs a plugin.
 fn install(flavour: Flavour, name: &str, library: &str) -> String {
     match flavour {
         Flavour::MariaDb => format!("INSTALL SONAME '{}'", library.trim_end_matches(".so")),
@@ -203,7 +201,6 @@ fn plugins_of_account(definition: &Definition) -> Vec<String> {
     out
 }
 
-/// The plugins that accounts and tables use, each with its users.
 fn users_of_plugins(catalogue: &Catalogue) -> Users {
     let mut out = Users::new();
     for (object, definition) in &catalogue.objects {
@@ -231,7 +228,6 @@ fn calls(sql: &str, function: &str) -> bool {
     })
 }
 
-/// The objects that call one of `functions`.
 fn users_of_functions(catalogue: &Catalogue, functions: &BTreeSet<String>) -> Users {
     let mut out = Users::new();
     let all = catalogue.objects.iter();

@@ -42,7 +42,6 @@ impl By {
     }
 }
 
-/// Found objects of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// The objects with what they are.

@@ -8,7 +8,6 @@ use crate::mysql::{Flavour, Server, Version, control, query};
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A column of a foreign key.
 #[derive(Debug, Clone)]
 pub(super) struct Reference {
     /// The table with the foreign key.

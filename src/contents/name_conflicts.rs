@@ -7,7 +7,6 @@ use crate::mysql::{Flavour, Server, Version, query, quote_name};
 use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The names of the source's objects.
 #[derive(Default)]
 struct Names<'s> {
     tables: BTreeMap<(&'s str, &'s str), Kind>,

@@ -61,7 +61,6 @@ impl Pair<'_> {
         rows.map_err(|e| failure("the source", "", &e))
     }
 
-    /// A table of the source that fulfils `condition`.
     fn table(&mut self, condition: &str) -> Result<Option<String>> {
         let name = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES";
         let found = self.source_rows(&format!("{name} WHERE {condition} LIMIT 1"))?;
@@ -162,7 +161,6 @@ impl Pair<'_> {
     }
 }
 
-/// Items of a list in lower case.
 fn items(list: &str) -> BTreeSet<String> {
     let items = list.split(',').map(|v| v.trim().to_ascii_lowercase());
     items.filter(|v| !v.is_empty()).collect()

@@ -148,7 +148,6 @@ fn refuse(table: Option<&String>, source: &Endpoint, flavour: Flavour) -> Result
     )))
 }
 
-/// An ENUM or SET column.
 struct Column {
     schema: String,
     table: String,

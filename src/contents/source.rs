@@ -11,7 +11,6 @@ use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What is known of a source.
 pub(crate) struct Source {
     pub(crate) catalogue: Catalogue,
     /// Directories in the data directory that the server lists as schemas, such as `lost+found`.
@@ -83,7 +82,6 @@ fn invalid_views(conn: &mut Conn, catalogue: &Catalogue) -> Result<Vec<String>> 
 }
 
 impl Source {
-    /// Reads it from the server.
     pub(crate) fn read(conn: &mut Conn, server: Server) -> Result<Self> {
         let catalogue = catalogue::read(conn, server)?;
         let names = grants::rows(conn, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")?;
@@ -125,7 +123,6 @@ impl Source {
         self.directories.iter().map(own).collect()
     }
 
-    /// The base tables with their SHOW CREATE TABLE.
     pub(super) fn base_tables(&self) -> impl Iterator<Item = (&Object, &str)> {
         let all = self.catalogue.objects.iter();
         all.filter(|(o, _)| o.kind == Kind::Table)

@@ -25,7 +25,6 @@ const SYSTEM_ROUTINES: [&str; 2] = ["AddGeometryColumn", "DropGeometryColumn"];
 /// Schema (exactly: `SYS` is another one), name and kind.
 type SystemObject = (&'static str, String, String);
 
-/// Objects of schemas `mysql` and `sys`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SystemObjects {
     all: BTreeSet<SystemObject>,

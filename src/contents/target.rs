@@ -15,11 +15,10 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "FILE";
 /// The privilege for `mysql.load-without-redo-log`.
 const REDO: &str = "INNODB_REDO_LOG_ENABLE";
+const KEY_ID: &str = "innodb_default_encryption_key_id";
 
-/// What is known of a target.
 #[derive(Default)]
 pub(crate) struct Target {
-    /// Whether it has keys to encrypt tables with.
     pub(super) has_keys: bool,
     /// Those of the source's keys that it lacks, by ENCRYPTION_KEY_ID (MariaDB).
     pub(super) missing_keys: BTreeSet<u32>,
@@ -27,7 +26,6 @@ pub(crate) struct Target {
     pub(super) innodb_directories: Option<Vec<PathBuf>>,
     /// Whether MyISAM puts files elsewhere.
     pub(super) has_symlinks: bool,
-    /// Whether the agent's account has the privilege FILE.
     pub(super) may_use_files: bool,
     /// Whether the agent's account may create MERGE tables.
     pub(super) may_merge: bool,
@@ -41,7 +39,6 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads it from the server, for a copy of `source`.
     pub(crate) fn read(conn: &mut Conn, server: Server, source: &Source) -> Result<Self> {
         let keys = source.keys_of_tables().into_iter().map(|(_, key)| key);
         let missing_keys = missing_keys(conn, &keys.collect())?;
@@ -125,20 +122,14 @@ impl Target {
 fn missing_keys(conn: &mut Conn, keys: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
     let mut out = BTreeSet::new();
     for key in keys {
-        query::run(
-            conn,
-            format!("SET SESSION innodb_default_encryption_key_id = {key}"),
-        )?;
+        query::run(conn, format!("SET SESSION {KEY_ID} = {key}"))?;
         let warnings: Vec<(String, u32, String)> = query::rows(conn, "SHOW WARNINGS")?;
         if warnings.iter().any(|(_, code, _)| *code == 1210) {
             out.insert(*key);
         }
     }
     if !keys.is_empty() {
-        query::run(
-            conn,
-            "SET SESSION innodb_default_encryption_key_id = DEFAULT",
-        )?;
+        query::run(conn, format!("SET SESSION {KEY_ID} = DEFAULT"))?;
     }
     Ok(out)
 }
@@ -168,11 +159,8 @@ fn innodb_directories(server: Server, globals: &BTreeMap<String, String>) -> Opt
     let value = |name: &str| globals.get(name).map_or("", String::as_str);
     let datadir = Path::new(value("datadir"));
     let mut all = vec![datadir.to_path_buf()];
-    for name in [
-        "innodb_data_home_dir",
-        "innodb_undo_directory",
-        "innodb_directories",
-    ] {
+    let variables = "innodb_data_home_dir innodb_undo_directory innodb_directories";
+    for name in variables.split(' ') {
         let list = value(name).replace(['"', '\''], "");
         let list = list.split(';').map(str::trim).filter(|d| !d.is_empty());
         all.extend(list.map(|d| datadir.join(d)));

@@ -50,7 +50,6 @@ struct Column {
     expression: Option<String>,
 }
 
-/// A table with such columns.
 #[derive(Debug, Default)]
 struct Table {
     columns: Vec<Column>,
@@ -67,7 +66,6 @@ enum Search {
     Query(String),
 }
 
-/// A kind of value.
 struct Rule {
     /// In the plural.
     what: &'static str,
@@ -498,7 +496,6 @@ fn answer(conn: &mut Conn, rule: &Rule, query: &str, columns: &[&str]) -> Result
     Ok(named.map(|(_, name)| name.to_string()).collect())
 }
 
-/// What `method` does not copy exactly of what was found.
 pub(crate) fn inspect(found: &Found, method: Method) -> Vec<Finding> {
     let rules = found.0.iter().map(|(n, columns)| (&RULES[*n], columns));
     rules

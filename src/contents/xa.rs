@@ -14,7 +14,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// The privilege for XA RECOVER (MySQL 8.0 and later).
 pub(super) const PRIVILEGE: &str = "XA_RECOVER_ADMIN";
 
-/// The prepared XA transactions of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Prepared {
     /// Their xids as XA COMMIT takes them.
@@ -23,7 +22,6 @@ pub(super) struct Prepared {
     pub(super) hidden: bool,
 }
 
-/// An xid as XA COMMIT takes it.
 fn xid(format: i64, global: &[u8], branch: &[u8]) -> String {
     let part = |bytes: &[u8]| {
         let plain = |b: &u8| (b.is_ascii_graphic() || *b == b' ') && !matches!(*b, b'\'' | b'\\');

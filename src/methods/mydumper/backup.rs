@@ -28,7 +28,6 @@ const RETRIES: u32 = 3;
 /// A metadata file has a few lines for each table.
 const METADATA_LIMIT: u64 = 256 << 20;
 
-/// A run that has ended.
 struct Run {
     end: End,
     /// Of the scripts.
@@ -219,7 +218,6 @@ fn with_gtid_and_schemas(
     Ok((found, info::schema_names(&mut conn)?))
 }
 
-/// Coordinates of the dump in `directory`.
 pub(super) fn read_metadata(directory: &Path) -> Result<Coordinates> {
     let path = directory.join("metadata");
     let length = std::fs::metadata(&path).on(&path)?.len();

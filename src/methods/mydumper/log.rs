@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Value};
 
-/// A program's log so far.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     /// The first failure with a cause.

@@ -167,7 +167,6 @@ fn log(version: ToolVersion) -> Vec<OsString> {
     argv
 }
 
-/// What is dumped, and by what.
 pub(super) struct Dump {
     pub version: ToolVersion,
     pub source: Server,

@@ -39,7 +39,6 @@ pub(super) struct Call<'a> {
 }
 
 impl Mydumper {
-    /// The version of a tool.
     pub(super) fn version(&self, tool: Tool) -> Result<ToolVersion> {
         let program = self.launcher.find(&[tool.name()])?;
         tool.version(&crate::process::version_text(&program)?)

@@ -84,12 +84,8 @@ impl SeedMethod for Mysqldump {
 
     fn permitted(&self) -> Result<()> {
         let is_there = |f: &Flavour| self.launcher.find(f.dump_tools()).is_ok();
-        let any = || {
-            [Flavour::MariaDb, Flavour::MySql]
-                .into_iter()
-                .find(is_there)
-        };
-        let family = preflight::flavour(&self.config.mysql).or_else(any);
+        let mut any = [Flavour::MariaDb, Flavour::MySql].into_iter();
+        let family = preflight::flavour(&self.config.mysql).or_else(|| any.find(is_there));
         family.map_or(Ok(()), |f| self.tools_permitted(f))
     }
 

@@ -10,14 +10,12 @@ const NAMED: usize = 10;
 /// Longest value that a message shows, in characters.
 const SHOWN: usize = 60;
 
-/// What the comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Differences {
     /// Object and what differs.
     pub(super) found: Vec<(Object, String)>,
     /// Objects of the source's schemas that only the target has: of an earlier use of it.
     pub(super) extra: Vec<Object>,
-    /// How many objects are equal.
     pub(super) equal: usize,
 }
 

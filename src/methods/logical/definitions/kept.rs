@@ -18,7 +18,6 @@ use std::time::Duration;
 /// For each batch of statements on the source.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is kept.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     seed: i64,
@@ -43,7 +42,6 @@ pub(crate) struct Read {
     pub(crate) inexact: Vec<String>,
 }
 
-/// The catalogue of the source.
 pub(crate) fn of_source(source: &Endpoint) -> Result<Catalogue> {
     let mut conn = connect(source, TIMEOUT)?;
     let server = Server::ask(&mut conn)?;
@@ -52,7 +50,6 @@ pub(crate) fn of_source(source: &Endpoint) -> Result<Catalogue> {
 }
 
 impl Kept {
-    /// From what was read before and after a dump.
     pub(super) fn new(
         seed: i64,
         before: Catalogue,
