@@ -1,6 +1,6 @@
 //! The check of a target after a load: its definitions and the numbers of rows.
 
-use super::compare::{Differences, compare};
+use super::compare::compare;
 use super::kept::{Kept, names};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -36,115 +36,75 @@ pub(crate) fn check(
 ) -> Result<String> {
     let local = Endpoint::local(&config.mysql);
     let counts = rows_of_dump(config, kept, ctx.seed()?.method);
-    let of_source = Arc::clone(kept);
-    let work = move || Checked::of(&local, &of_source, &left_out, counts);
-    let found = ctx.interruptible(work)?;
-    let differing = &found.differences.found;
-    if !differing.is_empty() {
+    let kept = Arc::clone(kept);
+    let notes = ctx.interruptible(move || check_server(&local, &kept, &left_out, counts))?;
+    Ok(notes.join(", "))
+}
+
+fn check_server(
+    local: &Endpoint,
+    kept: &Kept,
+    left_out: &BTreeSet<String>,
+    counts: Vec<Rows>,
+) -> Result<Vec<String>> {
+    let all = kept.equal.objects.keys().chain(&kept.changed);
+    let schemas: BTreeSet<&str> = all.map(|o| o.schema.as_str()).collect();
+    let mut conn = connect(local, TIMEOUT)?;
+    let server = Server::ask(&mut conn)?;
+    // Times of events are those of their own time zones, which may be 14 hours ahead.
+    let now = "SELECT CAST(UTC_TIMESTAMP() + INTERVAL 14 HOUR AS CHAR)";
+    let now: String = query::first(&mut conn, now)?.unwrap_or_default();
+    let target = catalogue::read_of(&mut conn, server, LOCK_WAIT, |s| schemas.contains(s))?;
+    let mut differences = compare(kept, &target, left_out, &now);
+    let uncounted = compare_rows(&mut conn, server, counts, &mut differences.found)?;
+    if !differences.found.is_empty() {
         return Err(Error::permanent(format!(
             "after the load {} objects are not as they were on the source: {}",
-            differing.len(),
-            found.differences.first()
+            differences.found.len(),
+            differences.first()
         )));
     }
-    Ok(found.notes(kept).join(", "))
-}
-
-/// What the check has found.
-struct Checked {
-    differences: Differences,
-    /// Tables whose rows could not be counted in time.
-    uncounted: usize,
-    /// What was dropped, because replication creates it once more, which fails where it is (1007, 1050, 1304, 1359, 1396, 1537).
-    dropped: BTreeSet<Object>,
-}
-
-impl Checked {
-    fn of(
-        local: &Endpoint,
-        kept: &Kept,
-        left_out: &BTreeSet<String>,
-        counts: Vec<Rows>,
-    ) -> Result<Self> {
-        let all = kept.equal.objects.keys().chain(&kept.changed);
-        let schemas: BTreeSet<&str> = all.map(|o| o.schema.as_str()).collect();
-        let mut conn = connect(local, TIMEOUT)?;
-        let server = Server::ask(&mut conn)?;
-        // Times of events are those of their own time zones, which may be 14 hours ahead.
-        let now: Option<String> = query::first(
-            &mut conn,
-            "SELECT CAST(UTC_TIMESTAMP() + INTERVAL 14 HOUR AS CHAR)",
-        )?;
-        let now = now.unwrap_or_default();
-        let target = catalogue::read_of(&mut conn, server, LOCK_WAIT, |s| schemas.contains(s))?;
-        let mut this = Self {
-            differences: compare(kept, &target, left_out, &now),
-            uncounted: 0,
-            dropped: BTreeSet::new(),
-        };
-        for (table, wanted) in counts {
-            match count(&mut conn, server, &table)? {
-                None => this.uncounted += 1,
-                Some(n) if n == wanted => {}
-                Some(n) => {
-                    let what = format!("it has {n} rows, the dump {wanted}");
-                    this.differences.found.push((table, what));
-                }
-            }
-        }
-        if this.differences.found.is_empty() {
-            let is_there = |o: &&Object| target.objects.contains_key(o);
-            this.dropped = kept.created.iter().filter(is_there).cloned().collect();
-            drop_objects(&mut conn, server, &this.dropped)?;
-        }
-        Ok(this)
+    // Replication creates them once more, which fails where they are (1007, 1050, 1304, 1359, 1396, 1537).
+    let created = kept
+        .created
+        .iter()
+        .filter(|o| target.objects.contains_key(o));
+    let dropped: Vec<&Object> = created.collect();
+    drop_objects(&mut conn, server, &dropped)?;
+    let changed: Vec<&Object> = kept.changed.iter().collect();
+    // Tables and sequences are reported by TargetServer::extras.
+    let is_other = |o: &&Object| !matches!(o.kind, Kind::Table | Kind::Sequence);
+    let extra: Vec<&Object> = differences.extra.iter().filter(is_other).collect();
+    let mut notes = vec![format!("{} definitions compared", differences.equal)];
+    if uncounted > 0 {
+        notes.push(format!(
+            "the rows of {uncounted} tables could not be counted within {COUNT} s each"
+        ));
     }
-
-    fn notes(&self, kept: &Kept) -> Vec<String> {
-        let mut notes = vec![format!("{} definitions compared", self.differences.equal)];
-        if self.uncounted > 0 {
-            notes.push(format!(
-                "the rows of {} tables could not be counted within {COUNT} s each",
-                self.uncounted
-            ));
+    for (objects, what) in [
+        (
+            dropped,
+            "created during the dump were dropped again, because replication creates them",
+        ),
+        (changed, "changed during the dump and were not compared"),
+        (extra, "objects that the source does not have were kept"),
+    ] {
+        if !objects.is_empty() {
+            notes.push(format!("{} {what}: {}", objects.len(), names(objects)));
         }
-        if !self.dropped.is_empty() {
-            notes.push(format!(
-                "{} created during the dump were dropped again, because replication creates them: {}",
-                self.dropped.len(),
-                names(&self.dropped)
-            ));
-        }
-        if !kept.changed.is_empty() {
-            notes.push(format!(
-                "{} changed during the dump and were not compared: {}",
-                kept.changed.len(),
-                names(&kept.changed)
-            ));
-        }
-        // Tables and sequences are reported by TargetServer::extras.
-        let is_other = |o: &&Object| !matches!(o.kind, Kind::Table | Kind::Sequence);
-        let extra: Vec<&Object> = self.differences.extra.iter().filter(is_other).collect();
-        if !extra.is_empty() {
-            notes.push(format!(
-                "{} objects that the source does not have were kept: {}",
-                extra.len(),
-                names(extra.iter().copied())
-            ));
-        }
-        notes.extend(kept.inexact.iter().cloned());
-        notes
     }
+    notes.extend(kept.inexact.iter().cloned());
+    Ok(notes)
 }
 
 /// Drops them, in the order of [`Kind`] backwards: what is in a table or a schema goes first. Not in the binary log.
-fn drop_objects(conn: &mut Conn, server: Server, objects: &BTreeSet<Object>) -> Result<()> {
+fn drop_objects(conn: &mut Conn, server: Server, objects: &[&Object]) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
     control::binlog_off(conn)?;
     control::execute(conn, "SET SESSION foreign_key_checks = 0")?;
-    let mut in_order: Vec<&Object> = objects.iter().collect();
+    let mut in_order = objects.to_vec();
     in_order.sort_by_key(|o| std::cmp::Reverse(o.kind));
     for object in in_order {
         control::execute(conn, &drop_statement(server, object))?;
@@ -164,6 +124,24 @@ fn drop_statement(server: Server, object: &Object) -> String {
         },
         kind => format!("DROP {} IF EXISTS {}", kind.word(), object.quoted()),
     }
+}
+
+/// Adds to `found` the tables that have another number of rows. Returns how many could not be counted.
+fn compare_rows(
+    conn: &mut Conn,
+    server: Server,
+    counts: Vec<Rows>,
+    found: &mut Vec<(Object, String)>,
+) -> Result<usize> {
+    let mut uncounted = 0;
+    for (table, wanted) in counts {
+        match count(conn, server, &table)? {
+            None => uncounted += 1,
+            Some(n) if n == wanted => {}
+            Some(n) => found.push((table, format!("it has {n} rows, the dump {wanted}"))),
+        }
+    }
+    Ok(uncounted)
 }
 
 /// Counts a table's rows; `None` if that takes longer than [`COUNT`].
