@@ -103,10 +103,7 @@ pub(crate) fn obstacles(copy: CopyKind, source: &ServerInfo, target: &ServerInfo
     found
 }
 
-/// The first of the [`obstacles`] as an error.
-///
-/// # Errors
-/// Permanent, with the remedy.
+/// The first of the [`obstacles`] as a permanent error.
 pub(crate) fn check(copy: CopyKind, source: &ServerInfo, target: &ServerInfo) -> Result<()> {
     first_of(obstacles(copy, source, target))
 }
@@ -152,10 +149,7 @@ fn other_series(source: &ServerInfo, target: &ServerInfo) -> Option<String> {
 /// The first version with the clone plugin.
 const FIRST_WITH_CLONE: Version = Version(8, 0, 17);
 
-/// That a server can clone or be cloned.
-///
-/// # Errors
-/// Permanent, with its version.
+/// That a server can clone or be cloned. The error is permanent.
 pub(crate) fn can_clone(server: Server, who: &str) -> Result<()> {
     if server.flavour == Flavour::MySql && server.version >= FIRST_WITH_CLONE {
         return Ok(());
@@ -229,18 +223,12 @@ pub(crate) fn binlog_obstacles(conn: &mut Conn, server: Server, who: &str) -> Re
     Ok(found)
 }
 
-/// The first of the [`binlog_obstacles`] as an error.
-///
-/// # Errors
-/// Permanent, with the remedy; those of the queries.
+/// The first of the [`binlog_obstacles`] as a permanent error.
 pub(crate) fn check_binlog(conn: &mut Conn, server: Server, who: &str) -> Result<()> {
     first_of(binlog_obstacles(conn, server, who)?)
 }
 
-/// That the data of a server may be replaced: it is not in a cluster, does not replicate, and has no replicas.
-///
-/// # Errors
-/// Permanent, with its role.
+/// That the data of a server may be replaced: it is not in a cluster, does not replicate, and has no replicas. The error is permanent.
 pub(crate) fn check_target_role(conn: &mut Conn, server: Server) -> Result<()> {
     info::role(conn, server)?.check_target(server)
 }
@@ -266,10 +254,7 @@ fn loopback(pattern: &str) -> bool {
 }
 
 /// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
-/// from the target's own host.
-///
-/// # Errors
-/// Permanent: it is not, with the remedy. If a query fails.
+/// from the target's own host. The error is permanent unless a query fails.
 pub(crate) fn check_account(user: &str, conn: &mut Conn) -> Result<()> {
     let accounts = info::accounts(conn, user)?;
     let here = info::current_account_host(conn)?;

@@ -17,9 +17,6 @@ struct Network {
 
 impl AllowList {
     /// Reads entries such as `10.1.2.3`, `10.0.0.0/8`, `2001:db8::/32`, `::1`. Bits behind the prefix are ignored.
-    ///
-    /// # Errors
-    /// Names the entry that is neither an address nor a network, and the setting.
     pub(crate) fn parse(entries: &[String]) -> Result<Self> {
         entries
             .iter()
@@ -43,10 +40,8 @@ impl Network {
                  as 10.0.0.0/8 or 2001:db8::/32"
             ))
         };
-        let (address, prefix) = match entry.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (entry, None),
-        };
+        let parts = entry.split_once('/');
+        let (address, prefix) = parts.map_or((entry, None), |(a, prefix)| (a, Some(prefix)));
         let address: IpAddr = address
             .parse()
             .map_err(|_| bad("is not an IP address or network"))?;

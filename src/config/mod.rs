@@ -74,9 +74,6 @@ impl From<Faults> for Error {
 }
 
 /// Reads, parses and validates a file.
-///
-/// # Errors
-/// All faults of the file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
     let file = path.display().to_string();
     let named = |errors, warnings| Faults {
@@ -98,10 +95,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
     result
 }
 
-/// Parses and validates a text.
-///
-/// # Errors
-/// All faults of the text. With faults in the syntax, those of missing or contradictory settings are not among them.
+/// Parses and validates a text. With faults in the syntax, those of missing or contradictory settings are not among the faults.
 pub fn parse(text: &str) -> Result<Loaded, Faults> {
     let (document, wrong) = DeTable::parse_recoverable(text);
     let (mut config, mut found) = document::read(document.get_ref(), text);

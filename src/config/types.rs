@@ -148,9 +148,6 @@ section! { Common {
 
 impl Common {
     /// The address to listen on: all of them where `listen-address` is empty or `*`.
-    ///
-    /// # Errors
-    /// Permanent: if it is not an IP address.
     pub(crate) fn listen_ip(&self) -> Result<IpAddr> {
         match self.listen_address.trim_matches(['[', ']']) {
             "" | "*" => Ok(Ipv6Addr::UNSPECIFIED.into()),

@@ -22,10 +22,7 @@ pub struct GtidSet {
 impl GtidSet {
     /// Parses a set as servers and tools print it: any number of intervals, upper or lower case, line breaks after the
     /// commas, also as the two characters `\n` that batch output of the mysql client shows.
-    /// Blank text is the empty set.
-    ///
-    /// # Errors
-    /// Permanent, naming the part that is not a GTID set. A trailing comma is one: the text was cut.
+    /// Blank text is the empty set. A trailing comma is an error: the text was cut.
     pub fn parse(text: &str) -> Result<Self> {
         let mut set = Self::default();
         let text = text.replace("\\n", "\n");
@@ -132,10 +129,7 @@ pub struct MariaDbGtidList {
 }
 
 impl MariaDbGtidList {
-    /// Parses a position; blank text is the empty one.
-    ///
-    /// # Errors
-    /// Permanent, naming the part at fault. A domain that is named twice is one: the server refuses it too (1943).
+    /// Parses a position; blank text is the empty one. A domain that is named twice is an error, as to the server (1943).
     pub fn parse(text: &str) -> Result<Self> {
         let mut list = Self::default();
         if text.trim().is_empty() {

@@ -17,10 +17,8 @@ use crate::error::{Error, Result};
 
 /// Parses `xtrabackup_binlog_info` of xtrabackup and mariadb-backup, `mariadb_backup_binlog_info` since MariaDB 11.1:
 /// `file<TAB>pos[<TAB>gtid]`, the GTID set going on over further lines. mariadb-backup ends the line with a tab when there are no
-/// GTIDs. The tool's log is not used: GTID sets in it were cut (PXB-3302).
-///
-/// # Errors
-/// Empty (the source ran without log_bin), a column missing or wrong, or the file cut off.
+/// GTIDs. The tool's log is not used: GTID sets in it were cut (PXB-3302). A file that is empty (the source ran without log_bin) or cut
+/// off is an error.
 pub fn binlog_info(text: &str) -> Result<Coordinates> {
     let at_fault = |why: &str| {
         Error::permanent(format!(
@@ -88,10 +86,7 @@ impl Found {
 
 /// Parses the `metadata` file of a snapshot: lines `File:`, `Position:` and `Executed_Gtid_Set:`; other lines, such as those of
 /// `SHOW MASTER STATUS\G`, are passed over. A set may hold the two characters backslash-n, as batch output of the mysql client has
-/// them, and may go on over further lines.
-///
-/// # Errors
-/// A missing or repeated file or position, a set that is cut off or not valid, a last line without its line break.
+/// them, and may go on over further lines. A missing or repeated key, or a last line without its line break, is an error.
 pub fn snapshot(text: &str) -> Result<Coordinates> {
     const KEYS: Keys = [&["file"], &["position"], &["executed_gtid_set"]];
     let parse = || {
@@ -116,11 +111,8 @@ pub fn snapshot(text: &str) -> Result<Coordinates> {
     parse().map_err(|e| e.context("metadata of the snapshot"))
 }
 
-/// Parses the `metadata` file of any version of mydumper. The GTID set is MySQL's or MariaDB's by its form.
-///
-/// # Errors
-/// No coordinates in it (0.20.1 without --source-data; 0.10 against MySQL 8.4 and later, whose statement it does not
-/// know, exits 0 all the same), or the file is cut off or not metadata of mydumper.
+/// Parses the `metadata` file of any version of mydumper. No coordinates in it are an error (0.20.1 without --source-data; 0.10 against
+/// MySQL 8.4 and later, whose statement it does not know, exits 0 all the same).
 pub fn mydumper(text: &str) -> Result<Coordinates> {
     let parse = || {
         let classic = text.lines().any(|line| line.starts_with(CLASSIC));

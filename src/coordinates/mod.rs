@@ -30,10 +30,7 @@ pub struct Coordinates {
 
 impl Coordinates {
     /// Coordinates of a file, a position and GTID text whose flavour is known by its form: `uuid:interval` is MySQL,
-    /// `domain-server-seq` MariaDB, blank is none. GTID text is normalised.
-    ///
-    /// # Errors
-    /// As [`Coordinates::validate`].
+    /// `domain-server-seq` MariaDB, blank is none. GTID text is normalised, and all of it validated.
     pub fn new(log_file: &str, log_pos: u64, gtid: &str) -> Result<Self> {
         let (gtid_executed, gtid_slave_pos) = split_by_flavour(gtid)?;
         let made = Self {
@@ -47,10 +44,7 @@ impl Coordinates {
     }
 
     /// Those of BINLOG_FILE, BINLOG_POSITION and GTID_EXECUTED of performance_schema.clone_status. The server gives the file without
-    /// a directory and one UUID per line (MySQL 9.7).
-    ///
-    /// # Errors
-    /// An empty file (the donor ran without log_bin), an impossible position, or a set that does not parse.
+    /// a directory and one UUID per line (MySQL 9.7). An empty file is an error: the donor ran without log_bin.
     pub(crate) fn of_clone_status(file: &str, position: u64, gtid_executed: &str) -> Result<Self> {
         let made = Self::new(file, position, gtid_executed);
         made.map_err(|e| e.context("performance_schema.clone_status"))
@@ -58,10 +52,7 @@ impl Coordinates {
 
     /// Checks what came from a file, a server or a record: the file name is plain ASCII without quotes, separators or
     /// control characters, the position is 4 (the first event) or more and fits orchestrator's int64, the GTID sets
-    /// parse, and only one flavour is present.
-    ///
-    /// # Errors
-    /// Permanent, naming the value at fault.
+    /// parse, and only one flavour is present. Errors are permanent.
     pub fn validate(&self) -> Result<()> {
         check_log_file(&self.log_file)?;
         if self.log_pos < 4 || self.log_pos > i64::MAX as u64 {

@@ -31,10 +31,7 @@ pub struct DumpHeader {
 }
 
 /// Reads the header from `head`, a reader at the start of the dump file, and the trailer from `tail`, the last 64 KiB of
-/// it (all of it if it is shorter).
-///
-/// # Errors
-/// Permanent if it is no dump or holds no usable coordinates, so before anything is loaded; an I/O error of `head`.
+/// it (all of it if it is shorter). The error is permanent if it is no dump or holds no usable coordinates, so before anything is loaded.
 pub fn parse(head: &mut dyn BufRead, tail: &[u8]) -> Result<DumpHeader> {
     let mut lines = Lines { head, offset: 0 };
     let mut found = Found::default();
@@ -174,11 +171,7 @@ fn read_header(lines: &mut Lines, found: &mut Found) -> Result<u64> {
             }
         } else if after(line, "CHANGE ").is_some() {
             found.take(line)?;
-        } else if !line.is_empty()
-            && !is_set(line)
-            && !controls_replica(line)
-            && !is_sandbox_line(line)
-        {
+        } else if !sets_up(line) && !is_sandbox_line(line) {
             break;
         }
         start = lines.offset;
@@ -242,11 +235,7 @@ fn read_trailer(tail: &[u8], found: &mut Found) -> Result<bool> {
             return Ok(true);
         } else if after(uncommented(line), "CHANGE ").is_some() {
             found.take(uncommented(line))?;
-        } else if !line.is_empty()
-            && !line.starts_with("--")
-            && !is_set(line)
-            && !controls_replica(line)
-        {
+        } else if !line.starts_with("--") && !sets_up(line) {
             return Ok(true);
         }
     }
@@ -287,20 +276,17 @@ fn conditional(line: &str) -> Option<&str> {
     )
 }
 
-/// A SET statement on one line, conditional or not.
-fn is_set(line: &str) -> bool {
+/// Lines around the data: empty ones, SET statements on one line, conditional or not, and `STOP SLAVE;` before and `START REPLICA;`
+/// after the data (--apply-slave-statements, --apply-replica-statements).
+fn sets_up(line: &str) -> bool {
     let (statement, ends) = match conditional(line) {
         Some(inner) => (inner, line.contains("*/")),
         None => (line, line.ends_with(';')),
     };
-    ends && after(statement, "SET ").is_some()
-}
-
-/// `STOP SLAVE;` before and `START REPLICA;` after the data (--apply-slave-statements, --apply-replica-statements).
-fn controls_replica(line: &str) -> bool {
     let what = after(line, "STOP ").or_else(|| after(line, "START "));
     let names = ["SLAVE", "REPLICA", "ALL SLAVES"];
-    what.is_some_and(|what| names.iter().any(|name| after(what, name).is_some()))
+    let of_replica = what.is_some_and(|what| names.iter().any(|n| after(what, n).is_some()));
+    line.is_empty() || of_replica || ends && after(statement, "SET ").is_some()
 }
 
 /// The first line of MariaDB 10.5.25, 10.6.18, 10.11.8, 11.4 and later; older clients and MySQL's refuse it: `Unknown command '\-'`.
@@ -331,10 +317,7 @@ fn broken(statement: &str) -> Error {
 }
 
 /// Reads a CHANGE statement: `None` if the text is another one, or if it names no file and position (those of GTID replication:
-/// MASTER_USE_GTID, SOURCE_AUTO_POSITION).
-///
-/// # Errors
-/// The statement is cut off, names only half of a position, or an impossible one.
+/// MASTER_USE_GTID, SOURCE_AUTO_POSITION). One that is cut off, or names half of a position or an impossible one, is an error.
 fn change(statement: &str) -> Result<Option<Position>> {
     let broken = || broken(statement);
     let Some(rest) = after(statement, "CHANGE MASTER ")

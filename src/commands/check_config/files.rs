@@ -52,18 +52,15 @@ pub(super) fn probe(dir: &Path) -> io::Result<()> {
 fn backup(f: &mut Findings, dir: &Path, bytes: Option<u64>) -> bool {
     const KEY: &str = "common.backup-dir";
     let (name, user) = (dir.display(), effective_uid());
-    match probe(dir) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            note!(f, Error, KEY => "{name} cannot be written to: {e}";
-                "create it, owned by the user that the agent runs as");
-            return false;
-        }
-        Err(e) => {
-            note!(f, Error, KEY => "{name} cannot be written to: {e}";
-                "let user {user} write to it, or run check-config as the user that the agent runs as");
-            return false;
-        }
+    if let Err(e) = probe(dir) {
+        let remedy = if e.kind() == io::ErrorKind::NotFound {
+            "create it, owned by".into()
+        } else {
+            format!("let user {user} write to it, or run check-config as")
+        };
+        note!(f, Error, KEY => "{name} cannot be written to: {e}";
+            "{remedy} the user that the agent runs as");
+        return false;
     }
     owner(f, KEY, dir);
     let Some(space) = room(f, KEY, dir) else {
