@@ -180,7 +180,10 @@ fn plugins_of_json(text: &str) -> Vec<String> {
         }
     }
     let mut out = Vec::new();
-    walk(&serde_json::from_str(text).unwrap_or_default(), &mut out);
+    walk(
+        &serde_json::from_slice(text.as_bytes()).unwrap_or_default(),
+        &mut out,
+    );
     out
 }
 

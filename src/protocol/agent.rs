@@ -172,7 +172,7 @@ impl AgentClient {
     }
 
     fn parse<T: DeserializeOwned>(&self, path: &str, body: &str) -> Result<T> {
-        serde_json::from_str(body).map_err(|e| {
+        serde_json::from_slice(body.as_bytes()).map_err(|e| {
             let at = self.at(path);
             Error::permanent(format!("{at}: cannot understand the answer: {e}"))
         })
@@ -189,7 +189,7 @@ fn decode(status: u16, body: String) -> Result<String> {
     if (200..=299).contains(&status) {
         return Ok(body);
     }
-    match serde_json::from_str::<Envelope>(&body) {
+    match serde_json::from_slice::<Envelope>(body.as_bytes()) {
         // The agent has restarted since it registered: it registers again.
         Ok(e) if status == 500 && e.message == INVALID_TOKEN => Err(Error::transient(e.message)),
         Ok(e) if status == 500 => Err(Error::permanent(match e.details {

@@ -48,7 +48,7 @@ impl Client {
         let body = serde_json::to_string(who).map_err(|e| Error::permanent(e.to_string()))?;
         let url = format!("{}/api/register-agent", self.base);
         let (status, text) = self.checked(self.http.post(&url, &body))?;
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
         if value.is_string() && status == 200 {
             return Ok(Ok(()));
         }

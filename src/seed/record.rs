@@ -103,9 +103,11 @@ impl Seed {
 
     /// What the method remembers; a permanent error if the record was written by something else.
     pub(crate) fn method_state<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(Value::Object(self.method_state.clone())).map_err(|e| {
-            Error::permanent(format!("the record of seed {} is damaged: {e}", self.id))
-        })
+        let read = serde_json::to_vec(&self.method_state);
+        read.and_then(|text| serde_json::from_slice(&text))
+            .map_err(|e| {
+                Error::permanent(format!("the record of seed {} is damaged: {e}", self.id))
+            })
     }
 
     /// Remembers `state`, a structure, for the later stages.
@@ -295,10 +297,10 @@ impl Store {
     /// moved to `seeds.json.unreadable` and reported in the log.
     pub(crate) fn load(&self) -> Result<Seeds> {
         let path = &self.path;
-        let Some(text) = if_there(std::fs::read_to_string(path)).on(path)? else {
+        let Some(text) = if_there(std::fs::read(path)).on(path)? else {
             return Ok(Seeds::default());
         };
-        let mut seeds: Seeds = match serde_json::from_str(&text) {
+        let mut seeds: Seeds = match serde_json::from_slice(&text) {
             Ok(s) => s,
             Err(e) => {
                 let aside = path.with_extension("json.unreadable");

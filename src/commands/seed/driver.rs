@@ -166,7 +166,8 @@ impl<'a> Driver<'a> {
         for side in [Side::Target, Side::Source] {
             match self.agent(side).call(&path) {
                 Ok(body) => {
-                    let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_default(); // `true` without a hook
+                    let answer: serde_json::Value =
+                        serde_json::from_slice(body.as_bytes()).unwrap_or_default(); // `true` without a hook
                     if let Some(text) = answer["Message"].as_str() {
                         let text = &shortened(text);
                         self.events.report(&Event::Hook { side, text });

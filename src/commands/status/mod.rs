@@ -197,7 +197,7 @@ fn query_agent(config: &Config, recorded: Option<&Seed>, report: &mut Report) ->
         ));
     }
     let (_, word) = agent.get(&config.common.status_endpoint, &Secret::default())?;
-    report.agent.orchestrator = serde_json::from_str(&word).ok();
+    report.agent.orchestrator = serde_json::from_slice(word.as_bytes()).ok();
     if config.common.token_hint_file.is_empty() {
         return Err(Error::permanent(
             "common.token-hint-file is not set: the agent was not asked for its seed",

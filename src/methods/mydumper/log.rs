@@ -86,7 +86,7 @@ pub(super) fn is_of_freed_memory(failure: &str) -> bool {
 
 /// A line of `--machine-log-json`.
 fn event(line: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str(line.trim()) {
+    match serde_json::from_slice(line.trim().as_bytes()) {
         Ok(Value::Object(event)) => Some(event),
         _ => None,
     }

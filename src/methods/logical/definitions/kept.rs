@@ -10,8 +10,6 @@ use crate::seed::stage::Context;
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -157,9 +155,8 @@ pub(crate) fn read(config: &Config, seed: i64) -> Result<Kept> {
             path.display()
         ))
     };
-    let from = File::open(&path).map_err(|e| wrong(e.to_string()))?;
-    let kept: Kept =
-        serde_json::from_reader(BufReader::new(from)).map_err(|e| wrong(e.to_string()))?;
+    let text = std::fs::read(&path).map_err(|e| wrong(e.to_string()))?;
+    let kept: Kept = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     if kept.seed != seed {
         return Err(wrong(format!("they are those of seed {}", kept.seed)));
     }
