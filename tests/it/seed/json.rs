@@ -147,7 +147,7 @@ fn a_whole_seed_a_dry_run_a_refusal_and_an_interruption() {
         (&result["status"], &result["exit_code"]),
         (&json!("failed"), &json!(1))
     );
-    assert_eq!(result["target_state"], "untouched");
+    assert_eq!(result["target_state"], "unchanged");
 
     interrupted(&schema, &pair);
 }
