@@ -44,5 +44,9 @@ pub mod stream;
 pub mod sys;
 pub mod tls;
 
+#[cfg(fuzzing)]
+#[path = "../tests/fuzz/inside.rs"]
+pub mod fuzz;
+
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

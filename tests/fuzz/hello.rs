@@ -1,11 +1,3 @@
-//! Hellos of strangers at the seed port, of either side.
+//! Handshakes of unauthenticated peers at the seed port, of either side.
 #![no_main]
-use orchestrator_agent::stream::hello;
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let mut from = bytes;
-    while let Ok((body, _)) = hello::read(&mut from) {
-        let _ = hello::parse::<hello::Greeting>(&body);
-        let _ = hello::parse::<hello::Offer>(&body);
-        let _ = hello::parse::<hello::Answer>(&body);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| orchestrator_agent::fuzz::handshake(bytes));

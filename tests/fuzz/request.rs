@@ -1,3 +1,3 @@
 //! The parser of request heads.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| orchestrator_agent::http::fuzz(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| orchestrator_agent::fuzz::request(bytes));
