@@ -35,7 +35,7 @@ pub(crate) fn warnings(settings: &Mysql) -> Vec<String> {
 
 pub(super) const FILTERS: &str = "filters of the binary log";
 pub(super) const FILTERED: Outcome = Outcome::Warning(
-    "statements and rows of schemas that they leave out are not replicated: such schemas of the new replica become old, or its \
+    "statements and rows of schemas that they leave out are not replicated: such schemas of the new replica become stale, or its \
      replication stops; remove them from the source's my.cnf and use filters of the replica",
 );
 pub(super) const TEMPORARY: &str = "open temporary tables with binlog_format = STATEMENT:";

@@ -81,8 +81,8 @@ static RULES: [Rule; 5] = [
     Rule {
         what: "characters that a conversion to utf8mb4 and back changes in columns",
         search: |c, _| changed_by_utf8(c), errors_count: false, by: By::Mysqldump,
-        outcome: Refused("mysqldump writes all text in utf8mb4, and these would become others; correct the values, or use the seed \
-                          method Mydumper, which copies their bytes, or a physical method"),
+        outcome: Refused("mysqldump writes all text in utf8mb4, and these would be altered; correct the values, or use the seed \
+            method Mydumper, which copies their bytes, or a physical method"),
     },
     Rule {
         what: "members that SHOW CREATE TABLE does not print as they are in the ENUM and SET columns",

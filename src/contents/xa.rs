@@ -96,8 +96,8 @@ pub(crate) fn refuse_prepared_after_dump(source: &Endpoint) -> Result<()> {
         return Ok(());
     }
     Err(Error::permanent(format!(
-        "XA transactions were prepared on source {} during the dump: {}. The dump may not hold them, and replication would stop at their \
-         XA COMMIT (error 1397): XA COMMIT or XA ROLLBACK them there and repeat the seed, or use a physical method",
+        "XA transactions were prepared on source {} during the dump: {}. The dump may not hold them, and replication would stop at \
+         their XA COMMIT (error 1397): XA COMMIT or XA ROLLBACK them there and run a new seed, or use a physical method",
         source.name(),
         found.xids.join("; ")
     )))

@@ -74,7 +74,7 @@ pub(super) fn start_restoring(api: Arc<Api>) -> Result<()> {
             );
             let current = engine.current().map(|s| s.id);
             if let Err(e) = api.applier.restore_expired(current) {
-                log::warn!("the applier of replication is not restored yet: {e}");
+                log::warn!("the replication applier is not in its previous state yet: {e}");
             }
             if !api.stopping.sleep(RESTORE_PAUSE) {
                 return;

@@ -220,7 +220,10 @@ fn copy_in(root: &Path) -> Option<Journal> {
                     found = Some(journal);
                 }
             }
-            Ok(_) => log::warn!("{} is of another place and is ignored", path.display()),
+            Ok(_) => log::warn!(
+                "{} belongs to another directory and is ignored",
+                path.display()
+            ),
             Err(e) => log::error!("{e}"),
         }
     }

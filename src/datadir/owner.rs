@@ -22,7 +22,7 @@ pub(super) fn check_datadir(conn: &mut Conn, endpoint: &Endpoint, datadir: &Path
     if !std::fs::canonicalize(&reported).is_ok_and(|real| real == datadir) {
         return Err(Error::permanent(format!(
             "MySQL at {} has the data directory {reported}, not {}, whose content is swapped: mysql.service-start-command starts a server \
-             with other settings, or mysql.host, mysql.port and mysql.socket lead to another server",
+             with other settings, or mysql.host, mysql.port and mysql.socket point to another server",
             endpoint.name(),
             datadir.display()
         )));
@@ -155,7 +155,7 @@ impl Seen {
         } else if self.server != now.server {
             Some("it is about a server at another address")
         } else if self.inode != now.inode {
-            Some("the directory is another one since")
+            Some("the directory has been replaced since")
         } else {
             None
         }

@@ -212,7 +212,8 @@ impl Run<'_> {
         if kind(&self.top())? == EntryKind::Other {
             if self.journal.phase == Phase::MovingNewIn {
                 return Err(Error::permanent(format!(
-                    "{} is a file where the guard should be: another process has changed the data directory",
+                    "{} is a file where the guard directory that keeps mysqld from starting should be: another process has changed \
+                     the data directory",
                     self.top().display()
                 )));
             }

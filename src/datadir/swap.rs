@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         self.env.serves(&self.journal.info)?;
         self.enter_phase(Phase::Done)?;
         if let Err(e) = self.journals.remove(&self.journal) {
-            log::warn!("{e}; its phase is Done, which prevents nothing");
+            log::warn!("{e}; the swap is complete (phase Done), nothing is blocked");
         }
         Ok(login.map_or_else(String::new, |e| {
             format!("MySQL runs on the new data, but the agent's login is refused: {e}")
@@ -261,7 +261,7 @@ impl<'a> Run<'a> {
         self.enter_phase(Phase::MovingNewIn)?;
         if kind(&self.top())? != EntryKind::Dir {
             return Err(Error::permanent(format!(
-                "the guard {} is missing: another process changes the data directory",
+                "the guard {}, which keeps mysqld from starting, is missing: another process changes the data directory",
                 self.top().display()
             )));
         }
@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
             }
         }
         Err(Error::transient(format!(
-            "{} is made again and again: another process works in the data directory",
+            "{} is recreated repeatedly: another process uses the data directory; stop it",
             datadir.join(name).display()
         )))
     }
@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
     pub(crate) fn set_aside(&self, name: &str) -> Result<()> {
         self.at(&format!("set aside {name}"))?;
         log::warn!(
-            "{} was made by another process in mid-swap",
+            "{} was created by another process during the swap; stop it",
             self.datadir().join(name).display()
         );
         move_aside(&self.datadir(), name, &self.staged.stray_dir())

@@ -91,14 +91,14 @@ impl MysqlError {
                     .into(),
             ),
             1130 => Some(format!(
-                "no account there is for this host: CREATE USER '{user}'@'HOST', HOST as the message shows it"
+                "no account there matches this host: CREATE USER '{user}'@'HOST', HOST as the message shows it"
             )),
             1203 | 1226 => of_account("raise max_user_connections there, or ALTER USER ... WITH MAX_USER_CONNECTIONS 0"),
             1251 | 1524 => of_account(
                 "the account's authentication plugin is not available: ALTER USER ... IDENTIFIED WITH a plugin that the server has loaded",
             ),
             1290 => Some(
-                "the server runs with the option that the message names; of read_only: give the account READ_ONLY ADMIN, SUPER or \
+                "the server runs with the option that the message names; for read_only: give the account READ_ONLY ADMIN, SUPER or \
                  CONNECTION_ADMIN, or set it to OFF"
                     .into(),
             ),
@@ -177,9 +177,9 @@ impl fmt::Display for MysqlError {
             }
             Cause::Timeout => f.write_str("no answer in time"),
             Cause::Unreachable(text) => {
-                let agent = "mysql.host, mysql.port, mysql.socket";
+                let agent = "check mysql.host, mysql.port, mysql.socket";
                 let and = self.either(agent, "can be reached from here");
-                write!(f, "{text}; check that it runs and {and}")
+                write!(f, "{text}; check that it is running and {and}")
             }
         }
     }

@@ -209,11 +209,13 @@ impl Backend {
         }
         match self.listen() {
             Ok(socket) => {
-                warn!("http: the server behind the front had died and was replaced");
+                warn!("http: the agent's HTTP server had died and was restarted");
                 state.socket = Some(Arc::new(socket));
                 dead.server.unblock();
             }
-            Err(e) => FAILURES.warn(|| format!("http: the server cannot be replaced: {e}")),
+            Err(e) => {
+                FAILURES.warn(|| format!("http: the agent's HTTP server cannot be restarted: {e}"))
+            }
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
         .method_state::<PhysicalState>()?
         .datadir
         .ok_or_else(|| {
-            Error::permanent("the record has no data directory of this seed: call prepare again")
+            Error::permanent("the record has no data directory for this seed: run a new seed")
         })?;
     let staged = Staged::of(&info, seed.id);
     Ok((*info, staged))

@@ -170,8 +170,8 @@ impl Identity {
 
     fn lost(&self, why: &str) -> Error {
         Error::transient(format!(
-            "the agent's own connection to MySQL at {}, with which its tools compare theirs, has ended ({why}): MySQL was restarted, or \
-             the connection was killed; repeat the seed when MySQL keeps running",
+            "the agent's own connection to MySQL at {}, with which its tools compare theirs, has ended ({why}): MySQL was restarted, \
+             or the connection was killed; run a new seed once MySQL stays up",
             self.server
         ))
     }
@@ -201,7 +201,7 @@ impl Identity {
     /// The error of a tool that ended before its session was seen.
     pub fn ended_unseen(&self, tool: &str) -> Error {
         Error::transient(format!(
-            "{tool} ended before its session was seen in MySQL at {}, so it is not known which server it has read: repeat the seed",
+            "{tool} ended before its session was seen in MySQL at {}, so it is not known which server it read: run a new seed",
             self.server
         ))
     }

@@ -245,7 +245,7 @@ pub(crate) fn lock_holders(conn: &mut Conn, server: Server) -> String {
             object => format!(" holds a lock on {object},"),
         };
         let statement = beginning(&statement);
-        format!("session {id} ({account}){object} runs for {seconds} s: {statement}")
+        format!("session {id} ({account}){object} has been running for {seconds} s: {statement}")
     };
     let named: Vec<String> = rows.iter().take(NAMED).map(name).collect();
     named.join("; ")

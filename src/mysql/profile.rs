@@ -177,7 +177,7 @@ pub const SESSION: &[Row] = &[
     row("group_concat_max_len", AtLeast(1_048_576), AtLeast(1_048_576), "all", "lists of columns are cut"),
     row("max_heap_table_size", Source, Keep, "all", "the limit of a MEMORY table is what it was made with: its rows do not fit (1114)"),
     // What SELECT, SHOW CREATE and INFORMATION_SCHEMA return
-    row("character_set_client", Always("utf8mb4"), Always("utf8mb4"), "all", "a server with skip_character_set_client_handshake ignores the client's: names and rows become others"),
+    row("character_set_client", Always("utf8mb4"), Always("utf8mb4"), "all", "a server with skip_character_set_client_handshake ignores the client's: names and rows are altered"),
     row("character_set_results", Always("utf8mb4"), Always("utf8mb4"), "all", "as character_set_client"),
     row("collation_connection", Always("utf8mb4_general_ci"), Always("utf8mb4_general_ci"), "all", "as character_set_client; sets character_set_connection too"),
     row("sql_mode", Keep, Is("''"), "all", "ANSI_QUOTES, PAD_CHAR_TO_FULL_LENGTH and others change what SHOW CREATE and SELECT print; for a load the methods set it"),
@@ -204,7 +204,7 @@ pub const SESSION: &[Row] = &[
     row("default_table_encryption", Is("0"), Keep, "MySQL 8.0.16", "a schema without encryption is refused (3827) or becomes another").needs(Needs::Encryption),
     row("innodb_compression_default", Is("0"), Keep, "MariaDB 10.2.3", "each table becomes PAGE_COMPRESSED"),
     row("innodb_default_encryption_key_id", Source, Keep, "MariaDB 10.1.4", "the key of tables that name none"),
-    row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation become others"),
+    row("default_collation_for_utf8mb4", Is("utf8mb4_0900_ai_ci"), Keep, "MySQL 8.0.11", "parameters and variables of routines that name no collation get another one"),
     row("character_set_collations", Is("''"), Keep, "MariaDB 11.2.1", "columns that name a character set only get another collation"),
     row("old_mode", Is("'UTF8_IS_UTF8MB3'"), Keep, "MariaDB 10.0.8, the value 10.6.1", "utf8 in bodies of routines and in dumps of older servers means utf8mb3").from(Version(10, 6, 1)),
     row("standard_compliant_cte", Is("0"), Is("0"), "MariaDB 10.2.4", "a view that was made with OFF is refused (4008); OFF accepts all"),

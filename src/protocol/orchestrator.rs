@@ -82,7 +82,7 @@ impl Client {
 /// What a refused registration means. `foreign`: the answer was no JSON, so it is not orchestrator's.
 fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
     const PORT: &str =
-        "orchestrator.url and agents-port lead to another port than its AgentsServerPort";
+        "orchestrator.url and agents-port point to a port other than its AgentsServerPort";
     let because = match status {
         404 | 405 => Some(format!(
             "this orchestrator uses the classic agent protocol, which this version of the agent does not have, or {PORT}"

@@ -93,7 +93,7 @@ impl Applier {
             State::Held(before, _) if before.seed == seed => *before,
             State::Held(..) => {
                 return Err(Error::transient(
-                    "the applier is held by another seed and will be restored soon",
+                    "the applier was stopped by another seed, which will restart it soon",
                 ));
             }
             State::Lapsed(before) if before.seed == seed => self.written(*before)?,
@@ -114,7 +114,7 @@ impl Applier {
             .ok_or_else(|| Error::permanent("this server has no replication channel"))?;
         if !now.sql || !now.io {
             return Err(Error::permanent(
-                "replication of this server does not run; start it (START REPLICA)",
+                "replication is not running on this server; start it (START REPLICA)",
             ));
         }
         let (_, held) = grants::held(&mut conn, server)?;

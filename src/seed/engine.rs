@@ -211,7 +211,7 @@ impl Engine {
     fn restore_of(&self, seed: &Seed) -> Result<()> {
         let method = self.find(seed.method).ok_or_else(|| {
             Error::permanent(format!(
-                "seed {} changed settings of MySQL ({:?}) and its method {} is not enabled any more: set them by hand",
+                "seed {} changed settings of MySQL ({:?}) and its method {} is no longer enabled: reset them by hand",
                 seed.id, seed.pending_restore, seed.method
             ))
         })?;
@@ -234,7 +234,9 @@ impl Engine {
                 false
             }
             Err(e) => {
-                log::warn!("sessions of killed tools are not looked for any more: {e}");
+                log::warn!(
+                    "gave up looking for sessions of killed tools (check SHOW PROCESSLIST): {e}"
+                );
                 true
             }
             Ok(()) => true,
@@ -357,7 +359,10 @@ impl Engine {
         }
         let written = self.persist_or_receive(state, run, reception.filter(|_| completed));
         if let Err(e) = written {
-            log::error!("{e}; the state of seed {} is in memory only", run.seed_id);
+            log::error!(
+                "{e}; the state of seed {} is in memory only (lost on restart)",
+                run.seed_id
+            );
         }
         self.lock().unwritten.retain(|r| *r != run);
     }

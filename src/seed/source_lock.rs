@@ -101,10 +101,10 @@ impl std::fmt::Display for Seen {
         if seconds > 0.0 {
             write!(
                 f,
-                "A write on the source was seen waiting for the tool's lock for {seconds:.1} s"
+                "A write on the source was seen blocked by the tool's lock for {seconds:.1} s"
             )
         } else {
-            f.write_str("No write on the source was seen waiting for the tool's lock")
+            f.write_str("No write on the source was seen blocked by the tool's lock")
         }
     }
 }
@@ -308,8 +308,8 @@ pub(crate) fn wait_for_long_queries(
         }
         if now >= deadline {
             return Err(Error::permanent(format!(
-                "{} on the source: the lock of a dump would wait for it, and writes to its tables behind the lock; end it, or make \
-                 the seed later",
+                "{} on the source: the dump's lock would wait for it, and writes to its tables would queue behind the lock; kill it, \
+                 or run a new seed later",
                 long.name()
             )));
         }

@@ -203,7 +203,8 @@ impl Incoming {
             }
             let idle = self.settings.idle.as_secs_f32();
             return Error::transient(format!(
-                "no byte from {peer} for {idle} s after {bytes} bytes: the source or the network is dead (common.seed-idle-timeout)"
+                "no byte from {peer} for {idle} s after {bytes} bytes: the source or the network hangs or is down \
+                 (common.seed-idle-timeout)"
             ));
         }
         Error::transient(match e.kind() {

@@ -270,7 +270,7 @@ impl Outgoing {
             log::debug!("seed stream: {e}");
             let idle = self.settings.idle.as_secs_f32();
             return Error::transient(format!(
-                "{peer} took no byte for {idle} s after {bytes} bytes: the target or the network is dead (common.seed-idle-timeout)"
+                "{peer} accepted no data for {idle} s after {bytes} bytes: the target or the network hangs or is down (common.seed-idle-timeout)"
             ));
         }
         let cause = match self.last_answer(Some(HANDSHAKE_TIMEOUT)) {
@@ -301,8 +301,8 @@ fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
             Ok(socket) => return Ok(socket),
             Err(e) => {
                 last = Error::transient(format!(
-                    "{address}: {e}; is Prepare of the target done, is common.seed-port the same there, and does a firewall let it \
-                     through?"
+                    "{address}: {e}; check that Prepare is completed on the target, common.seed-port is the same there, and no \
+                     firewall blocks it"
                 ));
             }
         }
@@ -426,7 +426,7 @@ fn read_greeting(connection: &mut Connection, settings: &Settings) -> Result<Opt
         )));
     }
     if greeting.secret && settings.secret.is_empty() {
-        let text = "the target wants a proof of common.seed-secret, and none is set here";
+        let text = "the target requires common.seed-secret, and none is set here: set it here too";
         return Err(Error::permanent(text));
     }
     Ok(Some(greeting))

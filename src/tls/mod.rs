@@ -253,7 +253,7 @@ impl Identity {
 }
 
 fn misfit(files: &str, e: &rustls::Error) -> Error {
-    Error::permanent(format!("{files} do not fit together: {e}"))
+    Error::permanent(format!("{files} do not match: {e}"))
 }
 
 fn private_key(setting: &str, file: &str) -> Result<PrivateKeyDer<'static>> {

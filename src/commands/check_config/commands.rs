@@ -48,7 +48,7 @@ pub(super) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answ
     others.extend(custom.map(|(name, line)| (format!("custom-commands.{name}"), line)));
     for (key, line) in others {
         if found(f, &key, line, launcher) {
-            note!(f, Ok, key => "its program is there; it was not run");
+            note!(f, Ok, key => "its program was found; it was not run");
         }
     }
 }

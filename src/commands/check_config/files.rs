@@ -156,7 +156,7 @@ fn log_file(f: &mut Findings, name: &str) {
 fn hint_file(f: &mut Findings, name: &str) {
     const KEY: &str = "common.token-hint-file";
     if name.is_empty() {
-        return note!(f, Ok, KEY => "none: `orchestrator-agent status` tells less without it");
+        return note!(f, Ok, KEY => "none: `orchestrator-agent status` shows less without it");
     }
     // The agent writes a new file in the same directory, and renames it.
     match probe(parent(Path::new(name))) {
@@ -196,7 +196,7 @@ fn data_directory(f: &mut Findings, config: &Config, server: &ServerInfo) {
     let subject = e.setting().unwrap_or("mysql.datadir");
     // A cluster node, for one, may be a source.
     if server.answers && datadir::examine(config, Role::Source).is_ok() {
-        note!(f, Warning, subject => "this host can be no target of a physical seed: {e}";
+        note!(f, Warning, subject => "this host cannot be the target of a physical seed: {e}";
             "correct this, or use it as a source only");
     } else {
         note!(f, Error, subject => "physical seeds are not possible here: {e}";
@@ -207,7 +207,7 @@ fn data_directory(f: &mut Findings, config: &Config, server: &ServerInfo) {
 fn settings(f: &mut Findings, config: &Config, found: &DatadirInfo) {
     const KEY: &str = "mysql.defaults-file";
     let (datadir, files) = (found.datadir.display(), found.files);
-    note!(f, Ok, "mysql.datadir" => "{datadir}: {} in {files} files; a copy is proven with {}",
+    note!(f, Ok, "mysql.datadir" => "{datadir}: {} in {files} files; a copy is test-started with {}",
         human_bytes(found.bytes), found.program.display());
     staging(f, config, found);
     let name = &config.mysql.defaults_file;

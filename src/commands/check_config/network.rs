@@ -110,7 +110,7 @@ fn orchestrator(f: &mut Findings, base: &str, timeout: Duration) {
     match reach(name, timeout.min(CONNECT_LIMIT)) {
         Ok(()) => note!(f, Ok, KEY => "{name} accepts connections"),
         Err(e) => note!(f, Warning, KEY => "{name} cannot be reached: {e}";
-            "check orchestrator.url and orchestrator.agents-port (its AgentsServerPort), that it runs, and firewalls"),
+            "check that orchestrator is running, orchestrator.url, orchestrator.agents-port (its AgentsServerPort) and firewalls"),
     }
 }
 

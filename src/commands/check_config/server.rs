@@ -178,7 +178,7 @@ fn variables(
     let real = |p: &str| Path::new(p).canonicalize().unwrap_or_else(|_| p.into());
     if !set.is_empty() && real(set) != real(&datadir) {
         note!(f, Error, "mysql.datadir" => "is {set}, but the server's datadir is {datadir}";
-            "correct mysql.datadir, or leave it empty; or mysql.host and mysql.port lead to another server");
+            "correct mysql.datadir, or leave it empty; or mysql.host and mysql.port point to another server");
     }
     if !datadir.is_empty() {
         info.datadir = Some(datadir.into());

@@ -513,8 +513,8 @@ impl Driver<'_> {
             Method::Xtrabackup | Method::LVM => "deleted (its server is kept from starting)",
         };
         format!(
-            "this seed has changed nothing of the target's data, which are {state} since seed {seed_id} by {method} was \
-             interrupted; {advice}"
+            "this seed has not changed the target's data, which have been {state} since seed {seed_id} by {method} was interrupted; \
+             {advice}"
         )
     }
 }

@@ -99,7 +99,7 @@ fn handle_signals(events: &Arc<dyn Listener>, cancel: &Cancel) -> Result<()> {
         loop {
             match signal::wait() {
                 Ok(Order::Stop) if cancel.is_cancelled() => {
-                    let text = "interrupted twice: `seed` has ended at once, the agents may still be at work";
+                    let text = "interrupted twice: `seed` has exited, the agents may still run the seed: check `status` on both";
                     let outcome = Outcome::default();
                     let outcome =
                         outcome.ended(End::Interrupted, Target::Unknown, Some(text.into()));

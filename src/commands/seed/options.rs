@@ -389,7 +389,7 @@ impl HostPort {
 pub(crate) const USAGE: &str = "\
 usage: orchestrator-agent seed --source HOST[:AGENTPORT] --target HOST[:AGENTPORT] [options]
 
-Makes the target a copy of the source and its replica, without an orchestrator. Both hosts run orchestrator-agent.
+Makes the target a copy and a replica of the source, without an orchestrator. Both hosts run orchestrator-agent.
 An option is written --name value or --name=value; IPv6 addresses are in brackets.
 
   --source HOST[:AGENTPORT]         host to copy; the target uses this name as the source's address
@@ -432,7 +432,7 @@ Replication:
 
 Verification:
   --verify, --verify=sample         compare the data of source and target afterwards, while the source stays online: all
-                                    rows, or of tables above 64 MiB a sample; see contrib/doc/seed-verify.md
+                                    rows, or only a sample of tables above 64 MiB; see contrib/doc/seed-verify.md
   --verify-max-time DURATION        how long a snapshot of both servers is kept (default: 1h); the remaining tables are
                                     compared in a new snapshot
 

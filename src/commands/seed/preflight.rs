@@ -223,7 +223,7 @@ impl Preflight<'_> {
             ));
         } else if !from.is_empty() && self.may_change_channels()? {
             self.f.ok(format!(
-                "the target is a replica of {from}, which ends (--force)"
+                "the target is a replica of {from}; its replication is reconfigured (--force)"
             ));
         } else if !from.is_empty() {
             let (privilege, word) = (server.replica_privilege(), server.replica());

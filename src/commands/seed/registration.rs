@@ -234,7 +234,7 @@ impl RegistrationServer {
             Ordering::Less => Ok(Some(target)),
             Ordering::Equal if fit_source == Fit::None => Ok(None),
             Ordering::Equal => Err(Error::permanent(format!(
-                "{}:{} may be the source as well as the target: give --source and --target their agents' ports",
+                "{}:{} could be either source or target: write HOST:AGENTPORT in --source and --target",
                 registration.hostname, registration.port
             ))),
         }

@@ -133,7 +133,7 @@ impl Db {
             holders => holders,
         };
         let text =
-            format!("it did not answer within {seconds} s; a metadata lock may be in the way");
+            format!("it did not answer within {seconds} s; it may be waiting for a metadata lock");
         Some(format!("{text}: {which}"))
     }
 
@@ -369,7 +369,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("check that it runs and can be reached from here"),
+            text.ends_with("check that it is running and can be reached from here"),
             "{text}"
         );
     }

@@ -97,7 +97,7 @@ impl SeedMethod for ClonePlugin {
             Some(CloneMode::InPlace) => self.restarted(ctx, &info, false),
             Some(CloneMode::InPlaceDown) => self.restarted(ctx, &info, true),
             None => Err(Error::permanent(
-                "no complete copy was made: call prepare again",
+                "no complete copy was made: run a new seed",
             )),
         }
     }

@@ -318,7 +318,7 @@ pub(crate) fn loading(
     let recorded = seed.coordinates.filter(is_same);
     let Some(coordinates) = recorded.filter(|_| bytes == state.dump_bytes) else {
         return Err(Error::permanent(format!(
-            "{} is not the dump that Backup made ({bytes} bytes, not {}): call prepare again",
+            "{} is not the dump that Backup made ({bytes} bytes, not {}): run a new seed",
             place.display(),
             state.dump_bytes
         )));

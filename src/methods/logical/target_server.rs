@@ -75,7 +75,7 @@ impl TargetServer {
         if let Some(why) = prepared.and_then(|p| p.differs(&now)) {
             return Err(Error::permanent(format!(
                 "MySQL at {} is another server than the one that Prepare checked ({why}), and nothing was changed there: check \
-                 that mysql.host, mysql.port and mysql.socket lead to one server only (host name, port forwarder), then call prepare again",
+                 that mysql.host, mysql.port and mysql.socket point to one server only (host name, port forwarder), then call prepare again",
                 endpoint.name()
             )));
         }

@@ -50,7 +50,7 @@ static RULES: [Rule; 6] = [
     Rule {
         by: version::WITHOUT_SECTION, only: None,
         what: "columns of other character sets than UTF-8 with ENUM or SET members or a DEFAULT that are not ASCII",
-        outcome: "writes these in UTF-8 and declares them to be binary, so that they become others",
+        outcome: "writes these in UTF-8 and declares them to be binary, so that they are corrupted",
         query: "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME) FROM information_schema.COLUMNS \
                 WHERE CHARACTER_SET_NAME NOT LIKE 'utf8%' AND TABLE_SCHEMA NOT IN @own \
                 AND (DATA_TYPE IN ('enum', 'set') AND COLUMN_TYPE <> CONVERT(COLUMN_TYPE USING ascii) \
@@ -60,8 +60,8 @@ static RULES: [Rule; 6] = [
     Rule {
         by: version::SESSION_SECTION..version::NEVER, only: Some(Flavour::MariaDb),
         what: "columns or tables of other character sets than UTF-8 with members, a DEFAULT or a comment that are not ASCII",
-        outcome: "writes these in the character set of the table and declares them to be binary, so that they become others or cannot \
-                  be loaded",
+        outcome: "writes these in the character set of the table and declares them to be binary, so that they are corrupted or cannot \
+            be loaded",
         query: "SELECT CONCAT(c.TABLE_SCHEMA, '.', c.TABLE_NAME, '.', c.COLUMN_NAME) FROM information_schema.COLUMNS c \
                 JOIN information_schema.TABLES t USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA NOT IN @own \
                 AND t.TABLE_TYPE <> 'VIEW' AND ((c.CHARACTER_SET_NAME REGEXP '^(ucs2|utf16|utf32)' \

@@ -125,8 +125,8 @@ impl Objects {
             None => format!("{name} was created, altered or dropped"),
         };
         Err(Error::transient(format!(
-            "{changed} on source {source} while the dump was started, so it is not known whether the dump has the change: start \
-             the seed again, and change no definitions and no accounts for a minute"
+            "{changed} on source {source} while the dump was started, so it is not known whether the dump has the change: run a new \
+             seed, and change no definitions or accounts for its first minute"
         )))
     }
 

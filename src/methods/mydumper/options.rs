@@ -22,7 +22,7 @@ const RESERVED: &str = "--host -h --user -u --port -P --password -p --ask-passwo
     --machine-log-json --verbose -v --logfile -L --help -?";
 
 /// Options that leave a part of the source out, change values, give coordinates that are not the dump's, or do not leave a dump in
-/// the directory that myloader reads. LOAD DATA of 0.21.4 to 1.0.1 names no character set: texts that are not in UTF-8 become others.
+/// the directory that myloader reads. LOAD DATA of 0.21.4 to 1.0.1 names no character set: texts that are not in UTF-8 are altered.
 const INCOMPLETE_DUMP: &str = "--omit-from-file -O --views-as-tables --database -B --tables-list -T --ignore-engines -i --where --updated-since -U \
     --partition-regex --no-schemas -m --no-data --skip-constraints --skip-indexes --no-locks -k \
     --sync-thread-lock-mode=NO_LOCK --sync-thread-lock-mode=SAFE_NO_LOCK --daemon -D --stream --exec --tidb-snapshot -z \

@@ -32,7 +32,7 @@ impl Xtrabackup {
         let received = seed.status(Stage::Backup) == Some(Status::Completed);
         let coordinates = seed.coordinates.as_ref().filter(|_| received);
         let coordinates = coordinates
-            .ok_or_else(|| Error::permanent("no complete copy was received: call prepare again"))?;
+            .ok_or_else(|| Error::permanent("no complete copy was received: run a new seed"))?;
         let applied = seed.method_state::<PhysicalState>()?.applied;
         self.apply_log_once(ctx, &info, &staged, applied)?;
         let host = Host::of_stage(&self.config, ctx);

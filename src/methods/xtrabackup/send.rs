@@ -239,7 +239,7 @@ impl LastPhase {
         );
         let longest = state.seen.longest.as_secs_f64();
         if longest > 0.0 {
-            text += &format!(", a write was seen waiting for {longest:.1} s");
+            text += &format!(", a write was seen blocked for {longest:.1} s");
         }
         let spilled = self.spool.spilled();
         if spilled > 0 {

@@ -1,9 +1,9 @@
-//! Who is let in: strangers, secrets, allowed clients, raw streams.
+//! Who is accepted: unauthenticated peers, secrets, allowed clients, raw streams.
 
 use super::*;
 
 #[test]
-fn strangers_are_turned_away_and_the_true_one_completes() {
+fn peers_without_the_secret_are_rejected_and_the_right_one_completes() {
     let bytes = data(500_000);
     let target = Settings {
         secret: Secret::new("right"),
@@ -36,7 +36,7 @@ fn strangers_are_turned_away_and_the_true_one_completes() {
             },
             "seed-secret is not the same",
         ),
-        (settings(), "wants a proof"),
+        (settings(), "requires common.seed-secret"),
         (
             Settings {
                 seed: 8,

@@ -337,7 +337,9 @@ fn refusals() {
             ));
         },
     );
-    backup_fails(&|| source.down(), &[&who, "check that it runs"], &|| {
-        source.up()
-    });
+    backup_fails(
+        &|| source.down(),
+        &[&who, "check that it is running"],
+        &|| source.up(),
+    );
 }

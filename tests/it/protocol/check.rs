@@ -203,7 +203,7 @@ fn all_that_can_be_wrong_without_mysql() {
     for (subject, word, expected) in [
         (file.as_str(), "prot", "warning"),
         (file.as_str(), "chmod o-r", "warning"),
-        ("mysql.host", "check that it runs", "error"),
+        ("mysql.host", "check that it is running", "error"),
         ("common.port", "another program", "error"),
         ("common.backup-dir", "cannot be written to", "error"),
         ("common.token-hint-file", "cannot be written", "warning"),

@@ -322,7 +322,7 @@ fn a_renewed_certificate() {
 #[test]
 fn settings_that_cannot_work() {
     for (key, file, word) in [
-        ("ssl-private-key-file", "b.pem", "do not fit together"),
+        ("ssl-private-key-file", "b.pem", "do not match"),
         ("ssl-private-key-file", "none.pem", "holds no private key"),
         ("ssl-cert-file", "none.pem", "common.ssl-cert-file"),
         ("ssl-ca-file", "none.pem", "common.ssl-ca-file"),

@@ -291,7 +291,7 @@ fn mariadb() {
                 what: "the source is among the ignored servers",
                 target: &["CHANGE MASTER TO MASTER_HOST='nowhere', IGNORE_SERVER_IDS=(7,8)"],
                 more: &["--dry-run", "--force"],
-                says: "kept of the target's replication: IGNORE_SERVER_IDS=(7,8)",
+                says: "replication options of the target kept: IGNORE_SERVER_IDS=(7,8)",
                 code: 0,
                 ..CASE
             },
@@ -372,7 +372,7 @@ fn mariadb() {
         let printed = text(&out);
         assert_eq!(out.status.code(), Some(0), "{method}: {printed}");
         for part in [
-            "kept of the target's replication: MASTER_DELAY=2, MASTER_CONNECT_RETRY=17, MASTER_HEARTBEAT_PERIOD=7.000,",
+            "replication options of the target kept: MASTER_DELAY=2, MASTER_CONNECT_RETRY=17, MASTER_HEARTBEAT_PERIOD=7.000,",
             "IGNORE_SERVER_IDS=(7,8), IGNORE_DOMAIN_IDS=(9)",
             "the target replicates with filters (Replicate_Ignore_DB = noise)",
         ] {
@@ -670,7 +670,7 @@ fn mysql() {
         let printed = text(&out);
         assert_eq!(out.status.code(), Some(0), "{method}: {printed}");
         for part in [
-            "kept of the target's replication: SOURCE_DELAY=2, SOURCE_CONNECT_RETRY=17, SOURCE_RETRY_COUNT=86, \
+            "replication options of the target kept: SOURCE_DELAY=2, SOURCE_CONNECT_RETRY=17, SOURCE_RETRY_COUNT=86, \
              SOURCE_HEARTBEAT_PERIOD=7.000,",
             "PRIVILEGE_CHECKS_USER='applier'@'%', REQUIRE_ROW_FORMAT=1, REQUIRE_TABLE_PRIMARY_KEY_CHECK=GENERATE",
             "is an account with REQUIRE SSL",

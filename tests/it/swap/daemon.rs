@@ -134,7 +134,7 @@ fn settings_that_cannot_work_are_findings_with_a_remedy() {
     check(
         "",
         "mysql.datadir",
-        &["ok", "a copy is proven with", "mariadbd"],
+        &["ok", "a copy is test-started with", "mariadbd"],
     );
     check("", "mysql.staging-dir", &["ok", NAME]);
     check("", "mysql.datadir-swap", &["room for a second copy"]);
@@ -188,7 +188,7 @@ fn settings_that_cannot_work_are_findings_with_a_remedy() {
         "mysql.service-stop-command",
     );
     assert!(
-        stop.contains("systemctl") || stop.contains("its program is there"),
+        stop.contains("systemctl") || stop.contains("its program was found"),
         "{stop}"
     );
 

@@ -94,7 +94,7 @@ impl Preflight<'_> {
             }
             if method.backup_to_datadir() && o.connect && o.replication.is_none() {
                 refused.push(
-                    "it replaces the target's own replication account with all the rest: give --replication-user and \
+                    "it overwrites the target's replication account with everything else: give --replication-user and \
                      --replication-password-file, or --no-connect"
                         .to_string(),
                 );

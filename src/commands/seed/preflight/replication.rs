@@ -70,7 +70,7 @@ impl Preflight<'_> {
         };
         if !gtid_modes_replicate(&source, &target) {
             f.problem(format!(
-                "gtid_mode is {source} on the source and {target} on the target, which do not replicate: set gtid_mode = {source} on \
+                "gtid_mode is {source} on the source and {target} on the target, which cannot replicate: set gtid_mode = {source} on \
                  the target"
             ));
         } else if self.plan.without_gtid && (o.mode == Mode::Gtid || o.connect_to.is_some()) {
@@ -111,13 +111,15 @@ impl Preflight<'_> {
             all.collect::<Vec<_>>().join(", ")
         };
         if !kept.is_empty() {
-            self.f
-                .ok(format!("kept of the target's replication: {}", list(&kept)));
+            self.f.ok(format!(
+                "replication options of the target kept: {}",
+                list(&kept)
+            ));
         }
         if !lost.is_empty() {
             let how = if by_gtid { "GTID" } else { "position" };
             self.f.warn(format!(
-                "not kept of the target's replication, because it starts by {how}: {}",
+                "replication options of the target not kept, because it starts by {how}: {}",
                 list(&lost)
             ));
         }
@@ -125,7 +127,7 @@ impl Preflight<'_> {
         if !filters.is_empty() {
             self.f.warn(format!(
                 "the target replicates with filters ({}): the copy brings all data, and what the filters leave out is not replicated \
-                 afterwards; filters that are not in its my.cnf end when its server restarts, as it does in a physical copy",
+                 afterwards; filters that are not in its my.cnf are lost when its server restarts, as it does in a physical copy",
                 filters.join(", ")
             ));
         }

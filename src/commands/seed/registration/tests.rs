@@ -99,7 +99,7 @@ fn one_host_for_both_needs_ports() {
         s.find(&registered("localhost", 3002))
             .unwrap_err()
             .to_string()
-            .contains("ports")
+            .contains("HOST:AGENTPORT")
     );
 }
 

@@ -144,7 +144,7 @@ impl Results {
         let mut parts = vec![match (self.verdict(failed), failed) {
             (Verified::Equal, _) => format!("Verification: the data are equal in {equal} tables"),
             (Verified::Differs, _) => format!(
-                "Verification: the data of {} tables DIFFER: {}; equal: {equal} tables",
+                "Verification: the data of {} tables DIFFER: {}; equal: {equal} tables; run a new seed",
                 self.differing.len(),
                 list(&self.differing)
             ),

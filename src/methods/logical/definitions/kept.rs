@@ -126,7 +126,7 @@ pub(crate) fn keep(config: &Config, ctx: &Context, source: &Endpoint, read: Read
         let unclear = created(&read.before, &early);
         if !unclear.is_empty() {
             return Err(Error::transient(format!(
-                "{} created on {} while the dump began, and replication may create it once more: repeat the seed",
+                "{} created on {} while the dump began, and replication may create it again: run a new seed",
                 names(&unclear),
                 source.name()
             )));
@@ -151,7 +151,7 @@ pub(crate) fn read(config: &Config, seed: i64) -> Result<Kept> {
     let path = file(config);
     let wrong = |why: String| {
         Error::permanent(format!(
-            "the source's definitions are not in {}: {why}; call prepare again",
+            "the source's definitions are not in {}: {why}; run a new seed",
             path.display()
         ))
     };

@@ -52,7 +52,7 @@ pub(crate) fn prepare(conn: &mut Conn, server: Server, kept: &Kept) -> Result<()
     }
     control::execute(conn, "SET SESSION foreign_key_checks = 0")?;
     for statement in drops {
-        log::info!("a name of the target would stop the load: {statement}");
+        log::info!("a name on the target conflicts with the load: {statement}");
         control::execute(conn, &statement)?;
     }
     for (o, of) in schemas(kept) {
