@@ -12,6 +12,7 @@ use crate::process::run_operator_command;
 use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
 use crate::seed::Method;
 use crate::seed::types::ENGINES;
+use crate::sys::Inserted;
 use crate::sys::thread::unpoisoned;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -78,7 +79,7 @@ impl Api {
             datadir: mysql.datadir.clone(),
             datadir_used: disk.datadir,
             datadir_free: monitor::free(&mysql.datadir),
-            databases: schemas.map(|(n, s)| (n.clone(), database(s))).collect(),
+            databases: schemas.map(|(n, s)| (n.clone(), database(s))).inserted(),
             methods: methods
                 .map(|m| (m.to_string(), options(m, major)))
                 .collect(),

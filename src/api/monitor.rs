@@ -11,6 +11,7 @@ use crate::seed::engine::Engine;
 use crate::seed::record::Seed;
 use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
+use crate::sys::Inserted;
 use crate::sys::thread::{lock, spawn_with_stack, unpoisoned};
 use crate::sys::{disk, host};
 use std::collections::BTreeMap;
@@ -238,7 +239,7 @@ fn probe_methods(
     last: Option<&Methods>,
 ) -> Methods {
     let probe = |m: &Arc<dyn SeedMethod>| (m.method(), m.available().map_err(|e| e.to_string()));
-    let mut all: Methods = methods.iter().map(probe).collect();
+    let mut all: Methods = methods.iter().map(probe).inserted();
     all.extend(methods::left_out(config).map(|(method, why)| (method, Err(why.into()))));
     for (method, state) in &all {
         if last.and_then(|l| l.get(method)) != Some(state) {

@@ -8,6 +8,7 @@ use crate::seed::applier::LEASE;
 use crate::seed::engine::Started;
 use crate::seed::record::{Load, Peer, Seed, StageRecord};
 use crate::seed::{Method, Side, Stage, Status};
+use crate::sys::Inserted;
 use crate::sys::host::rfc3339;
 use std::time::{Duration, SystemTime};
 
@@ -192,7 +193,7 @@ impl Api {
             method: seed.method,
             side: seed.side,
             stage: seed.stage,
-            stages_details: (!none).then(|| stages.collect()),
+            stages_details: (!none).then(|| stages.inserted()),
         })
     }
 

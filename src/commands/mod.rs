@@ -5,6 +5,7 @@ pub(crate) mod check_config;
 pub(crate) mod seed;
 pub(crate) mod status;
 
+use crate::sys::Inserted;
 use crate::{config, daemon};
 use arguments::Takes;
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ fn options(args: &[OsString], flag: &'static str) -> Result<(PathBuf, bool), Exi
         ("help", Takes::Nothing),
     ];
     let given = arguments::parse(args, &known).map_err(|problem| usage(&problem))?;
-    let given: BTreeMap<_, _> = given.into_iter().collect();
+    let given: BTreeMap<_, _> = given.into_iter().inserted();
     if given.contains_key("help") {
         print!("{USAGE}");
         return Err(ExitCode::SUCCESS);

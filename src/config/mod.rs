@@ -27,6 +27,7 @@ pub(crate) use reloaded::{Values, is_reloaded};
 pub use types::*;
 
 use crate::error::Error;
+use crate::sys::Inserted;
 use toml::de::DeTable;
 
 /// Where the Go agents' file is too.
@@ -139,7 +140,7 @@ fn syntax(document: &str, wrong: &[toml::de::Error]) -> BTreeMap<usize, String> 
         let text = format!("line {line}, column {column}: invalid TOML: {reason}");
         (line, text)
     };
-    wrong.into_iter().map(text).collect()
+    wrong.into_iter().map(text).inserted()
 }
 
 /// The file's text and its mode bits.

@@ -6,6 +6,7 @@ use super::finding::first_of;
 use crate::error::Result;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind};
 use crate::mysql::{Flavour, Server, Version, grants, query};
+use crate::sys::Inserted;
 use mysql::Conn;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +43,7 @@ impl Extensions {
             .into_iter()
             .map(|(n, l)| (n.to_ascii_lowercase(), l));
         let mut out = Self {
-            libraries: plugins.collect(),
+            libraries: plugins.inserted(),
             ..Self::default()
         };
         if has_components(server) {
@@ -55,7 +56,7 @@ impl Extensions {
                     conn,
                     "SELECT LOWER(UDF_NAME) FROM performance_schema.user_defined_functions WHERE UDF_LIBRARY IS NULL",
                 )?;
-                out.functions = functions.into_iter().collect();
+                out.functions = functions.into_iter().inserted();
             }
         }
         Ok(out)

@@ -5,6 +5,7 @@ use super::create_table;
 use crate::error::Result;
 use crate::mysql::catalogue::{Catalogue, Kind, Object};
 use crate::mysql::{Flavour, Server, Version, control, query};
+use crate::sys::Inserted;
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +110,7 @@ pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Vec<Reference>> {
     let types = columns.iter().map(texts);
     let types: BTreeMap<_, _> = types
         .map(|[s, t, c, of, set, by]| ([s, t, c], [of, set, by]))
-        .collect();
+        .inserted();
     let reference = |row: &Row| {
         let [schema, table, column, parent_schema, parent, parent_column] = texts(row);
         let key = [schema, table, column];

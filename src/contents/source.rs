@@ -6,6 +6,7 @@ use super::{binlog, create_table, xa};
 use crate::error::Result;
 use crate::mysql::catalogue::{self, Catalogue, Kind, Object};
 use crate::mysql::{Flavour, Server, grants, info, query};
+use crate::sys::Inserted;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,7 @@ impl ServerObjects {
     pub(super) fn read(conn: &mut Conn, server: Server) -> Result<Self> {
         let functions: Vec<String> = query::rows(conn, "SELECT LOWER(name) FROM mysql.func")?;
         let mut out = Self {
-            library_functions: functions.into_iter().collect(),
+            library_functions: functions.into_iter().inserted(),
             ..Self::default()
         };
         if has_components(server) {
@@ -55,12 +56,12 @@ impl ServerObjects {
                 conn,
                 "SELECT SRS_ID, DEFINITION FROM information_schema.ST_SPATIAL_REFERENCE_SYSTEMS",
             )?;
-            out.spatial_systems = systems.into_iter().collect();
+            out.spatial_systems = systems.into_iter().inserted();
             let groups = grants::rows(
                 conn,
                 "SELECT RESOURCE_GROUP_NAME FROM information_schema.RESOURCE_GROUPS WHERE RESOURCE_GROUP_NAME NOT IN ('USR_default', 'SYS_default')",
             )?;
-            out.resource_groups = groups.into_iter().collect();
+            out.resource_groups = groups.into_iter().inserted();
         }
         Ok(out)
     }

@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::{Endpoint, Flavour, MOVE_BACK, Server, connect, info::role, one_server, query};
 use crate::process::{Launcher, set_environment};
+use crate::sys::Inserted;
 use crate::sys::proc::servers_in;
 use ::mysql::Conn;
 use std::collections::BTreeMap;
@@ -414,7 +415,8 @@ fn find_program(of: &Variables, datadir: &Path, server: Server) -> Result<PathBu
 fn no_program(server: Server, seen: Vec<(PathBuf, Server)>) -> Error {
     const WHY: &str =
         "a physical seed starts the server's own program on the copy before it is used";
-    let seen: Vec<_> = BTreeMap::from_iter(seen).into_iter().collect();
+    let seen: BTreeMap<_, _> = seen.into_iter().inserted();
+    let seen: Vec<_> = seen.into_iter().collect();
     let running = format!("{} {}", server.flavour, server.version);
     let shown = |(program, found): &(PathBuf, Server)| {
         let Server { flavour, version } = found;

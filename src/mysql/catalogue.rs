@@ -3,6 +3,7 @@
 use super::profile::Purpose;
 use super::{Flavour, Server, control, info, query, quote_name, quote_text, settings};
 use crate::error::Result;
+use crate::sys::Inserted;
 use mysql::prelude::Queryable;
 use mysql::{Column, Conn, Row, Value};
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ pub(crate) struct Catalogue {
 
 /// Keys of JSON objects are strings: a map with other keys is written as a list of pairs.
 mod pairs {
-    use super::{Definition, Object};
+    use super::{Definition, Inserted, Object};
     use serde::{Deserialize, Deserializer, Serializer};
     use std::collections::BTreeMap;
 
@@ -148,7 +149,7 @@ mod pairs {
     pub fn deserialize<'d, D: Deserializer<'d>>(
         from: D,
     ) -> Result<BTreeMap<Object, Definition>, D::Error> {
-        Ok(Vec::deserialize(from)?.into_iter().collect())
+        Ok(Vec::deserialize(from)?.into_iter().inserted())
     }
 }
 
@@ -207,7 +208,7 @@ pub(crate) fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String
     );
     let rows: Vec<Row> = query::rows(conn, query)?;
     let schema = |row: &Row| (text(row.as_ref(0)), properties(row, &["name"]));
-    Ok(rows.iter().map(schema).collect())
+    Ok(rows.iter().map(schema).inserted())
 }
 
 struct Reader<'c> {
@@ -228,7 +229,7 @@ fn properties(row: &Row, without: &[&str]) -> Definition {
     columns
         .map(|(n, c)| (c.name_str().into_owned(), text(row.as_ref(n))))
         .filter(|(name, _)| !without.iter().any(|w| w.eq_ignore_ascii_case(name)))
-        .collect()
+        .inserted()
 }
 
 impl Reader<'_> {

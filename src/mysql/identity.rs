@@ -4,6 +4,7 @@
 
 use super::{Endpoint, connect, failure, query, quote_text};
 use crate::error::{Error, OnPath, Result};
+use crate::sys::Inserted;
 use crate::sys::thread::{lock, spawn_with_stack};
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
@@ -215,7 +216,7 @@ impl Identity {
         let rows = lock(&self.conn).query::<(u64, String), _>(select);
         let rows = rows.map_err(|e| self.lost(&self.failed(&e).to_string()))?;
         let session = |(id, host): (u64, String)| (id, Session::parse(&host));
-        let mut all: BTreeMap<u64, Session> = rows.into_iter().map(session).collect();
+        let mut all: BTreeMap<u64, Session> = rows.into_iter().map(session).inserted();
         let own = all.remove(&self.id);
         let own = own.ok_or_else(|| self.lost("it is not in the process list"))?;
         Ok((own, all))

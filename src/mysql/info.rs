@@ -2,6 +2,7 @@
 
 use super::{Flavour, Server, applier, query, quote_text};
 use crate::error::{Error, Result};
+use crate::sys::Inserted;
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +72,7 @@ pub fn schemas(conn: &mut Conn, server: Server) -> Result<BTreeMap<String, Schem
         query::run(conn, "SET SESSION information_schema_stats_expiry = 0")?;
     }
     let names = schema_names(conn)?.into_iter();
-    let mut out: BTreeMap<String, Schema> = names.map(|n| (n, Schema::default())).collect();
+    let mut out: BTreeMap<String, Schema> = names.map(|n| (n, Schema::default())).inserted();
     let sizes = format!(
         "SELECT TABLE_SCHEMA, ENGINE, CAST(SUM(IFNULL(DATA_LENGTH,0)+IFNULL(INDEX_LENGTH,0)+IFNULL(DATA_FREE,0)) AS UNSIGNED) \
          FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND TABLE_TYPE <> 'VIEW' AND TABLE_SCHEMA NOT IN ({}) \

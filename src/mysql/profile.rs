@@ -7,6 +7,7 @@
 
 use super::{Flavour, Server, Version, query, quote_text};
 use crate::error::Result;
+use crate::sys::Inserted;
 use mysql::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -393,14 +394,14 @@ pub(crate) fn variables(conn: &mut Conn, global: bool) -> Result<Variables> {
     let rows = rows.into_iter();
     let variables =
         rows.map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()));
-    Ok(variables.collect())
+    Ok(variables.inserted())
 }
 
 /// Those of a source that a load wants to have as they are there, out of its globals.
 pub(crate) fn for_load(globals: &Variables) -> Variables {
     let wanted = SESSION.iter().filter(|r| r.load == Source);
     let value = |r: &Row| Some((r.name.to_string(), globals.get(r.name)?.clone()));
-    wanted.filter_map(value).collect()
+    wanted.filter_map(value).inserted()
 }
 
 /// Raises `name` in the values by [`for_load`] to `n`, in steps of 1 KiB as servers take them.

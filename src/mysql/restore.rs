@@ -1,5 +1,6 @@
 //! What the agent has changed in a server for the time of a seed, as the record keeps it until it is restored.
 
+use crate::sys::Inserted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -73,7 +74,7 @@ impl From<Stored> for PendingRestore {
             Stored::List(list) => list,
             Stored::Texts(texts) => {
                 let texts = texts.into_iter();
-                texts.map(|(k, v)| Restore::from_text(k, v)).collect()
+                texts.map(|(k, v)| Restore::from_text(k, v)).inserted()
             }
         });
         out

@@ -6,7 +6,7 @@ use crate::tls::der::Certificate;
 
 /// The head of a request.
 pub fn request(bytes: &[u8]) {
-    crate::http::fuzz(bytes);
+    crate::http::fuzz::head(bytes);
 }
 
 /// The walk through a client's certificate.

@@ -7,6 +7,7 @@ use crate::mysql::applier::{self, Channel};
 use crate::mysql::channel::Columns;
 use crate::mysql::query::text;
 use crate::mysql::{Endpoint, Flavour, Server, cause, connect, grants, info, quote_text};
+use crate::sys::Inserted;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use std::time::{Duration, Instant};
@@ -220,7 +221,7 @@ impl Db {
                 let value = row.get_opt::<Option<String>, _>(i)?.ok()??;
                 Some((column.name_str().to_lowercase(), value))
             });
-            with_value.collect()
+            with_value.inserted()
         };
         let is_default = |c: &Columns| {
             let mut names = ["connection_name", "channel_name"].iter();

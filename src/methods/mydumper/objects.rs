@@ -9,6 +9,7 @@ use crate::contents::row_mode::STRICT;
 use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::definitions::prepare;
 use crate::mysql::{Endpoint, Flavour, Server, catalogue, connect, query, quote_name, quote_text};
+use crate::sys::Inserted;
 use crate::sys::file::{create, sync_dir};
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
@@ -257,7 +258,7 @@ pub(super) fn columns_of_server(conn: &mut Conn) -> Result<BTreeSet<(String, Str
         "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
          USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = 'mysql' AND t.TABLE_TYPE = 'BASE TABLE'",
     )?;
-    Ok(rows.into_iter().collect())
+    Ok(rows.into_iter().inserted())
 }
 
 /// The server's own schemas; on MySQL mydumper leaves `sys` out, on MariaDB it is not the source's either.

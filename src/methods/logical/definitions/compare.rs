@@ -3,6 +3,7 @@
 use super::kept::Kept;
 use super::prepare::READ_ONLY;
 use crate::mysql::catalogue::{Catalogue, Definition, Kind, Object, UNREADABLE};
+use crate::sys::Inserted;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many objects a message names.
@@ -201,7 +202,7 @@ fn rights(wanted: &Definition, found: &Definition, loosely: bool) -> Option<Stri
         }
         let columns = |text: &str| -> BTreeMap<String, String> {
             let of = |l: &str| l.split_once('\t').map(|(a, b)| (a.into(), b.into()));
-            text.lines().filter_map(of).collect()
+            text.lines().filter_map(of).inserted()
         };
         let (wanted, found) = (columns(wanted), columns(found));
         let differs = |c: &&String| match (wanted.get(*c), found.get(*c)) {

@@ -8,6 +8,7 @@ use crate::mysql::catalogue::{self, Catalogue, Kind, Object, UNREADABLE};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect};
 use crate::seed::stage::Context;
 use crate::sys;
+use crate::sys::Inserted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ impl Kept {
     ) -> Self {
         let there = |o: &Object| before.objects.contains_key(o);
         let made = after.objects.keys().filter(|o| !there(o)).cloned();
-        let mut changed: BTreeSet<Object> = made.collect();
+        let mut changed: BTreeSet<Object> = made.inserted();
         for object in &changed {
             after.objects.remove(object);
         }
@@ -100,7 +101,7 @@ fn created(first: &Catalogue, second: &Catalogue) -> BTreeSet<Object> {
     let new = second.objects.keys().filter(listed);
     new.filter(|o| !first.objects.contains_key(o))
         .cloned()
-        .collect()
+        .inserted()
 }
 
 fn file(config: &Config) -> PathBuf {
