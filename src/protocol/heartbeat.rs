@@ -232,7 +232,7 @@ fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures:
         log::Level::Debug
     };
     let again = pause(failures + 1).as_secs();
-    log::log!(level, "{error}; next attempt in {again}s");
+    log::log!(level, "registration: {error}; next attempt in {again}s");
     false
 }
 

@@ -145,6 +145,9 @@ fn members(pgid: u32) -> Vec<u32> {
 /// Ports, and false if a process could not be read for lack of permission.
 fn tcp_ports(members: &[u32]) -> (HashSet<u16>, bool) {
     let (sockets, complete) = sockets_of(members);
+    if sockets.is_empty() {
+        return (HashSet::new(), complete);
+    }
     // Those of the first member that has not ended meanwhile.
     let mut connections = members.iter().map(|pid| tcp_connections(*pid));
     let connections = connections.find(|c| !c.is_empty()).unwrap_or_default();
@@ -181,13 +184,17 @@ struct TcpConnection {
 
 /// All TCP sockets in the network namespace of `pid`.
 fn tcp_connections(pid: u32) -> Vec<TcpConnection> {
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    // Ended connections (TIME_WAIT, 06), of which busy hosts have thousands, belong to no process.
     let connection = |line: &str| {
-        let f: Vec<&str> = line.split_whitespace().collect();
-        let port = |n: usize| u16::from_str_radix(f.get(n)?.rsplit(':').next()?, 16).ok();
+        let mut fields = line.split_ascii_whitespace();
+        let (local, remote) = (fields.nth(1)?, fields.next()?);
+        let alive = fields.next()? != "06";
+        let inode = fields.nth(5).filter(|_| alive)?.to_string();
         Some(TcpConnection {
-            local: port(1)?,
-            remote: port(2)?,
-            inode: f.get(9)?.to_string(),
+            local: port(local)?,
+            remote: port(remote)?,
+            inode,
         })
     };
     let read = |table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}"));

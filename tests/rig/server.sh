@@ -11,13 +11,19 @@ cmd=$1 port=$3 extra=${4:-/dev/null} bin=$RIG/$tree/bin root=$RIG/$tree/root/usr
 dir=$(realpath -m "$2")
 fail() { echo "$self: $*" >&2; exit 1; }
 
-# Prints the pid of the server of this DIR, false when it does not run; the pid in the file may be somebody else's by now.
+# Prints the pid of the server of this DIR, false when it does not run; the pid in the file may be another process's by now.
+# Asked many times a second, so it starts no program.
 pid() {
-  local p
-  p=$(cat "$dir/run/pid" 2>/dev/null) && grep -qzxF -- "--defaults-file=$dir/my.cnf" "/proc/$p/cmdline" 2>/dev/null && echo "$p"
+  local p argument
+  read -r p 2>/dev/null <"$dir/run/pid" || return 1
+  while IFS= read -r -d '' argument; do
+    if [ "$argument" = "--defaults-file=$dir/my.cnf" ]; then echo "$p"; return 0; fi
+  done 2>/dev/null <"/proc/$p/cmdline"
+  return 1
 }
+# A server makes its socket when it is nearly ready.
 # shellcheck disable=SC2154
-answers() { pid >/dev/null && timeout 10 "$bin/$admin" --no-defaults "${admin_options[@]}" -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
+answers() { pid >/dev/null && [ -S "$dir/run/mysql.sock" ] && timeout 10 "$bin/$admin" --no-defaults "${admin_options[@]}" -uroot -S "$dir/run/mysql.sock" ping >/dev/null 2>&1; }
 
 # Waits until the server answers; there is nothing to recover here that takes longer. False as soon as it has died.
 wait_ready() {
@@ -80,7 +86,7 @@ start)
       # below a closed directory, such as /root, the server must be let through
       "${as[@]}" test -r "$dir/my.cnf" -a -x "$bin/$server" || as+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
     fi
-    rm -f "$dir/run/mysql.sock.lock" # of a killed MySQL: it names a pid that may be somebody else's by now
+    rm -f "$dir/run/mysql.sock.lock" # of a killed MySQL: it names a pid that may be another process's by now
     # a line of FILE may name another program, with files of its own next to it
     program=$(sed -n 's/^# program: //p' "$dir/my.cnf")
     run=("${program:-$bin/$server}")
