@@ -33,12 +33,10 @@ pub(super) struct Findings<'a> {
     known: Known,
 }
 
-/// A key or a section of the document.
 struct Entry<'a> {
     name: &'a str,
     /// The same behind the section's name.
     shown: String,
-    /// Offset of the name.
     at: usize,
     value: &'a DeValue<'a>,
 }
@@ -48,7 +46,8 @@ fn entries<'a>(table: &'a DeTable<'a>, section: &str) -> Vec<Entry<'a>> {
     let dot = if section.is_empty() { "" } else { "." };
     let all = table.iter().map(|(key, value)| Entry {
         name: key.get_ref(),
-        shown: format!("{section}{dot}{}", key.get_ref()),
+        // With a dot in it, it would be the name of another section's key.
+        shown: format!("{section}{dot}{}", key.get_ref().replace('.', "\\.")),
         at: key.span().start,
         value: value.get_ref(),
     });

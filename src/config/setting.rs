@@ -12,7 +12,6 @@ use toml::de::DeValue;
 
 use super::duration;
 
-/// A key of a section and its value.
 pub(super) struct Key<'a> {
     /// The spellings, the documented one first. Upper and lower case are equal.
     pub(super) names: Vec<String>,
@@ -54,7 +53,6 @@ pub(super) enum Wrong {
     Ignored(String),
 }
 
-/// A value of the configuration.
 pub(super) trait Setting: Debug {
     /// Takes over a value of the file. Numbers must be within the range, and durations not be zero if it begins above that.
     fn read(&mut self, given: &DeValue, range: &RangeInclusive<u64>) -> Result<(), Wrong>;

@@ -63,7 +63,6 @@ const PORT: RangeInclusive<u64> = 1..=65535;
 /// Of a duration: any but zero.
 const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
 
-/// The configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct Config {

@@ -43,7 +43,6 @@ pub fn binlog_info(text: &str) -> Result<Coordinates> {
 /// Names in lower case of the keys of file, position and GTID set.
 type Keys = [&'static [&'static str]; 3];
 
-/// The values of the keys.
 #[derive(Default)]
 struct Found([Option<String>; 3]);
 
@@ -99,7 +98,9 @@ pub fn snapshot(text: &str) -> Result<Coordinates> {
         let mut found = Found::default();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
-            if let Some(pair) = line.split_once(':') {
+            if let Some(pair) = line.split_once(':')
+                && ["File", "Position", "Executed_Gtid_Set"].contains(&pair.0.trim())
+            {
                 found.take(&KEYS, pair, &mut lines)?;
             }
         }

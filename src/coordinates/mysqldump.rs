@@ -63,7 +63,6 @@ pub fn parse(head: &mut dyn BufRead, tail: &[u8]) -> Result<DumpHeader> {
     })
 }
 
-/// A file and a position in it.
 type Position = (String, u64);
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use super::response::{Incoming, Response};
 use super::settings::Answer;
 use crate::error::{OnPath, Result};
 use crate::sys::thread::{Pool, lock, spawn};
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{SendError, Sender, bounded};
 use log::{debug, error, warn};
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -116,7 +116,9 @@ impl Backend {
             path = dir.join(name);
         }
         // tiny_http panics where a thread cannot be started.
-        let server = caught(|| Server::http_unix(&path).map_err(io::Error::other))?;
+        let server = caught(|| {
+            Server::http_unix(&path).map_err(|e| e.downcast().map_or_else(io::Error::other, |e| *e))
+        })?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(Socket { path, server })
     }
@@ -174,7 +176,7 @@ impl Backend {
                 Err(e) if Instant::now() < until => {
                     // No one listens.
                     if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) {
-                        self.replace(&socket);
+                        self.replace(&socket, &e);
                     }
                     thread::sleep(PAUSE);
                 }
@@ -186,22 +188,30 @@ impl Backend {
     /// Passes each request to its worker, until the server is closed.
     fn dispatch(&self) {
         while let Some(socket) = self.socket() {
-            let Ok(request) = socket.server.recv() else {
-                self.replace(&socket); // unless this thread was only woken
-                continue;
+            let request = match socket.server.recv() {
+                Ok(request) => request,
+                Err(why) => {
+                    self.replace(&socket, &why); // unless this thread was only woken
+                    continue;
+                }
             };
             let id = request.headers().iter().find(|h| h.field.equiv(REQUEST_ID));
             let id = id.and_then(|h| h.value.as_str().parse().ok());
             let worker = id.and_then(|id: u64| self.state().pending.remove(&id));
-            if worker.is_none_or(|worker| worker.send(request).is_err()) {
-                FAILURES
-                    .warn(|| "http: a request that the front does not know was rejected".into());
+            let unknown = match worker {
+                Some(worker) => worker.send(request).err().map(SendError::into_inner),
+                None => Some(request),
+            };
+            if let Some(request) = unknown {
+                FAILURES.warn(|| "http: a request of another process was rejected".into());
+                // tiny_http then answers, and reads the body that was announced, for as long as that takes.
+                let _ = self.workers.run(move || drop(request));
             }
         }
     }
 
     /// Starts another server in place of `dead`, unless that was done already or the backend is closed.
-    fn replace(&self, dead: &Arc<Socket>) {
+    fn replace(&self, dead: &Arc<Socket>, why: &io::Error) {
         let mut state = self.state();
         let current = state.socket.as_ref();
         if !current.is_some_and(|current| Arc::ptr_eq(current, dead)) {
@@ -209,13 +219,15 @@ impl Backend {
         }
         match self.listen() {
             Ok(socket) => {
-                warn!("http: the agent's HTTP server had died and was restarted");
+                warn!("http: the agent's HTTP server had died ({why}) and was restarted");
                 state.socket = Some(Arc::new(socket));
                 dead.server.unblock();
             }
-            Err(e) => {
-                FAILURES.warn(|| format!("http: the agent's HTTP server cannot be restarted: {e}"))
-            }
+            Err(e) => FAILURES.warn(|| {
+                format!(
+                    "http: the agent's HTTP server has died ({why}) and cannot be restarted: {e}"
+                )
+            }),
         }
     }
 

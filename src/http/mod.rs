@@ -65,6 +65,7 @@ impl Server {
         let addresses = addresses
             .collect::<io::Result<_>>()
             .on("listening socket")?;
+        let (wake, woken) = UnixStream::pair().on("wake pipe of the server")?;
         let cap = listen::cap(settings.max_connections, descriptors);
         let shared = Arc::new(Shared {
             limits: settings.limits,
@@ -78,7 +79,6 @@ impl Server {
             arrived: AtomicU64::default(),
             answered: AtomicU64::default(),
         });
-        let (wake, woken) = UnixStream::pair().on("wake pipe of the server")?;
         let accepting = shared.clone();
         let accept = spawn("http-accept", move || {
             listen::run(&listeners, &woken, &accepting);

@@ -17,7 +17,7 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 /// translation that changes ports.
 const UNSEEN_LIMIT: Duration = Duration::from_secs(30);
 /// How long a tool whose server has died may take to end by itself.
-const TOOL_END: Duration = Duration::from_secs(5);
+const TOOL_END: Duration = Duration::from_secs(1);
 /// How long a session of such a tool must have existed: those that the agent opens itself meanwhile, to report the server's state,
 /// look the same through the unix socket and end sooner.
 const MIN_AGE: Duration = Duration::from_millis(1500);

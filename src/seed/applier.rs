@@ -30,7 +30,6 @@ const TIMEOUT: Duration = Duration::from_secs(50);
 /// The applier's state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Before {
-    /// The seed for which it is held.
     seed: i64,
     /// The thread that reads from the source ran.
     io: bool,
@@ -40,7 +39,6 @@ pub(crate) struct Before {
     pub(crate) delay: u64,
 }
 
-/// The applier of the local server.
 pub(crate) struct Applier {
     record: PathBuf,
     mysql: config::Mysql,

@@ -148,7 +148,6 @@ impl Engine {
         }
     }
 
-    /// The seed that was prepared last.
     pub(crate) fn current(&self) -> Option<Seed> {
         let state = self.lock();
         state.seeds.current().map(|seed| state.reported(seed))
@@ -166,7 +165,6 @@ impl Engine {
         state.method_in_use().filter(|m| *m == current)
     }
 
-    /// True while a stage is at work.
     fn is_busy(&self) -> bool {
         self.lock().work.as_ref().is_some_and(Work::is_live)
     }

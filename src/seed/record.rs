@@ -27,7 +27,6 @@ pub(crate) struct StageRecord {
     /// Short ASCII text.
     pub(crate) details: String,
     pub(crate) started: u64,
-    /// When its status has changed last.
     pub(crate) changed: u64,
     /// Which run of the engine wrote it, to refuse late reports of an older one.
     #[serde(default)]
@@ -53,9 +52,7 @@ pub(crate) struct Seed {
     pub(crate) method: Method,
     /// This host's part.
     pub(crate) side: Side,
-    /// The stages that were started.
     pub(crate) stages: BTreeMap<Stage, StageRecord>,
-    /// The stage that was started last.
     pub(crate) stage: Stage,
     /// True once its controller aborted it or a new seed took its place.
     pub(crate) given_up: bool,
@@ -240,7 +237,6 @@ pub(crate) struct Seeds {
 }
 
 impl Seeds {
-    /// The seed that was prepared last.
     pub(crate) fn current(&self) -> Option<&Seed> {
         self.all.last()
     }

@@ -43,7 +43,6 @@ const WAITS: [&str; 6] = [
     "Waiting for release of readlock",
 ];
 
-/// A session of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Session {
     id: u64,
@@ -81,7 +80,6 @@ impl Session {
     }
 }
 
-/// What was seen.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     /// The longest time in which a session was seen waiting behind the tool's lock, known to a tenth of a second.

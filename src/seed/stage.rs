@@ -103,12 +103,10 @@ impl Context {
         self.run.seed_id
     }
 
-    /// Ends the stage when it is cancelled.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// Where bytes are counted.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }

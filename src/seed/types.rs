@@ -72,7 +72,6 @@ impl From<Side> for Role {
     }
 }
 
-/// One run of one stage of a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) seed_id: i64,

@@ -221,7 +221,6 @@ pub(crate) fn values(config: &Config, ctx: &Context, source: &Endpoint) -> Resul
         values::search(conn, server, &left_out, None, || progress.touch())
     })
     .and_then(|found| contents::refuse(&values::inspect(&found, method), method))
-    .map_err(|e| context(e, format!("source {}", source.name())))
 }
 
 /// Reads rows of `source`, as long as that takes, in a session of its own with the settings of a dump. A cancellation ends the session.
@@ -242,7 +241,7 @@ pub(crate) fn scan<T: Send + 'static>(
     if ctx.cancel().is_cancelled() {
         end_connection(source, id);
     }
-    result
+    result.map_err(|e| context(e, format!("source {}", source.name())))
 }
 
 /// Ends a session of a client that was killed, and the statement that continues in it. By a new connection: one that is open may itself

@@ -179,7 +179,7 @@ impl Mysqldump {
             ended.store(true, Ordering::Relaxed);
             let reported = tool_sessions::give_up(running, e)?;
             end_sessions(&source.endpoint, &ports);
-            return Err(reported);
+            return Err(source.identity.explain(&tool.name, reported));
         }
         let bytes = self.receive(ctx, &source.endpoint, running, out);
         ended.store(true, Ordering::Relaxed);

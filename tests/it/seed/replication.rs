@@ -429,8 +429,9 @@ fn locked(pair: &Pair<MariadbKind>) {
         let printed = text(&out);
         assert!(took < Duration::from_secs(25), "{took:?}");
         assert!(
-            printed.contains(&format!("session {id} (root@localhost) runs for"))
-                && printed.contains("CREATE TABLE shop.slow AS SELECT SLEEP(60) AS s")
+            printed.contains(&format!(
+                "session {id} (root@localhost) has been running for"
+            )) && printed.contains("CREATE TABLE shop.slow AS SELECT SLEEP(60) AS s")
                 && printed.contains("it did not answer within"),
             "{printed}"
         );
