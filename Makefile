@@ -42,7 +42,7 @@ demo: build
 	SERVER=$(SERVER) contrib/demo.sh
 
 # Tests of whole servers mostly wait, so there are more of them at a time than cores; what is measured has the machine to itself.
-TEST_THREADS := $(shell n=$$(nproc); echo $$((n > 4 ? n : 4)))
+TEST_THREADS := $(shell n=$$(nproc); echo $$((n > 6 ? n : 6)))
 TEST := cargo test --locked --no-fail-fast
 TEST_OPTIONS :=
 MEASURED := performance:: security::storm

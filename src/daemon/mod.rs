@@ -12,7 +12,6 @@ use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use crate::seed::record::Store;
 use crate::sys::limits;
-use crate::sys::process::unmap_code;
 use crate::sys::signal::{self, Order};
 use crate::tls;
 use std::net::SocketAddr;
@@ -60,7 +59,6 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
         api: Arc::clone(&api),
         server: &server,
     };
-    unmap_code();
     loop {
         match signal::wait().on("cannot wait for signals")? {
             Order::Stop => break,

@@ -94,43 +94,6 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Unmaps the program's code and constants until they are used again: what only the start has used is then not resident. The
-/// kernel maps pages back from the page cache as they are touched.
-pub(crate) fn unmap_code() {
-    /// Called for each object of the process, the program itself first.
-    unsafe extern "C" fn of_object(
-        object: *mut libc::dl_phdr_info,
-        _size: usize,
-        _data: *mut libc::c_void,
-    ) -> libc::c_int {
-        // SAFETY: sysconf has no memory to get wrong.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        // SAFETY: dl_iterate_phdr passes a valid object, whose program headers are mapped as long as the program runs.
-        let (base, headers) = unsafe {
-            let object = &*object;
-            let count = usize::from(object.dlpi_phnum);
-            (
-                object.dlpi_addr,
-                std::slice::from_raw_parts(object.dlpi_phdr, count),
-            )
-        };
-        for h in headers {
-            if h.p_type != libc::PT_LOAD || h.p_flags & libc::PF_W != 0 {
-                continue;
-            }
-            let start = (base + h.p_vaddr) as usize;
-            let first = start & !(page - 1);
-            let bytes = start + h.p_memsz as usize - first;
-            // SAFETY: a private mapping of a file that was never written to has the same bytes when it is mapped back. A failure
-            // changes nothing.
-            unsafe { libc::madvise(first as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
-        }
-        1 // the program is enough
-    }
-    // SAFETY: the callback keeps to the contract of dl_iterate_phdr and keeps no pointer.
-    unsafe { libc::dl_iterate_phdr(Some(of_object), std::ptr::null_mut()) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,11 +112,5 @@ mod tests {
         assert!(!c.wait().unwrap().success());
         assert!(kill_group(1, Signal::Term).is_err());
         assert!(wait_unreaped(c.id()).is_err());
-    }
-
-    #[test]
-    fn unmapped_code_comes_back() {
-        unmap_code();
-        assert_eq!(format!("{:?}", vec![1, 2]), "[1, 2]");
     }
 }
