@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Fastest first: the order of `--method auto`.
 pub(crate) const SUPPORTED: [Method; 4] = [

@@ -6,7 +6,7 @@ struct Files(PathBuf);
 
 impl Files {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("oa-conduct-{name}-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("oa-options-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         Self(dir)
     }
@@ -27,6 +27,14 @@ impl Drop for Files {
 
 fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_string).collect()
+}
+
+/// The options of a line, with a user and its password.
+pub(crate) fn with_user(line: &str) -> Options {
+    let files = Files::new(&format!("user-{:?}", std::thread::current().id()));
+    let file = files.file("pw", "x", 0o600);
+    let line = format!("{line} --mysql-user u --mysql-password-file {file}");
+    parse(&words(&line)).unwrap().unwrap()
 }
 
 fn refused(line: &str) -> String {

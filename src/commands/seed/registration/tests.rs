@@ -1,5 +1,5 @@
 use super::*;
-use crate::commands::seed::options;
+use crate::commands::seed::options::tests::with_user;
 use crate::config::Secret;
 
 const TOKEN: &str = "5f0f9b5ed7e74b0a8e3d8b1c9d3a5c7e";
@@ -170,23 +170,9 @@ fn free_port() -> u16 {
 }
 
 fn options_for(listen: u16, source: u16, target: u16, wait: &str) -> Options {
-    let pw = std::env::temp_dir().join(format!("oa-registration-{}-{listen}", std::process::id()));
-    std::fs::write(&pw, "x").unwrap();
-    let line = format!(
-        "--source localhost:{source} --target 127.0.0.1:{target} --mysql-user u --mysql-password-file {} \
-         --listen 127.0.0.1:{listen} --agent-wait {wait}",
-        pw.display()
-    );
-    let o = options::parse(
-        &line
-            .split_whitespace()
-            .map(str::to_string)
-            .collect::<Vec<_>>(),
-    )
-    .unwrap()
-    .unwrap();
-    std::fs::remove_file(pw).unwrap();
-    o
+    with_user(&format!(
+        "--source localhost:{source} --target 127.0.0.1:{target} --listen 127.0.0.1:{listen} --agent-wait {wait}"
+    ))
 }
 
 #[test]

@@ -1,31 +1,12 @@
 use super::*;
-use crate::commands::seed::options;
+use crate::commands::seed::options::tests::with_user;
 use crate::commands::seed::options::{HostPort, Login};
 use crate::commands::seed::sql::hidden;
 use crate::config::Secret;
 use crate::seed::Method;
 
 fn options(more: &str) -> Options {
-    let pw = std::env::temp_dir().join(format!(
-        "oa-replicate-{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
-    std::fs::write(&pw, "x").unwrap();
-    let line = format!(
-        "--source db1 --target db2 --mysql-user u --mysql-password-file {} {more}",
-        pw.display()
-    );
-    let o = options::parse(
-        &line
-            .split_whitespace()
-            .map(str::to_string)
-            .collect::<Vec<_>>(),
-    )
-    .unwrap()
-    .unwrap();
-    std::fs::remove_file(pw).unwrap();
-    o
+    with_user(&format!("--source db1 --target db2 {more}"))
 }
 
 fn plan(without_gtid: bool) -> Plan {
