@@ -11,10 +11,16 @@ use super::setting::{Key, Wrong};
 use super::types::Config;
 
 /// Keys that earlier versions had: accepted whatever their value, and named in a warning with what is true now.
-const RETIRED: [(&str, &str); 1] = [(
-    "mysqldump.load-threads",
-    "a dump is loaded by one client; to load with several threads, use the method Mydumper",
-)];
+const RETIRED: [(&str, &str); 2] = [
+    (
+        "mysqldump.load-threads",
+        "a dump is loaded by one client; to load with several threads, use the method Mydumper",
+    ),
+    (
+        "classic.close-on-danger",
+        "errors are sent to an orchestrator of the classic protocol as redirects that it shows; see classic.signal-errors",
+    ),
+];
 
 /// Stands for each `[custom-commands.NAME]` in hints.
 const COMMAND: &str = "custom-commands.NAME";

@@ -90,6 +90,7 @@ readers! {
     LevelFilter: given, _ => level(text(given)?);
     Vec<String>: given, _ => list(given, "a list of strings such as [\"a\", \"b\"]");
     Urls: given, _ => urls(given);
+    MethodNames: given, _ => method_names(given);
 }
 
 /// A value that must never be printed: its `Debug` shows only whether it is set.
@@ -240,6 +241,53 @@ fn urls(given: &DeValue) -> Result<Urls, Wrong> {
     }
     let hint = "write it like \"http://orchestrator.example.com\"";
     Err(Wrong::Value(format!("{}; {hint}", wrong.join("; "))))
+}
+
+/// `classic.seed-method`: names of seed methods as on the wire, the preferred one first; empty for `"auto"`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MethodNames(Vec<&'static str>);
+
+impl Deref for MethodNames {
+    type Target = [&'static str];
+
+    fn deref(&self) -> &[&'static str] {
+        &self.0
+    }
+}
+
+fn method_names(given: &DeValue) -> Result<MethodNames, Wrong> {
+    const NAMES: [&str; 5] = ["ClonePlugin", "LVM", "Mydumper", "Mysqldump", "Xtrabackup"];
+    let all = match given.as_str() {
+        Some(one) if one.eq_ignore_ascii_case("auto") => return Ok(MethodNames::default()),
+        Some(one) => vec![one.to_string()],
+        None => list(
+            given,
+            "\"auto\" or a list of seed methods such as [\"Xtrabackup\", \"Mysqldump\"]",
+        )?,
+    };
+    let mut names = Vec::new();
+    for one in &all {
+        match NAMES
+            .into_iter()
+            .find(|name| name.eq_ignore_ascii_case(one))
+        {
+            Some(name) if !names.contains(&name) => names.push(name),
+            Some(name) => return Err(Wrong::Value(format!("{name} is in it twice: keep one"))),
+            None => {
+                let why = format!(
+                    "{one:?} is not a seed method; the methods are {}",
+                    NAMES.join(", ")
+                );
+                return Err(Wrong::Value(why));
+            }
+        }
+    }
+    if names.is_empty() {
+        return Err(Wrong::Value(
+            "the list is empty: name a method, or write \"auto\"".into(),
+        ));
+    }
+    Ok(MethodNames(names))
 }
 
 /// `scheme://host[:port][/prefix]`, with `http` as the scheme where there is none, and no slash at the end.

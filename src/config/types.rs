@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use super::setting::Secret;
-use super::setting::{Key, Setting, Urls, Wrong, word};
+use super::setting::{Key, MethodNames, Setting, Urls, Wrong, word};
 use crate::error::{Error, Result};
 
 /// A section: `field: type [range] as "name" | "further spelling" = default`. The keys of `..field: type` are in the section as well.
@@ -81,6 +81,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// False if no built-in seed method is enabled: then only operators' commands are run, for which MySQL needs no account.
+    pub(super) fn needs_account(&self) -> bool {
+        self.mysqldump.enabled
+            || self.mydumper.enabled
+            || self.xtrabackup.enabled
+            || self.clone_plugin.enabled
+    }
+
     /// Name and keys of each section but `[custom-commands]`.
     pub(super) fn sections(&mut self) -> [(&'static str, Vec<Key<'_>>); 10] {
         [
@@ -165,11 +173,11 @@ section! { Orchestrator {
     /// takes precedence over `agents-port`.
     urls: Urls as "url" = Urls::default(),
     agents_port: u16 [PORT] = 3001,
-    protocol: Protocol = Protocol::V2,
+    protocol: Protocol = Protocol::Auto,
 }}
 
-// Which of the two wire protocols the orchestrator uses; `classic` is that of the original orchestrator.
-words! { Protocol { V2 = "v2", Classic = "classic" } }
+// Which of the two wire protocols is used; `classic` is that of orchestrator 3.2.6 and its maintained forks.
+words! { Protocol { Auto = "auto", V2 = "v2", Classic = "classic" } }
 
 section! { Logging {
     /// Empty: standard output only.
@@ -274,9 +282,20 @@ ClonePlugin {
 }}
 
 section! { Classic {
-    seed_method: String = "LVM".into(),
-    connect_replication: bool = false,
+    seed_method: MethodNames = MethodNames::default(),
+    connect_replication: ConnectReplication = ConnectReplication::Auto,
     replication_user: String = "".into(),
     replication_password_file: String = "".into(),
-    close_on_danger: bool = true,
+    signal_errors: bool = true,
+    mysql_datadir_command: String = "".into(),
+    mysql_port_command: String = "".into(),
+    mysql_client_command: String = "".into(),
+    delete_mysql_datadir_content_command: String = "".into(),
+    receive_seed_data_command: String = "".into(),
+    send_seed_data_command: String = "".into(),
+    post_copy_command: String = "".into(),
+    snapshot_mount_point: String = "".into(),
 }}
+
+// What a classic seed does about replication at its end; `auto` is `start` with a replication user, else `prepare`.
+words! { ConnectReplication { Auto = "auto", Start = "start", Prepare = "prepare", No = "no" } }

@@ -17,6 +17,7 @@ pub(super) fn validate(c: &Config, found: &Findings) -> Vec<(usize, String)> {
     rules.tls(c);
     rules.network(c);
     rules.directories(c);
+    rules.classic(c);
     rules.unavailable(c);
     rules.broken
 }
@@ -61,9 +62,9 @@ impl Rules<'_> {
                 => "backup-dir not specified: set common.backup-dir to a directory for backup data, outside the datadir";
             c.orchestrator.urls.is_empty(), "orchestrator.url"
                 => "orchestrator url not specified: set orchestrator.url, such as \"http://orchestrator.example.com\"";
-            c.mysql.user.is_empty(), "mysql.user"
+            c.mysql.user.is_empty() && c.needs_account(), "mysql.user"
                 => "mysql user not specified: set mysql.user to the agent's MySQL account";
-            c.mysql.password.is_empty(), "mysql.password"
+            c.mysql.password.is_empty() && (c.needs_account() || !c.mysql.user.is_empty()), "mysql.password"
                 => "mysql password not specified: set mysql.password to the password of mysql.user";
         }
         let (local, all) = (
@@ -155,6 +156,32 @@ impl Rules<'_> {
         }
     }
 
+    fn classic(&mut self, c: &Config) {
+        const USER: &str = "classic.replication-user";
+        const FILE: &str = "classic.replication-password-file";
+        let classic = &c.classic;
+        let (file, no_user) = (
+            Path::new(&classic.replication_password_file),
+            classic.replication_user.is_empty(),
+        );
+        let starts = classic.connect_replication == ConnectReplication::Start;
+        rules! { self:
+            starts && no_user, "classic.connect-replication", USER
+                => "classic.connect-replication is \"start\" but replication-user is not specified: set classic.replication-user and classic.replication-password-file, or connect-replication = \"auto\"";
+            !file.as_os_str().is_empty() && no_user, FILE, USER
+                => "classic.replication-password-file is set but replication-user is not specified: set classic.replication-user or remove the file";
+            !file.as_os_str().is_empty() && !file.is_absolute(), FILE
+                => format!("{FILE} = {file:?}: must be an absolute path, starting with /");
+        }
+        let mount_point = Path::new(&classic.snapshot_mount_point);
+        rules! { self:
+            !classic.snapshot_mount_point.is_empty() && !mount_point.is_absolute(), "classic.snapshot-mount-point"
+                => format!("classic.snapshot-mount-point = {mount_point:?}: must be an absolute path, starting with /");
+            inside(mount_point, Path::new(&c.mysql.datadir)), "classic.snapshot-mount-point", "mysql.datadir"
+                => format!("classic.snapshot-mount-point = {mount_point:?} is inside mysql.datadir = {:?}: a seed replaces what is in there; choose a directory outside", c.mysql.datadir);
+        }
+    }
+
     /// Settings that this version knows but does not obey yet. Starting without what was asked for, such as encryption, would be worse
     /// than not starting.
     fn unavailable(&mut self, c: &Config) {
@@ -163,8 +190,6 @@ impl Rules<'_> {
                 => "lvm.socat-use-ssl = true is not available in this version: set lvm.socat-use-ssl = false";
             c.logging.format != LogFormat::Text, "logging.format"
                 => "logging.format other than \"text\" is not available in this version: set logging.format = \"text\"";
-            c.orchestrator.protocol == Protocol::Classic, "orchestrator.protocol"
-                => "orchestrator.protocol = \"classic\" is not available in this version: set orchestrator.protocol = \"v2\"";
         }
     }
 }

@@ -35,7 +35,7 @@ clone_plugin | clone-buffer-size = 1 | clone_plugin.clone-buffer-size = 1: expec
 mysql | datadir-swap = "maybe" | mysql.datadir-swap = "maybe": expected one of "auto", "always", "never"
 mysql | keep-old-data = false | mysql.keep-old-data = false: expected one of "until-cleanup", "no", "forever"
 lvm | stream-compression = "gzip" | lvm.stream-compression = "gzip": expected one of "none", "lz4", "zstd"
-orchestrator | protocol = "v3" | orchestrator.protocol = "v3": expected one of "v2", "classic"
+orchestrator | protocol = "v3" | orchestrator.protocol = "v3": expected one of "auto", "v2", "classic"
 logging | format = "xml" | logging.format = "xml": expected one of "text", "json", "logfmt"
 common | poll-interval = 60 | common.poll-interval = 60: missing unit in duration; write it as a string with its unit, such as "60s"
 common | http-timeout = 1.5 | common.http-timeout = 1.5: missing unit in duration; write it as a string with its unit, such as "1.5s"
@@ -70,7 +70,16 @@ orchestrator | url = ["a", ""] | orchestrator.url = [...]: "": the host is empty
 orchestrator | url = "" | orchestrator url not specified
 orchestrator | url = " " | orchestrator url not specified
 orchestrator | url = [] | orchestrator url not specified
-orchestrator | protocol = "classic" | orchestrator.protocol = "classic" is not available in this version: set orchestrator.protocol = "v2"
+classic | seed-method = 5 | classic.seed-method = 5: expected "auto" or a list of seed methods such as ["Xtrabackup", "Mysqldump"], found a whole number
+classic | seed-method = "rsync" | classic.seed-method = "rsync": "rsync" is not a seed method; the methods are ClonePlugin, LVM, Mydumper, Mysqldump, Xtrabackup
+classic | seed-method = ["LVM", "auto"] | classic.seed-method = [...]: "auto" is not a seed method
+classic | seed-method = ["LVM", "lvm"] | classic.seed-method = [...]: LVM is in it twice
+classic | seed-method = [] | classic.seed-method = [...]: the list is empty
+classic | connect-replication = false | classic.connect-replication = false: expected one of "auto", "start", "prepare", "no"
+classic | connect-replication = "start" | classic.connect-replication is "start" but replication-user is not specified
+classic | replication-password-file = "/f" | classic.replication-password-file is set but replication-user is not specified
+classic | replication-user = "r"; replication-password-file = "f" | classic.replication-password-file = "f": must be an absolute path
+classic | snapshot-mount-point = "mnt" | classic.snapshot-mount-point = "mnt": must be an absolute path
 logging | format = "json" | logging.format other than "text" is not available in this version: set logging.format = "text"
 lvm | socat-use-ssl = true; socat-ssl-cert-file = "f" | lvm.socat-use-ssl = true is not available in this version: set
 xtrabackup | socat-use-ssl = true | xtrabackup.socat-use-ssl is true but socat-ssl-cert-file is not specified
@@ -182,7 +191,7 @@ seed-method = "LVM"
             "line 12: common.ssl-valid-ous = \"dba\": expected a list of strings such as [\"a\", \"b\"], found a string",
             "line 13: common.seed-secret: expected a string in quotes, found a whole number (value not shown)",
             "line 22: orchestrator.url = [...]: \"ftp://a\": the scheme must be http or https; \"http://c:x\": the port is not a number from 1 to 65535, and an IPv6 address belongs into [ ]; write it like \"http://orchestrator.example.com\"",
-            "line 23: orchestrator.protocol = \"v3\": expected one of \"v2\", \"classic\"",
+            "line 23: orchestrator.protocol = \"v3\": expected one of \"auto\", \"v2\", \"classic\"",
             "line 30: mysql.user = 5: expected a string in quotes, found a whole number",
             "line 31: mysql.datadir-swap = \"maybe\": expected one of \"auto\", \"always\", \"never\"",
             "line 32: mysql.boot-timeout = 1979-05-27: expected a duration in quotes such as \"90s\", found a date or time",

@@ -17,7 +17,10 @@ fn values_replace_defaults() {
             "enabled = false\nmysqldump-addtional-opts = []",
         ),
         ("lvm", "stream-compression = \"zstd\"\nkeep-snapshot = true"),
-        ("classic", "seed-method = \"Xtrabackup\""),
+        (
+            "classic",
+            "seed-method = \"Xtrabackup\"\nconnect-replication = \"Prepare\"",
+        ),
     ]))
     .unwrap()
     .config;
@@ -29,7 +32,8 @@ fn values_replace_defaults() {
     assert!(!c.mysqldump.enabled && c.mysqldump.additional_opts.is_empty());
     assert_eq!(c.lvm.stream_compression, Compression::Zstd);
     assert!(c.lvm.keep_snapshot);
-    assert_eq!(c.classic.seed_method, "Xtrabackup");
+    assert_eq!(c.classic.seed_method[..], ["Xtrabackup"]);
+    assert_eq!(c.classic.connect_replication, ConnectReplication::Prepare);
 }
 
 #[test]
@@ -182,7 +186,24 @@ fn syntax_errors_have_their_place() {
 }
 
 #[test]
-fn a_retired_key_is_accepted_and_named() {
+fn retired_keys_are_accepted_and_named() {
     let text = warning("mysqldump", "load-threads = 4");
     assert!(text.contains("mysqldump.load-threads is ignored"), "{text}");
+    let text = warning("classic", "close-on-danger = true");
+    assert!(text.contains("classic.close-on-danger is ignored") && text.contains("signal-errors"));
+}
+
+#[test]
+fn seed_methods_of_classic_in_order_of_preference() {
+    for (given, names) in [
+        ("\"auto\"", vec![]),
+        ("\"lvm\"", vec!["LVM"]),
+        (
+            "[\"xtrabackup\", \"Mysqldump\"]",
+            vec!["Xtrabackup", "Mysqldump"],
+        ),
+    ] {
+        let read = with("classic", &format!("seed-method = {given}"));
+        assert_eq!(read.classic.seed_method[..], names, "{given}");
+    }
 }

@@ -15,7 +15,7 @@ fn equal_values_are_no_change_however_they_are_written() {
         ("common", "PORT = 3002"),
         ("logging", "level = \"info\""),
         ("lvm", "enabled = false"),
-        ("orchestrator", "protocol = \"V2\""),
+        ("orchestrator", "protocol = \"Auto\""),
         ("mydumper", "mydumper-additional-opts = []"),
     ];
     assert_eq!(changed(&[], &defaults), [""; 0]);

@@ -25,6 +25,27 @@ fn orchestrator_urls() {
     }
 }
 
+#[test]
+fn an_account_is_needed_by_every_method_but_not_by_operators_commands() {
+    let none = [
+        ("mysql", "user = \"\""),
+        ("mysql", "password = \"\""),
+        ("mysqldump", "enabled = false"),
+    ];
+    assert!(parse(&file(&none)).is_ok());
+    for section in ["mydumper", "xtrabackup", "clone_plugin"] {
+        let mut given = none.to_vec();
+        given.push((section, "enabled = true"));
+        let faults = parse(&file(&given)).unwrap_err().errors;
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert_in("mysql user not specified", &faults[0]);
+    }
+    assert_in(
+        "mysql password not specified",
+        &only(&parse(&file(&none[1..])).unwrap_err().errors),
+    );
+}
+
 /// Texts and order are those of the Go agent's start.
 #[test]
 fn go_rejections_in_their_order() {
@@ -67,6 +88,15 @@ fn what_the_rules_permit() {
             "enabled = true\nsocat-use-ssl = true\nsocat-ssl-cert-file = \"f\"",
         ),
         ("clone_plugin", "enabled = true"),
+        ("orchestrator", "protocol = \"classic\""),
+        (
+            "classic",
+            "connect-replication = \"start\"\nreplication-user = \"r\"",
+        ),
+        (
+            "classic",
+            "replication-user = \"r\"\nreplication-password-file = \"/f\"",
+        ),
     ] {
         with(section, keys);
     }

@@ -268,10 +268,6 @@ fn settings_that_are_not_obeyed_stop_the_start() {
             "lvm.socat-use-ssl",
         ),
         (&[("logging", "format = \"json\"")], "logging.format"),
-        (
-            &[("orchestrator", "protocol = \"classic\"")],
-            "orchestrator.protocol",
-        ),
     ] {
         let mut agent = Lone::new();
         for (section, line) in lines {
