@@ -1,10 +1,11 @@
 //! The token, which all but the status and information endpoints require, and Basic credentials.
 
-use super::path;
-use crate::config::Secret;
+use super::{Api, path};
+use crate::config::{Protocol, Secret};
 use crate::error::{OnPath, Result};
 use crate::http::Request;
 use crate::protocol::http_client::Basic;
+use crate::protocol::wire::Wire;
 use crate::sys::file::replace_atomic;
 use std::path::Path;
 
@@ -20,9 +21,21 @@ pub(crate) fn write_hint(token: &Secret, file: &str) -> Result<()> {
     written.map_err(|e| e.context("common.token-hint-file"))
 }
 
+impl Api {
+    /// The protocol in use for the token of `request`; `None` if it has none of this agent's.
+    pub(super) fn wire_of(&self, request: &Request) -> Option<Wire> {
+        let is_right = has_token(&self.token, &self.config.common.token_http_header, request);
+        let wire = match self.config.orchestrator.protocol {
+            Protocol::Classic => Wire::Classic,
+            _ => Wire::V2,
+        };
+        is_right.then_some(wire)
+    }
+}
+
 /// As the Go agent does it: the configured header if it has a value, else the query parameter; a wrong header is not rescued by a right
 /// parameter.
-pub(super) fn has_token(token: &Secret, header: &str, request: &Request) -> bool {
+fn has_token(token: &Secret, header: &str, request: &Request) -> bool {
     let given = request.header(header).filter(|v| !v.is_empty());
     let given = given.map(str::to_string);
     let given = given.or_else(|| path::parameter(&request.query, "token"));

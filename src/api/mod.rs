@@ -2,6 +2,7 @@
 //! endpoints.
 
 mod auth;
+mod call;
 mod host;
 mod monitor;
 mod path;

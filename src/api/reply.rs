@@ -1,5 +1,7 @@
 //! The forms of an answer, as the Go agent and orchestrator have them.
 
+use super::call::Call;
+use crate::error::Error;
 use crate::http::Response;
 use crate::protocol::wire::{Envelope, INVALID_TOKEN};
 use serde::Serialize;
@@ -17,6 +19,46 @@ pub(super) fn error(message: &str) -> Response {
     Response {
         status: 500,
         ..json(&Envelope::new("ERROR", message))
+    }
+}
+
+/// An error as the caller can understand it: by a redirect that orchestrator's client cannot follow, or by 500 with the envelope.
+pub(super) fn failure(call: &Call, e: &Error) -> Response {
+    if call.signals() {
+        signal(&e.to_string())
+    } else {
+        error(&e.to_string())
+    }
+}
+
+/// Longest text that a redirect carries: orchestrator keeps 255 characters, with those of its own client.
+const SIGNAL_LIMIT: usize = 150;
+
+/// 302 to an address whose scheme no client knows: `Get "agent-error:<text>": unsupported protocol scheme` (orchestrator 3.2.6).
+fn signal(text: &str) -> Response {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-_.,:;=()/".contains(c);
+    let mut location = "agent-error:".to_string();
+    for c in text.chars().take(SIGNAL_LIMIT) {
+        if safe(c) {
+            location.push(c);
+        } else {
+            let mut bytes = [0; 4];
+            for b in c.encode_utf8(&mut bytes).bytes() {
+                location += &format!("%{b:02X}");
+            }
+        }
+    }
+    Response {
+        headers: vec![("Location".into(), location)],
+        ..self::text(302, "")
+    }
+}
+
+/// The same for a wrong token, with a fixed text, and delayed by the front.
+pub(super) fn signalled_invalid_token() -> Response {
+    Response {
+        wrong_token: true,
+        ..signal("invalid token")
     }
 }
 

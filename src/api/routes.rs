@@ -1,9 +1,11 @@
 //! Every endpoint, once. To add one, add a line here and the function that it calls.
 
-use super::auth::{has_credentials, has_token};
+use super::auth::has_credentials;
+use super::call::{Call, signals};
 use super::{Api, path, reply};
 use crate::error::{Error, Result};
 use crate::http::{Access, Plan, Request, Response};
+use crate::protocol::wire::Wire;
 use std::sync::Arc;
 
 /// Stands for `status-endpoint` in the table.
@@ -20,8 +22,7 @@ enum Class {
     Token,
 }
 
-/// Gets the parameters of the path, in order.
-type Handler = fn(&Api, &[String], Request) -> Result<Response>;
+type Handler = fn(&Api, &Call) -> Result<Response>;
 
 struct Route {
     method: &'static str,
@@ -31,41 +32,43 @@ struct Route {
     /// It may use the connections that are kept for status, health and information calls.
     reserved: bool,
     handler: Handler,
+    /// It changes this host, by the classic protocol: orchestrator is told of a wrong token as of any other error.
+    changes: bool,
 }
 
 use Class::{Anyone, Client, Token};
 
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
-    information(STATUS, Anyone, |api, _, _| Ok(api.status())),
-    information("/api/get-agent-info", Client, |api, _, _| Ok(api.agent_info())),
-    information("/api/get-agent-data", Token, |api, _, _| Ok(api.agent_data())),
-    information("/api/active-seed", Token, |api, _, _| Ok(api.active_seed())),
-    information("/api/seed-stage-state/:id/:stage", Token, |api, p, _| api.stage_state(&p[0], &p[1])),
-    get("/api/mysql-error-log-tail", Token, |api, _, _| api.error_log_tail()),
-    get("/api/mysql-start", Token, |api, _, _| api.service(true)),
-    get("/api/mysql-stop", Token, |api, _, _| api.service(false)),
-    get("/api/custom-commands/:name", Token, |api, p, _| api.custom_command(&p[0])),
-    get("/api/post-seed-cmd/:id", Token, |api, p, _| api.post_seed(&p[0])),
-    get("/api/prepare/:id/:method/:side", Token, |api, p, _| api.prepare(&p[0], &p[1], &p[2])),
-    get("/api/backup/:id/:method/:host/:port", Token, |api, p, _| api.backup(&p[0], &p[1], &p[2], &p[3])),
-    get("/api/restore/:id/:method", Token, |api, p, _| api.restore(&p[0], &p[1])),
-    get("/api/cleanup/:id/:method/:side", Token, |api, p, _| api.cleanup(&p[0], &p[1], &p[2])),
-    get("/api/get-metadata/:id/:method", Token, |api, p, _| api.metadata(&p[0], &p[1])),
-    get("/api/abort-seed-stage/:id/:stage", Token, |api, p, _| api.abort(&p[0], &p[1])),
-    get("/api/hold-applier/:id", Token, |api, p, _| api.hold_applier(&p[0])),
-    get("/api/release-applier/:id", Token, |api, p, _| api.release_applier(&p[0])),
-    get("/api/mountlv", Token, |_, _, r| not_yet("LVM", &r)),
-    get("/api/removelv", Token, |_, _, r| not_yet("LVM", &r)),
-    get("/api/umount", Token, |_, _, r| not_yet("LVM", &r)),
-    get("/api/create-snapshot", Token, |_, _, r| not_yet("LVM", &r)),
-    get("/api/mysql-relay-log-index-file", Token, |_, _, r| not_yet(LOGS, &r)),
-    get("/api/mysql-relay-log-files", Token, |_, _, r| not_yet(LOGS, &r)),
-    get("/api/mysql-relay-log-end-coordinates", Token, |_, _, r| not_yet(LOGS, &r)),
-    get("/api/mysql-binlog-contents", Token, |_, _, r| not_yet(LOGS, &r)),
-    get("/api/mysql-binlog-binary-contents", Token, |_, _, r| not_yet(LOGS, &r)),
-    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, |_, _, r| not_yet(LOGS, &r)),
-    Route { method: "POST", ..get("/api/apply-relaylog-contents", Token, |_, _, r| not_yet(LOGS, &r)) },
+    information(STATUS, Anyone, |api, _| Ok(api.status())),
+    information("/api/get-agent-info", Client, |api, _| Ok(api.agent_info())),
+    information("/api/get-agent-data", Token, |api, _| Ok(api.agent_data())),
+    information("/api/active-seed", Token, |api, _| Ok(api.active_seed())),
+    information("/api/seed-stage-state/:id/:stage", Token, |api, c| api.stage_state(c.at(0), c.at(1))),
+    get("/api/mysql-error-log-tail", Token, |api, _| api.error_log_tail()),
+    get("/api/mysql-start", Token, |api, _| api.service(true)),
+    get("/api/mysql-stop", Token, |api, _| api.service(false)),
+    get("/api/custom-commands/:name", Token, |api, c| api.custom_command(c.at(0))),
+    get("/api/post-seed-cmd/:id", Token, |api, c| api.post_seed(c.at(0))),
+    get("/api/prepare/:id/:method/:side", Token, |api, c| api.prepare(c.at(0), c.at(1), c.at(2))),
+    get("/api/backup/:id/:method/:host/:port", Token, |api, c| api.backup(c.at(0), c.at(1), c.at(2), c.at(3))),
+    get("/api/restore/:id/:method", Token, |api, c| api.restore(c.at(0), c.at(1))),
+    get("/api/cleanup/:id/:method/:side", Token, |api, c| api.cleanup(c.at(0), c.at(1), c.at(2))),
+    get("/api/get-metadata/:id/:method", Token, |api, c| api.metadata(c.at(0), c.at(1))),
+    get("/api/abort-seed-stage/:id/:stage", Token, |api, c| api.abort(c.at(0), c.at(1))),
+    get("/api/hold-applier/:id", Token, |api, c| api.hold_applier(c.at(0))),
+    get("/api/release-applier/:id", Token, |api, c| api.release_applier(c.at(0))),
+    get("/api/mountlv", Token, |_, c| not_yet("LVM", &c.request)),
+    get("/api/removelv", Token, |_, c| not_yet("LVM", &c.request)),
+    get("/api/umount", Token, |_, c| not_yet("LVM", &c.request)),
+    get("/api/create-snapshot", Token, |_, c| not_yet("LVM", &c.request)),
+    get("/api/mysql-relay-log-index-file", Token, |_, c| not_yet(LOGS, &c.request)),
+    get("/api/mysql-relay-log-files", Token, |_, c| not_yet(LOGS, &c.request)),
+    get("/api/mysql-relay-log-end-coordinates", Token, |_, c| not_yet(LOGS, &c.request)),
+    get("/api/mysql-binlog-contents", Token, |_, c| not_yet(LOGS, &c.request)),
+    get("/api/mysql-binlog-binary-contents", Token, |_, c| not_yet(LOGS, &c.request)),
+    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, |_, c| not_yet(LOGS, &c.request)),
+    Route { method: "POST", ..get("/api/apply-relaylog-contents", Token, |_, c| not_yet(LOGS, &c.request)) },
 ];
 
 const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
@@ -75,6 +78,7 @@ const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
         class,
         reserved: false,
         handler,
+        changes: false,
     }
 }
 
@@ -121,15 +125,21 @@ impl Api {
     pub(crate) fn plan(self: &Arc<Self>, request: &Request) -> Plan {
         match self.route(request) {
             Err(response) => Plan::new(|_| response),
-            Ok((route, parameters)) => {
+            Ok((route, parameters, wire)) => {
                 let api = Arc::clone(self);
+                let answer = move |request| {
+                    let call = Call {
+                        parameters,
+                        request,
+                        wire,
+                        signal_errors: api.config.classic.signal_errors,
+                    };
+                    (route.handler)(&api, &call).unwrap_or_else(|e| reply::failure(&call, &e))
+                };
                 Plan {
                     reserved: route.reserved,
                     spool: None,
-                    answer: Box::new(move |r| {
-                        let answer = (route.handler)(&api, &parameters, r);
-                        answer.unwrap_or_else(|e| reply::error(&e.to_string()))
-                    }),
+                    answer: Box::new(answer),
                 }
             }
         }
@@ -139,7 +149,7 @@ impl Api {
     fn route(
         &self,
         request: &Request,
-    ) -> std::result::Result<(&'static Route, Vec<String>), Response> {
+    ) -> std::result::Result<(&'static Route, Vec<String>, Wire), Response> {
         if self.basic.iter().any(|b| !has_credentials(b, request)) {
             return Err(reply::unauthorized());
         }
@@ -158,11 +168,16 @@ impl Api {
         let (route, parameters) = matching
             .find(|(route, _)| route.method == request.method)
             .ok_or_else(reply::not_found)?;
-        let token = || has_token(&self.token, &common.token_http_header, request);
-        if route.class == Class::Token && !token() {
-            return Err(reply::invalid_token());
+        if route.class != Class::Token {
+            return Ok((route, parameters, Wire::V2));
         }
-        Ok((route, parameters))
+        match self.wire_of(request) {
+            Some(wire) => Ok((route, parameters, wire)),
+            None if route.changes && signals(self.config.classic.signal_errors, request) => {
+                Err(reply::signalled_invalid_token())
+            }
+            None => Err(reply::invalid_token()),
+        }
     }
 }
 

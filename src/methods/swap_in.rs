@@ -108,6 +108,7 @@ pub(super) fn swap_in(
     verified: &VerifiedCopy,
     coordinates: &Coordinates,
 ) -> Result<String> {
+    ctx.hold_before_swap()?;
     let before_it = ctx.seed()?;
     let host = Host::of_stage(config, ctx);
     let before = kept_settings(config);

@@ -11,6 +11,14 @@ use std::time::Instant;
 /// The message of a wrong token, by which clients of the agents know it.
 pub(crate) const INVALID_TOKEN: &str = "Invalid token";
 
+/// The protocol of an answer. Each orchestrator has a token of its own, and calls with it are answered by the protocol in use with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    V2,
+    /// That of orchestrator 3.2.6 and of its forks.
+    Classic,
+}
+
 /// `GET /api/get-agent-info`, and the body of `POST /api/register-agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

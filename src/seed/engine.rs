@@ -9,13 +9,14 @@ mod tests;
 
 use super::record::{Load, Seed, Seeds, Store, incomplete_note, short_ascii};
 use super::sessions::Sessions;
-use super::stage::{Context, Prepared, Progress, Reception, Recorder, SeedMethod};
+use super::stage::{Context, Held, Prepared, Progress, Reception, Recorder, SeedMethod};
 use super::types::{Method, Run, Stage, Status};
 use crate::error::{Error, Result};
 use crate::process::{Cancel, end_orphans};
 use crate::sys::thread::{lock, spawn};
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,11 @@ struct Work {
     progress: Arc<Progress>,
     /// Disconnected when its thread has ended.
     ended: Receiver<()>,
+    /// True while it waits before the swap of a classic seed, until `release` is dropped.
+    #[allow(dead_code)] // TMP
+    waits: Arc<AtomicBool>,
+    #[allow(dead_code)] // TMP
+    release: Option<Sender<()>>,
 }
 
 impl Work {
@@ -264,11 +270,17 @@ impl Engine {
             stage,
             number: state.runs,
         };
+        let (release, released) = bounded::<()>(0);
+        let waits = Arc::new(AtomicBool::new(false));
         let ctx = Context {
             recorder: self.clone(),
             run,
             cancel: Cancel::default(),
             progress: Arc::default(),
+            held: Held {
+                waits: Arc::clone(&waits),
+                released,
+            },
         };
         let (ended_tx, ended) = bounded::<()>(0);
         let work = Work {
@@ -277,6 +289,8 @@ impl Engine {
             cancel: ctx.cancel.clone(),
             progress: Arc::clone(&ctx.progress),
             ended,
+            waits,
+            release: Some(release),
         };
         let mut before = state.work.replace(work);
         let written = self.persist(state);

@@ -54,6 +54,10 @@ pub(crate) struct Seed {
     pub(crate) side: Side,
     pub(crate) stages: BTreeMap<Stage, StageRecord>,
     pub(crate) stage: Stage,
+    /// A seed of the classic protocol: MySQL of the target is down, its data are replaced by the swap, whatever the method, and the
+    /// swap waits for `post-copy`.
+    #[serde(default)]
+    pub(crate) classic: bool,
     /// True once its controller aborted it or a new seed took its place.
     pub(crate) given_up: bool,
     /// The other host, known from Backup on.
@@ -86,6 +90,7 @@ impl Seed {
             side,
             stages: BTreeMap::new(),
             stage: Stage::Prepare,
+            classic: false,
             given_up: false,
             peer: None,
             coordinates: None,

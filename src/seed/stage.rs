@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use crate::process::{Cancel, Running};
 use crate::sys::proc::{ProcessId, group_tcp_ports};
 use crate::sys::thread::{spawn, spawn_with_stack};
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{Receiver, bounded, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the connections of a tool are searched for.
@@ -65,6 +65,12 @@ impl Progress {
         (done, total)
     }
 
+    /// Changes with every step forward: milliseconds.
+    #[allow(dead_code)] // TMP
+    pub(crate) fn touched(&self) -> u64 {
+        self.touched_ms.load(Ordering::Relaxed)
+    }
+
     /// Time since the last step forward.
     pub(crate) fn stalled_for(&self) -> Duration {
         let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed));
@@ -96,6 +102,15 @@ pub(crate) struct Context {
     pub(super) run: Run,
     pub(super) cancel: Cancel,
     pub(super) progress: Arc<Progress>,
+    pub(super) held: Held,
+}
+
+/// The end of a pause before the swap of a classic seed.
+pub(super) struct Held {
+    /// True while the stage waits.
+    pub(super) waits: Arc<AtomicBool>,
+    /// Disconnected when it may go on.
+    pub(super) released: Receiver<()>,
 }
 
 impl Context {
@@ -116,6 +131,21 @@ impl Context {
         log::info!("seed {} {}: {text}", self.run.seed_id, self.run.stage);
         self.progress.touch();
         self.recorder.report(self.run, text);
+    }
+
+    /// In a classic seed, waits before the target's data are replaced until orchestrator calls `post-copy`.
+    pub(crate) fn hold_before_swap(&self) -> Result<()> {
+        if !self.seed()?.classic {
+            return Ok(());
+        }
+        self.report("The copy is complete and has started. Waiting for post-copy");
+        self.held.waits.store(true, Ordering::Release);
+        select! {
+            recv(self.held.released) -> _ => {}
+            recv(self.cancel.signal()) -> _ => {}
+        }
+        self.held.waits.store(false, Ordering::Release);
+        self.cancel.check()
     }
 
     /// The seed as recorded; an error if it has left the record, which only newer seeds can cause.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::seed::record::{Peer, Seed, StageRecord, incomplete_note};
 use crate::seed::stage::{Prepared, Progress, SeedMethod};
 use crate::seed::types::{Method, Run, Side, Stage, Status};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,41 @@ impl Engine {
         method: Method,
         side: Side,
     ) -> Result<Started> {
+        self.prepare_seed(id, Seed::new(id, method, side))
+    }
+
+    /// The same for a seed of the classic protocol, whose number may be that of an older seed.
+    #[allow(dead_code)] // TMP
+    pub(crate) fn prepare_classic(
+        self: &Arc<Self>,
+        id: i64,
+        method: Method,
+        side: Side,
+    ) -> Result<Started> {
+        let mut seed = Seed::new(id, method, side);
+        seed.classic = true;
+        self.prepare_seed(id, seed)
+    }
+
+    /// True while Restore of classic seed `id` waits before the swap: the copy is complete, prepared, and was seen to start.
+    #[allow(dead_code)] // TMP
+    pub(crate) fn waits_for_swap(&self, id: i64) -> bool {
+        let state = self.lock();
+        let work = state.work.as_ref().filter(|w| w.run.seed_id == id);
+        work.is_some_and(|w| w.waits.load(Ordering::Acquire))
+    }
+
+    /// Lets that Restore go on.
+    #[allow(dead_code)] // TMP
+    pub(crate) fn release_swap(&self, id: i64) {
+        let mut state = self.lock();
+        if let Some(work) = state.work.as_mut().filter(|w| w.run.seed_id == id) {
+            work.release = None;
+        }
+    }
+
+    fn prepare_seed(self: &Arc<Self>, id: i64, mut seed: Seed) -> Result<Started> {
+        let (method, side) = (seed.method, seed.side);
         if id < 1 {
             return Err(Error::permanent(format!("seed id {id} is not positive")));
         }
@@ -54,7 +90,8 @@ impl Engine {
         if state.stopping {
             return Err(Error::transient("the agent is stopping"));
         }
-        if state.seeds.current().is_some_and(|s| s.id == id) {
+        let same = |s: &Seed| (s.id, s.classic) == (id, seed.classic);
+        if state.seeds.current().is_some_and(same) {
             if state.at_work(id) == Some(Stage::Prepare) {
                 return Ok(Started::Already);
             }
@@ -65,7 +102,6 @@ impl Engine {
         if side == Side::Source {
             state.refuse_partial()?;
         }
-        let mut seed = Seed::new(id, method, side);
         if let Some(old) = state.seeds.get(id) {
             seed.tools.clone_from(&old.tools); // still ending
         }
