@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod built;
 pub mod certificates;
+pub mod classic;
 pub mod fake;
 pub mod forwarder;
 pub mod keyring;
