@@ -9,7 +9,7 @@ use crate::error::{Error, OnPath, Result};
 use crate::http::Response;
 use crate::mysql::info::Schema;
 use crate::process::run_operator_command;
-use crate::protocol::wire::{AgentData, AgentInfo, Database, MethodOptions, Mount};
+use crate::protocol::wire::{AgentData, AgentInfo, Contact, Database, MethodOptions, Mount};
 use crate::seed::Method;
 use crate::seed::types::ENGINES;
 use crate::sys::Inserted;
@@ -20,20 +20,30 @@ use std::path::Path;
 /// The custom command that orchestrator calls at the end of a seed.
 const POST_SEED: &str = "post-seed-command";
 
+/// A header of the status page: an orchestrator, the protocol in use with it, and whether it knows this agent.
+const CONTACT: &str = "Orchestrator-Agent-Contact";
+
 impl Api {
+    /// With a header for each orchestrator, for people: monitoring systems compare the body.
     pub(super) fn status(&self) -> Response {
-        if self.contacts.is_good(self.config.common.status_bad_seconds) {
-            return reply::json(&"OK");
-        }
-        Response {
-            status: 500,
-            ..reply::json(&"BAD")
-        }
+        let mut response = if self.contacts.is_good(self.config.common.status_bad_seconds) {
+            reply::json(&"OK")
+        } else {
+            Response {
+                status: 500,
+                ..reply::json(&"BAD")
+            }
+        };
+        let contacts = self.contacts.all();
+        let text = |(url, contact): (&String, &Contact)| format!("{url} {}", contact.summary());
+        let headers = contacts.iter().map(text);
+        response.headers = headers.map(|text| (CONTACT.into(), text)).collect();
+        response
     }
 
     pub(super) fn agent_info(&self) -> Response {
         let token = if self.config.common.expose_token_in_agent_info {
-            self.token.clone()
+            self.contacts.first_token()
         } else {
             Secret::default()
         };

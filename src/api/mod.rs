@@ -10,16 +10,16 @@ mod reply;
 mod routes;
 mod seed;
 
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::process::{Cancel, Launcher};
-use crate::protocol::heartbeat::Contacts;
+use crate::protocol::contacts::Contacts;
 use crate::protocol::http_client::Basic;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-pub(crate) use auth::{new_token, write_hint};
+pub(crate) use auth::write_hint;
 pub(crate) use monitor::HostMonitor;
 
 /// All that the endpoints work with.
@@ -29,13 +29,12 @@ pub(crate) struct Api {
     pub(crate) custom_commands: RwLock<BTreeMap<String, String>>,
     /// The name under which the agent registers.
     pub(crate) hostname: String,
-    pub(crate) token: Secret,
     pub(crate) basic: Option<Basic>,
     pub(crate) engine: Arc<Engine>,
     /// Of the local replica.
     pub(crate) applier: Applier,
     pub(crate) monitor: HostMonitor,
-    pub(crate) contacts: Arc<Contacts>,
+    pub(crate) contacts: Contacts,
     pub(crate) launcher: Launcher,
     /// Ends operators' commands and the restoring of settings when the agent stops.
     pub(crate) stopping: Cancel,

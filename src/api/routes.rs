@@ -1,6 +1,6 @@
 //! Every endpoint, once. To add one, add a line here and the function that it calls.
 
-use super::auth::has_credentials;
+use super::auth::{self, has_credentials};
 use super::call::{Call, signals};
 use super::{Api, path, reply};
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ use crate::http::{Access, Plan, Request, Response};
 use crate::protocol::wire::Wire;
 use std::sync::Arc;
 
-/// Stands for `status-endpoint` in the table.
-const STATUS: &str = ":status-endpoint";
+/// Also served at `status-endpoint`.
+const STATUS: &str = "/api/status";
 
 /// Who may call an endpoint. [`Class::Anyone`] and [`Class::Client`] need no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +102,8 @@ fn not_yet(what: &str, request: &Request) -> Result<Response> {
 impl Route {
     /// The parameters, if the decoded `path` is this route's; one trailing slash is allowed.
     fn parameters(&self, path: &str, status: &str) -> Option<Vec<String>> {
-        if self.pattern == STATUS {
-            let same = path == status || path.strip_suffix('/') == Some(status);
-            return same.then(Vec::new);
+        if self.pattern == STATUS && (path == status || path.strip_suffix('/') == Some(status)) {
+            return Some(Vec::new());
         }
         let mut segments = path.strip_suffix('/').unwrap_or(path).split('/');
         let mut found = Vec::new();
@@ -171,7 +170,8 @@ impl Api {
         if route.class != Class::Token {
             return Ok((route, parameters, Wire::V2));
         }
-        match self.wire_of(request) {
+        let token = auth::token(&common.token_http_header, request);
+        match self.contacts.wire_of(&token) {
             Some(wire) => Ok((route, parameters, wire)),
             None if route.changes && signals(self.config.classic.signal_errors, request) => {
                 Err(reply::signalled_invalid_token())
@@ -208,15 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn the_status_endpoint_can_be_moved() {
-        assert_eq!(found("/health/agent/"), [(STATUS, vec![])]);
-        assert_eq!(found("/api/status"), []);
+    fn the_status_endpoint_has_two_places() {
+        for path in [
+            "/health/agent",
+            "/health/agent/",
+            "/api/status",
+            "/api/status/",
+        ] {
+            assert_eq!(found(path), [(STATUS, vec![])], "{path}");
+        }
+        assert_eq!(found("/health/agent//"), []);
     }
 
     /// Each path leads to one handler, and each handler gets as many parameters as its pattern names.
     #[test]
     fn patterns_are_distinct_and_well_formed() {
-        for route in ROUTES.iter().filter(|r| r.pattern != STATUS) {
+        for route in ROUTES {
             assert!(route.pattern.starts_with("/api/"), "{}", route.pattern);
             let found = found(&route.pattern.replace(':', "x"));
             assert_eq!(found.len(), 1, "{}", route.pattern);

@@ -7,6 +7,7 @@ use crate::error::{OnPath, Result};
 use crate::http::{Limits, Server, Settings};
 use crate::methods;
 use crate::process::{Cancel, Credentials, Launcher, host_name};
+use crate::protocol::contacts::Contacts;
 use crate::protocol::http_client::Basic;
 use crate::seed::applier::Applier;
 use crate::seed::engine::Engine;
@@ -82,21 +83,20 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
     let store = Store::new(&common.state_dir);
     let engine = Engine::open(store, methods.clone(), common.seed_orphan_timeout)?;
     let recovered = recovery::recover(config, &engine);
-    let token = api::new_token()?;
+    let contacts = Contacts::new(&config.orchestrator)?;
     if !common.token_hint_file.is_empty()
-        && let Err(e) = api::write_hint(&token, &common.token_hint_file)
+        && let Err(e) = api::write_hint(&contacts.first_token(), &common.token_hint_file)
     {
         log::error!("{e}");
     }
     let api = Arc::new(Api {
         custom_commands: RwLock::new(config.custom_commands.clone()),
         hostname: host_name(&config.common.hostname),
-        token,
         basic: Basic::of(common),
         monitor: HostMonitor::new(config, &engine, methods),
         engine,
         applier: Applier::open(&common.state_dir, &config.mysql),
-        contacts: Arc::default(),
+        contacts,
         launcher: Launcher::new(common),
         stopping: Cancel::default(),
         config: Arc::clone(config),

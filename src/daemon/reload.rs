@@ -6,9 +6,8 @@ use crate::config::{self, Config, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
 use crate::error::Result;
 use crate::http::Server;
-use crate::protocol::heartbeat::{Heartbeat, Intervals};
+use crate::protocol::heartbeat::{Heartbeat, Intervals, Registrant};
 use crate::protocol::orchestrator::Client;
-use crate::protocol::wire::AgentInfo;
 use crate::sys::thread::unpoisoned;
 use crate::tls;
 use std::path::PathBuf;
@@ -33,18 +32,18 @@ pub(super) struct Live<'a> {
 /// what it then gets.
 pub(super) fn start_heartbeat(api: &Arc<Api>) -> Result<Heartbeat> {
     let config = &api.config;
-    let who = AgentInfo {
+    let engine = Arc::clone(&api.engine);
+    let who = Registrant {
         hostname: api.hostname.clone(),
         port: config.common.port,
-        token: api.token.clone(),
         mysql_port: config.mysql.port,
+        is_seeding: Box::new(move || engine.method_in_use().is_some()),
     };
     let clients = config.orchestrator.urls.iter();
     let clients: Result<Vec<Client>> = clients.map(|url| client(api, url, config)).collect();
-    let (clients, contacts) = (clients?, Arc::clone(&api.contacts));
-    let api = Arc::clone(api);
-    let first = move || api.monitor.probe_once(Duration::from_secs(20));
-    Heartbeat::start(clients, who, intervals(config), contacts, first)
+    let monitored = Arc::clone(api);
+    let first = move || monitored.monitor.probe_once(Duration::from_secs(20));
+    Heartbeat::start(clients?, who, intervals(config), &api.contacts, first)
 }
 
 fn intervals(config: &Config) -> Intervals {

@@ -1,6 +1,8 @@
 //! A client for one agent: its calls, with the token.
 
-use super::http_client::{AgentTransport, HttpClient, Limits, authority, shortened};
+use super::http_client::{
+    AgentTransport, HttpClient, Limits, authority, escape, shortened, without_token,
+};
 use super::wire::{
     ActiveSeed, AgentData, AgentInfo, Envelope, INVALID_TOKEN, Metadata, StageState,
 };
@@ -201,20 +203,4 @@ fn decode(status: u16, body: String) -> Result<String> {
             Err(Error::permanent(text))
         }
     }
-}
-
-fn without_token(text: &str, token: &Secret) -> String {
-    if token.is_empty() {
-        return text.to_string();
-    }
-    text.replace(&escape(token.reveal()), "(token)")
-        .replace(token.reveal(), "(token)")
-}
-
-fn escape(text: &str) -> String {
-    let encode = |b: u8| match b {
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(b).into(),
-        _ => format!("%{b:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

@@ -1,15 +1,15 @@
 //! The heartbeat: one timer thread for all orchestrators. It registers this agent, pings, and registers again after a refusal, after
 //! a failed ping, and after `resubmit-agent-interval`. Each call runs in a thread of its own, so that an orchestrator that does not
-//! answer does not delay the calls to another.
+//! answer does not delay the calls to another. Each registration finds out which protocol its orchestrator has.
 
-use super::orchestrator::Client;
-use super::wire::{AgentInfo, Contact};
-use crate::error::Result;
-use crate::sys::thread::{lock, spawn};
+use super::contacts::{Choice, Contacts, NOT_FOUND_LIMIT, Peer};
+use super::orchestrator::{Answer, Client, PORT, registration};
+use super::wire::{AgentInfo, Wire};
+use crate::error::{Error, Result};
+use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,18 @@ enum Message {
     Stop,
 }
 
+/// What every registration says, and what it depends on.
+pub(crate) struct Registrant {
+    /// The name under which orchestrator knows the MySQL instance.
+    pub(crate) hostname: String,
+    pub(crate) port: u16,
+    pub(crate) mysql_port: u16,
+    /// True while a seed is current: the protocol in use with an orchestrator does not change then.
+    pub(crate) is_seeding: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
 struct Schedule {
+    peer: Arc<Peer>,
     client: Client,
     registered: Instant,
     pinged: Instant,
@@ -53,23 +64,23 @@ struct Schedule {
 }
 
 impl Heartbeat {
-    /// Starts it; `first` is done by the thread before the first registration.
+    /// Starts it, with a client for each of `contacts`; `first` is done by the thread before the first registration.
     pub(crate) fn start(
         clients: Vec<Client>,
-        who: AgentInfo,
+        who: Registrant,
         intervals: Intervals,
-        contacts: Arc<Contacts>,
+        contacts: &Contacts,
         first: impl FnOnce() + Send + 'static,
     ) -> Result<Self> {
         let (messages, received) = unbounded();
         let beat = Beat {
             who: Arc::new(who),
-            contacts,
             messages: messages.clone(),
         };
+        let peers: Vec<Arc<Peer>> = contacts.peers().cloned().collect();
         let body = move || {
             first();
-            beat.run(clients, intervals, &received);
+            beat.run(peers.into_iter().zip(clients), intervals, &received);
         };
         let thread = spawn("heartbeat", body)?;
         Ok(Self { messages, thread })
@@ -101,15 +112,20 @@ fn pause(failures: u32) -> Duration {
 }
 
 struct Beat {
-    who: Arc<AgentInfo>,
-    contacts: Arc<Contacts>,
+    who: Arc<Registrant>,
     messages: Sender<Message>,
 }
 
 impl Beat {
-    fn run(&self, clients: Vec<Client>, mut every: Intervals, received: &Receiver<Message>) {
+    fn run(
+        &self,
+        peers: impl Iterator<Item = (Arc<Peer>, Client)>,
+        mut every: Intervals,
+        received: &Receiver<Message>,
+    ) {
         let now = Instant::now();
-        let schedule = |client| Schedule {
+        let schedule = |(peer, client)| Schedule {
+            peer,
             client,
             registered: now,
             pinged: now,
@@ -117,7 +133,7 @@ impl Beat {
             failures: 0,
             is_calling: false,
         };
-        let mut all: Vec<Schedule> = clients.into_iter().map(schedule).collect();
+        let mut all: Vec<Schedule> = peers.map(schedule).collect();
         loop {
             let waiting = all.iter().filter(|s| !s.is_calling);
             let due = waiting.map(|s| s.register_at(every).min(s.ping_at(every)));
@@ -151,17 +167,18 @@ impl Beat {
 
     fn call(&self, index: usize, s: &mut Schedule, register: bool) {
         let (client, who, failures) = (s.client.clone(), Arc::clone(&self.who), s.failures);
-        let (contacts, messages) = (Arc::clone(&self.contacts), self.messages.clone());
+        let (peer, messages) = (Arc::clone(&s.peer), self.messages.clone());
         let body = move || {
             let call = || {
                 if register {
-                    try_register(&client, &who, &contacts, failures)
+                    try_register(&client, &who, &peer, failures)
                 } else {
-                    ping(&client, &contacts)
+                    ping(&client, &peer)
                 }
             };
             let success = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-                log::error!("internal error: a call to {} panicked", client.name());
+                peer.failed("internal error: the call panicked");
+                log::error!("internal error: a call to {} panicked", peer.url());
                 false
             });
             let done = Message::Done {
@@ -210,19 +227,15 @@ impl Schedule {
     }
 }
 
-fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures: u32) -> bool {
-    let error = match client.register(who) {
-        Ok(Ok(())) => {
-            log::info!("registered with {} as {}", client.name(), who.hostname);
-            contacts.registered(client.name());
-            return true;
-        }
+fn try_register(client: &Client, who: &Registrant, peer: &Peer, failures: u32) -> bool {
+    let error = match register(client, who, peer) {
+        Ok(Ok(())) => return true,
         Ok(Err(refusal)) => {
-            contacts.refused(client.name(), &refusal.to_string());
+            peer.refused(&refusal.to_string());
             refusal
         }
         Err(e) => {
-            contacts.failed(client.name(), &e.to_string());
+            peer.failed(&e.to_string());
             e
         }
     };
@@ -236,166 +249,94 @@ fn try_register(client: &Client, who: &AgentInfo, contacts: &Contacts, failures:
     false
 }
 
-fn ping(client: &Client, contacts: &Contacts) -> bool {
+/// Registers by the protocols that may be used. The outer error: no answer, so orchestrator may know this agent from before. The
+/// inner one: a refusal.
+fn register(client: &Client, who: &Registrant, peer: &Peer) -> Result<Result<()>> {
+    let info = AgentInfo {
+        hostname: who.hostname.clone(),
+        port: who.port,
+        token: peer.token().clone(),
+        mysql_port: who.mysql_port,
+    };
+    let call = |wire| {
+        peer.begin(wire);
+        client.register(wire, &info)
+    };
+    let choice = peer.choice((who.is_seeding)());
+    let mut wire = match choice {
+        Choice::Only(wire) => wire,
+        Choice::Both | Choice::KeepV2 => Wire::V2,
+    };
+    let mut answer = call(wire)?;
+    if wire == Wire::V2 {
+        let not_found = peer.count_not_found(matches!(answer, Answer::NotFound));
+        let other = match choice {
+            Choice::Only(_) => false,
+            Choice::Both => not_found > 0,
+            Choice::KeepV2 => not_found >= NOT_FOUND_LIMIT,
+        };
+        if other {
+            wire = Wire::Classic;
+            answer = call(wire)?;
+        }
+    }
+    match answer {
+        Answer::Refused(error) => return Ok(Err(error)),
+        Answer::NotFound => return Ok(Err(not_found(peer.url(), choice, wire))),
+        Answer::Registered => {}
+    }
+    // A seed may have begun during the calls.
+    let after = peer.choice((who.is_seeding)());
+    if after != Choice::Only(wire) && matches!(after, Choice::Only(_)) {
+        return Ok(Err(Error::transient(format!(
+            "{} has changed to the agent protocol {wire} while a seed is current: it is used once the seed has ended",
+            peer.url()
+        ))));
+    }
+    if let Some(before) = peer.registered(wire) {
+        log::warn!(
+            "{} uses the agent protocol {wire} from now on, {before} before",
+            peer.url()
+        );
+    }
+    log::info!(
+        "registered with {} as {} by the agent protocol {wire}",
+        peer.url(),
+        who.hostname
+    );
+    Ok(Ok(()))
+}
+
+/// Status 404 for all that was tried, at last the registration by `wire`.
+fn not_found(url: &str, choice: Choice, wire: Wire) -> Error {
+    let call = registration(wire);
+    Error::permanent(match (choice, wire) {
+        (Choice::Only(_), _) => format!(
+            "{url}{call} answers with status 404: orchestrator there does not have the agent protocol {wire}, which \
+             orchestrator.protocol or the current seed requires; or {PORT}"
+        ),
+        (_, Wire::V2) => format!(
+            "{url}{call} answers with status 404: orchestrator there does not have the agent protocol v2, which was in use; classic \
+             is tried after {NOT_FOUND_LIMIT} such answers in a row"
+        ),
+        (_, Wire::Classic) => format!(
+            "{url} answers with status 404 to {} (agent protocol v2) and to {call} (classic): {PORT}",
+            registration(Wire::V2)
+        ),
+    })
+}
+
+fn ping(client: &Client, peer: &Peer) -> bool {
     let result = client.ping();
     match &result {
-        Ok(()) => contacts.answered(client.name()),
+        Ok(()) => peer.answered(),
         Err(e) => {
-            contacts.failed(client.name(), &format!("ping: {e}"));
+            peer.failed(&format!("ping: {e}"));
             log::warn!("ping: {e}");
         }
     }
     result.is_ok()
 }
 
-/// The contacts with all orchestrators, by URL.
-#[derive(Debug, Default)]
-pub(crate) struct Contacts(Mutex<BTreeMap<String, Contact>>);
-
-impl Contacts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Contact>> {
-        lock(&self.0)
-    }
-
-    /// The orchestrator at `url` has accepted the registration.
-    pub(crate) fn registered(&self, url: &str) {
-        let contact = Contact {
-            registered: true,
-            error: String::new(),
-            last: Some(Instant::now()),
-        };
-        self.lock().insert(url.into(), contact);
-    }
-
-    /// It has refused the registration: it does not know this agent.
-    pub(crate) fn refused(&self, url: &str, why: &str) {
-        let mut all = self.lock();
-        let contact = all.entry(url.into()).or_default();
-        (contact.registered, contact.error) = (false, why.into());
-    }
-
-    /// It has answered a ping, which it also does for an agent that it does not know.
-    pub(crate) fn answered(&self, url: &str) {
-        if let Some(contact) = self.lock().get_mut(url).filter(|c| c.registered) {
-            (contact.error, contact.last) = (String::new(), Some(Instant::now()));
-        }
-    }
-
-    pub(crate) fn failed(&self, url: &str, why: &str) {
-        self.lock().entry(url.into()).or_default().error = why.into();
-    }
-
-    /// True if one of them knows this agent and has answered within `limit`.
-    pub(crate) fn is_good(&self, limit: Duration) -> bool {
-        let recent = |c: &Contact| c.last.is_some_and(|at| at.elapsed() <= limit);
-        self.lock().values().any(|c| c.registered && recent(c))
-    }
-
-    pub(crate) fn all(&self) -> BTreeMap<String, Contact> {
-        self.lock().clone()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    #[test]
-    fn an_answer_is_a_contact_only_after_a_registration() {
-        let (contacts, long) = (Contacts::default(), Duration::from_secs(60));
-        contacts.answered("a");
-        contacts.refused("a", "status 404");
-        contacts.answered("a");
-        assert!(!contacts.is_good(long));
-        assert_eq!(
-            contacts.all()["a"].error,
-            "status 404",
-            "an answer to a ping is no cure"
-        );
-        contacts.registered("b");
-        assert!(contacts.is_good(long), "one of them is enough");
-        contacts.failed("b", "no answer");
-        assert!(contacts.is_good(long), "for status-bad-seconds");
-        assert!(!contacts.is_good(Duration::ZERO));
-        contacts.refused("b", "unknown");
-        assert!(!contacts.is_good(long));
-    }
-
-    #[test]
-    fn pauses_grow_to_thirty_seconds() {
-        let all: Vec<u64> = (1..8).map(|n| pause(n).as_secs()).collect();
-        assert_eq!(all, [1, 2, 4, 8, 16, 30, 30]);
-    }
-
-    /// An orchestrator on loopback whose answers to a registration are `answers`; sends the paths of the calls.
-    fn orchestrator(answers: Vec<&'static str>) -> (u16, mpsc::Receiver<(String, String)>) {
-        let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
-        let port = server.server_addr().to_ip().unwrap().port();
-        let (tx, rx) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut answers = answers.into_iter();
-            while let Ok(mut request) = server.recv() {
-                let mut body = String::new();
-                request.as_reader().read_to_string(&mut body).unwrap();
-                let path = request.url().to_string();
-                let text = if path.ends_with("register-agent") {
-                    answers.next().unwrap_or("\"db1\"")
-                } else {
-                    "\"OK\""
-                };
-                request
-                    .respond(tiny_http::Response::from_string(text))
-                    .unwrap();
-                if tx.send((path, body)).is_err() {
-                    return;
-                }
-            }
-        });
-        (port, rx)
-    }
-
-    #[test]
-    fn a_refusal_with_status_200_is_tried_again_soon() {
-        let refusal =
-            "{\"Code\":\"ERROR\",\"Message\":\"Unable to get agent data: x\",\"Details\":null}";
-        let (port, asked) = orchestrator(vec![refusal, "\"db1\""]);
-        let contacts = Arc::new(Contacts::default());
-        let who = AgentInfo {
-            hostname: "db1".into(),
-            port: 3002,
-            token: crate::config::Secret::new("geheim"),
-            mysql_port: 3306,
-        };
-        assert!(!format!("{who:?}").contains("geheim"));
-        let every = Intervals {
-            ping: Duration::from_secs(4),
-            register: Duration::from_secs(3600),
-        };
-        let client = Client::new("http://127.0.0.1", port, Duration::from_secs(2), None);
-        let h = Heartbeat::start(vec![client], who, every, Arc::clone(&contacts), || {}).unwrap();
-        let (path, body) = asked.recv().unwrap();
-        assert_eq!(path, "/api/register-agent");
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(
-            body,
-            serde_json::json!({"Hostname": "db1", "Port": 3002, "Token": "geheim", "MySQLPort": 3306})
-        );
-        assert!(
-            !contacts.is_good(Duration::from_secs(60)),
-            "a refusal is no success"
-        );
-        assert_eq!(
-            asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
-            "/api/register-agent"
-        );
-        assert_eq!(
-            asked.recv_timeout(Duration::from_secs(20)).unwrap().0,
-            "/api/agent-ping"
-        );
-        assert!(contacts.is_good(Duration::from_secs(60)));
-        let begin = Instant::now();
-        drop(h);
-        assert!(begin.elapsed() < Duration::from_secs(1));
-    }
-}
+mod tests;

@@ -26,8 +26,13 @@ impl Basic {
         Self(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    fn reveal(&self) -> &str {
         self.0.reveal()
+    }
+
+    /// True if this is the value of an `Authorization` header.
+    pub(crate) fn matches(&self, header: &str) -> bool {
+        self.0.matches(header)
     }
 }
 
@@ -121,4 +126,22 @@ pub(crate) fn shortened(text: &str) -> String {
         .take(300)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
+}
+
+/// `text` without this secret, in whichever spelling a request has it.
+pub(super) fn without_token(text: &str, token: &Secret) -> String {
+    if token.is_empty() {
+        return text.to_string();
+    }
+    text.replace(&escape(token.reveal()), "(token)")
+        .replace(token.reveal(), "(token)")
+}
+
+/// Percent-encoded, for one segment of a path or a value in a query.
+pub(super) fn escape(text: &str) -> String {
+    let encode = |b: u8| match b {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(b).into(),
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }

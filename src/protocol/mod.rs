@@ -1,6 +1,7 @@
 //! The agent's protocol: its JSON, and the calls to agents and to orchestrators.
 
 pub(crate) mod agent;
+pub(crate) mod contacts;
 pub(crate) mod heartbeat;
 pub(crate) mod http_client;
 pub(crate) mod orchestrator;

@@ -1,7 +1,8 @@
-//! The two calls to one orchestrator.
+//! The calls to one orchestrator: the registration, by one of two protocols, and the ping.
 
-use super::http_client::{AgentTransport, HttpClient, Limits, shortened};
-use super::wire::AgentInfo;
+use super::http_client::{AgentTransport, HttpClient, Limits, escape, shortened, without_token};
+use super::wire::{AgentInfo, Wire};
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -10,7 +11,28 @@ use std::time::Duration;
 const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of orchestrator's certificate, or this itself, or \
      set common.ssl-skip-verify = true";
 
+/// A remedy.
+pub(super) const PORT: &str = "orchestrator.url and agents-port must point to its AgentsServerPort";
+
 const LARGEST_ANSWER: u64 = 64 << 10;
+
+/// To a registration.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Registered,
+    /// Permanent if this is not an orchestrator of this protocol.
+    Refused(Error),
+    /// Status 404 or 405: it does not have this protocol.
+    NotFound,
+}
+
+/// The path of the registration; in the classic protocol, name, port and token follow.
+pub(super) fn registration(wire: Wire) -> &'static str {
+    match wire {
+        Wire::V2 => "/api/register-agent",
+        Wire::Classic => "/api/submit-agent",
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -38,28 +60,38 @@ impl Client {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.base
-    }
-
-    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status. The outer error: no answer, so
-    /// orchestrator may know this agent from before. The inner one: a refusal; permanent if this is no orchestrator of this protocol.
-    pub(crate) fn register(&self, who: &AgentInfo) -> Result<Result<()>> {
-        let body = serde_json::to_string(who).map_err(|e| Error::permanent(e.to_string()))?;
-        let url = format!("{}/api/register-agent", self.base);
-        let (status, text) = self.checked(self.http.post(&url, &body))?;
+    /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status. Fails without an answer, so that
+    /// orchestrator may know this agent from before.
+    pub(crate) fn register(&self, wire: Wire, who: &AgentInfo) -> Result<Answer> {
+        let url = format!("{}{}", self.base, registration(wire));
+        let answer = match wire {
+            Wire::V2 => {
+                let body = serde_json::to_string(who);
+                let body = body.map_err(|e| Error::permanent(e.to_string()))?;
+                self.http.post(&url, &body)
+            }
+            Wire::Classic => {
+                let (host, token) = (escape(&who.hostname), escape(who.token.reveal()));
+                self.http.get(&format!("{url}/{host}/{}/{token}", who.port))
+            }
+        };
+        let (status, text) = self.checked(answer, &who.token)?;
+        if matches!(status, 404 | 405) {
+            return Ok(Answer::NotFound);
+        }
         let value: serde_json::Value = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
         if value.is_string() && status == 200 {
-            return Ok(Ok(()));
+            return Ok(Answer::Registered);
         }
-        let why = shortened(value["Message"].as_str().unwrap_or(&text));
-        Ok(Err(refusal(&self.base, status, &why, value.is_null())))
+        let why = without_token(value["Message"].as_str().unwrap_or(&text), &who.token);
+        let refused = refusal(&url, status, &shortened(&why), value.is_null());
+        Ok(Answer::Refused(refused))
     }
 
     /// Any status but a success means that orchestrator does not know this agent.
     pub(crate) fn ping(&self) -> Result<()> {
         let answer = self.http.get(&format!("{}/api/agent-ping", self.base));
-        match self.checked(answer)?.0 {
+        match self.checked(answer, &Secret::default())?.0 {
             200..=299 => Ok(()),
             other => {
                 let text = format!("{}: status {other} for a ping", self.base);
@@ -68,26 +100,22 @@ impl Client {
         }
     }
 
-    fn checked<T>(&self, answer: std::result::Result<T, ureq::Error>) -> Result<T> {
+    fn checked<T>(&self, answer: std::result::Result<T, ureq::Error>, token: &Secret) -> Result<T> {
         answer.map_err(|e| {
             let check = match &e {
                 ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => UNTRUSTED,
                 _ => "orchestrator.url and agents-port",
             };
-            Error::transient(format!("{}: {e}; check {check}", self.base))
+            let why = without_token(&e.to_string(), token);
+            Error::transient(format!("{}: {why}; check {check}", self.base))
         })
     }
 }
 
-/// What a refused registration means. `foreign`: the answer was no JSON, so it is not orchestrator's.
-fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
-    const PORT: &str =
-        "orchestrator.url and agents-port point to a port other than its AgentsServerPort";
+/// What a refused registration at `url` means. `foreign`: the answer was no JSON, so it is not orchestrator's.
+fn refusal(url: &str, status: u16, why: &str, foreign: bool) -> Error {
     let because = match status {
-        404 | 405 => Some(format!(
-            "this orchestrator uses the classic agent protocol, which this version of the agent does not have, or {PORT}"
-        )),
-        401 | 403 => Some(format!("it wants a login, which agents do not have: {PORT}, or to a proxy")),
+        401 | 403 => Some(format!("it wants a login, which agents do not have: {PORT}, not to a proxy")),
         300..=399 => Some(
             "it redirects, and the registration, which holds this agent's token, is not sent elsewhere: set orchestrator.url to the \
              final address"
@@ -103,10 +131,10 @@ fn refusal(base: &str, status: u16, why: &str, foreign: bool) -> Error {
     };
     match because {
         Some(because) => Error::permanent(format!(
-            "{base}/api/register-agent answers with status {status}{shown}: {because}"
+            "{url} answers with status {status}{shown}: {because}"
         )),
         None => Error::transient(format!(
-            "{base} refused the registration (status {status}): {why}"
+            "{url} refused the registration (status {status}): {why}"
         )),
     }
 }
@@ -130,10 +158,9 @@ mod tests {
     #[test]
     fn a_refusal_says_what_it_means() {
         let of = |status, why: &str, foreign| {
-            refusal("http://orc:3001", status, why, foreign).to_string()
+            refusal("http://orc:3001/api/x", status, why, foreign).to_string()
         };
         for (status, foreign, wanted) in [
-            (404, true, "classic agent protocol"),
             (401, true, "wants a login"),
             (302, true, "set orchestrator.url to the final address"),
             (502, true, "check that orchestrator runs"),
@@ -149,7 +176,7 @@ mod tests {
         }
         assert_eq!(
             of(200, "Unable to get agent data: x", false),
-            "http://orc:3001 refused the registration (status 200): Unable to get agent data: x"
+            "http://orc:3001/api/x refused the registration (status 200): Unable to get agent data: x"
         );
     }
 }

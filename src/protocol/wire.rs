@@ -6,7 +6,7 @@ use crate::seed::record::{LeftBy, Load};
 use crate::seed::{Method, Side, Stage, Status};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::fmt;
 
 /// The message of a wrong token, by which clients of the agents know it.
 pub(crate) const INVALID_TOKEN: &str = "Invalid token";
@@ -17,6 +17,15 @@ pub(crate) enum Wire {
     V2,
     /// That of orchestrator 3.2.6 and of its forks.
     Classic,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "v2",
+            Self::Classic => "classic",
+        })
+    }
 }
 
 /// `GET /api/get-agent-info`, and the body of `POST /api/register-agent`.
@@ -87,8 +96,23 @@ pub(crate) struct Contact {
     pub(crate) registered: bool,
     /// Why the last call failed; empty if it succeeded.
     pub(crate) error: String,
-    #[serde(skip)]
-    pub(super) last: Option<Instant>,
+    /// The agent protocol in use, `v2` or `classic`; empty before the first registration.
+    pub(crate) protocol: String,
+    /// RFC 3339: since when this protocol is in use.
+    pub(crate) since: String,
+}
+
+impl Contact {
+    /// `v2 since 2026-01-01T00:00:00Z; registered`, without the error, which may say what only holders of the token may know.
+    pub(crate) fn summary(&self) -> String {
+        let protocol = if self.protocol.is_empty() {
+            String::new()
+        } else {
+            format!("{} since {}; ", self.protocol, self.since)
+        };
+        let not = if self.registered { "" } else { "not " };
+        format!("{protocol}{not}registered")
+    }
 }
 
 /// Empty without LVM.

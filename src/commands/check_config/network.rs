@@ -2,8 +2,9 @@
 
 use super::findings::{Findings, streams};
 use crate::commands::status;
-use crate::config::{Common, Config, SocatTls};
+use crate::config::{Common, Config, Protocol, SocatTls};
 use crate::process::host_name;
+use crate::protocol::orchestrator::Client;
 use crate::tls::{self, der::Certificate};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -11,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 /// For a connect and for the local agent's answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// Longest safe `resubmit-agent-interval` for orchestrator 3.2.6, whose UnseenAgentForgetHours is 6.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(5 * 3600);
 /// A certificate that expires sooner is a finding.
 const SOON: Duration = Duration::from_secs(30 * 86_400);
 
@@ -28,9 +31,9 @@ pub(super) fn check(f: &mut Findings, config: &Config) {
     resolve(f, &host_name(&c.hostname));
     let urls = &config.orchestrator.urls;
     for url in urls.iter() {
-        let base = crate::protocol::base(url, config.orchestrator.agents_port);
-        orchestrator(f, &base, c.http_timeout);
+        orchestrator(f, url, config);
     }
+    registrations(f, config);
     own_certificate(f, c);
     let basic = !c.http_auth_user.is_empty();
     for (used, key, missing) in [
@@ -104,13 +107,45 @@ fn resolve(f: &mut Findings, name: &str) {
     }
 }
 
-fn orchestrator(f: &mut Findings, base: &str, timeout: Duration) {
+/// A ping is all that is sent: a registration would make this agent known.
+fn orchestrator(f: &mut Findings, url: &str, config: &Config) {
     const KEY: &str = "orchestrator.url";
-    let name = authority(base);
-    match reach(name, timeout.min(CONNECT_LIMIT)) {
-        Ok(()) => note!(f, Ok, KEY => "{name} accepts connections"),
-        Err(e) => note!(f, Warning, KEY => "{name} cannot be reached: {e}";
-            "check that orchestrator is running, orchestrator.url, orchestrator.agents-port (its AgentsServerPort) and firewalls"),
+    let (port, limit) = (
+        config.orchestrator.agents_port,
+        config.common.http_timeout.min(CONNECT_LIMIT),
+    );
+    let base = crate::protocol::base(url, port);
+    let name = authority(&base);
+    if let Err(e) = reach(name, limit) {
+        return note!(f, Warning, KEY => "{name} cannot be reached: {e}";
+            "check that orchestrator is running, orchestrator.url, orchestrator.agents-port (its AgentsServerPort) and firewalls");
+    }
+    let files = tls::Files::of(&config.common);
+    let tls = base.starts_with("https:").then(|| tls::outgoing(&files));
+    let Ok(tls) = tls.transpose() else {
+        return note!(f, Ok, KEY => "{name} accepts connections"); // `authorities` says what is wrong with the files
+    };
+    let registration = match config.orchestrator.protocol {
+        Protocol::Auto => "v2, or classic if it answers 404 to that",
+        Protocol::V2 => "v2",
+        Protocol::Classic => "classic",
+    };
+    match Client::new(url, port, limit, tls).ping() {
+        Ok(()) => {
+            note!(f, Ok, KEY => "{base} answers a ping; agent protocol by orchestrator.protocol: {registration}")
+        }
+        Err(e) => note!(f, Warning, KEY => "{e}";
+            "orchestrator.url and orchestrator.agents-port must lead to orchestrator's AgentsServerPort, and its ServeAgentsHttp must be true"),
+    }
+}
+
+fn registrations(f: &mut Findings, config: &Config) {
+    let interval = config.common.resubmit_agent_interval;
+    if config.orchestrator.protocol != Protocol::V2 && interval > LONGEST_INTERVAL {
+        note!(f, Warning, "common.resubmit-agent-interval" =>
+            "an orchestrator of the classic agent protocol deletes agents that have not registered for 6 hours (its \
+             UnseenAgentForgetHours), and still answers their pings";
+            "set it to 5h or less, or set orchestrator.protocol = \"v2\"");
     }
 }
 
@@ -214,7 +249,7 @@ mod tests {
         seed_port(&mut f, at, false);
         reach(&at.to_string(), CONNECT_LIMIT).unwrap();
         drop(holder);
-        orchestrator(&mut f, "http://127.0.0.1:1", CONNECT_LIMIT);
+        orchestrator(&mut f, "http://127.0.0.1:1", &Config::default());
         let levels: Vec<Level> = f.list.iter().map(|x| x.level).collect();
         assert_eq!(levels, [Level::Warning, Level::Ok, Level::Warning]);
     }

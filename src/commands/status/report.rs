@@ -113,10 +113,9 @@ impl Table {
         };
         self.line("Agent", text);
         for (url, contact) in &a.orchestrators {
-            let not = if contact.registered { "" } else { "not " };
-            if !contact.registered || !contact.error.is_empty() {
-                self.line("", format!("{url}: {not}registered: {}", contact.error));
-            }
+            let colon = if contact.error.is_empty() { "" } else { ": " };
+            let text = format!("{url}: {}{colon}{}", contact.summary(), contact.error);
+            self.line("", text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `check-config`: what an operator is told before the agent is started, or when something does not work.
 
+use super::orchestrator::Orchestrator;
 use crate::support::agent::{Agent, Changes};
 use crate::support::lone::{Lone, end_of};
 use crate::support::mariadb::{AGENT_PASSWORD, Mariadb};
@@ -59,13 +60,14 @@ fn private(file: &Path) {
 #[test]
 fn a_host_that_is_ready_and_one_whose_account_is_not() {
     let db = Mariadb::start("127.0.0.1", "");
-    let orchestrator = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut orchestrator = Orchestrator::classic();
+    orchestrator.start();
     let changes = Changes {
         lines: vec![
             ("common", "hostname = \"127.0.0.1\"".into()),
             ("common", format!("seed-port = {}", free_port("127.0.0.1"))),
         ],
-        agents_port: orchestrator.local_addr().expect("bound").port(),
+        agents_port: orchestrator.port,
         ..Changes::default()
     };
     let agent = Agent::start_with(&db, &changes);
@@ -87,7 +89,8 @@ fn a_host_that_is_ready_and_one_whose_account_is_not() {
         ("common.backup-dir", "is writable"),
         ("common.state-dir", "is writable"),
         ("common.hostname", "resolves to 127.0.0.1"),
-        ("orchestrator.url", "accepts connections"),
+        ("orchestrator.url", "answers a ping; agent protocol"),
+        ("orchestrator.url", "v2, or classic if it answers 404"),
         ("mysql.service-status-command", "reports that MySQL runs"),
         ("mysql.service-stop-command", "not run"),
         ("mysqldump.enabled", "can be used"),
@@ -184,6 +187,7 @@ fn all_that_can_be_wrong_without_mysql() {
         .with("common", format!("backup-dir = {:?}", lost.join("b")))
         .with("common", format!("token-hint-file = {:?}", lost.join("t")))
         .with("common", "prot = 7")
+        .with("common", "resubmit-agent-interval = \"6h\"")
         .with("logging", format!("file = {:?}", lost.join("log")))
         .with("mysql", "service-status-command = \"exit 3\"")
         .with(
@@ -211,6 +215,11 @@ fn all_that_can_be_wrong_without_mysql() {
         ("common.seed-secret", "is empty", "warning"),
         ("logging.file", "cannot be opened", "error"),
         ("orchestrator.url", "cannot be reached", "warning"),
+        (
+            "common.resubmit-agent-interval",
+            "UnseenAgentForgetHours",
+            "warning",
+        ),
         ("mysql.service-status-command", "does not run", "warning"),
         ("mysql.service-start-command", "no-such-tool-7", "error"),
         (

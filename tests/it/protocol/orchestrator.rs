@@ -22,12 +22,27 @@ impl Seen {
             .starts_with("POST /api/register-agent HTTP/1.1\r\n")
     }
 
+    /// A registration by the classic protocol.
+    pub fn is_submission(&self) -> bool {
+        self.head.starts_with("GET /api/submit-agent/")
+    }
+
+    /// The token of a registration by either protocol.
+    pub fn token(&self) -> String {
+        if self.is_submission() {
+            let path = self.head.split(' ').nth(1).expect("a path");
+            return path.rsplit('/').next().expect("the token").to_string();
+        }
+        let body: serde_json::Value = serde_json::from_str(&self.body).expect("JSON");
+        body["Token"].as_str().expect("Token").to_string()
+    }
+
     pub fn is_ping(&self) -> bool {
         self.head.starts_with("GET /api/agent-ping HTTP/1.1\r\n")
     }
 }
 
-/// Given the request and how many registrations came before: status and body of the answer to a registration.
+/// Given the request and how many registrations of its protocol came before: status and body of the answer to a registration.
 pub type Answers = Arc<dyn Fn(&Seen, usize) -> (u16, String) + Send + Sync>;
 
 pub struct Orchestrator {
@@ -48,9 +63,21 @@ impl Orchestrator {
         }
     }
 
-    /// One that registers everybody.
+    /// One that registers everybody, by v2.
     pub fn welcoming() -> Self {
-        Self::new(|_, _| (200, "\"db7.test\"".into()))
+        Self::new(|seen, _| v2(seen))
+    }
+
+    /// The same by the classic protocol.
+    pub fn classic() -> Self {
+        Self::new(|seen, _| classic(seen))
+    }
+
+    /// Another process on its port.
+    pub fn restart_as(&mut self, answer: fn(&Seen) -> (u16, String)) {
+        self.stop();
+        self.answers = Arc::new(move |seen, _| answer(seen));
+        self.start();
     }
 
     pub fn start(&mut self) {
@@ -91,6 +118,13 @@ impl Orchestrator {
             .collect()
     }
 
+    pub fn submissions(&self) -> Vec<Seen> {
+        self.seen()
+            .into_iter()
+            .filter(Seen::is_submission)
+            .collect()
+    }
+
     pub fn pings(&self) -> Vec<Seen> {
         self.seen().into_iter().filter(Seen::is_ping).collect()
     }
@@ -99,6 +133,24 @@ impl Orchestrator {
         wait_for(&format!("registration {n}"), limit, || {
             Some(self.registrations()).filter(|r| r.len() >= n)
         })
+    }
+}
+
+/// What an orchestrator of protocol v2 answers to a registration.
+pub fn v2(seen: &Seen) -> (u16, String) {
+    answer(seen.is_registration())
+}
+
+/// The same in the classic protocol.
+pub fn classic(seen: &Seen) -> (u16, String) {
+    answer(seen.is_submission())
+}
+
+fn answer(known: bool) -> (u16, String) {
+    if known {
+        (200, "\"db7.test\"".into())
+    } else {
+        (404, "404 page not found\n".into())
     }
 }
 
@@ -113,14 +165,14 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, answers: &Answers) {
     let Some(request) = read(&mut stream) else {
         return;
     };
-    let before = seen
-        .lock()
-        .expect("seen")
-        .iter()
-        .filter(|s| s.is_registration())
-        .count();
+    let count = |like: fn(&Seen) -> bool| {
+        let seen = seen.lock().expect("seen");
+        seen.iter().filter(|s| like(s)).count()
+    };
     let (status, body) = if request.is_registration() {
-        answers(&request, before)
+        answers(&request, count(Seen::is_registration))
+    } else if request.is_submission() {
+        answers(&request, count(Seen::is_submission))
     } else {
         (200, "\"OK\"".into())
     };

@@ -1,6 +1,6 @@
 //! Registration and heartbeat.
 
-use super::orchestrator::Orchestrator;
+use super::orchestrator::{Orchestrator, classic, v2};
 use crate::support::agent::{Agent, Changes};
 use crate::support::lone::{Lone, end_of};
 use crate::support::mariadb::Mariadb;
@@ -132,12 +132,12 @@ fn a_refusal_is_tried_again_soon() {
     );
 }
 
-/// An orchestrator of the classic protocol answers pings, and knows no agent that registers by this one.
+/// What is not the agents' port of an orchestrator may answer pings as well.
 #[test]
 fn an_answer_to_a_ping_is_no_contact_without_a_registration() {
-    let mut orchestrator = Orchestrator::new(|_, n| match n {
+    let mut orchestrator = Orchestrator::new(|seen, n| match n {
         0..3 => (404, "404 page not found\n".into()),
-        _ => (200, "\"db7.test\"".into()),
+        _ => v2(seen),
     });
     orchestrator.start();
     let agent = agent_for(&orchestrator, &["poll-interval = \"200ms\""]);
@@ -156,14 +156,14 @@ fn an_answer_to_a_ping_is_no_contact_without_a_registration() {
     assert_eq!(contact["Registered"], false, "{contact}");
     let why = contact["Error"].as_str().expect("Error");
     assert!(
-        why.contains("status 404") && why.contains("uses the classic agent protocol"),
+        why.contains("status 404 to /api/register-agent") && why.contains("AgentsServerPort"),
         "{why}"
     );
     let mut command = std::process::Command::new(&agent.program);
     command.arg("status").arg("--config").arg(agent.file());
     let (_, out, _) = end_of(command);
     assert!(
-        out.contains("not registered: ") && !out.contains(", registered with orchestrator"),
+        out.contains(": not registered: ") && !out.contains(", registered with orchestrator"),
         "{out}"
     );
     orchestrator.wait_registrations(4, Duration::from_secs(30));
@@ -300,7 +300,9 @@ fn several_orchestrators() {
         );
     let _agent = agent.start();
     let seen = orchestrator.wait_registrations(2, SOON);
-    assert_eq!(seen[0].body, seen[1].body);
+    assert_ne!(seen[0].token(), seen[1].token(), "each url has its own");
+    let without = |i: usize| seen[i].body.replace(&seen[i].token(), "");
+    assert_eq!(without(0), without(1));
     let host = |i: usize| {
         seen[i]
             .head
@@ -308,4 +310,223 @@ fn several_orchestrators() {
             .contains(&format!("host: localhost:{}", orchestrator.port))
     };
     assert!(host(0) != host(1), "{seen:?}");
+}
+
+fn contact(agent: &Lone, orchestrator: &Orchestrator) -> serde_json::Value {
+    let url = format!("http://127.0.0.1:{}", orchestrator.port);
+    agent.json("/api/get-agent-data")["Orchestrators"][url].clone()
+}
+
+/// Until this protocol is in use and the agent registered; since when.
+#[track_caller]
+fn wait_in_use(agent: &Lone, orchestrator: &Orchestrator, protocol: &str) -> String {
+    let limit = Duration::from_secs(30);
+    let contact = wait_for(&format!("{protocol} is in use"), limit, || {
+        let found = contact(agent, orchestrator);
+        (found["Protocol"] == protocol && found["Registered"] == true).then_some(found)
+    });
+    let since = contact["Since"].as_str().expect("Since").to_string();
+    assert!(wire::is_rfc3339(&since), "{since}");
+    since
+}
+
+/// orchestrator 3.2.6 and its forks: registration by GET, everything in the path; it calls back before the agent has the answer.
+#[test]
+fn an_orchestrator_of_the_classic_protocol() {
+    let called: Arc<Mutex<Vec<Answer>>> = Arc::default();
+    let (record, port) = (Arc::clone(&called), Arc::new(Mutex::new(0)));
+    let port_of_agent = Arc::clone(&port);
+    let mut orchestrator = Orchestrator::new(move |seen, _| {
+        if seen.is_submission() {
+            let target = format!("/api/mysql-start?token={}", seen.token());
+            let port = *port_of_agent.lock().expect("port");
+            let go = [("User-Agent", "Go-http-client/1.1")];
+            let answer = wire::ask("127.0.0.1", port, "GET", &target, &go);
+            record.lock().expect("record").push(answer);
+        }
+        classic(seen)
+    });
+    let mut agent = Lone::new();
+    *port.lock().expect("port") = agent.port;
+    agent
+        .with(
+            "orchestrator",
+            format!("agents-port = {}", orchestrator.port),
+        )
+        .with("mysql", "service-start-command = \"false\"")
+        .with("common", "poll-interval = \"300ms\"")
+        .with("common", "resubmit-agent-interval = \"1s\"");
+    orchestrator.start();
+    let agent = agent.start();
+    let since = wait_in_use(&agent, &orchestrator, "classic");
+    let path = format!(
+        "GET /api/submit-agent/db7.test/{}/{} HTTP/1.1\r\n",
+        agent.port,
+        agent.token()
+    );
+    let submissions = wait_for("it registers again", SOON, || {
+        Some(orchestrator.submissions()).filter(|s| s.len() > 2)
+    });
+    assert!(submissions.iter().all(|s| s.head.starts_with(&path)));
+    assert!(submissions.iter().all(|s| s.body.is_empty()));
+    let tried = orchestrator.registrations();
+    assert!(tried.len() >= submissions.len(), "v2 is tried each time");
+    let called = called.lock().expect("record");
+    assert!(called.len() >= submissions.len());
+    for answer in called.iter() {
+        let reason = answer.header("Location");
+        assert_eq!(answer.status, 302, "{answer:?}");
+        assert!(reason.starts_with("agent-error:"), "{reason}");
+    }
+    assert_eq!(wait_in_use(&agent, &orchestrator, "classic"), since);
+    assert!(!orchestrator.pings().is_empty());
+    let status = agent.get("/api/status");
+    status.is(200, wire::JSON, "\"OK\"");
+    let url = format!("http://127.0.0.1:{}", orchestrator.port);
+    let text = format!("{url} classic since {since}; registered");
+    assert_eq!(status.header("Orchestrator-Agent-Contact"), text);
+    let mut command = std::process::Command::new(&agent.program);
+    command.arg("status").arg("--config").arg(agent.file());
+    let (_, out, _) = end_of(command);
+    let line = format!(" {url}: classic since {since}; registered\n");
+    assert!(out.contains(&line), "{out}");
+    let log = agent.log();
+    assert!(log.contains("by the agent protocol classic"), "{log}");
+    assert!(!log.contains(&agent.token()), "{log}");
+}
+
+/// At once to v2, and back after three answers of 404.
+#[test]
+fn an_orchestrator_that_comes_back_with_the_other_protocol() {
+    let mut orchestrator = Orchestrator::classic();
+    orchestrator.start();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"200ms\""]);
+    wait_in_use(&agent, &orchestrator, "classic");
+    orchestrator.stop();
+    wait_for("a ping fails", SOON, || {
+        let found = contact(&agent, &orchestrator);
+        found["Error"]
+            .as_str()
+            .is_some_and(|e| e.starts_with("ping: "))
+            .then_some(())
+    });
+    orchestrator.restart_as(v2);
+    wait_in_use(&agent, &orchestrator, "v2");
+    assert!(agent.log().contains("v2 from now on, classic before"));
+
+    orchestrator.stop();
+    wait_for("a ping fails", SOON, || {
+        let found = contact(&agent, &orchestrator);
+        let error = found["Error"].as_str().is_some_and(|e| !e.is_empty());
+        error.then_some(())
+    });
+    let (before, asked) = (
+        orchestrator.submissions().len(),
+        orchestrator.registrations().len(),
+    );
+    orchestrator.restart_as(classic);
+    wait_in_use(&agent, &orchestrator, "classic");
+    assert_eq!(orchestrator.submissions().len(), before + 1);
+    assert_eq!(orchestrator.registrations().len(), asked + 3);
+    assert_eq!(agent.get("/api/status").status, 200);
+}
+
+/// Only what is configured is called.
+#[test]
+fn a_configured_protocol() {
+    for (protocol, mut orchestrator) in [
+        ("v2", Orchestrator::classic()),
+        ("classic", Orchestrator::welcoming()),
+    ] {
+        orchestrator.start();
+        let mut agent = Lone::new();
+        let line = format!("agents-port = {}", orchestrator.port);
+        let agent = agent.with("orchestrator", line);
+        agent.with("orchestrator", format!("protocol = \"{protocol}\""));
+        let agent = std::mem::replace(agent, Lone::new()).start();
+        let seen = wait_for("three registrations", SOON, || {
+            let seen = orchestrator.seen();
+            let calls = seen.into_iter().filter(|s| !s.is_ping());
+            Some(calls.collect::<Vec<_>>()).filter(|s| s.len() > 2)
+        });
+        let is_v2 = protocol == "v2";
+        assert!(seen.iter().all(|s| s.is_registration() == is_v2));
+        agent.get("/api/status").is(500, wire::JSON, "\"BAD\"");
+        let why = contact(&agent, &orchestrator)["Error"].to_string();
+        assert!(why.contains("orchestrator.protocol"), "{why}");
+        orchestrator.restart_as(if is_v2 { v2 } else { classic });
+        wait_in_use(&agent, &orchestrator, protocol);
+    }
+}
+
+/// Nodes of orchestrator/raft, in the middle of an upgrade: each with a token of its own, which selects the protocol of the answer.
+#[test]
+fn a_mixed_fleet() {
+    let mut all = [
+        Orchestrator::classic(),
+        Orchestrator::welcoming(),
+        Orchestrator::welcoming(),
+    ];
+    let urls = all
+        .each_ref()
+        .map(|o| format!("\"http://127.0.0.1:{}\"", o.port));
+    let mut agent = Lone::new();
+    agent
+        .with("orchestrator", format!("url = [{}]", urls.join(", ")))
+        .with("mysql", "service-start-command = \"false\"")
+        .with("common", "poll-interval = \"300ms\"");
+    all[0].start();
+    all[1].start();
+    let agent = agent.start();
+    wait_in_use(&agent, &all[0], "classic");
+    wait_in_use(&agent, &all[1], "v2");
+    let down = contact(&agent, &all[2]);
+    assert_eq!(
+        (&down["Registered"], &down["Protocol"]),
+        (&false.into(), &"".into())
+    );
+    let status = agent.get("/api/status");
+    assert_eq!(status.status, 200, "one of them is enough");
+    let contacts = status.headers.iter();
+    let contacts = contacts.filter(|(n, _)| n == "Orchestrator-Agent-Contact");
+    assert_eq!(contacts.count(), 3, "{status:?}");
+
+    let tokens = [
+        all[0].submissions()[0].token(),
+        all[1].registrations()[0].token(),
+    ];
+    assert_eq!(tokens[0], agent.token(), "the first url's");
+    assert_ne!(tokens[0], tokens[1]);
+    let ask = |path: &str, token: &str| {
+        let go = [("User-Agent", "Go-http-client/1.1")];
+        agent.ask("GET", &format!("{path}?token={token}"), &go)
+    };
+    for token in &tokens {
+        assert_eq!(
+            ask("/api/get-agent-data", token).status,
+            200,
+            "v2 is always served"
+        );
+    }
+    assert_eq!(ask("/api/mysql-start", &tokens[0]).status, 302);
+    ask("/api/mysql-start", &tokens[1]).message();
+    for wrong in ["", &tokens[0][..63]] {
+        assert_ne!(ask("/api/get-agent-data", wrong).status, 200);
+    }
+
+    // Each by itself: pings for all that answer, and a registration for the one that comes.
+    for orchestrator in &all[..2] {
+        let before = orchestrator.pings().len();
+        wait_for("a ping", SOON, || {
+            (orchestrator.pings().len() > before).then_some(())
+        });
+    }
+    all[0].stop();
+    all[2].start();
+    wait_in_use(&agent, &all[2], "v2");
+    let token = all[2].registrations()[0].token();
+    assert!(!tokens.contains(&token));
+    assert_eq!(ask("/api/get-agent-data", &token).status, 200);
+    assert_eq!(agent.get("/api/status").status, 200);
+    assert_eq!(contact(&agent, &all[0])["Protocol"], "classic", "as it was");
 }

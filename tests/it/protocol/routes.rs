@@ -162,9 +162,9 @@ fn status_follows_the_orchestrator() {
     until(200, "\"OK\"");
 }
 
-/// `status-endpoint` moves the route.
+/// `status-endpoint` adds a place.
 #[test]
-fn status_can_be_moved() {
+fn status_is_served_at_two_places() {
     let mut orchestrator = Orchestrator::welcoming();
     orchestrator.start();
     let mut agent = Lone::new();
@@ -180,7 +180,7 @@ fn status_can_be_moved() {
     });
     agent.get("/health/agent").is(200, JSON, "\"OK\"");
     agent.get("/health/agent/").is(200, JSON, "\"OK\"");
-    agent.get("/api/status").is(404, GO_TEXT, NOT_FOUND);
+    agent.get("/api/status").is(200, JSON, "\"OK\"");
 }
 
 /// Calls of parts that are not built answer an error that orchestrator understands, never a 404.
