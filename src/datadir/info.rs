@@ -27,6 +27,13 @@ const ENCRYPTION: [&str; 5] = [
 const OPTIONS: [&str; 7] = [
     "basedir", "plugin_dir", "lc_messages_dir", "character_sets_dir", "innodb_page_size", "innodb_data_file_path", "lower_case_table_names",
 ];
+/// What decides how indexes and system tables are made, and no session can set: a server that executes a dump for the real one has the
+/// same.
+#[rustfmt::skip]
+const LOAD_OPTIONS: [&str; 9] = [
+    "character_set_server", "collation_server", "ft_min_word_len", "ft_max_word_len", "ft_stopword_file", "innodb_ft_min_token_size",
+    "innodb_ft_max_token_size", "ngram_token_size", "aria_block_size",
+];
 
 /// Binary or relay logs that the server keeps outside its data directory and that a swap moves aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +60,9 @@ pub struct DatadirInfo {
     pub(crate) program: PathBuf,
     /// Options that a private server needs to find its parts and to read the files: name and value.
     pub options: Vec<(String, String)>,
+    /// More of them for one that executes a dump.
+    #[serde(default)]
+    pub(super) load_options: Vec<(String, String)>,
     /// First file of innodb_data_file_path: the one that every InnoDB server locks and cannot start without.
     pub system_file: String,
     /// innodb_page_size in bytes.
@@ -117,6 +127,7 @@ impl DatadirInfo {
             server,
             program: program.to_path_buf(),
             options: options(of, server),
+            load_options: values(of, &LOAD_OPTIONS),
             system_file: system_file(value(of, "innodb_data_file_path"))?,
             page_size: text("innodb_page_size"),
             lower_case: text("lower_case_table_names"),
@@ -282,9 +293,15 @@ fn options(of: &Variables, server: Server) -> Vec<(String, String)> {
     if !server.mysql_from(8, 0, 0) {
         names.push("innodb_undo_tablespaces");
     }
+    values(of, &names)
+}
+
+/// Those of `names` that have a value, with it. `(built-in)` is what the server shows for the list of stopwords that it is built with.
+fn values(of: &Variables, names: &[&str]) -> Vec<(String, String)> {
     let option = |name: &&str| (name.to_string(), value(of, name).to_string());
     let all = names.iter().map(option);
-    all.filter(|(_, value)| !value.is_empty()).collect()
+    all.filter(|(_, value)| !value.is_empty() && value != "(built-in)")
+        .collect()
 }
 
 /// Refuses settings that put parts of the data outside the data directory, where a swap of its content would tear them apart.

@@ -10,6 +10,7 @@
 //! | | [`Staged::make`] | an empty staging directory; [`wipe`] first where two copies do not fit |
 //! | Backup | [`Staged::new_dir`] | what is received goes here; [`Staged::disk_used`] while it does |
 //! | | [`CloneServer`] | a private server that makes the copy by CLONE |
+//! | | [`LoadServer`] | a private server that executes a dump |
 //! | Restore | [`trial_start`] | a private server on the copy; returns the [`VerifiedCopy`] that [`swap`] requires |
 //! | | [`swap`] | stop, swap, start; rolled back after any failure |
 //! | Cleanup | [`keep_old`], [`clean_up`] | by `mysql.keep-old-data` |
@@ -30,6 +31,7 @@ mod file_policy;
 mod info;
 mod inspect;
 pub mod journal;
+mod load_server;
 mod owner;
 mod private_server;
 mod rollback;
@@ -44,6 +46,7 @@ pub use info::{DatadirInfo, LogsElsewhere};
 pub use inspect::{Role, examine, inspect, staging_roots};
 pub(crate) use inspect::{datadir_of_settings, last_seen};
 pub use journal::Journals;
+pub(crate) use load_server::{LoadServer, Memory};
 pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone};
 pub use private_server::{VerifiedCopy, trial_start};
 pub(crate) use rollback::{DataNow, unfinished};

@@ -43,23 +43,23 @@ const MYSQL_OPTIONS: &str = "--gtid-mode=OFF --secure-file-priv=NULL --loose-mys
      --loose-auto-generate-certs=OFF --loose-caching-sha2-password-auto-generate-rsa-keys=OFF \
      --loose-sha256-password-auto-generate-rsa-keys=OFF";
 
-struct PrivateServer<'a> {
-    info: &'a DatadirInfo,
-    data: PathBuf,
+pub(super) struct PrivateServer<'a> {
+    pub(super) info: &'a DatadirInfo,
+    pub(super) data: PathBuf,
     /// Socket, pid, log, temporary files; next to `data`.
-    work: PathBuf,
+    pub(super) work: PathBuf,
     /// What failed when it does not start.
-    failure: &'static str,
+    pub(super) failure: &'static str,
 }
 
 impl PrivateServer<'_> {
-    fn make_work_dir(&self) -> Result<()> {
+    pub(super) fn make_work_dir(&self) -> Result<()> {
         remove_tree(&self.work)?;
         make_dir(&self.work, self.info)?;
         make_dir(&self.work.join("tmp"), self.info)
     }
 
-    fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
+    pub(super) fn start(&self, more: &[String], env: &dyn Environment) -> Result<Running> {
         let mut command = env.program(self.info);
         command.args(OPTIONS.split_whitespace());
         command.args(match self.info.server.flavour {
@@ -91,7 +91,7 @@ impl PrivateServer<'_> {
 
     /// Waits until `server` answers, and checks that it is the one on this data directory. `account`: with which login. `refused`: the
     /// error to return for one that occurs meanwhile, if it is not to be waited for. The endpoint is valid as long as the file is open.
-    fn connect(
+    pub(super) fn connect(
         &self,
         server: &Running,
         account: Endpoint,
@@ -136,7 +136,7 @@ impl PrivateServer<'_> {
         )))
     }
 
-    fn with_log(&self, e: &Error) -> Error {
+    pub(super) fn with_log(&self, e: &Error) -> Error {
         let log = std::fs::read(self.work.join("error.log")).unwrap_or_default();
         let last = last_errors(&String::from_utf8_lossy(&log));
         Error::permanent(format!("{}: {e}; its error log: {last}", self.failure))
@@ -144,7 +144,7 @@ impl PrivateServer<'_> {
 }
 
 /// SIGTERM without a deadline: a server that writes its pages must not be killed. It is when cancelled.
-fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
+pub(super) fn shut_down(server: Running, cancel: &Cancel) -> Result<Exit> {
     let group = i32::try_from(server.group()).map_err(|e| Error::permanent(e.to_string()))?;
     signal_group(group, Signal::Term).on("the private server")?;
     select! {

@@ -7,6 +7,7 @@ pub(crate) mod mydumper;
 pub(crate) mod mysqldump;
 mod operators;
 mod preflight;
+mod staged_load;
 pub(crate) mod state;
 mod swap_in;
 mod tool_sessions;
@@ -17,6 +18,7 @@ pub(crate) use swap_in::staged;
 use crate::config::Config;
 use crate::seed::Method;
 use crate::seed::stage::SeedMethod;
+use staged_load::StagedLoad;
 use std::sync::Arc;
 
 /// The methods that are enabled and built.
@@ -24,7 +26,9 @@ pub(crate) fn enabled(config: &Arc<Config>) -> Vec<Arc<dyn SeedMethod>> {
     let c = || Arc::clone(config);
     let mut methods: Vec<Arc<dyn SeedMethod>> = Vec::new();
     if config.mysqldump.enabled {
-        methods.push(Arc::new(mysqldump::Mysqldump::new(c())));
+        methods.push(Arc::new(StagedLoad::new(c(), |c| {
+            Arc::new(mysqldump::Mysqldump::new(c))
+        })));
     }
     if config.xtrabackup.enabled {
         methods.push(Arc::new(xtrabackup::Xtrabackup::new(c())));
@@ -33,7 +37,9 @@ pub(crate) fn enabled(config: &Arc<Config>) -> Vec<Arc<dyn SeedMethod>> {
         methods.push(Arc::new(clone::ClonePlugin::new(c())));
     }
     if config.mydumper.enabled {
-        methods.push(Arc::new(mydumper::Mydumper::new(c())));
+        methods.push(Arc::new(StagedLoad::new(c(), |c| {
+            Arc::new(mydumper::Mydumper::new(c))
+        })));
     }
     methods
 }

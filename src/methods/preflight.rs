@@ -9,7 +9,7 @@ use crate::methods::operators::left_out;
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::profile::{self, Purpose};
 use crate::mysql::settings::{self, Variables};
-use crate::mysql::{Endpoint, Fingerprint, Flavour, Server, connect, info, one_server};
+use crate::mysql::{Endpoint, Fingerprint, Flavour, MOVE_BACK, Server, connect, info, one_server};
 use crate::seed::types::Method;
 use crate::sys::host::human_bytes;
 use mysql::Conn;
@@ -98,6 +98,18 @@ pub(super) fn writable(dir: &Path, setting: &str) -> Result<()> {
     std::fs::remove_file(&probe).on(&probe)
 }
 
+/// That `backup_dir` is not inside the data directory.
+pub(super) fn outside(backup_dir: &Path, datadir: &Path) -> Result<()> {
+    if !inside(backup_dir, datadir) {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "common.backup-dir = \"{}\" is inside the data directory {}: give it a place of its own",
+        backup_dir.display(),
+        datadir.display()
+    )))
+}
+
 /// Prepare of a target; `tools` finds those of its server. Returns which server it is.
 pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> Result<Fingerprint> {
     let dir = &config.common.backup_dir;
@@ -106,12 +118,7 @@ pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> R
     one_server(&config.mysql)?;
     tools(target.server)?;
     let datadir = target.variable("datadir")?;
-    if inside(dir, Path::new(&datadir)) {
-        return Err(Error::permanent(format!(
-            "common.backup-dir = \"{}\" is inside the data directory {datadir}: give it a place of its own",
-            dir.display()
-        )));
-    }
+    outside(dir, Path::new(&datadir))?;
     compatibility::check_target_role(&mut target.conn, target.server)?;
     xa::refuse_prepared_on_target(&mut target.conn)?;
     let local = Endpoint::local(&config.mysql);
@@ -119,11 +126,13 @@ pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> R
     Fingerprint::of(&mut target.conn)
 }
 
-/// Backup of a target: the first moment at which the source is known. Returns also the connection over which it was queried.
+/// Backup of a target: the first moment at which the source is known. `swapped`: the target's server is a private one, whose data
+/// directory is swapped in. Returns also the connection over which the source was queried.
 pub(super) fn source_of(
     config: &Config,
     source: &Endpoint,
     method: Method,
+    swapped: bool,
 ) -> Result<(SourceFacts, Conn)> {
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     compatibility::check_target_role(&mut target.conn, target.server)?;
@@ -149,7 +158,15 @@ pub(super) fn source_of(
     let own = size(&info::schemas(&mut target.conn, target.server)?);
     check_room(&config.common.backup_dir, bytes, datadir, own)?;
     let contents = Source::read(&mut conn, server).map_err(reach)?;
-    let inexact = check_contents(config, method, &mut conn, &contents, &mut target, datadir)?;
+    let inexact = check_contents(
+        config,
+        method,
+        &mut conn,
+        &contents,
+        &mut target,
+        datadir,
+        swapped,
+    )?;
     let mut variables = profile::for_load(&globals);
     // The limit of a MEMORY table is that of the session which made it.
     let largest = contents::largest_memory_table(&mut conn)?;
@@ -174,6 +191,7 @@ fn check_contents(
     contents: &Source,
     target: &mut TargetServer,
     datadir: &Path,
+    swapped: bool,
 ) -> Result<Vec<String>> {
     let here = Target::read(&mut target.conn, target.server, contents)?;
     let without_redo_log = config.mysql.load_without_redo_log;
@@ -182,6 +200,13 @@ fn check_contents(
     let findings = contents::inspect(contents, Some(&here), method, &left_out);
     let inexact = contents::refuse(&findings, method)?;
     let places = here.directories_of_tables(contents, &left_out);
+    if swapped && let Some((dir, table)) = places.first_key_value() {
+        return Err(Error::permanent(format!(
+            "table {table} of the source is in DATA DIRECTORY or INDEX DIRECTORY {}, and this seed replaces the content of the target's \
+             data directory only; {MOVE_BACK}",
+            dir.display()
+        )));
+    }
     check_places(&places, datadir)?;
     let catalogue = &contents.catalogue;
     name_conflicts::constraint_of_extra_table(&mut target.conn, target.server, catalogue)?

@@ -21,7 +21,7 @@ pub(crate) struct LogicalState {
     pub(crate) target_server: Option<Fingerprint>,
 }
 
-/// Of the methods that replace the data directory.
+/// Of the methods that replace the data directory; in a classic seed also of those that load a dump.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PhysicalState {
@@ -29,7 +29,7 @@ pub(crate) struct PhysicalState {
     pub(crate) datadir: Option<Box<DatadirInfo>>,
     /// What a CLONE has begun.
     pub(crate) cloning: Option<CloneMode>,
-    /// What `--prepare` has done to the staged copy.
+    /// What `--prepare` has done to the staged copy, or the load of a dump.
     pub(crate) applied: Applied,
 }
 
@@ -70,10 +70,10 @@ impl From<CloneMode> for CloneFlags {
     }
 }
 
-/// How far `--prepare` of a staged copy is.
+/// How far `--prepare` of a staged copy is, or the load of a dump into it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Applied {
-    /// The copy is as the tool on the source has sent it.
+    /// The copy is as the tool on the source has sent it; the private server is empty.
     #[default]
     No,
     /// `--prepare` was started: it may have changed any file of the copy.

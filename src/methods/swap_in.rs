@@ -98,6 +98,21 @@ pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
     Ok((*info, staged))
 }
 
+/// Makes the staging directory of a seed and records the data directory.
+pub(super) fn stage(config: &Config, ctx: &Context, info: &DatadirInfo) -> Result<Staged> {
+    let journals = journals(config);
+    let wiped = journals.data_gone();
+    ctx.cancel().check()?;
+    let staged = Staged::make(info, ctx.seed_id(), &journals, ctx.cancel())?;
+    ctx.update_state(|seed, state: &mut PhysicalState| {
+        state.datadir = Some(Box::new(info.clone()));
+        if wiped {
+            seed.load = Load::Partial; // since an earlier seed
+        }
+    })?;
+    Ok(staged)
+}
+
 /// Puts the verified copy in the place of the old data. When it returns Ok MySQL runs on it, with the coordinates' GTID state; its
 /// text is for Details. After an error, which may be a login that the new data reject, the old data are as they were, or the record says
 /// that they are gone.

@@ -5,6 +5,7 @@
 
 pub(crate) mod applier;
 pub(crate) mod engine;
+pub(crate) mod private;
 pub(crate) mod record;
 pub(crate) mod sessions;
 pub(crate) mod source_lock;

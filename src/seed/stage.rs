@@ -106,6 +106,7 @@ pub(crate) struct Context {
 }
 
 /// The end of a pause before the swap of a classic seed.
+#[derive(Clone)]
 pub(super) struct Held {
     /// True while the stage waits.
     pub(super) waits: Arc<AtomicBool>,
@@ -154,6 +155,17 @@ impl Context {
         self.recorder
             .seed(id)
             .ok_or_else(|| Error::permanent(format!("seed {id} is not in the record")))
+    }
+
+    /// The same run with another view of the record.
+    pub(super) fn with_recorder(&self, recorder: Arc<dyn Recorder>) -> Self {
+        Self {
+            recorder,
+            run: self.run,
+            cancel: self.cancel.clone(),
+            progress: Arc::clone(&self.progress),
+            held: self.held.clone(),
+        }
     }
 
     /// What the method remembers of the seed.

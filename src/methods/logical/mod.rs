@@ -127,7 +127,7 @@ fn dump_and_record(
     let endpoint = Endpoint::remote(&config.mysql, &peer.host, peer.mysql_port);
     let (settings, from) = (Arc::clone(config), endpoint.clone());
     let (facts, identity) = ctx.interruptible(move || {
-        let (facts, mut conn) = preflight::source_of(&settings, &from, seed.method)?;
+        let (facts, mut conn) = preflight::source_of(&settings, &from, seed.method, seed.classic)?;
         let identity = Identity::hold(&from).and_then(|i| i.verify(&mut conn).map(|()| i));
         let identity = identity.map_err(|e| e.context(format!("source {}", from.name())))?;
         Ok((facts, Arc::new(identity)))

@@ -1,0 +1,202 @@
+//! Mysqldump and Mydumper in a classic seed, whose target's server is down: the dump is loaded into a private server in the staging
+//! directory, and its data are swapped in as any copy. In every other seed, and on the source, they work as they are.
+//!
+//! | stage | target |
+//! |---|---|
+//! | Prepare | checks, staging directory, the private server is initialised and checked as a target |
+//! | Backup | the dump, by the method; the private server runs for its checks |
+//! | Restore | the load, by the method; trial start and swap |
+//! | Cleanup | the dump, old data by `mysql.keep-old-data`, staging directory |
+
+use super::logical::target_server::QUERY_TIMEOUT;
+use super::state::{Applied, PhysicalState};
+use super::{preflight, swap_in};
+use crate::config::Config;
+use crate::datadir::{self, DatadirInfo, Host, LoadServer, Memory, Role};
+use crate::error::{Error, Result};
+use crate::mysql::{Endpoint, connect, info};
+use crate::seed::private;
+use crate::seed::record::Seed;
+use crate::seed::stage::{Context, Prepared, SeedMethod};
+use crate::seed::types::{Method, Side, Stage, Status};
+use std::sync::Arc;
+
+/// A method that loads a dump into the server of `[mysql]`.
+type Make = fn(Arc<Config>) -> Arc<dyn SeedMethod>;
+
+/// The method; cheap to clone.
+#[derive(Clone)]
+pub(super) struct StagedLoad {
+    config: Arc<Config>,
+    make: Make,
+    /// With the server of the configuration.
+    direct: Arc<dyn SeedMethod>,
+}
+
+impl StagedLoad {
+    pub(super) fn new(config: Arc<Config>, make: Make) -> Self {
+        Self {
+            direct: make(Arc::clone(&config)),
+            config,
+            make,
+        }
+    }
+
+    /// The stopped target, as far as it is known without its server. Changes nothing.
+    fn inspect(&self) -> Result<DatadirInfo> {
+        swap_in::check_settings(&self.config.mysql)?;
+        let info = datadir::inspect(&self.config, Role::Target)?;
+        swap_in::service_permitted(&self.config)?;
+        preflight::outside(&self.config.common.backup_dir, &info.datadir)?;
+        if datadir::is_in_use(&info)? {
+            return Err(Error::permanent(format!(
+                "a server works in {}: in a seed of the classic protocol MySQL of the target is down; stop it \
+                 (mysql.service-stop-command), then begin the seed again",
+                info.datadir.display()
+            )));
+        }
+        Ok(info)
+    }
+
+    fn prepare_staged(&self, ctx: &Context) -> Result<Prepared> {
+        ctx.report("Running prepare");
+        let this = self.clone();
+        let info = ctx.interruptible(move || this.inspect())?;
+        let staged = swap_in::stage(&self.config, ctx, &info)?;
+        let host = Host::of_stage(&self.config, ctx);
+        let server = LoadServer::make(&info, &staged, &self.config.mysql, &host)?;
+        self.with(server, ctx, &host, |_, method, ctx| {
+            method.prepare(ctx, Side::Target)
+        })
+    }
+
+    fn backup_staged(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running backup");
+        let (info, staged) = swap_in::staged(&ctx.seed()?)?;
+        let host = Host::of_stage(&self.config, ctx);
+        let mysql = &self.config.mysql;
+        let server = LoadServer::start(&info, &staged, mysql, Memory::Little, &host)?;
+        self.with(server, ctx, &host, |server, method, ctx| {
+            let text = method.backup(ctx)?;
+            let hosts = self.hosts_on_source(ctx)?;
+            server.take_hosts(mysql, &hosts)?;
+            Ok(text)
+        })
+    }
+
+    /// For which hosts the source has the agent's account.
+    fn hosts_on_source(&self, ctx: &Context) -> Result<Vec<String>> {
+        let peer = ctx.seed()?.peer;
+        let peer = peer.ok_or_else(|| Error::permanent("backup was called without a source"))?;
+        let mysql = &self.config.mysql;
+        let source = Endpoint::remote(mysql, &peer.host, peer.mysql_port);
+        let user = mysql.user.clone();
+        ctx.interruptible(move || {
+            let mut conn = connect(&source, QUERY_TIMEOUT)?;
+            let accounts = info::accounts(&mut conn, &user)?;
+            Ok(accounts.into_iter().map(|a| a.host).collect())
+        })
+    }
+
+    /// May be called again after an error behind the load. When it returns Ok MySQL runs on the new data. After an error the old data
+    /// are as they were, or the record says that they are gone.
+    fn restore_staged(&self, ctx: &Context) -> Result<String> {
+        ctx.report("Running restore");
+        let seed = ctx.seed()?;
+        let (info, staged) = swap_in::staged(&seed)?;
+        let dumped = seed.status(Stage::Backup) == Some(Status::Completed);
+        let coordinates = seed.coordinates.as_ref().filter(|_| dumped);
+        let coordinates =
+            coordinates.ok_or_else(|| Error::permanent("no dump was made: run a new seed"))?;
+        let host = Host::of_stage(&self.config, ctx);
+        let mysql = &self.config.mysql;
+        let loaded = match seed.method_state::<PhysicalState>()?.applied {
+            Applied::Completed => String::new(),
+            Applied::Begun => {
+                return Err(Error::permanent(
+                    "the load of the dump was interrupted, and a second one would not begin with an empty server: run a new seed",
+                ));
+            }
+            Applied::No => {
+                ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
+                let server = LoadServer::start(&info, &staged, mysql, Memory::Half, &host)?;
+                let loaded = self.with(server, ctx, &host, |_, method, ctx| method.restore(ctx))?;
+                ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Completed)?;
+                loaded
+            }
+        };
+        let verified = datadir::trial_start(&info, &staged, mysql, &host)?;
+        let places = (&info, &staged);
+        let swapped = swap_in::swap_in(&self.config, ctx, places, &verified, coordinates)?;
+        let notes = loaded.strip_prefix("Stage completed: ").unwrap_or(&loaded);
+        Ok(if notes.is_empty() {
+            swapped
+        } else {
+            format!("{swapped}. {notes}")
+        })
+    }
+
+    /// Does `work` with the method on `server`, which is down afterwards: for good, with all of it on the disk, or killed after an
+    /// error.
+    fn with<T>(
+        &self,
+        server: LoadServer,
+        ctx: &Context,
+        host: &Host,
+        work: impl FnOnce(&LoadServer, &dyn SeedMethod, &Context) -> Result<T>,
+    ) -> Result<T> {
+        let mut config = Config::clone(&self.config);
+        config.mysql.socket = server.socket().to_string();
+        let method = (self.make)(Arc::new(config));
+        match work(&server, &*method, &private::context(ctx)) {
+            Ok(done) => server.stop(host).map(|()| done),
+            Err(e) => Err(server.kill(e)),
+        }
+    }
+}
+
+impl SeedMethod for StagedLoad {
+    fn method(&self) -> Method {
+        self.direct.method()
+    }
+
+    fn available(&self) -> Result<()> {
+        self.direct.available()
+    }
+
+    fn permitted(&self) -> Result<()> {
+        self.direct.permitted()
+    }
+
+    fn prepare(&self, ctx: &Context, side: Side) -> Result<Prepared> {
+        if side == Side::Target && ctx.seed()?.classic {
+            return self.prepare_staged(ctx);
+        }
+        self.direct.prepare(ctx, side)
+    }
+
+    fn backup(&self, ctx: &Context) -> Result<String> {
+        if ctx.seed()?.classic {
+            return self.backup_staged(ctx);
+        }
+        self.direct.backup(ctx)
+    }
+
+    fn restore(&self, ctx: &Context) -> Result<String> {
+        if ctx.seed()?.classic {
+            return self.restore_staged(ctx);
+        }
+        self.direct.restore(ctx)
+    }
+
+    fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
+        if ctx.seed()?.classic {
+            swap_in::cleanup(&self.config, ctx, side)?;
+        }
+        self.direct.cleanup(ctx, side)
+    }
+
+    fn restore_settings(&self, seed: &Seed) -> Result<()> {
+        self.direct.restore_settings(seed)
+    }
+}

@@ -1,0 +1,122 @@
+//! The record as a method reads and changes it that works on a private server.
+
+use super::record::{LeftBy, Load, Seed};
+use super::stage::{Context, Recorder};
+use super::types::Run;
+use crate::error::Result;
+use crate::mysql::PendingRestore;
+use crate::sys::thread::lock;
+use std::mem::swap;
+use std::sync::{Arc, Mutex};
+
+/// For work on a private server in the place of the target's own. What is reported of the state of its data, and what is to be
+/// restored in it, is in memory only and ends with that server; the record keeps what it has of the target's.
+pub(crate) fn context(ctx: &Context) -> Context {
+    let record = Arc::clone(&ctx.recorder);
+    ctx.with_recorder(Arc::new(Private::new(record)))
+}
+
+struct Private {
+    record: Arc<dyn Recorder>,
+    own: Mutex<Own>,
+}
+
+#[derive(Default)]
+struct Own {
+    load: Load,
+    left_by: Option<LeftBy>,
+    pending_restore: PendingRestore,
+}
+
+impl Own {
+    fn exchange(&mut self, seed: &mut Seed) {
+        swap(&mut self.load, &mut seed.load);
+        swap(&mut self.left_by, &mut seed.left_by);
+        swap(&mut self.pending_restore, &mut seed.pending_restore);
+    }
+}
+
+impl Private {
+    fn new(record: Arc<dyn Recorder>) -> Self {
+        Self {
+            record,
+            own: Mutex::default(),
+        }
+    }
+}
+
+impl Recorder for Private {
+    fn seed(&self, id: i64) -> Option<Seed> {
+        let mut seed = self.record.seed(id)?;
+        let own = lock(&self.own);
+        (seed.load, seed.left_by) = (own.load, own.left_by);
+        seed.pending_restore = own.pending_restore.clone();
+        Some(seed)
+    }
+
+    fn update(&self, run: Run, change: Box<dyn FnOnce(&mut Seed) + '_>) -> Result<()> {
+        let mut own = lock(&self.own);
+        let change = |seed: &mut Seed| {
+            own.exchange(seed);
+            change(seed);
+            own.exchange(seed);
+        };
+        self.record.update(run, Box::new(change))
+    }
+
+    fn report(&self, run: Run, text: &str) {
+        self.record.report(run, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::Restore;
+    use crate::seed::types::Stage;
+    use crate::seed::{Method, Side};
+
+    struct Record(Mutex<Seed>);
+
+    impl Recorder for Record {
+        fn seed(&self, _: i64) -> Option<Seed> {
+            Some(lock(&self.0).clone())
+        }
+
+        fn update(&self, _: Run, change: Box<dyn FnOnce(&mut Seed) + '_>) -> Result<()> {
+            change(&mut lock(&self.0));
+            Ok(())
+        }
+
+        fn report(&self, _: Run, _: &str) {}
+    }
+
+    #[test]
+    fn what_a_private_server_was_does_not_reach_the_record() {
+        let mut seed = Seed::new(7, Method::Mysqldump, Side::Target);
+        let older = Restore::Global {
+            name: "read_only".into(),
+            value: "ON".into(),
+        };
+        seed.pending_restore.extend([older]);
+        let record = Arc::new(Record(Mutex::new(seed.clone())));
+        let private = Private::new(Arc::clone(&record) as Arc<dyn Recorder>);
+        let run = Run {
+            seed_id: 7,
+            stage: Stage::Restore,
+            number: 1,
+        };
+        assert!(private.seed(7).unwrap().pending_restore.is_empty());
+        let change = |s: &mut Seed| {
+            s.begin_replacing();
+            s.pending_restore.extend([Restore::RedoLog]);
+            s.source_lock_ms = Some(5);
+        };
+        private.update(run, Box::new(change)).unwrap();
+        let seen = private.seed(7).unwrap();
+        assert_eq!((seen.load, seen.source_lock_ms), (Load::Partial, Some(5)));
+        assert!(seen.pending_restore.has_redo_log());
+        seed.source_lock_ms = Some(5);
+        assert_eq!(record.seed(7).unwrap(), seed);
+    }
+}
