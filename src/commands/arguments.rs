@@ -4,7 +4,7 @@ use crate::config::nearest;
 use lexopt::{Arg, Error, Parser};
 use std::ffi::OsString;
 
-const COMMANDS: [&str; 4] = ["serve", "seed", "check-config", "status"];
+const COMMANDS: [&str; 5] = ["serve", "seed", "check-config", "status", "convert-config"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {

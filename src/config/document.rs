@@ -25,10 +25,23 @@ const RETIRED: [(&str, &str); 2] = [
 /// Stands for each `[custom-commands.NAME]` in hints.
 const COMMAND: &str = "custom-commands.NAME";
 
+/// What a document was made from, where it is not the user's own text.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// `section.key` to the name of the user's key.
+    pub(super) names: BTreeMap<String, String>,
+    /// By line of the document what its texts begin with, in place of the line.
+    pub(super) lines: Option<BTreeMap<usize, String>>,
+    pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// `section.key` of the faults.
+    pub(super) faulty: BTreeSet<String>,
+}
+
 /// What was found in a document. Lines count from 1; texts name theirs.
-#[derive(Default)]
 pub(super) struct Findings<'a> {
     text: &'a str,
+    origin: &'a Origin,
     pub(super) faults: Vec<(usize, String)>,
     /// What is ignored.
     pub(super) warnings: Vec<(usize, String)>,
@@ -63,10 +76,20 @@ fn entries<'a>(table: &'a DeTable<'a>, section: &str) -> Vec<Entry<'a>> {
 }
 
 /// Reads a document. Where a value has a fault the default is used.
-pub(super) fn read<'a>(document: &DeTable, text: &'a str) -> (Config, Findings<'a>) {
+pub(super) fn read<'a>(
+    document: &DeTable,
+    text: &'a str,
+    origin: &'a Origin,
+) -> (Config, Findings<'a>) {
+    let first = |text: &String| (0, text.clone());
     let mut found = Findings {
         text,
-        ..Findings::default()
+        origin,
+        faults: origin.faults.iter().map(first).collect(),
+        warnings: origin.warnings.iter().map(first).collect(),
+        faulty: origin.faulty.clone(),
+        given: BTreeMap::new(),
+        known: Known::new(),
     };
     let mut config = Config::default();
     let mut commands = BTreeMap::new();
@@ -94,13 +117,37 @@ pub(super) fn read<'a>(document: &DeTable, text: &'a str) -> (Config, Findings<'
 }
 
 impl Findings<'_> {
+    /// `section.key` as the user's file calls it.
+    pub(super) fn full<'b>(&'b self, path: &'b str) -> &'b str {
+        self.origin.names.get(path).map_or(path, String::as_str)
+    }
+
+    /// The same, of TOML's keys without the section.
+    pub(super) fn short<'b>(&'b self, path: &'b str) -> &'b str {
+        let key = path.split_once('.').map_or(path, |(_, key)| key);
+        self.origin.names.get(path).map_or(key, String::as_str)
+    }
+
+    /// A text about a line of the document, with that.
+    pub(super) fn about(&self, line: usize, text: &str) -> (usize, String) {
+        let place = match &self.origin.lines {
+            None => format!("line {line}: "),
+            Some(lines) => lines.get(&line).cloned().unwrap_or_default(),
+        };
+        (line, format!("{place}{text}"))
+    }
+
+    fn on_line(&self, at: usize, text: &str) -> (usize, String) {
+        self.about(place(self.text, at).0, text)
+    }
+
     fn fault(&mut self, path: &str, entry: &Entry, text: &str) {
-        self.faults.push(on_line(self.text, entry.at, text));
+        self.faults.push(self.on_line(entry.at, text));
         self.faulty.insert(path.into());
     }
 
     fn warn(&mut self, entry: &Entry, text: &str) {
-        self.warnings.push(on_line(self.text, entry.at, text));
+        self.warnings.push(self.on_line(entry.at, text));
     }
 
     /// Notes that the key or section `path` is set. False, and a fault, if it is already.
@@ -150,9 +197,10 @@ impl Findings<'_> {
             return;
         };
         self.given.remove(path);
-        let (mut what, mut hidden) = (format!("{} = {}", entry.shown, show(entry.value)), "");
+        let shown = self.origin.names.get(path).unwrap_or(&entry.shown);
+        let (mut what, mut hidden) = (format!("{shown} = {}", show(entry.value)), "");
         if key.value.is_secret() {
-            (what, hidden) = (entry.shown.clone(), " (value not shown)");
+            (what, hidden) = (shown.clone(), " (value not shown)");
         }
         match wrong {
             Wrong::Ignored(why) => self.warn(entry, &format!("{what}: {why}")),
@@ -215,11 +263,6 @@ pub(super) fn place(text: &str, at: usize) -> (usize, &str) {
     let before = text.get(..at).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     (before.matches('\n').count() + 1, &before[start..])
-}
-
-fn on_line(document: &str, at: usize, text: &str) -> (usize, String) {
-    let line = place(document, at).0;
-    (line, format!("line {line}: {text}"))
 }
 
 /// A value as the file has it, as far as that is short.

@@ -1,11 +1,13 @@
 //! The configuration file: TOML in, one typed [`Config`] out, or all faults of the file, each with line, key, value and remedy.
-//! The format is the Go agent's, so its files go on working. `conf/orchestrator-agent.conf` shows every key with its default.
+//! The format is the Go agent's, so its files go on working; so do the JSON files of the Go agent of the classic protocol. `conf/orchestrator-agent.conf` shows every key with its default.
 
 mod allow;
+mod classic;
 mod document;
 pub(crate) mod duration;
 mod inside;
 mod nearest;
+mod places;
 mod reloaded;
 mod setting;
 mod types;
@@ -16,9 +18,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use allow::AllowList;
 pub(crate) use inside::inside;
@@ -28,10 +28,10 @@ pub use types::*;
 
 use crate::error::Error;
 use crate::sys::Inserted;
+use classic::Translation;
+use document::Origin;
+use places::Places;
 use toml::de::DeTable;
-
-/// Where the Go agents' file is too.
-pub(crate) const DEFAULT_PATH: &str = "/etc/orchestrator-agent.conf";
 
 /// A configuration that can be used, and what the user should know about it.
 #[derive(Debug, Clone)]
@@ -42,12 +42,16 @@ pub struct Loaded {
     pub(crate) warnings: Vec<String>,
     /// All keys with their values, to compare with those of a later reading.
     pub(crate) values: Values,
+    /// The path, or all of several.
+    pub(crate) file: String,
+    /// It is that of the Go agent of the classic protocol.
+    pub(crate) is_json: bool,
 }
 
 /// Why a file cannot be used. The text has a line for each fault and warning, which begins with the file's path if there is one.
 #[derive(Debug)]
 pub struct Faults {
-    file: String,
+    pub(crate) file: String,
     /// At least one; those of values in the order of the file, then those of missing or contradictory settings.
     pub(crate) errors: Vec<String>,
     /// A key that is missing may be there under a wrong name.
@@ -74,32 +78,85 @@ impl From<Faults> for Error {
     }
 }
 
-/// Reads, parses and validates a file.
-pub(crate) fn load(path: &Path) -> Result<Loaded, Faults> {
-    let file = path.display().to_string();
-    let named = |errors, warnings| Faults {
-        file: file.clone(),
-        errors,
-        warnings,
+/// Reads, parses and validates the file, or those in the default places.
+pub(crate) fn load(named: Option<&Path>) -> Result<Loaded, Faults> {
+    load_from(named, &Places::default())
+}
+
+fn load_from(named: Option<&Path>, places: &Places) -> Result<Loaded, Faults> {
+    let found = places.find(named).map_err(|unreadable| Faults {
+        file: unreadable.file,
+        errors: vec![unreadable.why],
+        warnings: unreadable.warnings,
+    })?;
+    let mut result = match found.files.as_slice() {
+        [toml] if !found.is_json => parse(&toml.text),
+        json => {
+            let Translation { toml, origin } = classic::translate(json);
+            examine(&toml, &origin)
+        }
     };
-    let (text, mode) = read(path).map_err(|fault| named(vec![fault], Vec::new()))?;
-    let mut result = parse(&text).map_err(|faults| named(faults.errors, faults.warnings));
-    if mode & 0o004 != 0 {
-        let warnings = match &mut result {
-            Ok(loaded) => &mut loaded.warnings,
-            Err(faults) => &mut faults.warnings,
-        };
+    let holds_password = match &result {
+        Ok(loaded) if found.is_json => loaded.config.holds_password(),
+        _ => !found.is_json,
+    };
+    let names = found.files.iter().map(|file| file.name.clone());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let warnings = match &mut result {
+        Ok(loaded) => {
+            loaded.file.clone_from(&names);
+            loaded.is_json = found.is_json;
+            &mut loaded.warnings
+        }
+        Err(faults) => {
+            faults.file.clone_from(&names);
+            &mut faults.warnings
+        }
+    };
+    warnings.splice(0..0, found.warnings);
+    for file in found.files.iter().filter(|f| f.is_open && holds_password) {
+        let name = &file.name;
         warnings.push(format!(
-            "{file} holds a password and every user can read it: run chmod o-r on it"
+            "{name} holds a password and every user can read it: run chmod o-r on it"
         ));
     }
     result
 }
 
+/// The TOML equivalent of JSON files of the classic protocol, each of which overrides the earlier ones, and what is ignored in them.
+/// It holds the passwords.
+pub(crate) fn convert(files: &[PathBuf]) -> Result<(String, Vec<String>), Faults> {
+    let mut read = Vec::new();
+    for path in files {
+        read.push(places::read(path).map_err(|why| Faults {
+            file: path.display().to_string(),
+            errors: vec![why],
+            warnings: Vec::new(),
+        })?);
+    }
+    let Translation { toml, origin } = classic::translate(&read);
+    let names = read.iter().map(|file| file.name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match examine(&toml, &origin) {
+        Ok(loaded) => Ok((
+            classic::document(&names, &toml, &loaded.warnings),
+            loaded.warnings,
+        )),
+        Err(faults) => Err(Faults {
+            file: names,
+            ..faults
+        }),
+    }
+}
+
 /// Parses and validates a text. With faults in the syntax, those of missing or contradictory settings are not among the faults.
 pub fn parse(text: &str) -> Result<Loaded, Faults> {
+    examine(text, &Origin::default())
+}
+
+fn examine(text: &str, origin: &Origin) -> Result<Loaded, Faults> {
     let (document, wrong) = DeTable::parse_recoverable(text);
-    let (mut config, mut found) = document::read(document.get_ref(), text);
+    let (mut config, mut found) = document::read(document.get_ref(), text, origin);
     let syntax = syntax(text, &wrong);
     for list in [&mut found.faults, &mut found.warnings] {
         list.retain(|(line, _)| !syntax.contains_key(line));
@@ -118,6 +175,8 @@ pub fn parse(text: &str) -> Result<Loaded, Faults> {
             values: Values::of(&mut config),
             config,
             warnings,
+            file: String::new(),
+            is_json: false,
         });
     }
     Err(Faults {
@@ -141,32 +200,4 @@ fn syntax(document: &str, wrong: &[toml::de::Error]) -> BTreeMap<usize, String> 
         (line, text)
     };
     wrong.into_iter().map(text).inserted()
-}
-
-/// The file's text and its mode bits.
-fn read(path: &Path) -> Result<(String, u32), String> {
-    let failed = |e: std::io::Error| {
-        let remedy = match e.kind() {
-            ErrorKind::NotFound => {
-                "create it from the sample orchestrator-agent.conf, or name another file with --config"
-            }
-            ErrorKind::PermissionDenied => {
-                "let the user that runs the agent read it (chown or chmod), or name another file with --config"
-            }
-            ErrorKind::IsADirectory => "name the file itself with --config",
-            _ => "the configuration cannot be read",
-        };
-        format!("{e}: {remedy}")
-    };
-    let mode = std::fs::metadata(path)
-        .map_err(failed)?
-        .permissions()
-        .mode();
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let good = e.utf8_error().valid_up_to();
-        let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
-        format!("line {line} is not UTF-8 text: save the file as UTF-8")
-    })?;
-    Ok((text, mode))
 }

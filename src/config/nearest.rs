@@ -34,7 +34,10 @@ pub(crate) fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Op
     let limit = if key.len() < 6 { 2 } else { 3 };
     // Of equally near names the one that begins like the key: --sorce is --source rather than --force.
     let differs = |name: &str| key.bytes().zip(name.bytes()).position(|(a, b)| a != b);
-    let rank = |name| (distance(&key, name), Reverse(differs(name)), name);
+    let rank = |name: &'a str| {
+        let lower = name.to_ascii_lowercase();
+        (distance(&key, &lower), Reverse(differs(&lower)), name)
+    };
     let (distance, _, name) = names.map(rank).min()?;
     (distance <= limit && distance < key.len()).then_some(name)
 }

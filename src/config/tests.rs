@@ -1,5 +1,6 @@
 //! What the tests share: a minimal file with changes.
 
+mod classic;
 mod documents;
 mod faults;
 mod keys;

@@ -81,6 +81,16 @@ pub struct Config {
 }
 
 impl Config {
+    pub(super) fn holds_password(&self) -> bool {
+        let common = &self.common;
+        let secrets = [
+            &self.mysql.password,
+            &common.http_auth_password,
+            &common.seed_secret,
+        ];
+        secrets.iter().any(|secret| !secret.is_empty())
+    }
+
     /// False if no built-in seed method is enabled: then only operators' commands are run, for which MySQL needs no account.
     pub(super) fn needs_account(&self) -> bool {
         self.mysqldump.enabled

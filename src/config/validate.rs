@@ -43,25 +43,31 @@ impl Rules<'_> {
         };
         if broken && !keys.iter().any(is_faulty) {
             let text = text.into();
-            self.broken
-                .push(match keys.iter().find_map(|key| given.get(*key)) {
-                    Some(line) => (*line, format!("line {line}: {text}")),
-                    None => (0, text),
-                });
+            let line = keys.iter().find_map(|key| given.get(*key));
+            let broken =
+                line.map_or_else(|| (0, text.clone()), |line| self.found.about(*line, &text));
+            self.broken.push(broken);
         }
     }
 
     fn go(&mut self, c: &Config) {
-        let common = &c.common;
+        let (common, found) = (&c.common, self.found);
+        let use_ssl = found.short("common.use-ssl");
+        let needed = |key, what: &str| {
+            let (short, full) = (found.short(key), found.full(key));
+            format!(
+                "{use_ssl} is true but {short} is not specified: set {full} to the PEM file of {what}"
+            )
+        };
         rules! { self:
             common.use_ssl && common.ssl_cert_file.is_empty(), "common.use-ssl", "common.ssl-cert-file"
-                => "use-ssl is true but ssl-cert-file is not specified: set common.ssl-cert-file to the PEM file of the certificate";
+                => needed("common.ssl-cert-file", "the certificate");
             common.use_ssl && common.ssl_private_key_file.is_empty(), "common.use-ssl", "common.ssl-private-key-file"
-                => "use-ssl is true but ssl-private-key-file is not specified: set common.ssl-private-key-file to the PEM file of the key";
+                => needed("common.ssl-private-key-file", "the key");
             common.backup_dir.as_os_str().is_empty(), "common.backup-dir"
                 => "backup-dir not specified: set common.backup-dir to a directory for backup data, outside the datadir";
             c.orchestrator.urls.is_empty(), "orchestrator.url"
-                => "orchestrator url not specified: set orchestrator.url, such as \"http://orchestrator.example.com\"";
+                => format!("orchestrator url not specified: set {}, such as \"http://orchestrator.example.com\"", found.full("orchestrator.url"));
             c.mysql.user.is_empty() && c.needs_account(), "mysql.user"
                 => "mysql user not specified: set mysql.user to the agent's MySQL account";
             c.mysql.password.is_empty() && (c.needs_account() || !c.mysql.user.is_empty()), "mysql.password"
@@ -85,9 +91,11 @@ impl Rules<'_> {
     }
 
     fn tls(&mut self, c: &Config) {
+        let found = self.found;
+        let (mutual, ssl) = (found.full("common.use-mutual-tls"), "common.use-ssl");
         rules! { self:
             c.common.use_mutual_tls && !c.common.use_ssl, "common.use-mutual-tls", "common.use-ssl"
-                => "common.use-mutual-tls is true but use-ssl is false: set common.use-ssl = true with its certificate and key, or common.use-mutual-tls = false";
+                => format!("{mutual} is true but {} is false: set {} = true with its certificate and key, or {mutual} = false", found.short(ssl), found.full(ssl));
         }
         for (section, socat) in [("xtrabackup", &c.xtrabackup.socat), ("lvm", &c.lvm.socat)] {
             let (on, file) = (
@@ -116,17 +124,20 @@ impl Rules<'_> {
             &common.token_http_header,
             &common.status_endpoint,
         );
+        let found = self.found;
+        let full = |key| found.full(key);
+        let (user, password) = ("common.http-auth-user", "common.http-auth-password");
         rules! { self:
             port == common.seed_port, "common.seed-port", "common.port"
-                => format!("common.port and common.seed-port are both {port}: give the seed stream its own port (default 21234)");
+                => format!("{} and common.seed-port are both {port}: give the seed stream its own port (default 21234)", full("common.port"));
             c.mysql.host.is_empty() && c.mysql.socket.is_empty(), "mysql.host", "mysql.socket"
                 => "mysql.host = \"\" and no mysql.socket: set mysql.host (default \"127.0.0.1\") or mysql.socket";
-            !common.http_auth_user.is_empty() && common.http_auth_password.is_empty(), "common.http-auth-user", "common.http-auth-password"
-                => "common.http-auth-user is set but http-auth-password is not specified: set common.http-auth-password or remove the user";
+            !common.http_auth_user.is_empty() && common.http_auth_password.is_empty(), user, password
+                => format!("{} is set but {} is not specified: set {} or remove the user", full(user), found.short(password), full(password));
             !header.chars().all(is_header_name_character), "common.token-http-header"
-                => format!("common.token-http-header = {header:?}: not a valid header name; use letters, digits and -, such as \"X-Agent-Token\"");
+                => format!("{} = {header:?}: not a valid header name; use letters, digits and -, such as \"X-Agent-Token\"", full("common.token-http-header"));
             !endpoint.starts_with('/'), "common.status-endpoint"
-                => format!("common.status-endpoint = {endpoint:?}: must start with / (default \"/api/status\")");
+                => format!("{} = {endpoint:?}: must start with / (default \"/api/status\")", full("common.status-endpoint"));
         }
     }
 
@@ -174,11 +185,13 @@ impl Rules<'_> {
                 => format!("{FILE} = {file:?}: must be an absolute path, starting with /");
         }
         let mount_point = Path::new(&classic.snapshot_mount_point);
+        let found = self.found;
+        let name = found.full("classic.snapshot-mount-point");
         rules! { self:
             !classic.snapshot_mount_point.is_empty() && !mount_point.is_absolute(), "classic.snapshot-mount-point"
-                => format!("classic.snapshot-mount-point = {mount_point:?}: must be an absolute path, starting with /");
+                => format!("{name} = {mount_point:?}: must be an absolute path, starting with /");
             inside(mount_point, Path::new(&c.mysql.datadir)), "classic.snapshot-mount-point", "mysql.datadir"
-                => format!("classic.snapshot-mount-point = {mount_point:?} is inside mysql.datadir = {:?}: a seed replaces what is in there; choose a directory outside", c.mysql.datadir);
+                => format!("{name} = {mount_point:?} is inside mysql.datadir = {:?}: a seed replaces what is in there; choose a directory outside", c.mysql.datadir);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The daemon: in which order it starts, and how it stops.
 
 use crate::api::{self, Api, HostMonitor};
-use crate::config::{self, AllowList, Config};
+use crate::config::{AllowList, Config};
 use crate::datadir;
 use crate::error::{OnPath, Result};
 use crate::http::{Limits, Server, Settings};
@@ -16,14 +16,16 @@ use crate::sys::limits;
 use crate::sys::signal::{self, Order};
 use crate::tls;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 pub(crate) mod logging;
+mod options;
 mod recovery;
 mod reload;
 mod state_dir;
+
+pub(crate) use options::Options;
 
 /// How long a stage may take to end when the agent is stopped.
 const STAGE_STOP: Duration = Duration::from_secs(9);
@@ -31,10 +33,10 @@ const STAGE_STOP: Duration = Duration::from_secs(9);
 const REQUEST_STOP: Duration = Duration::from_millis(800);
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are what keeps it from starting, with the setting.
-pub(crate) fn serve(file: &Path) -> Result<()> {
+pub(crate) fn serve(options: Options) -> Result<()> {
     // Before any other thread exists, so that all inherit it.
     signal::block().on("cannot block signals")?;
-    let mut loaded = config::load(file)?;
+    let mut loaded = options.load()?;
     let log = logging::start(&loaded.config.logging)?;
     log::info!("orchestrator-agent {} starts", crate::VERSION);
     match limits::raise_open_files() {
@@ -43,16 +45,27 @@ pub(crate) fn serve(file: &Path) -> Result<()> {
         }
         Err(e) => log::warn!("the limit of open files (LimitNOFILE) cannot be raised: {e}"),
     }
+    log::info!("configuration: {}", loaded.file);
+    if options.stack {
+        log::debug!("-stack has no effect");
+    }
     for warning in &loaded.warnings {
         log::warn!("configuration: {warning}");
     }
-    loaded.config.common.state_dir = state_dir::find(&loaded.config)?;
+    if loaded.config.mysql.user.is_empty() {
+        log::warn!(
+            "mysql.user is empty: only operators' commands are run, and no built-in seed method is offered"
+        );
+    }
+    let state_dir = state_dir::find(&loaded.config)?;
+    state_dir::create_backup_dir(&loaded.config.common)?;
+    loaded.config.common.state_dir = state_dir;
     let config = Arc::new(loaded.config);
     let _lock = state_dir::lock(&config.common.state_dir)?;
     Credentials::remove_left(&config.common.state_dir);
     let (api, server) = start(&config)?;
     let mut live = reload::Live {
-        file: file.to_path_buf(),
+        options,
         log,
         heartbeat: reload::start_heartbeat(&api)?,
         started: loaded.values,

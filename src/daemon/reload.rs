@@ -2,21 +2,21 @@
 //! running seed, requests and connections go on.
 
 use crate::api::Api;
-use crate::config::{self, Config, Logging, Values, is_reloaded};
+use crate::config::{Config, Logging, Values, is_reloaded};
 use crate::daemon::logging::Log;
+use crate::daemon::options::Options;
 use crate::error::Result;
 use crate::http::Server;
 use crate::protocol::heartbeat::{Heartbeat, Intervals, Registrant};
 use crate::protocol::orchestrator::Client;
 use crate::sys::thread::unpoisoned;
 use crate::tls;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a reload can change, and what it compares with.
 pub(super) struct Live<'a> {
-    pub(super) file: PathBuf,
+    pub(super) options: Options,
     pub(super) log: Log,
     /// With the configuration of the start, which names the files of TLS, whose content may have changed, and the orchestrators.
     pub(super) api: Arc<Api>,
@@ -87,9 +87,9 @@ impl Live<'_> {
 
     /// Reads the file. One that cannot be used changes nothing, but the log file is opened again all the same.
     pub(super) fn reload(&mut self) {
-        log::info!("SIGHUP: reading {} again", self.file.display());
+        log::info!("SIGHUP: reading the configuration again");
         self.renew_certificate();
-        let loaded = match config::load(&self.file) {
+        let loaded = match self.options.load() {
             Ok(loaded) => loaded,
             Err(faults) => {
                 for fault in faults.to_string().lines() {
@@ -101,6 +101,7 @@ impl Live<'_> {
                 return;
             }
         };
+        log::info!("SIGHUP: read {}", loaded.file);
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }

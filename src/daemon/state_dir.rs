@@ -1,6 +1,6 @@
 //! The state directory and its lock.
 
-use crate::config::Config;
+use crate::config::{Common, Config};
 use crate::error::{Error, OnPath, Result};
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -41,6 +41,16 @@ pub(super) fn find(config: &Config) -> Result<PathBuf> {
     }
     log::warn!("{setting}: {e}; using {}", other.display());
     Ok(other)
+}
+
+/// A `backup-dir` below `state-dir`, as that of a JSON configuration, is made like it.
+pub(super) fn create_backup_dir(common: &Common) -> Result<()> {
+    let dir = &common.backup_dir;
+    if !dir.starts_with(&common.state_dir) {
+        return Ok(());
+    }
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    created.on(format!("common.backup-dir = \"{}\"", dir.display()))
 }
 
 /// Two agents on one state directory would overwrite its record.

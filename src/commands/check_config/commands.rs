@@ -1,4 +1,4 @@
-//! sudo, and the operators' own commands. Only `service-status-command` is run.
+//! sudo, and the operators' own commands. Of these only `service-status-command` is run.
 
 use super::findings::{Findings, Level};
 use crate::config::Config;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// For commands that ought to answer at once.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// `answers`: MySQL answers, be it with an error.
 pub(super) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
@@ -24,7 +24,10 @@ pub(super) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answ
     }
     let (m, lvm) = (&config.mysql, &config.lvm);
     let status = &m.service_status_command;
-    if found(f, "mysql.service-status-command", status, launcher) {
+    const STATUS: &str = "mysql.service-status-command";
+    if status.trim().is_empty() {
+        note!(f, Ok, STATUS => "is empty: MySQL runs if it answers");
+    } else if found(f, STATUS, status, launcher) {
         run_status(f, config, launcher, answers);
     }
     let (create, local, all) = (
@@ -113,7 +116,7 @@ fn run_status(f: &mut Findings, config: &Config, launcher: &Launcher, answers: b
 }
 
 /// Reports a program that is not there, and sudo's way with a line that is more than a plain pipeline.
-fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
+pub(super) fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher) -> bool {
     let before = f.count(Level::Error);
     if line.trim().is_empty() {
         note!(f, Error, key => "is empty"; "give it a command");

@@ -9,9 +9,10 @@ use crate::methods::{enabled, left_out, xtrabackup};
 use crate::seed::Method;
 use std::sync::Arc;
 
-pub(super) fn check(f: &mut Findings, config: &Arc<Config>) {
+/// `all`: they are enabled because there is an account, not one by one, so that one that cannot be used is no error.
+pub(super) fn check(f: &mut Findings, config: &Arc<Config>, all: bool) {
     let methods = enabled(config);
-    if methods.is_empty() {
+    if methods.is_empty() && !config.mysql.user.is_empty() {
         note!(f, Warning, "mysqldump.enabled" => "no seed method can be used on this host";
             "set mysqldump.enabled = true");
     }
@@ -19,6 +20,9 @@ pub(super) fn check(f: &mut Findings, config: &Arc<Config>) {
         let key = key(method.method());
         match method.available().and_then(|()| method.permitted()) {
             Ok(()) => note!(f, Ok, key => "the method can be used"),
+            Err(e) if all => {
+                note!(f, Warning, key => "the method is not offered: {e}"; "correct this, or do without it")
+            }
             Err(e) => note!(f, Error, key => "{e}"; "correct this, or set {key} = false"),
         }
     }
@@ -82,6 +86,7 @@ mod tests {
         check(
             &mut f,
             &Arc::new(crate::config::parse(&text).unwrap().config),
+            false,
         );
         f
     }

@@ -1,8 +1,9 @@
 //! The `check-config` command: is this host ready for the agent? Looks, and changes nothing that lasts: the only traces are
-//! empty probe files, removed at once, and the run of `service-status-command`.
+//! empty probe files, removed at once, and the runs of `service-status-command` and of commands that print where MySQL is.
 
 #[macro_use]
 mod findings;
+mod classic;
 mod commands;
 mod files;
 mod methods;
@@ -37,7 +38,7 @@ impl Document {
 }
 
 /// Checks the file and this host, and prints what it finds. Exit code 1 if there is an error among it, otherwise 0.
-pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
+pub(crate) fn run(file: Option<&Path>, json: bool) -> ExitCode {
     let document = Document::of(check(file));
     let text = if json {
         serde_json::to_string_pretty(&document).map(|t| t + "\n")
@@ -53,12 +54,12 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn check(file: &Path) -> Findings {
+fn check(file: Option<&Path>) -> Findings {
     let mut f = Findings::default();
-    let name = file.display();
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(faults) => {
+            let name = &faults.file;
             for fault in &faults.errors {
                 note!(f, Error, name => "{fault}");
             }
@@ -72,7 +73,12 @@ fn check(file: &Path) -> Findings {
             return f;
         }
     };
-    note!(f, Ok, name => "is a valid configuration");
+    let name = &loaded.file;
+    if loaded.is_json {
+        note!(f, Ok, name => "is a valid configuration of a classic agent; convert-config prints it as TOML");
+    } else {
+        note!(f, Ok, name => "is a valid configuration");
+    }
     for warning in &loaded.warnings {
         note!(f, Warning, name => "{warning}");
     }
@@ -82,7 +88,8 @@ fn check(file: &Path) -> Findings {
     files::check(&mut f, &config, &server);
     network::check(&mut f, &config);
     commands::check(&mut f, &config, &launcher, server.alive);
-    methods::check(&mut f, &config);
+    classic::check(&mut f, &config, &launcher);
+    methods::check(&mut f, &config, loaded.is_json);
     f
 }
 
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_one_error() {
-        let f = check(Path::new("/no/such/agent.conf"));
+        let f = check(Some(Path::new("/no/such/agent.conf")));
         assert_eq!((f.list.len(), f.count(Level::Error)), (1, 1));
         assert_eq!(f.list[0].subject, "/no/such/agent.conf");
     }
@@ -143,7 +150,7 @@ mod tests {
     fn all_faults_of_a_file_are_findings() {
         let file = std::env::temp_dir().join(format!("check-config-{}.conf", std::process::id()));
         std::fs::write(&file, "[common]\nport = 0\nprot = 1\nuse-ssl = 1\n").unwrap();
-        let f = check(&file);
+        let f = check(Some(&file));
         std::fs::remove_file(&file).unwrap();
         let name = file.display().to_string();
         let of_file = f.list.iter().filter(|f| f.subject == name).count();

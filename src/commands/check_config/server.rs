@@ -34,6 +34,13 @@ pub(super) fn check(f: &mut Findings, config: &Config) -> ServerInfo {
         datadir: set.map(PathBuf::from),
         ..ServerInfo::default()
     };
+    if config.mysql.user.is_empty() {
+        note!(f, Warning, "mysql.user" =>
+            "there is no account: MySQL is not queried, and only operators' commands and the method LVM are offered";
+            "for the built-in seed methods set mysql.user and mysql.password (in JSON: \"mysql\": {{\"user\": \"...\", \"password\": \"...\"}})");
+        info.alive = answers(&Endpoint::local(&config.mysql), TIMEOUT).is_ok();
+        return info;
+    }
     let Some((server, mut conn)) = login(f, config, &mut info) else {
         return info;
     };

@@ -271,7 +271,7 @@ impl Options {
         self.mysql = match own {
             Some(login) => login,
             None => {
-                let loaded = config::load(&given.path("config").unwrap_or_default())?;
+                let loaded = config::load(given.path("config").as_deref())?;
                 self.warnings.extend(loaded.warnings);
                 let config::Mysql { user, password, .. } = loaded.config.mysql;
                 Login { user, password }

@@ -25,7 +25,7 @@ use std::time::{Duration, UNIX_EPOCH};
 const AGENT_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Looks and prints. Exit code 0 if the agent answers, otherwise 1.
-pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
+pub(crate) fn run(file: Option<&Path>, json: bool) -> ExitCode {
     match print(file, json) {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => {}
@@ -34,7 +34,7 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn print(file: &Path, json: bool) -> Result<bool> {
+fn print(file: Option<&Path>, json: bool) -> Result<bool> {
     let report = look(&config::load(file)?.config);
     let text = if json {
         let text = serde_json::to_string_pretty(&report);
@@ -78,6 +78,14 @@ fn look(config: &Config) -> Report {
 /// MySQL as it answers this process, and its datadir.
 fn mysql(config: &Config) -> (MysqlState, String) {
     let endpoint = Endpoint::local(&config.mysql);
+    if config.mysql.user.is_empty() {
+        let state = MysqlState {
+            address: endpoint.name(),
+            error: "it was not queried: [mysql] has no account".into(),
+            ..MysqlState::default()
+        };
+        return (state, config.mysql.datadir.clone());
+    }
     let answered = connect(&endpoint, AGENT_ANSWERS).and_then(|mut conn| {
         let datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
         Ok((Server::ask(&mut conn)?, datadir))

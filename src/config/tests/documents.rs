@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::super::document::read;
+use super::super::document::{Origin, read};
 use super::super::reloaded::RELOADED;
 use super::super::{Config, Values, parse};
 
@@ -124,7 +124,8 @@ fn every_key_and_no_other_is_documented_with_its_default() {
         for (name, default) in &documented {
             let (section, key) = name.split_once('.').unwrap();
             let text = format!("[{section}]\n{key} = {default}\n");
-            let (config, found) = read(DeTable::parse(&text).unwrap().get_ref(), &text);
+            let origin = Origin::default();
+            let (config, found) = read(DeTable::parse(&text).unwrap().get_ref(), &text, &origin);
             assert!(
                 found.faults.is_empty() && found.warnings.is_empty(),
                 "{text}"

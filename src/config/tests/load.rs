@@ -26,17 +26,17 @@ impl Drop for Temp {
 #[test]
 fn load_warns_of_a_world_readable_file() {
     let open = Temp::new("open", file(&[]).as_bytes(), 0o644);
-    let warnings = load(&open.0).unwrap().warnings;
+    let warnings = load(Some(&open.0)).unwrap().warnings;
     assert_eq!(warnings.len(), 1);
     assert_in("every user can read it", &warnings[0]);
     let closed = Temp::new("closed", file(&[]).as_bytes(), 0o640);
-    assert!(load(&closed.0).unwrap().warnings.is_empty());
+    assert!(load(Some(&closed.0)).unwrap().warnings.is_empty());
 }
 
 #[test]
 fn load_names_the_file() {
     let bad = Temp::new("bad", b"[common]\nport = \n", 0o600);
-    let text = load(&bad.0).unwrap_err().to_string();
+    let text = load(Some(&bad.0)).unwrap_err().to_string();
     assert!(
         text.starts_with(&format!("{}: line 2, column ", bad.0.display())),
         "{text}"
@@ -46,7 +46,7 @@ fn load_names_the_file() {
         file(&[("logging", "format = \"json\"")]).as_bytes(),
         0o600,
     );
-    let text = load(&json.0).unwrap_err().to_string();
+    let text = load(Some(&json.0)).unwrap_err().to_string();
     assert!(
         text.starts_with(&format!("{}: line 9: logging.format", json.0.display())),
         "{text}"
@@ -55,7 +55,7 @@ fn load_names_the_file() {
 
 #[test]
 fn load_of_something_else() {
-    let text = |path: &Path| load(path).unwrap_err().to_string();
+    let text = |path: &Path| load(Some(path)).unwrap_err().to_string();
     assert_in("/no/such/file: ", &text(Path::new("/no/such/file")));
     assert_in("--config", &text(Path::new("/no/such/file")));
     let directory = text(&std::env::temp_dir());
@@ -69,5 +69,5 @@ fn load_of_something_else() {
 fn windows_editors() {
     let text = format!("\u{feff}{}", file(&[]).replace('\n', "\r\n"));
     let temp = Temp::new("windows", text.as_bytes(), 0o600);
-    assert!(load(&temp.0).unwrap().warnings.is_empty());
+    assert!(load(Some(&temp.0)).unwrap().warnings.is_empty());
 }
