@@ -5,7 +5,9 @@ use crate::commands::status;
 use crate::config::{Common, Config, Protocol, SocatTls};
 use crate::process::host_name;
 use crate::protocol::orchestrator::Client;
+use crate::protocol::wire::Contact;
 use crate::tls::{self, der::Certificate};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
@@ -30,8 +32,9 @@ pub(super) fn check(f: &mut Findings, config: &Config) {
     }
     resolve(f, &host_name(&c.hostname));
     let urls = &config.orchestrator.urls;
+    let contacts = contacts(config);
     for url in urls.iter() {
-        orchestrator(f, url, config);
+        orchestrator(f, url, config, &contacts);
     }
     registrations(f, config);
     own_certificate(f, c);
@@ -107,8 +110,22 @@ fn resolve(f: &mut Findings, name: &str) {
     }
 }
 
+/// Those of the agent that runs here, by url; empty if none does, or without its token.
+fn contacts(config: &Config) -> BTreeMap<String, Contact> {
+    if config.common.token_hint_file.is_empty() {
+        return BTreeMap::new();
+    }
+    let running = status::local(config, CONNECT_LIMIT).and_then(|agent| agent.data());
+    running.map(|data| data.orchestrators).unwrap_or_default() // `own_port` and the check of the file say why
+}
+
 /// A ping is all that is sent: a registration would make this agent known.
-fn orchestrator(f: &mut Findings, url: &str, config: &Config) {
+fn orchestrator(
+    f: &mut Findings,
+    url: &str,
+    config: &Config,
+    contacts: &BTreeMap<String, Contact>,
+) {
     const KEY: &str = "orchestrator.url";
     let (port, limit) = (
         config.orchestrator.agents_port,
@@ -125,17 +142,24 @@ fn orchestrator(f: &mut Findings, url: &str, config: &Config) {
     let Ok(tls) = tls.transpose() else {
         return note!(f, Ok, KEY => "{name} accepts connections"); // `authorities` says what is wrong with the files
     };
-    let registration = match config.orchestrator.protocol {
+    if let Err(e) = Client::new(url, port, limit, tls).ping() {
+        return note!(f, Warning, KEY => "{e}";
+            "orchestrator.url and orchestrator.agents-port must lead to orchestrator's AgentsServerPort, and its ServeAgentsHttp must be true");
+    }
+    let protocol = match config.orchestrator.protocol {
         Protocol::Auto => "v2, or classic if it answers 404 to that",
         Protocol::V2 => "v2",
         Protocol::Classic => "classic",
     };
-    match Client::new(url, port, limit, tls).ping() {
-        Ok(()) => {
-            note!(f, Ok, KEY => "{base} answers a ping; agent protocol by orchestrator.protocol: {registration}")
+    match contacts.get(&base) {
+        Some(c) if !c.registered && !c.error.is_empty() => note!(f, Warning, KEY =>
+            "{base} answers a ping, but the running agent is not registered: {}", c.error;
+            "correct what the error names; the agent tries again within 30 s"),
+        Some(c) if c.registered => note!(f, Ok, KEY =>
+            "{base} answers a ping; agent protocol of the running agent: {}", c.summary()),
+        _ => {
+            note!(f, Ok, KEY => "{base} answers a ping; agent protocol by orchestrator.protocol: {protocol}")
         }
-        Err(e) => note!(f, Warning, KEY => "{e}";
-            "orchestrator.url and orchestrator.agents-port must lead to orchestrator's AgentsServerPort, and its ServeAgentsHttp must be true"),
     }
 }
 
@@ -249,7 +273,12 @@ mod tests {
         seed_port(&mut f, at, false);
         reach(&at.to_string(), CONNECT_LIMIT).unwrap();
         drop(holder);
-        orchestrator(&mut f, "http://127.0.0.1:1", &Config::default());
+        orchestrator(
+            &mut f,
+            "http://127.0.0.1:1",
+            &Config::default(),
+            &BTreeMap::new(),
+        );
         let levels: Vec<Level> = f.list.iter().map(|x| x.level).collect();
         assert_eq!(levels, [Level::Warning, Level::Ok, Level::Warning]);
     }

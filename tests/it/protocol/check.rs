@@ -73,6 +73,9 @@ fn a_host_that_is_ready_and_one_whose_account_is_not() {
     let agent = Agent::start_with(&db, &changes);
     let file = agent.dir.join("agent.conf");
     private(&file);
+    wait_for("the agent is registered", Duration::from_secs(20), || {
+        (agent.get("/api/status").0 == 200).then_some(())
+    });
     let (code, d) = checked(&file);
     assert_eq!(
         (code, &d["Errors"], &d["Warnings"]),
@@ -89,8 +92,7 @@ fn a_host_that_is_ready_and_one_whose_account_is_not() {
         ("common.backup-dir", "is writable"),
         ("common.state-dir", "is writable"),
         ("common.hostname", "resolves to 127.0.0.1"),
-        ("orchestrator.url", "answers a ping; agent protocol"),
-        ("orchestrator.url", "v2, or classic if it answers 404"),
+        ("orchestrator.url", "running agent: classic since 20"),
         ("mysql.service-status-command", "reports that MySQL runs"),
         ("mysql.service-stop-command", "not run"),
         ("mysqldump.enabled", "can be used"),
@@ -526,4 +528,42 @@ fn arguments() {
         let (code, ..) = end_of(command(&[command_name, "--config", "/no/such/file"]));
         assert_eq!(code, Some(1));
     }
+}
+
+/// Which protocol would be used, without an agent and with one that has no registration.
+#[test]
+fn the_protocol_of_each_orchestrator() {
+    let mut orchestrator = Orchestrator::new(|_, _| (404, String::new()));
+    orchestrator.start();
+    let mut host = Lone::new();
+    let port = format!("agents-port = {}", orchestrator.port);
+    host.with("orchestrator", port);
+    host.write();
+    for (protocol, word) in [
+        ("auto", ": v2, or classic if it answers 404"),
+        ("v2", "orchestrator.protocol: v2"),
+        ("classic", "orchestrator.protocol: classic"),
+    ] {
+        host.with("orchestrator", format!("protocol = \"{protocol}\""));
+        host.write();
+        let (_, d) = checked(&host.file());
+        assert_eq!(level(&d, "orchestrator.url", word), "ok");
+    }
+    assert!(
+        orchestrator.seen().iter().all(|s| s.is_ping()),
+        "nothing else is called"
+    );
+    let host = host.start();
+    wait_for("a refusal", Duration::from_secs(20), || {
+        host.log().contains("next attempt").then_some(())
+    });
+    let (_, d) = checked(&host.file());
+    assert_eq!(
+        level(
+            &d,
+            "orchestrator.url",
+            "the running agent is not registered"
+        ),
+        "warning"
+    );
 }
