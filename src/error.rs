@@ -28,6 +28,15 @@ impl<T> OnPath<T> for std::io::Result<T> {
     }
 }
 
+/// A text of a peer, for a message: one line of at most 300 characters, without control characters.
+pub(crate) fn shortened(text: &str) -> String {
+    text.trim()
+        .chars()
+        .take(300)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {

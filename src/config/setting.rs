@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Deref, RangeInclusive};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use log::LevelFilter;
 use toml::de::DeValue;
 
 use super::duration;
+use crate::error::OnPath;
 
 pub(super) struct Key<'a> {
     /// The spellings, the documented one first. Upper and lower case are equal.
@@ -116,6 +117,12 @@ impl Secret {
             different |= x ^ b.get(i).copied().unwrap_or(0);
         }
         std::hint::black_box(different) == 0
+    }
+
+    /// The content of a file without one trailing newline; `name` is for the error.
+    pub(crate) fn of_file(name: &str, path: &Path) -> crate::error::Result<Self> {
+        let text = std::fs::read_to_string(path).on(name)?;
+        Ok(Self::new(text.strip_suffix('\n').unwrap_or(&text)))
     }
 
     /// True if nothing is set.

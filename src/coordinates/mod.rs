@@ -3,10 +3,13 @@
 //!
 //! Every parser gives [`Coordinates`] or an error that says what is missing; none guesses.
 
+mod begin;
 pub mod gtid;
 pub mod metadata;
 pub mod mysqldump;
 mod text;
+
+pub(crate) use begin::begin_at;
 
 use crate::error::{Error, Result};
 use gtid::{GtidSet, MariaDbGtidList};

@@ -12,6 +12,7 @@ pub mod info;
 pub(crate) mod messages;
 pub mod profile;
 pub(crate) mod query;
+pub(crate) mod replica;
 mod replication;
 mod restore;
 mod server;

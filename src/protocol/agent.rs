@@ -1,13 +1,11 @@
 //! A client for one agent: its calls, with the token.
 
-use super::http_client::{
-    AgentTransport, HttpClient, Limits, authority, escape, shortened, without_token,
-};
+use super::http_client::{AgentTransport, HttpClient, Limits, authority, escape, without_token};
 use super::wire::{
     ActiveSeed, AgentData, AgentInfo, Envelope, INVALID_TOKEN, Metadata, StageState,
 };
 use crate::config::Secret;
-use crate::error::{Error, OnPath, Result};
+use crate::error::{Error, OnPath, Result, shortened};
 use crate::seed::{Method, Stage};
 use crate::sys::thread::lock;
 use serde::de::DeserializeOwned;

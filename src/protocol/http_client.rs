@@ -119,15 +119,6 @@ pub(crate) fn authority(host: &str, port: u16) -> String {
     }
 }
 
-/// A text of a peer, for a terminal: one line of at most 300 characters, without control characters.
-pub(crate) fn shortened(text: &str) -> String {
-    text.trim()
-        .chars()
-        .take(300)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 /// `text` without this secret, in whichever spelling a request has it.
 pub(super) fn without_token(text: &str, token: &Secret) -> String {
     if token.is_empty() {

@@ -1,9 +1,9 @@
 //! The calls to one orchestrator: the registration, by one of two protocols, and the ping.
 
-use super::http_client::{AgentTransport, HttpClient, Limits, escape, shortened, without_token};
+use super::http_client::{AgentTransport, HttpClient, Limits, escape, without_token};
 use super::wire::{AgentInfo, Wire};
 use crate::config::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;

@@ -361,14 +361,14 @@ fn listen(text: &str) -> Checked<SocketAddr> {
 /// The content of a password or token file without one trailing newline; a warning if other users can read the file.
 fn secret(option: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Secret> {
     let name = format!("--{option} {}", path.display());
-    let text = std::fs::read_to_string(path).on(&name)?;
+    let secret = Secret::of_file(&name, path)?;
     let mode = std::fs::metadata(path).on(&name)?.permissions().mode();
     if mode & 0o004 != 0 {
         warnings.push(format!(
             "{name} can be read by every user: run chmod o-r on it"
         ));
     }
-    Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text)))
+    Ok(secret)
 }
 
 impl HostPort {

@@ -2,11 +2,11 @@
 
 use super::event::{Event, Listener, seconds};
 use super::options::{HostPort, Options};
-use crate::error::{Error, ListenOption, OnPath, Result};
+use crate::error::{Error, ListenOption, OnPath, Result, shortened};
 use crate::http::{Limits, Plan, Request, RequestBody, Response, Server, Settings};
 use crate::process::Cancel;
 use crate::protocol::agent::{Access, AgentClient, Slot};
-use crate::protocol::http_client::{self, AgentTransport, shortened};
+use crate::protocol::http_client::{self, AgentTransport};
 use crate::protocol::wire::{AgentInfo, Envelope};
 use crate::seed::Side;
 use crate::sys::host::random_hex;

@@ -2,11 +2,11 @@
 
 use super::options::Login;
 use crate::coordinates::gtid::GtidSet;
-use crate::error::{Cause, Error, MysqlError, Result};
+use crate::error::{Error, Result};
 use crate::mysql::applier::{self, Channel};
 use crate::mysql::channel::Columns;
 use crate::mysql::query::text;
-use crate::mysql::{Endpoint, Flavour, Server, cause, connect, grants, info, quote_text};
+use crate::mysql::{Endpoint, Flavour, Server, connect, grants, info, replica};
 use crate::sys::Inserted;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
@@ -22,10 +22,6 @@ const LONG: Duration = Duration::from_secs(2);
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// ER_LOCK_WAIT_TIMEOUT
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-/// The source does not have the binary log that the target requests; 13114 is what MySQL 8.0 and later make of 1236.
-pub(crate) const BINLOG_GONE: [u32; 2] = [1236, 13114];
-/// Longer statements are shown in messages by their first characters.
-const SHOWN: (usize, usize) = (300, 60);
 
 pub(crate) struct Db {
     conn: Conn,
@@ -148,31 +144,26 @@ impl Db {
         self.run_with_password(statement, None)
     }
 
-    /// As [`Db::run`]; the password of `login` in it appears neither in an error nor, if the account may prevent it, in the general
-    /// query log.
+    /// As [`replica::run_with_password`].
     pub(crate) fn run_with_password(
         &mut self,
         statement: &str,
         login: Option<&Login>,
     ) -> Result<()> {
-        if login.is_some() && self.logs_passwords()? {
-            // Needs SUPER; preflight has warned where the account lacks it.
-            let _ = self.conn.query_drop("SET SESSION sql_log_off = 1");
-        }
-        self.query(|conn, _| {
-            let done = conn.query_drop(statement);
-            done.map_err(|e| failed(statement, login, &e))
-        })
+        let password = login.map(|l| &l.password);
+        self.query(|conn, server| replica::run_with_password(conn, server, statement, password))
     }
 
-    /// Whether a password in a statement would be written to a log: MariaDB's general query log has CHANGE MASTER as it is; MySQL
-    /// replaces passwords (manual, Passwords and Logging).
+    /// As [`replica::logs_passwords`].
     pub(crate) fn logs_passwords(&mut self) -> Result<bool> {
-        Ok(self.server.flavour == Flavour::MariaDb && self.global("general_log")? == "ON")
+        self.query(replica::logs_passwords)
     }
 
     fn select(&mut self, query: &str) -> Result<Vec<Row>> {
-        self.query(|conn, _| conn.query(query).map_err(|e| failed(query, None, &e)))
+        self.query(|conn, _| {
+            conn.query(query)
+                .map_err(|e| replica::failed(query, None, &e))
+        })
     }
 
     /// All columns of a query; NULL as an empty text.
@@ -260,29 +251,6 @@ impl Db {
     }
 }
 
-fn failed(statement: &str, login: Option<&Login>, e: &mysql::Error) -> Error {
-    let mut cause = cause(e);
-    if let Cause::Server { message, .. } | Cause::Unreachable(message) = &mut cause {
-        *message = hidden(message, login);
-    }
-    let mut purpose = hidden(statement, login);
-    if purpose.chars().count() > SHOWN.0 {
-        purpose = purpose.chars().take(SHOWN.1).collect::<String>() + " ...";
-    }
-    Error::Mysql(Box::new(MysqlError {
-        purpose,
-        cause,
-        ..MysqlError::default()
-    }))
-}
-
-/// A text without the literal that is the password of `login`.
-pub(super) fn hidden(text: &str, login: Option<&Login>) -> String {
-    login.map_or(text.into(), |login| {
-        text.replace(&quote_text(login.password.reveal()), "(password)")
-    })
-}
-
 /// A GTID is domain-server-sequence.
 fn own_in_binlog(state: &str, server_id: &str) -> String {
     let all = state.split(',').map(str::trim);
@@ -299,24 +267,6 @@ pub(super) fn gives(server: Server, rows: &[String], privilege: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::Secret;
-
-    #[test]
-    fn a_statement_never_shows_its_password() {
-        let login = Login {
-            user: "r".into(),
-            password: Secret::new("ge'heim"),
-        };
-        let text = "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD='ge''heim'";
-        assert_eq!(
-            hidden(text, Some(&login)),
-            "CHANGE MASTER TO MASTER_USER='r', MASTER_PASSWORD=(password)"
-        );
-        assert_eq!(
-            hidden("near 'ge''heim' at line 1", Some(&login)),
-            "near (password) at line 1"
-        );
-        assert_eq!(hidden("STOP SLAVE", None), "STOP SLAVE");
-    }
 
     #[test]
     fn transactions_of_a_mariadb_targets_own() {

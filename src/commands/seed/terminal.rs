@@ -2,7 +2,7 @@
 
 use super::event::coordinates;
 use super::event::{End, Event, How, Listener, Outcome, StageProgress, Target, Verdict, Verified};
-use crate::protocol::http_client::shortened;
+use crate::error::shortened;
 use crate::seed::{Side, Stage, Status};
 use crate::sys::host::human_bytes;
 use crate::sys::thread::lock;

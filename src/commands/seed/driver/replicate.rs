@@ -5,22 +5,20 @@ use super::Driver;
 use crate::commands::seed::event::{Check, Event, How, Target, Verdict};
 use crate::commands::seed::options::{Mode, Options};
 use crate::commands::seed::plan::{Plan, READ_ONLY};
-use crate::commands::seed::sql::{BINLOG_GONE, Db};
+use crate::commands::seed::sql::Db;
+use crate::coordinates::begin_at;
 use crate::coordinates::gtid::GtidSet;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::mysql::applier::{Channel, Point};
-use crate::mysql::{Flavour, Server, Source, Start, quote_text};
+use crate::mysql::{Flavour, Server, Source, Start, quote_text, replica};
 use crate::process::Cancel;
-use crate::protocol::http_client::shortened;
 use crate::protocol::wire::Metadata;
 use crate::seed::Side;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
 
-/// How long both threads may take to run.
-const LIMIT: Duration = Duration::from_secs(60);
 /// Between two queries of one state.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the source is queried for what the target has, before that is the target's own.
@@ -138,12 +136,12 @@ impl Driver<'_> {
         stop_all(target, &present)?;
         remove_all(target, &present, true)?;
         if let Point::Gtid(gtid) = from {
-            begin_at(target, gtid)?;
+            target.query(|conn, server| begin_at(conn, server, gtid))?;
         }
         let change = change_source(server, self.options, self.plan, to, from);
         target.run_with_password(&change, login)?;
         target.run(&server.start_replica(""))?;
-        let c = wait_until_it_runs(target, self.cancel)?;
+        let c = replica::wait_until_it_runs(|| target.default_channel(), self.cancel)?;
         let (how, gtid, log_file, log_pos) = match from {
             Point::Gtid(gtid) => (How::Gtid, Some(gtid.as_str()), None, None),
             Point::Position(file, position) => {
@@ -161,7 +159,7 @@ impl Driver<'_> {
             sql_thread: &c.sql_state,
             lag_seconds: c.lag,
         });
-        Ok(running_line(&c))
+        Ok(replica::running_line(&c))
     }
 
     /// Checks that the replica is the one that was requested; returns what has failed.
@@ -296,76 +294,6 @@ fn change_source(
         tls: plan.tls,
         channel: "",
     })
-}
-
-/// On MariaDB the position is set here. On MySQL the load has set it, and without it all would be applied a second time.
-fn begin_at(target: &mut Db, gtid: &str) -> Result<()> {
-    if target.server.flavour == Flavour::MariaDb {
-        if target.global("gtid_slave_pos")? == gtid {
-            return Ok(());
-        }
-        return target.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(gtid)));
-    }
-    let missing = GtidSet::parse(gtid)?.minus(&target.gtid_executed()?);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::permanent(format!(
-        "gtid_executed of the target lacks {} of the copy: another session has reset it, or the load has not set gtid_purged; \
-         run a new seed",
-        shortened(&missing.to_string())
-    )))
-}
-
-/// Both threads must be seen running twice in a row: a thread with a wrong start stops within its first events.
-fn wait_until_it_runs(target: &mut Db, cancel: &Cancel) -> Result<Channel> {
-    let begin = Instant::now();
-    let mut ran = false;
-    loop {
-        let c = target.default_channel()?;
-        let runs = c.io_state == "Yes" && c.sql_state == "Yes";
-        if runs && ran {
-            return Ok(c);
-        }
-        ran = runs;
-        if let Some(e) = failure(&c, begin.elapsed() >= LIMIT) {
-            return Err(e);
-        }
-        if !cancel.sleep(PAUSE) {
-            return Err(Error::cancelled());
-        }
-    }
-}
-
-fn running_line(c: &Channel) -> String {
-    let lag = c
-        .lag
-        .map_or("unknown time".into(), |s| format!("{s} seconds"));
-    let (io, sql) = (&c.io_state, &c.sql_state);
-    format!("Replication: IO thread {io}, SQL thread {sql}, {lag} behind")
-}
-
-/// Why it is useless to wait longer: a thread has stopped with an error, the login was refused, or the time is over.
-fn failure(c: &Channel, late: bool) -> Option<Error> {
-    let refused = c.io_error.0 == 1045;
-    let stopped = !c.io && c.io_error.0 != 0 || !c.sql && c.error.0 != 0;
-    if !late && !refused && !stopped {
-        return None;
-    }
-    let mut text = format!("IO thread {}, SQL thread {}", c.io_state, c.sql_state);
-    for (name, (code, message)) in [("Last_IO_Error", &c.io_error), ("Last_SQL_Error", &c.error)] {
-        if *code != 0 {
-            text += &format!(", {name} {code}: {}", shortened(message));
-        }
-    }
-    if BINLOG_GONE.contains(&c.io_error.0) {
-        text += "; if the source has purged the binary logs from which the copy goes on, raise binlog_expire_logs_seconds there \
-             (expire_logs_days before MariaDB 10.6 and MySQL 8.0) and run a new seed";
-    }
-    if late {
-        text += &format!(" after {} s", LIMIT.as_secs());
-    }
-    Some(Error::permanent(text))
 }
 
 /// An empty GTID set is a position: of a source that has GTIDs and has not used one yet. `events` are position, type and info.

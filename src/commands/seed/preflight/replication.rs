@@ -9,15 +9,15 @@
 use super::Preflight;
 use crate::commands::seed::options::{Login, Mode};
 use crate::commands::seed::plan::Plan;
-use crate::commands::seed::sql::{BINLOG_GONE, Db, gives};
+use crate::commands::seed::sql::{Db, gives};
 use crate::compatibility::gtid_modes_replicate;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::mysql::applier::{Channel, channels};
 use crate::mysql::channel::{self, Setting};
+use crate::mysql::replica::BINLOG_GONE;
 use crate::mysql::{
     Flavour, Server, Source, Start, Version, quote_account, quote_name, quote_text,
 };
-use crate::protocol::http_client::shortened;
 use std::time::{Duration, Instant};
 
 /// The oldest version with all the statements that are used.

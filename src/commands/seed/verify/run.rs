@@ -6,11 +6,10 @@ use crate::commands::seed::event::{Event, Listener, Verified, seconds};
 use crate::commands::seed::options::Options;
 use crate::commands::seed::plan::Plan;
 use crate::commands::seed::sql::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::mysql::applier::Point;
 use crate::process::Cancel;
 use crate::protocol::agent::AgentClient;
-use crate::protocol::http_client::shortened;
 use std::collections::BTreeMap;
 use std::time::Instant;
 

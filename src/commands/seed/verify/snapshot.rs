@@ -11,11 +11,10 @@
 
 use crate::commands::seed::options::Options;
 use crate::commands::seed::sql::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::mysql::applier::{self, Channel, Point};
 use crate::mysql::{Endpoint, Flavour, Server, Version, connect, quote_text};
 use crate::process::Cancel;
-use crate::protocol::http_client::shortened;
 use crate::sys::thread::lock;
 use crossbeam_channel::{RecvTimeoutError, bounded, select};
 use mysql::prelude::Queryable;

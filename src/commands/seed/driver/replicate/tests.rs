@@ -1,7 +1,6 @@
 use super::*;
 use crate::commands::seed::options::tests::with_user;
 use crate::commands::seed::options::{HostPort, Login};
-use crate::commands::seed::sql::hidden;
 use crate::config::Secret;
 use crate::seed::Method;
 
@@ -103,7 +102,8 @@ fn the_source_is_told_with_a_hidden_password() {
     let end = "MASTER_USE_GTID=slave_pos";
     let text = r"CHANGE MASTER TO MASTER_HOST='db1', MASTER_PORT=3310, MASTER_USER='re''pl', MASTER_PASSWORD=";
     assert_eq!(s, format!(r"{text}'a''b\\', {end}"));
-    let hide = |s: &str| hidden(s, o.replication.as_ref());
+    let password = o.replication.as_ref().map(|l| &l.password);
+    let hide = |s: &str| replica::hidden(s, password);
     assert_eq!(hide(&s), format!("{text}(password), {end}"));
     let s = change_source(mysql, &o, &plan(false), &to, &Point::Gtid("set".into()));
     assert_eq!(
@@ -150,45 +150,6 @@ fn addresses_are_chosen() {
         plan(false).replication_source(&o),
         ("db9".to_string(), 3307)
     );
-}
-
-#[test]
-fn what_threads_report() {
-    let c = |io: &str, io_code, sql: &str, sql_code| Channel {
-        io: io != "No",
-        sql: sql != "No",
-        io_state: io.into(),
-        sql_state: sql.into(),
-        io_error: (io_code, "io text".into()),
-        error: (sql_code, "sql text".into()),
-        lag: Some(3),
-        ..Channel::default()
-    };
-    assert_eq!(
-        running_line(&c("Yes", 0, "Yes", 0)),
-        "Replication: IO thread Yes, SQL thread Yes, 3 seconds behind"
-    );
-    assert!(
-        failure(&c("Connecting", 2003, "Yes", 0), false).is_none(),
-        "it tries again by itself"
-    );
-    assert!(failure(&c("Preparing", 0, "No", 0), false).is_none());
-    let text = |c: &Channel, late| failure(c, late).unwrap().to_string();
-    assert_eq!(
-        text(&c("No", 1593, "Yes", 0), false),
-        "IO thread No, SQL thread Yes, Last_IO_Error 1593: io text"
-    );
-    let gone = text(&c("No", 1236, "Yes", 0), false);
-    assert!(
-        gone.contains("1236: io text; if") && gone.contains("binlog_expire_logs_seconds"),
-        "{gone}"
-    );
-    assert_eq!(
-        text(&c("Yes", 0, "No", 1062), false),
-        "IO thread Yes, SQL thread No, Last_SQL_Error 1062: sql text"
-    );
-    assert!(text(&c("Connecting", 1045, "Yes", 0), false).contains("1045"));
-    assert!(text(&c("Connecting", 0, "Yes", 0), true).ends_with("after 60 s"));
 }
 
 #[test]
