@@ -107,6 +107,12 @@ pub(super) fn value<'a>(of: &'a Variables, name: &str) -> &'a str {
 }
 
 impl DatadirInfo {
+    /// One of the [`Self::options`]; `None` where the server does not report it.
+    pub(crate) fn option(&self, name: &str) -> Option<&str> {
+        let found = self.options.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     pub(super) fn tablespace(&self) -> PathBuf {
         self.datadir.join(&self.system_file)
     }
@@ -193,7 +199,7 @@ impl DatadirInfo {
 
     /// A MySQL server about which nothing is known.
     #[cfg(test)]
-    pub(super) fn for_test() -> Self {
+    pub(crate) fn for_test() -> Self {
         let server = Server::parse("9.7.4", "").unwrap();
         let of = Variables::from([("innodb_data_file_path".into(), "ibdata1:12M".into())]);
         Self::from_variables(&of, server, Path::new("/no/such"), Path::new("/bin/false")).unwrap()

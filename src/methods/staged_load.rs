@@ -48,13 +48,7 @@ impl StagedLoad {
         let info = datadir::inspect(&self.config, Role::Target)?;
         swap_in::service_permitted(&self.config)?;
         preflight::outside(&self.config.common.backup_dir, &info.datadir)?;
-        if datadir::is_in_use(&info)? {
-            return Err(Error::permanent(format!(
-                "a server works in {}: in a seed of the classic protocol MySQL of the target is down; stop it \
-                 (mysql.service-stop-command), then begin the seed again",
-                info.datadir.display()
-            )));
-        }
+        swap_in::check_stopped(&info)?;
         Ok(info)
     }
 

@@ -98,6 +98,37 @@ pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
     Ok((*info, staged))
 }
 
+/// Deletes the old data, where two copies do not fit. After an error the record says whether they are gone.
+pub(super) fn wipe(config: &Arc<Config>, ctx: &Context, info: &DatadirInfo) -> Result<()> {
+    log::warn!(
+        "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are deleted before \
+         the new ones are received",
+        ctx.seed_id(),
+        info.datadir.display()
+    );
+    let before = ctx.seed()?;
+    ctx.update(Seed::begin_replacing)?;
+    let host = Host::of_stage(config, ctx);
+    let journals = journals(config);
+    let wiped = datadir::wipe(&journals, info, ctx.seed_id(), &host);
+    if wiped.is_err() && !journals.data_gone() {
+        ctx.update(|seed| (seed.load, seed.left_by) = (before.load, before.left_by))?;
+    }
+    wiped
+}
+
+/// That MySQL of a target is down, as it is in a classic seed.
+pub(super) fn check_stopped(info: &DatadirInfo) -> Result<()> {
+    if !datadir::is_in_use(info)? {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "a server works in {}: in a seed of the classic protocol MySQL of the target is down; stop it (mysql.service-stop-command), then \
+         begin the seed again",
+        info.datadir.display()
+    )))
+}
+
 /// Makes the staging directory of a seed and records the data directory.
 pub(super) fn stage(config: &Config, ctx: &Context, info: &DatadirInfo) -> Result<Staged> {
     let journals = journals(config);
@@ -152,12 +183,16 @@ pub(super) fn swap_in(
     if config.mysql.keep_old_data == KeepOldData::No {
         datadir::delete_old(datadir, staged);
     }
-    let down = if before_it.data_deleted() {
-        "since the old data were deleted".to_string()
+    let mut text = if before_it.classic {
+        "Stage completed. MySQL runs on the copy".to_string()
+    } else if before_it.data_deleted() {
+        "Stage completed. MySQL was down since the old data were deleted".to_string()
     } else {
-        format!("for {:.1} s", down.as_secs_f32())
+        format!(
+            "Stage completed. MySQL was down for {:.1} s",
+            down.as_secs_f32()
+        )
     };
-    let mut text = format!("Stage completed. MySQL was down {down}");
     for note in [&verified.notes, &emptied] {
         if !note.is_empty() {
             text += &format!(". {note}");

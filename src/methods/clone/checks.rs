@@ -8,7 +8,9 @@ use crate::methods::swap_in;
 use crate::mysql::{
     Endpoint, Identity, MOVE_BACK, Server, connect, control, grants, info, query, quote_name,
 };
+use crate::sys::Inserted;
 use mysql::{Conn, Row};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +31,10 @@ pub(super) struct Donor {
     pub(super) bytes: Option<u64>,
     /// It has replication channels, or could not be queried.
     pub(super) replicates: bool,
-    /// Libraries of the target's plugins: the server that clones must have the source's, which are among these.
+    /// Libraries of the plugins that a private server which clones must have.
     pub(super) libraries: Vec<String>,
+    /// Its active plugins; none if it could not be queried.
+    plugins: Vec<Plugin>,
     /// What identifies it while CLONE runs; `None` if it could not be queried.
     identity: Option<Identity>,
 }
@@ -45,6 +49,9 @@ impl Donor {
         }
     }
 }
+
+/// An active plugin, and its library unless it is a part of the server.
+type Plugin = (String, Option<String>);
 
 /// Connects for long queries; a server that hangs is found soon.
 fn connect_twice(to: &Endpoint) -> Result<Conn> {
@@ -165,20 +172,16 @@ fn only_innodb(conn: &mut Conn, who: &str) -> Result<()> {
     )))
 }
 
-/// Names of the active plugins of a server.
-fn plugins(conn: &mut Conn) -> Result<Vec<String>> {
+fn plugins(conn: &mut Conn) -> Result<Vec<Plugin>> {
     query::rows(
         conn,
-        "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' ORDER BY 1",
+        "SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' ORDER BY 1",
     )
 }
 
-/// Libraries of the active plugins of a server.
-fn libraries(conn: &mut Conn) -> Result<Vec<String>> {
-    query::rows(
-        conn,
-        "SELECT DISTINCT PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL",
-    )
+fn libraries(plugins: &[Plugin]) -> Vec<String> {
+    let all: BTreeSet<&String> = plugins.iter().filter_map(|p| p.1.as_ref()).inserted();
+    all.into_iter().cloned().collect()
 }
 
 /// Bytes of the InnoDB files that will be copied.
@@ -232,6 +235,33 @@ impl ClonePlugin {
         let mut conn = connect_twice(&Endpoint::local(mysql))
             .map_err(|e| e.context("CLONE is run by this server itself, which must be up"))?;
         let server = Server::ask(&mut conn)?;
+        self.check_host(server)?;
+        if !info::is_on(&mut conn, "performance_schema")? {
+            return Err(Error::permanent(
+                "performance_schema = OFF: it shows the progress of a CLONE and the coordinates of its copy; set it to ON in this server's my.cnf \
+                 and restart it",
+            ));
+        }
+        packets(&mut conn, "this server")?;
+        let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
+        let what = ("this server", "CLONE");
+        swap_in::check_privileges(&mut conn, server, &needed.into(), what)?;
+        datadir::inspect(&self.config, Role::Target)
+    }
+
+    /// The same in a classic seed: MySQL is down, and a private server clones. What is checked of a running server above, that one has
+    /// by its options.
+    pub(super) fn check_stopped_target(&self) -> Result<DatadirInfo> {
+        let info = datadir::inspect(&self.config, Role::Target)?;
+        swap_in::check_stopped(&info)?;
+        self.check_host(info.server)?;
+        has_libraries(&info, &[LIBRARY.to_string()])?;
+        Ok(info)
+    }
+
+    /// What a target needs by its version and its agent's configuration.
+    fn check_host(&self, server: Server) -> Result<()> {
+        let mysql = &self.config.mysql;
         compatibility::can_clone(server, "this server")?;
         login(&mysql.user, mysql.password.reveal())?;
         swap_in::check_settings(mysql)?;
@@ -248,24 +278,45 @@ impl ClonePlugin {
                 )));
             }
         }
-        if !info::is_on(&mut conn, "performance_schema")? {
-            return Err(Error::permanent(
-                "performance_schema = OFF: it shows the progress of a CLONE and the coordinates of its copy; set it to ON in this server's my.cnf \
-                 and restart it",
-            ));
-        }
-        packets(&mut conn, "this server")?;
-        let needed = ["CLONE_ADMIN", "SYSTEM_VARIABLES_ADMIN"].map(String::from);
-        let what = ("this server", "CLONE");
-        swap_in::check_privileges(&mut conn, server, &needed.into(), what)?;
-        datadir::inspect(&self.config, Role::Target)
+        Ok(())
     }
 
-    /// Backup of a target: the first moment at which the source is known. One that requires TLS (3159) is checked by its own agent
-    /// and by CLONE alone: this connection has no TLS.
+    /// Backup of a target whose server runs.
     pub(super) fn check_donor(&self, at: Endpoint) -> Result<Donor> {
         let mut own = connect_twice(&Endpoint::local(&self.config.mysql))?;
         let target = Server::ask(&mut own)?;
+        let ours = ServerInfo::query(&mut own, target)?;
+        let mut donor = self.donor(at, &ours)?;
+        let here = plugins(&mut own)?;
+        let missing = donor.plugins.iter().map(|p| p.0.as_str());
+        let missing: Vec<&str> = missing
+            .filter(|name| here.iter().all(|p| p.0 != *name))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::permanent(format!(
+                "plugins that are active on source {} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
+                donor.at.name(),
+                missing.join(", ")
+            )));
+        }
+        donor.libraries = libraries(&here);
+        Ok(donor)
+    }
+
+    /// Backup of a target whose server may be down: a private one gets the source's plugins.
+    pub(super) fn check_donor_of_stopped(&self, at: Endpoint, info: &DatadirInfo) -> Result<Donor> {
+        let mut donor = self.donor(at, &info.into())?;
+        donor.libraries = libraries(&donor.plugins);
+        if donor.identity.is_none() {
+            donor.libraries.push(LIBRARY.into());
+        }
+        has_libraries(info, &donor.libraries)?;
+        Ok(donor)
+    }
+
+    /// The first moment at which the source is known. One that requires TLS (3159) is checked by its own agent and by CLONE alone: this
+    /// connection has no TLS.
+    fn donor(&self, at: Endpoint, target: &ServerInfo) -> Result<Donor> {
         let who = format!("source {}", at.name());
         let of_source = |e: Error| e.context(&who);
         if at.host.contains(':') {
@@ -277,7 +328,8 @@ impl ClonePlugin {
             at,
             bytes: None,
             replicates: true,
-            libraries: libraries(&mut own)?,
+            libraries: Vec::new(),
+            plugins: Vec::new(),
             identity: None,
         };
         let mut conn = match connect_twice(&donor.at) {
@@ -294,8 +346,7 @@ impl ClonePlugin {
         identity.verify(&mut conn).map_err(of_source)?;
         let server = Server::ask(&mut conn).map_err(of_source)?;
         let theirs = ServerInfo::query(&mut conn, server)?;
-        let ours = ServerInfo::query(&mut own, target)?;
-        compatibility::check(CopyKind::Clone, &theirs, &ours).map_err(of_source)?;
+        compatibility::check(CopyKind::Clone, &theirs, target).map_err(of_source)?;
         source(&mut conn, server, &who)?;
         let status = plugin(&mut conn)?;
         if status != "ACTIVE" {
@@ -304,21 +355,30 @@ impl ClonePlugin {
                  in its my.cnf and restart it"
             )));
         }
-        let here = plugins(&mut own)?;
-        let mut missing = plugins(&mut conn)?;
-        missing.retain(|name| !here.contains(name));
-        if !missing.is_empty() {
-            return Err(Error::permanent(format!(
-                "plugins that are active on {who} are missing on this server, and CLONE needs them here: {}; INSTALL PLUGIN them",
-                missing.join(", ")
-            )));
-        }
         compatibility::check_account(&self.config.mysql.user, &mut conn)?;
+        donor.plugins = plugins(&mut conn)?;
         donor.bytes = Some(bytes(&mut conn)?);
         donor.replicates = query::first::<Row>(&mut conn, server.replica_status())?.is_some();
         donor.identity = Some(identity);
         Ok(donor)
     }
+}
+
+/// That a server which is started by the agent finds these libraries of plugins; one whose directory is not known is not checked.
+fn has_libraries(info: &DatadirInfo, names: &[String]) -> Result<()> {
+    let Some(dir) = info.option("plugin_dir") else {
+        return Ok(());
+    };
+    let missing = |name: &&String| !Path::new(dir).join(name).is_file();
+    let missing: Vec<&str> = names.iter().filter(missing).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "plugin_dir = \"{dir}\" of this host has no {}, and the server that clones needs it: install the package of MySQL that has it, \
+         or remove the plugin from the source",
+        missing.join(", ")
+    )))
 }
 
 /// That CLONE can log in to the source with the agent's account: its own client sends the password in utf8mb3, so that the
@@ -347,6 +407,30 @@ mod tests {
         for outside in ["../t.ibd", "/fast/shop/t.ibd", "/var/lib/mysql-2/t.ibd"] {
             assert!(is_elsewhere(outside, "/var/lib/mysql/"), "{outside}");
         }
+    }
+
+    #[test]
+    fn libraries_that_a_private_server_lacks() {
+        let d = std::env::temp_dir().join(format!("oa-libraries-{}", std::process::id()));
+        std::fs::create_dir_all(&d).unwrap();
+        std::fs::write(d.join(LIBRARY), "").unwrap();
+        let plugin = |name: &str, library: &str| (name.to_string(), Some(library.to_string()));
+        let active = [
+            plugin("clone", LIBRARY),
+            ("InnoDB".to_string(), None),
+            plugin("one", "both.so"),
+            plugin("two", "both.so"),
+        ];
+        let wanted = libraries(&active);
+        assert_eq!(wanted, ["both.so", LIBRARY]);
+        let mut info = DatadirInfo::for_test();
+        has_libraries(&info, &wanted).unwrap(); // not known
+        let option = ("plugin_dir".to_string(), d.display().to_string());
+        info.options.push(option);
+        has_libraries(&info, &libraries(&active[..2])).unwrap();
+        let e = has_libraries(&info, &wanted).unwrap_err().to_string();
+        assert!(e.contains("has no both.so, "), "{e}");
+        std::fs::remove_dir_all(&d).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The ClonePlugin method: MySQL of the target copies the source by CLONE (8.0.17 and later). With space for two copies a private server
-//! does, into the staging directory; else the target's own, in place.
+//! does, into the staging directory; else the target's own, in place. In a classic seed, whose target is down, a private server does in
+//! any case, and where two copies do not fit the old data are deleted before.
 //!
 //! | stage | source | target |
 //! |---|---|---|
@@ -14,7 +15,7 @@ mod run;
 
 use super::swap_in;
 use crate::config::Config;
-use crate::datadir::{self, Host, Staged};
+use crate::datadir::{self, Host};
 use crate::error::{Error, Result};
 use crate::methods::state::{CloneMode, PhysicalState};
 use crate::seed::record::Seed;
@@ -43,6 +44,12 @@ impl ClonePlugin {
 
     fn prepare_target(&self, ctx: &Context) -> Result<Prepared> {
         ctx.report("Running prepare");
+        if ctx.seed()?.classic {
+            let this = self.clone();
+            let info = ctx.interruptible(move || this.check_stopped_target())?;
+            swap_in::stage(&self.config, ctx, &info)?;
+            return Ok("Prepare completed".into());
+        }
         // The CLONE of an agent that was killed may still run.
         let (this, seed) = (self.clone(), ctx.seed()?);
         let info = ctx.interruptible(move || {
@@ -50,9 +57,7 @@ impl ClonePlugin {
             this.check_target()
         })?;
         ctx.update(|s| s.pending_restore.clear())?;
-        let journals = swap_in::journals(&self.config);
-        Staged::make(&info, ctx.seed_id(), &journals, ctx.cancel())?;
-        ctx.update_state(|_, s: &mut PhysicalState| s.datadir = Some(Box::new(info)))?;
+        swap_in::stage(&self.config, ctx, &info)?;
         self.install(ctx)?;
         let tried = self.set_variables(ctx, &self.wanted(), None);
         self.restore_now(ctx)?;

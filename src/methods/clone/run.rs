@@ -4,11 +4,12 @@
 use super::ClonePlugin;
 use super::checks::Donor;
 use crate::datadir::{self, CloneServer, DatadirInfo, Host, Staged, SwapMode};
-use crate::error::{Cause, Error, MysqlError, Result};
+use crate::error::{Cause, Error, MysqlError, OnPath, Result};
 use crate::methods::state::{CloneMode, PhysicalState};
 use crate::methods::swap_in::{self, STATEMENT};
 use crate::mysql::{Endpoint, Restore, cause, clone, connect, control, info, messages, quote_text};
 use crate::seed::stage::Context;
+use crate::sys::file::if_there;
 use crate::sys::host::human_bytes;
 use crate::sys::thread::spawn;
 use crossbeam_channel::{Receiver, bounded, select};
@@ -31,6 +32,9 @@ const RETURN: Duration = Duration::from_secs(8);
 const BY_ITSELF: Duration = Duration::from_secs(1);
 /// "Restart server failed (mysqld is not managed by supervisor process)": the copy is complete and the server shuts down.
 const NOT_SUPERVISED: u16 = 3707;
+
+/// ER_QUERY_INTERRUPTED
+const INTERRUPTED: u16 = 1317;
 
 /// Server variables and the values that a CLONE needs.
 pub(super) type Wanted = Vec<(&'static str, String)>;
@@ -163,31 +167,38 @@ impl ClonePlugin {
         let (info, staged) = swap_in::staged(&seed)?;
         let mut wanted = self.wanted();
         wanted.push(("clone_valid_donor_list", format!("{}:{}", at.host, at.port)));
-        let this = self.clone();
-        let donor = ctx.interruptible(move || this.check_donor(at))?;
+        let (this, of, stopped) = (self.clone(), info.clone(), seed.classic);
+        let donor = ctx.interruptible(move || {
+            if stopped {
+                this.check_donor_of_stopped(at, &of)
+            } else {
+                this.check_donor(at)
+            }
+        })?;
         if let Some(bytes) = donor.bytes {
             ctx.progress().expect(bytes);
         }
-        match datadir::swap_mode(&info, donor.bytes, self.config.mysql.datadir_swap)? {
-            SwapMode::TwoCopies => self.staged(ctx, (&info, &staged), &donor, &wanted),
-            SwapMode::Wipe => {
-                log::warn!(
-                    "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old \
-                     data first",
-                    seed.id,
-                    info.datadir.display()
-                );
-                self.in_place(ctx, &seed, &donor, &wanted)
-            }
+        let mode = datadir::swap_mode(&info, donor.bytes, self.config.mysql.datadir_swap)?;
+        if stopped || mode == SwapMode::TwoCopies {
+            return self.staged(ctx, (&info, &staged), &donor, &wanted, mode);
         }
+        log::warn!(
+            "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old data first",
+            seed.id,
+            info.datadir.display()
+        );
+        self.in_place(ctx, &seed, &donor, &wanted)
     }
 
+    /// By a private server. With [`SwapMode::Wipe`] the old data are deleted once it runs and the source is known to be the one that was
+    /// checked.
     fn staged(
         &self,
         ctx: &Context,
         (info, staged): (&DatadirInfo, &Staged),
         donor: &Donor,
         wanted: &Wanted,
+        mode: SwapMode,
     ) -> Result<String> {
         ctx.update_state(|_, s: &mut PhysicalState| s.cloning = Some(CloneMode::Staged))?;
         let host = Host::of_stage(&self.config, ctx);
@@ -198,6 +209,12 @@ impl ClonePlugin {
             let copied = connect(on, STATEMENT)
                 .and_then(|mut conn| set(&mut conn, wanted))
                 .and_then(|()| donor.is_unchanged())
+                .and_then(|()| match mode {
+                    SwapMode::TwoCopies => Ok(()),
+                    SwapMode::Wipe => self
+                        .try_clone(ctx, on, &donor.at, &new)
+                        .and_then(|()| swap_in::wipe(&self.config, ctx, info)),
+                })
                 .and_then(|()| self.run(ctx, on, &donor.at, Some(&new)).end)
                 .and_then(|_| donor.is_unchanged());
             let stopped = helper.stop(ctx.cancel());
@@ -213,6 +230,37 @@ impl ClonePlugin {
             "Backup completed: {bytes} bytes cloned from {}",
             donor.at.name()
         ))
+    }
+
+    /// Starts the CLONE and ends it as soon as data come, which then are removed: the source and this server have agreed on it, and it is
+    /// known before the old data are deleted.
+    fn try_clone(
+        &self,
+        ctx: &Context,
+        on: &Endpoint,
+        donor: &Endpoint,
+        place: &Path,
+    ) -> Result<()> {
+        ctx.report("Running backup. Trying the CLONE before the old data are deleted");
+        let (mut running, answer) = self.start(ctx, on, donor, Some(place))?;
+        let answered = loop {
+            select! {
+                recv(answer) -> answered => break answered.ok(),
+                recv(ctx.cancel().signal()) -> _ => break running.end(&answer),
+                default(PAUSE) => running.poll(),
+            }
+            if running.last.bytes > 0 {
+                break running.end(&answer);
+            }
+        };
+        end_on_source(donor, running.last.total > 0);
+        ctx.cancel().check()?;
+        match answered {
+            None => return Err(running.does_not_end()),
+            Some(Err(mysql::Error::MySqlError(e))) if e.code == INTERRUPTED => {}
+            Some(answer) => drop(interpret(answer, false, donor)?),
+        }
+        if_there(std::fs::remove_dir_all(place)).on(place).map(drop)
     }
 
     /// Runs the CLONE to its end, or ends it when the stage is cancelled: then nothing of it runs on either server any more, or
@@ -241,10 +289,7 @@ impl ClonePlugin {
         let ended = answered.is_some();
         let end = match answered {
             Some(answer) => interpret(answer, in_place, donor),
-            None => Err(Error::transient(format!(
-                "CLONE does not end on this server: KILL {} there",
-                running.id
-            ))),
+            None => Err(running.does_not_end()),
         };
         let began = in_place && (running.last.began || end.is_ok());
         if ended && let Err(e) = ctx.update(|s| s.pending_restore.clone_ended()) {
@@ -402,6 +447,13 @@ impl Running {
             ctx.report(&details(&self.from, &now, self.begin.elapsed()));
             self.reported = Some((Instant::now(), now));
         }
+    }
+
+    fn does_not_end(&self) -> Error {
+        Error::transient(format!(
+            "CLONE does not end on this server: KILL {} there",
+            self.id
+        ))
     }
 
     /// Its answer, `None` if there is none.

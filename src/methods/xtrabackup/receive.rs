@@ -7,13 +7,12 @@ use super::tools::{self, Tools};
 use crate::compatibility::{self, CopyKind};
 use crate::coordinates::Coordinates;
 use crate::coordinates::metadata::binlog_info;
-use crate::datadir::{self, DatadirInfo, Host, Staged, SwapMode};
+use crate::datadir::{self, DatadirInfo, Staged, SwapMode};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
 use crate::mysql::{Flavour, Server, Version};
 use crate::process::{Job, Launcher, Running, run};
-use crate::seed::record::{Load, Seed};
 use crate::seed::stage::{Context, Prepared};
 use crate::seed::types::Side;
 use crate::stream::{Incoming, Listener};
@@ -86,7 +85,7 @@ impl Target {
         }
         match datadir::swap_mode(&self.info, need, self.method.config.mysql.datadir_swap)? {
             SwapMode::TwoCopies => {}
-            SwapMode::Wipe => self.wipe(ctx)?,
+            SwapMode::Wipe => swap_in::wipe(&self.method.config, ctx, &self.info)?,
         }
         let bytes = self.unpack(ctx, incoming)?;
         let new = self.staged.new_dir();
@@ -101,24 +100,6 @@ impl Target {
             state.applied = Applied::No;
         })?;
         Ok(bytes)
-    }
-
-    fn wipe(&self, ctx: &Context) -> Result<()> {
-        log::warn!(
-            "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are \
-             deleted before the new ones are received",
-            ctx.seed_id(),
-            self.info.datadir.display()
-        );
-        let before = ctx.seed()?;
-        ctx.update(Seed::begin_replacing)?;
-        let host = Host::of_stage(&self.method.config, ctx);
-        let journals = swap_in::journals(&self.method.config);
-        let wiped = datadir::wipe(&journals, &self.info, ctx.seed_id(), &host);
-        if wiped.is_err() && !journals.data_gone() {
-            ctx.update(|seed| (seed.load, seed.left_by) = (before.load, before.left_by))?;
-        }
-        wiped.map(drop)
     }
 
     /// That the copy of this source can run here, and is not of this very server. Returns the bytes of its data; a raw stream does not
@@ -204,20 +185,13 @@ impl Xtrabackup {
         ctx.report("Running prepare");
         let this = self.clone();
         let (info, tools) = ctx.interruptible(move || this.inspect(Side::Target))?;
-        let id = ctx.seed_id();
+        if ctx.seed()?.classic {
+            swap_in::check_stopped(&info)?;
+        }
         // The size of the source is in its handshake; what cannot fit in any case is refused at once.
         datadir::swap_mode(&info, None, self.config.mysql.datadir_swap)?;
-        let journals = swap_in::journals(&self.config);
-        let wiped = journals.data_gone();
-        ctx.cancel().check()?;
-        let staged = Staged::make(&info, id, &journals, ctx.cancel())?;
-        ctx.update_state(|seed, state: &mut PhysicalState| {
-            state.datadir = Some(Box::new(info.clone()));
-            if wiped {
-                seed.load = Load::Partial; // since an earlier seed
-            }
-        })?;
-        let listener = Listener::bind(self.stream(id)?)?;
+        let staged = swap_in::stage(&self.config, ctx, &info)?;
+        let listener = Listener::bind(self.stream(ctx.seed_id())?)?;
         let port = listener.address()?.port();
         let target = Target {
             method: self.clone(),
