@@ -179,6 +179,8 @@ impl Rules<'_> {
         rules! { self:
             starts && no_user, "classic.connect-replication", USER
                 => "classic.connect-replication is \"start\" but replication-user is not specified: set classic.replication-user and classic.replication-password-file, or connect-replication = \"auto\"";
+            file.as_os_str().is_empty() && !no_user, FILE, USER
+                => "classic.replication-user is set but replication-password-file is not specified: write the account's password to a file and name it in classic.replication-password-file";
             !file.as_os_str().is_empty() && no_user, FILE, USER
                 => "classic.replication-password-file is set but replication-user is not specified: set classic.replication-user or remove the file";
             !file.as_os_str().is_empty() && !file.is_absolute(), FILE

@@ -79,6 +79,7 @@ classic | connect-replication = false | classic.connect-replication = false: exp
 classic | connect-replication = "start" | classic.connect-replication is "start" but replication-user is not specified
 classic | replication-password-file = "/f" | classic.replication-password-file is set but replication-user is not specified
 classic | replication-user = "r"; replication-password-file = "f" | classic.replication-password-file = "f": must be an absolute path
+classic | replication-user = "r" | classic.replication-user is set but replication-password-file is not specified
 classic | snapshot-mount-point = "mnt" | classic.snapshot-mount-point = "mnt": must be an absolute path
 logging | format = "json" | logging.format other than "text" is not available in this version: set logging.format = "text"
 lvm | socat-use-ssl = true; socat-ssl-cert-file = "f" | lvm.socat-use-ssl = true is not available in this version: set

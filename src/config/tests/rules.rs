@@ -91,7 +91,7 @@ fn what_the_rules_permit() {
         ("orchestrator", "protocol = \"classic\""),
         (
             "classic",
-            "connect-replication = \"start\"\nreplication-user = \"r\"",
+            "connect-replication = \"start\"\nreplication-user = \"r\"\nreplication-password-file = \"/f\"",
         ),
         (
             "classic",
