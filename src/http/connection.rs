@@ -151,14 +151,21 @@ impl Connection<'_> {
         if registry.begin(self.id, plan.reserved) {
             return Ok(());
         }
-        if registry.is_live(self.id) {
-            NO_PLACE.warn(|| {
-                let (peer, (cap, _)) = (self.peer, registry.caps());
-                format!("http: {peer}: a request was rejected: too many of the {cap} connections (max-connections in [common]) are at work")
-            });
+        if !registry.is_live(self.id) {
+            return Err(None);
         }
-        // Closed without a response: orchestrator takes any status but 500 for a success.
-        Err(None)
+        NO_PLACE.warn(|| {
+            let (peer, (cap, _)) = (self.peer, registry.caps());
+            format!("http: {peer}: a request was rejected: too many of the {cap} connections (max-connections in [common]) are at work")
+        });
+        // Closing without a response would make Go's client, which orchestrator uses, send the request again.
+        Err(Some(match plan.busy {
+            Some(location) => Refusal(302, location),
+            None => Refusal(
+                500,
+                "Too many requests are at work; see max-connections in [common]",
+            ),
+        }))
     }
 
     /// The next request's head. Its bytes leave the buffer.
@@ -326,8 +333,13 @@ impl Connection<'_> {
             return Ok(());
         }
         let reason = tiny_http::StatusCode(status).default_reason_phrase();
+        let location = if status == 302 {
+            format!("Location: {text}\r\n")
+        } else {
+            String::new()
+        };
         let response = format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+            "HTTP/1.1 {status} {reason}\r\n{location}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{text}\n",
             text.len() + 1
         );

@@ -112,7 +112,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A request that is not accepted: status and a line of text for the client, after which the connection is closed.
+/// A request that is not accepted: status and a line of text for the client, with 302 the Location, after which the connection is
+/// closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal(pub(super) u16, pub(super) &'static str);
 

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     /// The body is spooled to a file in [`Settings::spool_dir`], up to so many bytes; `None`: it is read into memory,
     /// up to [`Limits::body`]. Only for requests that are authenticated by their head.
     pub(crate) spool: Option<u64>,
+    /// Where the client is redirected while too many requests are at work; `None`: it gets status 500.
+    pub(crate) busy: Option<&'static str>,
     pub(crate) answer: Answer,
 }
 
@@ -29,6 +31,7 @@ impl Plan {
         Self {
             reserved: false,
             spool: None,
+            busy: None,
             answer: Box::new(answer),
         }
     }

@@ -88,7 +88,7 @@ impl Drop for Rig {
     }
 }
 
-/// `/echo` shows the request; `/sleep/N` and `/slow/N` take N ms, and so does `/info/N`, a reserved call; `/bytes/N`
+/// `/echo` shows the request; `/signal` has an address for when the server is busy; `/sleep/N` and `/slow/N` take N ms, and so does `/info/N`, a reserved call; `/bytes/N`
 /// answers N bytes; `/panic` panics; `/spool/N` takes N bytes of body in a file; see `streams` for `/stream`.
 fn route(request: &Request) -> Plan {
     let (what, number) = request.path[1..]
@@ -98,6 +98,7 @@ fn route(request: &Request) -> Plan {
     Plan {
         reserved: what == "info",
         spool: (what == "spool").then_some(number),
+        busy: (what == "signal").then_some("agent-error:busy"),
         ..Plan::new(move |request| handle(&what, number, request))
     }
 }

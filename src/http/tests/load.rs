@@ -36,6 +36,30 @@ fn when_all_are_at_work_a_new_connection_is_closed() {
     assert_eq!(rig.client().get("/x").body, "ok");
 }
 
+/// Without an answer Go's client would send the request again.
+#[test]
+fn a_request_for_which_there_is_no_place_is_answered() {
+    let rig = Rig::new(|s| s.max_connections = 8);
+    let mut working: Vec<_> = (0..6).map(|_| rig.client()).collect();
+    for client in &mut working {
+        client.send("GET /slow/3000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    thread::sleep(millis(500));
+    let answer = rig.client().get("/x");
+    assert_eq!(answer.status, 500);
+    assert!(answer.body.contains("max-connections"), "{answer:?}");
+    let answer = rig.client().get("/signal");
+    assert_eq!(answer.status, 302);
+    assert!(
+        answer.head.contains("\r\nLocation: agent-error:busy\r\n"),
+        "{answer:?}"
+    );
+    for client in &mut working {
+        assert_eq!(client.answer().body, "slept");
+    }
+    assert_eq!(rig.client().get("/x").body, "ok");
+}
+
 #[test]
 fn a_flood_of_idle_connections_does_not_block_others() {
     let rig = Rig::new(|s| s.max_connections = 8);
@@ -199,7 +223,8 @@ fn eight_connections_are_kept_for_status_and_information() {
     };
     let mut ordinary: Vec<_> = (0..24).map(|_| send("/slow/4000")).collect();
     thread::sleep(millis(1000));
-    assert!(send("/x").is_closed(), "ordinary requests have no place");
+    let rejected = send("/x").answer();
+    assert_eq!(rejected.status, 500, "ordinary requests have no place");
     let mut information: Vec<_> = (0..8).map(|_| send("/info/1500")).collect();
     let start = Instant::now();
     for client in &mut information {
