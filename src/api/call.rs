@@ -1,5 +1,6 @@
 //! A call as its handler gets it.
 
+use super::path;
 use crate::http::Request;
 use crate::protocol::wire::Wire;
 
@@ -18,6 +19,15 @@ impl Call {
     /// Parameter `n` of the path.
     pub(super) fn at(&self, n: usize) -> &str {
         self.parameters.get(n).map_or("", String::as_str)
+    }
+
+    /// The first value of `name` in the query, empty if there is none.
+    pub(super) fn parameter(&self, name: &str) -> String {
+        path::parameter(&self.request.query, name).unwrap_or_default()
+    }
+
+    pub(super) fn is_classic(&self) -> bool {
+        self.wire == Wire::Classic
     }
 
     /// True if an error is to be answered by a redirect: orchestrator ignores the status of a classic answer, but fails with the text of

@@ -1,21 +1,24 @@
 //! The host: what the agent is and knows (`status`, `get-agent-info`, `get-agent-data`, `mysql-error-log-tail`), the MySQL service, custom
 //! commands, the hook after a seed.
 
+use super::call::Call;
 use super::monitor::{self, HostStatus};
+use super::service::Service;
 use super::{Api, reply, seed};
 use crate::config::Secret;
-use crate::datadir::{Journals, mysql_start_refused};
 use crate::error::{Error, OnPath, Result};
 use crate::http::Response;
 use crate::mysql::info::Schema;
-use crate::process::run_operator_command;
-use crate::protocol::wire::{AgentData, AgentInfo, Contact, Database, MethodOptions, Mount};
+use crate::process::{Output, run_operator_command};
+use crate::protocol::wire::{
+    AgentData, AgentInfo, Contact, Database, Envelope, MethodOptions, Mount,
+};
 use crate::seed::Method;
 use crate::seed::types::ENGINES;
 use crate::sys::Inserted;
 use crate::sys::thread::unpoisoned;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The custom command that orchestrator calls at the end of a seed.
 const POST_SEED: &str = "post-seed-command";
@@ -110,8 +113,18 @@ impl Api {
         Some(names).filter(|n| !n.is_empty())
     }
 
-    /// The last 40 lines of the file named by `log_error` as one string; works with MySQL down, once it was seen up.
-    pub(super) fn error_log_tail(&self) -> Result<Response> {
+    /// The end of the file named by `log_error`: 40 lines as one string, by the classic protocol 20 in a list.
+    pub(super) fn error_log_tail(&self, call: &Call) -> Result<Response> {
+        if call.is_classic() {
+            return self.error_log_lines();
+        }
+        let path = self.error_log()?;
+        let tail = tail(&path, 40).on(format!("error log {}", path.display()))?;
+        Ok(reply::json(&tail))
+    }
+
+    /// The file named by `log_error`; known with MySQL down, once it was seen up or if its option files name it.
+    pub(super) fn error_log(&self) -> Result<PathBuf> {
         let mysql = self.monitor.mysql();
         let name = mysql.log_error.as_str();
         if name.is_empty() || name == "stderr" {
@@ -122,33 +135,48 @@ impl Api {
             };
             return Err(Error::permanent(why));
         }
-        let path = Path::new(&mysql.datadir).join(name); // an absolute name stays as it is
-        let tail = tail(&path, 40).on(format!("error log {}", path.display()))?;
-        Ok(reply::json(&tail))
+        Ok(Path::new(&mysql.datadir).join(name)) // an absolute name stays as it is
     }
 
-    /// Starts or stops MySQL. The answer is the host's data after it, because orchestrator stores it.
-    pub(super) fn service(&self, start: bool) -> Result<Response> {
-        let mysql = &self.config.mysql;
-        let (line, done) = if start {
-            let journals = Journals::new(&self.config.common.state_dir);
-            if let Some(reason) = mysql_start_refused(&journals) {
-                return Err(Error::permanent(format!("MySQL is not started: {reason}")));
-            }
-            (&mysql.service_start_command, "started")
-        } else {
-            (&mysql.service_stop_command, "stopped")
-        };
-        log::info!("MySQL is to be {done} by request");
-        self.run(line)?;
+    /// The answer is the host's data after it, because orchestrator stores it; by the classic protocol `true`.
+    pub(super) fn stop_mysql(&self, call: &Call) -> Result<Response> {
+        let service = Service::of(self);
+        if call.is_classic() {
+            return reply::slow(call, move || {
+                service
+                    .stop()
+                    .map_err(|e| e.context("mysql.service-stop-command"))?;
+                Ok(true)
+            });
+        }
+        service.stop()?;
         Ok(reply::json(&self.collect(self.monitor.after_change())))
     }
 
-    pub(super) fn custom_command(&self, name: &str) -> Result<Response> {
+    /// The same; by the classic protocol once MySQL accepts connections.
+    pub(super) fn start_mysql(&self, call: &Call) -> Result<Response> {
+        let (service, stopping) = (Service::of(self), self.stopping.clone());
+        if call.is_classic() {
+            return reply::slow(call, move || {
+                service.start_and_wait(&stopping)?;
+                Ok(true)
+            });
+        }
+        service.start(&stopping)?;
+        Ok(reply::json(&self.collect(self.monitor.after_change())))
+    }
+
+    pub(super) fn custom_command(&self, call: &Call) -> Result<Response> {
+        let name = call.at(0);
         let line = self.command(name).filter(|_| name != POST_SEED);
         let line = line.ok_or_else(|| Error::permanent(format!("{name} : Command not found")))?;
         log::info!("custom command {name} runs by request");
-        Ok(reply::ok_message(&self.run(&line)?))
+        let (launcher, stopping) = (self.launcher.clone(), self.stopping.clone());
+        let limit = self.config.common.command_timeout;
+        reply::slow(call, move || {
+            let done = run_operator_command(&line, &launcher, limit, &stopping);
+            Ok(Envelope::new("OK", &done.and_then(Output::success)?))
+        })
     }
 
     pub(super) fn post_seed(&self, id: &str) -> Result<Response> {
@@ -196,7 +224,7 @@ fn database(schema: &Schema) -> Database {
 }
 
 /// The last `lines` lines of a file, read from its end, at most 1 MiB.
-fn tail(path: &Path, lines: usize) -> std::io::Result<String> {
+pub(super) fn tail(path: &Path, lines: usize) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(1 << 20)))?;

@@ -1,14 +1,18 @@
-//! The HTTP API of protocol v2: the table of endpoints, authentication, replies, and one file for each group of
+//! The HTTP API of both protocols: the table of endpoints, authentication, replies, and one file for each group of
 //! endpoints.
 
 mod auth;
 mod call;
+mod classic;
 mod host;
 mod monitor;
 mod path;
+mod probed;
 mod reply;
 mod routes;
 mod seed;
+mod service;
+mod volumes;
 
 use crate::config::Config;
 use crate::process::{Cancel, Launcher};
@@ -20,7 +24,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 pub(crate) use auth::write_hint;
+pub(crate) use classic::Trees;
 pub(crate) use monitor::HostMonitor;
+pub(crate) use volumes::Volumes;
 
 /// All that the endpoints work with.
 pub(crate) struct Api {
@@ -34,6 +40,8 @@ pub(crate) struct Api {
     /// Of the local replica.
     pub(crate) applier: Applier,
     pub(crate) monitor: HostMonitor,
+    pub(crate) volumes: Volumes,
+    pub(crate) trees: Trees,
     pub(crate) contacts: Contacts,
     pub(crate) launcher: Launcher,
     /// Ends operators' commands and the restoring of settings when the agent stops.

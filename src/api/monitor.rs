@@ -2,22 +2,22 @@
 //! their own when a call needs it; an answer waits for them for a moment and then uses the last known state, so that neither a
 //! hung MySQL nor a slow disk nor a stage at work delays it.
 
+use super::probed::Probed;
 use crate::config::Config;
-use crate::datadir::STAGING_NAMES;
+use crate::datadir::{self, STAGING_NAMES};
+use crate::error::{Error, OnPath};
 use crate::methods;
-use crate::mysql::{Endpoint, Server, connect, info};
+use crate::mysql::{Endpoint, Server, answers, connect, info};
 use crate::process::{Cancel, Launcher, run_operator_command};
 use crate::seed::engine::Engine;
 use crate::seed::record::Seed;
 use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
 use crate::sys::Inserted;
-use crate::sys::thread::{lock, spawn_with_stack, unpoisoned};
 use crate::sys::{disk, host};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an answer waits for a probe: the answer has to be there within a second also on a busy host.
@@ -28,99 +28,33 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// The same for the tools, which change seldom.
 const MAX_AGE_OF_METHODS: Duration = Duration::from_secs(5);
-/// The same for disk use, which takes long to find; each answer starts a new probe.
-const MAX_AGE_OF_DISK: Duration = Duration::from_secs(30);
 /// How long the disk probe waits for the name of the data directory.
 const DATADIR_LIMIT: Duration = Duration::from_secs(5);
-/// Before a probe that panicked is repeated.
-const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
+/// How long an answer waits that is nothing but the state of the service.
+const SERVICE_LIMIT: Duration = Duration::from_secs(2);
+/// The same for the first size of a data directory: orchestrator waits 60 s for the head of a response.
+const SIZE_LIMIT: Duration = Duration::from_secs(45);
+/// How old what an operator's command or the option files say of MySQL may be.
+const MAX_AGE_OF_COMMANDS: Duration = Duration::from_secs(60);
+/// How long an answer waits for an operator's command whose output is not known yet.
+const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 /// For the connection of a probe and each of its queries.
 const QUERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// By method nothing, or why it cannot be used.
 pub(super) type Methods = BTreeMap<Method, Result<(), String>>;
 
-/// A value that is found by a probe, in a thread that ends with it. One runs at a time.
-struct Probed<T> {
-    thread: &'static str,
-    latest: Mutex<Latest<T>>,
-    changed: Condvar,
-    probe: Mutex<Probe<T>>,
-}
-
-/// Gets the last value.
-type Probe<T> = Box<dyn FnMut(Option<&T>) -> T + Send>;
-
-struct Latest<T> {
-    /// With the time at which its probe began.
-    value: Option<(Instant, T)>,
-    is_probing: bool,
-}
-
-impl<T: Clone + Send + 'static> Probed<T> {
-    fn new(thread: &'static str, probe: impl FnMut(Option<&T>) -> T + Send + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            thread,
-            latest: Mutex::new(Latest {
-                value: None,
-                is_probing: false,
-            }),
-            changed: Condvar::new(),
-            probe: Mutex::new(Box::new(probe)),
-        })
-    }
-
-    fn start(self: &Arc<Self>, latest: &mut Latest<T>) {
-        if latest.is_probing {
-            return;
-        }
-        let this = Arc::clone(self);
-        let body = move || {
-            let last = lock(&this.latest).value.as_ref().map(|v| v.1.clone());
-            let begun = Instant::now();
-            let probed = catch_unwind(AssertUnwindSafe(|| lock(&this.probe)(last.as_ref())));
-            if probed.is_err() {
-                log::error!("internal error: a probe of this host panicked");
-                std::thread::sleep(PAUSE_AFTER_PANIC);
-            }
-            let mut latest = lock(&this.latest);
-            latest.is_probing = false;
-            if let Ok(value) = probed {
-                latest.value = Some((begun, value));
-            }
-            this.changed.notify_all();
-        };
-        match spawn_with_stack(self.thread, 512 << 10, body) {
-            Ok(_) => latest.is_probing = true,
-            Err(e) => log::error!("{e}"),
-        }
-    }
-
-    /// The result of a probe that began at most `age` ago, for which is waited until `until` at most; else the last one.
-    fn get(self: &Arc<Self>, age: Duration, until: Instant) -> Option<T> {
-        let oldest = Instant::now().checked_sub(age);
-        let fresh = |(at, _): &(Instant, T)| oldest.is_none_or(|oldest| *at >= oldest);
-        let mut latest = lock(&self.latest);
-        while !latest.value.as_ref().is_some_and(fresh) {
-            self.start(&mut latest);
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            latest = unpoisoned(self.changed.wait_timeout(latest, left)).0;
-        }
-        latest.value.as_ref().map(|(_, v)| v.clone())
-    }
-}
-
 /// What MySQL reports; as last known, but for `answers` and `schemas`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MysqlStatus {
     answers: bool,
     pub(super) server: Option<Server>,
-    /// From the configuration until MySQL has answered.
+    /// From the configuration, the last seed or the option files until MySQL has answered; empty if unknown.
     pub(super) datadir: String,
+    /// The same; relative to the data directory.
     pub(super) log_error: String,
+    /// When the option files were read.
+    searched: Option<Instant>,
     /// Empty while it does not answer.
     pub(super) schemas: BTreeMap<String, info::Schema>,
 }
@@ -145,9 +79,11 @@ pub(super) struct HostStatus {
     pub(super) methods: Methods,
 }
 
-/// Probes this host when a call needs it.
+/// Probes this host when a call needs it. All clones are one.
+#[derive(Clone)]
 pub(crate) struct HostMonitor {
     mysql: Arc<Probed<MysqlStatus>>,
+    port: Arc<Probed<Result<u16, String>>>,
     disk: Arc<Probed<DiskUse>>,
     running: Arc<Probed<bool>>,
     methods: Arc<Probed<Methods>>,
@@ -161,7 +97,7 @@ impl HostMonitor {
         methods: Vec<Arc<dyn SeedMethod>>,
     ) -> Self {
         let c = || Arc::clone(config);
-        let (of_mysql, of_disk, of_service, of_methods) = (c(), c(), c(), c());
+        let (of_mysql, of_port, of_disk, of_service, of_methods) = (c(), c(), c(), c(), c());
         let mysql = Probed::new("probe-mysql", move |last| probe_mysql(&of_mysql, last));
         let (named, engine) = (Arc::clone(&mysql), Arc::clone(engine));
         let disk = Probed::new("probe-disk", move |last| {
@@ -171,6 +107,9 @@ impl HostMonitor {
         });
         Self {
             mysql,
+            port: Probed::new("probe-port", move |_| {
+                port_by_command(&of_port).map_err(|e| e.to_string())
+            }),
             disk,
             running: Probed::new("probe-service", move |_| is_running(&of_service)),
             methods: Probed::new("probe-methods", move |last| {
@@ -181,42 +120,108 @@ impl HostMonitor {
 
     /// Probes everything and waits for it up to `limit`: before the first registration.
     pub(crate) fn probe_once(&self, limit: Duration) {
-        self.status(Duration::MAX, limit);
+        self.since(Duration::MAX, limit);
     }
 
     /// Everything as of now; what does not answer soon as last known.
     pub(super) fn now(&self) -> HostStatus {
-        self.status(MAX_AGE, ANSWER_LIMIT)
+        let begin = Instant::now();
+        // All probes run at the same time.
+        self.running.get(MAX_AGE, begin);
+        self.methods.get(MAX_AGE_OF_METHODS, begin);
+        let age = self.disk.age(MAX_AGE);
+        self.disk.get(age, begin);
+        let (mysql, disk) = (&self.mysql, &self.disk);
+        let methods = (self.methods).soon(MAX_AGE_OF_METHODS, begin, ANSWER_LIMIT);
+        HostStatus {
+            mysql: (mysql.soon(MAX_AGE, begin, ANSWER_LIMIT)).unwrap_or_default(),
+            running: (self.running.soon(MAX_AGE, begin, ANSWER_LIMIT)).unwrap_or(false),
+            methods: methods.unwrap_or_default(),
+            disk: disk.soon(age, begin, ANSWER_LIMIT).unwrap_or_default(),
+        }
     }
 
     /// Everything after a change: by probes that begin after this call, for which it waits longer.
     pub(super) fn after_change(&self) -> HostStatus {
-        self.status(Duration::ZERO, Duration::from_secs(5))
+        self.since(Duration::ZERO, Duration::from_secs(5))
     }
 
-    fn status(&self, age: Duration, limit: Duration) -> HostStatus {
+    fn since(&self, age: Duration, limit: Duration) -> HostStatus {
         let now = Instant::now();
-        let of_methods = if age == MAX_AGE {
-            MAX_AGE_OF_METHODS
-        } else {
-            age
-        };
-        // All probes run at the same time.
+        // As above; disk use is not waited for, unless nothing is known.
         self.disk.get(age, now);
         self.running.get(age, now);
-        self.methods.get(of_methods, now);
+        self.methods.get(age, now);
         let until = now + limit;
         HostStatus {
             mysql: self.mysql.get(age, until).unwrap_or_default(),
             running: self.running.get(age, until).unwrap_or(false),
-            methods: self.methods.get(of_methods, until).unwrap_or_default(),
-            disk: (self.disk.get(age.max(MAX_AGE_OF_DISK), until)).unwrap_or_default(),
+            methods: self.methods.get(age, until).unwrap_or_default(),
+            disk: self.disk.get(Duration::MAX, until).unwrap_or_default(),
+        }
+    }
+
+    /// Whether MySQL runs by `service-status-command`, which is waited for. One that hangs counts as last known.
+    pub(super) fn is_running(&self) -> bool {
+        let until = Instant::now() + SERVICE_LIMIT;
+        self.running.get(MAX_AGE, until).unwrap_or(false)
+    }
+
+    /// MySQL was started or stopped: the next answers are about the state after it.
+    pub(super) fn service_changed(&self) {
+        self.mysql.get(Duration::ZERO, Instant::now());
+        let until = Instant::now() + SERVICE_LIMIT;
+        self.running.get(Duration::ZERO, until);
+    }
+
+    /// MySQL's port, also while it is down.
+    pub(super) fn port(&self, config: &Config) -> crate::error::Result<u16> {
+        if !config.mysql.user.is_empty() || config.classic.mysql_port_command.is_empty() {
+            return Ok(config.mysql.port);
+        }
+        let port = self
+            .port
+            .soon(MAX_AGE_OF_COMMANDS, Instant::now(), COMMAND_LIMIT);
+        let port = port.unwrap_or_else(|| Err("the command has not ended yet".into()));
+        port.map_err(|e| Error::permanent(e).context("classic.mysql-port-command"))
+    }
+
+    /// Bytes of the data directory, on the target of a seed with what is staged: never 0.
+    pub(super) fn datadir_used(&self) -> crate::error::Result<u64> {
+        let begin = Instant::now();
+        let age = self.disk.age(MAX_AGE);
+        let used = |disk: Option<DiskUse>| disk.map(|d| d.datadir).filter(|n| *n > 0);
+        let known = used(self.disk.soon(age, begin, SIZE_LIMIT));
+        // It may have been probed before the data directory was known.
+        let known = known.or_else(|| used(self.disk.get(Duration::ZERO, begin + SIZE_LIMIT)));
+        if let Some(bytes) = known {
+            return Ok(bytes);
+        }
+        let datadir = self.datadir()?;
+        disk::usage_without(&datadir, &STAGING_NAMES).on(&datadir)
+    }
+
+    /// Bytes that the agent may still write on the file system of the data directory.
+    pub(super) fn datadir_free(&self) -> crate::error::Result<u64> {
+        let datadir = self.datadir()?;
+        let space = disk::space(&datadir).on(&datadir)?;
+        Ok(space.available)
+    }
+
+    fn datadir(&self) -> crate::error::Result<PathBuf> {
+        match self.mysql().datadir {
+            name if name.is_empty() => Err(Error::permanent(
+                "MySQL has not answered yet, so its data directory is not known: start it once, or set mysql.datadir or mysql.defaults-file",
+            )
+            .about("mysql.datadir")),
+            name => Ok(name.into()),
         }
     }
 
     pub(super) fn mysql(&self) -> MysqlStatus {
-        let until = Instant::now() + ANSWER_LIMIT;
-        self.mysql.get(MAX_AGE, until).unwrap_or_default()
+        let now = Instant::now();
+        let mysql = self.mysql.soon(MAX_AGE, now, ANSWER_LIMIT);
+        mysql.unwrap_or_default()
     }
 
     /// If `method` can be used, or why it cannot; `None` if it is not enabled or was never probed. An earlier probe is enough for a
@@ -305,18 +310,72 @@ fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {
         now.answers = true;
         Ok(())
     };
-    match (query(&mut now), last.map(|l| l.answers)) {
-        (Err(e), Some(false)) => log::debug!("{e}"),
-        (Err(e), _) => log::warn!("{e}"),
-        (Ok(()), Some(false)) => log::info!("MySQL answers"),
-        (Ok(()), _) => {}
+    // Without an account nothing is queried: see classic.mysql-datadir-command.
+    let answered = (!config.mysql.user.is_empty()).then(|| query(&mut now));
+    if now.server.is_none() {
+        find_without_server(config, &mut now);
+    }
+    match (answered, last.map(|l| l.answers)) {
+        (Some(Err(e)), Some(false)) => log::debug!("{e}"),
+        (Some(Err(e)), _) => log::warn!("{e}"),
+        (Some(Ok(())), Some(false)) => log::info!("MySQL answers"),
+        (None | Some(Ok(())), _) => {}
     }
     now
+}
+
+/// Where its data and its error log are, while MySQL was not seen by this process.
+fn find_without_server(config: &Config, now: &mut MysqlStatus) {
+    let age = now.searched.map(|at| at.elapsed());
+    if age.is_some_and(|age| age < MAX_AGE_OF_COMMANDS) {
+        return;
+    }
+    now.searched = Some(Instant::now());
+    let command = &config.classic.mysql_datadir_command;
+    if now.datadir.is_empty() && !command.is_empty() {
+        match output_of(config, command) {
+            Ok(text) => now.datadir = text,
+            Err(e) => log::warn!("classic.mysql-datadir-command: {e}"),
+        }
+    }
+    if now.datadir.is_empty()
+        && let Some(info) = datadir::last_seen(config)
+    {
+        now.datadir = info.datadir.display().to_string();
+    }
+    match datadir::settings_when_down(config) {
+        Ok(found) => {
+            if now.datadir.is_empty() {
+                now.datadir = found.datadir.display().to_string();
+            }
+            now.log_error = found.log_error;
+        }
+        Err(e) => log::debug!("the option files of MySQL, which was not seen yet: {e}"),
+    }
+}
+
+/// Of an operator's command, without surrounding blanks.
+fn output_of(config: &Config, line: &str) -> crate::error::Result<String> {
+    let launcher = Launcher::new(&config.common);
+    let limit = config.common.command_timeout;
+    let out = run_operator_command(line, &launcher, limit, &Cancel::default())?;
+    Ok(out.success()?.trim().to_string())
+}
+
+fn port_by_command(config: &Config) -> crate::error::Result<u16> {
+    let text = output_of(config, &config.classic.mysql_port_command)?;
+    text.parse().map_err(|_| {
+        let text = crate::error::shortened(&text);
+        Error::permanent(format!("its output \"{text}\" is not a port"))
+    })
 }
 
 fn is_running(config: &Config) -> bool {
     let launcher = Launcher::new(&config.common);
     let line = &config.mysql.service_status_command;
+    if line.trim().is_empty() {
+        return answers(&Endpoint::local(&config.mysql), SERVICE_LIMIT).is_ok();
+    }
     // A stopped MySQL is not an error.
     let limit = config.common.command_timeout.min(Duration::from_secs(30));
     match run_operator_command(line, &launcher, limit, &Cancel::default()) {
@@ -342,38 +401,4 @@ pub(super) fn machine() -> (usize, u64, String) {
     MACHINE
         .get_or_init(|| (host::cpus(), host::memory_total(), host::os_name()))
         .clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    #[test]
-    fn a_slow_probe_delays_no_answer_beyond_its_limit() {
-        let n = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&n);
-        let s = Probed::new("test", move |_| {
-            let n = count.fetch_add(1, Ordering::Relaxed) + 1;
-            if n == 2 {
-                std::thread::sleep(Duration::from_secs(3));
-            }
-            n
-        });
-        let within = |ms| Instant::now() + Duration::from_millis(ms);
-        assert_eq!(s.get(Duration::ZERO, within(5000)), Some(1));
-        assert_eq!(
-            s.get(Duration::from_secs(60), within(0)),
-            Some(1),
-            "fresh enough"
-        );
-        let begin = Instant::now();
-        assert_eq!(
-            s.get(Duration::ZERO, within(100)),
-            Some(1),
-            "the last known"
-        );
-        assert!(begin.elapsed() < Duration::from_secs(2));
-        assert!(s.get(Duration::ZERO, within(20_000)).unwrap() >= 2);
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::auth::{self, has_credentials};
 use super::call::{Call, signals};
+use super::volumes::SnapshotHosts;
 use super::{Api, path, reply};
 use crate::error::{Error, Result};
 use crate::http::{Access, Plan, Request, Response};
@@ -45,10 +46,10 @@ static ROUTES: &[Route] = &[
     information("/api/get-agent-data", Token, |api, _| Ok(api.agent_data())),
     information("/api/active-seed", Token, |api, _| Ok(api.active_seed())),
     information("/api/seed-stage-state/:id/:stage", Token, |api, c| api.stage_state(c.at(0), c.at(1))),
-    get("/api/mysql-error-log-tail", Token, |api, _| api.error_log_tail()),
-    get("/api/mysql-start", Token, |api, _| api.service(true)),
-    get("/api/mysql-stop", Token, |api, _| api.service(false)),
-    get("/api/custom-commands/:name", Token, |api, c| api.custom_command(c.at(0))),
+    information("/api/mysql-error-log-tail", Token, |api, c| api.error_log_tail(c)),
+    change("/api/mysql-start", |api, c| api.start_mysql(c)),
+    change("/api/mysql-stop", |api, c| api.stop_mysql(c)),
+    change("/api/custom-commands/:name", |api, c| api.custom_command(c)),
     get("/api/post-seed-cmd/:id", Token, |api, c| api.post_seed(c.at(0))),
     get("/api/prepare/:id/:method/:side", Token, |api, c| api.prepare(c.at(0), c.at(1), c.at(2))),
     get("/api/backup/:id/:method/:host/:port", Token, |api, c| api.backup(c.at(0), c.at(1), c.at(2), c.at(3))),
@@ -58,10 +59,23 @@ static ROUTES: &[Route] = &[
     get("/api/abort-seed-stage/:id/:stage", Token, |api, c| api.abort(c.at(0), c.at(1))),
     get("/api/hold-applier/:id", Token, |api, c| api.hold_applier(c.at(0))),
     get("/api/release-applier/:id", Token, |api, c| api.release_applier(c.at(0))),
+    information("/api/hostname", Client, |api, _| Ok(api.classic_hostname())),
+    information("/api/lvs", Token, |api, _| api.volumes("")),
+    information("/api/lvs/:pattern", Token, |api, c| api.volumes(c.at(0))),
+    information("/api/lvs-snapshots", Token, |api, _| Ok(api.snapshot_list())),
+    information("/api/lv", Token, |api, c| api.volume(&c.parameter("lv"))),
+    information("/api/lv/:lv", Token, |api, c| api.volume(c.at(0))),
+    information("/api/available-snapshots-local", Token, |api, _| api.snapshot_hosts(SnapshotHosts::Local)),
+    information("/api/available-snapshots", Token, |api, _| api.snapshot_hosts(SnapshotHosts::All)),
+    information("/api/du", Token, |api, c| api.disk_usage(&c.parameter("path"))),
+    information("/api/mysql-du", Token, |api, _| api.datadir_used()),
+    information("/api/mysql-datadir-available-space", Token, |api, _| api.datadir_free()),
+    information("/api/mysql-port", Token, |api, _| api.mysql_port()),
+    information("/api/mysql-status", Token, |api, _| Ok(api.mysql_status())),
     get("/api/mountlv", Token, |_, c| not_yet("LVM", &c.request)),
-    get("/api/removelv", Token, |_, c| not_yet("LVM", &c.request)),
+    change("/api/removelv", |api, c| api.remove_volume(c)),
     get("/api/umount", Token, |_, c| not_yet("LVM", &c.request)),
-    get("/api/create-snapshot", Token, |_, c| not_yet("LVM", &c.request)),
+    change("/api/create-snapshot", |api, c| api.create_snapshot(c)),
     get("/api/mysql-relay-log-index-file", Token, |_, c| not_yet(LOGS, &c.request)),
     get("/api/mysql-relay-log-files", Token, |_, c| not_yet(LOGS, &c.request)),
     get("/api/mysql-relay-log-end-coordinates", Token, |_, c| not_yet(LOGS, &c.request)),
@@ -79,6 +93,14 @@ const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
         reserved: false,
         handler,
         changes: false,
+    }
+}
+
+/// Of what changes this host; its endpoint is one of the classic protocol, too.
+const fn change(pattern: &'static str, handler: Handler) -> Route {
+    Route {
+        changes: true,
+        ..get(pattern, Token, handler)
     }
 }
 
@@ -126,18 +148,21 @@ impl Api {
             Err(response) => Plan::new(|_| response),
             Ok((route, parameters, wire)) => {
                 let api = Arc::clone(self);
+                let signal_errors = self.config.classic.signal_errors;
+                let is_signalled = wire == Wire::Classic && signals(signal_errors, request);
                 let answer = move |request| {
                     let call = Call {
                         parameters,
                         request,
                         wire,
-                        signal_errors: api.config.classic.signal_errors,
+                        signal_errors,
                     };
                     (route.handler)(&api, &call).unwrap_or_else(|e| reply::failure(&call, &e))
                 };
                 Plan {
                     reserved: route.reserved,
                     spool: None,
+                    busy: is_signalled.then_some(reply::BUSY),
                     answer: Box::new(answer),
                 }
             }
@@ -230,6 +255,6 @@ mod tests {
             assert_eq!(found[0].1.len(), route.pattern.matches(':').count());
         }
         let open: Vec<_> = ROUTES.iter().filter(|r| r.class != Token).collect();
-        assert_eq!(open.len(), 2, "no other endpoint works without the token");
+        assert_eq!(open.len(), 3, "no other endpoint works without the token");
     }
 }

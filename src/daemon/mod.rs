@@ -1,6 +1,6 @@
 //! The daemon: in which order it starts, and how it stops.
 
-use crate::api::{self, Api, HostMonitor};
+use crate::api::{self, Api, HostMonitor, Trees, Volumes};
 use crate::config::{AllowList, Config};
 use crate::datadir;
 use crate::error::{OnPath, Result};
@@ -102,9 +102,12 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
     {
         log::error!("{e}");
     }
+    let hostname = host_name(&common.hostname);
     let api = Arc::new(Api {
         custom_commands: RwLock::new(config.custom_commands.clone()),
-        hostname: host_name(&config.common.hostname),
+        volumes: Volumes::new(config, &hostname)?,
+        trees: Trees::default(),
+        hostname,
         basic: Basic::of(common),
         monitor: HostMonitor::new(config, &engine, methods),
         engine,

@@ -55,13 +55,8 @@ fn intervals(config: &Config) -> Intervals {
 
 /// For one of the orchestrators, which stay; a reload changes how they are called.
 fn client(api: &Api, url: &str, config: &Config) -> Result<Client> {
-    let tls = if url.starts_with("https:") {
-        Some(tls::outgoing(&tls::Files::of(&config.common))?)
-    } else {
-        None
-    };
     let port = api.config.orchestrator.agents_port;
-    Ok(Client::new(url, port, config.common.http_timeout, tls))
+    Client::configured(url, port, &config.common)
 }
 
 impl Live<'_> {

@@ -122,6 +122,25 @@ pub(crate) fn datadir_of_settings(program: &Path, defaults_file: &str) -> Result
         .map_err(|e| e.context(format!("mysql.defaults-file = \"{defaults_file}\"")))
 }
 
+/// What the option files say of a server that is down.
+pub(crate) struct DownSettings {
+    pub(crate) datadir: PathBuf,
+    /// Relative to the data directory; empty if the option files name none.
+    pub(crate) log_error: String,
+}
+
+/// What the server of `[mysql]` would use, by `mysql.defaults-file` or the option files in the default places, where these are that
+/// server's: its port or socket is the one in there.
+pub(crate) fn settings_when_down(config: &Config) -> Result<DownSettings> {
+    let (_, variables) = program_and_settings(config)?;
+    let datadir = resolve(value(&variables, "datadir"))?;
+    owner::check_settings(&variables, &datadir, &config.mysql)?;
+    Ok(DownSettings {
+        datadir,
+        log_error: value(&variables, "log_error").to_string(),
+    })
+}
+
 /// Where staging directories of this host may be, by the note and the settings, without MySQL.
 pub fn staging_roots(config: &Config) -> Vec<PathBuf> {
     let last = last_seen(config);
@@ -192,13 +211,8 @@ fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
         return Ok(info);
     }
     let last_datadir = last.map(|f| f.datadir);
-    // Where the program is may be right although the rest of a note is not.
-    let program = match read_note(config).map(|n| n.info.program) {
-        Some(program) if program.is_file() => program,
-        _ => Launcher::new(&config.common).find(&PROGRAMS)?,
-    };
+    let (program, variables) = program_and_settings(config)?;
     let server = version_of(&program)?;
-    let variables = help_of(&program, &settings.defaults_file)?;
     if of == Role::Target {
         refuse_cluster(&variables)?;
     }
@@ -215,6 +229,17 @@ fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
     let named = "the data directory that its option file names";
     check_setting(settings, &datadir, named)?;
     DatadirInfo::from_variables(&variables, server, &datadir, &program)
+}
+
+/// The server's program, and what it would use.
+fn program_and_settings(config: &Config) -> Result<(PathBuf, Variables)> {
+    // Where the program is may be right although the rest of a note is not.
+    let program = match read_note(config).map(|n| n.info.program) {
+        Some(program) if program.is_file() => program,
+        _ => Launcher::new(&config.common).find(&PROGRAMS)?,
+    };
+    let variables = help_of(&program, &config.mysql.defaults_file)?;
+    Ok((program, variables))
 }
 
 /// That mysql.datadir, where it is set, is the directory `found`, which is `what`.

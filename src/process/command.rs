@@ -98,6 +98,16 @@ pub(crate) fn run_operator_command(
     let mut cmd = build(line, launcher);
     // A server that a service command starts lives on with what it inherits.
     crate::sys::limits::restored_in(&mut cmd);
+    run_to_end(cmd, name, timeout, cancel)
+}
+
+/// The same for a tool with its arguments, `name` in messages.
+pub(crate) fn run_to_end(
+    mut cmd: Command,
+    name: &str,
+    timeout: Duration,
+    cancel: &Cancel,
+) -> Result<Output> {
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut tool = Running::start(&mut cmd, name)?;
     let text = Arc::new(Mutex::new(Vec::new()));

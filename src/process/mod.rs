@@ -10,7 +10,7 @@ mod running;
 mod sudo;
 
 pub use cancel::Cancel;
-pub(crate) use command::{Output, has_grammar, host_name, run_operator_command};
+pub(crate) use command::{Output, has_grammar, host_name, run_operator_command, run_to_end};
 pub(crate) use credentials::{Credentials, Login, SessionInit};
 pub(crate) use launch::{Launcher, set_environment};
 pub(crate) use pipe::{Job, feed_from, run, save_to};

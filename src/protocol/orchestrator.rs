@@ -2,8 +2,9 @@
 
 use super::http_client::{AgentTransport, HttpClient, Limits, escape, without_token};
 use super::wire::{AgentInfo, Wire};
-use crate::config::Secret;
+use crate::config::{Common, Secret};
 use crate::error::{Error, Result, shortened};
+use crate::tls;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,16 @@ impl Client {
         }
     }
 
+    /// The same with the settings of `common`.
+    pub(crate) fn configured(url: &str, agents_port: u16, common: &Common) -> Result<Self> {
+        let tls = if url.starts_with("https:") {
+            Some(tls::outgoing(&tls::Files::of(common))?)
+        } else {
+            None
+        };
+        Ok(Self::new(url, agents_port, common.http_timeout, tls))
+    }
+
     /// Registers. Success is a JSON string; an object is a refusal, whatever the HTTP status. Fails without an answer, so that
     /// orchestrator may know this agent from before.
     pub(crate) fn register(&self, wire: Wire, who: &AgentInfo) -> Result<Answer> {
@@ -98,6 +109,16 @@ impl Client {
                 Err(Error::transient(text))
             }
         }
+    }
+
+    /// The hosts whose agents have registered with it (`/api/agents-hosts` of orchestrator 3.2.6).
+    pub(crate) fn hosts(&self) -> Result<Vec<String>> {
+        let url = format!("{}/api/agents-hosts", self.base);
+        let (status, text) = self.checked(self.http.get(&url), &Secret::default())?;
+        serde_json::from_slice(text.as_bytes()).map_err(|e| {
+            let text = format!("{url} answers with status {status} and no list of hosts: {e}");
+            Error::transient(text)
+        })
     }
 
     fn checked<T>(&self, answer: std::result::Result<T, ureq::Error>, token: &Secret) -> Result<T> {

@@ -115,17 +115,46 @@ impl Contact {
     }
 }
 
-/// Empty without LVM.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// A mounted snapshot; empty if there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Mount {
-    path: String,
-    device: String,
+    pub(crate) path: String,
+    pub(crate) device: String,
     #[serde(rename = "LVPath")]
-    lv_path: String,
-    file_system: String,
-    is_mounted: bool,
-    disk_usage: u64,
+    pub(crate) lv_path: String,
+    pub(crate) file_system: String,
+    pub(crate) is_mounted: bool,
+    /// Bytes.
+    pub(crate) disk_usage: u64,
+    /// Of the classic protocol only, as the next.
+    #[serde(rename = "MySQLDataPath", skip_serializing_if = "Option::is_none")]
+    pub(crate) mysql_data_path: Option<String>,
+    /// Bytes: orchestrator takes it for the size of the copy.
+    #[serde(rename = "MySQLDiskUsage", skip_serializing_if = "Option::is_none")]
+    pub(crate) mysql_disk_usage: Option<u64>,
+}
+
+/// A logical volume, as the classic protocol lists them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LogicalVolume {
+    pub(crate) name: String,
+    pub(crate) group_name: String,
+    /// orchestrator sends it in a query without escaping it: letters, digits and `/_.:-` only.
+    pub(crate) path: String,
+    pub(crate) is_snapshot: bool,
+    /// How full a snapshot is. The Go agent reads it as a number of 32 bits and writes it as one of 64.
+    #[serde(serialize_with = "as_go_writes_it")]
+    pub(crate) snapshot_percent: f32,
+}
+
+fn as_go_writes_it<S: Serializer>(percent: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    if percent.fract() == 0.0 {
+        serializer.serialize_i64(*percent as i64)
+    } else {
+        serializer.serialize_f64(f64::from(*percent))
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -248,4 +277,34 @@ pub(crate) struct HeldApplier {
     pub(crate) delay: u64,
     /// The call must be repeated within this time.
     pub(crate) lease_seconds: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_and_mounts_are_written_as_the_go_agent_writes_them() {
+        let mut volume = LogicalVolume {
+            name: "mysql-snap-20260101".into(),
+            group_name: "vg0".into(),
+            path: "/dev/vg0/mysql-snap-20260101".into(),
+            is_snapshot: true,
+            snapshot_percent: 12.34,
+        };
+        assert_eq!(
+            serde_json::to_string(&volume).unwrap(),
+            "{\"Name\":\"mysql-snap-20260101\",\"GroupName\":\"vg0\",\"Path\":\"/dev/vg0/mysql-snap-20260101\",\"IsSnapshot\":true,\
+             \"SnapshotPercent\":12.34000015258789}"
+        );
+        volume.snapshot_percent = 0.0;
+        let text = serde_json::to_string(&volume).unwrap();
+        assert!(text.ends_with("\"SnapshotPercent\":0}"), "{text}");
+        let mut mount = Mount::default();
+        const V2: &str = "{\"Path\":\"\",\"Device\":\"\",\"LVPath\":\"\",\"FileSystem\":\"\",\"IsMounted\":false,\"DiskUsage\":0";
+        assert_eq!(serde_json::to_string(&mount).unwrap(), format!("{V2}}}"));
+        (mount.mysql_data_path, mount.mysql_disk_usage) = (Some(String::new()), Some(0));
+        let classic = format!("{V2},\"MySQLDataPath\":\"\",\"MySQLDiskUsage\":0}}");
+        assert_eq!(serde_json::to_string(&mount).unwrap(), classic);
+    }
 }

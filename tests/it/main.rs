@@ -1,5 +1,6 @@
 //! All tests against real servers and real agents, in one program; a module for each purpose.
 
+mod classic;
 mod fault;
 mod performance;
 mod protocol;

@@ -1,0 +1,4 @@
+//! What an orchestrator of the classic protocol sees of the agent.
+
+mod answers;
+mod information;
