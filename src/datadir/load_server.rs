@@ -23,20 +23,14 @@ use std::time::Duration;
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
 /// The longest path of a socket (unix(7)), without the final zero.
 const SOCKET_PATH: usize = 107;
-/// The redo log alone makes no crash safe here: what is not complete is discarded.
+/// The smallest buffer pool, in bytes.
+const LEAST: u64 = 128 << 20;
+/// Without the doublewrite buffer: after a crash what is not complete is discarded.
 const OPTIONS: &str = "--max-connections=300 --max-allowed-packet=1G --innodb-doublewrite=OFF";
 /// The dump sets gtid_purged.
 const MYSQL_OPTIONS: &str = "--gtid-mode=ON --enforce-gtid-consistency=ON";
 /// MariaDB's script that initialises a data directory, by its present and its former name.
 const INSTALL: [&str; 2] = ["mariadb-install-db", "mysql_install_db"];
-
-/// How much memory InnoDB gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
-    Little,
-    /// Half of what is free: the target's own server is down.
-    Half,
-}
 
 /// A private server with the agent's account, which has all privileges. Killed when [`LoadServer::stop`] was not called, at the latest
 /// by the next agent.
@@ -73,7 +67,7 @@ impl<'a> LoadServer<'a> {
             user: "root".into(),
             ..Endpoint::default()
         };
-        Self::run(private, Memory::Little, root, env, |conn| {
+        Self::run(private, LEAST, root, env, |conn| {
             control::execute(conn, "DROP DATABASE IF EXISTS test")?;
             // MariaDB's script makes one for everybody, which comes before an account that is valid for any host.
             drop_accounts(conn, "", &[])?;
@@ -82,29 +76,29 @@ impl<'a> LoadServer<'a> {
         })
     }
 
-    /// Starts the one that [`LoadServer::make`] has made.
+    /// Starts the one that [`LoadServer::make`] has made, with a buffer pool of `pool` bytes, or of [`LEAST`].
     pub(crate) fn start(
         info: &'a DatadirInfo,
         staged: &Staged,
         account: &config::Mysql,
-        memory: Memory,
+        pool: u64,
         env: &dyn Environment,
     ) -> Result<Self> {
         let private = private(info, staged);
         end_leftovers(&info.staging)?;
         private.make_work_dir()?;
         env.report("Starting a private server for the load");
-        Self::run(private, memory, Endpoint::local(account), env, |_| Ok(()))
+        Self::run(private, pool, Endpoint::local(account), env, |_| Ok(()))
     }
 
     fn run(
         private: PrivateServer<'a>,
-        memory: Memory,
+        pool: u64,
         account: Endpoint,
         env: &dyn Environment,
         first: impl FnOnce(&mut Conn) -> Result<()>,
     ) -> Result<Self> {
-        let server = private.start(&options(private.info, memory), env)?;
+        let server = private.start(&options(private.info, pool), env)?;
         let refused = |e: &Error| {
             let permanent = e.is_permanent();
             permanent.then(|| e.clone().context("login to the private server"))
@@ -129,6 +123,10 @@ impl<'a> LoadServer<'a> {
     /// The path of its socket, for tools of this host too.
     pub(crate) fn socket(&self) -> &str {
         &self.socket
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.server.group()
     }
 
     /// Gives it the agent's account for these hosts only, for which the source has it: in the middle of a load the source's accounts come
@@ -192,15 +190,12 @@ fn drop_accounts(conn: &mut Conn, user: &str, but: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn options(info: &DatadirInfo, memory: Memory) -> Vec<String> {
+fn options(info: &DatadirInfo, pool: u64) -> Vec<String> {
     let mut all: Vec<String> = OPTIONS.split_whitespace().map(String::from).collect();
     if info.server.flavour == Flavour::MySql {
         all.extend(MYSQL_OPTIONS.split_whitespace().map(String::from));
     }
-    if memory == Memory::Half {
-        let bytes = (crate::sys::host::memory_available() / 2).max(128 << 20);
-        all.push(format!("--innodb-buffer-pool-size={bytes}"));
-    }
+    all.push(format!("--innodb-buffer-pool-size={}", pool.max(LEAST)));
     // Source and target must not have the same one.
     if !info.server_id.is_empty() {
         all.push(format!("--server-id={}", info.server_id));
@@ -224,7 +219,7 @@ fn initialise(private: &PrivateServer, env: &dyn Environment) -> Result<()> {
     let made = match server.flavour {
         Flavour::MariaDb => install(private, env)?,
         Flavour::MySql if server.mysql_from(5, 7, 6) => {
-            let mut options = options(private.info, Memory::Little);
+            let mut options = options(private.info, LEAST);
             options.push("--initialize-insecure".into());
             private.start(&options, env)?
         }

@@ -46,7 +46,7 @@ pub use info::{DatadirInfo, LogsElsewhere};
 pub use inspect::{Role, examine, inspect, staging_roots};
 pub(crate) use inspect::{datadir_of_settings, last_seen, settings_when_down};
 pub use journal::Journals;
-pub(crate) use load_server::{LoadServer, Memory};
+pub(crate) use load_server::LoadServer;
 pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone};
 pub use private_server::{VerifiedCopy, trial_start};
 pub(crate) use rollback::{DataNow, unfinished};

@@ -3,6 +3,7 @@
 use crate::compatibility::{self, CopyKind, ServerInfo};
 use crate::config::{self, Config, inside};
 use crate::contents::{self, Source, Target, name_conflicts, pair_settings, values, xa};
+use crate::datadir::{self, DatadirInfo};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::logical::target_server::{QUERY_TIMEOUT, TargetServer};
 use crate::methods::operators::left_out;
@@ -126,13 +127,13 @@ pub(super) fn target(config: &Config, tools: impl Fn(Server) -> Result<()>) -> R
     Fingerprint::of(&mut target.conn)
 }
 
-/// Backup of a target: the first moment at which the source is known. `swapped`: the target's server is a private one, whose data
-/// directory is swapped in. Returns also the connection over which the source was queried.
+/// Backup of a target: the first moment at which the source is known. `replaced`: the data directory that this one is swapped in for,
+/// where the target's server is a private one. Returns also the connection over which the source was queried.
 pub(super) fn source_of(
     config: &Config,
     source: &Endpoint,
     method: Method,
-    swapped: bool,
+    replaced: Option<&DatadirInfo>,
 ) -> Result<(SourceFacts, Conn)> {
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     compatibility::check_target_role(&mut target.conn, target.server)?;
@@ -155,8 +156,13 @@ pub(super) fn source_of(
     pair_settings::check(&local, &mut conn, &globals, &names)?;
     let size = |all: &BTreeMap<String, info::Schema>| -> u64 { all.values().map(|s| s.size).sum() };
     let bytes = size(&schemas);
-    let own = size(&info::schemas(&mut target.conn, target.server)?);
-    check_room(&config.common.backup_dir, bytes, datadir, own)?;
+    match replaced {
+        Some(replaced) => check_room_for_swap(config, bytes, replaced)?,
+        None => {
+            let own = size(&info::schemas(&mut target.conn, target.server)?);
+            check_room(&config.common.backup_dir, bytes, datadir, own)?;
+        }
+    }
     let contents = Source::read(&mut conn, server).map_err(reach)?;
     let inexact = check_contents(
         config,
@@ -165,7 +171,7 @@ pub(super) fn source_of(
         &contents,
         &mut target,
         datadir,
-        swapped,
+        replaced.is_some(),
     )?;
     let mut variables = profile::for_load(&globals);
     // The limit of a MEMORY table is that of the session which made it.
@@ -213,25 +219,46 @@ fn check_contents(
         .map_or(Ok(inexact), |text| Err(Error::permanent(text)))
 }
 
+/// Half of the bytes of the tables is the least that a dump of them may take.
+fn check_room_for_dump(backup_dir: &Path, bytes: u64) -> Result<()> {
+    room(backup_dir, "common.backup-dir", 0, bytes, bytes / 2)
+}
+
 /// orchestrator wants 0.6 of the source's datadir free; less than half of the table bytes is too little.
 /// The load replaces `own` bytes of the target's tables.
 fn check_room(backup_dir: &Path, bytes: u64, datadir: &Path, own: u64) -> Result<()> {
-    let room = |dir: &Path, what: &str, more: u64, needed: u64| {
-        let space = crate::sys::disk::space(dir).on(dir)?;
-        if space.available.saturating_add(more) >= needed {
-            return Ok(());
-        }
-        let (free, bytes) = (human_bytes(space.available), human_bytes(bytes));
-        Err(Error::permanent(format!(
-            "{what} {} has {free} free, too little for {bytes} of tables",
-            dir.display()
-        )))
-    };
-    room(backup_dir, "common.backup-dir", 0, bytes / 2)?;
+    check_room_for_dump(backup_dir, bytes)?;
     if !datadir.is_dir() {
         return Ok(()); // this process may not see it
     }
-    room(datadir, "the target's data directory", own, bytes)
+    room(datadir, "the target's data directory", own, bytes, bytes)
+}
+
+fn room(dir: &Path, what: &str, more: u64, bytes: u64, needed: u64) -> Result<()> {
+    let space = crate::sys::disk::space(dir).on(dir)?;
+    if space.available.saturating_add(more) >= needed {
+        return Ok(());
+    }
+    let (free, bytes) = (human_bytes(space.available), human_bytes(bytes));
+    Err(Error::permanent(format!(
+        "{what} {} has {free} free, too little for {bytes} of tables",
+        dir.display()
+    )))
+}
+
+/// The same where the tables are loaded into a new data directory, by the rule of `mysql.datadir-swap`. The dump may be on the same file
+/// system.
+fn check_room_for_swap(config: &Config, bytes: u64, replaced: &DatadirInfo) -> Result<()> {
+    let dir = &config.common.backup_dir;
+    check_room_for_dump(dir, bytes)?;
+    let device = |dir: &Path| std::fs::metadata(dir).map(|m| m.dev()).on(dir);
+    let of_dump = if device(dir)? == device(&replaced.datadir)? {
+        bytes / 2
+    } else {
+        0
+    };
+    let need = bytes.saturating_add(of_dump);
+    datadir::swap_mode(replaced, Some(need), config.mysql.datadir_swap).map(drop)
 }
 
 /// That the server's user, whose `datadir` is, may create tables in these directories, each with a table that belongs there: the load

@@ -9,17 +9,26 @@
 //! | Cleanup | the dump, old data by `mysql.keep-old-data`, staging directory |
 
 use super::logical::target_server::QUERY_TIMEOUT;
-use super::state::{Applied, PhysicalState};
+use super::state::{Applied, LogicalState, PhysicalState};
 use super::{preflight, swap_in};
 use crate::config::Config;
-use crate::datadir::{self, DatadirInfo, Host, LoadServer, Memory, Role};
+use crate::datadir::{self, DatadirInfo, Host, LoadServer, Role, SwapMode};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, connect, info};
 use crate::seed::private;
 use crate::seed::record::Seed;
-use crate::seed::stage::{Context, Prepared, SeedMethod};
+use crate::seed::stage::{Context, Prepared, Progress, SeedMethod};
 use crate::seed::types::{Method, Side, Stage, Status};
+use crate::sys::host::memory_available;
+use crate::sys::proc::bytes_moved;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is checked whether the private server works.
+const POLL: Duration = Duration::from_secs(5);
+/// Bytes that an idle server may read and write meanwhile.
+const IDLE: u64 = 64 << 10;
 
 /// A method that loads a dump into the server of `[mysql]`.
 type Make = fn(Arc<Config>) -> Arc<dyn SeedMethod>;
@@ -69,7 +78,7 @@ impl StagedLoad {
         let (info, staged) = swap_in::staged(&ctx.seed()?)?;
         let host = Host::of_stage(&self.config, ctx);
         let mysql = &self.config.mysql;
-        let server = LoadServer::start(&info, &staged, mysql, Memory::Little, &host)?;
+        let server = LoadServer::start(&info, &staged, mysql, 0, &host)?;
         self.with(server, ctx, &host, |server, method, ctx| {
             let text = method.backup(ctx)?;
             let hosts = self.hosts_on_source(ctx)?;
@@ -112,8 +121,12 @@ impl StagedLoad {
                 ));
             }
             Applied::No => {
+                let bytes = ctx.state::<LogicalState>()?.source_bytes;
+                self.wipe_if_too_small(ctx, &info, bytes)?;
+                // The target's own server is down.
+                let pool = bytes.saturating_mul(2).min(memory_available() / 2);
                 ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
-                let server = LoadServer::start(&info, &staged, mysql, Memory::Half, &host)?;
+                let server = LoadServer::start(&info, &staged, mysql, pool, &host)?;
                 let loaded = self.with(server, ctx, &host, |_, method, ctx| method.restore(ctx))?;
                 ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Completed)?;
                 loaded
@@ -130,6 +143,14 @@ impl StagedLoad {
         })
     }
 
+    /// Deletes the old data where both do not fit, by `mysql.datadir-swap`; the dump is complete on this host.
+    fn wipe_if_too_small(&self, ctx: &Context, info: &DatadirInfo, bytes: u64) -> Result<()> {
+        match datadir::swap_mode(info, Some(bytes), self.config.mysql.datadir_swap)? {
+            SwapMode::TwoCopies => Ok(()),
+            SwapMode::Wipe => swap_in::wipe(&self.config, ctx, info),
+        }
+    }
+
     /// Does `work` with the method on `server`, which is down afterwards: for good, with all of it on the disk, or killed after an
     /// error.
     fn with<T>(
@@ -142,10 +163,29 @@ impl StagedLoad {
         let mut config = Config::clone(&self.config);
         config.mysql.socket = server.socket().to_string();
         let method = (self.make)(Arc::new(config));
-        match work(&server, &*method, &private::context(ctx)) {
-            Ok(done) => server.stop(host).map(|()| done),
-            Err(e) => Err(server.kill(e)),
+        let process = server.process();
+        let (over, ended) = bounded::<()>(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| touch_while_busy(process, ctx.progress(), ended));
+            let done = match work(&server, &*method, &private::context(ctx)) {
+                Ok(done) => server.stop(host).map(|()| done),
+                Err(e) => Err(server.kill(e)),
+            };
+            drop(over);
+            done
+        })
+    }
+}
+
+/// Building indexes and writing all pages at the end is progress as well, which the bytes of the dump do not show.
+fn touch_while_busy(process: u32, progress: &Progress, ended: Receiver<()>) {
+    let mut before = 0;
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(POLL) {
+        let now = bytes_moved(process).unwrap_or(before);
+        if now.abs_diff(before) > IDLE {
+            progress.touch();
         }
+        before = now;
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct LogicalState {
     /// Bytes of the dump when Backup was completed.
     pub(crate) dump_bytes: u64,
     pub(crate) source_schemas: Vec<String>,
+    /// Of the source's tables, as it estimates them.
+    pub(crate) source_bytes: u64,
     /// Settings of the source that the load must have.
     pub(crate) source_variables: BTreeMap<String, String>,
     /// Tables of the dump that cannot be loaded in strict mode.

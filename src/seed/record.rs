@@ -43,6 +43,9 @@ pub(crate) struct LeftBy {
     #[serde(rename = "SeedID")]
     pub(crate) seed_id: i64,
     pub(crate) method: Method,
+    /// The old data were deleted, although the method loads a dump: in a classic seed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) data_deleted: bool,
 }
 
 /// One seed as this host knows it.
@@ -137,10 +140,11 @@ impl Seed {
         (self.load, self.left_by) = (Load::Partial, None);
     }
 
-    /// True if a physical method, of this seed or of the one that has left the data incomplete, has deleted the target's old data.
+    /// True if this seed, or the one that has left the data incomplete, has deleted the target's old data, as a physical method does.
     pub(crate) fn data_deleted(&self) -> bool {
         let by = self.left_by.map_or(self.method, |l| l.method);
-        self.load == Load::Partial && by.backup_to_datadir()
+        let of_dump = self.left_by.map_or(self.classic, |l| l.data_deleted);
+        self.load == Load::Partial && (by.backup_to_datadir() || of_dump)
     }
 
     /// The state of the target's data if they are incomplete: to follow an article, which may begin a sentence.
@@ -153,9 +157,11 @@ impl Seed {
         } else {
             "data in MySQL are partial"
         };
-        let since = self.left_by.map(|LeftBy { seed_id, method }| {
-            format!(" since seed {seed_id} by {method} was interrupted")
-        });
+        let since = self.left_by.map(
+            |LeftBy {
+                 seed_id, method, ..
+             }| { format!(" since seed {seed_id} by {method} was interrupted") },
+        );
         Some(format!("{state}{}", since.unwrap_or_default()))
     }
 
@@ -262,6 +268,7 @@ impl Seeds {
             seed.left_by = last.left_by.or(Some(LeftBy {
                 seed_id: last.id,
                 method: last.method,
+                data_deleted: last.classic,
             }));
         }
         for old in &mut self.all {

@@ -60,6 +60,13 @@ fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
+/// Bytes that a process has read and written, of whatever files (proc_pid_io(5)); `None` where that may not be read.
+pub(crate) fn bytes_moved(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let counted = |l: &str| l.split_once(": ").and_then(|(_, n)| n.parse::<u64>().ok());
+    Some(text.lines().filter_map(counted).sum())
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     let dir = std::fs::read_dir("/proc").into_iter().flatten();
     dir.flatten()

@@ -497,7 +497,7 @@ impl Driver<'_> {
     /// What is left by this seed's physical method, or by the earlier seed `since`.
     fn incomplete(&self, since: Option<LeftBy>, e: &Error) -> String {
         let advice = advice(e);
-        let Some(LeftBy { seed_id, method }) = since else {
+        let Some(left) = since else {
             let server = match self.plan.method {
                 Method::ClonePlugin => "its server may run, without schemas of its own",
                 _ => "its server is kept from starting",
@@ -506,14 +506,16 @@ impl Driver<'_> {
                 "the target's old data are gone and the new ones are not complete: {server}; {advice}"
             );
         };
-        let state = match method {
-            Method::Mysqldump | Method::Mydumper => "partial (its server may run)",
+        let state = match left.method {
+            Method::Mysqldump | Method::Mydumper if !left.data_deleted => {
+                "partial (its server may run)"
+            }
             Method::ClonePlugin => "deleted (its server may run, without schemas of its own)",
-            Method::Xtrabackup | Method::LVM => "deleted (its server is kept from starting)",
+            _ => "deleted (its server is kept from starting)",
         };
         format!(
-            "this seed has not changed the target's data, which have been {state} since seed {seed_id} by {method} was interrupted; \
-             {advice}"
+            "this seed has not changed the target's data, which have been {state} since seed {} by {} was interrupted; {advice}",
+            left.seed_id, left.method
         )
     }
 }

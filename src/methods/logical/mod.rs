@@ -5,7 +5,7 @@ pub(crate) mod target_server;
 
 use super::operators::left_out;
 use super::preflight;
-use super::state::LogicalState;
+use super::state::{LogicalState, PhysicalState};
 use crate::compatibility;
 use crate::config::{self, Config};
 use crate::contents::row_mode::Tables;
@@ -120,20 +120,25 @@ fn dump_and_record(
     ctx: &Context,
     dump: impl FnOnce(&DumpSource, &mut Read) -> Result<Dumped>,
 ) -> Result<String> {
-    let seed = ctx.seed()?;
-    let peer = seed
-        .peer
-        .ok_or_else(|| Error::permanent("backup was called without a source"))?;
+    let mut seed = ctx.seed()?;
+    let peer = seed.peer.take();
+    let peer = peer.ok_or_else(|| Error::permanent("backup was called without a source"))?;
     let endpoint = Endpoint::remote(&config.mysql, &peer.host, peer.mysql_port);
     let (settings, from) = (Arc::clone(config), endpoint.clone());
+    let state: PhysicalState = seed.method_state()?;
+    let replaced = state.datadir.filter(|_| seed.classic);
     let (facts, identity) = ctx.interruptible(move || {
-        let (facts, mut conn) = preflight::source_of(&settings, &from, seed.method, seed.classic)?;
+        let (facts, mut conn) =
+            preflight::source_of(&settings, &from, seed.method, replaced.as_deref())?;
         let identity = Identity::hold(&from).and_then(|i| i.verify(&mut conn).map(|()| i));
         let identity = identity.map_err(|e| e.context(format!("source {}", from.name())))?;
         Ok((facts, Arc::new(identity)))
     })?;
     ctx.progress().expect(facts.bytes);
-    ctx.update_state(|_, s: &mut LogicalState| s.source_variables = facts.variables)?;
+    ctx.update_state(|_, s: &mut LogicalState| {
+        s.source_variables = facts.variables;
+        s.source_bytes = facts.bytes;
+    })?;
     let source = DumpSource {
         endpoint,
         server: facts.server,
