@@ -37,7 +37,7 @@ pub(super) fn start_heartbeat(api: &Arc<Api>) -> Result<Heartbeat> {
         hostname: api.hostname.clone(),
         port: config.common.port,
         mysql_port: config.mysql.port,
-        is_seeding: Box::new(move || engine.method_in_use().is_some()),
+        is_seeding: Box::new(move || engine.is_attended()),
     };
     let clients = config.orchestrator.urls.iter();
     let clients: Result<Vec<Client>> = clients.map(|url| client(api, url, config)).collect();

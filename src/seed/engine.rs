@@ -10,7 +10,7 @@ mod tests;
 use super::record::{Load, Seed, Seeds, Store, incomplete_note, short_ascii};
 use super::sessions::Sessions;
 use super::stage::{Context, Held, Prepared, Progress, Reception, Recorder, SeedMethod};
-use super::types::{Method, Run, Stage, Status};
+use super::types::{Method, Run, Side, Stage, Status};
 use crate::error::{Error, Result};
 use crate::process::{Cancel, end_orphans};
 use crate::sys::thread::{lock, spawn};
@@ -30,6 +30,9 @@ pub(crate) enum Started {
     /// It runs already, or is done and need not run again.
     Already,
 }
+
+/// After so long without a call the controller of a source's seed is taken to be gone.
+const SOURCE_SILENCE: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) struct Engine {
     state: Mutex<State>,
@@ -162,6 +165,20 @@ impl Engine {
     /// The method of the seed in progress (it must stay in `get-agent-data`, also while the seed waits for a retry, and on the source).
     pub(crate) fn method_in_use(&self) -> Option<Method> {
         self.lock().method_in_use()
+    }
+
+    /// True while a seed is in progress and its controller still exists, as far as can be seen: a stage is at work, or a call has come
+    /// within `seed-orphan-timeout`. A source gets no calls while its target works, so it waits a day.
+    pub(crate) fn is_attended(&self) -> bool {
+        let state = self.lock();
+        if state.work.as_ref().is_some_and(Work::is_live) {
+            return true;
+        }
+        let limit = match state.seeds.current().map(|s| s.side) {
+            Some(Side::Source) => SOURCE_SILENCE.max(self.orphan_timeout),
+            Some(Side::Target) | None => self.orphan_timeout,
+        };
+        state.method_in_use().is_some() && state.called.elapsed() < limit
     }
 
     /// The method of seed `id`, if it is the one in progress.

@@ -88,3 +88,38 @@ fn a_restore_that_comes_at_once_waits_for_the_end_of_the_reception() {
     assert!(engine.metadata(7, Method::Xtrabackup).is_ok());
     let _ = std::fs::remove_dir_all(&dir); // the thread may be writing its last record into it
 }
+
+#[test]
+fn a_seed_is_attended_while_it_works_and_while_calls_come() {
+    let dir = std::env::temp_dir().join(format!("oa-attended-{}", std::process::id()));
+    for (side, after) in [(Side::Source, true), (Side::Target, false)] {
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let (received_tx, received) = bounded(1);
+        let (go_on, go_on_rx) = bounded(1);
+        let method = Arc::new(Sent {
+            received: received_tx,
+            go_on: go_on_rx,
+        });
+        let engine = Engine::open(Store::new(&dir), vec![method], Duration::ZERO).unwrap();
+        let until_ended = |stage| {
+            let begin = Instant::now();
+            let running = || engine.stage_state(7, stage).unwrap().1.status == Status::Running;
+            while running() || engine.is_busy() {
+                assert!(begin.elapsed() < Duration::from_secs(20), "{stage} goes on");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        assert!(!engine.is_attended(), "there is no seed");
+        engine.prepare(7, Method::Xtrabackup, side).unwrap();
+        received.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(engine.is_attended(), "{side}: at work");
+        go_on.send(()).unwrap();
+        until_ended(Stage::Backup);
+        assert_eq!(engine.is_attended(), after, "{side}: no call comes");
+        engine.cleanup(7, Method::Xtrabackup, side).unwrap();
+        until_ended(Stage::Cleanup);
+        assert!(!engine.is_attended(), "{side}: it is over");
+    }
+    let _ = std::fs::remove_dir_all(&dir); // the thread may be writing its last record into it
+}

@@ -530,3 +530,36 @@ fn a_mixed_fleet() {
     assert_eq!(agent.get("/api/status").status, 200);
     assert_eq!(contact(&agent, &all[0])["Protocol"], "classic", "as it was");
 }
+
+/// The protocol stays while calls for the seed come, and for seed-orphan-timeout after the last one.
+#[test]
+fn a_seed_keeps_the_protocol() {
+    let mut orchestrator = Orchestrator::welcoming();
+    orchestrator.start();
+    let agent = agent_for(
+        &orchestrator,
+        &[
+            "resubmit-agent-interval = \"500ms\"",
+            "seed-orphan-timeout = \"3s\"",
+        ],
+    );
+    wait_in_use(&agent, &orchestrator, "v2");
+    // Without MySQL it fails, and remains the current seed, whose controller may try again.
+    assert_eq!(agent.call("/api/prepare/5/Mysqldump/Target").status, 202);
+    let before = orchestrator.registrations().len();
+    orchestrator.restart_as(classic);
+    wait_for("four registrations by v2", Duration::from_secs(60), || {
+        agent.call("/api/seed-stage-state/5/Prepare");
+        (orchestrator.registrations().len() >= before + 4).then_some(())
+    });
+    assert!(orchestrator.submissions().is_empty());
+    let found = contact(&agent, &orchestrator);
+    assert_eq!(found["Protocol"], "v2", "{found}");
+    assert!(
+        found["Error"]
+            .as_str()
+            .is_some_and(|e| e.contains("the current seed requires")),
+        "{found}"
+    );
+    wait_in_use(&agent, &orchestrator, "classic");
+}
