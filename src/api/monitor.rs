@@ -14,6 +14,7 @@ use crate::seed::record::Seed;
 use crate::seed::stage::SeedMethod;
 use crate::seed::{Method, Stage};
 use crate::sys::Inserted;
+use crate::sys::thread::spawn_with_stack;
 use crate::sys::{disk, host};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -293,7 +294,21 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
     disk::usage_without(datadir, &STAGING_NAMES).ok()
 }
 
-fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {
+/// Notes what a seed needs that begins while MySQL is down. It may take as long as a walk through the data directory, so that nothing
+/// waits for it.
+fn note_server(config: &Arc<Config>) {
+    let config = Arc::clone(config);
+    let body = move || {
+        if let Err(e) = datadir::take_note(&config) {
+            log::info!("this host cannot be the target of a seed while MySQL is down: {e}");
+        }
+    };
+    if let Err(e) = spawn_with_stack("note", 512 << 10, body) {
+        log::warn!("{e}");
+    }
+}
+
+fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>) -> MysqlStatus {
     let mut now = last.cloned().unwrap_or_default();
     now.answers = false;
     now.schemas.clear();
@@ -314,6 +329,10 @@ fn probe_mysql(config: &Config, last: Option<&MysqlStatus>) -> MysqlStatus {
     let answered = (!config.mysql.user.is_empty()).then(|| query(&mut now));
     if now.server.is_none() {
         find_without_server(config, &mut now);
+    }
+    let came_up = last.is_none_or(|l| !l.answers);
+    if came_up && matches!(answered, Some(Ok(()))) {
+        note_server(config);
     }
     match (answered, last.map(|l| l.answers)) {
         (Some(Err(e)), Some(false)) => log::debug!("{e}"),

@@ -49,24 +49,35 @@ pub fn inspect(config: &Config, of: Role) -> Result<DatadirInfo> {
         role(&mut conn, server)?.check_target(server)?;
     }
     let info = examine(config, of)?;
-    let note = Note {
-        seen: owner::Seen::now(&info.datadir, &config.mysql)?,
-        info,
+    let refused = match of {
+        Role::Target => None,
+        Role::Source => {
+            let before = read_note(config).filter(|n| n.info.datadir == info.datadir);
+            before.and_then(|n| n.refused)
+        }
     };
-    write_json(&config.common.state_dir.join(NOTE), &note)?;
-    Ok(note.info)
+    write_note(config, info, refused)
+}
+
+/// Notes what a server that runs is, so that it can be the target of a seed that begins while it is down.
+pub(crate) fn take_note(config: &Config) -> Result<()> {
+    let mut conn = connect(&Endpoint::local(&config.mysql), QUERY)?;
+    let (mut info, refused) = match of_running(config, &mut conn, Role::Target) {
+        Ok(info) => (info, None),
+        Err(e) => {
+            let info = of_running(config, &mut conn, Role::Source)?;
+            (info, Some(e.to_string()))
+        }
+    };
+    add_files(&mut info, &config.mysql)?;
+    write_note(config, info, refused).map(drop)
 }
 
 /// [`inspect`] without the server's part in replication, and without the note.
 pub fn examine(config: &Config, of: Role) -> Result<DatadirInfo> {
     let endpoint = Endpoint::local(&config.mysql);
     let mut info = match connect(&endpoint, QUERY) {
-        Ok(mut conn) => {
-            one_server(&config.mysql)?;
-            let info = from_server(&mut conn, of)?;
-            owner::check_running(&mut conn, &endpoint, &info.datadir)?;
-            info
-        }
+        Ok(mut conn) => of_running(config, &mut conn, of)?,
         Err(e) if e.is_transient() => {
             let info = from_settings(config, of)?;
             // One that has just ended closes its files a little later than its socket.
@@ -91,11 +102,31 @@ pub fn examine(config: &Config, of: Role) -> Result<DatadirInfo> {
     Ok(info)
 }
 
+fn of_running(config: &Config, conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
+    one_server(&config.mysql)?;
+    let info = from_server(conn, of)?;
+    owner::check_running(conn, &Endpoint::local(&config.mysql), &info.datadir)?;
+    Ok(info)
+}
+
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Note {
     seen: owner::Seen,
     #[serde(alias = "facts")]
     info: DatadirInfo,
+    /// Why it cannot be a target, as it was seen.
+    #[serde(default)]
+    refused: Option<String>,
+}
+
+fn write_note(config: &Config, info: DatadirInfo, refused: Option<String>) -> Result<DatadirInfo> {
+    let note = Note {
+        seen: owner::Seen::now(&info.datadir, &config.mysql)?,
+        info,
+        refused,
+    };
+    write_json(&config.common.state_dir.join(NOTE), &note)?;
+    Ok(note.info)
 }
 
 fn read_note(config: &Config) -> Option<Note> {
@@ -105,6 +136,10 @@ fn read_note(config: &Config) -> Option<Note> {
 
 /// What was seen last of the server of `[mysql]` on this host; `None` without a note that this version can parse.
 pub(crate) fn last_seen(config: &Config) -> Option<DatadirInfo> {
+    valid_note(config).map(|note| note.info)
+}
+
+fn valid_note(config: &Config) -> Option<Note> {
     let note = read_note(config)?;
     let now = owner::Seen::now(&note.info.datadir, &config.mysql).ok()?;
     if let Some(why) = note.seen.differs(&now) {
@@ -112,7 +147,7 @@ pub(crate) fn last_seen(config: &Config) -> Option<DatadirInfo> {
         log::warn!("{} is not used: {why}", path.display());
         return None;
     }
-    Some(note.info)
+    Some(note)
 }
 
 /// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
@@ -200,17 +235,23 @@ fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
 /// What a server that is down would use, as its own program reports it.
 fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
     let settings = &config.mysql;
-    let last = last_seen(config);
+    let last = valid_note(config);
     if settings.defaults_file.is_empty()
-        && let Some(mut info) = last.clone()
+        && let Some(note) = &last
     {
+        if let (Role::Target, Some(why)) = (of, &note.refused) {
+            return Err(Error::permanent(format!(
+                "when MySQL was last up, it could not be a target: {why}; after a change start it once"
+            )));
+        }
+        let mut info = note.info.clone();
         check_option_files(&info, settings)?;
         check_setting(settings, &info.datadir, "the one in which it was last seen")?;
         info.datadir = resolve(&info.datadir.to_string_lossy())?;
         info.server = version_of(&info.program)?; // upgraded since, perhaps
         return Ok(info);
     }
-    let last_datadir = last.map(|f| f.datadir);
+    let last_datadir = last.map(|n| n.info.datadir);
     let (program, variables) = program_and_settings(config)?;
     let server = version_of(&program)?;
     if of == Role::Target {
@@ -559,6 +600,35 @@ mod tests {
         assert!(e.contains("file system of the data directory"), "{e}");
         let e = root(Flavour::MariaDb, &datadir.join("x").display().to_string()).unwrap_err();
         assert!(e.to_string().contains("inside the data directory"));
+        std::fs::remove_dir_all(&d).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_a_target_when_it_was_up_is_refused_while_it_is_down() {
+        let d = std::env::temp_dir().join(format!("oa-note-{}", std::process::id()));
+        let (datadir, state) = (d.join("data"), d.join("state"));
+        std::fs::create_dir_all(&datadir).unwrap();
+        std::fs::create_dir_all(&state).unwrap();
+        let text = format!(
+            "[common]\nbackup-dir = \"/b\"\nstate-dir = {state:?}\n[orchestrator]\nurl = \"http://127.0.0.1\"\n\
+             [mysql]\nuser = \"u\"\npassword = \"p\"\n"
+        );
+        let config = config::parse(&text).unwrap().config;
+        let info = || DatadirInfo {
+            datadir: std::fs::canonicalize(&datadir).unwrap(),
+            ..DatadirInfo::for_test()
+        };
+        let of = |role| from_settings(&config, role).unwrap_err().to_string();
+        write_note(&config, info(), Some("wsrep_on = ON: it is a node".into())).unwrap();
+        let (target, source) = (of(Role::Target), of(Role::Source));
+        assert!(
+            target.contains("wsrep_on = ON: it is a node; after a change start it once"),
+            "{target}"
+        );
+        assert!(source.contains("/bin/false"), "its version: {source}");
+        assert_eq!(last_seen(&config), Some(info()));
+        write_note(&config, info(), None).unwrap();
+        assert_eq!(of(Role::Target), source);
         std::fs::remove_dir_all(&d).unwrap();
     }
 

@@ -44,7 +44,7 @@ pub use environment::{Environment, Host, Task};
 pub(crate) use environment::{is_in_use, start_and_wait};
 pub use info::{DatadirInfo, LogsElsewhere};
 pub use inspect::{Role, examine, inspect, staging_roots};
-pub(crate) use inspect::{datadir_of_settings, last_seen, settings_when_down};
+pub(crate) use inspect::{datadir_of_settings, last_seen, settings_when_down, take_note};
 pub use journal::Journals;
 pub(crate) use load_server::LoadServer;
 pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone};
