@@ -8,6 +8,7 @@
 //! | [`daemon`] | start order, orderly stop, reload, logging |
 //! | [`api`] | the endpoints: authentication, routes, replies |
 //! | [`protocol`] | what orchestrator is sent: registration, ping, the heartbeat thread |
+//! | `classic` | seeds of the classic protocol, driven through the engine |
 //! | [`methods`] | the seed methods: what each does at each stage |
 //! | `contents` | what servers hold that not every method can copy |
 //! | [`seed`] | the engine that runs the stages, and the record on disk |
@@ -25,6 +26,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+mod classic;
 pub mod commands;
 pub mod compatibility;
 pub mod config;

@@ -100,11 +100,17 @@ impl Api {
     }
 
     pub(super) fn datadir_used(&self) -> Result<Response> {
-        self.monitor.datadir_used().map(|n| reply::json(&n))
+        // During a seed it changes as long as that makes progress: orchestrator fails one whose disk use stays the same.
+        let used = self.monitor.datadir_used()?;
+        Ok(reply::json(&(used + self.classic.progress())))
     }
 
     pub(super) fn datadir_free(&self) -> Result<Response> {
-        self.monitor.datadir_free().map(|n| reply::json(&n))
+        let mut free = self.monitor.datadir_free()?;
+        if self.classic.counts_old_data_as_free() {
+            free += self.monitor.datadir_used()?;
+        }
+        Ok(reply::json(&free))
     }
 
     /// Bytes below `path`, as `du -sb` counts them.
@@ -162,19 +168,10 @@ impl Api {
         })
     }
 
-    /// Snapshots of which a seed can be made, the preferred one first: orchestrator takes the first.
-    pub(super) fn snapshot_list(&self) -> Response {
-        reply::json(&self.snapshots())
-    }
-
-    fn snapshots(&self) -> Vec<LogicalVolume> {
-        Vec::new()
-    }
-
     /// Volumes are removed by the method LVM, which is not enabled.
     pub(super) fn remove_volume(&self, call: &Call) -> Result<Response> {
         let lv = call.parameter("lv");
-        let is_virtual = self.snapshots().iter().any(|v| v.path == lv);
+        let is_virtual = crate::classic::is_virtual(&lv);
         Err(Error::permanent(if is_virtual {
             format!("{lv} is a virtual snapshot: there is nothing to remove")
         } else {

@@ -155,6 +155,9 @@ impl Api {
 
     /// The same; by the classic protocol once MySQL accepts connections.
     pub(super) fn start_mysql(&self, call: &Call) -> Result<Response> {
+        if let Some(why) = self.classic.start_refused() {
+            return Err(Error::permanent(format!("MySQL is not started: {why}")));
+        }
         let (service, stopping) = (Service::of(self), self.stopping.clone());
         if call.is_classic() {
             return reply::slow(call, move || {

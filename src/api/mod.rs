@@ -4,6 +4,7 @@
 mod auth;
 mod call;
 mod classic;
+mod classic_seed;
 mod host;
 mod monitor;
 mod path;
@@ -14,6 +15,7 @@ mod seed;
 mod service;
 mod volumes;
 
+use crate::classic::Classic;
 use crate::config::Config;
 use crate::process::{Cancel, Launcher};
 use crate::protocol::contacts::Contacts;
@@ -37,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) hostname: String,
     pub(crate) basic: Option<Basic>,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) classic: Arc<Classic>,
     /// Of the local replica.
     pub(crate) applier: Applier,
     pub(crate) monitor: HostMonitor,

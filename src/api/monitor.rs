@@ -48,7 +48,9 @@ pub(super) type Methods = BTreeMap<Method, Result<(), String>>;
 /// What MySQL reports; as last known, but for `answers` and `schemas`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MysqlStatus {
-    answers: bool,
+    pub(super) answers: bool,
+    /// Hosts that replicated from it when it last answered.
+    pub(super) replicas: Vec<String>,
     pub(super) server: Option<Server>,
     /// From the configuration, the last seed or the option files until MySQL has answered; empty if unknown.
     pub(super) datadir: String,
@@ -322,6 +324,7 @@ fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>) -> MysqlStatus 
         now.datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
         now.log_error = info::global(&mut conn, "log_error")?.unwrap_or_default();
         now.schemas = info::schemas(&mut conn, server)?;
+        now.replicas = info::replicas(&mut conn)?;
         now.answers = true;
         Ok(())
     };

@@ -1,6 +1,7 @@
 //! The daemon: in which order it starts, and how it stops.
 
 use crate::api::{self, Api, HostMonitor, Trees, Volumes};
+use crate::classic::Classic;
 use crate::config::{AllowList, Config};
 use crate::datadir;
 use crate::error::{OnPath, Result};
@@ -105,6 +106,7 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
     let hostname = host_name(&common.hostname);
     let api = Arc::new(Api {
         custom_commands: RwLock::new(config.custom_commands.clone()),
+        classic: Classic::new(config, &engine, &hostname),
         volumes: Volumes::new(config, &hostname)?,
         trees: Trees::default(),
         hostname,

@@ -162,10 +162,7 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
             role.source = Some((channel.source.0, running));
         }
     }
-    role.replicas = query::rows(
-        conn,
-        "SELECT HOST FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
-    )?;
+    role.replicas = replicas(conn)?;
     if is_on(conn, "wsrep_on")? {
         role.cluster = Some("Galera cluster node");
     } else if server.flavour == Flavour::MySql
@@ -180,6 +177,12 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
         }
     }
     Ok(role)
+}
+
+/// Host and port of each connected replica. Needs PROCESS.
+pub(crate) fn replicas(conn: &mut Conn) -> Result<Vec<String>> {
+    let list = "SELECT HOST FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
+    query::rows(conn, list)
 }
 
 /// An account by its host pattern.

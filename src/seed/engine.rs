@@ -64,9 +64,7 @@ struct Work {
     /// Disconnected when its thread has ended.
     ended: Receiver<()>,
     /// True while it waits before the swap of a classic seed, until `release` is dropped.
-    #[allow(dead_code)] // TMP
     waits: Arc<AtomicBool>,
-    #[allow(dead_code)] // TMP
     release: Option<Sender<()>>,
 }
 
@@ -186,6 +184,13 @@ impl Engine {
         let state = self.lock();
         let current = state.seeds.current().filter(|s| s.id == id)?.method;
         state.method_in_use().filter(|m| *m == current)
+    }
+
+    /// True until the stage of seed `id` that is at work, or was cancelled, has ended.
+    pub(crate) fn is_at_work(&self, id: i64) -> bool {
+        let state = self.lock();
+        let work = state.work.as_ref().filter(|w| w.run.seed_id == id);
+        work.is_some_and(Work::is_live)
     }
 
     fn is_busy(&self) -> bool {

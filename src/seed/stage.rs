@@ -66,7 +66,6 @@ impl Progress {
     }
 
     /// Changes with every step forward: milliseconds.
-    #[allow(dead_code)] // TMP
     pub(crate) fn touched(&self) -> u64 {
         self.touched_ms.load(Ordering::Relaxed)
     }

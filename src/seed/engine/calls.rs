@@ -51,7 +51,6 @@ impl Engine {
     }
 
     /// The same for a seed of the classic protocol, whose number may be that of an older seed.
-    #[allow(dead_code)] // TMP
     pub(crate) fn prepare_classic(
         self: &Arc<Self>,
         id: i64,
@@ -64,7 +63,6 @@ impl Engine {
     }
 
     /// True while Restore of classic seed `id` waits before the swap: the copy is complete, prepared, and was seen to start.
-    #[allow(dead_code)] // TMP
     pub(crate) fn waits_for_swap(&self, id: i64) -> bool {
         let state = self.lock();
         let work = state.work.as_ref().filter(|w| w.run.seed_id == id);
@@ -72,7 +70,6 @@ impl Engine {
     }
 
     /// Lets that Restore go on.
-    #[allow(dead_code)] // TMP
     pub(crate) fn release_swap(&self, id: i64) {
         let mut state = self.lock();
         if let Some(work) = state.work.as_mut().filter(|w| w.run.seed_id == id) {

@@ -14,6 +14,7 @@ pub const ROOMS: &[&str] = &[
     "daemon",
     "api",
     "protocol",
+    "classic",
     "methods",
     "contents",
     "seed",

@@ -1,0 +1,358 @@
+//! Seeds of the classic protocol. orchestrator 3.2.6 and its forks call:
+//!
+//! | call | host | what is done |
+//! |---|---|---|
+//! | `mountlv` | source | one of the [virtual snapshots](Classic::snapshots), a seed method by name, is noted |
+//! | `delete-mysql-datadir` | target | checks; nothing is deleted before the new data have been seen to start |
+//! | `receive-mysql-seed-data` | target | [`target`]: listens on the seed port |
+//! | `send-mysql-seed-data` | source | [`source`]: connects there, and announces method, host and size |
+//! | `seed-command-completed`, `-succeeded` | target | true once the copy is complete, prepared, and was seen to start |
+//! | `post-copy` | target | the swap, and replication |
+//! | `umount` | source | what the seed holds is released |
+//! | `mysql-start` | target | MySQL runs already |
+//!
+//! Both hosts run the stages of the seed's method by the [engine](crate::seed::engine). The connection of the announcement stays open until
+//! the copy is complete, so that each host knows of the end of the other. orchestrator is not relied upon: a seed for which it has not
+//! called for `common.seed-orphan-timeout` fails, and both hosts release what they hold.
+
+mod announcement;
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use crate::config::{Config, DatadirSwap};
+use crate::error::{Error, Result};
+use crate::process::Cancel;
+use crate::seed::Method;
+use crate::seed::engine::Engine;
+use crate::seed::types::{Side, Stage, Status};
+use crate::sys::thread::{lock, spawn, unpoisoned};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long a mounted snapshot waits for its seed.
+const MOUNT_LIMIT: Duration = Duration::from_secs(300);
+/// How long the check of a target is good for: orchestrator goes on at once.
+const CHECK_LIMIT: Duration = Duration::from_secs(300);
+/// How long the number of an aborted seed is remembered: longer than orchestrator goes on with its procedure.
+const ABORTED_LIMIT: Duration = Duration::from_secs(3600);
+/// How often a seed is looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a stage that was aborted may take to end, and a Cleanup.
+const END_LIMIT: Duration = Duration::from_secs(60);
+/// Before the names of the methods in the paths of virtual snapshots.
+const PREFIX: &str = "/orchestrator-agent/";
+
+/// The fastest first.
+const ORDER: [Method; 5] = [
+    Method::ClonePlugin,
+    Method::Xtrabackup,
+    Method::LVM,
+    Method::Mydumper,
+    Method::Mysqldump,
+];
+
+/// The classic seeds of this host.
+pub(crate) struct Classic {
+    config: Arc<Config>,
+    engine: Arc<Engine>,
+    /// The name under which the agent registers.
+    hostname: String,
+    state: Mutex<State>,
+    /// The phase of the target's seed, or the end of the source's.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    mount: Option<Mounted>,
+    source: Option<Active>,
+    /// When `delete-mysql-datadir` has checked this host; no seed has begun since.
+    checked: Option<Instant>,
+    target: Option<Target>,
+    /// With the time of the abort.
+    aborted: BTreeMap<i64, Instant>,
+}
+
+/// A virtual snapshot that `mountlv` was called for.
+struct Mounted {
+    method: Method,
+    at: Instant,
+}
+
+/// A seed at work.
+struct Active {
+    id: i64,
+    cancel: Cancel,
+}
+
+/// The latest seed of which this host is the target.
+struct Target {
+    seed: Active,
+    phase: Phase,
+    /// When orchestrator last called for it.
+    called: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Up to the trial start of the copy.
+    Copying,
+    /// Waits for `post-copy`.
+    Complete,
+    /// The swap, and what follows it.
+    Swapping,
+    Done,
+    Failed(String),
+}
+
+impl State {
+    fn is_checked(&self) -> bool {
+        self.checked.is_some_and(|at| at.elapsed() < CHECK_LIMIT)
+    }
+
+    fn refuse_second(&self) -> Result<()> {
+        match &self.target {
+            Some(target) if target.is_active() => Err(Error::permanent(format!(
+                "seed {0} is in progress on this host: GET /api/abort-seed/{0} ends it",
+                target.seed.id
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Target {
+    fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Done | Phase::Failed(_))
+    }
+}
+
+/// A seed number. orchestrator's are numbers.
+fn number(id: &str) -> Result<i64> {
+    let number = id.parse().ok().filter(|n: &i64| *n > 0);
+    number.ok_or_else(|| Error::permanent(format!("seed id {id:?} is not a positive number")))
+}
+
+/// The path of the virtual snapshot of `method`. orchestrator sends it unescaped.
+pub(crate) fn path_of(method: Method) -> String {
+    format!("{PREFIX}{method}")
+}
+
+/// True for the path of a virtual snapshot.
+pub(crate) fn is_virtual(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+impl Classic {
+    pub(crate) fn new(config: &Arc<Config>, engine: &Arc<Engine>, hostname: &str) -> Arc<Self> {
+        let this = Arc::new(Self {
+            config: Arc::clone(config),
+            engine: Arc::clone(engine),
+            hostname: hostname.into(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        this.fail_interrupted();
+        this
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// A seed during which the agent ended has failed; what it has left on this host is removed.
+    fn fail_interrupted(self: &Arc<Self>) {
+        let interrupted = self.engine.current().filter(|s| {
+            let is_open = s.status(Stage::Cleanup) != Some(Status::Completed);
+            s.classic && s.side == Side::Target && is_open && !s.given_up
+        });
+        let Some(seed) = interrupted else {
+            return;
+        };
+        let stage = seed.stages.get(&seed.stage);
+        let details = stage.map_or("", |s| s.details.as_str());
+        let reason = format!("the agent was restarted during seed {}: {details}", seed.id);
+        log::warn!("{reason}");
+        self.lock().target = Some(Target {
+            seed: Active {
+                id: seed.id,
+                cancel: Cancel::default(),
+            },
+            phase: Phase::Failed(reason),
+            called: Instant::now(),
+        });
+        let this = Arc::clone(self);
+        let body = move || this.end_stages(seed.id, seed.method, Side::Target);
+        if let Err(e) = spawn("classic-cleanup", body) {
+            log::error!("{e}");
+        }
+    }
+
+    /// The methods among `usable` that have virtual snapshots, the preferred one first: by `classic.seed-method`, else the fastest.
+    pub(crate) fn snapshots(&self, usable: impl Fn(Method) -> bool) -> Vec<Method> {
+        let names = &self.config.classic.seed_method;
+        let wanted: Vec<Method> = names.iter().filter_map(|n| Method::parse(n)).collect();
+        let order = if wanted.is_empty() {
+            ORDER.to_vec()
+        } else {
+            wanted
+        };
+        order.into_iter().filter(|m| usable(*m)).collect()
+    }
+
+    /// The method whose virtual snapshot is mounted on this host. One that no seed has used is released after some minutes.
+    pub(crate) fn mounted(&self) -> Option<Method> {
+        let mut state = self.lock();
+        let unused = state.source.is_none();
+        let expired = |m: &Mounted| unused && m.at.elapsed() > MOUNT_LIMIT;
+        state.mount.take_if(|m| expired(m));
+        state.mount.as_ref().map(|m| m.method)
+    }
+
+    /// Notes that the seed that follows is to be sent by the method of `path`, one of `snapshots`.
+    pub(crate) fn mount(&self, path: &str, snapshots: &[Method]) -> Result<()> {
+        let method = snapshots.iter().find(|m| path_of(**m) == path);
+        let Some(&method) = method else {
+            let all: Vec<String> = snapshots.iter().map(|m| path_of(*m)).collect();
+            return Err(Error::permanent(format!(
+                "{path} is not a snapshot of this host now; there are: {}",
+                all.join(", ")
+            )));
+        };
+        let mounted = self.mounted();
+        let mut state = self.lock();
+        match mounted {
+            Some(other) if other != method => Err(Error::permanent(format!(
+                "{} is mounted: unmount it first (GET /api/umount)",
+                path_of(other)
+            ))),
+            _ => {
+                state.mount = Some(Mounted {
+                    method,
+                    at: Instant::now(),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Releases what a seed holds on this host, its source. When it returns Ok nothing of it is at work.
+    pub(crate) fn unmount(&self) -> Result<()> {
+        let mut state = self.lock();
+        if let Some(source) = &state.source {
+            source.cancel.cancel("umount was called");
+        }
+        let until = Instant::now() + END_LIMIT;
+        while state.source.is_some() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::transient(
+                    "the seed on this host does not end; its log says why: call umount again",
+                ));
+            }
+            state = unpoisoned(self.changed.wait_timeout(state, left)).0;
+        }
+        state.mount = None;
+        Ok(())
+    }
+
+    /// Aborts a seed, on either host, and remembers its number: it can only end without success from now on. Returns at once.
+    pub(crate) fn abort(&self, id: &str) -> Result<()> {
+        let id = number(id)?;
+        let mut state = self.lock();
+        state.aborted.retain(|_, at| at.elapsed() < ABORTED_LIMIT);
+        state.aborted.insert(id, Instant::now());
+        let target = state.target.as_ref().map(|t| &t.seed);
+        for seed in target.into_iter().chain(&state.source) {
+            if seed.id == id {
+                seed.cancel.cancel("aborted by request");
+            }
+        }
+        log::info!("classic seed {id}: aborted by request");
+        Ok(())
+    }
+
+    /// True between `delete-mysql-datadir` and the seed, where the old data may be deleted to make room: they count as free space.
+    pub(crate) fn counts_old_data_as_free(&self) -> bool {
+        self.lock().is_checked() && self.config.mysql.datadir_swap != DatadirSwap::Always
+    }
+
+    /// What the disk use of a target is increased by, so that it changes as long as its seed makes progress, and only then.
+    pub(crate) fn progress(&self) -> u64 {
+        let id = match &self.lock().target {
+            Some(target) if target.is_active() => target.seed.id,
+            _ => return 0,
+        };
+        let current = self.engine.current().filter(|s| s.id == id);
+        let stage = current.and_then(|s| self.engine.stage_state(id, s.stage).ok());
+        stage.and_then(|s| s.2).map_or(0, |p| p.touched())
+    }
+
+    /// Why MySQL is not to be started now.
+    pub(crate) fn start_refused(&self) -> Option<String> {
+        let state = self.lock();
+        let target = state.target.as_ref()?;
+        let id = target.seed.id;
+        if target.is_active() {
+            return Some(format!(
+                "seed {id} is replacing its data, and starts it: GET /api/abort-seed/{id} ends that"
+            ));
+        }
+        let aborted = state.aborted.get(&id)?;
+        (aborted.elapsed() < END_LIMIT).then(|| format!("seed {id} was aborted"))
+    }
+
+    /// Waits for the end of `stage`, while `watch` returns Ok. Returns its details.
+    ///
+    /// # Errors
+    /// That of `watch`; the stage's.
+    fn wait_for(
+        &self,
+        id: i64,
+        stage: Stage,
+        mut watch: impl FnMut() -> Result<()>,
+    ) -> Result<String> {
+        loop {
+            let (_, record, _) = self.engine.stage_state(id, stage)?;
+            match record.status {
+                Status::Completed => return Ok(record.details),
+                Status::Error => return Err(Error::permanent(record.details)),
+                Status::Running => {}
+            }
+            watch()?;
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Aborts what is at work for a seed, and removes what it has left on this host.
+    fn end_stages(self: &Arc<Self>, id: i64, method: Method, side: Side) {
+        if let Err(e) = self.end(id, method, side) {
+            log::warn!("classic seed {id}: cleaning up: {e}");
+        }
+    }
+
+    fn end(self: &Arc<Self>, id: i64, method: Method, side: Side) -> Result<()> {
+        let is_current = |s: &crate::seed::record::Seed| s.id == id && s.classic;
+        let Some(seed) = self.engine.current().filter(is_current) else {
+            return Ok(()); // it was never prepared here, or another one has taken its place
+        };
+        let begin = Instant::now();
+        let in_time = || {
+            let late = begin.elapsed() > END_LIMIT;
+            let error = || Error::transient("a stage does not end");
+            (!late).then_some(()).ok_or_else(error)
+        };
+        if seed.status(seed.stage) == Some(Status::Running) {
+            self.engine.abort(id)?;
+        }
+        while self.engine.is_at_work(id) {
+            in_time()?;
+            std::thread::sleep(POLL);
+        }
+        self.engine.cleanup(id, method, side)?;
+        self.wait_for(id, Stage::Cleanup, in_time).map(drop)
+    }
+}

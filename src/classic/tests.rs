@@ -1,0 +1,137 @@
+use super::*;
+use crate::seed::record::Store;
+
+/// Of a host that has never been in a seed, without methods.
+fn classic(name: &str) -> Arc<Classic> {
+    let dir = std::env::temp_dir().join(format!("oa-classic-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let config = Config::default();
+    let engine = Engine::open(Store::new(&dir), Vec::new(), Duration::from_secs(60)).unwrap();
+    Classic::new(&Arc::new(config), &engine, "db1")
+}
+
+fn target(id: i64, phase: Phase) -> Target {
+    Target {
+        seed: Active {
+            id,
+            cancel: Cancel::default(),
+        },
+        phase,
+        called: Instant::now(),
+    }
+}
+
+/// What orchestrator is answered about seeds 7 and 8, and to `post-copy`.
+#[test]
+fn a_failed_copy_leads_orchestrator_to_its_reason_and_an_aborted_one_to_its_end() {
+    let failed = || Phase::Failed("no space".into());
+    // Phase of seed 7, aborted; then of 7 completed and succeeded, of 8 the same; once with errors signalled and once without.
+    for (phase, aborted, signalled, plain, post_copy) in [
+        (None, false, "11 11", "10 10", "no seed is complete"),
+        (
+            Some(Phase::Copying),
+            false,
+            "00 10",
+            "00 10",
+            "not complete yet",
+        ),
+        (Some(Phase::Complete), false, "11 10", "11 10", "-"),
+        (Some(Phase::Swapping), false, "11 10", "11 10", "-"),
+        (Some(Phase::Done), false, "11 11", "11 10", ""),
+        (Some(failed()), false, "11 11", "10 10", "no space"),
+        (
+            Some(Phase::Copying),
+            true,
+            "10 10",
+            "10 10",
+            "not complete yet",
+        ),
+        (Some(Phase::Swapping), true, "10 10", "10 10", "-"),
+        (Some(Phase::Done), true, "10 11", "10 10", ""),
+        (Some(failed()), true, "10 11", "10 10", "no space"),
+    ] {
+        let classic = classic("phases");
+        classic.lock().target = phase.clone().map(|p| target(7, p));
+        if aborted {
+            classic.abort("7").unwrap();
+        }
+        for (signals, wanted) in [(true, signalled), (false, plain)] {
+            let of = |id: &str| {
+                let (c, s) = (classic.completed(id), classic.succeeded(id, signals));
+                format!("{}{}", u8::from(c), u8::from(s))
+            };
+            let found = format!("{} {}", of("7"), of("8"));
+            assert_eq!(
+                found, wanted,
+                "{phase:?}, aborted {aborted}, signals {signals}"
+            );
+        }
+        if post_copy != "-" {
+            let text = classic
+                .post_copy()
+                .err()
+                .map_or(String::new(), |e| e.to_string());
+            assert!(
+                text.contains(post_copy) && text.is_empty() == post_copy.is_empty(),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn seed_ids_are_positive_numbers() {
+    let classic = classic("ids");
+    for id in ["", "abc", "-1", "0", "1.5", "99999999999999999999"] {
+        let e = classic.receive(id).unwrap_err().to_string();
+        assert!(e.contains("is not a positive number"), "{e}");
+        assert!(classic.abort(id).is_err() && classic.send("db2", id, 1).is_err());
+        assert!(!classic.succeeded(id, false));
+    }
+}
+
+#[test]
+fn calls_out_of_order_have_a_reason() {
+    let classic = classic("order");
+    let e = classic.receive("7").unwrap_err().to_string();
+    assert!(e.contains("delete-mysql-datadir was not called"), "{e}");
+    let e = classic.post_copy().unwrap_err().to_string();
+    assert!(e.contains("delete-mysql-datadir was not called"), "{e}");
+    let e = classic.send("db2", "7", 1).unwrap_err().to_string();
+    assert!(e.contains("mountlv was not called"), "{e}");
+    classic.lock().target = Some(target(8, Phase::Complete));
+    let e = classic.receive("9").unwrap_err().to_string();
+    assert!(e.contains("seed 8 is in progress"), "{e}");
+    assert!(classic.check_target(&[]).is_err() && classic.start_refused().is_some());
+}
+
+#[test]
+fn one_virtual_snapshot_is_mounted_at_a_time() {
+    let classic = classic("mount");
+    let all = classic.snapshots(|m| m != Method::LVM && m != Method::ClonePlugin);
+    assert_eq!(
+        all,
+        [Method::Xtrabackup, Method::Mydumper, Method::Mysqldump]
+    );
+    assert_eq!(path_of(all[0]), "/orchestrator-agent/Xtrabackup");
+    let e = classic
+        .mount("/dev/vg0/snap", &all)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        e.contains("there are: /orchestrator-agent/Xtrabackup, "),
+        "{e}"
+    );
+    classic.mount(&path_of(all[0]), &all).unwrap();
+    classic.mount(&path_of(all[0]), &all).unwrap();
+    assert!(classic.mount(&path_of(all[1]), &all).is_err());
+    assert_eq!(classic.mounted(), Some(Method::Xtrabackup));
+    classic.unmount().unwrap();
+    assert_eq!(classic.mounted(), None);
+    classic.lock().mount = Some(Mounted {
+        method: Method::Xtrabackup,
+        at: Instant::now().checked_sub(MOUNT_LIMIT * 2).unwrap(),
+    });
+    assert_eq!(classic.mounted(), None, "no seed has used it");
+}
