@@ -90,3 +90,23 @@ keys! {
 pub(super) fn find(name: &str) -> Option<&'static ClassicKey> {
     KEYS.iter().find(|key| key.name.eq_ignore_ascii_case(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_documents_has_every_key_with_its_equivalent() {
+        let page = include_str!("../../../contrib/doc/configuration.md");
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        for ClassicKey { name, path, .. } in KEYS {
+            let row = rows.iter().find(|row| row.contains(&format!("`{name}`")));
+            let row = row.unwrap_or_else(|| panic!("{name}"));
+            let (section, key) = path.split_once('.').unwrap_or((path, ""));
+            assert!(row.contains(key) && row.contains(section), "{row}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod access;
 mod bare_root;
 mod check;
+mod classic_config;
 mod commands;
 mod data;
 mod https;
