@@ -138,6 +138,7 @@ section! { Common {
     token_http_header: String = "".into(),
     exec_with_sudo: bool = false,
     sudo_user: String = "".into(),
+    shell: PathBuf = "/bin/sh".into(),
     backup_dir: PathBuf = "".into(),
     status_endpoint: String = "/api/status".into(),
     status_bad_seconds: Duration [POSITIVE] = Duration::from_secs(300),

@@ -146,14 +146,16 @@ impl Rules<'_> {
         let backup_dir = ("common.backup-dir", c.common.backup_dir.as_path());
         let state_dir = ("common.state-dir", c.common.state_dir.as_path());
         let staging_dir = ("mysql.staging-dir", Path::new(&c.mysql.staging_dir));
+        let shell = ("common.shell", c.common.shell.as_path());
         for (key, path) in [
             backup_dir,
             state_dir,
+            shell,
             ("mysql.datadir", datadir),
             staging_dir,
         ] {
-            // Those have a default or are reported as missing; state-dir has to be set.
-            let unset = path.as_os_str().is_empty() && key != state_dir.0;
+            // Those have a default or are reported as missing; state-dir and shell have to be set.
+            let unset = path.as_os_str().is_empty() && ![state_dir.0, shell.0].contains(&key);
             rules! { self:
                 !unset && !path.is_absolute(), key
                     => format!("{key} = {path:?}: must be an absolute path, starting with /");

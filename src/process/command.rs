@@ -1,4 +1,4 @@
-//! Operators' own commands (service, snapshot, custom): run by `/bin/sh -c`, so that quotes, pipes and redirections mean what they mean
+//! Operators' own commands (service, snapshot, custom): run by `common.shell`, so that quotes, pipes and redirections mean what they mean
 //! in a shell, with a deadline (`common.command-timeout`) and a bounded output.
 
 use super::{Cancel, Exit, Launcher, Running};
@@ -6,7 +6,6 @@ use crate::error::{Error, Result, ToolFault};
 use crate::sys::thread::{lock, spawn};
 use crossbeam_channel::{bounded, select};
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,15 +51,15 @@ pub(crate) fn host_name(set: &str) -> String {
 }
 
 /// How a command line reaches its programs under sudo: a plain pipeline has each member prefixed, as sudoers rules
-/// expect; anything with more grammar goes to one `sudo sh -c`.
+/// expect; anything with more grammar goes to one `sudo /bin/sh -c`.
 fn build(line: &str, launcher: &Launcher) -> Command {
     let by_members = launcher.sudo() && !has_grammar(line);
     let (shell, text) = if by_members {
-        (Launcher::default(), prefix_members(line, launcher))
+        (launcher.without_sudo(), prefix_members(line, launcher))
     } else {
         (launcher.clone(), line.to_string())
     };
-    let mut cmd = shell.operators_command(Path::new("/bin/sh"));
+    let mut cmd = shell.operators_command(launcher.shell());
     cmd.arg("-c").arg(text);
     cmd
 }
@@ -165,6 +164,17 @@ mod tests {
             Duration::from_secs(10),
             &Cancel::default(),
         )
+    }
+
+    #[test]
+    fn by_another_shell() {
+        let common = crate::config::Common {
+            shell: "/bin/echo".into(),
+            ..Default::default()
+        };
+        let (launcher, limit) = (Launcher::new(&common), Duration::from_secs(10));
+        let out = run_operator_command("a | b", &launcher, limit, &Cancel::default());
+        assert_eq!(out.unwrap().stdout, "-c a | b\n");
     }
 
     #[test]

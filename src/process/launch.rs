@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Unless `common.shell` is another one.
+const SHELL: &str = "/bin/sh";
 /// Searched after those of PATH.
 const MORE_DIRS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -22,6 +24,8 @@ const LOGIN_FILE: (&str, &str) = ("MYSQL_TEST_LOGIN_FILE", "/dev/null/no-login-p
 pub(crate) struct Launcher {
     sudo: bool,
     sudo_user: String,
+    /// Empty for [`SHELL`].
+    shell: PathBuf,
 }
 
 impl Launcher {
@@ -29,11 +33,28 @@ impl Launcher {
         Self {
             sudo: common.exec_with_sudo,
             sudo_user: common.sudo_user.clone(),
+            shell: common.shell.clone(),
         }
     }
 
     pub(crate) fn sudo(&self) -> bool {
         self.sudo
+    }
+
+    /// That of operators' command lines.
+    pub(crate) fn shell(&self) -> &Path {
+        if self.shell.as_os_str().is_empty() {
+            return Path::new(SHELL);
+        }
+        &self.shell
+    }
+
+    /// The same without sudo.
+    pub(super) fn without_sudo(&self) -> Self {
+        Self {
+            shell: self.shell.clone(),
+            ..Self::default()
+        }
     }
 
     /// `sudo-user`, empty for root.
@@ -141,6 +162,7 @@ mod tests {
         let l = Launcher {
             sudo: true,
             sudo_user: String::new(),
+            shell: PathBuf::new(),
         };
         let me = crate::sys::process::effective_uid();
         assert!(!l.on_files_of(me).sudo());
@@ -180,6 +202,7 @@ mod tests {
         let l = Launcher {
             sudo: true,
             sudo_user: "mysql".into(),
+            shell: PathBuf::new(),
         };
         let c = l.command(Path::new("/usr/bin/mariadb-dump"));
         let argv: Vec<_> = c

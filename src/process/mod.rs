@@ -1,5 +1,5 @@
 //! Running tools and operators' commands: argument vectors, sudo, pipes, stderr tails, credentials files, and the end of a
-//! whole process tree. No shell is ever put around a tool; operators' own commands are given to `/bin/sh -c`.
+//! whole process tree. No shell is ever put around a tool; operators' own commands are given to a shell.
 
 mod cancel;
 mod command;

@@ -31,7 +31,8 @@ impl Launcher {
             return Ok(());
         }
         if has_grammar(line) {
-            return self.listed(&format!("/bin/sh -c {}", quoted(line)), line);
+            let shell = self.shell().display();
+            return self.listed(&format!("{shell} -c {}", quoted(line)), line);
         }
         members(line).try_for_each(|member| self.listed(member, member))
     }

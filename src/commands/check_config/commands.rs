@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::process::{
     Cancel, Credentials, Launcher, Login, SessionInit, has_grammar, run_operator_command,
 };
-use std::path::Path;
 use std::time::Duration;
 
 /// For commands that ought to answer at once.
@@ -13,9 +12,9 @@ pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// `answers`: MySQL answers, be it with an error.
 pub(super) fn check(f: &mut Findings, config: &Config, launcher: &Launcher, answers: bool) {
-    const SHELL: &str = "/bin/sh";
-    if !Path::new(SHELL).exists() {
-        return note!(f, Error, SHELL => "does not exist in this root directory: no service, snapshot or custom command can run, so \
+    let shell = launcher.shell();
+    if !shell.exists() {
+        return note!(f, Error, shell.display() => "does not exist in this root directory: no service, snapshot or custom command can run, so \
             mysql-start, mysql-stop and physical seeds (Xtrabackup, ClonePlugin) fail, and MySQL counts as stopped";
             "run the agent in the host's own root directory, or install a shell there");
     }
@@ -123,8 +122,8 @@ pub(super) fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher
         return false;
     }
     if launcher.sudo() && has_grammar(line) {
-        note!(f, Warning, key => "is more than a plain pipeline, so it runs as `sudo sh -c`";
-            "sudoers must allow /bin/sh; or put the line into a script");
+        note!(f, Warning, key => "is more than a plain pipeline, so it runs as `sudo {} -c`", launcher.shell().display();
+            "sudoers must allow that; or put the line into a script");
     }
     let Some(word) = first_word(line) else {
         return true; // the shell must run it to know its program
@@ -142,7 +141,7 @@ pub(super) fn found(f: &mut Findings, key: &str, line: &str, launcher: &Launcher
         Ok(_) => note!(f, Error, key => "{word} is not found in the agent's PATH";
             "install it, or give its absolute path"),
         Err(e) => note!(f, Error, key => "{e}";
-            "the agent runs this command by /bin/sh: let its user execute that"),
+            "the agent runs this command by common.shell: let its user execute that"),
     }
     f.count(Level::Error) == before
 }

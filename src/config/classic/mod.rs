@@ -14,6 +14,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// The Go agent's shell; it needs this one.
+const BASH: &str = "/bin/bash";
+
 /// The TOML text, and what it was made from.
 pub(super) struct Translation {
     pub(super) toml: String,
@@ -200,6 +203,9 @@ impl Writer {
         let enabled = has_account.to_string();
         let no_account = "Needs an account in [mysql].";
         let text = |text: &str| toml(&Value::String(text.into()));
+        if Path::new(BASH).exists() {
+            self.default("common.shell", text(BASH), "The Go agent's.");
+        }
         for (path, value, note) in [
             (
                 "common.hostname",
@@ -228,10 +234,14 @@ impl Writer {
             ("xtrabackup.enabled", enabled.clone(), no_account),
             ("clone_plugin.enabled", enabled, no_account),
         ] {
-            let (section, key) = path.split_once('.').unwrap_or((path, ""));
-            if !self.has(section, key) {
-                self.put(path, value, "", note);
-            }
+            self.default(path, value, note);
+        }
+    }
+
+    fn default(&mut self, path: &str, value: String, note: &str) {
+        let (section, key) = path.split_once('.').unwrap_or((path, ""));
+        if !self.has(section, key) {
+            self.put(path, value, "", note);
         }
     }
 
@@ -298,7 +308,7 @@ pub(super) fn document(names: &str, toml: &str, warnings: &[String]) -> String {
     let mut text = format!(
         "# Converted from {names} by orchestrator-agent {}.\n\
          # If it holds passwords, it must have mode 0640, with the group of the agent's user.\n\
-         # Commands are run by /bin/sh, where the Go agent used bash. Settings that are not here have their defaults.\n",
+         # Settings that are not here have their defaults.\n",
         env!("CARGO_PKG_VERSION")
     );
     for warning in warnings {

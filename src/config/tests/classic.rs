@@ -215,6 +215,13 @@ fn what_the_go_agent_does_without_a_key() {
         (3002, Duration::from_secs(60))
     );
     assert!(!c.needs_account());
+    let bash = Path::new("/bin/bash");
+    let shell = if bash.exists() {
+        bash
+    } else {
+        Path::new("/bin/sh")
+    };
+    assert_eq!(c.common.shell, shell);
     let c = read(", \"common\": {\"State-Dir\": \"/s\"}");
     assert_eq!(c.common.backup_dir, Path::new("/s/backup"));
 }

@@ -95,6 +95,7 @@ common | status-endpoint = "api/status" | common.status-endpoint = "api/status":
 common | listen-address = "db7.test" | common.listen-address = "db7.test" is not an IP address
 common | allowed-clients = ["10.0.0.0/33"] | allowed-clients in [common]: "10.0.0.0/33" has a prefix length that is not between 0 and 32
 common | backup-dir = "relative" | common.backup-dir = "relative": must be an absolute path
+common | shell = "bash" | common.shell = "bash": must be an absolute path
 common | state-dir = "relative" | common.state-dir = "relative": must be an absolute path
 mysql | host = "" | mysql.host = "" and no mysql.socket
 mysql | datadir = "relative" | mysql.datadir = "relative": must be an absolute path

@@ -503,7 +503,7 @@ fn sudo_that_cannot_work() {
     );
     assert_eq!(level(&d, "common.sudo-user", "no such user"), "error");
     assert_eq!(
-        level(&d, "mysql.service-start-command", "sudo sh -c"),
+        level(&d, "mysql.service-start-command", "sudo /bin/sh -c"),
         "warning"
     );
 }

@@ -231,10 +231,9 @@ fn files_of_the_working_directory_are_read_in_order_and_again_by_sighup() {
     host.wait_log(&format!(
         "{beside} is ignored: {beside} can be written to by other users"
     ));
-    let gone: Value = orchestrator
-        .json(&name, "custom-commands/own")
-        .expect("JSON");
-    assert_eq!(gone["Code"], "ERROR", "{gone}");
+    let gone = orchestrator.call(&name, "custom-commands/own");
+    let why = gone.expect_err("its command is gone");
+    assert!(why.contains("Command%20not%20found"), "{why}");
 }
 
 #[test]
