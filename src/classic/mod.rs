@@ -32,8 +32,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a mounted snapshot waits for its seed.
-const MOUNT_LIMIT: Duration = Duration::from_secs(300);
+/// How long a mounted snapshot waits for its seed, if `common.seed-orphan-timeout` is not shorter. orchestrator calls
+/// `send-mysql-seed-data` some seconds later, and says nothing where it ends a seed before that.
+const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 /// How long the check of a target is good for: orchestrator goes on at once.
 const CHECK_LIMIT: Duration = Duration::from_secs(300);
 /// How long the number of an aborted seed is remembered: longer than orchestrator goes on with its procedure.
@@ -72,6 +73,9 @@ struct State {
     /// When `delete-mysql-datadir` has checked this host; no seed has begun since.
     checked: Option<Instant>,
     target: Option<Target>,
+    /// The seed of the latest `seed-command-completed`: that of the `post-copy` that follows, which has no number. `None` before the first
+    /// for a seed, 0 if it was no number.
+    polled: Option<i64>,
     /// With the time of the abort.
     aborted: BTreeMap<i64, Instant>,
 }
@@ -203,11 +207,12 @@ impl Classic {
         order.into_iter().filter(|m| usable(*m)).collect()
     }
 
-    /// The method whose virtual snapshot is mounted on this host. One that no seed has used is released after some minutes.
+    /// The method whose virtual snapshot is mounted on this host. One that no seed has used is released after a minute.
     pub(crate) fn mounted(&self) -> Option<Method> {
         let mut state = self.lock();
         let unused = state.source.is_none();
-        let expired = |m: &Mounted| unused && m.at.elapsed() > MOUNT_LIMIT;
+        let limit = MOUNT_LIMIT.min(self.config.common.seed_orphan_timeout);
+        let expired = |m: &Mounted| unused && m.at.elapsed() > limit;
         state.mount.take_if(|m| expired(m));
         state.mount.as_ref().map(|m| m.method)
     }

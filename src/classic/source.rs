@@ -17,12 +17,23 @@ use std::sync::Arc;
 
 impl Classic {
     /// Begins to send seed `id`, by the method of the mounted snapshot, of a server with `size` bytes to the agent of `target`. Returns at
-    /// once.
+    /// once. orchestrator ignores an error: the target is sent it, too.
     pub(crate) fn send(self: &Arc<Self>, target: &str, id: &str, size: u64) -> Result<()> {
         let id = number(id)?;
-        let method = self.mounted().ok_or_else(|| {
-            Error::permanent("no snapshot is mounted on this host: mountlv was not called")
-        })?;
+        self.start_sending(target, id, size).inspect_err(|e| {
+            let (this, target, error) = (Arc::clone(self), target.to_string(), e.to_string());
+            let body = move || match this.announce(id, "", &target, 0, error, &Cancel::default()) {
+                Ok(_) => log::error!("classic seed {id}: {target} has accepted an error"),
+                Err(e) => log::debug!("classic seed {id}: {e}"), // with the same error
+            };
+            if let Err(e) = spawn("classic-source", body) {
+                log::error!("{e}");
+            }
+        })
+    }
+
+    fn start_sending(self: &Arc<Self>, target: &str, id: i64, size: u64) -> Result<()> {
+        let mounted = self.mounted();
         let mut state = self.lock();
         if state.aborted.contains_key(&id) {
             return Err(Error::permanent(format!("seed {id} was aborted")));
@@ -33,6 +44,9 @@ impl Classic {
                 other.id
             )));
         }
+        let method = mounted.ok_or_else(|| {
+            Error::permanent("no snapshot is mounted on this host: mountlv was not called")
+        })?;
         let cancel = Cancel::default();
         let seed = Active {
             id,
@@ -74,23 +88,36 @@ impl Classic {
             .engine
             .prepare_classic(id, method, Side::Source)
             .and_then(|_| self.wait_for(id, Stage::Prepare, || cancel.check()));
-        let announcement = Announcement {
-            method: method.to_string(),
-            host: self.hostname.clone(),
-            mysql_port: self.config.mysql.port,
-            size,
-            error: prepared.err().map_or(String::new(), |e| e.to_string()),
-        };
-        let notes = serde_json::to_string(&announcement);
-        let notes = notes.map_err(|e| Error::permanent(e.to_string()))?;
-        // Returns when the target is ready for the copy.
-        let link = Outgoing::connect(target, settings(&self.config, id)?, &notes, cancel)?;
+        let error = prepared.err().map_or(String::new(), |e| e.to_string());
+        let link = self.announce(id, method.as_str(), target, size, error, cancel)?;
         let link = Link::open(link, cancel)?;
         let verdict = match method.backup_side() {
             Side::Source => self.run_backup(id, method, target, &link, cancel),
             Side::Target => Ok(()),
         };
         link.finish(verdict)
+    }
+
+    /// Returns when the target is ready for the copy.
+    fn announce(
+        &self,
+        id: i64,
+        method: &str,
+        target: &str,
+        size: u64,
+        error: String,
+        cancel: &Cancel,
+    ) -> Result<Outgoing> {
+        let announcement = Announcement {
+            method: method.into(),
+            host: self.hostname.clone(),
+            mysql_port: self.config.mysql.port,
+            size,
+            error,
+        };
+        let notes = serde_json::to_string(&announcement);
+        let notes = notes.map_err(|e| Error::permanent(e.to_string()))?;
+        Outgoing::connect(target, settings(&self.config, id)?, &notes, cancel)
     }
 
     fn run_backup(

@@ -63,7 +63,7 @@ impl Classic {
                 "delete-mysql-datadir was not called on this host before, or has failed",
             ))
         };
-        state.checked = None;
+        (state.checked, state.polled) = (None, None);
         let failed = listener
             .as_ref()
             .err()
@@ -273,12 +273,18 @@ impl Classic {
     pub(crate) fn post_copy(&self) -> Result<()> {
         let mut state = self.lock();
         loop {
+            let polled = state.polled;
             let Some(target) = &mut state.target else {
                 return Err(Error::permanent(
                     "no seed is complete on this host: receive-mysql-seed-data was not called, or the agent was restarted since",
                 ));
             };
             let id = target.seed.id;
+            if let Some(other) = polled.filter(|other| *other != id) {
+                return Err(Error::permanent(format!(
+                    "seed {other} is not known on this host: receive-mysql-seed-data was not called for it, or the agent was restarted since"
+                )));
+            }
             match &target.phase {
                 Phase::Copying => {
                     return Err(Error::permanent(format!("seed {id} is not complete yet")));
@@ -294,6 +300,7 @@ impl Classic {
     /// `seed-command-completed`. A seed that this agent does not know was lost in a restart.
     pub(crate) fn completed(&self, id: &str) -> bool {
         let mut state = self.lock();
+        state.polled = Some(number(id).unwrap_or(0));
         if number(id).is_ok_and(|id| state.aborted.contains_key(&id)) {
             return true;
         }

@@ -67,6 +67,7 @@ fn a_failed_copy_leads_orchestrator_to_its_reason_and_an_aborted_one_to_its_end(
                 "{phase:?}, aborted {aborted}, signals {signals}"
             );
         }
+        classic.lock().polled = None;
         if post_copy != "-" {
             let text = classic
                 .post_copy()
@@ -78,6 +79,20 @@ fn a_failed_copy_leads_orchestrator_to_its_reason_and_an_aborted_one_to_its_end(
             );
         }
     }
+}
+
+/// Its number is that of the seed that was polled before it.
+#[test]
+fn a_seed_of_which_nothing_was_heard_does_not_get_the_success_of_an_earlier_one() {
+    let classic = classic("polled");
+    classic.lock().target = Some(target(7, Phase::Done));
+    assert!(classic.post_copy().is_ok());
+    for other in ["8", "x"] {
+        assert!(classic.completed(other) && classic.succeeded(other, true));
+        let e = classic.post_copy().unwrap_err().to_string();
+        assert!(e.contains("is not known on this host"), "{e}");
+    }
+    assert!(classic.completed("7") && classic.post_copy().is_ok());
 }
 
 #[test]
