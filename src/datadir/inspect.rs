@@ -3,7 +3,7 @@
 
 use super::environment::is_in_use;
 use super::info::{DatadirInfo, Variables, refuse_cluster, value};
-use super::journal::write_json;
+use super::note::{last_seen, read_note, valid_note, write_note};
 use super::owner;
 use super::staging::{STAGING_NAMES, not_utf8};
 use crate::config::{self, Config};
@@ -20,8 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Name of the note in `state-dir`: what was seen last, for a seed that begins while MySQL is down.
-const NOTE: &str = "datadir.json";
 /// Names of a server's program, MariaDB's first.
 const PROGRAMS: [&str; 2] = ["mariadbd", "mysqld"];
 /// For each query; enough for a server with thousands of tables.
@@ -107,47 +105,6 @@ fn of_running(config: &Config, conn: &mut Conn, of: Role) -> Result<DatadirInfo>
     let info = from_server(conn, of)?;
     owner::check_running(conn, &Endpoint::local(&config.mysql), &info.datadir)?;
     Ok(info)
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Note {
-    seen: owner::Seen,
-    #[serde(alias = "facts")]
-    info: DatadirInfo,
-    /// Why it cannot be a target, as it was seen.
-    #[serde(default)]
-    refused: Option<String>,
-}
-
-fn write_note(config: &Config, info: DatadirInfo, refused: Option<String>) -> Result<DatadirInfo> {
-    let note = Note {
-        seen: owner::Seen::now(&info.datadir, &config.mysql)?,
-        info,
-        refused,
-    };
-    write_json(&config.common.state_dir.join(NOTE), &note)?;
-    Ok(note.info)
-}
-
-fn read_note(config: &Config) -> Option<Note> {
-    let text = std::fs::read(config.common.state_dir.join(NOTE)).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-/// What was seen last of the server of `[mysql]` on this host; `None` without a note that this version can parse.
-pub(crate) fn last_seen(config: &Config) -> Option<DatadirInfo> {
-    valid_note(config).map(|note| note.info)
-}
-
-fn valid_note(config: &Config) -> Option<Note> {
-    let note = read_note(config)?;
-    let now = owner::Seen::now(&note.info.datadir, &config.mysql).ok()?;
-    if let Some(why) = note.seen.differs(&now) {
-        let path = config.common.state_dir.join(NOTE);
-        log::warn!("{} is not used: {why}", path.display());
-        return None;
-    }
-    Some(note)
 }
 
 /// The data directory that `mysql.defaults-file` gives to `program`, for check-config.
