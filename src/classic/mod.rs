@@ -285,6 +285,16 @@ impl Classic {
         self.lock().is_checked() && self.config.mysql.datadir_swap != DatadirSwap::Always
     }
 
+    /// True from `mountlv` or `delete-mysql-datadir` on, and for a while after the end of a seed, in which orchestrator makes its last calls.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mounted = self.mounted().is_some();
+        let state = self.lock();
+        let limit = self.config.common.seed_orphan_timeout;
+        let recent = |target: &Target| target.is_active() || target.called.elapsed() < limit;
+        let target = state.target.as_ref().is_some_and(recent);
+        mounted || target || state.source.is_some() || state.is_checked()
+    }
+
     /// What the disk use of a target is increased by, so that it changes as long as its seed makes progress, and only then.
     pub(crate) fn progress(&self) -> u64 {
         let id = match &self.lock().target {

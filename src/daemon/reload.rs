@@ -32,12 +32,12 @@ pub(super) struct Live<'a> {
 /// what it then gets.
 pub(super) fn start_heartbeat(api: &Arc<Api>) -> Result<Heartbeat> {
     let config = &api.config;
-    let engine = Arc::clone(&api.engine);
+    let (engine, classic) = (Arc::clone(&api.engine), Arc::clone(&api.classic));
     let who = Registrant {
         hostname: api.hostname.clone(),
         port: config.common.port,
         mysql_port: config.mysql.port,
-        is_seeding: Box::new(move || engine.is_attended()),
+        is_seeding: Box::new(move || classic.is_busy() || engine.is_attended()),
     };
     let clients = config.orchestrator.urls.iter();
     let clients: Result<Vec<Client>> = clients.map(|url| client(api, url, config)).collect();

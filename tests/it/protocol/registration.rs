@@ -563,3 +563,43 @@ fn a_seed_keeps_the_protocol() {
     );
     wait_in_use(&agent, &orchestrator, "classic");
 }
+
+/// A classic seed begins on its source with mountlv, and ends with umount.
+#[test]
+fn a_mounted_snapshot_keeps_the_classic_protocol() {
+    let db = Mariadb::start("127.0.0.1", "");
+    let mut orchestrator = Orchestrator::classic();
+    orchestrator.start();
+    let lines = ["resubmit-agent-interval", "poll-interval"];
+    let agent = Agent::start_with(
+        &db,
+        &Changes {
+            agents_port: orchestrator.port,
+            lines: Vec::from(lines.map(|key| ("common", format!("{key} = \"300ms\"")))),
+            ..Changes::default()
+        },
+    );
+    let url = format!("http://127.0.0.1:{}", orchestrator.port);
+    let contact = || agent.json("/api/get-agent-data")["Orchestrators"][&url].clone();
+    let in_use = |protocol: &str| {
+        wait_for(protocol, Duration::from_secs(30), || {
+            let found = contact();
+            (found["Protocol"] == protocol && found["Registered"] == true).then_some(())
+        });
+    };
+    in_use("classic");
+    agent.wait_looked(true);
+    let (status, body) = agent.call("/api/mountlv?lv=/orchestrator-agent/Mysqldump");
+    assert_eq!(status, 200, "{body}");
+    orchestrator.restart_as(v2);
+    let before = orchestrator.submissions().len();
+    wait_for("two refusals", Duration::from_secs(30), || {
+        (orchestrator.submissions().len() >= before + 2).then_some(())
+    });
+    let asked = orchestrator.registrations().len();
+    let found = contact();
+    assert_eq!(found["Protocol"], "classic", "{found}");
+    assert_eq!(agent.call("/api/umount").0, 200);
+    in_use("v2");
+    assert!(orchestrator.registrations().len() > asked);
+}
