@@ -18,11 +18,15 @@ const RECORD_ROOM: u64 = 16 << 20;
 /// Descriptors that a process wants besides those for table files.
 const SPARE: u64 = 1000;
 
-pub(super) fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
+/// `all`: as in [`super::methods::check`].
+pub(super) fn check(f: &mut Findings, config: &Config, server: &ServerInfo, all: bool) {
     let backup_dir = &config.common.backup_dir;
     let state_dir = &config.common.state_dir;
     // The agent makes it there.
     let is_made = backup_dir.starts_with(state_dir) && !backup_dir.exists();
+    if is_made {
+        note!(f, Ok, "common.backup-dir" => "{} is not there yet; the agent will create it", backup_dir.display());
+    }
     let backup_works = !is_made && backup(f, backup_dir, server.bytes);
     state(f, state_dir, backup_dir, backup_works);
     for (key, dir) in [
@@ -39,7 +43,7 @@ pub(super) fn check(f: &mut Findings, config: &Config, server: &ServerInfo) {
     hint_file(f, &config.common.token_hint_file);
     old_data(f, config);
     if streams(config) {
-        data_directory(f, config, server);
+        data_directory(f, config, server, all);
     }
 }
 
@@ -190,7 +194,7 @@ fn old_data(f: &mut Findings, config: &Config) {
     }
 }
 
-fn data_directory(f: &mut Findings, config: &Config, server: &ServerInfo) {
+fn data_directory(f: &mut Findings, config: &Config, server: &ServerInfo, all: bool) {
     let e = match datadir::examine(config, Role::Target) {
         Ok(found) => return settings(f, config, &found),
         Err(e) => e,
@@ -200,6 +204,8 @@ fn data_directory(f: &mut Findings, config: &Config, server: &ServerInfo) {
     if server.answers && datadir::examine(config, Role::Source).is_ok() {
         note!(f, Warning, subject => "this host cannot be the target of a physical seed: {e}";
             "correct this, or use it as a source only");
+    } else if all {
+        note!(f, Warning, subject => "physical seeds are not offered here: {e}"; "correct this, or do without them");
     } else {
         note!(f, Error, subject => "physical seeds are not possible here: {e}";
             "correct this, or set the enabled keys of [xtrabackup] and [lvm] to false");

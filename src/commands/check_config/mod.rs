@@ -85,7 +85,7 @@ fn check(file: Option<&Path>) -> Findings {
     let config = Arc::new(loaded.config);
     let launcher = Launcher::new(&config.common);
     let server = server::check(&mut f, &config);
-    files::check(&mut f, &config, &server);
+    files::check(&mut f, &config, &server, loaded.is_json);
     network::check(&mut f, &config);
     commands::check(&mut f, &config, &launcher, server.alive);
     classic::check(&mut f, &config, &launcher);

@@ -312,7 +312,11 @@ pub(super) fn document(names: &str, toml: &str, warnings: &[String]) -> String {
         env!("CARGO_PKG_VERSION")
     );
     for warning in warnings {
-        text += &format!("# Note: {warning}\n");
+        // A name of a key may hold anything.
+        let visible = |c: char| if c.is_control() { ' ' } else { c };
+        text += "# Note: ";
+        text.extend(warning.chars().map(visible));
+        text.push('\n');
     }
     text + "\n" + toml
 }

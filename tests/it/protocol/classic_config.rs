@@ -172,6 +172,24 @@ fn a_go_agents_sample_file_and_unit_work_unchanged() {
         .json(&name, "custom-commands/true")
         .expect("its command");
     assert_eq!(done["Code"], "OK", "{done}");
+    // Every information call is answered: what its own commands cannot tell, by a reason.
+    let page = orchestrator.page(&name);
+    assert_eq!(page.local_hosts, ["127.0.0.1"]);
+    assert_eq!((page.mysql_running, page.mysql_port), (false, 3306));
+    assert!(page.volumes.is_empty() && page.mount["IsMounted"] == false);
+    for error in &page.errors {
+        let (call, why) = error.split_once(": ").expect("a call");
+        let without_data = [
+            "available-snapshots", // its second line is not a command
+            "mysql-du",
+            "mysql-datadir-available-space",
+            "mysql-error-log-tail",
+        ];
+        assert!(
+            without_data.contains(&call) && why.contains("agent-error:"),
+            "{error}"
+        );
+    }
 }
 
 /// The Go agent's init script starts it in its own directory, without naming a file.
@@ -193,8 +211,14 @@ fn files_of_the_working_directory_are_read_in_order_and_again_by_sighup() {
         "orchestrator-agent.conf.json",
     );
     let port = free_port("127.0.0.1");
+    let scratch = Scratch::new("datadir");
+    std::fs::write(scratch.0.join("ibdata1"), vec![1; 1 << 20]).expect("data");
     let own = |command: &str| {
-        format!("{{\"httpport\": {port}, \"CustomCommands\": {{\"own\": \"echo {command}\"}}}}")
+        format!(
+            "{{\"httpport\": {port}, \"CustomCommands\": {{\"own\": \"echo {command}\"}}, \"MySQLDatadirCommand\": \"echo {}\", \
+             \"AvailableSnapshotHostsCommand\": \"echo db1; [[ b < c ]] && echo db2\", \"MySQLServiceStatusCommand\": \"true\"}}",
+            scratch.0.display()
+        )
     };
     let host = Host::start(&[(below, &text), (beside, &own("one"))], &["--verbose"]);
     wait_registered(&orchestrator, &name);
@@ -204,6 +228,9 @@ fn files_of_the_working_directory_are_read_in_order_and_again_by_sighup() {
     );
     let ours = format!("GET /api/submit-agent/{name}/{port}/");
     assert!(orchestrator.requests().iter().any(|r| r.starts_with(&ours)));
+    let page = orchestrator.page(&name);
+    assert_eq!(page.hosts, ["db1", "db2"], "by bash");
+    assert!(page.mysql_running && page.mysql_disk_usage >= 1 << 20 && page.free > 1 << 20);
     let output = |command: &str| {
         let done: Value = orchestrator.json(&name, command).expect("JSON");
         done["Message"]
