@@ -109,6 +109,10 @@ fn a_wrong_token() {
         );
     }
     assert!(!agent.log().contains("to be stopped"), "{}", agent.log());
+    let mut v2 = Lone::new();
+    v2.with("orchestrator", "protocol = \"v2\"");
+    let answer = call(&v2.start(), "/api/mysql-start", "wrong", GO);
+    assert_eq!(answer.message(), "Invalid token");
 }
 
 /// All that comes on a connection, with the time of each piece, and how it ends.
