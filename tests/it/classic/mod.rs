@@ -3,3 +3,4 @@
 mod answers;
 mod information;
 mod loads;
+mod never_seen;
