@@ -7,7 +7,6 @@ pub(crate) mod mydumper;
 pub(crate) mod mysqldump;
 mod operators;
 mod preflight;
-#[allow(dead_code)] // TMP: until src/classic calls it
 pub(crate) mod replica;
 mod staged_load;
 pub(crate) mod state;
