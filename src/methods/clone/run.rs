@@ -33,6 +33,9 @@ const BY_ITSELF: Duration = Duration::from_secs(1);
 /// "Restart server failed (mysqld is not managed by supervisor process)": the copy is complete and the server shuts down.
 const NOT_SUPERVISED: u16 = 3707;
 
+/// ER_QUERY_INTERRUPTED
+const INTERRUPTED: u16 = 1317;
+
 /// Server variables and the values that a CLONE needs.
 pub(super) type Wanted = Vec<(&'static str, String)>;
 
@@ -240,21 +243,21 @@ impl ClonePlugin {
     ) -> Result<()> {
         ctx.report("Running backup. Trying the CLONE before the old data are deleted");
         let (mut running, answer) = self.start(ctx, on, donor, Some(place))?;
-        let (answered, ended_here) = loop {
+        let answered = loop {
             select! {
-                recv(answer) -> answered => break (answered.ok(), false),
-                recv(ctx.cancel().signal()) -> _ => break (running.end(&answer), true),
+                recv(answer) -> answered => break answered.ok(),
+                recv(ctx.cancel().signal()) -> _ => break running.end(&answer),
                 default(PAUSE) => running.poll(),
             }
             if running.last.bytes > 0 {
-                break (running.end(&answer), true);
+                break running.end(&answer);
             }
         };
         end_on_source(donor, running.last.total > 0);
         ctx.cancel().check()?;
         match answered {
             None => return Err(running.does_not_end()),
-            Some(_) if ended_here => {} // 1317, or 1158 of its connection to the source (MySQL 9.7)
+            Some(Err(mysql::Error::MySqlError(e))) if e.code == INTERRUPTED => {}
             Some(answer) => drop(interpret(answer, false, donor)?),
         }
         if_there(std::fs::remove_dir_all(place)).on(place).map(drop)
