@@ -111,7 +111,7 @@ impl Seed {
     }
 
     pub fn must_succeed(&self) {
-        self.wait(Duration::from_secs(180));
+        self.wait(Duration::from_secs(240));
         let states = self.states();
         let last = states.last().expect("states");
         assert_eq!(
@@ -124,7 +124,7 @@ impl Seed {
 
     /// The action that failed, and the error as it is shown.
     pub fn must_fail(&self) -> State {
-        self.wait(Duration::from_secs(180));
+        self.wait(Duration::from_secs(240));
         let states = self.states();
         let last = states.last().expect("states").clone();
         assert_ne!(last.error, "", "{states:#?}");
@@ -186,6 +186,9 @@ impl Seed {
 
     /// A call after whose failure the server does nothing more.
     fn must(&self, host: &str, command: &str) -> Step {
+        if self.forgotten.load(Ordering::SeqCst) {
+            return Err(Ended);
+        }
         self.call(host, command).or_else(|e| self.fail(&e))
     }
 
@@ -305,23 +308,27 @@ impl Seed {
 }
 
 impl State {
-    /// The error with the percent encoding of a `Location` undone.
     pub fn reason(&self) -> String {
-        let mut bytes = Vec::new();
-        let mut rest = self.error.as_bytes();
-        while let Some((first, after)) = rest.split_first() {
-            let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
-            match hex.map(|h| u8::from_str_radix(h, 16)) {
-                Some(Ok(byte)) if *first == b'%' => {
-                    bytes.push(byte);
-                    rest = &after[2..];
-                }
-                _ => {
-                    bytes.push(*first);
-                    rest = after;
-                }
+        decoded(&self.error)
+    }
+}
+
+/// A text with the percent encoding of a `Location` undone.
+pub fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+        match hex.map(|h| u8::from_str_radix(h, 16)) {
+            Some(Ok(byte)) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
             }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
     }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
