@@ -72,7 +72,7 @@ bench: build
 
 # libFuzzer (crate libfuzzer-sys, built with g++) on stable Rust: these are the flags that cargo-fuzz gives, without a sanitizer.
 FUZZ_SECONDS := 300
-FUZZ_TARGETS := request certificate hello frames coordinates gtid config
+FUZZ_TARGETS := request certificate hello frames binlog coordinates gtid config
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 fuzz: rust

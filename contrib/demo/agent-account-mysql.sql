@@ -23,6 +23,8 @@ GRANT XA_RECOVER_ADMIN ON *.* TO 'agent'@'%';
 -- GRANT INSERT ON mysql.plugin TO 'agent'@'%';
 -- [clone_of_replica] copies by CLONE in place of a source that is a replica itself
 -- GRANT PERSIST_RO_VARIABLES_ADMIN ON *.* TO 'agent'@'%';
+-- [relay_log] applying relay logs of another replica; its statements need their own privileges besides, its rows none
+-- GRANT BINLOG_ADMIN ON *.* TO 'agent'@'%';
 -- [init_connect] servers with init_connect, which accounts with this privilege skip
 -- GRANT CONNECTION_ADMIN ON *.* TO 'agent'@'%';
 -- [encryption] a target of Mysqldump or Mydumper with table_encryption_privilege_check = ON

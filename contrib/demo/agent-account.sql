@@ -14,5 +14,7 @@ ON *.* TO 'agent'@'%';
 GRANT READ_ONLY ADMIN ON *.* TO 'agent'@'%';
 -- [init_connect] servers with init_connect, which accounts with this privilege skip (SUPER holds it before MariaDB 11.0)
 GRANT CONNECTION ADMIN ON *.* TO 'agent'@'%';
+-- [relay_log] applying relay logs of another replica; its statements need their own privileges besides, its rows none (SUPER holds it before MariaDB 11.0)
+-- GRANT BINLOG REPLAY ON *.* TO 'agent'@'%';
 -- [skip_show_database] a source of Mysqldump or Mydumper with skip_show_database = ON
 -- GRANT SHOW DATABASES ON *.* TO 'agent'@'%';

@@ -6,6 +6,7 @@ mod call;
 mod classic;
 mod classic_seed;
 mod host;
+mod logs;
 mod monitor;
 mod path;
 mod probed;
@@ -27,6 +28,7 @@ use std::sync::{Arc, RwLock};
 
 pub(crate) use auth::write_hint;
 pub(crate) use classic::Trees;
+pub(crate) use logs::Logs;
 pub(crate) use monitor::HostMonitor;
 pub(crate) use volumes::Volumes;
 
@@ -45,6 +47,7 @@ pub(crate) struct Api {
     pub(crate) monitor: HostMonitor,
     pub(crate) volumes: Volumes,
     pub(crate) trees: Trees,
+    pub(crate) logs: Logs,
     pub(crate) contacts: Contacts,
     pub(crate) launcher: Launcher,
     /// Ends operators' commands and the restoring of settings when the agent stops.

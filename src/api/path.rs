@@ -17,6 +17,12 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     })
 }
 
+/// All values of a query parameter that may be repeated, in order.
+pub(super) fn parameters(query: &str, name: &str) -> Vec<String> {
+    let pairs = query.split('&');
+    pairs.filter_map(|pair| parameter(pair, name)).collect()
+}
+
 fn unescape(raw: &str, plus_is_blank: bool) -> Option<String> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
@@ -53,6 +59,7 @@ mod tests {
         assert_eq!(parameter(q, "lv").unwrap(), "/dev/vg/snap"); // orchestrator does not escape slashes
         assert_eq!(parameter(q, "token").unwrap(), "a+b c");
         assert_eq!(parameter(q, "none"), None);
+        assert_eq!(parameters(q, "token"), ["a+b c", "second"]);
         assert_eq!(parameter("token", "token").unwrap(), "");
     }
 }

@@ -4,7 +4,7 @@ use super::auth::{self, has_credentials};
 use super::call::{Call, signals};
 use super::volumes::SnapshotHosts;
 use super::{Api, path, reply};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::{Access, Plan, Request, Response};
 use crate::protocol::wire::Wire;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ struct Route {
     handler: Handler,
     /// It changes this host, by the classic protocol: orchestrator is told of a wrong token as of any other error.
     changes: bool,
+    /// Its body may have any length, and is stored in `backup-dir` until the call has its answer.
+    spool: bool,
 }
 
 use Class::{Anyone, Client, Token};
@@ -84,13 +86,13 @@ static ROUTES: &[Route] = &[
     change("/api/removelv", |api, c| api.remove_volume(c)),
     change("/api/umount", |api, c| api.unmount_snapshot(c)),
     change("/api/create-snapshot", |api, c| api.create_snapshot(c)),
-    get("/api/mysql-relay-log-index-file", Token, |_, c| not_yet(LOGS, &c.request)),
-    get("/api/mysql-relay-log-files", Token, |_, c| not_yet(LOGS, &c.request)),
-    get("/api/mysql-relay-log-end-coordinates", Token, |_, c| not_yet(LOGS, &c.request)),
-    get("/api/mysql-binlog-contents", Token, |_, c| not_yet(LOGS, &c.request)),
-    get("/api/mysql-binlog-binary-contents", Token, |_, c| not_yet(LOGS, &c.request)),
-    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, |_, c| not_yet(LOGS, &c.request)),
-    Route { method: "POST", ..get("/api/apply-relaylog-contents", Token, |_, c| not_yet(LOGS, &c.request)) },
+    get("/api/mysql-relay-log-index-file", Token, |api, _| api.relay_log_index()),
+    get("/api/mysql-relay-log-files", Token, |api, _| api.relay_log_files()),
+    get("/api/mysql-relay-log-end-coordinates", Token, |api, _| api.relay_log_end()),
+    get("/api/mysql-binlog-contents", Token, |api, c| api.binlog_text(c)),
+    get("/api/mysql-binlog-binary-contents", Token, |api, c| api.binlog_bytes(c)),
+    get("/api/mysql-relaylog-contents-tail/:log/:start", Token, |api, c| api.relay_log_tail(c.at(0), c.at(1))),
+    Route { method: "POST", spool: true, ..change("/api/apply-relaylog-contents", |api, c| api.apply_relay_log(c)) },
 ];
 
 const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
@@ -99,6 +101,7 @@ const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
         pattern,
         class,
         reserved: false,
+        spool: false,
         handler,
         changes: false,
     }
@@ -117,16 +120,6 @@ const fn information(pattern: &'static str, class: Class, handler: Handler) -> R
         reserved: true,
         ..get(pattern, class, handler)
     }
-}
-
-const LOGS: &str = "moving binary and relay logs";
-
-/// What is not built yet answers an error that orchestrator understands: it takes status 404 for a success.
-fn not_yet(what: &str, request: &Request) -> Result<Response> {
-    log::debug!("{} requested", request.path);
-    Err(Error::permanent(format!(
-        "{what} is not part of this version yet"
-    )))
 }
 
 impl Route {
@@ -169,7 +162,7 @@ impl Api {
                 };
                 Plan {
                     reserved: route.reserved,
-                    spool: None,
+                    spool: route.spool.then_some(u64::MAX),
                     busy: is_signalled.then_some(reply::BUSY),
                     answer: Box::new(answer),
                 }

@@ -1,6 +1,6 @@
 //! The daemon: in which order it starts, and how it stops.
 
-use crate::api::{self, Api, HostMonitor, Trees, Volumes};
+use crate::api::{self, Api, HostMonitor, Logs, Trees, Volumes};
 use crate::classic::Classic;
 use crate::config::{AllowList, Config};
 use crate::datadir;
@@ -112,6 +112,7 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
         hostname,
         basic: Basic::of(common),
         monitor: HostMonitor::new(config, &engine, methods),
+        logs: Logs::default(),
         engine,
         applier: Applier::open(&common.state_dir, &config.mysql),
         contacts,

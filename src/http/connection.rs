@@ -8,11 +8,13 @@ use super::request::{self, Access, Head, Limits, Refusal, RequestBody};
 use super::response::{Incoming, PIECE};
 use super::settings::{Plan, Router};
 use super::socket::Stream;
+use crate::sys::disk;
 use crate::sys::file::nameless;
 use crate::sys::net;
 use crate::sys::thread::{Pool, unpoisoned};
 use crate::tls;
 use log::debug;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -133,8 +135,9 @@ impl Connection<'_> {
         let length = head.body_within(plan.spool.unwrap_or(limits.body as u64))?;
         head.request.body = if plan.spool.is_some() {
             self.begin(&plan)?; // a long upload is work
-            let file = nameless(&self.shared.spool_dir).map_err(|e| not_stored(&e))?;
-            self.body(&head, length, &mut &file)?;
+            let file = self.spool_file(length).map_err(|e| not_stored(&e))?;
+            let stored = self.body(&head, length, &mut &file);
+            stored.map_err(|end| end.map(|Refusal(_, text)| Refusal(500, text)))?;
             (&file).rewind().map_err(|e| not_stored(&e))?;
             RequestBody::File(file)
         } else {
@@ -144,6 +147,16 @@ impl Connection<'_> {
             RequestBody::Bytes(bytes)
         };
         Ok((head, plan))
+    }
+
+    /// A file for a body of this length. Its errors, and those of the upload, are answered by 500: orchestrator takes any other status for
+    /// a success.
+    fn spool_file(&self, length: u64) -> io::Result<File> {
+        let dir = &self.shared.spool_dir;
+        if length > disk::space(dir)?.available {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        nameless(dir)
     }
 
     fn begin(&self, plan: &Plan) -> Result<(), End> {

@@ -2,7 +2,7 @@
 //! owns repetition, abort, the record and panics.
 
 pub(crate) mod clone;
-mod logical;
+pub(crate) mod logical;
 pub(crate) mod mydumper;
 pub(crate) mod mysqldump;
 mod operators;

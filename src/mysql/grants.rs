@@ -21,6 +21,7 @@ const MARIADB: &[Feature] = &[
     ]),
     ("read_only", &["READ_ONLY ADMIN"]),
     ("init_connect", &["CONNECTION ADMIN"]),
+    ("relay_log", &["BINLOG REPLAY"]),
     ("skip_show_database", &["SHOW DATABASES"]),
 ];
 #[rustfmt::skip]
@@ -40,6 +41,7 @@ const MYSQL: &[Feature] = &[
     ("xtrabackup", &["BACKUP_ADMIN"]),
     ("clone", &["BACKUP_ADMIN", "CLONE_ADMIN"]),
     ("clone_of_replica", &["PERSIST_RO_VARIABLES_ADMIN"]),
+    ("relay_log", &["BINLOG_ADMIN"]),
     ("init_connect", &["CONNECTION_ADMIN"]),
     ("encryption", &["TABLE_ENCRYPTION_ADMIN"]),
     ("skip_show_database", &["SHOW DATABASES"]),
@@ -48,11 +50,15 @@ const MYSQL: &[Feature] = &[
 /// Privileges that MariaDB's SUPER holds as well before 11.0.1 (MDEV-29668). REPLICATION MASTER ADMIN is not among them: 10.11 wants it
 /// for SHOW SLAVE HOSTS.
 #[rustfmt::skip]
-const OF_SUPER_MARIADB: [&str; 6] = [
-    "SET USER", "CONNECTION ADMIN", "BINLOG ADMIN", "BINLOG MONITOR", "SLAVE MONITOR", "REPLICATION SLAVE ADMIN",
+const OF_SUPER_MARIADB: [&str; 7] = [
+    "SET USER", "CONNECTION ADMIN", "BINLOG ADMIN", "BINLOG MONITOR", "BINLOG REPLAY", "SLAVE MONITOR", "REPLICATION SLAVE ADMIN",
 ];
 /// Those that MySQL's deprecated SUPER holds as well.
-const OF_SUPER_MYSQL: [&str; 2] = ["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN"];
+const OF_SUPER_MYSQL: [&str; 3] = [
+    "SYSTEM_VARIABLES_ADMIN",
+    "REPLICATION_SLAVE_ADMIN",
+    "BINLOG_ADMIN",
+];
 
 /// What the account needs on a server always and for `features`; `None` where no list is known (MariaDB before 10.5, MySQL before 8.4).
 pub(crate) fn needed(server: Server, features: &[&str]) -> Option<BTreeSet<String>> {

@@ -1,6 +1,7 @@
 //! The MySQL or MariaDB server: connections, family and version, queries and statements.
 
 pub(crate) mod applier;
+pub(crate) mod binlog_file;
 pub mod catalogue;
 pub(crate) mod channel;
 pub(crate) mod clone;
@@ -9,6 +10,7 @@ pub(crate) mod control;
 pub(crate) mod grants;
 mod identity;
 pub mod info;
+pub(crate) mod logs;
 pub(crate) mod messages;
 pub mod profile;
 pub(crate) mod query;

@@ -173,6 +173,14 @@ impl Flavour {
         }
     }
 
+    /// Names of the tool that prints binary logs, best first.
+    pub(crate) fn binlog_tools(self) -> &'static [&'static str] {
+        match self {
+            Self::MariaDb => &["mariadb-binlog", "mysqlbinlog"],
+            Self::MySql => &["mysqlbinlog"],
+        }
+    }
+
     /// Names of the command-line client, best first.
     pub(crate) fn client_tools(self) -> &'static [&'static str] {
         match self {

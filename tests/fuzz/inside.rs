@@ -1,6 +1,7 @@
 //! What the fuzz targets call, as a module of the crate: these parsers are private to it.
 
 use crate::config::Compression;
+use crate::mysql::binlog_file;
 use crate::stream::{frame, hello};
 use crate::tls::der::Certificate;
 
@@ -29,6 +30,16 @@ pub fn handshake(bytes: &[u8]) {
         let _ = hello::parse::<hello::Greeting>(&body);
         let _ = hello::parse::<hello::Offer>(&body);
         let _ = hello::parse::<hello::Answer>(&body);
+    }
+}
+
+/// A relay log that is to be applied.
+pub fn binlog(bytes: &[u8]) {
+    let _ = binlog_file::contents(bytes);
+    if let Ok(mut log) = binlog_file::Applicable::new(bytes) {
+        // What is left out is made of complete events, and nothing is added.
+        let read = std::io::copy(&mut log, &mut std::io::sink());
+        assert!(read.is_err() || read.is_ok_and(|n| n <= bytes.len() as u64));
     }
 }
 

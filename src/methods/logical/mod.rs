@@ -251,7 +251,7 @@ pub(crate) fn scan<T: Send + 'static>(
 
 /// Ends a session of a client that was killed, and the statement that continues in it. By a new connection: one that is open may itself
 /// be waiting.
-pub(super) fn end_connection(server: &Endpoint, id: u64) {
+pub(crate) fn end_connection(server: &Endpoint, id: u64) {
     let ended = connect(server, Duration::from_secs(3)).and_then(|mut conn| {
         control::wait_until_gone(|| control::kill(&mut conn, &server.user, |i, _| i == id))
     });

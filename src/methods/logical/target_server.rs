@@ -30,7 +30,7 @@ pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The local server, over a connection that is opened before the load and keeps its privileges while the load replaces
 /// the accounts.
-pub(in crate::methods) struct TargetServer {
+pub(crate) struct TargetServer {
     pub(in crate::methods) conn: Conn,
     pub(in crate::methods) server: Server,
     settings: config::Mysql,

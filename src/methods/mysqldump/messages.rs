@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// The client's own messages (`ERROR 1064 (42000) at line 17: ...`, MySQL 9.7.4, MariaDB 10.11.19): it repeats the statement that failed, and with
 /// it rows, on its standard error, and those must not be shown.
-pub(super) fn errors_only(stderr: &str) -> String {
+pub(crate) fn errors_only(stderr: &str) -> String {
     let own: Vec<&str> = stderr.lines().filter(|l| l.starts_with("ERROR ")).collect();
     own.join("\n")
 }

@@ -2,7 +2,7 @@
 
 mod backup;
 pub(super) mod load;
-pub(super) mod messages;
+pub(crate) mod messages;
 mod mode;
 pub mod options;
 

@@ -7,6 +7,7 @@ mod classic_config;
 mod commands;
 mod data;
 mod https;
+mod logs;
 mod orchestrator;
 mod outgoing;
 mod registration;
