@@ -35,6 +35,7 @@ fn snapshots(classic: &Classic, monitor: &HostMonitor) -> Vec<Method> {
 fn mount_state(classic: &Classic, monitor: &HostMonitor) -> Result<Mount> {
     let Some(method) = classic.mounted() else {
         return Ok(Mount {
+            path: classic.mount_point().into(),
             mysql_data_path: Some(String::new()),
             mysql_disk_usage: Some(0),
             ..Mount::default()

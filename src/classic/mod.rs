@@ -207,6 +207,11 @@ impl Classic {
         order.into_iter().filter(|m| usable(*m)).collect()
     }
 
+    /// `classic.snapshot-mount-point`: the place of snapshots of volumes.
+    pub(crate) fn mount_point(&self) -> &str {
+        &self.config.classic.snapshot_mount_point
+    }
+
     /// The method whose virtual snapshot is mounted on this host. One that no seed has used is released after a minute.
     pub(crate) fn mounted(&self) -> Option<Method> {
         let mut state = self.lock();
