@@ -3,7 +3,7 @@
 
 use super::call::Call;
 use super::host::tail;
-use super::probed::Probed;
+use super::probed::{Probed, Wait};
 use super::volumes::SnapshotHosts;
 use super::{Api, reply};
 use crate::error::{Error, OnPath, Result};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const LOG_LINES: usize = 20;
 /// Trees whose size is remembered.
 const TREES: usize = 16;
-/// How long an answer waits for the first walk through a tree: a client waits 60 s for the head of a response.
+/// How long an answer waits for a walk through a tree: a client waits 60 s for the head of a response.
 const WALK_LIMIT: Duration = Duration::from_secs(50);
 
 /// Bytes, or why they are not known.
@@ -38,7 +38,7 @@ impl Trees {
     fn bytes_below(&self, path: &Path) -> Result<u64> {
         let tree = self.tree(path);
         let age = tree.age(Duration::ZERO);
-        let size = tree.soon(age, Instant::now(), WALK_LIMIT);
+        let size = tree.soon(age, Instant::now(), Wait::up_to(WALK_LIMIT));
         let late = || Err("counting takes long; repeat the call".to_string());
         let size = size.unwrap_or_else(late);
         size.map_err(|e| Error::permanent(e).context(format!("du {}", path.display())))

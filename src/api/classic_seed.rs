@@ -82,6 +82,7 @@ impl Api {
         let (classic, monitor) = (Arc::clone(&self.classic), self.monitor.clone());
         slow(call, move || {
             classic.mount(&lv, &snapshots(&classic, &monitor))?;
+            monitor.refresh_size(); // orchestrator compares it with the space of the target
             mount_state(&classic, &monitor)
         })
     }

@@ -2,7 +2,7 @@
 //! their own when a call needs it; an answer waits for them for a moment and then uses the last known state, so that neither a
 //! hung MySQL nor a slow disk nor a stage at work delays it.
 
-use super::probed::Probed;
+use super::probed::{Probed, Wait};
 use crate::config::Config;
 use crate::datadir::{self, STAGING_NAMES};
 use crate::error::{Error, OnPath};
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 /// How long an answer waits for a probe: the answer has to be there within a second also on a busy host.
 const ANSWER_LIMIT: Duration = Duration::from_millis(400);
+const ANSWER: Wait = Wait::up_to(ANSWER_LIMIT);
 /// How long a call waits that is refused if nothing has changed.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
 /// How old the result of a probe may be.
@@ -31,14 +32,23 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 const MAX_AGE_OF_METHODS: Duration = Duration::from_secs(5);
 /// How long the disk probe waits for the name of the data directory.
 const DATADIR_LIMIT: Duration = Duration::from_secs(5);
-/// How long an answer waits that is nothing but the state of the service.
+/// How old the state of the service may be, where its command is slow: a seed is refused by it.
+const MAX_AGE_OF_SERVICE: Duration = Duration::from_secs(5);
+/// How long an answer waits that is nothing but that.
 const SERVICE_LIMIT: Duration = Duration::from_secs(2);
-/// The same for the first size of a data directory: orchestrator waits 60 s for the head of a response.
+/// The same for the size of a data directory: orchestrator waits 60 s for the head of a response.
 const SIZE_LIMIT: Duration = Duration::from_secs(45);
+const SIZE: Wait = Wait {
+    if_old: ANSWER_LIMIT,
+    ..Wait::up_to(SIZE_LIMIT)
+};
 /// How old what an operator's command or the option files say of MySQL may be.
 const MAX_AGE_OF_COMMANDS: Duration = Duration::from_secs(60);
-/// How long an answer waits for an operator's command whose output is not known yet.
-const COMMAND_LIMIT: Duration = Duration::from_secs(20);
+/// How long an answer waits for an operator's command.
+const COMMAND: Wait = Wait {
+    if_old: ANSWER_LIMIT,
+    ..Wait::up_to(Duration::from_secs(20))
+};
 /// For the connection of a probe and each of its queries.
 const QUERY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -135,12 +145,12 @@ impl HostMonitor {
         let age = self.disk.age(MAX_AGE);
         self.disk.get(age, begin);
         let (mysql, disk) = (&self.mysql, &self.disk);
-        let methods = (self.methods).soon(MAX_AGE_OF_METHODS, begin, ANSWER_LIMIT);
+        let methods = (self.methods).soon(MAX_AGE_OF_METHODS, begin, ANSWER);
         HostStatus {
-            mysql: (mysql.soon(MAX_AGE, begin, ANSWER_LIMIT)).unwrap_or_default(),
-            running: (self.running.soon(MAX_AGE, begin, ANSWER_LIMIT)).unwrap_or(false),
+            mysql: (mysql.soon(MAX_AGE, begin, ANSWER)).unwrap_or_default(),
+            running: self.running(begin, ANSWER_LIMIT),
             methods: methods.unwrap_or_default(),
-            disk: disk.soon(age, begin, ANSWER_LIMIT).unwrap_or_default(),
+            disk: disk.soon(age, begin, ANSWER).unwrap_or_default(),
         }
     }
 
@@ -164,10 +174,17 @@ impl HostMonitor {
         }
     }
 
-    /// Whether MySQL runs by `service-status-command`, which is waited for. One that hangs counts as last known.
+    /// Whether MySQL runs by `service-status-command`. One that hangs counts as last known.
     pub(super) fn is_running(&self) -> bool {
-        let until = Instant::now() + SERVICE_LIMIT;
-        self.running.get(MAX_AGE, until).unwrap_or(false)
+        self.running(Instant::now(), SERVICE_LIMIT)
+    }
+
+    fn running(&self, begin: Instant, limit: Duration) -> bool {
+        let wait = Wait {
+            known: MAX_AGE_OF_SERVICE,
+            ..Wait::up_to(limit)
+        };
+        self.running.soon(MAX_AGE, begin, wait).unwrap_or(false)
     }
 
     /// MySQL was started or stopped: the next answers are about the state after it.
@@ -182,9 +199,7 @@ impl HostMonitor {
         if !config.mysql.user.is_empty() || config.classic.mysql_port_command.is_empty() {
             return Ok(config.mysql.port);
         }
-        let port = self
-            .port
-            .soon(MAX_AGE_OF_COMMANDS, Instant::now(), COMMAND_LIMIT);
+        let port = self.port.soon(MAX_AGE_OF_COMMANDS, Instant::now(), COMMAND);
         let port = port.unwrap_or_else(|| Err("the command has not ended yet".into()));
         port.map_err(|e| Error::permanent(e).context("classic.mysql-port-command"))
     }
@@ -194,7 +209,7 @@ impl HostMonitor {
         let begin = Instant::now();
         let age = self.disk.age(MAX_AGE);
         let used = |disk: Option<DiskUse>| disk.map(|d| d.datadir).filter(|n| *n > 0);
-        let known = used(self.disk.soon(age, begin, SIZE_LIMIT));
+        let known = used(self.disk.soon(age, begin, SIZE));
         // It may have been probed before the data directory was known.
         let known = known.or_else(|| used(self.disk.get(Duration::ZERO, begin + SIZE_LIMIT)));
         if let Some(bytes) = known {
@@ -202,6 +217,12 @@ impl HostMonitor {
         }
         let datadir = self.datadir()?;
         disk::usage_without(&datadir, &STAGING_NAMES).on(&datadir)
+    }
+
+    /// Waits until the size of the data directory is not older than a minute.
+    pub(super) fn refresh_size(&self) {
+        let until = Instant::now() + SIZE_LIMIT;
+        self.disk.get(Duration::from_secs(60), until);
     }
 
     /// Bytes that the agent may still write on the file system of the data directory.
@@ -223,7 +244,7 @@ impl HostMonitor {
 
     pub(super) fn mysql(&self) -> MysqlStatus {
         let now = Instant::now();
-        let mysql = self.mysql.soon(MAX_AGE, now, ANSWER_LIMIT);
+        let mysql = self.mysql.soon(MAX_AGE, now, ANSWER);
         mysql.unwrap_or_default()
     }
 

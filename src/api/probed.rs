@@ -7,12 +7,34 @@ use std::time::{Duration, Instant};
 
 /// Before a probe that panicked is repeated.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
-/// How long a result is good enough for an answer that does not wait for a newer one.
-const KNOWN: Duration = Duration::from_secs(30);
-/// How long such an answer waits all the same.
+/// The usual [`Wait::known`]: orchestrator polls every 30 s during a seed.
+const KNOWN: Duration = Duration::from_secs(45);
+/// How long an answer waits for a newer result than the one that is known.
 const MOMENT: Duration = Duration::from_millis(50);
-/// A probe takes at most one part in so many of the time.
+/// A long probe takes at most one part in so many of the time, and is repeated after the pause at the latest.
 const SHARE: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(25);
+
+/// How long an answer waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    /// A result that is not older than that is good enough: a newer one is waited for only for a [`MOMENT`].
+    pub(super) known: Duration,
+    /// For a newer result than the one that there is.
+    pub(super) if_old: Duration,
+    /// For the first result.
+    pub(super) if_none: Duration,
+}
+
+impl Wait {
+    pub(super) const fn up_to(limit: Duration) -> Self {
+        Self {
+            known: KNOWN,
+            if_old: limit,
+            if_none: limit,
+        }
+    }
+}
 
 /// The value, and its probe.
 pub(super) struct Probed<T> {
@@ -93,30 +115,21 @@ impl<T: Clone + Send + 'static> Probed<T> {
         latest.value.as_ref().map(|(_, v)| v.clone())
     }
 
-    /// The result of a probe that began at most `age` before, for an answer that began at `begin`: one that is not older than
-    /// [`KNOWN`] is replaced by a newer one if that comes within a [`MOMENT`]; without one the next result is waited for, up to
-    /// `limit`.
-    pub(super) fn soon(
-        self: &Arc<Self>,
-        age: Duration,
-        begin: Instant,
-        limit: Duration,
-    ) -> Option<T> {
-        let is_known = |latest: &Latest<T>| {
-            let begun = latest.value.as_ref().map(|v| v.0);
-            begun.is_some_and(|at| at.elapsed() <= KNOWN)
-        };
-        let is_known = is_known(&lock(&self.latest));
-        if is_known {
-            self.get(age, begin + MOMENT)
-        } else {
-            self.get(KNOWN, begin + limit)
+    /// The result of a probe that began at most `age` before, or what `wait` allows, for an answer that began at `begin`.
+    pub(super) fn soon(self: &Arc<Self>, age: Duration, begin: Instant, wait: Wait) -> Option<T> {
+        let begun = lock(&self.latest).value.as_ref().map(|v| v.0);
+        match begun.map(|at| at.elapsed() <= wait.known) {
+            Some(true) => self.get(age, begin + MOMENT),
+            Some(false) => self.get(wait.known, begin + wait.if_old),
+            None => self.get(wait.known, begin + wait.if_none),
         }
     }
 
     /// How old a result may be, `least` at least, so that probes which take long do not keep the disks busy.
     pub(super) fn age(&self, least: Duration) -> Duration {
-        (lock(&self.latest).took * SHARE).min(KNOWN).max(least)
+        (lock(&self.latest).took * SHARE)
+            .min(LONGEST_PAUSE)
+            .max(least)
     }
 }
 
@@ -163,7 +176,7 @@ mod tests {
         });
         let ask = || {
             let age = s.age(Duration::from_millis(500));
-            s.soon(age, Instant::now(), Duration::from_secs(20))
+            s.soon(age, Instant::now(), Wait::up_to(Duration::from_secs(20)))
         };
         std::thread::scope(|scope| {
             let calls: Vec<_> = (0..60).map(|_| scope.spawn(ask)).collect();

@@ -4,6 +4,7 @@ use super::auth::{self, has_credentials};
 use super::call::{Call, signals};
 use super::volumes::SnapshotHosts;
 use super::{Api, path, reply};
+use crate::config::Protocol;
 use crate::error::Result;
 use crate::http::{Access, Plan, Request, Response};
 use crate::protocol::wire::Wire;
@@ -197,9 +198,13 @@ impl Api {
             return Ok((route, parameters, Wire::V2));
         }
         let token = auth::token(&common.token_http_header, request);
+        let may_be_classic = self.config.orchestrator.protocol != Protocol::V2;
         match self.contacts.wire_of(&token) {
             Some(wire) => Ok((route, parameters, wire)),
-            None if route.changes && signals(self.config.classic.signal_errors, request) => {
+            None if route.changes
+                && may_be_classic
+                && signals(self.config.classic.signal_errors, request) =>
+            {
                 Err(reply::signalled_invalid_token())
             }
             None => Err(reply::invalid_token()),

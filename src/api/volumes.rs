@@ -1,6 +1,6 @@
 //! The logical volumes of this host, by `lvs`, and the hosts that can be the source of a seed by a snapshot.
 
-use super::probed::Probed;
+use super::probed::{Probed, Wait};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::process::{Cancel, Launcher, Output, run_operator_command, run_to_end};
@@ -14,10 +14,20 @@ const COLUMNS: [&str; 3] = ["--noheadings", "-o", "lv_name,vg_name,lv_path,snap_
 /// How old a list may be.
 const MAX_AGE_OF_VOLUMES: Duration = Duration::from_secs(5);
 const MAX_AGE_OF_HOSTS: Duration = Duration::from_secs(30);
-/// How long an answer waits for the first list of volumes or of a command.
+/// How long `lvs` may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// An old list is better than none: these change seldom.
+const OLD: Duration = Duration::from_millis(50);
+/// How long an answer waits for the list of volumes or of a command.
+const WAIT: Wait = Wait {
+    if_old: OLD,
+    ..Wait::up_to(LIMIT)
+};
 /// The same for orchestrator, without which the list is empty.
-const ORCHESTRATOR_LIMIT: Duration = Duration::from_secs(5);
+const ORCHESTRATOR: Wait = Wait {
+    if_old: OLD,
+    ..Wait::up_to(Duration::from_secs(5))
+};
 
 /// Which hosts have snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +103,7 @@ impl Volumes {
             return listed(list, MAX_AGE_OF_VOLUMES, name);
         }
         let begin = Instant::now();
-        let hosts = (self.registered).soon(MAX_AGE_OF_HOSTS, begin, ORCHESTRATOR_LIMIT);
+        let hosts = (self.registered).soon(MAX_AGE_OF_HOSTS, begin, ORCHESTRATOR);
         Ok(hosts.unwrap_or_default())
     }
 }
@@ -103,7 +113,7 @@ fn listed<T: Clone + Send + 'static>(
     age: Duration,
     name: &str,
 ) -> Result<Vec<T>> {
-    let found = list.soon(age, Instant::now(), LIMIT);
+    let found = list.soon(age, Instant::now(), WAIT);
     let found = found.ok_or_else(|| {
         Error::transient(format!("{name} has not ended within {}s", LIMIT.as_secs()))
     })?;

@@ -227,9 +227,12 @@ impl Classic {
         let method = snapshots.iter().find(|m| path_of(**m) == path);
         let Some(&method) = method else {
             let all: Vec<String> = snapshots.iter().map(|m| path_of(*m)).collect();
+            let all = match all.join(", ") {
+                none if none.is_empty() => " none".to_string(),
+                all => format!(": {all}"),
+            };
             return Err(Error::permanent(format!(
-                "{path} is not a snapshot of this host now; there are: {}",
-                all.join(", ")
+                "{path} is not a snapshot of this host now; there are{all}"
             )));
         };
         let mounted = self.mounted();

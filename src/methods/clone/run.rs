@@ -33,9 +33,6 @@ const BY_ITSELF: Duration = Duration::from_secs(1);
 /// "Restart server failed (mysqld is not managed by supervisor process)": the copy is complete and the server shuts down.
 const NOT_SUPERVISED: u16 = 3707;
 
-/// ER_QUERY_INTERRUPTED
-const INTERRUPTED: u16 = 1317;
-
 /// Server variables and the values that a CLONE needs.
 pub(super) type Wanted = Vec<(&'static str, String)>;
 
@@ -243,21 +240,21 @@ impl ClonePlugin {
     ) -> Result<()> {
         ctx.report("Running backup. Trying the CLONE before the old data are deleted");
         let (mut running, answer) = self.start(ctx, on, donor, Some(place))?;
-        let answered = loop {
+        let (answered, ended_here) = loop {
             select! {
-                recv(answer) -> answered => break answered.ok(),
-                recv(ctx.cancel().signal()) -> _ => break running.end(&answer),
+                recv(answer) -> answered => break (answered.ok(), false),
+                recv(ctx.cancel().signal()) -> _ => break (running.end(&answer), true),
                 default(PAUSE) => running.poll(),
             }
             if running.last.bytes > 0 {
-                break running.end(&answer);
+                break (running.end(&answer), true);
             }
         };
         end_on_source(donor, running.last.total > 0);
         ctx.cancel().check()?;
         match answered {
             None => return Err(running.does_not_end()),
-            Some(Err(mysql::Error::MySqlError(e))) if e.code == INTERRUPTED => {}
+            Some(_) if ended_here => {} // 1317, or 1158 of its connection to the source (MySQL 9.7)
             Some(answer) => drop(interpret(answer, false, donor)?),
         }
         if_there(std::fs::remove_dir_all(place)).on(place).map(drop)

@@ -4,6 +4,7 @@ mod answers;
 mod ends;
 mod information;
 mod loads;
+mod never_seen;
 mod pages;
 mod seeds;
 mod steps;

@@ -260,7 +260,7 @@ fn files_of_the_working_directory_are_read_in_order_and_again_by_sighup() {
     ));
     let gone = orchestrator.call(&name, "custom-commands/own");
     let why = gone.expect_err("its command is gone");
-    assert!(why.contains("Command%20not%20found"), "{why}");
+    assert!(why.contains("Command not found"), "{why}");
 }
 
 #[test]

@@ -318,10 +318,10 @@ mod tests {
     fn redirects_are_followed() {
         let (port, requests) = server(&[
             "HTTP/1.1 302 Found\r\nLocation: /api/y\r\nContent-Length: 0\r\n\r\n",
-            "HTTP/1.1 302 Found\r\nLocation: agent-error:it%20broke\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 302 Found\r\nLocation: agent-error:it broke\r\nContent-Length: 2\r\n\r\n{}",
         ]);
         let got = GoClient::default().get("127.0.0.1", port, "/api/x");
-        let text = "Get \"agent-error:it%20broke\": unsupported protocol scheme \"agent-error\"";
+        let text = "Get \"agent-error:it broke\": unsupported protocol scheme \"agent-error\"";
         assert_eq!(got, Err(text.into()));
         assert_eq!(connections(&requests), [0, 0]);
     }
