@@ -88,6 +88,30 @@ fn an_abort_in_post_copy() {
     hosts.wait_old_data("abort");
 }
 
+/// The private server into which the clone goes is killed.
+#[test]
+fn a_clone_that_is_cut() {
+    let setup = Setup::by("ClonePlugin")
+        .on_both("common", "seed-orphan-timeout = \"20s\"")
+        .on_target("clone_plugin", "clone-max-network-bandwidth = 5");
+    let hosts = Hosts::<MysqldKind>::start(&setup);
+    hosts.old_data("cut");
+    let seed = hosts.seed(1);
+    wait_for("the source serves the CLONE", SOON, || {
+        let sessions = hosts.source_db.connections_of("agent");
+        sessions.iter().any(|s| s.contains(" clone ")).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(4)); // some of its pieces are here
+    let datadir = hosts.target_db.datadir().display().to_string();
+    signal(hosts.wait_tool(["/.orchestrator-agent", &datadir]), "-KILL");
+    let failed = seed.must_fail();
+    println!("{}: {}", failed.action, failed.reason());
+    assert!(failed.action.starts_with(POST_COPY), "{failed:?}");
+    assert_never_a_success(&seed);
+    hosts.assert_released("a clone that is cut");
+    hosts.assert_old_data("cut");
+}
+
 /// The server does not prevent it: the target does, and the first seed goes on.
 #[test]
 fn a_second_seed_on_the_same_target() {

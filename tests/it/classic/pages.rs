@@ -124,7 +124,7 @@ fn a_wrong_token_is_a_redirect_with_a_fixed_text() {
         assert_eq!(answer.status, 302, "{command}: {answer:?}");
         assert_eq!(
             answer.header("Location"),
-            "agent-error:invalid%20token",
+            "agent-error:invalid token",
             "{command}"
         );
     }
