@@ -121,6 +121,7 @@ impl Read for Pending {
 /// An error as the caller can understand it: by a redirect that orchestrator's client cannot follow, or by 500 with the envelope.
 pub(super) fn failure(call: &Call, e: &Error) -> Response {
     if call.signals() {
+        log::warn!("{}: {e}", call.request.path); // orchestrator is sent the two ends of a long text
         signal(&e.to_string())
     } else {
         error(&e.to_string())

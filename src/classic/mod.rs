@@ -41,6 +41,9 @@ const CHECK_LIMIT: Duration = Duration::from_secs(300);
 const ABORTED_LIMIT: Duration = Duration::from_secs(3600);
 /// How often a seed is looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// How old an abort must be to belong to an earlier seed than the one that begins with `mountlv` and `delete-mysql-datadir`: each
+/// orchestrator, each node of raft, and one whose database was reset has numbers of its own.
+const EARLIER_SEED: Duration = Duration::from_secs(30);
 /// How long a stage that was aborted may take to end, and a Cleanup.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// Before the names of the methods in the paths of virtual snapshots.
@@ -115,6 +118,10 @@ enum Phase {
 impl State {
     fn is_checked(&self) -> bool {
         self.checked.is_some_and(|at| at.elapsed() < CHECK_LIMIT)
+    }
+
+    fn forget_earlier_aborts(&mut self) {
+        self.aborted.retain(|_, at| at.elapsed() < EARLIER_SEED);
     }
 
     fn refuse_second(&self) -> Result<()> {
@@ -243,6 +250,7 @@ impl Classic {
                 path_of(other)
             ))),
             _ => {
+                state.forget_earlier_aborts();
                 state.mount = Some(Mounted {
                     method,
                     at: Instant::now(),

@@ -44,7 +44,9 @@ impl Classic {
             )));
         }
         datadir::inspect(&self.config, Role::Target)?;
-        self.lock().checked = Some(Instant::now());
+        let mut state = self.lock();
+        state.forget_earlier_aborts();
+        state.checked = Some(Instant::now());
         Ok(())
     }
 

@@ -96,6 +96,19 @@ fn a_seed_of_which_nothing_was_heard_does_not_get_the_success_of_an_earlier_one(
 }
 
 #[test]
+fn an_abort_is_forgotten_when_a_later_seed_begins() {
+    let classic = classic("forget");
+    let all = [Method::Xtrabackup];
+    for (age, known) in [(1, true), (60, false)] {
+        classic.abort("7").unwrap();
+        let at = Instant::now().checked_sub(Duration::from_secs(age));
+        classic.lock().aborted.insert(7, at.unwrap());
+        classic.mount(&path_of(all[0]), &all).unwrap();
+        assert_eq!(classic.lock().aborted.contains_key(&7), known, "{age} s");
+    }
+}
+
+#[test]
 fn seed_ids_are_positive_numbers() {
     let classic = classic("ids");
     for id in ["", "abc", "-1", "0", "1.5", "99999999999999999999"] {

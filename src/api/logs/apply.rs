@@ -148,10 +148,10 @@ impl Apply {
             log::error!("internal error: reading the client's output panicked");
         }
         let ended = fed.and_then(|(mut exit, _)| {
-            exit.stderr = match errors_only(&exit.stderr) {
-                own if own.is_empty() => exit.stderr,
-                own => own,
-            };
+            let own = errors_only(&exit.stderr);
+            if !own.is_empty() {
+                exit.stderr = own;
+            }
             exit.check()
         });
         ended.map_err(|e| {
