@@ -4,7 +4,7 @@ use super::call::Call;
 use super::monitor::HostMonitor;
 use super::reply::slow;
 use super::{Api, reply};
-use crate::classic::{Classic, path_of};
+use crate::classic::{Classic, PREFIX, path_of};
 use crate::error::{Error, Result};
 use crate::http::Response;
 use crate::protocol::wire::{LogicalVolume, Mount};
@@ -70,6 +70,7 @@ impl Api {
     }
 
     pub(super) fn mount(&self) -> Result<Response> {
+        self.classic.poll_mount();
         mount_state(&self.classic, &self.monitor).map(|m| reply::json(&m))
     }
 
@@ -81,8 +82,12 @@ impl Api {
         }
         let (classic, monitor) = (Arc::clone(&self.classic), self.monitor.clone());
         slow(call, move || {
-            classic.mount(&lv, &snapshots(&classic, &monitor))?;
+            let named = lv.strip_prefix(PREFIX).and_then(Method::parse);
+            if let Some(Err(why)) = named.and_then(|m| monitor.method(m)) {
+                return Err(Error::permanent(format!("{lv} cannot be used: {why}")));
+            }
             monitor.refresh_size(); // orchestrator compares it with the space of the target
+            classic.mount(&lv, &snapshots(&classic, &monitor))?;
             mount_state(&classic, &monitor)
         })
     }

@@ -19,6 +19,7 @@ use crate::sys::Inserted;
 use crate::sys::thread::unpoisoned;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The custom command that orchestrator calls at the end of a seed.
 const POST_SEED: &str = "post-seed-command";
@@ -155,13 +156,13 @@ impl Api {
 
     /// The same; by the classic protocol once MySQL accepts connections.
     pub(super) fn start_mysql(&self, call: &Call) -> Result<Response> {
-        if let Some(why) = self.classic.start_refused() {
-            return Err(Error::permanent(format!("MySQL is not started: {why}")));
-        }
+        self.classic.check_start()?;
         let (service, stopping) = (Service::of(self), self.stopping.clone());
         if call.is_classic() {
+            let classic = Arc::clone(&self.classic);
             return reply::slow(call, move || {
                 service.start_and_wait(&stopping)?;
+                classic.check_start()?; // the seed may have been aborted meanwhile
                 Ok(true)
             });
         }

@@ -1,11 +1,12 @@
-//! What a source tells its target, as the notes of the handshake of a seed stream: with TLS and `common.seed-secret`, as any other. The
+//! What a source sends to its target, as the notes of the handshake of a seed stream: with TLS and `common.seed-secret`, as any other. The
 //! stream itself carries one byte: it is open as long as the source has a part in the copy.
 
-use crate::config::{Compression, Config};
-use crate::error::{Error, Result};
+use crate::config::{Common, Compression, Config, SocatTls};
+use crate::error::{Error, OnPath, Result};
 use crate::seed::Method;
 use crate::stream::Settings;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, ToSocketAddrs};
 
 /// In the place of a method's name in the handshake.
 const LINK: &str = "classic";
@@ -33,6 +34,29 @@ impl Announcement {
         })
     }
 
+    /// That the host is the one at the other end of the connection, `peer`, unless that has proven the secret or has a certificate: this
+    /// agent logs in to MySQL there.
+    pub(super) fn check_peer(&self, peer: IpAddr, common: &Common, tls: &SocatTls) -> Result<()> {
+        check_host(&self.host)?;
+        let proven = !common.seed_secret.is_empty() || tls.use_ssl && !tls.ssl_skip_verify;
+        if proven {
+            return Ok(());
+        }
+        let found = (self.host.as_str(), self.mysql_port).to_socket_addrs();
+        let mut found = found.on(format!("the name {} of the source", self.host))?;
+        let same = |at: IpAddr| {
+            let (at, peer) = (at.to_canonical(), peer.to_canonical());
+            at == peer || at.is_loopback() && peer.is_loopback()
+        };
+        if found.any(|at| same(at.ip())) {
+            return Ok(());
+        }
+        Err(Error::permanent(format!(
+            "{peer} announces itself as {}, which has another address here: set common.seed-secret on both hosts, by which a source proves              that it is one, or correct the name's address",
+            self.host
+        )))
+    }
+
     /// The method, or why there is none to use.
     pub(super) fn method(&self) -> Result<Method> {
         if !self.error.is_empty() {
@@ -46,6 +70,16 @@ impl Announcement {
             ))
         })
     }
+}
+
+/// That it can be a host name or an address: it becomes an argument of tools, and part of SQL statements.
+pub(super) fn check_host(host: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+    if !host.is_empty() && !host.starts_with('-') && host.chars().all(fits) {
+        return Ok(());
+    }
+    let text = format!("{host:?} is not a host name or an address");
+    Err(Error::permanent(text))
 }
 
 /// The connection of seed `id`.

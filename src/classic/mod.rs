@@ -26,28 +26,32 @@ use crate::error::{Error, Result};
 use crate::process::Cancel;
 use crate::seed::Method;
 use crate::seed::engine::Engine;
+use crate::seed::record::Seed;
 use crate::seed::types::{Side, Stage, Status};
 use crate::sys::thread::{lock, spawn, unpoisoned};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a mounted snapshot waits for its seed, if `common.seed-orphan-timeout` is not shorter. orchestrator calls
-/// `send-mysql-seed-data` some seconds later, and says nothing where it ends a seed before that.
+/// How long a mounted snapshot waits for its seed after the last call of `mountlv` or `mount`, if `common.seed-orphan-timeout` is not shorter.
+/// orchestrator calls `send-mysql-seed-data` some seconds later, and nothing at all where it ends a seed before that.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 /// How long the check of a target is good for: orchestrator goes on at once.
 const CHECK_LIMIT: Duration = Duration::from_secs(300);
 /// How long the number of an aborted seed is remembered: longer than orchestrator goes on with its procedure.
 const ABORTED_LIMIT: Duration = Duration::from_secs(3600);
-/// How often a seed is looked at.
+/// How often a seed is polled.
 const POLL: Duration = Duration::from_millis(100);
+/// How long `umount` waits for the end of the seed.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(600);
 /// How old an abort must be to belong to an earlier seed than the one that begins with `mountlv` and `delete-mysql-datadir`: each
 /// orchestrator, each node of raft, and one whose database was reset has numbers of its own.
 const EARLIER_SEED: Duration = Duration::from_secs(30);
-/// How long a stage that was aborted may take to end, and a Cleanup.
+/// How long orchestrator waits for the end of a stage that was aborted, and for its Cleanup, before it is sent the reason.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// Before the names of the methods in the paths of virtual snapshots.
-const PREFIX: &str = "/orchestrator-agent/";
+pub(crate) const PREFIX: &str = "/orchestrator-agent/";
 
 /// The fastest first.
 const ORDER: [Method; 5] = [
@@ -124,14 +128,20 @@ impl State {
         self.aborted.retain(|_, at| at.elapsed() < EARLIER_SEED);
     }
 
+    /// An error if a seed is at work on this host, whatever its side.
     fn refuse_second(&self) -> Result<()> {
-        match &self.target {
-            Some(target) if target.is_active() => Err(Error::permanent(format!(
+        let target = self.target.as_ref().filter(|t| t.is_active());
+        match target.map(|t| &t.seed).or(self.source.as_ref()) {
+            Some(seed) => Err(Error::permanent(format!(
                 "seed {0} is in progress on this host: GET /api/abort-seed/{0} ends it",
-                target.seed.id
+                seed.id
             ))),
-            _ => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    fn is_aborted(&self, id: i64) -> bool {
+        self.aborted.contains_key(&id)
     }
 }
 
@@ -176,27 +186,27 @@ impl Classic {
 
     /// A seed during which the agent ended has failed; what it has left on this host is removed.
     fn fail_interrupted(self: &Arc<Self>) {
-        let interrupted = self.engine.current().filter(|s| {
-            let is_open = s.status(Stage::Cleanup) != Some(Status::Completed);
-            s.classic && s.side == Side::Target && is_open && !s.given_up
-        });
-        let Some(seed) = interrupted else {
+        let is_open = |s: &Seed| s.status(Stage::Cleanup) != Some(Status::Completed);
+        let interrupted = self.engine.current();
+        let Some(seed) = interrupted.filter(|s| s.classic && is_open(s)) else {
             return;
         };
         let stage = seed.stages.get(&seed.stage);
         let details = stage.map_or("", |s| s.details.as_str());
-        let reason = format!("the agent was restarted during seed {}: {details}", seed.id);
+        let reason = format!("the agent was restarted in seed {}: {details}", seed.id);
         log::warn!("{reason}");
-        self.lock().target = Some(Target {
-            seed: Active {
-                id: seed.id,
-                cancel: Cancel::default(),
-            },
-            phase: Phase::Failed(reason),
-            called: Instant::now(),
-        });
+        if seed.side == Side::Target {
+            self.lock().target = Some(Target {
+                seed: Active {
+                    id: seed.id,
+                    cancel: Cancel::default(),
+                },
+                phase: Phase::Failed(reason),
+                called: Instant::now(),
+            });
+        }
         let this = Arc::clone(self);
-        let body = move || this.end_stages(seed.id, seed.method, Side::Target);
+        let body = move || this.end_stages(seed.id, seed.method, seed.side, &|| Ok(()));
         if let Err(e) = spawn("classic-cleanup", body) {
             log::error!("{e}");
         }
@@ -223,10 +233,21 @@ impl Classic {
     pub(crate) fn mounted(&self) -> Option<Method> {
         let mut state = self.lock();
         let unused = state.source.is_none();
-        let limit = MOUNT_LIMIT.min(self.config.common.seed_orphan_timeout);
-        let expired = |m: &Mounted| unused && m.at.elapsed() > limit;
-        state.mount.take_if(|m| expired(m));
+        let limit = self.mount_limit();
+        state.mount.take_if(|m| unused && m.at.elapsed() > limit);
         state.mount.as_ref().map(|m| m.method)
+    }
+
+    /// The same for a call of `mount`, by which orchestrator shows that it goes on: the time begins again.
+    pub(crate) fn poll_mount(&self) {
+        self.mounted();
+        if let Some(mount) = &mut self.lock().mount {
+            mount.at = Instant::now();
+        }
+    }
+
+    fn mount_limit(&self) -> Duration {
+        MOUNT_LIMIT.min(self.config.common.seed_orphan_timeout)
     }
 
     /// Notes that the seed that follows is to be sent by the method of `path`, one of `snapshots`.
@@ -235,11 +256,11 @@ impl Classic {
         let Some(&method) = method else {
             let all: Vec<String> = snapshots.iter().map(|m| path_of(*m)).collect();
             let all = match all.join(", ") {
-                none if none.is_empty() => " none".to_string(),
-                all => format!(": {all}"),
+                none if none.is_empty() => "none".to_string(),
+                all => all,
             };
             return Err(Error::permanent(format!(
-                "{path} is not a snapshot of this host now; there are{all}"
+                "{path} is not a snapshot of this host; available snapshots: {all}"
             )));
         };
         let mounted = self.mounted();
@@ -266,7 +287,7 @@ impl Classic {
         if let Some(source) = &state.source {
             source.cancel.cancel("umount was called");
         }
-        let until = Instant::now() + END_LIMIT;
+        let until = Instant::now() + UNMOUNT_LIMIT;
         while state.source.is_some() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -286,6 +307,7 @@ impl Classic {
         let mut state = self.lock();
         state.aborted.retain(|_, at| at.elapsed() < ABORTED_LIMIT);
         state.aborted.insert(id, Instant::now());
+        self.changed.notify_all();
         let target = state.target.as_ref().map(|t| &t.seed);
         for seed in target.into_iter().chain(&state.source) {
             if seed.id == id {
@@ -322,14 +344,22 @@ impl Classic {
         stage.and_then(|s| s.2).map_or(0, |p| p.touched())
     }
 
-    /// Why MySQL is not to be started now.
-    pub(crate) fn start_refused(&self) -> Option<String> {
+    /// That MySQL may be started: no seed is in progress, or was just aborted.
+    pub(crate) fn check_start(&self) -> Result<()> {
+        let refused = self.start_refused();
+        refused.map_or(Ok(()), |why| {
+            let text = format!("MySQL is not started by request: {why}");
+            Err(Error::permanent(text))
+        })
+    }
+
+    fn start_refused(&self) -> Option<String> {
         let state = self.lock();
         let target = state.target.as_ref()?;
         let id = target.seed.id;
         if target.is_active() {
             return Some(format!(
-                "seed {id} is replacing its data, and starts it: GET /api/abort-seed/{id} ends that"
+                "seed {id} is in progress and starts MySQL itself; GET /api/abort-seed/{id} ends it"
             ));
         }
         let aborted = state.aborted.get(&id)?;
@@ -358,32 +388,42 @@ impl Classic {
         }
     }
 
-    /// Aborts what is at work for a seed, and removes what it has left on this host.
-    fn end_stages(self: &Arc<Self>, id: i64, method: Method, side: Side) {
-        if let Err(e) = self.end(id, method, side) {
-            log::warn!("classic seed {id}: cleaning up: {e}");
+    /// Aborts what is at work for a seed, and removes what it has left on this host. Waits for that without limit, but for an error of
+    /// `late`, which is called meanwhile.
+    fn end_stages(
+        self: &Arc<Self>,
+        id: i64,
+        method: Method,
+        side: Side,
+        late: &dyn Fn() -> Result<()>,
+    ) {
+        let end = || self.end(id, method, side, late);
+        match catch_unwind(AssertUnwindSafe(end)) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => log::warn!("classic seed {id}: cleaning up: {e}"),
+            Err(_) => log::error!("internal error: cleaning up classic seed {id} panicked"),
         }
     }
 
-    fn end(self: &Arc<Self>, id: i64, method: Method, side: Side) -> Result<()> {
-        let is_current = |s: &crate::seed::record::Seed| s.id == id && s.classic;
+    fn end(
+        self: &Arc<Self>,
+        id: i64,
+        method: Method,
+        side: Side,
+        late: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let is_current = |s: &Seed| (s.id, s.side) == (id, side) && s.classic;
         let Some(seed) = self.engine.current().filter(is_current) else {
             return Ok(()); // it was never prepared here, or another one has taken its place
-        };
-        let begin = Instant::now();
-        let in_time = || {
-            let late = begin.elapsed() > END_LIMIT;
-            let error = || Error::transient("a stage does not end");
-            (!late).then_some(()).ok_or_else(error)
         };
         if seed.status(seed.stage) == Some(Status::Running) {
             self.engine.abort(id)?;
         }
         while self.engine.is_at_work(id) {
-            in_time()?;
+            late()?;
             std::thread::sleep(POLL);
         }
         self.engine.cleanup(id, method, side)?;
-        self.wait_for(id, Stage::Cleanup, in_time).map(drop)
+        self.wait_for(id, Stage::Cleanup, late).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! The source of a classic seed.
 
-use super::announcement::{Announcement, settings};
+use super::announcement::{Announcement, check_host, settings};
 use super::{Active, Classic, number};
 use crate::error::{Error, OnPath, Result};
 use crate::process::Cancel;
@@ -20,6 +20,10 @@ impl Classic {
     /// once. orchestrator ignores an error: the target is sent it, too.
     pub(crate) fn send(self: &Arc<Self>, target: &str, id: &str, size: u64) -> Result<()> {
         let id = number(id)?;
+        check_host(target)?;
+        if self.lock().source.as_ref().is_some_and(|s| s.id == id) {
+            return Ok(()); // Go's client repeats a GET whose connection was closed
+        }
         self.start_sending(target, id, size).inspect_err(|e| {
             let (this, target, error) = (Arc::clone(self), target.to_string(), e.to_string());
             let body = move || match this.announce(id, "", &target, 0, error, &Cancel::default()) {
@@ -35,17 +39,15 @@ impl Classic {
     fn start_sending(self: &Arc<Self>, target: &str, id: i64, size: u64) -> Result<()> {
         let mounted = self.mounted();
         let mut state = self.lock();
-        if state.aborted.contains_key(&id) {
+        if state.is_aborted(id) {
             return Err(Error::permanent(format!("seed {id} was aborted")));
         }
-        if let Some(other) = &state.source {
-            return Err(Error::permanent(format!(
-                "seed {} is being sent from this host: one at a time",
-                other.id
-            )));
-        }
+        state.refuse_second()?;
         let method = mounted.ok_or_else(|| {
-            Error::permanent("no snapshot is mounted on this host: mountlv was not called")
+            Error::permanent(format!(
+                "no snapshot is mounted on this host: mountlv was not called, or more than {}s ago",
+                self.mount_limit().as_secs()
+            ))
         })?;
         let cancel = Cancel::default();
         let seed = Active {
@@ -63,7 +65,7 @@ impl Classic {
                 Ok(Err(e)) => log::error!("classic seed {id}: not sent to {target}: {e}"),
                 Err(_) => log::error!("internal error: sending classic seed {id} panicked"),
             }
-            this.end_stages(id, method, Side::Source);
+            this.end_stages(id, method, Side::Source, &|| Ok(()));
             let mut state = this.lock();
             (state.source, state.mount) = (None, None);
             this.changed.notify_all();
@@ -91,6 +93,7 @@ impl Classic {
         let error = prepared.err().map_or(String::new(), |e| e.to_string());
         let link = self.announce(id, method.as_str(), target, size, error, cancel)?;
         let link = Link::open(link, cancel)?;
+        // Where the target makes the copy, it only watches this connection.
         let verdict = match method.backup_side() {
             Side::Source => self.run_backup(id, method, target, &link, cancel),
             Side::Target => Ok(()),

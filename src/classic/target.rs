@@ -1,11 +1,11 @@
 //! The target of a classic seed.
 
 use super::announcement::{Announcement, settings};
-use super::{Active, Classic, POLL, Phase, Target, number};
+use super::{Active, Classic, END_LIMIT, POLL, Phase, Target, number};
 use crate::datadir::{self, Role};
 use crate::error::{Error, Result};
 use crate::methods::replica::{ReplicaSource, connect_replica};
-use crate::mysql::{Endpoint, connect};
+use crate::mysql::{Endpoint, answers};
 use crate::process::Cancel;
 use crate::seed::Method;
 use crate::seed::record::Peer;
@@ -14,25 +14,26 @@ use crate::stream::{Incoming, Listener, Pollable};
 use crate::sys::thread::{spawn, unpoisoned};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the source may take to connect, its Prepare included; orchestrator calls it two seconds later, or after
-/// SeedWaitSecondsBeforeSend.
-const SOURCE_LIMIT: Duration = Duration::from_secs(150);
+/// SeedWaitSecondsBeforeSend. It fails a seed without progress after 302 s, without a reason.
+const SOURCE_LIMIT: Duration = Duration::from_secs(270);
 /// How long a MySQL that is to be down may take to answer.
 const DOWN_LIMIT: Duration = Duration::from_secs(3);
 /// How long the source may take to report the end of its part once this host has all.
-const VERDICT_LIMIT: Duration = Duration::from_secs(10);
+const VERDICT_LIMIT: Duration = Duration::from_secs(120);
 
 impl Classic {
     /// `delete-mysql-datadir`: that this host can be the target of a seed. Deletes nothing: that is done when the new data are complete, or
     /// by `mysql.datadir-swap`, where two copies do not fit. `replicas`: those that the server had when it was last up.
     pub(crate) fn check_target(&self, replicas: &[String]) -> Result<()> {
         self.lock().refuse_second()?;
-        if connect(&Endpoint::local(&self.config.mysql), DOWN_LIMIT).is_ok() {
+        if answers(&Endpoint::local(&self.config.mysql), DOWN_LIMIT).is_ok() {
             return Err(Error::permanent(
                 "MySQL is running on this host, and a seed replaces its data: stop it first",
             ));
@@ -53,13 +54,19 @@ impl Classic {
     /// Listens for the source of seed `id`. Returns at once; what fails later is the reason that `post-copy` gives.
     pub(crate) fn receive(self: &Arc<Self>, id: &str) -> Result<()> {
         let id = number(id)?;
+        if let Some(repeated) = self.repeated(id) {
+            return repeated;
+        }
+        self.lock().refuse_second()?;
+        // Without the lock: it reads files.
+        let listener = settings(&self.config, id).and_then(Listener::bind);
         let cancel = Cancel::default();
         let mut state = self.lock();
         state.refuse_second()?;
-        let listener = if state.aborted.contains_key(&id) {
+        let listener = if state.is_aborted(id) {
             Err(Error::permanent(format!("seed {id} was aborted")))
         } else if state.is_checked() {
-            settings(&self.config, id).and_then(Listener::bind)
+            listener
         } else {
             Err(Error::permanent(
                 "delete-mysql-datadir was not called on this host before, or has failed",
@@ -87,6 +94,18 @@ impl Classic {
         })
     }
 
+    /// The result of a call that Go's client repeats, because the connection of the first one was closed.
+    fn repeated(&self, id: i64) -> Option<Result<()>> {
+        let state = self.lock();
+        let target = state.target.as_ref().filter(|t| t.seed.id == id)?;
+        match &target.phase {
+            _ if target.is_active() => Some(Ok(())),
+            _ if state.is_checked() => None, // a new seed with an old number
+            Phase::Failed(reason) => Some(Err(Error::permanent(reason.clone()))),
+            _ => None,
+        }
+    }
+
     fn run_target(self: &Arc<Self>, id: i64, listener: Listener, cancel: &Cancel) {
         let conduct = || self.conduct_target(id, listener, cancel);
         let result = catch_unwind(AssertUnwindSafe(conduct));
@@ -95,27 +114,38 @@ impl Classic {
                 "internal error: the seed's thread panicked",
             ))
         });
-        let reason = match result {
-            Ok(()) => None,
-            Err(_) if cancel.is_cancelled() => Some(cancel.reason()),
-            Err(e) => Some(e.to_string()),
+        let end = match result {
+            Ok(()) => Phase::Done,
+            Err(_) if cancel.is_cancelled() => Phase::Failed(cancel.reason()),
+            Err(e) => Phase::Failed(e.to_string()),
         };
-        if let Some(reason) = &reason {
+        if let Phase::Failed(reason) = &end {
             log::error!("classic seed {id}: {reason}");
         } else {
-            self.set_phase(id, Phase::Done);
+            self.set_phase(id, end.clone());
         }
         if let Some(seed) = self.engine.current().filter(|s| s.id == id && s.classic) {
-            self.end_stages(id, seed.method, Side::Target);
+            // A rollback may take longer than orchestrator is to wait for the reason.
+            let begin = Instant::now();
+            let late = || {
+                if begin.elapsed() > END_LIMIT && self.phase(id).as_ref() != Some(&end) {
+                    self.set_phase(id, end.clone());
+                }
+                Ok(())
+            };
+            self.end_stages(id, seed.method, Side::Target, &late);
         }
-        if let Some(reason) = reason {
-            self.set_phase(id, Phase::Failed(reason));
-        }
+        self.set_phase(id, end);
     }
 
-    fn set_phase(&self, id: i64, phase: Phase) {
+    /// A seed that was aborted is never done.
+    fn set_phase(&self, id: i64, mut phase: Phase) {
         let mut state = self.lock();
-        if let Some(target) = state.target.as_mut().filter(|t| t.seed.id == id) {
+        if phase == Phase::Done && state.is_aborted(id) {
+            phase = Phase::Failed("aborted by request; MySQL runs on the new data".into());
+        }
+        let target = state.target.as_mut().filter(|t| t.seed.id == id);
+        if let Some(target) = target.filter(|t| t.phase != phase) {
             log::info!("classic seed {id}: {phase:?}");
             target.phase = phase;
         }
@@ -247,6 +277,10 @@ impl Classic {
     fn copy(self: &Arc<Self>, id: i64, link: &mut Link, cancel: &Cancel) -> Result<(Method, Peer)> {
         let source = Announcement::parse(link.notes())?;
         let method = source.method()?;
+        if let Some(peer) = link.peer() {
+            let tls = &self.config.xtrabackup.socat;
+            source.check_peer(peer, &self.config.common, tls)?;
+        }
         log::info!(
             "classic seed {id}: {} sends {} bytes by {method}",
             source.host,
@@ -267,7 +301,7 @@ impl Classic {
             watch()?;
             link.check()
         })?;
-        link.wait()?;
+        link.wait(watch)?;
         Ok((method, peer))
     }
 
@@ -276,6 +310,8 @@ impl Classic {
         let mut state = self.lock();
         loop {
             let polled = state.polled;
+            let current = state.target.as_ref().map(|t| t.seed.id);
+            let aborted = current.is_some_and(|id| state.is_aborted(id));
             let Some(target) = &mut state.target else {
                 return Err(Error::permanent(
                     "no seed is complete on this host: receive-mysql-seed-data was not called, or the agent was restarted since",
@@ -288,13 +324,14 @@ impl Classic {
                 )));
             }
             match &target.phase {
+                Phase::Failed(reason) => return Err(Error::permanent(reason.clone())),
+                _ if aborted => return Err(Error::permanent(format!("seed {id} was aborted"))),
                 Phase::Copying => {
                     return Err(Error::permanent(format!("seed {id} is not complete yet")));
                 }
                 Phase::Complete => target.phase = Phase::Swapping,
                 Phase::Swapping => state = unpoisoned(self.changed.wait(state)),
                 Phase::Done => return Ok(()),
-                Phase::Failed(reason) => return Err(Error::permanent(reason.clone())),
             }
         }
     }
@@ -302,8 +339,13 @@ impl Classic {
     /// `seed-command-completed`. A seed that this agent does not know was lost in a restart.
     pub(crate) fn completed(&self, id: &str) -> bool {
         let mut state = self.lock();
-        state.polled = Some(number(id).unwrap_or(0));
-        if number(id).is_ok_and(|id| state.aborted.contains_key(&id)) {
+        let polled = number(id).unwrap_or(0);
+        // Another seed never gets as far as `post-copy` while one is in progress.
+        let active = state.target.as_ref().filter(|t| t.is_active());
+        if active.is_none_or(|t| t.seed.id == polled) {
+            state.polled = Some(polled);
+        }
+        if state.is_aborted(polled) {
             return true;
         }
         match &mut state.target {
@@ -320,7 +362,7 @@ impl Classic {
     pub(crate) fn succeeded(&self, id: &str, signals: bool) -> bool {
         let mut state = self.lock();
         let number = number(id).ok();
-        if number.is_some_and(|id| state.aborted.contains_key(&id)) {
+        if number.is_some_and(|id| state.is_aborted(id)) {
             return false;
         }
         match &mut state.target {
@@ -361,6 +403,13 @@ impl Link {
         }
     }
 
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Accepted(incoming) => Some(incoming.peer().ip()),
+            _ => None,
+        }
+    }
+
     /// Lets the source begin.
     fn start(&mut self) -> Result<()> {
         let Self::Accepted(mut incoming) = std::mem::replace(self, Self::Lost) else {
@@ -387,14 +436,20 @@ impl Link {
             *self = Self::Ended(incoming);
             result?;
         }
-        Ok(())
+        match self {
+            Self::Ended(incoming) if incoming.is_closed()? => Err(Error::transient(
+                "the source has ended the connection: its agent or host has ended, or the seed was ended there (umount, abort-seed)",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the source has reported that its part is done.
-    fn wait(&mut self) -> Result<()> {
+    fn wait(&mut self, watch: impl Fn() -> Result<()>) -> Result<()> {
         let begin = Instant::now();
         while matches!(self, Self::Reading { .. }) {
             self.check()?;
+            watch()?;
             if begin.elapsed() > VERDICT_LIMIT {
                 let text = "the copy has arrived, but the source does not report that its backup is completed";
                 return Err(Error::transient(text));

@@ -40,15 +40,9 @@ fn a_failed_copy_leads_orchestrator_to_its_reason_and_an_aborted_one_to_its_end(
         (Some(Phase::Swapping), false, "11 10", "11 10", "-"),
         (Some(Phase::Done), false, "11 11", "11 10", ""),
         (Some(failed()), false, "11 11", "10 10", "no space"),
-        (
-            Some(Phase::Copying),
-            true,
-            "10 10",
-            "10 10",
-            "not complete yet",
-        ),
-        (Some(Phase::Swapping), true, "10 10", "10 10", "-"),
-        (Some(Phase::Done), true, "10 11", "10 10", ""),
+        (Some(Phase::Copying), true, "10 10", "10 10", "was aborted"),
+        (Some(Phase::Swapping), true, "10 10", "10 10", "was aborted"),
+        (Some(Phase::Done), true, "10 11", "10 10", "was aborted"),
         (Some(failed()), true, "10 11", "10 10", "no space"),
     ] {
         let classic = classic("phases");
@@ -148,7 +142,7 @@ fn one_virtual_snapshot_is_mounted_at_a_time() {
         .unwrap_err()
         .to_string();
     assert!(
-        e.contains("there are: /orchestrator-agent/Xtrabackup, "),
+        e.contains("available snapshots: /orchestrator-agent/Xtrabackup, "),
         "{e}"
     );
     classic.mount(&path_of(all[0]), &all).unwrap();
@@ -162,4 +156,62 @@ fn one_virtual_snapshot_is_mounted_at_a_time() {
         at: Instant::now().checked_sub(MOUNT_LIMIT * 2).unwrap(),
     });
     assert_eq!(classic.mounted(), None, "no seed has used it");
+}
+
+#[test]
+fn a_call_that_is_repeated_has_the_answer_of_the_first() {
+    let classic = classic("repeated");
+    for (phase, wanted) in [
+        (Phase::Copying, Ok(())),
+        (Phase::Complete, Ok(())),
+        (Phase::Failed("no space".into()), Err("no space")),
+    ] {
+        classic.lock().target = Some(target(7, phase));
+        let answer = classic.receive("7").map_err(|e| e.to_string());
+        assert_eq!(answer, wanted.map_err(String::from));
+    }
+    let seed = target(9, Phase::Copying).seed;
+    (classic.lock().source, classic.lock().target) = (Some(seed), None);
+    assert!(classic.send("db2", "9", 1).is_ok());
+    assert!(classic.send("-x", "9", 1).is_err() && classic.send("a;b", "9", 1).is_err());
+    let e = classic.check_target(&[]).unwrap_err().to_string();
+    assert!(e.contains("seed 9 is in progress"), "{e}");
+}
+
+/// The target logs in to MySQL of the host that is announced.
+#[test]
+fn a_source_is_the_host_that_it_announces() {
+    use crate::config::{Secret, SocatTls};
+    let of = |host: &str| announcement::Announcement {
+        method: "Xtrabackup".into(),
+        host: host.into(),
+        mysql_port: 3306,
+        size: 1,
+        error: String::new(),
+    };
+    let (mut common, tls) = (crate::config::Common::default(), SocatTls::default());
+    let peer = |ip: &str| ip.parse().unwrap();
+    for (host, from, good) in [
+        ("192.0.2.7", "192.0.2.7", true),
+        ("192.0.2.7", "::ffff:192.0.2.7", true),
+        ("192.0.2.7", "192.0.2.8", false),
+        ("localhost", "127.0.0.9", true),
+        ("localhost", "192.0.2.8", false),
+    ] {
+        let checked = of(host).check_peer(peer(from), &common, &tls);
+        assert_eq!(checked.is_ok(), good, "{host} from {from}");
+    }
+    common.seed_secret = Secret::new("geheim");
+    assert!(
+        of("192.0.2.7")
+            .check_peer(peer("192.0.2.8"), &common, &tls)
+            .is_ok()
+    );
+    for host in ["", "-h", "a b", "a'b", "a;b"] {
+        assert!(
+            of(host)
+                .check_peer(peer("192.0.2.8"), &common, &tls)
+                .is_err()
+        );
+    }
 }

@@ -288,9 +288,10 @@ fn clean_up(config: &Config, ctx: &Context) -> Result<()> {
         log::warn!("seed {}: {}", seed.id, journal.reason().unwrap_or_default());
         return Ok(());
     }
+    // After a swap of a Restore that has failed, the old data may be wanted.
+    let failed = seed.status(Stage::Restore) != Some(Status::Completed);
     if seed.load == Load::Complete
-        && seed.status(Stage::Restore) == Some(Status::Completed)
-        && config.mysql.keep_old_data == KeepOldData::Forever
+        && (failed || config.mysql.keep_old_data == KeepOldData::Forever)
         && staged.old_dir().exists()
     {
         let kept = datadir::keep_old(&info, &staged)?;

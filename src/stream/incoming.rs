@@ -7,7 +7,7 @@ use super::{HANDSHAKE_TIMEOUT, PIPE_BYTES, Pollable, Settings, no_first_byte};
 use crate::config::Compression;
 use crate::error::{Error, OnPath, Result, ToolFault};
 use crate::process::Cancel;
-use crate::sys::net::wait_writable;
+use crate::sys::net::{wait_readable, wait_writable};
 use crate::sys::pipe;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -61,6 +61,12 @@ impl Incoming {
     /// True for a raw stream: its end is only the end of the connection, whatever the cause.
     pub(crate) fn is_raw(&self) -> bool {
         matches!(self.kind, Kind::Raw(_))
+    }
+
+    /// True once the sender, which has sent all and waits for the answer, has ended the connection.
+    pub(crate) fn is_closed(&self) -> Result<bool> {
+        let ready = wait_readable(&[self.connection.fd()], Some(Duration::ZERO)).on(WHAT)?;
+        Ok(ready[0])
     }
 
     /// What the sender has sent of its host; empty of a raw stream.

@@ -87,7 +87,11 @@ impl Engine {
         if state.stopping {
             return Err(Error::transient("the agent is stopping"));
         }
-        let same = |s: &Seed| (s.id, s.classic) == (id, seed.classic);
+        // Two orchestrators of the classic protocol may have the same number for two seeds.
+        let same = |s: &Seed| {
+            let side = !s.classic || s.side == side;
+            (s.id, s.classic) == (id, seed.classic) && side
+        };
         if state.seeds.current().is_some_and(same) {
             if state.at_work(id) == Some(Stage::Prepare) {
                 return Ok(Started::Already);
