@@ -85,7 +85,35 @@ fn an_abort_in_post_copy() {
     assert!(seed.completed() && !seed.succeeded(), "for ever");
     assert_never_a_success(&seed);
     hosts.assert_released("abort in post-copy");
-    hosts.wait_old_data("abort");
+    hosts.assert_old_data_after_abort("abort");
+}
+
+/// The head of the answer is on its way after 40 s, and only the end of its body can tell.
+#[test]
+fn an_abort_after_the_head_of_the_answer_to_post_copy() {
+    let servers = crate::support::pair::servers::<MariadbKind>("", "");
+    let slow_start = servers.1.dir.with_extension("slow-start");
+    std::fs::write(&slow_start, "").expect("flag");
+    let start = format!(
+        "if test -e '{}'; then sleep 120; fi; {}",
+        slow_start.display(),
+        servers.1.service("start")
+    );
+    let setup = slow().on_target("mysql", format!("service-start-command = {start:?}"));
+    let hosts = Hosts::<MariadbKind>::between(&setup, servers);
+    hosts.old_data("abort");
+    let seed = hosts.seed(1);
+    seed.wait_action(POST_COPY, SOON);
+    std::thread::sleep(Duration::from_secs(43));
+    assert!(!seed.is_over(), "{:#?}", seed.states());
+    std::fs::remove_file(&slow_start).expect("flag");
+    seed.abort();
+    let failed = seed.must_fail();
+    assert!(failed.action.starts_with(POST_COPY), "{failed:?}");
+    assert_eq!(failed.error, "unexpected EOF");
+    assert_never_a_success(&seed);
+    hosts.assert_released("abort after the head");
+    hosts.assert_old_data_after_abort("abort");
 }
 
 /// The private server into which the clone goes is killed.

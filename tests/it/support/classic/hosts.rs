@@ -346,25 +346,34 @@ impl<K: Family> Hosts<K> {
     pub fn assert_old_data(&self, mark: &str) {
         let started = self.orchestrator.json::<bool>(TARGET, "mysql-start");
         assert_eq!(started, Ok(true), "{mark}");
-        assert_eq!(self.target_db.value("SELECT v FROM precious.t"), mark);
-        assert!(self.target_db.sql("SHOW DATABASES LIKE 'shop'").is_empty());
+        self.assert_old_rows(mark);
     }
 
-    /// The same after an abort: for a minute MySQL is not started, because the server goes on with its procedure.
-    pub fn wait_old_data(&self, mark: &str) {
+    /// The old data after an abort: for a minute the agent does not start MySQL, because the server goes on with its procedure.
+    pub fn assert_old_data_after_abort(&self, mark: &str) {
         let text = self.orchestrator.call(TARGET, "mysql-start");
         let text = text.expect_err("right after an abort");
         assert!(
             text.contains("agent-error:") && text.contains("abort"),
             "{text}"
         );
+        self.target_db.up();
+        self.assert_old_rows(mark);
+    }
+
+    /// The same, once the agent does.
+    pub fn wait_old_data(&self, mark: &str) {
         wait_for("mysql-start is accepted", Duration::from_secs(90), || {
             std::thread::sleep(Duration::from_secs(1));
-            self.orchestrator
-                .says_true(TARGET, "mysql-start")
-                .then_some(())
+            let started = self.orchestrator.says_true(TARGET, "mysql-start");
+            started.then_some(())
         });
-        self.assert_old_data(mark);
+        self.assert_old_rows(mark);
+    }
+
+    fn assert_old_rows(&self, mark: &str) {
+        assert_eq!(self.target_db.value("SELECT v FROM precious.t"), mark);
+        assert!(self.target_db.sql("SHOW DATABASES LIKE 'shop'").is_empty());
     }
 
     /// The source's rows and nothing of the old ones; no transaction of its own.
