@@ -303,7 +303,10 @@ impl fmt::Display for Error {
             Self::Io(_, text) | Self::Refused(text) | Self::Unavailable(text) => f.write_str(text),
             Self::Cancelled => f.write_str("cancelled"),
             Self::With(cause, Addition::Context(what)) => write!(f, "{what}: {cause}"),
-            Self::With(cause, Addition::Note(note)) => write!(f, "{cause}; {note}"),
+            // The output of a tool ends with a line break.
+            Self::With(cause, Addition::Note(note)) => {
+                write!(f, "{}; {note}", cause.to_string().trim_end())
+            }
             Self::With(cause, _) => cause.fmt(f),
         }
     }

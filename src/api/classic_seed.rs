@@ -70,7 +70,6 @@ impl Api {
     }
 
     pub(super) fn mount(&self) -> Result<Response> {
-        self.classic.poll_mount();
         mount_state(&self.classic, &self.monitor).map(|m| reply::json(&m))
     }
 

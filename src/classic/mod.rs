@@ -34,7 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a mounted snapshot waits for its seed after the last call of `mountlv` or `mount`, if `common.seed-orphan-timeout` is not shorter.
+/// How long a mounted snapshot waits for its seed, if `common.seed-orphan-timeout` is not shorter.
 /// orchestrator calls `send-mysql-seed-data` some seconds later, and nothing at all where it ends a seed before that.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 /// How long the check of a target is good for: orchestrator goes on at once.
@@ -236,14 +236,6 @@ impl Classic {
         let limit = self.mount_limit();
         state.mount.take_if(|m| unused && m.at.elapsed() > limit);
         state.mount.as_ref().map(|m| m.method)
-    }
-
-    /// The same for a call of `mount`, by which orchestrator shows that it goes on: the time begins again.
-    pub(crate) fn poll_mount(&self) {
-        self.mounted();
-        if let Some(mount) = &mut self.lock().mount {
-            mount.at = Instant::now();
-        }
     }
 
     fn mount_limit(&self) -> Duration {

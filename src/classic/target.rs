@@ -292,7 +292,10 @@ impl Classic {
         };
         let watch = || self.watch(id, cancel);
         self.engine.prepare_classic(id, method, Side::Target)?;
-        self.wait_for(id, Stage::Prepare, watch)?;
+        self.wait_for(id, Stage::Prepare, || {
+            watch()?;
+            link.check()
+        })?;
         link.start()?;
         if method.backup_side() == Side::Target {
             self.engine.backup(id, method, peer.clone())?;
@@ -437,7 +440,8 @@ impl Link {
             result?;
         }
         match self {
-            Self::Ended(incoming) if incoming.is_closed()? => Err(Error::transient(
+            // It sends nothing while it waits for an answer.
+            Self::Accepted(incoming) | Self::Ended(incoming) if incoming.is_closed()? => Err(Error::transient(
                 "the source has ended the connection: its agent or host has ended, or the seed was ended there (umount, abort-seed)",
             )),
             _ => Ok(()),
