@@ -242,6 +242,12 @@ impl HostMonitor {
         }
     }
 
+    /// Probes MySQL and waits for it, for what must be known of a server that is about to stop.
+    pub(super) fn probe_before_stop(&self) {
+        let until = Instant::now() + Duration::from_secs(5);
+        self.mysql.get(Duration::ZERO, until);
+    }
+
     pub(super) fn mysql(&self) -> MysqlStatus {
         let now = Instant::now();
         let mysql = self.mysql.soon(MAX_AGE, now, ANSWER);

@@ -39,7 +39,7 @@ impl Service {
     /// Runs the stop command.
     pub(super) fn stop(&self) -> Result<()> {
         log::info!("MySQL is to be stopped by request");
-        self.monitor.mysql(); // a seed while it is down must know of its replicas
+        self.monitor.probe_before_stop(); // a seed while it is down must know of its replicas
         let stopped = self.run(&self.config.mysql.service_stop_command, &self.stopping);
         self.monitor.service_changed();
         stopped
