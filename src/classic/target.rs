@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 /// How long the source may take to connect, its Prepare included; orchestrator calls it two seconds later, or after
 /// SeedWaitSecondsBeforeSend. It fails a seed without progress after 302 s, without a reason.
 const SOURCE_LIMIT: Duration = Duration::from_secs(270);
+/// The same at least, where `common.seed-orphan-timeout` is short.
+const SOURCE_LIMIT_LEAST: Duration = Duration::from_secs(30);
 /// How long a MySQL that is to be down may take to answer.
 const DOWN_LIMIT: Duration = Duration::from_secs(3);
 /// How long the source may take to report the end of its part once this host has all.
@@ -245,6 +247,8 @@ impl Classic {
             let _ = tx.send(incoming); // given up meanwhile: the connection is reset
         };
         spawn("classic-accept", body)?;
+        let limit = self.config.common.seed_orphan_timeout * 3 / 2;
+        let limit = limit.clamp(SOURCE_LIMIT_LEAST, SOURCE_LIMIT);
         let begin = Instant::now();
         loop {
             match accepted.recv_timeout(POLL) {
@@ -254,13 +258,13 @@ impl Classic {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let late = begin.elapsed() > SOURCE_LIMIT;
+            let late = begin.elapsed() > limit;
             let error = if late {
                 Some(Error::transient(format!(
                     "no source has connected to the seed port {} for {}s: the log of the source's agent says why (a firewall, another \
                      common.seed-port, common.seed-secret or TLS setting)",
                     self.config.common.seed_port,
-                    SOURCE_LIMIT.as_secs()
+                    limit.as_secs()
                 )))
             } else {
                 self.watch(id, cancel).err()
@@ -441,9 +445,11 @@ impl Link {
         }
         match self {
             // It sends nothing while it waits for an answer.
-            Self::Accepted(incoming) | Self::Ended(incoming) if incoming.is_closed()? => Err(Error::transient(
-                "the source has ended the connection: its agent or host has ended, or the seed was ended there (umount, abort-seed)",
-            )),
+            Self::Accepted(incoming) | Self::Ended(incoming) if incoming.is_closed()? => {
+                Err(Error::transient(
+                    "the source has ended the connection: its agent or host has ended, or the seed was ended there (umount, abort-seed)",
+                ))
+            }
             _ => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 use super::{Flavour, Server, applier, query, quote_text};
 use crate::error::{Error, Result};
 use crate::sys::Inserted;
+use crate::sys::proc::tcp_peer_has_left;
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,7 +183,15 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
 /// Host and port of each connected replica. Needs PROCESS.
 pub(crate) fn replicas(conn: &mut Conn) -> Result<Vec<String>> {
     let list = "SELECT HOST FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
-    query::rows(conn, list)
+    let mut hosts: Vec<String> = query::rows(conn, list)?;
+    // MariaDB 10.11 keeps the thread of one that has left until it has written to it twice.
+    hosts.retain(|host| {
+        let port = host
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        !port.is_some_and(tcp_peer_has_left)
+    });
+    Ok(hosts)
 }
 
 /// An account by its host pattern.

@@ -183,10 +183,19 @@ fn sockets_of(members: &[u32]) -> (HashSet<String>, bool) {
     (sockets, complete)
 }
 
+/// True if the other end of a connection of this host, with port `remote`, has closed it, and no other one with that port is open.
+pub(crate) fn tcp_peer_has_left(remote: u16) -> bool {
+    let all = tcp_connections(std::process::id());
+    let mut found = all.iter().filter(|c| c.remote == remote).peekable();
+    found.peek().is_some() && found.all(|c| c.left)
+}
+
 struct TcpConnection {
     local: u16,
     remote: u16,
     inode: String,
+    /// CLOSE_WAIT (08): the other end has closed it.
+    left: bool,
 }
 
 /// All TCP sockets in the network namespace of `pid`.
@@ -196,12 +205,13 @@ fn tcp_connections(pid: u32) -> Vec<TcpConnection> {
     let connection = |line: &str| {
         let mut fields = line.split_ascii_whitespace();
         let (local, remote) = (fields.nth(1)?, fields.next()?);
-        let alive = fields.next()? != "06";
-        let inode = fields.nth(5).filter(|_| alive)?.to_string();
+        let state = fields.next()?;
+        let inode = fields.nth(5).filter(|_| state != "06")?.to_string();
         Some(TcpConnection {
             local: port(local)?,
             remote: port(remote)?,
             inode,
+            left: state == "08",
         })
     };
     let read = |table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}"));
@@ -296,5 +306,22 @@ pub(crate) mod tests {
         let _accepted = listener.accept().unwrap();
         assert_eq!(has_tcp_peer(std::process::id(), port), Some(true));
         assert!(readable_tcp_ports(me).is_some_and(|p| p.contains(&port)));
+    }
+
+    #[test]
+    fn a_peer_that_has_closed_its_end_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let port = peer.local_addr().unwrap().port();
+        let kept = listener.accept().unwrap();
+        assert!(!tcp_peer_has_left(port));
+        drop(peer);
+        let begin = std::time::Instant::now();
+        while !tcp_peer_has_left(port) {
+            assert!(begin.elapsed().as_secs() < 10);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        drop(kept);
+        assert!(!tcp_peer_has_left(port), "there is none");
     }
 }
