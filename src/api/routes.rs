@@ -34,8 +34,10 @@ struct Route {
     /// It may use the connections that are kept for status, health and information calls.
     reserved: bool,
     handler: Handler,
-    /// It changes this host, by the classic protocol: orchestrator is told of a wrong token as of any other error.
+    /// It changes this host, by the classic protocol: a wrong token is reported to orchestrator as any other error.
     changes: bool,
+    /// So it does by protocol v2, whose orchestrators expect status 500 for a wrong token.
+    of_both: bool,
     /// Its body may have any length, and is stored in `backup-dir` until the call has its answer.
     spool: bool,
 }
@@ -50,9 +52,9 @@ static ROUTES: &[Route] = &[
     information("/api/active-seed", Token, |api, _| Ok(api.active_seed())),
     information("/api/seed-stage-state/:id/:stage", Token, |api, c| api.stage_state(c.at(0), c.at(1))),
     information("/api/mysql-error-log-tail", Token, |api, c| api.error_log_tail(c)),
-    change("/api/mysql-start", |api, c| api.start_mysql(c)),
-    change("/api/mysql-stop", |api, c| api.stop_mysql(c)),
-    change("/api/custom-commands/:name", |api, c| api.custom_command(c)),
+    change_of_both("/api/mysql-start", |api, c| api.start_mysql(c)),
+    change_of_both("/api/mysql-stop", |api, c| api.stop_mysql(c)),
+    change_of_both("/api/custom-commands/:name", |api, c| api.custom_command(c)),
     get("/api/post-seed-cmd/:id", Token, |api, c| api.post_seed(c.at(0))),
     get("/api/prepare/:id/:method/:side", Token, |api, c| api.prepare(c.at(0), c.at(1), c.at(2))),
     get("/api/backup/:id/:method/:host/:port", Token, |api, c| api.backup(c.at(0), c.at(1), c.at(2), c.at(3))),
@@ -105,14 +107,22 @@ const fn get(pattern: &'static str, class: Class, handler: Handler) -> Route {
         spool: false,
         handler,
         changes: false,
+        of_both: false,
     }
 }
 
-/// Of what changes this host; its endpoint is one of the classic protocol, too.
+/// Of what changes this host, by the classic protocol only.
 const fn change(pattern: &'static str, handler: Handler) -> Route {
     Route {
         changes: true,
         ..get(pattern, Token, handler)
+    }
+}
+
+const fn change_of_both(pattern: &'static str, handler: Handler) -> Route {
+    Route {
+        of_both: true,
+        ..change(pattern, handler)
     }
 }
 
@@ -198,7 +208,11 @@ impl Api {
             return Ok((route, parameters, Wire::V2));
         }
         let token = auth::token(&common.token_http_header, request);
-        let may_be_classic = self.config.orchestrator.protocol != Protocol::V2;
+        let may_be_classic = if route.of_both {
+            self.contacts.may_be_classic()
+        } else {
+            self.config.orchestrator.protocol != Protocol::V2
+        };
         match self.contacts.wire_of(&token) {
             Some(wire) => Ok((route, parameters, wire)),
             None if route.changes

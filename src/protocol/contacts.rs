@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Where v2 is in use, so many registrations by v2 in a row must be answered by 404 before the classic protocol is tried: a proxy may
-/// answer so while orchestrator restarts.
+/// Where v2 is in use, so many registrations by v2 in a row must be answered by 404 or 403 before the classic protocol is tried: a proxy
+/// may answer so while orchestrator restarts.
 pub(super) const NOT_FOUND_LIMIT: u32 = 3;
 
 /// All of `orchestrator.url`, in their order.
@@ -44,7 +44,7 @@ struct State {
     in_use: Option<(Wire, SystemTime)>,
     /// The protocol of a registration that has no answer yet.
     calling: Option<Wire>,
-    /// Registrations by v2 in a row that it has answered by 404.
+    /// Registrations by v2 in a row that it has answered by 404 or 403.
     not_found: u32,
 }
 
@@ -52,10 +52,13 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
     Only(Wire),
-    /// v2, and the classic protocol if the answer is 404.
+    /// None is in use yet: v2, and the classic protocol if the answer is 404 or 403.
     Both,
-    /// v2, which is in use: the classic protocol only from [`NOT_FOUND_LIMIT`] answers of 404 in a row.
+    /// v2, which is in use: the classic protocol only from [`NOT_FOUND_LIMIT`] answers of 404 or 403 in a row.
     KeepV2,
+    /// v2, and without success the classic protocol, which is in use: v2 may fail in any way, also of a proxy for a path that it does
+    /// not know.
+    KeepClassic,
 }
 
 impl Contacts {
@@ -97,6 +100,11 @@ impl Contacts {
         found
     }
 
+    /// True if the protocol of one of them is classic, or is not known yet.
+    pub(crate) fn may_be_classic(&self) -> bool {
+        self.peers().any(|peer| peer.may_be_classic())
+    }
+
     /// True if one of them knows this agent and has answered within `limit`.
     pub(crate) fn is_good(&self, limit: Duration) -> bool {
         self.peers().any(|peer| {
@@ -136,6 +144,15 @@ impl Peer {
         })
     }
 
+    fn may_be_classic(&self) -> bool {
+        let in_use = self.lock().in_use;
+        match self.configured {
+            Protocol::V2 => false,
+            Protocol::Auto if in_use.is_some() => self.wire() == Wire::Classic,
+            Protocol::Auto | Protocol::Classic => true,
+        }
+    }
+
     /// `seeding`: a seed is current, so the protocol in use must not change.
     pub(super) fn choice(&self, seeding: bool) -> Choice {
         let in_use = self.lock().in_use.map(|(wire, _)| wire);
@@ -144,7 +161,8 @@ impl Peer {
             (Protocol::Classic, _) => Choice::Only(Wire::Classic),
             (Protocol::Auto, Some(wire)) if seeding => Choice::Only(wire),
             (Protocol::Auto, Some(Wire::V2)) => Choice::KeepV2,
-            (Protocol::Auto, None | Some(Wire::Classic)) => Choice::Both,
+            (Protocol::Auto, Some(Wire::Classic)) => Choice::KeepClassic,
+            (Protocol::Auto, None) => Choice::Both,
         }
     }
 
@@ -156,7 +174,7 @@ impl Peer {
         state.calling = Some(wire).filter(|_| !classic);
     }
 
-    /// Counts the answers to registrations by v2: how many in a row were 404.
+    /// Counts the answers to registrations by v2: how many in a row were 404 or 403.
     pub(super) fn count_not_found(&self, not_found: bool) -> u32 {
         let mut state = self.lock();
         state.not_found = if not_found { state.not_found + 1 } else { 0 };
@@ -314,7 +332,35 @@ mod tests {
         let counts = [true, true, false, true].map(|n| peer.count_not_found(n));
         assert_eq!(counts, [1, 2, 0, 1]);
         peer.registered(Wire::Classic);
-        assert_eq!(choices(), [Choice::Both, Choice::Only(Wire::Classic)]);
+        assert_eq!(
+            choices(),
+            [Choice::KeepClassic, Choice::Only(Wire::Classic)]
+        );
+    }
+
+    #[test]
+    fn where_a_caller_with_a_wrong_token_may_be_a_classic_orchestrator() {
+        let of = |protocol| Contacts::at(&["a", "b"], protocol);
+        assert!(!of(Protocol::V2).may_be_classic());
+        let auto = of(Protocol::Auto);
+        let (a, b) = (auto.peer(0), auto.peer(1));
+        assert!(auto.may_be_classic(), "none is known");
+        a.registered(Wire::V2);
+        assert!(auto.may_be_classic(), "one is not known");
+        b.registered(Wire::V2);
+        assert!(!auto.may_be_classic());
+        b.begin(Wire::V2);
+        b.failed("no answer");
+        assert!(!auto.may_be_classic());
+        b.begin(Wire::Classic);
+        assert!(auto.may_be_classic(), "it calls back by the classic one");
+        b.registered(Wire::Classic);
+        assert!(auto.may_be_classic());
+        let classic = of(Protocol::Classic);
+        for n in 0..2 {
+            classic.peer(n).registered(Wire::Classic);
+        }
+        assert!(classic.may_be_classic());
     }
 
     #[test]

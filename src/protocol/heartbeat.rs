@@ -41,7 +41,7 @@ enum Message {
     Stop,
 }
 
-/// What every registration says, and what it depends on.
+/// What every registration sends, and what it depends on.
 pub(crate) struct Registrant {
     /// The name under which orchestrator knows the MySQL instance.
     pub(crate) hostname: String,
@@ -263,25 +263,9 @@ fn register(client: &Client, who: &Registrant, peer: &Peer) -> Result<Result<()>
         client.register(wire, &info)
     };
     let choice = peer.choice((who.is_seeding)());
-    let mut wire = match choice {
-        Choice::Only(wire) => wire,
-        Choice::Both | Choice::KeepV2 => Wire::V2,
-    };
-    let mut answer = call(wire)?;
-    if wire == Wire::V2 {
-        let not_found = peer.count_not_found(matches!(answer, Answer::NotFound));
-        let other = match choice {
-            Choice::Only(_) => false,
-            Choice::Both => not_found > 0,
-            Choice::KeepV2 => not_found >= NOT_FOUND_LIMIT,
-        };
-        if other {
-            wire = Wire::Classic;
-            answer = call(wire)?;
-        }
-    }
-    match answer {
-        Answer::Refused(error) => return Ok(Err(error)),
+    let (wire, answer) = answer(choice, peer, call);
+    match answer? {
+        Answer::Refused(error) | Answer::Forbidden(error) => return Ok(Err(error)),
         Answer::NotFound => return Ok(Err(not_found(peer.url(), choice, wire))),
         Answer::Registered => {}
     }
@@ -305,6 +289,38 @@ fn register(client: &Client, who: &Registrant, peer: &Peer) -> Result<Result<()>
         who.hostname
     );
     Ok(Ok(()))
+}
+
+/// Calls by the protocols of `choice`. Returns the answer that counts, and by which protocol: the last one. But an orchestrator that has
+/// not the classic protocol, either, has answered by v2, if that was not 404.
+fn answer(
+    choice: Choice,
+    peer: &Peer,
+    call: impl Fn(Wire) -> Result<Answer>,
+) -> (Wire, Result<Answer>) {
+    let first = match choice {
+        Choice::Only(wire) => wire,
+        Choice::Both | Choice::KeepV2 | Choice::KeepClassic => Wire::V2,
+    };
+    let answer = call(first);
+    if first == Wire::Classic {
+        return (first, answer);
+    }
+    let unknown = matches!(answer, Ok(Answer::NotFound | Answer::Forbidden(_)));
+    let in_a_row = peer.count_not_found(unknown);
+    let is_tried = match choice {
+        Choice::Only(_) => false,
+        Choice::Both => unknown,
+        Choice::KeepV2 => in_a_row >= NOT_FOUND_LIMIT,
+        Choice::KeepClassic => !matches!(answer, Ok(Answer::Registered)),
+    };
+    if !is_tried {
+        return (first, answer);
+    }
+    match call(Wire::Classic) {
+        Ok(Answer::NotFound) if !matches!(answer, Ok(Answer::NotFound)) => (first, answer),
+        other => (Wire::Classic, other),
+    }
 }
 
 /// Status 404 for all that was tried, at last the registration by `wire`.

@@ -85,6 +85,14 @@ impl HttpClient {
         }
     }
 
+    /// The same client for answers of at most so many bytes.
+    pub(super) fn up_to(&self, largest_answer: u64) -> Self {
+        Self {
+            largest_answer,
+            ..self.clone()
+        }
+    }
+
     /// Status and body, whatever they are.
     pub(crate) fn get(&self, url: &str) -> Result<(u16, String), ureq::Error> {
         let mut call = self.agent.get(url);

@@ -15,7 +15,10 @@ const UNTRUSTED: &str = "common.ssl-ca-file, which must hold the authority of or
 /// A remedy.
 pub(super) const PORT: &str = "orchestrator.url and agents-port must point to its AgentsServerPort";
 
+/// Bytes of an answer to a registration or a ping.
 const LARGEST_ANSWER: u64 = 64 << 10;
+/// Bytes of the list of all hosts.
+const LARGEST_LIST: u64 = 8 << 20;
 
 /// To a registration.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) enum Answer {
     Registered,
     /// Permanent if this is not an orchestrator of this protocol.
     Refused(Error),
+    /// Status 403: orchestrator refuses, or a proxy answers so for a path that it does not know.
+    Forbidden(Error),
     /// Status 404 or 405: it does not have this protocol.
     NotFound,
 }
@@ -96,7 +101,11 @@ impl Client {
         }
         let why = without_token(value["Message"].as_str().unwrap_or(&text), &who.token);
         let refused = refusal(&url, status, &shortened(&why), value.is_null());
-        Ok(Answer::Refused(refused))
+        Ok(if status == 403 {
+            Answer::Forbidden(refused)
+        } else {
+            Answer::Refused(refused)
+        })
     }
 
     /// Any status but a success means that orchestrator does not know this agent.
@@ -114,7 +123,8 @@ impl Client {
     /// The hosts whose agents have registered with it (`/api/agents-hosts` of orchestrator 3.2.6).
     pub(crate) fn hosts(&self) -> Result<Vec<String>> {
         let url = format!("{}/api/agents-hosts", self.base);
-        let (status, text) = self.checked(self.http.get(&url), &Secret::default())?;
+        let answer = self.http.up_to(LARGEST_LIST).get(&url);
+        let (status, text) = self.checked(answer, &Secret::default())?;
         serde_json::from_slice(text.as_bytes()).map_err(|e| {
             let text = format!("{url} answers with status {status} and no list of hosts: {e}");
             Error::transient(text)
@@ -175,6 +185,29 @@ pub(crate) fn base(url: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The list may be longer than any other answer.
+    #[test]
+    fn hosts_of_a_large_orchestrator() {
+        let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+        let port = server.server_addr().to_ip().unwrap().port();
+        let host = |n| format!("db-{n}.mysql.example.com");
+        let hosts: Vec<String> = (0..20_000).map(host).collect();
+        let list = serde_json::to_string(&hosts).unwrap();
+        assert!(list.len() > 8 * LARGEST_ANSWER as usize);
+        let thread = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let request = server.recv().unwrap();
+                // The ping is cut short by the client.
+                let _ = request.respond(tiny_http::Response::from_string(&list));
+            }
+        });
+        let client = Client::new("http://127.0.0.1", port, Duration::from_secs(10), None);
+        assert_eq!(client.hosts().unwrap(), hosts);
+        let e = client.ping().unwrap_err().to_string();
+        assert!(e.contains("limit"), "{e}");
+        thread.join().unwrap();
+    }
 
     #[test]
     fn a_refusal_says_what_it_means() {

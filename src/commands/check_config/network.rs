@@ -147,7 +147,7 @@ fn orchestrator(
             "orchestrator.url and orchestrator.agents-port must lead to orchestrator's AgentsServerPort, and its ServeAgentsHttp must be true");
     }
     let protocol = match config.orchestrator.protocol {
-        Protocol::Auto => "v2, or classic if it answers 404 to that",
+        Protocol::Auto => "v2, or classic if it answers 404 or 403 to that",
         Protocol::V2 => "v2",
         Protocol::Classic => "classic",
     };

@@ -1,7 +1,8 @@
 use super::*;
 use crate::config::{Protocol, Secret};
 use crossbeam_channel::bounded;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 const HOST: &str = "db 1/x";
@@ -21,6 +22,8 @@ struct Fake {
     calls: Receiver<(String, String)>,
     /// What it has; `None`: neither.
     has: Arc<Mutex<Option<Wire>>>,
+    /// The status for a registration by a protocol that it has not; 0: no HTTP at all.
+    unknown: Arc<AtomicU16>,
     /// Given to the next registrations in place of the host name.
     answers: Sender<&'static str>,
     contacts: Arc<OnceLock<Arc<Contacts>>>,
@@ -39,12 +42,13 @@ impl Fake {
             port,
             calls,
             has: Arc::new(Mutex::new(has)),
+            unknown: Arc::new(AtomicU16::new(404)),
             answers,
             contacts: Arc::default(),
             wires: Arc::default(),
         };
         let (has, contacts) = (Arc::clone(&fake.has), Arc::clone(&fake.contacts));
-        let wires = Arc::clone(&fake.wires);
+        let (wires, unknown) = (Arc::clone(&fake.wires), Arc::clone(&fake.unknown));
         std::thread::spawn(move || {
             while let Ok(mut request) = server.recv() {
                 let mut body = String::new();
@@ -60,13 +64,18 @@ impl Fake {
                 let (status, text) = match (is_registration, known) {
                     (false, _) => (200, "\"OK\""),
                     (true, true) => (200, next.try_recv().unwrap_or("\"db1\"")),
-                    (true, false) => (404, "404 page not found\n"),
+                    (true, false) => (unknown.load(Ordering::SeqCst), "404 page not found\n"),
                 };
                 let answer = tiny_http::Response::from_string(text).with_status_code(status);
                 if tx.send((path, body)).is_err() {
                     return;
                 }
-                request.respond(answer).unwrap();
+                if status == 0 {
+                    let mut raw = request.into_writer();
+                    raw.write_all(b"nothing\r\n\r\n").unwrap();
+                } else {
+                    request.respond(answer).unwrap();
+                }
             }
         });
         fake
@@ -182,6 +191,59 @@ fn auto_finds_the_protocol_and_follows_a_change() {
     rig.attempt(false, &["v2", "classic"], "v2");
     rig.fake.becomes(Some(Wire::Classic));
     rig.attempt(true, &["v2", "classic"], "classic");
+}
+
+/// As proxies answer for a path that they do not know.
+#[test]
+fn classic_in_use_survives_any_failure_of_v2() {
+    let rig = Rig::new(Some(Wire::Classic), Protocol::Auto);
+    let unknown = |status| rig.fake.unknown.store(status, Ordering::SeqCst);
+    for status in [500, 502] {
+        unknown(status);
+        rig.attempt(false, &["v2"], "");
+    }
+    unknown(403);
+    rig.attempt(true, &["v2", "classic"], "classic");
+    for status in [403, 500, 502, 0, 404] {
+        unknown(status);
+        rig.attempt(true, &["v2", "classic"], "classic");
+    }
+    rig.fake.answers.send(REFUSAL).unwrap();
+    rig.attempt(false, &["v2", "classic"], "classic");
+    assert!(rig.contact().error.ends_with("(status 200): no"));
+
+    // v2 in use: the same answer counts as 404.
+    rig.fake.becomes(Some(Wire::V2));
+    rig.attempt(true, &["v2"], "v2");
+    rig.fake.becomes(Some(Wire::Classic));
+    unknown(403);
+    rig.attempt(false, &["v2"], "v2");
+    assert!(rig.contact().error.contains("status 403"));
+    rig.attempt(false, &["v2"], "v2");
+    rig.attempt(true, &["v2", "classic"], "classic");
+}
+
+/// An orchestrator that has changed to v2 answers 404 to the classic registration: what it has answered by v2 counts.
+#[test]
+fn a_failure_of_v2_counts_where_there_is_no_classic_protocol() {
+    let rig = Rig::new(Some(Wire::Classic), Protocol::Auto);
+    rig.attempt(true, &["v2", "classic"], "classic");
+    rig.fake.becomes(Some(Wire::V2));
+    rig.fake.answers.send(REFUSAL).unwrap();
+    rig.attempt(false, &["v2", "classic"], "classic");
+    let error = rig.contact().error;
+    assert!(error.contains("/api/register-agent refused") && error.ends_with(": no"));
+    rig.attempt(true, &["v2"], "v2");
+
+    let call = |wire| match wire {
+        Wire::V2 => Err(Error::transient("no answer")),
+        Wire::Classic => Ok(Answer::NotFound),
+    };
+    let (wire, lost) = answer(Choice::KeepClassic, rig.contacts.peer(0), call);
+    assert_eq!(
+        (wire, lost.unwrap_err().to_string()),
+        (Wire::V2, "no answer".into())
+    );
 }
 
 #[test]

@@ -431,6 +431,29 @@ fn an_orchestrator_that_comes_back_with_the_other_protocol() {
     assert_eq!(agent.get("/api/status").status, 200);
 }
 
+/// orchestrator of v2 expects status 500 for the token of an agent that was restarted, one of the classic protocol a redirect.
+#[test]
+fn a_wrong_token_by_the_protocol_in_use() {
+    let mut orchestrator = Orchestrator::welcoming();
+    let agent = agent_for(&orchestrator, &["poll-interval = \"200ms\""]);
+    let ask = |call: &str| {
+        let go = [("User-Agent", "Go-http-client/1.1")];
+        let path = format!("/api/{call}?token={}", "0".repeat(64));
+        agent.ask("GET", &path, &go).status
+    };
+    let of_both = ["mysql-start", "mysql-stop", "custom-commands/x"];
+    let statuses = || of_both.map(ask);
+    assert_eq!(statuses(), [302; 3], "not known yet");
+    orchestrator.start();
+    wait_in_use(&agent, &orchestrator, "v2");
+    assert_eq!(statuses(), [500; 3]);
+    assert_eq!(ask("umount"), 302, "of the classic protocol only");
+    orchestrator.stop();
+    orchestrator.restart_as(classic);
+    wait_in_use(&agent, &orchestrator, "classic");
+    assert_eq!(statuses(), [302; 3]);
+}
+
 /// Only what is configured is called.
 #[test]
 fn a_configured_protocol() {
