@@ -42,7 +42,7 @@ const SIZE: Wait = Wait {
     if_old: ANSWER_LIMIT,
     ..Wait::up_to(SIZE_LIMIT)
 };
-/// How old what an operator's command or the option files say of MySQL may be.
+/// How old what an operator's command or the option files report of MySQL may be.
 const MAX_AGE_OF_COMMANDS: Duration = Duration::from_secs(60);
 /// How long an answer waits for an operator's command.
 const COMMAND: Wait = Wait {
@@ -103,15 +103,20 @@ pub(crate) struct HostMonitor {
 }
 
 impl HostMonitor {
-    /// Nothing is probed before the first call.
+    /// Nothing is probed before the first call. `stopping` ends operators' commands.
     pub(crate) fn new(
         config: &Arc<Config>,
         engine: &Arc<Engine>,
         methods: Vec<Arc<dyn SeedMethod>>,
+        stopping: &Cancel,
     ) -> Self {
         let c = || Arc::clone(config);
         let (of_mysql, of_port, of_disk, of_service, of_methods) = (c(), c(), c(), c(), c());
-        let mysql = Probed::new("probe-mysql", move |last| probe_mysql(&of_mysql, last));
+        let (mysql_stop, port_stop, service_stop) =
+            (stopping.clone(), stopping.clone(), stopping.clone());
+        let mysql = Probed::new("probe-mysql", move |last| {
+            probe_mysql(&of_mysql, last, &mysql_stop)
+        });
         let (named, engine) = (Arc::clone(&mysql), Arc::clone(engine));
         let disk = Probed::new("probe-disk", move |last| {
             let mysql = named.get(Duration::MAX, Instant::now() + DATADIR_LIMIT);
@@ -121,10 +126,12 @@ impl HostMonitor {
         Self {
             mysql,
             port: Probed::new("probe-port", move |_| {
-                port_by_command(&of_port).map_err(|e| e.to_string())
+                port_by_command(&of_port, &port_stop).map_err(|e| e.to_string())
             }),
             disk,
-            running: Probed::new("probe-service", move |_| is_running(&of_service)),
+            running: Probed::new("probe-service", move |_| {
+                is_running(&of_service, &service_stop)
+            }),
             methods: Probed::new("probe-methods", move |last| {
                 probe_methods(&of_methods, &methods, last)
             }),
@@ -337,7 +344,7 @@ fn note_server(config: &Arc<Config>) {
     }
 }
 
-fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>) -> MysqlStatus {
+fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>, stopping: &Cancel) -> MysqlStatus {
     let mut now = last.cloned().unwrap_or_default();
     now.answers = false;
     now.schemas.clear();
@@ -358,7 +365,7 @@ fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>) -> MysqlStatus 
     // Without an account nothing is queried: see classic.mysql-datadir-command.
     let answered = (!config.mysql.user.is_empty()).then(|| query(&mut now));
     if now.server.is_none() {
-        find_without_server(config, &mut now);
+        find_without_server(config, &mut now, stopping);
     }
     let came_up = last.is_none_or(|l| !l.answers);
     if came_up && matches!(answered, Some(Ok(()))) {
@@ -374,7 +381,7 @@ fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>) -> MysqlStatus 
 }
 
 /// Where its data and its error log are, while MySQL was not seen by this process.
-fn find_without_server(config: &Config, now: &mut MysqlStatus) {
+fn find_without_server(config: &Config, now: &mut MysqlStatus, stopping: &Cancel) {
     let age = now.searched.map(|at| at.elapsed());
     if age.is_some_and(|age| age < MAX_AGE_OF_COMMANDS) {
         return;
@@ -382,7 +389,7 @@ fn find_without_server(config: &Config, now: &mut MysqlStatus) {
     now.searched = Some(Instant::now());
     let command = &config.classic.mysql_datadir_command;
     if now.datadir.is_empty() && !command.is_empty() {
-        match output_of(config, command) {
+        match output_of(config, command, stopping) {
             Ok(text) => now.datadir = text,
             Err(e) => log::warn!("classic.mysql-datadir-command: {e}"),
         }
@@ -404,22 +411,22 @@ fn find_without_server(config: &Config, now: &mut MysqlStatus) {
 }
 
 /// Of an operator's command, without surrounding blanks.
-fn output_of(config: &Config, line: &str) -> crate::error::Result<String> {
+fn output_of(config: &Config, line: &str, stopping: &Cancel) -> crate::error::Result<String> {
     let launcher = Launcher::new(&config.common);
     let limit = config.common.command_timeout;
-    let out = run_operator_command(line, &launcher, limit, &Cancel::default())?;
+    let out = run_operator_command(line, &launcher, limit, stopping)?;
     Ok(out.success()?.trim().to_string())
 }
 
-fn port_by_command(config: &Config) -> crate::error::Result<u16> {
-    let text = output_of(config, &config.classic.mysql_port_command)?;
+fn port_by_command(config: &Config, stopping: &Cancel) -> crate::error::Result<u16> {
+    let text = output_of(config, &config.classic.mysql_port_command, stopping)?;
     text.parse().map_err(|_| {
         let text = crate::error::shortened(&text);
         Error::permanent(format!("its output \"{text}\" is not a port"))
     })
 }
 
-fn is_running(config: &Config) -> bool {
+fn is_running(config: &Config, stopping: &Cancel) -> bool {
     let launcher = Launcher::new(&config.common);
     let line = &config.mysql.service_status_command;
     if line.trim().is_empty() {
@@ -427,8 +434,9 @@ fn is_running(config: &Config) -> bool {
     }
     // A stopped MySQL is not an error.
     let limit = config.common.command_timeout.min(Duration::from_secs(30));
-    match run_operator_command(line, &launcher, limit, &Cancel::default()) {
+    match run_operator_command(line, &launcher, limit, stopping) {
         Ok(out) => out.ok(),
+        Err(e) if e.is_cancelled() => false,
         Err(e) => {
             log::warn!("mysql.service-status-command: {e}");
             false

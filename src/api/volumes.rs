@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::process::{Cancel, Launcher, Output, run_operator_command, run_to_end};
 use crate::protocol::orchestrator::Client;
 use crate::protocol::wire::LogicalVolume;
-use std::sync::Arc;
+use crate::sys::thread::lock;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// As the Go agent calls it: columns divided by blanks, which none of their values has.
@@ -47,35 +48,49 @@ pub(crate) struct Volumes {
     all: Arc<Probed<List<String>>>,
     /// By orchestrator, for both lists without a command.
     registered: Arc<Probed<Vec<String>>>,
+    /// One for each orchestrator.
+    clients: Arc<Mutex<Vec<Client>>>,
     config: Arc<Config>,
 }
 
 impl Volumes {
-    /// `hostname`: the name under which this agent registers.
-    pub(crate) fn new(config: &Arc<Config>, hostname: &str) -> Result<Self> {
+    /// `hostname`: the name under which this agent registers. `stopping` ends commands.
+    pub(crate) fn new(config: &Arc<Config>, hostname: &str, stopping: &Cancel) -> Result<Self> {
         let of_command = |thread, command: fn(&Config) -> &str| {
-            let config = Arc::clone(config);
+            let (config, stopping) = (Arc::clone(config), stopping.clone());
             Probed::new(thread, move |_| {
-                lines_of(&config, command(&config)).map_err(|e| e.to_string())
+                lines_of(&config, command(&config), &stopping).map_err(|e| e.to_string())
             })
         };
         let (urls, port) = (&config.orchestrator.urls, config.orchestrator.agents_port);
         let clients = urls.iter();
         let clients = clients.map(|url| Client::configured(url, port, &config.common));
         let clients: Result<Vec<Client>> = clients.collect();
-        let (clients, own) = (clients?, hostname.to_string());
-        let of_lvs = Arc::clone(config);
+        let clients = Arc::new(Mutex::new(clients?));
+        let (called, own) = (Arc::clone(&clients), hostname.to_string());
+        let (of_lvs, stopping) = (Arc::clone(config), stopping.clone());
         Ok(Self {
             volumes: Probed::new("probe-lvs", move |_| {
-                volumes(&of_lvs).map_err(|e| e.to_string())
+                volumes(&of_lvs, &stopping).map_err(|e| e.to_string())
             }),
             local: of_command("probe-local", |c| {
                 &c.lvm.available_local_snapshot_hosts_command
             }),
             all: of_command("probe-hosts", |c| &c.lvm.available_snapshot_hosts_command),
-            registered: Probed::new("probe-agents", move |_| registered(&clients, &own)),
+            registered: Probed::new("probe-agents", move |_| {
+                let clients = lock(&called).clone();
+                registered(&clients, &own)
+            }),
+            clients,
             config: Arc::clone(config),
         })
+    }
+
+    /// From now on with these clients, one for each orchestrator as at the start; `None` keeps the one in use.
+    pub(crate) fn change(&self, clients: &[Option<Client>]) {
+        for (current, client) in lock(&self.clients).iter_mut().zip(clients) {
+            *current = client.clone().unwrap_or_else(|| current.clone());
+        }
     }
 
     /// Empty where there is no LVM.
@@ -135,23 +150,23 @@ fn registered(clients: &[Client], own: &str) -> Vec<String> {
     all
 }
 
-fn lines_of(config: &Config, command: &str) -> Result<Vec<String>> {
+fn lines_of(config: &Config, command: &str, stopping: &Cancel) -> Result<Vec<String>> {
     let launcher = Launcher::new(&config.common);
     let limit = config.common.command_timeout;
-    let out = run_operator_command(command, &launcher, limit, &Cancel::default());
+    let out = run_operator_command(command, &launcher, limit, stopping);
     let text = out.and_then(Output::success)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(str::to_string).collect())
 }
 
-fn volumes(config: &Config) -> Result<Vec<LogicalVolume>> {
+fn volumes(config: &Config, stopping: &Cancel) -> Result<Vec<LogicalVolume>> {
     let launcher = Launcher::new(&config.common);
     let Ok(program) = launcher.find(&["lvs"]) else {
         return Ok(Vec::new());
     };
     let mut command = launcher.command(&program);
     command.args(COLUMNS);
-    let out = run_to_end(command, "lvs", LIMIT, &Cancel::default());
+    let out = run_to_end(command, "lvs", LIMIT, stopping);
     Ok(parse(&out.and_then(Output::success)?))
 }
 
@@ -196,7 +211,8 @@ mod tests {
     #[test]
     fn the_hosts_of_a_command_are_its_lines() {
         let config = Config::default();
-        let of = |line| lines_of(&config, line);
+        let stopping = Cancel::default();
+        let of = |line| lines_of(&config, line, &stopping);
         assert_eq!(of("printf 'a\\n\\n b \\n'").unwrap(), ["a", "b"]);
         assert!(of("true").unwrap().is_empty());
         assert!(
@@ -205,5 +221,51 @@ mod tests {
                 .to_string()
                 .contains("no")
         );
+    }
+
+    #[test]
+    fn a_stop_of_the_agent_ends_the_command_of_a_list() {
+        let mut config = Config::default();
+        config.lvm.available_snapshot_hosts_command = "sleep 600".into();
+        let (stopping, other) = (Cancel::default(), Cancel::default());
+        let volumes = Volumes::new(&Arc::new(config), "db1", &stopping).unwrap();
+        std::thread::scope(|scope| {
+            let begin = Instant::now();
+            let list = scope.spawn(|| volumes.snapshot_hosts(SnapshotHosts::All));
+            assert!(other.sleep(Duration::from_millis(300)) && !list.is_finished());
+            stopping.cancel("the agent is stopping");
+            assert!(
+                list.join()
+                    .unwrap()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("cancelled")
+            );
+            assert!(begin.elapsed() < LIMIT);
+        });
+    }
+
+    #[test]
+    fn a_reload_changes_the_clients_for_the_hosts() {
+        let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+        let port = server.server_addr().to_ip().unwrap().port();
+        std::thread::spawn(move || {
+            for request in server.incoming_requests() {
+                let list = tiny_http::Response::from_string("[\"db2\",\"DB1\"]");
+                request.respond(list).unwrap();
+            }
+        });
+        let mut config = Config::default();
+        config.orchestrator.urls = vec!["http://127.0.0.1".into(); 2].into();
+        config.orchestrator.agents_port = 1; // nothing listens there
+        let hosts = |clients: &[Option<Client>]| {
+            let config = Arc::new(config.clone());
+            let volumes = Volumes::new(&config, "db1", &Cancel::default()).unwrap();
+            volumes.change(clients);
+            volumes.snapshot_hosts(SnapshotHosts::All).unwrap()
+        };
+        assert!(hosts(&[None, None]).is_empty());
+        let client = Client::new("http://127.0.0.1", port, Duration::from_secs(5), None);
+        assert_eq!(hosts(&[None, Some(client)]), ["db2"]);
     }
 }

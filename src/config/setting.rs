@@ -238,6 +238,13 @@ impl Deref for Urls {
     }
 }
 
+#[cfg(test)]
+impl From<Vec<String>> for Urls {
+    fn from(all: Vec<String>) -> Self {
+        Self(all)
+    }
+}
+
 fn urls(given: &DeValue) -> Result<Urls, Wrong> {
     let one = given.as_str();
     let all = match one {

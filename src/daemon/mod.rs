@@ -104,20 +104,21 @@ fn start(config: &Arc<Config>) -> Result<(Arc<Api>, Server)> {
         log::error!("{e}");
     }
     let hostname = host_name(&common.hostname);
+    let stopping = Cancel::default();
     let api = Arc::new(Api {
         custom_commands: RwLock::new(config.custom_commands.clone()),
         classic: Classic::new(config, &engine, &hostname),
-        volumes: Volumes::new(config, &hostname)?,
+        volumes: Volumes::new(config, &hostname, &stopping)?,
         trees: Trees::default(),
         hostname,
         basic: Basic::of(common),
-        monitor: HostMonitor::new(config, &engine, methods),
+        monitor: HostMonitor::new(config, &engine, methods, &stopping),
         logs: Logs::default(),
         engine,
         applier: Applier::open(&common.state_dir, &config.mysql),
         contacts,
         launcher: Launcher::new(common),
-        stopping: Cancel::default(),
+        stopping,
         config: Arc::clone(config),
     });
     let router = Arc::clone(&api);

@@ -69,14 +69,15 @@ impl Live<'_> {
         }
     }
 
-    fn change_heartbeat(&self, config: &Config) {
+    fn change_clients(&self, config: &Config) {
         let usable = |url: &String| {
             client(&self.api, url, config)
                 .inspect_err(|e| log::error!("SIGHUP: {e}; calls to {url} go on as before"))
                 .ok()
         };
         let urls = self.api.config.orchestrator.urls.iter();
-        let clients = urls.map(usable).collect();
+        let clients: Vec<Option<Client>> = urls.map(usable).collect();
+        self.api.volumes.change(&clients);
         self.heartbeat.change(clients, intervals(config));
     }
 
@@ -116,7 +117,7 @@ impl Live<'_> {
         let config = &loaded.config;
         // Commands that run go on.
         *unpoisoned(self.api.custom_commands.write()) = config.custom_commands.clone();
-        self.change_heartbeat(config);
+        self.change_clients(config);
         log::info!("SIGHUP: done");
     }
 
