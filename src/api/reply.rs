@@ -77,6 +77,7 @@ fn slow_within<T: Serialize>(
         Err(RecvTimeoutError::Disconnected) => Err(panicked()),
         Err(RecvTimeoutError::Timeout) => {
             let reader = Box::new(Pending {
+                name: path.into(),
                 result,
                 pulse,
                 rest: None,
@@ -97,6 +98,8 @@ fn panicked() -> Error {
 
 /// The body of an answer whose action is still at work.
 struct Pending {
+    /// In the log: its client cannot be sent why the action failed.
+    name: String,
     result: Receiver<Result<String>>,
     /// A space is sent so often.
     pulse: Duration,
@@ -109,12 +112,14 @@ impl Read for Pending {
         if let Some(rest) = &mut self.rest {
             return rest.read(into);
         }
-        match self.result.recv_timeout(self.pulse) {
-            Ok(Ok(text)) => self.rest.insert(Cursor::new(text)).read(into),
-            Ok(Err(e)) => Err(io::Error::other(e.to_string())),
-            Err(RecvTimeoutError::Timeout) => b" ".as_slice().read(into),
-            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other(panicked().to_string())),
-        }
+        let e = match self.result.recv_timeout(self.pulse) {
+            Ok(Ok(text)) => return self.rest.insert(Cursor::new(text)).read(into),
+            Err(RecvTimeoutError::Timeout) => return b" ".as_slice().read(into),
+            Ok(Err(e)) => e,
+            Err(RecvTimeoutError::Disconnected) => panicked(),
+        };
+        log::warn!("{}: {e}", self.name);
+        Err(io::Error::other(e.to_string()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the command line says of the daemon's configuration.
+//! What the command line specifies of the daemon's configuration.
 
 use crate::config::{self, Faults, Loaded};
 use log::LevelFilter;

@@ -301,8 +301,8 @@ fn dial(host: &str, settings: &Settings) -> Result<TcpStream> {
             Ok(socket) => return Ok(socket),
             Err(e) => {
                 last = Error::transient(format!(
-                    "{address}: {e}; check that Prepare is completed on the target, common.seed-port is the same there, and no \
-                     firewall blocks it"
+                    "{address}: {e}; check that the target listens (Prepare is completed there, or receive-mysql-seed-data was \
+                     called), common.seed-port is the same there, and no firewall blocks it"
                 ));
             }
         }

@@ -206,6 +206,11 @@ fn an_action_that_takes_longer_than_a_client_waits_for_the_head() {
         log.contains("was cut short") && log.contains("no room"),
         "{log}"
     );
+    let reasons = log
+        .lines()
+        .filter(|line| line.contains("/api/custom-commands/bad: "));
+    let reasons = reasons.filter(|line| line.contains("no room") && !line.contains("http: "));
+    assert_eq!(reasons.count(), 2, "{log}");
     assert!(!log.contains(&agent.token()));
 }
 
