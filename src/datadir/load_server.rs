@@ -69,7 +69,7 @@ impl<'a> LoadServer<'a> {
         };
         Self::run(private, LEAST, root, env, |conn| {
             control::execute(conn, "DROP DATABASE IF EXISTS test")?;
-            // MariaDB's script makes one for everybody, which comes before an account that is valid for any host.
+            // MariaDB's script makes an anonymous account, which comes before an account that is valid for any host.
             drop_accounts(conn, "", &[])?;
             let hosts = ["localhost".to_string()];
             make_accounts(conn, account, &hosts)
@@ -225,7 +225,8 @@ fn initialise(private: &PrivateServer, env: &dyn Environment) -> Result<()> {
         }
         Flavour::MySql => {
             return Err(Error::permanent(format!(
-                "a server of MySQL {} cannot be initialised by its own program (--initialize came with 5.7.6), which a dump for a stopped                  server needs: use the method Xtrabackup",
+                "a server of MySQL {} cannot be initialised by its own program (--initialize came with 5.7.6), which a dump for a stopped server \
+                 needs: use the method Xtrabackup",
                 server.version
             )));
         }

@@ -1,5 +1,5 @@
 //! Private servers: the server's own program on a copy (the trial start, before anything of the target is changed), or on an empty
-//! data directory that makes a copy by CLONE, without network, binary log, replication and events.
+//! data directory, for a copy by CLONE or the load of a dump; without network, binary log, replication and events.
 
 use super::cleanup::remove_tree;
 use super::environment::Environment;

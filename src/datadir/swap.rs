@@ -48,7 +48,7 @@ pub fn wipe(
     let done = done.and_then(|()| run.enter_phase(Phase::Wiping));
     match done {
         Ok(()) => {
-            env.report("Deleting the old data, because two copies do not fit");
+            env.report("Deleting the old data");
             run.finish_wipe()
         }
         Err(e) => Err(run.rolled_back_after(e)),

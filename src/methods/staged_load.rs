@@ -68,8 +68,9 @@ impl StagedLoad {
         let staged = swap_in::stage(&self.config, ctx, &info)?;
         let host = Host::of_stage(&self.config, ctx);
         let server = LoadServer::make(&info, &staged, &self.config.mysql, &host)?;
-        self.with(server, ctx, &host, |_, method, ctx| {
-            method.prepare(ctx, Side::Target)
+        let inner = private::context(ctx, |_| Ok(()));
+        self.with(server, ctx, &host, |_, method| {
+            method.prepare(&inner, Side::Target)
         })
     }
 
@@ -79,8 +80,9 @@ impl StagedLoad {
         let host = Host::of_stage(&self.config, ctx);
         let mysql = &self.config.mysql;
         let server = LoadServer::start(&info, &staged, mysql, 0, &host)?;
-        self.with(server, ctx, &host, |server, method, ctx| {
-            let text = method.backup(ctx)?;
+        let inner = private::context(ctx, |_| Ok(()));
+        self.with(server, ctx, &host, |server, method| {
+            let text = method.backup(&inner)?;
             let hosts = self.hosts_on_source(ctx)?;
             server.take_hosts(mysql, &hosts)?;
             Ok(text)
@@ -101,7 +103,7 @@ impl StagedLoad {
         })
     }
 
-    /// May be called again after an error behind the load. When it returns Ok MySQL runs on the new data. After an error the old data
+    /// May be called again after an error before the load or behind it. When it returns Ok MySQL runs on the new data. After an error the old data
     /// are as they were, or the record says that they are gone.
     fn restore_staged(&self, ctx: &Context) -> Result<String> {
         ctx.report("Running restore");
@@ -122,12 +124,15 @@ impl StagedLoad {
             }
             Applied::No => {
                 let bytes = ctx.state::<LogicalState>()?.source_bytes;
-                self.wipe_if_too_small(ctx, &info, bytes)?;
                 // The target's own server is down.
                 let pool = bytes.saturating_mul(2).min(memory_available() / 2);
-                ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)?;
                 let server = LoadServer::start(&info, &staged, mysql, pool, &host)?;
-                let loaded = self.with(server, ctx, &host, |_, method, ctx| method.restore(ctx))?;
+                let (this, of) = (self.clone(), info.clone());
+                let inner = private::context(ctx, move |ctx| {
+                    this.wipe_if_too_small(ctx, &of, bytes)?;
+                    ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)
+                });
+                let loaded = self.with(server, ctx, &host, |_, method| method.restore(&inner))?;
                 ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Completed)?;
                 loaded
             }
@@ -143,7 +148,8 @@ impl StagedLoad {
         })
     }
 
-    /// Deletes the old data where both do not fit, by `mysql.datadir-swap`; the dump is complete on this host.
+    /// Deletes the old data where both do not fit, by `mysql.datadir-swap`; the dump is complete on this host, and the server that loads
+    /// it runs.
     fn wipe_if_too_small(&self, ctx: &Context, info: &DatadirInfo, bytes: u64) -> Result<()> {
         match datadir::swap_mode(info, Some(bytes), self.config.mysql.datadir_swap)? {
             SwapMode::TwoCopies => Ok(()),
@@ -158,7 +164,7 @@ impl StagedLoad {
         server: LoadServer,
         ctx: &Context,
         host: &Host,
-        work: impl FnOnce(&LoadServer, &dyn SeedMethod, &Context) -> Result<T>,
+        work: impl FnOnce(&LoadServer, &dyn SeedMethod) -> Result<T>,
     ) -> Result<T> {
         let mut config = Config::clone(&self.config);
         config.mysql.socket = server.socket().to_string();
@@ -167,7 +173,7 @@ impl StagedLoad {
         let (over, ended) = bounded::<()>(0);
         std::thread::scope(|scope| {
             scope.spawn(|| touch_while_busy(process, ctx.progress(), ended));
-            let done = match work(&server, &*method, &private::context(ctx)) {
+            let done = match work(&server, &*method) {
                 Ok(done) => server.stop(host).map(|()| done),
                 Err(e) => Err(server.kill(e)),
             };
@@ -224,10 +230,16 @@ impl SeedMethod for StagedLoad {
     }
 
     fn cleanup(&self, ctx: &Context, side: Side) -> Result<String> {
-        if ctx.seed()?.classic {
-            swap_in::cleanup(&self.config, ctx, side)?;
+        if !ctx.seed()?.classic {
+            return self.direct.cleanup(ctx, side);
         }
-        self.direct.cleanup(ctx, side)
+        // One that fails does not keep the other from its part.
+        let staged = swap_in::cleanup(&self.config, ctx, side);
+        let dump = self.direct.cleanup(ctx, side);
+        if let (Err(_), Err(e)) = (&staged, &dump) {
+            log::error!("the dump was not removed: {e}");
+        }
+        staged.and(dump)
     }
 
     fn restore_settings(&self, seed: &Seed) -> Result<()> {

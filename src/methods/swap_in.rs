@@ -1,7 +1,7 @@
 //! What all physical methods do on the target with a verified copy in the staging directory: the swap, what follows it, and Cleanup.
 
 use super::state::PhysicalState;
-use crate::config::{self, Config, KeepOldData};
+use crate::config::{self, Config, DatadirSwap, KeepOldData};
 use crate::contents;
 use crate::coordinates::Coordinates;
 use crate::datadir::{self, DatadirInfo, Host, Journals, Staged, VerifiedCopy};
@@ -98,15 +98,17 @@ pub(crate) fn staged(seed: &Seed) -> Result<(DatadirInfo, Staged)> {
     Ok((*info, staged))
 }
 
-/// Deletes the old data, where two copies do not fit. After an error the record says whether they are gone.
+/// Deletes the old data, where two copies do not fit. In a classic seed MySQL must still be down. After an error the record says whether they are gone.
 pub(super) fn wipe(config: &Arc<Config>, ctx: &Context, info: &DatadirInfo) -> Result<()> {
-    log::warn!(
-        "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": the old data are deleted before \
-         the new ones are received",
-        ctx.seed_id(),
-        info.datadir.display()
-    );
     let before = ctx.seed()?;
+    if before.classic {
+        check_stopped(info)?;
+    }
+    log::warn!(
+        "seed {}: {}: the old data are deleted before the new ones are complete",
+        ctx.seed_id(),
+        why_one_copy(&config.mysql, info)
+    );
     ctx.update(Seed::begin_replacing)?;
     let host = Host::of_stage(config, ctx);
     let journals = journals(config);
@@ -115,6 +117,15 @@ pub(super) fn wipe(config: &Arc<Config>, ctx: &Context, info: &DatadirInfo) -> R
         ctx.update(|seed| (seed.load, seed.left_by) = (before.load, before.left_by))?;
     }
     wiped
+}
+
+/// Why the old data are deleted first.
+pub(super) fn why_one_copy(mysql: &config::Mysql, info: &DatadirInfo) -> String {
+    if mysql.datadir_swap == DatadirSwap::Never {
+        return "mysql.datadir-swap = \"never\"".to_string();
+    }
+    let dir = info.datadir.display();
+    format!("two copies do not fit on the file system of {dir}")
 }
 
 /// That MySQL of a target is down, as it is in a classic seed.
@@ -156,6 +167,9 @@ pub(super) fn swap_in(
 ) -> Result<String> {
     ctx.hold_before_swap()?;
     let before_it = ctx.seed()?;
+    if before_it.classic {
+        check_stopped(datadir)?; // it is not stopped here: who has started it may have written to it
+    }
     let host = Host::of_stage(config, ctx);
     let before = kept_settings(config);
     ctx.report("Running restore. Swapping the data directory");

@@ -303,6 +303,7 @@ impl Engine {
                 waits: Arc::clone(&waits),
                 released,
             },
+            before_load: None,
         };
         let (ended_tx, ended) = bounded::<()>(0);
         let work = Work {

@@ -9,11 +9,18 @@ use crate::sys::thread::lock;
 use std::mem::swap;
 use std::sync::{Arc, Mutex};
 
-/// For work on a private server in the place of the target's own. What is reported of the state of its data, and what is to be
+/// For work on a private server in the place of the target's own; `before_load` gets `ctx` where a load begins. What is reported of the state of its data, and what is to be
 /// restored in it, is in memory only and ends with that server; the record keeps what it has of the target's.
-pub(crate) fn context(ctx: &Context) -> Context {
-    let record = Arc::clone(&ctx.recorder);
-    ctx.with_recorder(Arc::new(Private::new(record)))
+pub(crate) fn context(
+    ctx: &Context,
+    before_load: impl Fn(&Context) -> Result<()> + Send + Sync + 'static,
+) -> Context {
+    let (record, outer) = (Arc::clone(&ctx.recorder), ctx.clone());
+    Context {
+        recorder: Arc::new(Private::new(record)),
+        before_load: Some(Arc::new(move || before_load(&outer))),
+        ..ctx.clone()
+    }
 }
 
 struct Private {

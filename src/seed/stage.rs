@@ -96,13 +96,18 @@ pub(crate) trait Recorder: Send + Sync {
 }
 
 /// Given to a method for one run of one stage.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(super) recorder: Arc<dyn Recorder>,
     pub(super) run: Run,
     pub(super) cancel: Cancel,
     pub(super) progress: Arc<Progress>,
     pub(super) held: Held,
+    pub(super) before_load: Option<BeforeLoad>,
 }
+
+/// What is done on the host before the first statement of a load.
+pub(super) type BeforeLoad = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// The end of a pause before the swap of a classic seed.
 #[derive(Clone)]
@@ -148,23 +153,17 @@ impl Context {
         self.cancel.check()
     }
 
+    /// Called by a load once its checks have passed, before its first statement. After an error nothing is loaded.
+    pub(crate) fn begin_load(&self) -> Result<()> {
+        self.before_load.as_ref().map_or(Ok(()), |work| work())
+    }
+
     /// The seed as recorded; an error if it has left the record, which only newer seeds can cause.
     pub(crate) fn seed(&self) -> Result<Seed> {
         let id = self.run.seed_id;
         self.recorder
             .seed(id)
             .ok_or_else(|| Error::permanent(format!("seed {id} is not in the record")))
-    }
-
-    /// The same run with another view of the record.
-    pub(super) fn with_recorder(&self, recorder: Arc<dyn Recorder>) -> Self {
-        Self {
-            recorder,
-            run: self.run,
-            cancel: self.cancel.clone(),
-            progress: Arc::clone(&self.progress),
-            held: self.held.clone(),
-        }
     }
 
     /// What the method remembers of the seed.

@@ -180,9 +180,9 @@ impl ClonePlugin {
             return self.staged(ctx, (&info, &staged), &donor, &wanted, mode);
         }
         log::warn!(
-            "seed {}: two copies do not fit on the file system of {}, or mysql.datadir-swap = \"never\": CLONE deletes the old data first",
+            "seed {}: {}: CLONE deletes the old data first",
             seed.id,
-            info.datadir.display()
+            swap_in::why_one_copy(&self.config.mysql, &info)
         );
         self.in_place(ctx, &seed, &donor, &wanted)
     }

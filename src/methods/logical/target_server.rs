@@ -145,6 +145,7 @@ impl TargetServer {
         if self.settings.load_without_redo_log && control::has_redo_log(&mut self.conn)? {
             present.push(Restore::RedoLog);
         }
+        ctx.begin_load()?;
         ctx.update(|seed| seed.pending_restore.extend(present))?;
         ctx.cancel().check()?;
         control::relax(&mut self.conn, &ctx.seed()?.pending_restore, &of_source)?;
