@@ -4,7 +4,8 @@ use super::announcement::{Announcement, settings};
 use super::{Active, Classic, END_LIMIT, POLL, Phase, Target, number};
 use crate::datadir::{self, Role};
 use crate::error::{Error, Result};
-use crate::methods::replica::{ReplicaSource, connect_replica};
+use crate::methods::replica::{self, ReplicaSource, connect_replica};
+use crate::methods::staged;
 use crate::mysql::{Endpoint, answers};
 use crate::process::Cancel;
 use crate::seed::Method;
@@ -46,6 +47,7 @@ impl Classic {
                 replicas.join(", ")
             )));
         }
+        replica::check_settings(&self.config.classic)?;
         datadir::inspect(&self.config, Role::Target)?;
         let mut state = self.lock();
         state.forget_earlier_aborts();
@@ -198,10 +200,7 @@ impl Classic {
     }
 
     fn connect_replication(&self, id: i64, source: &Peer, cancel: &Cancel) -> Result<()> {
-        let source = ReplicaSource {
-            host: source.host.clone(),
-            port: source.mysql_port,
-        };
+        let source = replica_source(source);
         let (seed, _, _) = self.engine.stage_state(id, Stage::Restore)?;
         let coordinates = seed.coordinates;
         let coordinates = coordinates
@@ -300,6 +299,9 @@ impl Classic {
             watch()?;
             link.check()
         })?;
+        let (seed, _, _) = self.engine.stage_state(id, Stage::Prepare)?;
+        let (replaced, _) = staged(&seed)?;
+        replica::check_source(&self.config, &replica_source(&peer), &replaced)?;
         link.start()?;
         if method.backup_side() == Side::Target {
             self.engine.backup(id, method, peer.clone())?;
@@ -385,6 +387,13 @@ impl Classic {
             Some(target) if target.is_active() => false,
             _ => signals,
         }
+    }
+}
+
+fn replica_source(source: &Peer) -> ReplicaSource {
+    ReplicaSource {
+        host: source.host.clone(),
+        port: source.mysql_port,
     }
 }
 

@@ -253,13 +253,49 @@ fn loopback(pattern: &str) -> bool {
         || p.starts_with("127.0.0.")
 }
 
+/// True if an account for host pattern `pattern` would be used for a login through a socket, whose host is `localhost` and no address.
+fn socket(pattern: &str) -> bool {
+    pattern.is_empty() || like(b"localhost", pattern.to_ascii_lowercase().as_bytes())
+}
+
+/// With the wildcards `%` and `_`.
+fn like(text: &[u8], pattern: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, rest) => rest.is_none(),
+        (Some((b'%', more)), None) => like(text, more),
+        (Some((b'%', more)), Some((_, rest))) => like(text, more) || like(rest, pattern),
+        (Some((p, more)), Some((t, rest))) => (*p == b'_' || p == t) && like(rest, more),
+        (Some(_), None) => false,
+    }
+}
+
+/// How the agent logs in to a server with the source's accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// As `[mysql]` has it.
+    Local,
+    /// Also to a private server, which has a socket only.
+    Socket,
+}
+
 /// After the load the source's accounts are the target's: the agent's must be among them, with this password, for a login
 /// from the target's own host. The error is permanent unless a query fails.
-pub(crate) fn check_account(user: &str, conn: &mut Conn) -> Result<()> {
+pub(crate) fn check_account(user: &str, by: Login, conn: &mut Conn) -> Result<()> {
     let accounts = info::accounts(conn, user)?;
     let here = info::current_account_host(conn)?;
     let used = accounts.iter().find(|a| a.host == here);
     let local: Vec<_> = accounts.iter().filter(|a| loopback(&a.host)).collect();
+    if by == Login::Socket && !accounts.iter().any(|a| socket(&a.host)) {
+        let hosts: Vec<_> = accounts
+            .iter()
+            .map(|a| format!("'{user}'@'{}'", a.host))
+            .collect();
+        return Err(Error::permanent(format!(
+            "the source has no account '{user}' that can log in through a socket (only {}), and its accounts will be the target's, which \
+             this seed starts without network first: create '{user}'@'localhost' on the source, with the same password",
+            hosts.join(", ")
+        )));
+    }
     if local.is_empty() {
         let all: Vec<_> = accounts
             .iter()
@@ -434,6 +470,32 @@ mod tests {
         }
         for no in ["10.%", "db1", "192.168.1.7", "%.example.com"] {
             assert!(!loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn which_accounts_serve_a_socket() {
+        for yes in [
+            "%",
+            "localhost",
+            "LocalHost",
+            "local%",
+            "%host",
+            "l_calhost%",
+            "",
+        ] {
+            assert!(socket(yes), "{yes}");
+        }
+        for no in [
+            "127.0.0.1",
+            "127.%",
+            "::1",
+            "local",
+            "_localhost",
+            "%.localhost",
+            "db1",
+        ] {
+            assert!(!socket(no), "{no}");
         }
     }
 }

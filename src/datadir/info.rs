@@ -2,7 +2,7 @@
 //! kept in the record, so that every later stage works while MySQL is down, and is sent by the source of a seed.
 
 use crate::error::{Error, Result};
-use crate::mysql::Server;
+use crate::mysql::{Flavour, Server};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -30,9 +30,9 @@ const OPTIONS: [&str; 7] = [
 /// What decides how indexes and system tables are made, and no session can set: a server that executes a dump for the real one has the
 /// same.
 #[rustfmt::skip]
-const LOAD_OPTIONS: [&str; 9] = [
+const LOAD_OPTIONS: [&str; 11] = [
     "character_set_server", "collation_server", "ft_min_word_len", "ft_max_word_len", "ft_stopword_file", "innodb_ft_min_token_size",
-    "innodb_ft_max_token_size", "ngram_token_size", "aria_block_size",
+    "innodb_ft_max_token_size", "ngram_token_size", "aria_block_size", "explicit_defaults_for_timestamp", "ignore_db_dirs",
 ];
 
 /// Binary or relay logs that the server keeps outside its data directory and that a swap moves aside.
@@ -51,6 +51,14 @@ impl LogsElsewhere {
     }
 }
 
+/// A plugin that is active in a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plugin {
+    pub(super) library: String,
+    /// A storage engine; else a way to log in.
+    pub(super) is_engine: bool,
+}
+
 /// The data directory and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatadirInfo {
@@ -63,6 +71,9 @@ pub struct DatadirInfo {
     /// More of them for one that executes a dump.
     #[serde(default)]
     pub(super) load_options: Vec<(String, String)>,
+    /// Of a server that was up: what a private one loads as well. Not engines whose data are elsewhere.
+    #[serde(default)]
+    pub(super) plugins: Vec<Plugin>,
     /// First file of innodb_data_file_path: the one that every InnoDB server locks and cannot start without.
     pub system_file: String,
     /// innodb_page_size in bytes.
@@ -94,6 +105,12 @@ pub struct DatadirInfo {
     /// server_uuid; empty on MariaDB, and where only the settings are known.
     #[serde(default)]
     pub(crate) server_uuid: String,
+    /// gtid_mode; empty on MariaDB.
+    #[serde(default)]
+    pub(crate) gtid_mode: String,
+    /// innodb_ft_server_stopword_table
+    #[serde(default)]
+    pub(crate) stopword_table: String,
     /// Where staging directories are made.
     pub staging: PathBuf,
 }
@@ -111,6 +128,23 @@ impl DatadirInfo {
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
         let found = self.options.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The option for the size of the redo log, and that size in bytes.
+    pub(super) fn redo_log_option(&self) -> Option<(&'static str, u64)> {
+        let name = redo_log_option(self.server);
+        Some((name, self.option(name)?.parse().ok()?))
+    }
+
+    /// Bytes of the redo log, at least.
+    pub(crate) fn redo_log(&self) -> u64 {
+        let files = if self.server.flavour == Flavour::MySql && !self.server.mysql_from(8, 0, 30) {
+            2 // the default of innodb_log_files_in_group
+        } else {
+            1
+        };
+        self.redo_log_option()
+            .map_or(0, |(_, bytes)| bytes.saturating_mul(files))
     }
 
     pub(super) fn tablespace(&self) -> PathBuf {
@@ -134,6 +168,7 @@ impl DatadirInfo {
             program: program.to_path_buf(),
             options: options(of, server),
             load_options: values(of, &LOAD_OPTIONS),
+            plugins: Vec::new(),
             system_file: system_file(value(of, "innodb_data_file_path"))?,
             page_size: text("innodb_page_size"),
             lower_case: text("lower_case_table_names"),
@@ -149,6 +184,8 @@ impl DatadirInfo {
             files: 0,
             server_id: text("server_id"),
             server_uuid: text("server_uuid"),
+            gtid_mode: text("gtid_mode"),
+            stopword_table: text("innodb_ft_server_stopword_table"),
             staging: PathBuf::new(),
         };
         for name in ["log_error", "general_log_file", "slow_query_log_file"] {
@@ -288,14 +325,18 @@ fn system_file(path: &str) -> Result<String> {
     }
 }
 
-fn options(of: &Variables, server: Server) -> Vec<(String, String)> {
-    let mut names = OPTIONS.to_vec();
-    // Otherwise the private server would make the redo log again in another size, and then the real one would.
-    names.push(if server.mysql_from(8, 0, 30) {
+fn redo_log_option(server: Server) -> &'static str {
+    if server.mysql_from(8, 0, 30) {
         "innodb_redo_log_capacity"
     } else {
         "innodb_log_file_size"
-    });
+    }
+}
+
+fn options(of: &Variables, server: Server) -> Vec<(String, String)> {
+    let mut names = OPTIONS.to_vec();
+    // Otherwise the private server would make the redo log again in another size, and then the real one would.
+    names.push(redo_log_option(server));
     if !server.mysql_from(8, 0, 0) {
         names.push("innodb_undo_tablespaces");
     }

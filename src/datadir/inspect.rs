@@ -2,7 +2,7 @@
 //! the file system. Nothing here changes anything but the note of what was seen last.
 
 use super::environment::is_in_use;
-use super::info::{DatadirInfo, Variables, refuse_cluster, value};
+use super::info::{DatadirInfo, Plugin, Variables, refuse_cluster, value};
 use super::note::{last_seen, read_note, valid_note, write_note};
 use super::owner;
 use super::staging::{STAGING_NAMES, not_utf8};
@@ -161,7 +161,8 @@ fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
     }
     let datadir = resolve(value(&variables, "datadir"))?;
     let program = find_program(&variables, &datadir, server)?;
-    let info = DatadirInfo::from_variables(&variables, server, &datadir, &program)?;
+    let mut info = DatadirInfo::from_variables(&variables, server, &datadir, &program)?;
+    info.plugins = plugins(conn)?;
     let encrypted = if server.flavour == Flavour::MariaDb {
         "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 LIMIT 1"
     } else if server.mysql_from(8, 0, 0) {
@@ -187,6 +188,22 @@ fn from_server(conn: &mut Conn, of: Role) -> Result<DatadirInfo> {
         "the tablespace {name} is encrypted, and the keys of one host are not those of another: decrypt it \
          (ALTER TABLE ... ENCRYPTION='N', on MariaDB ENCRYPTED=NO), or use the method Mysqldump with a target that has keys of its own"
     )))
+}
+
+/// Those with which accounts log in and tables are read. ColumnStore, S3 and Spider keep data outside the data directory, where a
+/// private server would change those of the real one.
+fn plugins(conn: &mut Conn) -> Result<Vec<Plugin>> {
+    let rows: Vec<(String, String)> = query::rows(
+        conn,
+        "SELECT PLUGIN_LIBRARY, PLUGIN_TYPE FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL \
+         AND PLUGIN_TYPE IN ('AUTHENTICATION', 'STORAGE ENGINE') \
+         AND PLUGIN_LIBRARY NOT IN ('ha_columnstore.so', 'ha_s3.so', 'ha_spider.so') ORDER BY 1, 2",
+    )?;
+    let plugin = |(library, kind): (String, String)| Plugin {
+        library,
+        is_engine: kind == "STORAGE ENGINE",
+    };
+    Ok(rows.into_iter().map(plugin).collect())
 }
 
 /// What a server that is down would use, as its own program reports it.

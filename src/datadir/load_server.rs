@@ -13,6 +13,7 @@ use crate::sys::file::sync_file_system;
 use ::mysql::Conn;
 use crossbeam_channel::select;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const FIRST_ANSWER: Duration = Duration::from_secs(60);
 const SOCKET_PATH: usize = 107;
 /// The smallest buffer pool, in bytes.
 const LEAST: u64 = 128 << 20;
+/// The largest redo log with it, in bytes. The next server that starts gives it the size that it wants (MySQL 5.6.8 and later, MariaDB).
+const REDO_LOG: u64 = 64 << 20;
 /// Without the doublewrite buffer: after a crash what is not complete is discarded.
 const OPTIONS: &str = "--max-connections=300 --max-allowed-packet=1G --innodb-doublewrite=OFF";
 /// The dump sets gtid_purged.
@@ -98,7 +101,9 @@ impl<'a> LoadServer<'a> {
         env: &dyn Environment,
         first: impl FnOnce(&mut Conn) -> Result<()>,
     ) -> Result<Self> {
-        let server = private.start(&options(private.info, pool), env)?;
+        let mut options = options(private.info, pool);
+        options.extend(private.load_plugins(true));
+        let server = private.start(&options, env)?;
         let refused = |e: &Error| {
             let permanent = e.is_permanent();
             permanent.then(|| e.clone().context("login to the private server"))
@@ -196,12 +201,36 @@ fn options(info: &DatadirInfo, pool: u64) -> Vec<String> {
         all.extend(MYSQL_OPTIONS.split_whitespace().map(String::from));
     }
     all.push(format!("--innodb-buffer-pool-size={}", pool.max(LEAST)));
+    if pool <= LEAST
+        && let Some((name, bytes)) = info.redo_log_option()
+        && bytes > REDO_LOG
+    {
+        all.push(format!("--{}={REDO_LOG}", name.replace('_', "-")));
+    }
     // Source and target must not have the same one.
     if !info.server_id.is_empty() {
         all.push(format!("--server-id={}", info.server_id));
     }
-    let more = info.load_options.iter();
-    all.extend(more.map(|(name, value)| format!("--{}={value}", name.replace('_', "-"))));
+    all.extend(load_options(info));
+    all
+}
+
+/// What the real server has, and a load depends on.
+fn load_options(info: &DatadirInfo) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, value) in &info.load_options {
+        if name == "ignore_db_dirs" {
+            // One option for each; MySQL's is ignore-db-dir (up to 5.7).
+            let option = match info.server.flavour {
+                Flavour::MariaDb => "ignore-db-dirs",
+                Flavour::MySql => "ignore-db-dir",
+            };
+            let dirs = value.split(',').filter(|dir| !dir.is_empty());
+            all.extend(dirs.map(|dir| format!("--{option}={dir}")));
+        } else {
+            all.push(format!("--{}={value}", name.replace('_', "-")));
+        }
+    }
     all
 }
 
@@ -216,8 +245,9 @@ fn socket_for_tools(work: &Path, open: &File) -> String {
 
 fn initialise(private: &PrivateServer, env: &dyn Environment) -> Result<()> {
     let server = private.info.server;
+    let mut log = None;
     let made = match server.flavour {
-        Flavour::MariaDb => install(private, env)?,
+        Flavour::MariaDb => install(private, log.insert(new_log(private)?), env)?,
         Flavour::MySql if server.mysql_from(5, 7, 6) => {
             let mut options = options(private.info, LEAST);
             options.push("--initialize-insecure".into());
@@ -233,9 +263,8 @@ fn initialise(private: &PrivateServer, env: &dyn Environment) -> Result<()> {
     };
     select! {
         recv(made.exited()) -> _ => {
-            let log = last_lines(&private.work.join("install.log"));
             let exit = made.finish()?.check();
-            exit.map_err(|e| private.with_log(&e.noted(log)))
+            exit.map_err(|e| private.with_log(&e.noted(last_lines(log))))
         }
         recv(env.cancel().signal()) -> _ => {
             made.end()?;
@@ -244,8 +273,16 @@ fn initialise(private: &PrivateServer, env: &dyn Environment) -> Result<()> {
     }
 }
 
+/// In a directory of the server's account: never a file, or a link, that is there already.
+fn new_log(private: &PrivateServer) -> Result<File> {
+    let path = private.work.join("install.log");
+    let mut options = File::options();
+    options.read(true).append(true).create_new(true);
+    options.open(&path).on(&path)
+}
+
 /// Starts `mariadb-install-db`. It splits the options for the server at white space.
-fn install(private: &PrivateServer, env: &dyn Environment) -> Result<Running> {
+fn install(private: &PrivateServer, log: &File, env: &dyn Environment) -> Result<Running> {
     let info = private.info;
     let script = install_script(info)?;
     let name = script.file_name().unwrap_or_default().to_string_lossy();
@@ -262,11 +299,13 @@ fn install(private: &PrivateServer, env: &dyn Environment) -> Result<Running> {
     if info.uid == 0 {
         command.arg("--user=root"); // refused otherwise
     }
-    for (name, value) in info.options.iter().chain(&info.load_options) {
+    for (name, value) in &info.options {
         command.arg(format!("--{}={value}", name.replace('_', "-")));
     }
-    let log = private.work.join("install.log");
-    let out = File::create(&log).on(&log)?;
+    command.args(load_options(info));
+    let out = log.try_clone().on("install.log")?;
+    // A server that starts removes what looks like temporary tables in its tmpdir (/tmp), also those of others.
+    command.env("TMPDIR", private.work.join("tmp"));
     command.current_dir(&private.work);
     command.stdin(Stdio::null()).stdout(out);
     let tool = Running::start(&mut command, &name)?;
@@ -292,8 +331,12 @@ fn install_script(info: &DatadirInfo) -> Result<PathBuf> {
     }
 }
 
-fn last_lines(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
+fn last_lines(log: Option<File>) -> String {
+    let mut text = Vec::new();
+    let read = log.map(|mut log| log.rewind().and_then(|()| log.read_to_end(&mut text)));
+    if let Some(Err(e)) = read {
+        log::debug!("install.log: {e}");
+    }
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join(" / ")
@@ -302,6 +345,74 @@ fn last_lines(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_settings_of_the_real_server() {
+        let mut info = DatadirInfo::for_test();
+        info.load_options = [
+            ("ft_min_word_len", "2"),
+            ("explicit_defaults_for_timestamp", "OFF"),
+            ("ignore_db_dirs", "lost+found,.old"),
+        ]
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .into();
+        let first = [
+            "--ft-min-word-len=2",
+            "--explicit-defaults-for-timestamp=OFF",
+        ];
+        for (version, dirs) in [
+            (
+                "5.7.44",
+                ["--ignore-db-dir=lost+found", "--ignore-db-dir=.old"],
+            ),
+            (
+                "10.11.6-MariaDB",
+                ["--ignore-db-dirs=lost+found", "--ignore-db-dirs=.old"],
+            ),
+        ] {
+            info.server = crate::mysql::Server::parse(version, "").unwrap();
+            assert_eq!(load_options(&info), [first, dirs].concat(), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_small_server_has_a_small_redo_log() {
+        let mut info = DatadirInfo::for_test();
+        let has = |info: &DatadirInfo, pool| {
+            let all = options(info, pool);
+            all.iter()
+                .any(|o| *o == format!("--innodb-redo-log-capacity={REDO_LOG}"))
+        };
+        assert!(!has(&info, LEAST), "its size is not known");
+        let mut set = |bytes: u64| {
+            let name = "innodb_redo_log_capacity".to_string();
+            info.options = vec![(name, bytes.to_string())];
+            (has(&info, LEAST), has(&info, 2 * LEAST), info.redo_log())
+        };
+        assert_eq!(set(8 << 30), (true, false, 8 << 30));
+        assert_eq!(set(8 << 20), (false, false, 8 << 20));
+    }
+
+    #[test]
+    fn the_log_of_the_script_is_a_new_file() {
+        let work = std::env::temp_dir().join(format!("oa-install-{}", std::process::id()));
+        std::fs::create_dir_all(&work).unwrap();
+        let info = DatadirInfo::for_test();
+        let private = PrivateServer {
+            info: &info,
+            data: work.join("data"),
+            work: work.clone(),
+            failure: "",
+        };
+        let mut log = new_log(&private).unwrap();
+        std::io::Write::write_all(&mut log, b"one\n\ntwo\nthree\nfour\n").unwrap();
+        assert_eq!(last_lines(Some(log)), "two / three / four");
+        std::fs::remove_file(work.join("install.log")).unwrap();
+        std::os::unix::fs::symlink(work.join("of-another"), work.join("install.log")).unwrap();
+        assert!(new_log(&private).is_err());
+        assert!(!work.join("of-another").exists());
+        std::fs::remove_dir_all(&work).unwrap();
+    }
 
     #[test]
     fn a_long_path_of_the_socket_leads_through_this_process() {

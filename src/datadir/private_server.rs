@@ -11,12 +11,14 @@ use crate::error::{Error, OnPath, Result};
 use crate::mysql::messages::last_errors;
 use crate::mysql::{Endpoint, Flavour, applier, connect, control, failure};
 use crate::process::{Cancel, Exit, Running, signal_group};
+use crate::sys::Inserted;
 use crate::sys::file::sync_dir;
 use crate::sys::proc;
 use crate::sys::process::Signal;
 use ::mysql::Conn;
 use ::mysql::prelude::Queryable;
 use crossbeam_channel::select;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -41,7 +43,7 @@ const OPTIONS: &str = "--no-defaults --socket=../work/sock --skip-networking --s
 const MARIADB_OPTIONS: &str = "--loose-wsrep-on=OFF";
 const MYSQL_OPTIONS: &str = "--gtid-mode=OFF --secure-file-priv=NULL --loose-mysqlx=OFF --loose-persisted-globals-load=OFF \
      --loose-auto-generate-certs=OFF --loose-caching-sha2-password-auto-generate-rsa-keys=OFF \
-     --loose-sha256-password-auto-generate-rsa-keys=OFF";
+     --loose-sha256-password-auto-generate-rsa-keys=OFF --loose-mysql-native-password=ON";
 
 pub(super) struct PrivateServer<'a> {
     pub(super) info: &'a DatadirInfo,
@@ -87,6 +89,22 @@ impl PrivateServer<'_> {
         let server = Running::start(&mut command, "the private server")?;
         env.adopt(&server)?;
         Ok(server)
+    }
+
+    /// Options for the plugins of the real server with which accounts log in and, with `engines`, tables are read: those that its plugin
+    /// directory has.
+    pub(super) fn load_plugins(&self, engines: bool) -> Vec<String> {
+        let Some(dir) = self.info.option("plugin_dir") else {
+            return Vec::new();
+        };
+        let plugins = &self.info.plugins;
+        let wanted = plugins.iter().filter(|p| engines || !p.is_engine);
+        let wanted = wanted.map(|p| p.library.as_str());
+        let wanted: BTreeSet<&str> = wanted
+            .filter(|l| Path::new(dir).join(l).is_file())
+            .inserted();
+        let option = |library| format!("--plugin-load-add={library}");
+        wanted.into_iter().map(option).collect()
     }
 
     /// Waits until `server` answers, and checks that it is the one on this data directory. `account`: with which login. `refused`: the
@@ -210,7 +228,9 @@ fn start<T>(
     private.make_work_dir()?;
     env.report("Starting a private server on the copy");
     env.at("trial start")?;
-    let server = private.start(&[option.into()], env)?;
+    let mut options = private.load_plugins(false);
+    options.push(option.into());
+    let server = private.start(&options, env)?;
     let (notes, found) = match prepare_copy(&private, account, &server, env, query) {
         Ok(done) => done,
         Err(e) => {
@@ -412,6 +432,38 @@ fn works_below(argument: &[u8], root: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datadir::info::Plugin;
+
+    #[test]
+    fn plugins_that_are_there() {
+        let dir = std::env::temp_dir().join(format!("oa-plugin-dir-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut info = DatadirInfo::for_test();
+        for (library, is_engine) in [("auth.so", false), ("engine.so", true), ("gone.so", true)] {
+            info.plugins.push(Plugin {
+                library: library.into(),
+                is_engine,
+            });
+        }
+        for library in ["auth.so", "engine.so"] {
+            std::fs::write(dir.join(library), "").unwrap();
+        }
+        let load = |info: &DatadirInfo, engines| {
+            let private = PrivateServer {
+                info,
+                data: PathBuf::new(),
+                work: PathBuf::new(),
+                failure: "",
+            };
+            private.load_plugins(engines)
+        };
+        assert_eq!(load(&info, true), [""; 0], "their directory is not known");
+        info.options = vec![("plugin_dir".into(), dir.display().to_string())];
+        let auth = "--plugin-load-add=auth.so";
+        assert_eq!(load(&info, false), [auth]);
+        assert_eq!(load(&info, true), [auth, "--plugin-load-add=engine.so"]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn only_copies_that_come_in() {

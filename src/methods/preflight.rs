@@ -1,6 +1,6 @@
 //! What the logical methods check before anything is copied or changed, as far as one host can know.
 
-use crate::compatibility::{self, CopyKind, ServerInfo};
+use crate::compatibility::{self, CopyKind, Login, ServerInfo};
 use crate::config::{self, Config, inside};
 use crate::contents::{self, Source, Target, name_conflicts, pair_settings, values, xa};
 use crate::datadir::{self, DatadirInfo};
@@ -147,7 +147,12 @@ pub(super) fn source_of(
     let datadir = target.variable("datadir")?;
     let datadir = Path::new(&datadir);
     compatibility::check_binlog(&mut conn, server, &who)?;
-    compatibility::check_account(&config.mysql.user, &mut conn)?;
+    let login = if replaced.is_some() {
+        Login::Socket
+    } else {
+        Login::Local
+    };
+    compatibility::check_account(&config.mysql.user, login, &mut conn)?;
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
     target.refuse_missing(&mut conn, server, &schemas)?;
     let globals = settings::check(&who, source, Purpose::Dump)?;
@@ -258,6 +263,7 @@ fn check_room_for_swap(config: &Config, bytes: u64, replaced: &DatadirInfo) -> R
         0
     };
     let need = bytes.saturating_add(of_dump);
+    let need = need.saturating_add(replaced.redo_log());
     datadir::swap_mode(replaced, Some(need), config.mysql.datadir_swap).map(drop)
 }
 

@@ -5,6 +5,7 @@ use super::swap_in::STATEMENT;
 use crate::compatibility::gtid_modes_replicate;
 use crate::config::{Classic, Config, ConnectReplication, Secret};
 use crate::coordinates::{Coordinates, begin_at};
+use crate::datadir::DatadirInfo;
 use crate::error::{Error, Result, TLS_REQUIRED};
 use crate::mysql::applier::{Channel, Point, applier, channels};
 use crate::mysql::{
@@ -58,6 +59,36 @@ impl Wanted {
             ConnectReplication::Prepare | ConnectReplication::No => false,
         };
         Ok(Some(Self { login, start }))
+    }
+}
+
+/// That what the configuration wants can be done as far as this host alone decides it: the password file can be read.
+pub(crate) fn check_settings(classic: &Classic) -> Result<()> {
+    Wanted::of(classic).map(drop)
+}
+
+/// That the server whose data directory is replaced will be able to replicate from `source`, as far as both are known before the copy.
+pub(crate) fn check_source(
+    config: &Config,
+    source: &ReplicaSource,
+    replaced: &DatadirInfo,
+) -> Result<()> {
+    let mode = config.classic.connect_replication;
+    if mode == ConnectReplication::No || replaced.gtid_mode.is_empty() {
+        return Ok(());
+    }
+    let theirs = Theirs::query(config, source, replaced.server);
+    check_gtid_modes(theirs.gtid_mode.as_deref(), &replaced.gtid_mode)
+}
+
+/// MySQL's gtid_mode of the source, if it is known, and of this server.
+fn check_gtid_modes(theirs: Option<&str>, here: &str) -> Result<()> {
+    match theirs {
+        Some(theirs) if !gtid_modes_replicate(theirs, here) => Err(Error::permanent(format!(
+            "gtid_mode is {theirs} on the source and {here} on this server, which cannot replicate: set gtid_mode = {theirs} in the \
+             my.cnf of this server and start it once"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -224,16 +255,12 @@ fn starting_point(
         Flavour::MariaDb => copy.gtid_slave_pos.as_deref().unwrap_or_default(),
         Flavour::MySql => &copy.gtid_executed,
     };
-    let by_gtid = match (flavour, &source.gtid_mode) {
-        (Flavour::MariaDb, _) => !source.replicates_by_position,
-        (Flavour::MySql, Some(theirs)) if !gtid_modes_replicate(theirs, gtid_mode) => {
-            return Err(Error::permanent(format!(
-                "gtid_mode is {theirs} on the source and {gtid_mode} on this server, which cannot replicate: set gtid_mode = {theirs} in \
-                 the my.cnf of this server"
-            )));
-        }
-        (Flavour::MySql, theirs) => {
-            gtid_mode == "ON" && theirs.as_ref().is_none_or(|mode| mode == "ON")
+    let by_gtid = match flavour {
+        Flavour::MariaDb => !source.replicates_by_position,
+        Flavour::MySql => {
+            let theirs = source.gtid_mode.as_deref();
+            check_gtid_modes(theirs, gtid_mode)?;
+            gtid_mode == "ON" && theirs.is_none_or(|mode| mode == "ON")
         }
     };
     Ok(if by_gtid && !gtid.is_empty() {
@@ -254,6 +281,23 @@ mod tests {
             gtid_mode: Some(mode.into()),
             ..Theirs::default()
         }
+    }
+
+    #[test]
+    fn what_no_replica_can_be_made_of_is_known_before_the_copy() {
+        let e = check_gtid_modes(Some("ON"), "OFF").unwrap_err().to_string();
+        assert!(e.contains("set gtid_mode = ON"), "{e}");
+        check_gtid_modes(Some("ON"), "ON").unwrap();
+        check_gtid_modes(None, "OFF").unwrap();
+        let of = |mode| Classic {
+            connect_replication: mode,
+            replication_user: "repl".into(),
+            replication_password_file: "/no/such/file".into(),
+            ..Classic::default()
+        };
+        let e = check_settings(&of(ConnectReplication::Auto)).unwrap_err();
+        assert!(e.to_string().contains("/no/such/file"), "{e}");
+        check_settings(&of(ConnectReplication::No)).unwrap();
     }
 
     #[test]

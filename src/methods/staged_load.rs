@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::datadir::{self, DatadirInfo, Host, LoadServer, Role, SwapMode};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, connect, info};
+use crate::process::{Launcher, check_sudo_user};
 use crate::seed::private;
 use crate::seed::record::Seed;
 use crate::seed::stage::{Context, Prepared, Progress, SeedMethod};
@@ -58,6 +59,8 @@ impl StagedLoad {
         swap_in::service_permitted(&self.config)?;
         preflight::outside(&self.config.common.backup_dir, &info.datadir)?;
         swap_in::check_stopped(&info)?;
+        check_sudo_user(&Launcher::new(&self.config.common))?;
+        refuse_stopwords(&info)?;
         Ok(info)
     }
 
@@ -124,12 +127,13 @@ impl StagedLoad {
             }
             Applied::No => {
                 let bytes = ctx.state::<LogicalState>()?.source_bytes;
+                let room = bytes.saturating_add(info.redo_log());
                 // The target's own server is down.
                 let pool = bytes.saturating_mul(2).min(memory_available() / 2);
                 let server = LoadServer::start(&info, &staged, mysql, pool, &host)?;
                 let (this, of) = (self.clone(), info.clone());
                 let inner = private::context(ctx, move |ctx| {
-                    this.wipe_if_too_small(ctx, &of, bytes)?;
+                    this.wipe_if_too_small(ctx, &of, room)?;
                     ctx.update_state(|_, s: &mut PhysicalState| s.applied = Applied::Begun)
                 });
                 let loaded = self.with(server, ctx, &host, |_, method| method.restore(&inner))?;
@@ -181,6 +185,19 @@ impl StagedLoad {
             done
         })
     }
+}
+
+/// A full-text index has the stopwords of the server that makes it, and a private one cannot have a table for them.
+fn refuse_stopwords(info: &DatadirInfo) -> Result<()> {
+    let table = &info.stopword_table;
+    if table.is_empty() {
+        return Ok(());
+    }
+    Err(Error::permanent(format!(
+        "innodb_ft_server_stopword_table = \"{table}\" on this server: a dump for a stopped server is loaded into a new one, whose \
+         full-text indexes would have other stopwords; use the method Xtrabackup or ClonePlugin, or remove the setting from its my.cnf and \
+         start it once"
+    )))
 }
 
 /// Building indexes and writing all pages at the end is progress as well, which the bytes of the dump do not show.

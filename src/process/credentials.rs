@@ -72,7 +72,7 @@ impl Credentials {
         init: &SessionInit,
     ) -> Result<Self> {
         let text = option_file(login, &init.statement())?;
-        check_user(launcher)?;
+        check_sudo_user(launcher)?;
         let dir = dir.join("tools");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir).on(&dir)?;
@@ -111,7 +111,7 @@ impl Drop for Credentials {
 }
 
 /// That the tool can read a file of this process's user.
-fn check_user(launcher: &Launcher) -> Result<()> {
+pub(crate) fn check_sudo_user(launcher: &Launcher) -> Result<()> {
     let name = launcher.sudo_user();
     if !launcher.sudo() || name.is_empty() {
         return Ok(());
@@ -126,7 +126,9 @@ fn check_user(launcher: &Launcher) -> Result<()> {
         ),
         Err(_) => ": no such user".into(),
     };
-    Err(Error::permanent(format!("sudo-user = \"{name}\"{why}")))
+    Err(Error::permanent(format!(
+        "common.sudo-user = \"{name}\"{why}"
+    )))
 }
 
 /// The text of the option file. Values are quoted: the readers of MySQL and MariaDB strip quotes and know the escapes

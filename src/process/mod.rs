@@ -11,7 +11,7 @@ mod sudo;
 
 pub use cancel::Cancel;
 pub(crate) use command::{Output, has_grammar, host_name, run_operator_command, run_to_end};
-pub(crate) use credentials::{Credentials, Login, SessionInit};
+pub(crate) use credentials::{Credentials, Login, SessionInit, check_sudo_user};
 pub(crate) use launch::{Launcher, set_environment};
 pub(crate) use pipe::{Job, feed_from, run, save_to};
 pub use running::Running;

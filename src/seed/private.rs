@@ -79,11 +79,20 @@ impl Recorder for Private {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::mysql::Restore;
+    use crate::process::Cancel;
+    use crate::seed::stage::Held;
     use crate::seed::types::Stage;
     use crate::seed::{Method, Side};
 
     struct Record(Mutex<Seed>);
+
+    const RUN: Run = Run {
+        seed_id: 7,
+        stage: Stage::Restore,
+        number: 1,
+    };
 
     impl Recorder for Record {
         fn seed(&self, _: i64) -> Option<Seed> {
@@ -99,6 +108,30 @@ mod tests {
     }
 
     #[test]
+    fn what_precedes_a_load_is_recorded_of_the_host() {
+        let seed = Seed::new(7, Method::Mysqldump, Side::Target);
+        let ctx = Context {
+            recorder: Arc::new(Record(Mutex::new(seed))),
+            run: RUN,
+            cancel: Cancel::default(),
+            progress: Arc::default(),
+            held: Held {
+                waits: Arc::default(),
+                released: crossbeam_channel::never(),
+            },
+            before_load: None,
+        };
+        ctx.begin_load().unwrap();
+        let inner = context(&ctx, |host| host.update(Seed::begin_replacing));
+        assert_eq!(ctx.seed().unwrap().load, Load::default());
+        inner.begin_load().unwrap();
+        assert_eq!(ctx.seed().unwrap().load, Load::Partial);
+        assert_eq!(inner.seed().unwrap().load, Load::default());
+        let inner = context(&ctx, |_| Err(Error::permanent("MySQL runs")));
+        assert_eq!(inner.begin_load().unwrap_err().to_string(), "MySQL runs");
+    }
+
+    #[test]
     fn what_a_private_server_was_does_not_reach_the_record() {
         let mut seed = Seed::new(7, Method::Mysqldump, Side::Target);
         let older = Restore::Global {
@@ -108,18 +141,13 @@ mod tests {
         seed.pending_restore.extend([older]);
         let record = Arc::new(Record(Mutex::new(seed.clone())));
         let private = Private::new(Arc::clone(&record) as Arc<dyn Recorder>);
-        let run = Run {
-            seed_id: 7,
-            stage: Stage::Restore,
-            number: 1,
-        };
         assert!(private.seed(7).unwrap().pending_restore.is_empty());
         let change = |s: &mut Seed| {
             s.begin_replacing();
             s.pending_restore.extend([Restore::RedoLog]);
             s.source_lock_ms = Some(5);
         };
-        private.update(run, Box::new(change)).unwrap();
+        private.update(RUN, Box::new(change)).unwrap();
         let seen = private.seed(7).unwrap();
         assert_eq!((seen.load, seen.source_lock_ms), (Load::Partial, Some(5)));
         assert!(seen.pending_restore.has_redo_log());

@@ -194,3 +194,29 @@ fn the_directory_of_a_temporary_tablespace_is_made() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_record_of_an_earlier_version_is_read() {
+    let info = DatadirInfo::for_test();
+    let mut record = serde_json::to_value(&info).unwrap();
+    let keys = record.as_object_mut().unwrap();
+    for name in ["plugins", "gtid_mode", "stopword_table"] {
+        assert!(keys.remove(name).is_some(), "{name}");
+    }
+    assert_eq!(serde_json::from_value::<DatadirInfo>(record).unwrap(), info);
+}
+
+#[test]
+fn bytes_of_the_redo_log() {
+    let all = [
+        ("innodb_redo_log_capacity", "104857600"),
+        ("innodb_log_file_size", "50331648"),
+    ];
+    for (version, bytes) in [
+        ("9.7.4", 104_857_600),
+        ("5.7.44", 2 * 50_331_648),
+        ("10.11.6-MariaDB", 50_331_648),
+    ] {
+        assert_eq!(facts(version, &all).unwrap().redo_log(), bytes, "{version}");
+    }
+}

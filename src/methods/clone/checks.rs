@@ -1,7 +1,7 @@
 //! What is checked before anything is copied or changed. CLONE checks some of it again before it deletes anything.
 
 use super::ClonePlugin;
-use crate::compatibility::{self, CopyKind, ServerInfo};
+use crate::compatibility::{self, CopyKind, Login, ServerInfo};
 use crate::datadir::{self, DatadirInfo, Role};
 use crate::error::{Error, Result, TLS_REQUIRED};
 use crate::methods::swap_in;
@@ -286,7 +286,7 @@ impl ClonePlugin {
         let mut own = connect_twice(&Endpoint::local(&self.config.mysql))?;
         let target = Server::ask(&mut own)?;
         let ours = ServerInfo::query(&mut own, target)?;
-        let mut donor = self.donor(at, &ours)?;
+        let mut donor = self.donor(at, &ours, Login::Local)?;
         let here = plugins(&mut own)?;
         let missing = donor.plugins.iter().map(|p| p.0.as_str());
         let missing: Vec<&str> = missing
@@ -305,7 +305,7 @@ impl ClonePlugin {
 
     /// Backup of a target whose server may be down: a private one gets the source's plugins.
     pub(super) fn check_donor_of_stopped(&self, at: Endpoint, info: &DatadirInfo) -> Result<Donor> {
-        let mut donor = self.donor(at, &info.into())?;
+        let mut donor = self.donor(at, &info.into(), Login::Socket)?;
         donor.libraries = libraries(&donor.plugins);
         if donor.identity.is_none() {
             donor.libraries.push(LIBRARY.into());
@@ -316,7 +316,7 @@ impl ClonePlugin {
 
     /// The first moment at which the source is known. One that requires TLS (3159) is checked by its own agent and by CLONE alone: this
     /// connection has no TLS.
-    fn donor(&self, at: Endpoint, target: &ServerInfo) -> Result<Donor> {
+    fn donor(&self, at: Endpoint, target: &ServerInfo, login: Login) -> Result<Donor> {
         let who = format!("source {}", at.name());
         let of_source = |e: Error| e.context(&who);
         if at.host.contains(':') {
@@ -355,7 +355,7 @@ impl ClonePlugin {
                  in its my.cnf and restart it"
             )));
         }
-        compatibility::check_account(&self.config.mysql.user, &mut conn)?;
+        compatibility::check_account(&self.config.mysql.user, login, &mut conn)?;
         donor.plugins = plugins(&mut conn)?;
         donor.bytes = Some(bytes(&mut conn)?);
         donor.replicates = query::first::<Row>(&mut conn, server.replica_status())?.is_some();

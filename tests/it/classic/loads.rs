@@ -1,19 +1,24 @@
 //! Loads of dumps for a target that is down: what the private server has of the real one, and what is left when they end in the middle.
 
 use crate::support::classic::hosts::{Hosts, Setup, TARGET};
+use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::servers;
 use crate::support::wait_for;
 use std::time::Duration;
 
-/// Words of two letters are in a full-text index if the server that builds it has them, and a path may be too long for a socket.
+/// Words of two letters are in a full-text index if the server that builds it has them, an engine may come with a plugin, and a path
+/// may be too long for a socket.
 #[test]
 fn mydumper_into_a_server_with_the_settings_of_the_real_one() {
     let cnf = "ft_min_word_len=2\ninnodb_ft_min_token_size=2\nserver_id=1\n";
-    let (source_db, target_db) = servers::<MariadbKind>("", cnf);
+    let archive = "plugin_load_add=ha_archive\n";
+    let (source_db, target_db) = servers::<MariadbKind>(archive, &format!("{archive}{cnf}"));
     for statement in [
         "CREATE DATABASE texts",
+        "CREATE TABLE texts.a (t TEXT) ENGINE=ARCHIVE",
+        "INSERT INTO texts.a VALUES ('kept')",
         "CREATE TABLE texts.m (t TEXT, FULLTEXT (t)) ENGINE=MyISAM",
         "CREATE TABLE texts.i (t TEXT, FULLTEXT (t)) ENGINE=InnoDB",
         "INSERT INTO texts.m VALUES ('ab over there'), ('cd'), ('ef'), ('gh')",
@@ -28,6 +33,7 @@ fn mydumper_into_a_server_with_the_settings_of_the_real_one() {
     hosts.seed(1).must_succeed();
     hosts.assert_copied();
     hosts.assert_replica("Yes");
+    assert_eq!(hosts.target_db.value("SELECT t FROM texts.a"), "kept");
     for table in ["texts.m", "texts.i"] {
         let found = format!("SELECT COUNT(*) FROM {table} WHERE MATCH(t) AGAINST('ab')");
         assert_eq!(hosts.target_db.value(&found), "1", "{table}");
@@ -105,6 +111,22 @@ fn a_private_server_that_dies_after_the_old_data_were_deleted() {
     hosts.seed(2).must_succeed();
     hosts.assert_copied();
     hosts.assert_released("a second seed");
+}
+
+/// What is checked before the first statement costs no data.
+#[test]
+fn a_load_that_cannot_begin() {
+    let fakes = Fakes::new();
+    fakes.put("mariadb", "exit 7");
+    let mut setup = Setup::by("Mysqldump").on_target("mysql", "datadir-swap = \"never\"");
+    setup.of_target.path_first = Some(fakes.dir.clone());
+    let hosts = Hosts::<MariadbKind>::start(&setup);
+    hosts.old_data("mine");
+    let reason = hosts.seed(1).must_fail().reason();
+    assert!(reason.contains("exit status 7"), "{reason}");
+    hosts.assert_released("a load that cannot begin");
+    hosts.assert_old_data("mine");
+    assert!(!hosts.target.log().contains("Deleting the old data"));
 }
 
 /// Both the agent and what it has started end; the old data serve.

@@ -329,6 +329,14 @@ fn from_the_copy_on() {
         },
         Row {
             at: |t, action| {
+                if action.starts_with(POST_COPY) {
+                    t.hosts.borrow().target_db.up();
+                }
+            },
+            ..row("post-copy while MySQL runs", POST_COPY, "a server works in")
+        },
+        Row {
+            at: |t, action| {
                 if action.starts_with(UMOUNT) {
                     t.hosts.borrow_mut().source.kill();
                     t.is_source_killed.set(true);
