@@ -390,7 +390,7 @@ fn find_without_server(config: &Config, now: &mut MysqlStatus, stopping: &Cancel
     let command = &config.classic.mysql_datadir_command;
     if now.datadir.is_empty() && !command.is_empty() {
         match output_of(config, command, stopping) {
-            Ok(text) => now.datadir = text,
+            Ok(text) => now.datadir = host::expand_home(&text),
             Err(e) => log::warn!("classic.mysql-datadir-command: {e}"),
         }
     }

@@ -1,5 +1,6 @@
 //! The configuration file: TOML in, one typed [`Config`] out, or all faults of the file, each with line, key, value and remedy.
-//! The format is the Go agent's, so its files go on working; so do the JSON files of the Go agent of the classic protocol. `conf/orchestrator-agent.conf` shows every key with its default.
+//! The format is that of the Go agent, whose files are read as they are; the JSON files of the Go agent of the classic protocol are
+//! read as well. `conf/orchestrator-agent.conf` shows every key with its default.
 
 mod allow;
 mod classic;
@@ -96,9 +97,9 @@ fn load_from(named: Option<&Path>, places: &Places) -> Result<Loaded, Faults> {
             examine(&toml, &origin)
         }
     };
-    let holds_password = match &result {
-        Ok(loaded) if found.is_json => loaded.config.holds_password(),
-        _ => !found.is_json,
+    let secrets = match &result {
+        Ok(loaded) if found.is_json => loaded.config.secrets(),
+        _ => (!found.is_json).then_some("a password"),
     };
     let names = found.files.iter().map(|file| file.name.clone());
     let names = names.collect::<Vec<_>>().join(", ");
@@ -114,11 +115,14 @@ fn load_from(named: Option<&Path>, places: &Places) -> Result<Loaded, Faults> {
         }
     };
     warnings.splice(0..0, found.warnings);
-    for file in found.files.iter().filter(|f| f.is_open && holds_password) {
-        let name = &file.name;
-        warnings.push(format!(
-            "{name} holds a password and every user can read it: run chmod o-r on it"
-        ));
+    if let Some(secrets) = secrets {
+        let open = found.files.iter().filter(|file| file.is_open);
+        warnings.extend(open.map(|file| {
+            format!(
+                "{} holds {secrets} and every user can read it: run chmod o-r on it",
+                file.name
+            )
+        }));
     }
     result
 }

@@ -3,6 +3,7 @@
 use crate::sys::process::effective_uid;
 use std::fs::{File as Handle, Metadata};
 use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -52,19 +53,14 @@ impl Default for Places {
 
 impl Places {
     pub(super) fn find(&self, named: Option<&Path>) -> Result<Found, Unreadable> {
-        let failed = |path: &Path, why: String, warnings: Vec<String>| Unreadable {
-            file: path.display().to_string(),
-            why,
-            warnings,
-        };
         let (toml, by) = match named {
             Some(path) => (path, "it is named by --config"),
-            None => (self.toml.as_path(), "it takes precedence over JSON"),
+            None => (self.toml.as_path(), "it takes precedence"),
         };
         if named.is_some() || std::fs::symlink_metadata(toml).is_ok() {
-            let file = read(toml).map_err(|why| failed(toml, why, Vec::new()))?;
+            let file = read(toml).map_err(|why| unreadable(toml, why, Vec::new()))?;
             let is_json = is_json(toml, &file.text);
-            let others = if is_json {
+            let others = if named.is_some() && is_json {
                 vec![self.toml.clone()]
             } else {
                 self.all_json().to_vec()
@@ -83,26 +79,39 @@ impl Places {
                 is_json,
             });
         }
+        self.find_json()
+    }
+
+    fn find_json(&self) -> Result<Found, Unreadable> {
         let (mut files, mut warnings) = (Vec::new(), Vec::new());
         for path in self
             .all_json()
             .iter()
             .filter(|p| std::fs::symlink_metadata(p).is_ok())
         {
-            if *path != self.json
-                && let Err(why) = self.check_trusted(path)
-            {
-                warnings.push(format!("{} is ignored: {why}", path.display()));
+            let is_below = *path != self.json;
+            let mut ignored =
+                |why: String| warnings.push(format!("{} is ignored: {why}", path.display()));
+            if is_below && let Err(why) = self.check_trusted(path) {
+                ignored(why);
                 continue;
             }
-            match read(path) {
+            let opened = open(path);
+            if is_below
+                && let Ok(handle) = &opened
+                && let Err(why) = check_opened(handle)
+            {
+                ignored(why);
+                continue;
+            }
+            match opened.and_then(|handle| read_opened(path, handle)) {
                 Ok(file) => files.push(file),
-                Err(why) => return Err(failed(path, why, warnings)),
+                Err(why) => return Err(unreadable(path, why, warnings)),
             }
         }
         if files.is_empty() {
             let why = read(&self.toml).err().unwrap_or_default();
-            return Err(failed(&self.toml, why, warnings));
+            return Err(unreadable(&self.toml, why, warnings));
         }
         Ok(Found {
             files,
@@ -131,22 +140,49 @@ impl Places {
                 path
             };
             let meta = std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            if let Some(why) = distrusted(&meta) {
-                return Err(format!(
-                    "{} {why}: let root or the agent's user own it and run chmod go-w on it, or name the file with --config",
-                    path.display()
-                ));
-            }
+            check_owner(path, &meta, meta.mode())?;
         }
         Ok(())
     }
 }
 
-fn distrusted(meta: &Metadata) -> Option<String> {
-    if meta.uid() != 0 && meta.uid() != effective_uid() {
-        return Some(format!("belongs to user {}", meta.uid()));
+fn unreadable(path: &Path, why: String, warnings: Vec<String>) -> Unreadable {
+    Unreadable {
+        file: path.display().to_string(),
+        why,
+        warnings,
     }
-    (meta.permissions().mode() & 0o022 != 0).then(|| "can be written to by other users".into())
+}
+
+/// The same for what was opened, which may be another file than the one that was checked, and for all directories that it is in: a
+/// symbolic link may lead into those of another user.
+fn check_opened(handle: &Handle) -> Result<(), String> {
+    let link = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    let path = std::fs::canonicalize(&link).map_err(|e| failed(&link, e))?;
+    let meta = handle.metadata().map_err(|e| failed(&path, e))?;
+    check_owner(&path, &meta, meta.mode())?;
+    for dir in path.ancestors().skip(1) {
+        let meta = std::fs::metadata(dir).map_err(|e| failed(dir, e))?;
+        // In a directory such as /tmp only the owner of an entry can replace it.
+        let is_sticky = meta.mode() & 0o1000 != 0;
+        check_owner(dir, &meta, if is_sticky { 0 } else { meta.mode() })?;
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, meta: &Metadata, mode: u32) -> Result<(), String> {
+    let why = if meta.uid() != 0 && meta.uid() != effective_uid() {
+        format!("belongs to user {}", meta.uid())
+    } else if mode & 0o022 != 0 {
+        "can be written to by other users".into()
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{} {why}: let root or the agent's user own it and run chmod go-w on it, or name the file with --config",
+        path.display()
+    ))
 }
 
 fn is_json(path: &Path, text: &str) -> bool {
@@ -159,20 +195,28 @@ fn is_json(path: &Path, text: &str) -> bool {
 
 /// The file, or what is wrong with it and the remedy.
 pub(super) fn read(path: &Path) -> Result<File, String> {
-    let failed = |e: std::io::Error| {
-        let remedy = match e.kind() {
-            ErrorKind::NotFound => {
-                "create it from the sample orchestrator-agent.conf, or name another file with --config"
-            }
-            ErrorKind::PermissionDenied => {
-                "let the user that runs the agent read it (chown or chmod), or name another file with --config"
-            }
-            ErrorKind::IsADirectory => "name the file itself with --config",
-            _ => "the configuration cannot be read",
-        };
-        format!("{e}: {remedy}")
+    read_opened(path, open(path)?)
+}
+
+fn open(path: &Path) -> Result<Handle, String> {
+    Handle::open(path).map_err(failed)
+}
+
+fn failed(e: std::io::Error) -> String {
+    let remedy = match e.kind() {
+        ErrorKind::NotFound => {
+            "create it from the sample orchestrator-agent.conf, or name another file with --config"
+        }
+        ErrorKind::PermissionDenied => {
+            "let the user that runs the agent read it (chown or chmod), or name another file with --config"
+        }
+        ErrorKind::IsADirectory => "name the file itself with --config",
+        _ => "the configuration cannot be read",
     };
-    let mut handle = Handle::open(path).map_err(failed)?;
+    format!("{e}: {remedy}")
+}
+
+fn read_opened(path: &Path, mut handle: Handle) -> Result<File, String> {
     let mode = handle.metadata().map_err(failed)?.permissions().mode();
     let mut bytes = Vec::new();
     handle.read_to_end(&mut bytes).map_err(failed)?;

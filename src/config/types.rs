@@ -81,14 +81,29 @@ pub struct Config {
 }
 
 impl Config {
-    pub(super) fn holds_password(&self) -> bool {
-        let common = &self.common;
-        let secrets = [
+    /// What only the agent's user should read; `None` if there is nothing of that kind.
+    pub(super) fn secrets(&self) -> Option<&'static str> {
+        let (common, c) = (&self.common, &self.classic);
+        let passwords = [
             &self.mysql.password,
             &common.http_auth_password,
             &common.seed_secret,
         ];
-        secrets.iter().any(|secret| !secret.is_empty())
+        if passwords.iter().any(|password| !password.is_empty()) {
+            return Some("a password");
+        }
+        let commands = [
+            &c.mysql_datadir_command,
+            &c.mysql_port_command,
+            &c.mysql_client_command,
+            &c.delete_mysql_datadir_content_command,
+            &c.receive_seed_data_command,
+            &c.send_seed_data_command,
+            &c.post_copy_command,
+        ];
+        let mut commands = commands.into_iter().chain(self.custom_commands.values());
+        let has_command = commands.any(|line| !line.is_empty());
+        has_command.then_some("commands, in which a password may be,")
     }
 
     /// False if no built-in seed method is enabled: then only operators' commands are run, for which MySQL needs no account.

@@ -54,6 +54,17 @@ pub fn kernel_hostname() -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A path as a shell expands it: `~/` at its beginning is the home directory of this process's user (HOME, else the password database).
+pub(crate) fn expand_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home
+            .join(rest.trim_start_matches('/'))
+            .display()
+            .to_string(),
+        _ => path.into(),
+    }
+}
+
 /// A moment as RFC 3339 in UTC with nanoseconds, trailing zeros trimmed, as Go writes it.
 pub fn rfc3339(t: SystemTime) -> String {
     let d = t.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -152,6 +163,18 @@ mod tests {
         assert_eq!(mount_point(b"36 35"), None);
         assert!(mounts_below(Path::new("/")).contains(&PathBuf::from("/proc")));
         assert!(!mounts_below(Path::new("/proc")).contains(&PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn a_home_directory_is_expanded_at_the_beginning_only() {
+        let home = std::env::home_dir().unwrap();
+        let below = home.join("data/mysql").display().to_string();
+        for path in ["~/data/mysql", "~//data/mysql"] {
+            assert_eq!(expand_home(path), below);
+        }
+        for path in ["/~/data", "~mysql/data", "/data/mysql", ""] {
+            assert_eq!(expand_home(path), path);
+        }
     }
 
     #[test]

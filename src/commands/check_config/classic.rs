@@ -2,9 +2,10 @@
 
 use super::commands::{COMMAND_LIMIT, found};
 use super::findings::Findings;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::methods::enabled;
 use crate::process::{Cancel, Launcher, run_operator_command};
+use crate::sys::host::expand_home;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,20 +67,28 @@ fn preferences(f: &mut Findings, config: &Arc<Config>) {
 fn password(f: &mut Findings, file: &Path) {
     const KEY: &str = "classic.replication-password-file";
     let name = file.display();
-    match std::fs::read(file).and_then(|_| std::fs::metadata(file)) {
-        Ok(meta) if meta.permissions().mode() & 0o004 != 0 => {
-            note!(f, Warning, KEY => "every user of this host can read {name}"; "chmod o-r {name}");
-        }
-        Ok(_) => note!(f, Ok, KEY => "{name} can be read"),
-        Err(e) => note!(f, Error, KEY => "{name}: {e}";
-            "write the password of classic.replication-user to it, and let the agent's user read it"),
+    let wrong = match Secret::of_file(&name.to_string(), file) {
+        Ok(password) if password.is_empty() => Some(format!("{name} is empty")),
+        Ok(_) => None,
+        Err(e) => Some(e.to_string()),
+    };
+    if let Some(wrong) = wrong {
+        note!(f, Error, KEY => "{wrong}";
+            "write the password of classic.replication-user to it, and let the agent's user read it");
+    } else if std::fs::metadata(file).is_ok_and(|m| m.permissions().mode() & 0o004 != 0) {
+        note!(f, Warning, KEY => "every user of this host can read {name}"; "chmod o-r {name}");
+    } else {
+        note!(f, Ok, KEY => "{name} can be read");
     }
 }
 
 /// What the commands print that stand for MySQL's own answers. The agent runs them often; they change nothing.
 fn without_account(f: &mut Findings, config: &Config, launcher: &Launcher) {
     let c = &config.classic;
-    let is_directory = |text: &str| Path::new(text).is_absolute() && Path::new(text).is_dir();
+    let is_directory = |text: &str| {
+        let path = expand_home(text);
+        Path::new(&path).is_absolute() && Path::new(&path).is_dir()
+    };
     let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
     for (key, line, what, fits) in [
         (
@@ -107,5 +116,35 @@ fn without_account(f: &mut Findings, config: &Config, launcher: &Launcher) {
             }
             Err(e) => note!(f, Warning, key => "{e}"; "correct the command"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::findings::Level;
+    use super::*;
+
+    #[test]
+    fn a_password_file_holds_a_password_for_the_agent_only() {
+        let file = std::env::temp_dir().join(format!("oa-password-{}", std::process::id()));
+        let of = |text: &str, mode| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut findings = Findings::default();
+            password(&mut findings, &file);
+            assert_eq!(findings.list.len(), 1);
+            findings.list.remove(0)
+        };
+        assert_eq!(of("s3cret\n", 0o600).level, Level::Ok);
+        assert_eq!(of("s3cret", 0o604).level, Level::Warning);
+        for empty in ["", "\n"] {
+            let found = of(empty, 0o600);
+            assert_eq!(found.level, Level::Error);
+            assert!(found.text.ends_with(" is empty"), "{}", found.text);
+        }
+        std::fs::remove_file(&file).unwrap();
+        let mut findings = Findings::default();
+        password(&mut findings, &file);
+        assert_eq!(findings.list[0].level, Level::Error);
     }
 }

@@ -43,7 +43,7 @@ struct Writer {
 pub(super) fn translate(files: &[File]) -> Translation {
     let sections = Config::default().sections().map(|(name, _)| name);
     let mut merged = merge::merge(files, &sections);
-    let url = url(&mut merged);
+    let (url, port) = url(&mut merged).unzip();
     let mut writer = Writer {
         sections,
         lines: BTreeMap::new(),
@@ -66,7 +66,9 @@ pub(super) fn translate(files: &[File]) -> Translation {
             _ => writer.translated(key, value),
         }
     }
-    writer.url(url);
+    if let Some(Given { value, place }) = url {
+        writer.put("orchestrator.url", toml(&value), &place, "");
+    }
     for (section, values) in &merged.sections {
         for (key, given) in values {
             writer.own(section, key, given, &mut merged.faults);
@@ -79,6 +81,10 @@ pub(super) fn translate(files: &[File]) -> Translation {
         .filter_map(|(_, given)| given.value.as_str())
         .next();
     writer.defaults(has_account, state_dir);
+    if let Some(port) = port.flatten() {
+        let note = "The port of an address without one, as the Go agent used it.";
+        writer.default("orchestrator.agents-port", port.to_string(), note);
+    }
     writer.finish(merged)
 }
 
@@ -156,22 +162,6 @@ impl Writer {
         self.put(key.path, value, &given.place, key.note);
     }
 
-    fn url(&mut self, url: Option<(Given, Option<u16>)>) {
-        let Some((given, port)) = url else {
-            return;
-        };
-        self.put("orchestrator.url", toml(&given.value), &given.place, "");
-        if let Some(port) = port {
-            let note = "The port of an address without one, as the Go agent used it.";
-            self.put(
-                "orchestrator.agents-port",
-                port.to_string(),
-                &given.place,
-                note,
-            );
-        }
-    }
-
     /// A key of TOML's in an object with the name of its section.
     fn own(&mut self, section: &str, key: &str, given: &Given, faults: &mut Vec<String>) {
         let path = format!("{section}.{key}");
@@ -210,7 +200,7 @@ impl Writer {
             (
                 "common.hostname",
                 text(&kernel_hostname()),
-                "The kernel's name of this host, under which the Go agent registered it.",
+                "The kernel's name of this host, under which the Go agent registered it. It differs on each host: remove it, or convert on each.",
             ),
             (
                 "common.backup-dir",

@@ -262,6 +262,10 @@ fn address_and_port_are_put_together() {
             (&[url.to_string()][..], agents_port)
         );
     }
+    let own = r#"{"AgentsServer": "http://o", "orchestrator": {"Agents-Port": 3001}}"#;
+    let loaded = of(own).unwrap();
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.config.orchestrator.agents_port, 3001);
     for port in ["3001", "x"] {
         let text = only(
             &of(&json(&format!(", \"AgentsServerPort\": {port:?}")))
@@ -482,6 +486,11 @@ fn toml_takes_precedence_and_json_is_named() {
     let loaded = host.load(Some(&json)).unwrap();
     assert!(loaded.is_json);
     assert_in(&toml.display().to_string(), &only(&loaded.warnings));
+    // JSON in the place of TOML is the only file as well.
+    std::fs::write(&toml, self::json("")).unwrap();
+    let loaded = host.load(None).unwrap();
+    assert!(loaded.is_json);
+    assert!(only(&loaded.warnings).starts_with(&format!("{} is ignored, because", json.display())));
     // A broken TOML file is a fault, not a reason to read JSON.
     std::fs::write(&toml, "[common]\nport = 0\n").unwrap();
     assert!(host.load(None).is_err());
@@ -538,6 +547,68 @@ fn places_below_the_working_directory_must_be_trusted() {
 }
 
 #[test]
+fn a_link_below_the_working_directory_must_lead_to_a_trusted_place() {
+    let host = Host::new("link");
+    let place = host.0.join("place");
+    std::fs::create_dir_all(place.join("inner")).unwrap();
+    let mode = |mode| {
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o755);
+    std::fs::set_permissions(place.join("inner"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let real = host.put("place/inner/real.json", &json(""), 0o644);
+    let link = host.0.join("cwd/orchestrator-agent.conf.json");
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    assert_eq!(host.load(None).unwrap().file, link.display().to_string());
+    let ignored = || only(&host.load(None).unwrap_err().warnings);
+    mode(0o777);
+    let why = format!("{} can be written to by other users", place.display());
+    assert_in(&why, &ignored());
+    mode(0o1777);
+    assert!(host.load(None).is_ok(), "as /tmp is");
+    if crate::sys::process::effective_uid() == 0 {
+        mode(0o755);
+        chown(&place, Some(12_345), None).unwrap();
+        assert_in("place belongs to user 12345", &ignored());
+    }
+}
+
+#[test]
+fn commands_may_hold_passwords() {
+    let host = Host::new("secrets");
+    for (more, what) in [
+        ("", None),
+        (
+            ", \"MySQLClientCommand\": \"mysql -uroot -psecret\"",
+            Some("commands"),
+        ),
+        (
+            ", \"CustomCommands\": {\"flush\": \"mysql -psecret -e flush\"}",
+            Some("commands"),
+        ),
+        (
+            ", \"PostCopyCommand\": \"true\", \"HTTPAuthUser\": \"u\", \"HTTPAuthPassword\": \"p\"",
+            Some("a password"),
+        ),
+    ] {
+        let open = host.put("open.json", &json(more), 0o644);
+        let warnings = host.load(Some(&open)).unwrap().warnings;
+        let Some(what) = what else {
+            assert_eq!(warnings, Vec::<String>::new());
+            continue;
+        };
+        let warning = only(&warnings);
+        assert_in(&format!("open.json holds {what}"), &warning);
+        assert_in("run chmod o-r on it", &warning);
+        let closed = host.put("closed.json", &json(more), 0o640);
+        assert_eq!(
+            host.load(Some(&closed)).unwrap().warnings,
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[test]
 fn the_converted_file_is_the_same_configuration() {
     let host = Host::new("convert");
     let account = json(
@@ -555,6 +626,9 @@ fn the_converted_file_is_the_same_configuration() {
         assert!(toml.starts_with(&format!("# Converted from {}", path.display())));
         assert!(
             toml.contains("mode 0640")
+                && toml.contains(
+                    "It differs on each host: remove it, or convert on each.\nhostname = "
+                )
                 && warnings
                     .iter()
                     .all(|w| toml.contains(&w.replace('\n', " ")))
