@@ -102,7 +102,7 @@ impl Api {
     pub(super) fn delete_datadir(&self, call: &Call) -> Result<Response> {
         let (classic, monitor) = (Arc::clone(&self.classic), self.monitor.clone());
         slow(call, move || {
-            classic.check_target(&monitor.mysql().replicas)?;
+            classic.check_target(monitor.mysql().replicas)?;
             Ok(true)
         })
     }

@@ -59,8 +59,8 @@ pub(super) type Methods = BTreeMap<Method, Result<(), String>>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct MysqlStatus {
     pub(super) answers: bool,
-    /// Hosts that replicated from it when it last answered.
-    pub(super) replicas: Vec<String>,
+    /// Hosts that replicated from it when it last answered, sorted; `None` if this process has not seen it.
+    pub(super) replicas: Option<Vec<String>>,
     pub(super) server: Option<Server>,
     /// From the configuration, the last seed or the option files until MySQL has answered; empty if unknown.
     pub(super) datadir: String,
@@ -330,13 +330,16 @@ fn datadir_used(datadir: &Path, target: Option<&Seed>) -> Option<u64> {
     disk::usage_without(datadir, &STAGING_NAMES).ok()
 }
 
-/// Notes what a seed needs that begins while MySQL is down. It may take as long as a walk through the data directory, so that nothing
-/// waits for it.
-fn note_server(config: &Arc<Config>) {
+/// Notes what a seed needs that begins while MySQL is down: its replicas, and if it `came_up` everything. That may take as long as a
+/// walk through the data directory, so that nothing waits for it.
+fn note_server(config: &Arc<Config>, came_up: bool) {
     let config = Arc::clone(config);
     let body = move || {
-        if let Err(e) = datadir::take_note(&config) {
+        if came_up && let Err(e) = datadir::take_note(&config) {
             log::info!("this host cannot be the target of a seed while MySQL is down: {e}");
+        }
+        if let Err(e) = datadir::note_replicas(&config) {
+            log::info!("the replicas of MySQL cannot be noted in common.state-dir: {e}");
         }
     };
     if let Err(e) = spawn_with_stack("note", 512 << 10, body) {
@@ -357,8 +360,10 @@ fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>, stopping: &Canc
         now.server = Some(server);
         now.datadir = info::global(&mut conn, "datadir")?.unwrap_or_default();
         now.log_error = info::global(&mut conn, "log_error")?.unwrap_or_default();
+        let mut replicas = info::replicas(&mut conn)?;
+        replicas.sort();
+        now.replicas = Some(replicas);
         now.schemas = info::schemas(&mut conn, server)?;
-        now.replicas = info::replicas(&mut conn)?;
         now.answers = true;
         Ok(())
     };
@@ -368,8 +373,9 @@ fn probe_mysql(config: &Arc<Config>, last: Option<&MysqlStatus>, stopping: &Canc
         find_without_server(config, &mut now, stopping);
     }
     let came_up = last.is_none_or(|l| !l.answers);
-    if came_up && matches!(answered, Some(Ok(()))) {
-        note_server(config);
+    let came_up = came_up && matches!(answered, Some(Ok(())));
+    if came_up || last.is_some_and(|l| l.replicas != now.replicas) {
+        note_server(config, came_up);
     }
     match (answered, last.map(|l| l.answers)) {
         (Some(Err(e)), Some(false)) => log::debug!("{e}"),

@@ -3,7 +3,7 @@
 use super::Api;
 use super::monitor::HostMonitor;
 use crate::config::Config;
-use crate::datadir::{Journals, mysql_start_refused};
+use crate::datadir::{self, Journals, mysql_start_refused};
 use crate::error::{Error, Result};
 use crate::mysql::{Endpoint, answers};
 use crate::process::{Cancel, Launcher, Output, run_operator_command};
@@ -39,7 +39,13 @@ impl Service {
     /// Runs the stop command.
     pub(super) fn stop(&self) -> Result<()> {
         log::info!("MySQL is to be stopped by request");
-        self.monitor.probe_before_stop(); // a seed while it is down must know of its replicas
+        // A seed while it is down must know of its replicas, also after a restart of the agent.
+        self.monitor.probe_before_stop();
+        if !self.config.mysql.user.is_empty()
+            && let Err(e) = datadir::note_replicas(&self.config)
+        {
+            log::info!("the replicas of MySQL cannot be noted in common.state-dir: {e}");
+        }
         let stopped = self.run(&self.config.mysql.service_stop_command, &self.stopping);
         self.monitor.service_changed();
         stopped

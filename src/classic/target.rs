@@ -2,7 +2,7 @@
 
 use super::announcement::{Announcement, settings};
 use super::{Active, Classic, END_LIMIT, POLL, Phase, Target, number};
-use crate::datadir::{self, Role};
+use crate::datadir::{self, LastRole, Role};
 use crate::error::{Error, Result};
 use crate::methods::replica::{self, ReplicaSource, connect_replica};
 use crate::methods::staged;
@@ -33,20 +33,20 @@ const VERDICT_LIMIT: Duration = Duration::from_secs(120);
 
 impl Classic {
     /// `delete-mysql-datadir`: that this host can be the target of a seed. Deletes nothing: that is done when the new data are complete, or
-    /// by `mysql.datadir-swap`, where two copies do not fit. `replicas`: those that the server had when it was last up.
-    pub(crate) fn check_target(&self, replicas: &[String]) -> Result<()> {
+    /// by `mysql.datadir-swap`, where two copies do not fit. `replicas`: those that the server had when it was last up, if this process
+    /// has seen it; else those that were noted count.
+    pub(crate) fn check_target(&self, replicas: Option<Vec<String>>) -> Result<()> {
         self.lock().refuse_second()?;
         if answers(&Endpoint::local(&self.config.mysql), DOWN_LIMIT).is_ok() {
             return Err(Error::permanent(
                 "MySQL is running on this host, and a seed replaces its data: stop it first",
             ));
         }
-        if !replicas.is_empty() {
-            return Err(Error::permanent(format!(
-                "MySQL of this host had replicas when it was last up ({}): start it, repoint them, and stop it again",
-                replicas.join(", ")
-            )));
-        }
+        let noted = datadir::last_role(&self.config);
+        refuse_role(LastRole {
+            replicas: replicas.unwrap_or(noted.replicas),
+            ..noted
+        })?;
         replica::check_settings(&self.config.classic)?;
         datadir::inspect(&self.config, Role::Target)?;
         let mut state = self.lock();
@@ -395,6 +395,23 @@ fn replica_source(source: &Peer) -> ReplicaSource {
         host: source.host.clone(),
         port: source.mysql_port,
     }
+}
+
+/// Refuses a stopped target that others replicate from, or a cluster of which it would be a member with other data.
+pub(super) fn refuse_role(last: LastRole) -> Result<()> {
+    if !last.replicas.is_empty() {
+        return Err(Error::permanent(format!(
+            "MySQL of this host had replicas when it was last up ({}): start it, repoint them, and stop it again",
+            last.replicas.join(", ")
+        )));
+    }
+    if !last.cluster.is_empty() {
+        return Err(Error::permanent(format!(
+            "MySQL of this host was a {} when it was last up: start it, take it out of the cluster, and stop it again",
+            last.cluster
+        )));
+    }
+    Ok(())
 }
 
 /// The connection of the source, which is open until it has done its part.

@@ -125,7 +125,7 @@ fn calls_out_of_order_have_a_reason() {
     classic.lock().target = Some(target(8, Phase::Complete));
     let e = classic.receive("9").unwrap_err().to_string();
     assert!(e.contains("seed 8 is in progress"), "{e}");
-    assert!(classic.check_target(&[]).is_err() && classic.start_refused().is_some());
+    assert!(classic.check_target(None).is_err() && classic.start_refused().is_some());
 }
 
 #[test]
@@ -174,8 +174,24 @@ fn a_call_that_is_repeated_has_the_answer_of_the_first() {
     (classic.lock().source, classic.lock().target) = (Some(seed), None);
     assert!(classic.send("db2", "9", 1).is_ok());
     assert!(classic.send("-x", "9", 1).is_err() && classic.send("a;b", "9", 1).is_err());
-    let e = classic.check_target(&[]).unwrap_err().to_string();
+    let e = classic.check_target(None).unwrap_err().to_string();
     assert!(e.contains("seed 9 is in progress"), "{e}");
+}
+
+#[test]
+fn a_stopped_source_or_member_of_a_cluster_is_not_a_target() {
+    let of = |replicas: &[&str], cluster: &str| {
+        let last = crate::datadir::LastRole {
+            replicas: replicas.iter().map(|r| r.to_string()).collect(),
+            cluster: cluster.into(),
+        };
+        super::target::refuse_role(last).map_err(|e| e.to_string())
+    };
+    assert_eq!(of(&[], ""), Ok(()));
+    let e = of(&["db2:38158", "db3:4"], "").unwrap_err();
+    assert!(e.contains("(db2:38158, db3:4): start it, repoint"), "{e}");
+    let e = of(&[], "group replication member").unwrap_err();
+    assert!(e.contains("was a group replication member when"), "{e}");
 }
 
 /// The target logs in to MySQL of the host that is announced.

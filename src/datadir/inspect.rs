@@ -62,10 +62,11 @@ pub(crate) fn take_note(config: &Config) -> Result<()> {
     let mut conn = connect(&Endpoint::local(&config.mysql), QUERY)?;
     let (mut info, refused) = match of_running(config, &mut conn, Role::Target) {
         Ok(info) => (info, None),
-        Err(e) => {
+        Err(e) if e.is_permanent() => {
             let info = of_running(config, &mut conn, Role::Source)?;
             (info, Some(e.to_string()))
         }
+        Err(e) => return Err(e), // a timeout, say: no reason that lasts
     };
     add_files(&mut info, &config.mysql)?;
     write_note(config, info, refused).map(drop)
@@ -210,14 +211,14 @@ fn plugins(conn: &mut Conn) -> Result<Vec<Plugin>> {
 fn from_settings(config: &Config, of: Role) -> Result<DatadirInfo> {
     let settings = &config.mysql;
     let last = valid_note(config);
+    if let (Role::Target, Some(why)) = (of, last.as_ref().and_then(|n| n.refused.as_ref())) {
+        return Err(Error::permanent(format!(
+            "when MySQL was last up, it could not be a target: {why}; after a change start it once"
+        )));
+    }
     if settings.defaults_file.is_empty()
         && let Some(note) = &last
     {
-        if let (Role::Target, Some(why)) = (of, &note.refused) {
-            return Err(Error::permanent(format!(
-                "when MySQL was last up, it could not be a target: {why}; after a change start it once"
-            )));
-        }
         let mut info = note.info.clone();
         check_option_files(&info, settings)?;
         check_setting(settings, &info.datadir, "the one in which it was last seen")?;
@@ -587,22 +588,25 @@ mod tests {
             "[common]\nbackup-dir = \"/b\"\nstate-dir = {state:?}\n[orchestrator]\nurl = \"http://127.0.0.1\"\n\
              [mysql]\nuser = \"u\"\npassword = \"p\"\n"
         );
-        let config = config::parse(&text).unwrap().config;
+        let mut config = config::parse(&text).unwrap().config;
         let info = || DatadirInfo {
             datadir: std::fs::canonicalize(&datadir).unwrap(),
             ..DatadirInfo::for_test()
         };
-        let of = |role| from_settings(&config, role).unwrap_err().to_string();
-        write_note(&config, info(), Some("wsrep_on = ON: it is a node".into())).unwrap();
-        let (target, source) = (of(Role::Target), of(Role::Source));
-        assert!(
-            target.contains("wsrep_on = ON: it is a node; after a change start it once"),
-            "{target}"
-        );
-        assert!(source.contains("/bin/false"), "its version: {source}");
-        assert_eq!(last_seen(&config), Some(info()));
-        write_note(&config, info(), None).unwrap();
-        assert_eq!(of(Role::Target), source);
+        for file in ["/no/such/my.cnf", ""] {
+            config.mysql.defaults_file = file.into();
+            let of = |role| from_settings(&config, role).unwrap_err().to_string();
+            write_note(&config, info(), Some("wsrep_on = ON: it is a node".into())).unwrap();
+            let (target, source) = (of(Role::Target), of(Role::Source));
+            assert!(
+                target.contains("wsrep_on = ON: it is a node; after a change start it once"),
+                "{file}: {target}"
+            );
+            assert!(source.contains("/bin/false"), "its version: {source}");
+            assert_eq!(last_seen(&config), Some(info()));
+            write_note(&config, info(), None).unwrap();
+            assert_eq!(of(Role::Target), source);
+        }
         std::fs::remove_dir_all(&d).unwrap();
     }
 

@@ -48,7 +48,7 @@ pub use inspect::{Role, examine, inspect, staging_roots};
 pub(crate) use inspect::{datadir_of_settings, settings_when_down, take_note};
 pub use journal::Journals;
 pub(crate) use load_server::LoadServer;
-pub(crate) use note::last_seen;
+pub(crate) use note::{LastRole, last_role, last_seen, note_replicas};
 pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone};
 pub use private_server::{VerifiedCopy, trial_start};
 pub(crate) use rollback::{DataNow, unfinished};

@@ -5,10 +5,24 @@ use super::journal::write_json;
 use super::owner;
 use crate::config::Config;
 use crate::error::Result;
+use crate::mysql::{Endpoint, Server, connect, info};
 use crate::sys::thread::lock;
 use std::sync::Mutex;
+use std::time::Duration;
 
 const NAME: &str = "datadir.json";
+/// For the connection and each query of [`note_replicas`]: a stop of MySQL waits for it.
+const QUERY: Duration = Duration::from_secs(5);
+/// A stage and the threads that have seen a change of MySQL may write at once.
+static WRITES: Mutex<()> = Mutex::new(());
+
+/// The part in replication that a server had when it was seen last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct LastRole {
+    pub(crate) replicas: Vec<String>,
+    /// `Galera cluster node` or `group replication member`; empty outside a cluster.
+    pub(crate) cluster: String,
+}
 
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Note {
@@ -18,21 +32,25 @@ pub(super) struct Note {
     /// Why it cannot be a target, as it was seen.
     #[serde(default)]
     pub(super) refused: Option<String>,
+    #[serde(default)]
+    role: LastRole,
 }
 
+/// The server's part in replication remains as it is in the note.
 pub(super) fn write_note(
     config: &Config,
     info: DatadirInfo,
     refused: Option<String>,
 ) -> Result<DatadirInfo> {
+    let _one = lock(&WRITES);
+    let seen = owner::Seen::now(&info.datadir, &config.mysql)?;
+    let before = read_note(config).filter(|note| note.seen.differs(&seen).is_none());
     let note = Note {
-        seen: owner::Seen::now(&info.datadir, &config.mysql)?,
+        seen,
         info,
         refused,
+        role: before.map(|note| note.role).unwrap_or_default(),
     };
-    // A stage and the thread that has seen MySQL come up may write at once.
-    static WRITES: Mutex<()> = Mutex::new(());
-    let _one = lock(&WRITES);
     write_json(&config.common.state_dir.join(NAME), &note)?;
     Ok(note.info)
 }
@@ -56,4 +74,88 @@ pub(super) fn valid_note(config: &Config) -> Option<Note> {
         return None;
     }
     Some(note)
+}
+
+/// Refreshes the replicas and the cluster of the server that runs, in the note that there is, for the agent that finds it stopped after
+/// a restart of its own.
+pub(crate) fn note_replicas(config: &Config) -> Result<()> {
+    // Queried under the lock: of two lists the later one is written last.
+    let _one = lock(&WRITES);
+    let mut conn = connect(&Endpoint::local(&config.mysql), QUERY)?;
+    let server = Server::ask(&mut conn)?;
+    let cluster = info::cluster(&mut conn, server)?;
+    let role = LastRole {
+        replicas: info::replicas(&mut conn)?,
+        cluster: cluster.unwrap_or_default().into(),
+    };
+    write_role(config, role)
+}
+
+fn write_role(config: &Config, role: LastRole) -> Result<()> {
+    match valid_note(config) {
+        Some(note) if note.role != role => {
+            let path = config.common.state_dir.join(NAME);
+            write_json(&path, &Note { role, ..note })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of the server of `[mysql]` on this host, as noted; of one without a note as if it had none.
+pub(crate) fn last_role(config: &Config) -> LastRole {
+    valid_note(config).map(|note| note.role).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_remain_noted_until_they_are_seen_again() {
+        let d = std::env::temp_dir().join(format!("oa-replicas-{}", std::process::id()));
+        let (datadir, state) = (d.join("data"), d.join("state"));
+        std::fs::create_dir_all(&datadir).unwrap();
+        std::fs::create_dir_all(&state).unwrap();
+        let text = format!(
+            "[common]\nbackup-dir = \"/b\"\nstate-dir = {state:?}\n[orchestrator]\nurl = \"http://127.0.0.1\"\n\
+             [mysql]\nuser = \"u\"\npassword = \"p\"\n"
+        );
+        let config = crate::config::parse(&text).unwrap().config;
+        let info = || DatadirInfo {
+            datadir: datadir.clone(),
+            ..DatadirInfo::for_test()
+        };
+        let role = LastRole {
+            replicas: vec!["db2:38158".into()],
+            cluster: "group replication member".into(),
+        };
+        write_role(&config, role.clone()).unwrap();
+        assert_eq!(last_role(&config), LastRole::default(), "no note");
+        write_note(&config, info(), None).unwrap();
+        assert_eq!(last_role(&config), LastRole::default());
+        write_role(&config, role.clone()).unwrap();
+        write_note(&config, info(), Some("reason".into())).unwrap();
+        assert_eq!(last_role(&config), role);
+        let note = valid_note(&config).unwrap();
+        assert_eq!(
+            (note.info, note.refused.as_deref()),
+            (info(), Some("reason"))
+        );
+        // A note of an earlier version has no such list.
+        let file = state.join(NAME);
+        let mut old: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert!(old.as_object_mut().unwrap().remove("role").is_some());
+        std::fs::write(&file, old.to_string()).unwrap();
+        assert_eq!(last_role(&config), LastRole::default());
+        assert_eq!(last_seen(&config), Some(info()));
+        // What was noted of another directory is not this one's.
+        write_role(&config, role).unwrap();
+        std::fs::rename(&datadir, d.join("before")).unwrap();
+        std::fs::create_dir(&datadir).unwrap();
+        assert_eq!(last_role(&config), LastRole::default());
+        write_note(&config, info(), None).unwrap();
+        assert_eq!(last_role(&config), LastRole::default());
+        std::fs::remove_dir_all(&d).unwrap();
+    }
 }

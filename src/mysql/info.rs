@@ -164,9 +164,16 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
         }
     }
     role.replicas = replicas(conn)?;
+    role.cluster = cluster(conn, server)?;
+    Ok(role)
+}
+
+/// `Galera cluster node` or `group replication member`, if it is one.
+pub(crate) fn cluster(conn: &mut Conn, server: Server) -> Result<Option<&'static str>> {
     if is_on(conn, "wsrep_on")? {
-        role.cluster = Some("Galera cluster node");
-    } else if server.flavour == Flavour::MySql
+        return Ok(Some("Galera cluster node"));
+    }
+    if server.flavour == Flavour::MySql
         && global(conn, "group_replication_group_name")?.is_some_and(|v| !v.is_empty())
     {
         let live: Option<u64> = query::first(
@@ -174,10 +181,10 @@ pub(crate) fn role(conn: &mut Conn, server: Server) -> Result<Role> {
             "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE <> 'OFFLINE'",
         )?;
         if live.unwrap_or(0) > 0 {
-            role.cluster = Some("group replication member");
+            return Ok(Some("group replication member"));
         }
     }
-    Ok(role)
+    Ok(None)
 }
 
 /// Host and port of each connected replica. Needs PROCESS.

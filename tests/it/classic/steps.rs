@@ -189,6 +189,15 @@ fn with_a_replica(table: &Table, action: &str) {
     });
 }
 
+/// Restarts the target's agent, while its MySQL is down.
+fn restart_target(table: &Table) {
+    let mut hosts = table.hosts.borrow_mut();
+    let before = hosts.orchestrator.registrations(TARGET);
+    hosts.target.kill();
+    hosts.target.launch();
+    hosts.wait_registered(TARGET, before + 1);
+}
+
 /// With nothing done to the seed, and the old data afterwards.
 fn row(name: &'static str, fails_at: &'static str, reason: &'static str) -> Row {
     Row {
@@ -242,6 +251,19 @@ fn before_the_copy() {
         Row {
             at: with_a_replica,
             ..row("delete on a server with replicas", ERASE, "replicas")
+        },
+        Row {
+            at: |t, action| {
+                with_a_replica(t, action);
+                if action.starts_with(ERASE) {
+                    restart_target(t);
+                }
+            },
+            ..row(
+                "delete on a server that had replicas before the agent was restarted",
+                ERASE,
+                "had replicas when it was last up (127.0.0.",
+            )
         },
         Row {
             at: |t, action| {
