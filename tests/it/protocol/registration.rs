@@ -448,10 +448,6 @@ fn a_wrong_token_by_the_protocol_in_use() {
     wait_in_use(&agent, &orchestrator, "v2");
     assert_eq!(statuses(), [500; 3]);
     assert_eq!(ask("umount"), 302, "of the classic protocol only");
-    orchestrator.stop();
-    orchestrator.restart_as(classic);
-    wait_in_use(&agent, &orchestrator, "classic");
-    assert_eq!(statuses(), [302; 3]);
 }
 
 /// Only what is configured is called.
