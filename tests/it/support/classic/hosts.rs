@@ -216,7 +216,9 @@ impl<K: Family> Hosts<K> {
         );
         wait_for("the target is known", Duration::from_secs(30), || {
             let page = hosts.page(TARGET);
-            (page.mysql_running && page.mysql_disk_usage > 0).then_some(())
+            // MySQL may be stopped at once, and then this is what is known of it.
+            let noted = hosts.target.dir.join("state/datadir.json").exists();
+            (page.mysql_running && page.mysql_disk_usage > 0 && noted).then_some(())
         });
         hosts
     }
