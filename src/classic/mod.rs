@@ -53,15 +53,6 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 /// Before the names of the methods in the paths of virtual snapshots.
 pub(crate) const PREFIX: &str = "/orchestrator-agent/";
 
-/// The fastest first.
-const ORDER: [Method; 5] = [
-    Method::ClonePlugin,
-    Method::Xtrabackup,
-    Method::LVM,
-    Method::Mydumper,
-    Method::Mysqldump,
-];
-
 /// The classic seeds of this host.
 pub(crate) struct Classic {
     config: Arc<Config>,
@@ -217,7 +208,7 @@ impl Classic {
         let names = &self.config.classic.seed_method;
         let wanted: Vec<Method> = names.iter().filter_map(|n| Method::parse(n)).collect();
         let order = if wanted.is_empty() {
-            ORDER.to_vec()
+            Method::FASTEST_FIRST.to_vec()
         } else {
             wanted
         };

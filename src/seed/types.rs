@@ -134,6 +134,15 @@ impl Stage {
 }
 
 impl Method {
+    /// The order in which methods are reported and preferred.
+    pub(crate) const FASTEST_FIRST: [Self; 5] = [
+        Self::ClonePlugin,
+        Self::Xtrabackup,
+        Self::LVM,
+        Self::Mydumper,
+        Self::Mysqldump,
+    ];
+
     /// The host on which Backup runs.
     pub(crate) fn backup_side(self) -> Side {
         match self {

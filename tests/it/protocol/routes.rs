@@ -194,7 +194,7 @@ fn calls_that_cannot_work_say_why() {
     let text = agent.call("/api/mountlv?lv=/dev/vg/snap").message();
     assert_eq!(
         text,
-        "/dev/vg/snap is not a snapshot of this host now; there are none"
+        "/dev/vg/snap is not a snapshot of this host; available snapshots: none"
     );
     let logs = [
         "/api/mysql-relay-log-index-file",

@@ -12,15 +12,6 @@ use crate::seed::Method;
 use crate::sys::host::human_bytes;
 use std::collections::BTreeSet;
 
-/// All methods in the order in which they are reported.
-const ORDER: [Method; 5] = [
-    Method::ClonePlugin,
-    Method::Xtrabackup,
-    Method::LVM,
-    Method::Mydumper,
-    Method::Mysqldump,
-];
-
 /// What the servers hold that not every method can copy.
 struct Contents {
     source: contents::Source,
@@ -102,7 +93,7 @@ impl Preflight<'_> {
             Candidate::new(method, refused, contents.as_ref())
         };
         if o.dry_run {
-            for method in ORDER {
+            for method in Method::FASTEST_FIRST {
                 let reasons = &candidate(method).obstacles();
                 let usable = reasons.is_empty();
                 self.f.events.report(&Event::Method {
