@@ -115,8 +115,10 @@ impl State {
         self.checked.is_some_and(|at| at.elapsed() < CHECK_LIMIT)
     }
 
-    fn forget_earlier_aborts(&mut self) {
-        self.aborted.retain(|_, at| at.elapsed() < EARLIER_SEED);
+    /// Seed `id` begins, with a call of `began`: an abort that was long before it was of an earlier seed with this number.
+    fn forget_earlier_abort(&mut self, id: i64, began: Option<Instant>) {
+        let earlier = |aborted: &Instant| began.is_some_and(|at| at > *aborted + EARLIER_SEED);
+        self.aborted.retain(|n, at| *n != id || !earlier(at));
     }
 
     /// An error if a seed is at work on this host, whatever its side.
@@ -254,7 +256,6 @@ impl Classic {
                 path_of(other)
             ))),
             _ => {
-                state.forget_earlier_aborts();
                 state.mount = Some(Mounted {
                     method,
                     at: Instant::now(),

@@ -39,6 +39,8 @@ impl Classic {
     fn start_sending(self: &Arc<Self>, target: &str, id: i64, size: u64) -> Result<()> {
         let mounted = self.mounted();
         let mut state = self.lock();
+        let began = state.mount.as_ref().map(|m| m.at);
+        state.forget_earlier_abort(id, began);
         if state.is_aborted(id) {
             return Err(Error::permanent(format!("seed {id} was aborted")));
         }

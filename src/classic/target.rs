@@ -50,7 +50,6 @@ impl Classic {
         replica::check_settings(&self.config.classic)?;
         datadir::inspect(&self.config, Role::Target)?;
         let mut state = self.lock();
-        state.forget_earlier_aborts();
         state.checked = Some(Instant::now());
         Ok(())
     }
@@ -67,6 +66,8 @@ impl Classic {
         let cancel = Cancel::default();
         let mut state = self.lock();
         state.refuse_second()?;
+        let began = state.checked;
+        state.forget_earlier_abort(id, began);
         let listener = if state.is_aborted(id) {
             Err(Error::permanent(format!("seed {id} was aborted")))
         } else if state.is_checked() {

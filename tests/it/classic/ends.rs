@@ -17,7 +17,7 @@ const POST_COPY: &str = "Executing post-copy command";
 /// A copy that takes some seconds, and agents that give up soon.
 fn slow() -> Setup {
     Setup::by("Xtrabackup")
-        .on_both("common", "seed-orphan-timeout = \"6s\"")
+        .on_both("common", "seed-orphan-timeout = \"12s\"")
         .on_both("common", "seed-idle-timeout = \"5s\"")
         .on_source("common", "seed-rate-limit = 4000000")
 }
