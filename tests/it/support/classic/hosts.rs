@@ -344,10 +344,17 @@ impl<K: Family> Hosts<K> {
         );
     }
 
-    /// The old data, started from the page of the agent.
+    /// The old data, started from the page of the agent, once that has ended the Cleanup of the seed.
     pub fn assert_old_data(&self, mark: &str) {
-        let started = self.orchestrator.json::<bool>(TARGET, "mysql-start");
-        assert_eq!(started, Ok(true), "{mark}");
+        wait_for("the end of the seed", Duration::from_secs(30), || {
+            let started = self.orchestrator.json::<bool>(TARGET, "mysql-start");
+            let busy = |e: &String| e.contains("is in progress");
+            if started.as_ref().is_err_and(busy) {
+                return None;
+            }
+            assert_eq!(started, Ok(true), "{mark}");
+            Some(())
+        });
         self.assert_old_rows(mark);
     }
 
