@@ -66,6 +66,7 @@ impl Service {
     pub(super) fn start_and_wait(&self, cancel: &Cancel) -> Result<()> {
         let endpoint = Endpoint::local(&self.config.mysql);
         if answers(&endpoint, CONNECT).is_ok() {
+            self.monitor.service_changed(); // a seed may have started it
             return Ok(());
         }
         let begin = Instant::now();
