@@ -9,7 +9,7 @@ use crate::seed::engine::Started;
 use crate::seed::record::{Load, Peer, Seed, StageRecord};
 use crate::seed::{Method, Side, Stage, Status};
 use crate::sys::Inserted;
-use crate::sys::host::rfc3339;
+use crate::sys::host::{is_host, rfc3339};
 use std::time::{Duration, SystemTime};
 
 /// A seed number.
@@ -99,8 +99,7 @@ impl Api {
         self.engine.expect_current(id, "start backup stage")?;
         let mysql_port = port(mysql_port)?;
         let method = self.usable_method(id, method)?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
-        if host.is_empty() || host.starts_with('-') || !host.chars().all(fits) {
+        if !is_host(host) {
             return Err(Error::permanent(format!(
                 "{host:?} is no host name or address"
             )));

@@ -5,6 +5,7 @@ use crate::config::{Common, Compression, Config, SocatTls};
 use crate::error::{Error, OnPath, Result};
 use crate::seed::Method;
 use crate::stream::Settings;
+use crate::sys::host::is_host;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, ToSocketAddrs};
 
@@ -74,8 +75,7 @@ impl Announcement {
 
 /// That it can be a host name or an address: it becomes an argument of tools, and part of SQL statements.
 pub(super) fn check_host(host: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
-    if !host.is_empty() && !host.starts_with('-') && host.chars().all(fits) {
+    if is_host(host) {
         return Ok(());
     }
     let text = format!("{host:?} is not a host name or an address");

@@ -4,7 +4,7 @@ use super::announcement::{Announcement, settings};
 use super::{Active, Classic, END_LIMIT, POLL, Phase, Target, number};
 use crate::datadir::{self, LastRole, Role};
 use crate::error::{Error, Result};
-use crate::methods::replica::{self, ReplicaSource, connect_replica};
+use crate::methods::replica::{self, connect_replica};
 use crate::methods::staged;
 use crate::mysql::{Endpoint, answers};
 use crate::process::Cancel;
@@ -201,12 +201,11 @@ impl Classic {
     }
 
     fn connect_replication(&self, id: i64, source: &Peer, cancel: &Cancel) -> Result<()> {
-        let source = replica_source(source);
         let (seed, _, _) = self.engine.stage_state(id, Stage::Restore)?;
         let coordinates = seed.coordinates;
         let coordinates = coordinates
             .ok_or_else(|| Error::permanent("the seed has no coordinates: run a new seed"))?;
-        let connected = connect_replica(&self.config, &source, &coordinates, cancel);
+        let connected = connect_replica(&self.config, source, &coordinates, cancel);
         let text = connected.map_err(|e| {
             e.context(
                 "the data are complete and MySQL runs on them, but replication is not connected",
@@ -302,7 +301,7 @@ impl Classic {
         })?;
         let (seed, _, _) = self.engine.stage_state(id, Stage::Prepare)?;
         let (replaced, _) = staged(&seed)?;
-        replica::check_source(&self.config, &replica_source(&peer), &replaced)?;
+        replica::check_source(&self.config, &peer, &replaced)?;
         link.start()?;
         if method.backup_side() == Side::Target {
             self.engine.backup(id, method, peer.clone())?;
@@ -388,13 +387,6 @@ impl Classic {
             Some(target) if target.is_active() => false,
             _ => signals,
         }
-    }
-}
-
-fn replica_source(source: &Peer) -> ReplicaSource {
-    ReplicaSource {
-        host: source.host.clone(),
-        port: source.mysql_port,
     }
 }
 

@@ -12,25 +12,13 @@ use crate::mysql::{
     Endpoint, Flavour, Server, Source, Start, connect, control, info, query, quote_text, replica,
 };
 use crate::process::Cancel;
+use crate::seed::record::Peer;
 use mysql::Conn;
 use std::path::Path;
 use std::time::Duration;
 
 /// For each query to the source.
 const QUERY: Duration = Duration::from_secs(10);
-
-/// The server that the copy was made of, as this host reaches it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReplicaSource {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl std::fmt::Display for ReplicaSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
 
 /// What is to be done by the configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,11 +56,7 @@ pub(crate) fn check_settings(classic: &Classic) -> Result<()> {
 }
 
 /// That the server whose data directory is replaced will be able to replicate from `source`, as far as both are known before the copy.
-pub(crate) fn check_source(
-    config: &Config,
-    source: &ReplicaSource,
-    replaced: &DatadirInfo,
-) -> Result<()> {
+pub(crate) fn check_source(config: &Config, source: &Peer, replaced: &DatadirInfo) -> Result<()> {
     let mode = config.classic.connect_replication;
     if mode == ConnectReplication::No || replaced.gtid_mode.is_empty() {
         return Ok(());
@@ -107,7 +91,7 @@ fn login(classic: &Classic) -> Result<Option<(String, Secret)>> {
 /// replication can be connected by hand.
 pub(crate) fn connect_replica(
     config: &Config,
-    source: &ReplicaSource,
+    source: &Peer,
     coordinates: &Coordinates,
     cancel: &Cancel,
 ) -> Result<String> {
@@ -119,7 +103,7 @@ pub(crate) fn connect_replica(
     let by = match applier(&mut conn, server)? {
         Some(present) => {
             let (host, port) = &present.source;
-            if (host, port) != (&source.host, &source.port) {
+            if (host, port) != (&source.host, &source.mysql_port) {
                 return Ok(format!(
                     "Replication: the server has {host}:{port} as its source already, which was left as it is"
                 ));
@@ -163,7 +147,7 @@ fn set_source(
     config: &Config,
     conn: &mut Conn,
     server: Server,
-    source: &ReplicaSource,
+    source: &Peer,
     coordinates: &Coordinates,
     wanted: &Wanted,
 ) -> Result<Point> {
@@ -180,7 +164,7 @@ fn set_source(
     };
     let change = server.change_source(&Source {
         host: &source.host,
-        port: Some(source.port),
+        port: Some(source.mysql_port),
         login: login.map(|(user, password)| (user.as_str(), password.reveal())),
         start: Some(match &point {
             Point::Gtid(_) => Start::Gtid,
@@ -217,8 +201,8 @@ struct Theirs {
 
 impl Theirs {
     /// By the agent's account. A source that cannot be queried is taken to be as the copy shows it.
-    fn query(config: &Config, source: &ReplicaSource, server: Server) -> Self {
-        let at = Endpoint::remote(&config.mysql, &source.host, source.port);
+    fn query(config: &Config, source: &Peer, server: Server) -> Self {
+        let at = Endpoint::remote(&config.mysql, &source.host, source.mysql_port);
         let found = connect(&at, QUERY).and_then(|mut conn| {
             Ok(match server.flavour {
                 Flavour::MySql => Self {

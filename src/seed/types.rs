@@ -89,6 +89,12 @@ pub(crate) struct Peer {
     pub(crate) mysql_port: u16,
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.mysql_port)
+    }
+}
+
 /// What is in the target's MySQL after a logical load. The aliases are in the records of earlier agents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Load {

@@ -135,6 +135,12 @@ pub(crate) fn human_bytes(n: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// True if it can be a host name or an address: it may become an argument of a tool, and part of a statement.
+pub(crate) fn is_host(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use crate::config::{self, Secret};
 use crate::error::{Error, OnPath, Result};
 use crate::protocol::http_client::{AgentTransport, Basic};
 use crate::seed::Method;
+use crate::sys::host::is_host;
 use crate::tls;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -336,8 +337,7 @@ fn host_port(option: &str, text: &str) -> Checked<HostPort> {
             None => (text, None),
         }
     };
-    let of_name = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
-    if host.is_empty() || host.starts_with('-') || !host.chars().all(of_name) {
+    if !is_host(host) {
         return bad("no host name or address");
     }
     let number = |p: &str| p.parse().ok().filter(|n| *n > 0 && !p.starts_with('+'));
