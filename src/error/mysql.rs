@@ -151,8 +151,10 @@ impl fmt::Display for MysqlError {
         if !self.purpose.is_empty() {
             write!(f, "{}: ", self.purpose)?;
         }
-        if !self.server.is_empty() {
-            write!(f, "MySQL at {}: ", self.server)?;
+        match (self.server.as_str(), self.code()) {
+            ("", Some(_)) => {}
+            ("", None) => f.write_str("MySQL: ")?,
+            (server, _) => write!(f, "MySQL at {server}: ")?,
         }
         match &self.cause {
             Cause::Server {

@@ -135,14 +135,16 @@ pub(super) fn source_of(
     method: Method,
     replaced: Option<&DatadirInfo>,
 ) -> Result<(SourceFacts, Conn)> {
+    let local = Endpoint::local(&config.mysql);
     let mut target = TargetServer::open_for(&config.mysql, QUERY_TIMEOUT)?;
     compatibility::check_target_role(&mut target.conn, target.server)?;
+    let own = |e: Error| e.context(format!("target {}", local.name()));
     let who = format!("source {}", source.name());
     let reach = |e: Error| e.context(&who);
     let mut conn = patient(source).map_err(reach)?;
     let server = Server::ask(&mut conn).map_err(reach)?;
     let of_source = ServerInfo::query(&mut conn, server).map_err(reach)?;
-    let here = ServerInfo::query(&mut target.conn, target.server)?;
+    let here = ServerInfo::query(&mut target.conn, target.server).map_err(own)?;
     compatibility::check(CopyKind::Dump, &of_source, &here).map_err(reach)?;
     let datadir = target.variable("datadir")?;
     let datadir = Path::new(&datadir);
@@ -156,7 +158,6 @@ pub(super) fn source_of(
     let schemas = info::schemas(&mut conn, server).map_err(reach)?;
     target.refuse_missing(&mut conn, server, &schemas)?;
     let globals = settings::check(&who, source, Purpose::Dump)?;
-    let local = Endpoint::local(&config.mysql);
     let names = schemas.keys().cloned().collect();
     pair_settings::check(&local, &mut conn, &globals, &names)?;
     let size = |all: &BTreeMap<String, info::Schema>| -> u64 { all.values().map(|s| s.size).sum() };
@@ -164,8 +165,8 @@ pub(super) fn source_of(
     match replaced {
         Some(replaced) => check_room_for_swap(config, bytes, replaced)?,
         None => {
-            let own = size(&info::schemas(&mut target.conn, target.server)?);
-            check_room(&config.common.backup_dir, bytes, datadir, own)?;
+            let replaced = info::schemas(&mut target.conn, target.server).map_err(own)?;
+            check_room(&config.common.backup_dir, bytes, datadir, size(&replaced))?;
         }
     }
     let contents = Source::read(&mut conn, server).map_err(reach)?;

@@ -14,7 +14,6 @@ pub(crate) fn execute(conn: &mut Conn, statement: &str) -> Result<()> {
         // Never more than the first words: the rest may hold a password.
         let head: Vec<&str> = statement.split_whitespace().take(3).collect();
         Error::Mysql(Box::new(MysqlError {
-            server: "this connection".into(),
             purpose: head.join(" "),
             cause: cause(&e),
             ..MysqlError::default()

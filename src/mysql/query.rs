@@ -6,7 +6,7 @@ use mysql::prelude::{ColumnIndex, FromRow, Queryable};
 use mysql::{Conn, Row};
 
 pub(crate) fn failed(e: mysql::Error) -> Error {
-    failure("this connection", "", &e)
+    failure("", "", &e)
 }
 
 pub(crate) fn rows<T: FromRow>(conn: &mut Conn, query: impl AsRef<str>) -> Result<Vec<T>> {

@@ -269,8 +269,7 @@ fn signal(pid: u32, signal: &str) {
 }
 
 /// mysql-du is what the server takes for progress.
-fn du_moves<K: Family>(setup: &Setup, tool: impl Fn(&Hosts<K>) -> u32) {
-    let hosts = Hosts::<K>::start(setup);
+fn du_moves<K: Family>(hosts: &Hosts<K>, tool: impl Fn() -> u32) {
     hosts.old_data("mine");
     let seed = hosts.seed(1);
     hosts.wait_flow(&seed);
@@ -280,7 +279,7 @@ fn du_moves<K: Family>(setup: &Setup, tool: impl Fn(&Hosts<K>) -> u32) {
         assert!(!seed.is_over(), "{:#?}", seed.states());
         (used() != first).then_some(())
     });
-    let pid = tool(&hosts);
+    let pid = tool();
     signal(pid, "-STOP");
     // An answer may have a size of half a minute ago.
     let begin = Instant::now();
@@ -303,17 +302,19 @@ fn du_moves<K: Family>(setup: &Setup, tool: impl Fn(&Hosts<K>) -> u32) {
 #[test]
 fn du_follows_a_physical_copy() {
     let setup = Setup::by("Xtrabackup").on_source("common", "seed-rate-limit = 3000000");
-    du_moves::<MariadbKind>(&setup, |hosts| {
-        let state = hosts.source.dir.join("state").display().to_string();
-        hosts.wait_tool(["--stream=xbstream", &state])
-    });
+    let hosts = Hosts::<MariadbKind>::start(&setup);
+    let state = hosts.source.dir.join("state").display().to_string();
+    du_moves(&hosts, || hosts.wait_tool(["--stream=xbstream", &state]));
 }
 
-/// The private server that loads is what stops.
+/// The private server stops in the middle of a load that takes some seconds: before and after it the agent's queries have deadlines.
 #[test]
 fn du_follows_a_load() {
-    du_moves::<MysqldKind>(&Setup::by("Mysqldump"), |hosts| {
-        let datadir = hosts.target_db.datadir().display().to_string();
-        hosts.wait_tool(["/.orchestrator-agent", &datadir])
-    });
+    let hosts = Hosts::<MysqldKind>::start(&Setup::by("Mysqldump"));
+    for _ in 0..6 {
+        hosts
+            .source_db
+            .sql("INSERT INTO shop.items SELECT * FROM shop.items");
+    }
+    du_moves(&hosts, || hosts.wait_load());
 }

@@ -5,8 +5,6 @@ use crate::support::fake::Fakes;
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
 use crate::support::pair::servers;
-use crate::support::wait_for;
-use std::time::Duration;
 
 /// Words of two letters are in a full-text index if the server that builds it has them, an engine may come with a plugin, and a path
 /// may be too long for a socket.
@@ -82,17 +80,6 @@ fn a_table_elsewhere_is_refused() {
     hosts.assert_old_data("mine");
 }
 
-/// The process of the private server of the target, once rows are loaded.
-fn load_of(hosts: &Hosts<MariadbKind>) -> u32 {
-    let data = hosts.target_db.datadir();
-    let table = data.join("#sql-orchestrator-agent/1/new/shop/items.ibd");
-    wait_for("rows are loaded", Duration::from_secs(60), || {
-        let written = std::fs::metadata(&table).ok()?.len();
-        (written > 1 << 20).then_some(())
-    });
-    hosts.wait_tool(["--innodb-doublewrite=OFF", &data.display().to_string()])
-}
-
 /// The private server dies: its log is in the reason. Where the old data were deleted before, a second seed brings new ones.
 #[test]
 fn a_private_server_that_dies_after_the_old_data_were_deleted() {
@@ -100,7 +87,7 @@ fn a_private_server_that_dies_after_the_old_data_were_deleted() {
     let hosts = Hosts::<MariadbKind>::start(&setup);
     hosts.old_data("mine");
     let seed = hosts.seed(1);
-    let server = load_of(&hosts).to_string();
+    let server = hosts.wait_load().to_string();
     let killed = std::process::Command::new("kill")
         .args(["-9", &server])
         .status();
@@ -135,7 +122,7 @@ fn an_agent_that_is_killed_in_the_load() {
     let mut hosts = Hosts::<MariadbKind>::start(&Setup::by("Mysqldump"));
     hosts.old_data("mine");
     let seed = hosts.seed(1);
-    load_of(&hosts);
+    hosts.wait_load();
     hosts.target.kill();
     hosts.target.launch();
     hosts.target.wait_ready();

@@ -20,6 +20,8 @@ pub const TARGET: &str = "127.0.0.2";
 pub trait Family: Kind {
     /// Lines for my.cnf of both servers.
     const CNF: &str;
+    /// The staging directory in the data directory.
+    const STAGING: &str;
     /// Tables of the source.
     fn fill(source: &Server<Self>)
     where
@@ -38,6 +40,7 @@ pub trait Family: Kind {
 
 impl Family for MariadbKind {
     const CNF: &str = "";
+    const STAGING: &str = "#sql-orchestrator-agent";
     const NO_REPLICA: &[&str] = &["STOP SLAVE", "RESET SLAVE ALL"];
     const HOST: &str = "Master_Host";
     const GTID: (&str, &str) = ("Using_Gtid", "Slave_Pos");
@@ -59,6 +62,7 @@ impl Family for MariadbKind {
 
 impl Family for MysqldKind {
     const CNF: &str = "plugin_load_add=mysql_clone.so\n";
+    const STAGING: &str = ".orchestrator-agent";
     const NO_REPLICA: &[&str] = &["STOP REPLICA", "RESET REPLICA ALL"];
     const HOST: &str = "Source_Host";
     const GTID: (&str, &str) = ("Auto_Position", "1");
@@ -311,6 +315,17 @@ impl<K: Family> Hosts<K> {
             let mut found = found.into_iter().filter(|p| p.1.contains(words[1]));
             found.next().map(|p| p.0)
         })
+    }
+
+    /// Until rows of seed 1 are loaded; returns the process of the private server that loads them.
+    pub fn wait_load(&self) -> u32 {
+        let data = self.target_db.datadir();
+        let table = data.join(K::STAGING).join("1/new/shop/items.ibd");
+        wait_for("rows are loaded", Duration::from_secs(60), || {
+            let written = std::fs::metadata(&table).ok()?.len();
+            (written > 1 << 20).then_some(())
+        });
+        self.wait_tool(["--innodb-doublewrite=OFF", &data.display().to_string()])
     }
 
     /// Until mysql-du of the target shows that the copy has begun.
