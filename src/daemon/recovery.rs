@@ -16,6 +16,7 @@ const RESTORE_PAUSE: Duration = Duration::from_secs(5);
 /// seed's record what has become of the data. A failure keeps the marker, and with it MySQL from being started through this
 /// agent, but must not keep the agent from reporting it. What is left to do: start MySQL.
 pub(super) fn recover(config: &Arc<Config>, engine: &Engine) -> Option<Recovered> {
+    datadir::end_service_command(&config.common);
     let journals = Journals::new(&config.common.state_dir);
     if let Err(e) = journals.rescue(&datadir::staging_roots(config)) {
         log::error!("{e}");

@@ -4,11 +4,12 @@
 
 use super::info::DatadirInfo;
 use super::owner;
+use super::service_command::CommandNote;
 use super::staging::if_there;
 use crate::config::Config;
 use crate::error::{Error, OnPath, Result};
 use crate::mysql::{Endpoint, answers, connect};
-use crate::process::{Cancel, Launcher, Output, Running, run_operator_command, set_environment};
+use crate::process::{Cancel, Launcher, Output, Running, run_known_command, set_environment};
 use crate::sys::file;
 use crate::sys::proc::servers_in;
 use crossbeam_channel::{Receiver, bounded, never, select};
@@ -112,7 +113,10 @@ impl<'a> Host<'a> {
     }
 
     fn run(&self, name: &str, line: &str, limit: Duration, cancel: &Cancel) -> Result<()> {
-        let done = run_operator_command(line, &self.launcher, limit, cancel);
+        let note = CommandNote::of(&self.config.common);
+        let started = |command: &Running| note.write(command);
+        let done = run_known_command(line, &self.launcher, limit, cancel, started);
+        note.remove();
         let done = done.and_then(Output::success).map(drop);
         done.map_err(|e| e.context(format!("mysql.{name} = \"{line}\"")))
     }

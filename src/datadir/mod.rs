@@ -15,7 +15,7 @@
 //! | | [`swap`] | stop, swap, start; rolled back after any failure |
 //! | Cleanup | [`keep_old`], [`clean_up`] | by `mysql.keep-old-data` |
 //!
-//! [`Journals::rescue`] and [`recover_at_start`] come before the agent answers any request, [`start_again`] after it;
+//! [`end_service_command`], [`Journals::rescue`] and [`recover_at_start`] come before the agent answers any request, [`start_again`] after it;
 //! [`mysql_start_refused`] before any start of MySQL. All of it works on an [`Environment`]; [`Host`] is the real one.
 //!
 //! # What protects the data
@@ -36,6 +36,7 @@ mod note;
 mod owner;
 mod private_server;
 mod rollback;
+mod service_command;
 mod staging;
 mod swap;
 
@@ -53,5 +54,6 @@ pub(crate) use private_server::{CloneServer, end_leftovers, trial_start_of_clone
 pub use private_server::{VerifiedCopy, trial_start};
 pub(crate) use rollback::{DataNow, unfinished};
 pub use rollback::{Recovered, mysql_start_refused, recover_at_start, start_again};
+pub(crate) use service_command::end_service_command;
 pub use staging::{STAGING_NAMES, Staged};
 pub use swap::{swap, wipe};

@@ -92,23 +92,45 @@ pub(crate) fn run_operator_command(
     timeout: Duration,
     cancel: &Cancel,
 ) -> Result<Output> {
+    run_known_command(line, launcher, timeout, cancel, |_| {})
+}
+
+/// The same; `started` is given the command once it runs.
+pub(crate) fn run_known_command(
+    line: &str,
+    launcher: &Launcher,
+    timeout: Duration,
+    cancel: &Cancel,
+    started: impl FnOnce(&Running),
+) -> Result<Output> {
     let name = line.split_whitespace().next();
     let name = name.ok_or_else(|| Error::permanent("the command is empty"))?;
     let mut cmd = build(line, launcher);
     // A server that a service command starts lives on with what it inherits.
     crate::sys::limits::restored_in(&mut cmd);
-    run_to_end(cmd, name, timeout, cancel)
+    run(cmd, name, timeout, cancel, started)
 }
 
 /// The same for a tool with its arguments, `name` in messages.
 pub(crate) fn run_to_end(
-    mut cmd: Command,
+    cmd: Command,
     name: &str,
     timeout: Duration,
     cancel: &Cancel,
 ) -> Result<Output> {
+    run(cmd, name, timeout, cancel, |_| {})
+}
+
+fn run(
+    mut cmd: Command,
+    name: &str,
+    timeout: Duration,
+    cancel: &Cancel,
+    started: impl FnOnce(&Running),
+) -> Result<Output> {
     cmd.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut tool = Running::start(&mut cmd, name)?;
+    started(&tool);
     let text = Arc::new(Mutex::new(Vec::new()));
     let (closed_tx, closed) = bounded::<()>(0);
     if let Some(pipe) = tool.take_stdout() {

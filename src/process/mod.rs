@@ -10,7 +10,9 @@ mod running;
 mod sudo;
 
 pub use cancel::Cancel;
-pub(crate) use command::{Output, has_grammar, host_name, run_operator_command, run_to_end};
+pub(crate) use command::{
+    Output, has_grammar, host_name, run_known_command, run_operator_command, run_to_end,
+};
 pub(crate) use credentials::{Credentials, Login, SessionInit, check_sudo_user};
 pub(crate) use launch::{Launcher, set_environment};
 pub(crate) use pipe::{Job, feed_from, run, save_to};

@@ -5,8 +5,8 @@ use crate::support::classic::hosts::{Family, Hosts, SOURCE, Setup, TARGET};
 use crate::support::classic::seed::{Seed, State};
 use crate::support::mariadb::MariadbKind;
 use crate::support::mysqld::MysqldKind;
-use crate::support::wait_for;
 use crate::support::writer::Writer;
+use crate::support::{processes_with, wait_for};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,13 @@ fn slow() -> Setup {
         .on_source("common", "seed-rate-limit = 4000000")
 }
 
+fn slow_start_command(target_db: &crate::support::mariadb::Mariadb) -> String {
+    format!("sleep 6; {}", target_db.service("start"))
+}
+
 /// A target whose MySQL takes some seconds to start.
 fn slow_start(setup: Setup, target_db: &crate::support::mariadb::Mariadb) -> Setup {
-    let start = format!("sleep 6; {}", target_db.service("start"));
+    let start = slow_start_command(target_db);
     setup.on_target("mysql", format!("service-start-command = {start:?}"))
 }
 
@@ -180,10 +184,12 @@ fn restart(killed: &Killed) -> State {
     };
     let mut hosts = Hosts::<MariadbKind>::between(&setup, servers);
     hosts.old_data("restart");
+    let start = slow_start_command(&hosts.target_db);
     let seed = hosts.seed(1);
     if matches!(killed, Killed::TargetSwaps) {
         seed.wait_action(POST_COPY, SOON);
-        std::thread::sleep(Duration::from_secs(2));
+        let starts = || (!processes_with(&start).is_empty()).then_some(());
+        wait_for("MySQL is being started", Duration::from_secs(30), starts);
     } else {
         hosts.wait_flow(&seed);
     }
@@ -195,6 +201,8 @@ fn restart(killed: &Killed) -> State {
     agent.launch();
     agent.wait_ready_for(Duration::from_secs(120));
     hosts.wait_registered(host, 2);
+    let left = processes_with(&start);
+    assert!(left.is_empty(), "MySQL would be started later: {left:?}");
     let failed = seed.must_fail();
     println!("{}: {}", failed.action, failed.reason());
     assert_never_a_success(&seed);
