@@ -2,7 +2,7 @@
 //! one port and one datadir, and a forwarder may choose another server for each connection. A user lock does: it exists in one server
 //! only.
 
-use super::{Endpoint, connect, failure, query, quote_text};
+use super::{Endpoint, Session, connect, failure, query, quote_text};
 use crate::error::{Error, OnPath, Result};
 use crate::sys::Inserted;
 use crate::sys::thread::{lock, spawn_with_stack};
@@ -29,34 +29,6 @@ pub struct Identity {
     condition: String,
     conn: Arc<Mutex<Conn>>,
     _ends: Sender<()>,
-}
-
-/// A session in the process list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// Client host as the server sees it; `localhost` through the unix socket.
-    pub host: String,
-    /// Client port as the server sees it; `None` through the unix socket.
-    pub port: Option<u16>,
-}
-
-impl Session {
-    /// From the column HOST of the process list.
-    pub fn parse(host: &str) -> Self {
-        let parts = host.rsplit_once(':');
-        let parsed = parts.and_then(|(h, p)| Some((h, Some(p.parse().ok()?))));
-        let (host, port) = parsed.unwrap_or((host, None));
-        let host = host.to_string();
-        Self { host, port }
-    }
-
-    /// That of `conn`.
-    pub(super) fn own(conn: &mut Conn) -> Result<Self> {
-        const HOST: &str =
-            "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()";
-        let host: Option<String> = query::first(conn, HOST)?;
-        Ok(Self::parse(&host.unwrap_or_default()))
-    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -348,18 +320,6 @@ impl Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clients_as_the_process_list_shows_them() {
-        let of = |text: &str| {
-            let s = Session::parse(text);
-            (s.host, s.port)
-        };
-        assert_eq!(of("localhost"), ("localhost".into(), None));
-        assert_eq!(of("10.0.0.7:40001"), ("10.0.0.7".into(), Some(40001)));
-        assert_eq!(of("::1:40001"), ("::1".into(), Some(40001)));
-        assert_eq!(of(""), (String::new(), None));
-    }
 
     #[test]
     fn another_server_is_known_by_what_it_says() {

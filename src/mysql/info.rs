@@ -1,11 +1,13 @@
 //! Queries about a server, which change nothing.
 
-use super::{Flavour, Server, applier, query, quote_text};
+use super::{Flavour, Server, Session, applier, query, quote_text};
 use crate::error::{Error, Result};
 use crate::sys::Inserted;
-use crate::sys::proc::tcp_peer_has_left;
+use crate::sys::host::kernel_hostname;
+use crate::sys::proc::{has_tcp_peer, servers_in, tcp_peers};
 use mysql::{Conn, Row};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Schemas that belong to the server itself.
 pub(crate) const SYSTEM_SCHEMAS: [&str; 4] =
@@ -191,14 +193,31 @@ pub(crate) fn cluster(conn: &mut Conn, server: Server) -> Result<Option<&'static
 pub(crate) fn replicas(conn: &mut Conn) -> Result<Vec<String>> {
     let list = "SELECT HOST FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
     let mut hosts: Vec<String> = query::rows(conn, list)?;
+    if hosts.is_empty() {
+        return Ok(hosts);
+    }
     // MariaDB 10.11 keeps the thread of one that has left until it has written to it twice.
-    hosts.retain(|host| {
-        let port = host
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        !port.is_some_and(tcp_peer_has_left)
-    });
+    if let Some(peers) = process_of(conn)?.and_then(tcp_peers) {
+        hosts.retain(|host| {
+            Session::parse(host)
+                .port
+                .is_none_or(|port| peers.contains(&port))
+        });
+    }
     Ok(hosts)
+}
+
+/// The process of this server, where that certainly runs on this host.
+fn process_of(conn: &mut Conn) -> Result<Option<u32>> {
+    let place: Option<(String, String)> = query::first(conn, "SELECT @@datadir, @@hostname")?;
+    let (datadir, hostname) = place.unwrap_or_default();
+    let own = Session::own(conn)?;
+    let is_here = |pid: &u32| match own.port {
+        Some(port) => has_tcp_peer(*pid, port) == Some(true),
+        None => own.host == "localhost" && hostname == kernel_hostname(),
+    };
+    let there = servers_in(Path::new(&datadir));
+    Ok(there.into_iter().find(is_here))
 }
 
 /// An account by its host pattern.

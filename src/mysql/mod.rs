@@ -18,16 +18,18 @@ pub(crate) mod replica;
 mod replication;
 mod restore;
 mod server;
+mod session;
 pub(crate) mod settings;
 
 pub use connect::{Endpoint, connect};
 pub(crate) use connect::{READABLE, answers, cause, connect_plain, failure};
-pub use identity::{Fingerprint, Identity, Session, one_server};
+pub use identity::{Fingerprint, Identity, one_server};
 pub(crate) use replication::{Source, Start};
 pub use restore::PendingRestore;
 pub(crate) use restore::Restore;
 pub(crate) use server::old_logins;
 pub use server::{Flavour, Server, Version};
+pub use session::Session;
 
 /// A string as a literal for statements that take no parameters (CHANGE MASTER, ALTER EVENT). Only right in a session
 /// whose sql_mode has no NO_BACKSLASH_ESCAPES; [`connect()`] sees to that.

@@ -326,3 +326,19 @@ fn du_follows_a_load() {
     }
     du_moves(&hosts, || hosts.wait_load());
 }
+
+/// MariaDB keeps the dump thread of a replica that has left until it has written to it twice, and that is not a replica.
+#[test]
+fn a_replica_that_has_left_keeps_no_target() {
+    let hosts = Hosts::<MariadbKind>::start(&Setup::by("Mysqldump"));
+    let threads = || hosts.target_db.connections_of("repl").len();
+    let mut replica = hosts.replica_of_target();
+    replica.kill().expect("kill");
+    replica.wait().expect("end");
+    hosts.target_db.sql("CREATE DATABASE written");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(threads(), 1, "the thread of the replica that has left");
+    hosts.old_data("left");
+    hosts.seed(1).must_succeed();
+    hosts.assert_copied();
+}

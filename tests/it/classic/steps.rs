@@ -4,12 +4,11 @@
 use crate::support::classic::hosts::{Family, Hosts, SOURCE, Setup, TARGET};
 use crate::support::classic::seed::Faults;
 use crate::support::mariadb::MariadbKind;
-use crate::support::server::REPL_PASSWORD;
 use crate::support::{Scratch, wait_for};
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// What serves on the target afterwards.
@@ -167,26 +166,7 @@ fn with_a_replica(table: &Table, action: &str) {
         return;
     }
     let hosts = table.hosts.borrow();
-    let db = &hosts.target_db;
-    let tool = crate::support::rig().join("mdb/bin/mariadb-binlog");
-    let log = db.sql("SHOW BINARY LOGS").remove(0);
-    let reader = Command::new(tool)
-        .args([
-            "--no-defaults",
-            "--read-from-remote-server",
-            "--stop-never",
-            "--user=repl",
-        ])
-        .arg(format!("--password={REPL_PASSWORD}"))
-        .arg(format!("--host={TARGET}"))
-        .arg(format!("--port={}", db.port))
-        .arg(log)
-        .stdout(Stdio::null())
-        .spawn();
-    *table.reader.borrow_mut() = Some(reader.expect("mariadb-binlog"));
-    wait_for("the reader", Duration::from_secs(10), || {
-        (!db.connections_of("repl").is_empty()).then_some(())
-    });
+    *table.reader.borrow_mut() = Some(hosts.replica_of_target());
 }
 
 /// Restarts the target's agent, while its MySQL is down.

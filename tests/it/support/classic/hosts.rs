@@ -9,6 +9,7 @@ use crate::support::pair::servers;
 use crate::support::server::{Kind, REPL_PASSWORD, Server};
 use crate::support::{Scratch, free_port, nothing_left, processes_with, wait_for};
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -167,6 +168,32 @@ impl Setup {
             agents_port: orchestrator,
             ..own.clone()
         }
+    }
+}
+
+impl Hosts<MariadbKind> {
+    /// A reader of the target's binary log, as a replica is; it has begun.
+    pub fn replica_of_target(&self) -> Child {
+        let db = &self.target_db;
+        let tool = crate::support::rig().join("mdb/bin/mariadb-binlog");
+        let log = db.sql("SHOW BINARY LOGS").remove(0);
+        let reader = Command::new(tool)
+            .args([
+                "--no-defaults",
+                "--read-from-remote-server",
+                "--stop-never",
+                "--user=repl",
+            ])
+            .arg(format!("--password={REPL_PASSWORD}"))
+            .arg(format!("--host={TARGET}"))
+            .arg(format!("--port={}", db.port))
+            .arg(log)
+            .stdout(Stdio::null())
+            .spawn();
+        wait_for("the reader", Duration::from_secs(10), || {
+            (!db.connections_of("repl").is_empty()).then_some(())
+        });
+        reader.expect("mariadb-binlog")
     }
 }
 
