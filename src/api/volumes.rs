@@ -166,7 +166,7 @@ fn volumes(config: &Config, stopping: &Cancel) -> Result<Vec<LogicalVolume>> {
     };
     let mut command = launcher.command(&program);
     command.args(COLUMNS);
-    let out = run_to_end(command, "lvs", LIMIT, stopping);
+    let out = run_to_end(command, "lvs", LIMIT, stopping, |_| {});
     Ok(parse(&out.and_then(Output::success)?))
 }
 

@@ -2,6 +2,7 @@
 
 use super::text::{excerpt, number};
 use crate::error::{Error, Result};
+use crate::mysql::binlog_file::Gtid;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -124,8 +125,7 @@ impl fmt::Display for GtidSet {
 /// gtid_binlog_pos.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MariaDbGtidList {
-    /// By domain: (server id, sequence number).
-    domains: BTreeMap<u32, (u32, u64)>,
+    domains: BTreeMap<u32, Gtid>,
 }
 
 impl MariaDbGtidList {
@@ -136,19 +136,29 @@ impl MariaDbGtidList {
             return Ok(list);
         }
         for gtid in text.split(',').map(str::trim) {
-            let (domain, at) = parse_mariadb_gtid(gtid).ok_or_else(|| {
+            let at = parse_mariadb_gtid(gtid).ok_or_else(|| {
                 Error::permanent(format!(
                     "MariaDB GTID {} is not valid: domain-server-sequence is expected",
                     excerpt(gtid)
                 ))
             })?;
-            if list.domains.insert(domain, at).is_some() {
+            if list.set(at).is_some() {
                 return Err(Error::permanent(format!(
-                    "MariaDB GTID position names domain {domain} twice"
+                    "MariaDB GTID position names domain {} twice",
+                    at.domain
                 )));
             }
         }
         Ok(list)
+    }
+
+    pub(crate) fn get(&self, domain: u32) -> Option<Gtid> {
+        self.domains.get(&domain).copied()
+    }
+
+    /// Sets the position in the domain of `gtid`, and returns the one before.
+    pub(crate) fn set(&mut self, gtid: Gtid) -> Option<Gtid> {
+        self.domains.insert(gtid.domain, gtid)
     }
 
     /// True if no domain is named.
@@ -160,8 +170,8 @@ impl MariaDbGtidList {
 impl fmt::Display for MariaDbGtidList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
-        for (domain, (server, seq)) in &self.domains {
-            write!(f, "{comma}{domain}-{server}-{seq}")?;
+        for gtid in self.domains.values() {
+            write!(f, "{comma}{gtid}")?;
             comma = ",";
         }
         Ok(())
@@ -188,12 +198,13 @@ fn parse_interval(text: &str) -> Option<Interval> {
     (1 <= first && first <= last && last < i64::MAX as u64).then_some((first, last))
 }
 
-fn parse_mariadb_gtid(text: &str) -> Option<(u32, (u32, u64))> {
+fn parse_mariadb_gtid(text: &str) -> Option<Gtid> {
     let mut parts = text.split('-');
-    let gtid = (
-        number(parts.next()?)?,
-        (number(parts.next()?)?, number(parts.next()?)?),
-    );
+    let gtid = Gtid {
+        domain: number(parts.next()?)?,
+        server: number(parts.next()?)?,
+        sequence: number(parts.next()?)?,
+    };
     parts.next().is_none().then_some(gtid)
 }
 

@@ -581,14 +581,7 @@ mod tests {
     #[test]
     fn what_could_not_be_a_target_when_it_was_up_is_refused_while_it_is_down() {
         let d = std::env::temp_dir().join(format!("oa-note-{}", std::process::id()));
-        let (datadir, state) = (d.join("data"), d.join("state"));
-        std::fs::create_dir_all(&datadir).unwrap();
-        std::fs::create_dir_all(&state).unwrap();
-        let text = format!(
-            "[common]\nbackup-dir = \"/b\"\nstate-dir = {state:?}\n[orchestrator]\nurl = \"http://127.0.0.1\"\n\
-             [mysql]\nuser = \"u\"\npassword = \"p\"\n"
-        );
-        let mut config = config::parse(&text).unwrap().config;
+        let (datadir, mut config) = crate::datadir::note::tests::host(&d);
         let info = || DatadirInfo {
             datadir: std::fs::canonicalize(&datadir).unwrap(),
             ..DatadirInfo::for_test()

@@ -107,12 +107,12 @@ pub(crate) fn last_role(config: &Config) -> LastRole {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
 
-    #[test]
-    fn replicas_remain_noted_until_they_are_seen_again() {
-        let d = std::env::temp_dir().join(format!("oa-replicas-{}", std::process::id()));
+    /// Makes a data directory and a state directory below `d`. Returns the first, and a configuration with the second.
+    pub(in crate::datadir) fn host(d: &Path) -> (PathBuf, Config) {
         let (datadir, state) = (d.join("data"), d.join("state"));
         std::fs::create_dir_all(&datadir).unwrap();
         std::fs::create_dir_all(&state).unwrap();
@@ -120,7 +120,13 @@ mod tests {
             "[common]\nbackup-dir = \"/b\"\nstate-dir = {state:?}\n[orchestrator]\nurl = \"http://127.0.0.1\"\n\
              [mysql]\nuser = \"u\"\npassword = \"p\"\n"
         );
-        let config = crate::config::parse(&text).unwrap().config;
+        (datadir, crate::config::parse(&text).unwrap().config)
+    }
+
+    #[test]
+    fn replicas_remain_noted_until_they_are_seen_again() {
+        let d = std::env::temp_dir().join(format!("oa-replicas-{}", std::process::id()));
+        let (datadir, config) = host(&d);
         let info = || DatadirInfo {
             datadir: datadir.clone(),
             ..DatadirInfo::for_test()
@@ -142,7 +148,7 @@ mod tests {
             (info(), Some("reason"))
         );
         // A note of an earlier version has no such list.
-        let file = state.join(NAME);
+        let file = config.common.state_dir.join(NAME);
         let mut old: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert!(old.as_object_mut().unwrap().remove("role").is_some());

@@ -1,9 +1,11 @@
 //! The service command at work, as a file in `state-dir`. When the agent is killed its command runs on, and would start MySQL later, perhaps while
 //! names change in the data directory.
 
+use super::journal::write_json;
 use crate::config::Common;
+use crate::error::{OnPath, Result};
 use crate::process::{Running, end_orphans};
-use crate::sys::file::{if_there, remove_if_there, replace_atomic};
+use crate::sys::file::{if_there, remove_if_there};
 use crate::sys::proc::ProcessId;
 use std::path::PathBuf;
 
@@ -21,12 +23,15 @@ impl CommandNote {
         let Some(id) = command.id() else {
             return; // it has ended already
         };
-        let written = serde_json::to_vec(&id)
-            .map_err(|e| e.to_string())
-            .and_then(|json| replace_atomic(&self.0, 0o600, &json).map_err(|e| e.to_string()));
-        if let Err(e) = written {
+        if let Err(e) = write_json(&self.0, &id) {
             log::warn!("the service command is not noted: {e}");
         }
+    }
+
+    fn read(&self) -> Result<Option<ProcessId>> {
+        let json = if_there(std::fs::read(&self.0)).on(&self.0)?;
+        let id = json.map(|json| serde_json::from_slice(&json).map_err(std::io::Error::other));
+        id.transpose().on(&self.0)
     }
 
     /// The command has ended. What it has started is a service.
@@ -41,11 +46,13 @@ impl CommandNote {
 /// is rolled back. One that has ended by itself is left alone, with the server that it may have started.
 pub(crate) fn end_service_command(common: &Common) {
     let note = CommandNote::of(common);
-    let noted = if_there(std::fs::read(&note.0)).ok().flatten();
-    let noted = noted.and_then(|json| serde_json::from_slice::<ProcessId>(&json).ok());
-    if let Some(id) = noted.filter(|id| ProcessId::of(id.pid).as_ref() == Some(id)) {
-        log::warn!("a service command of an agent that was killed is still at work: ending it");
-        end_orphans(&id);
+    match note.read() {
+        Ok(Some(id)) if ProcessId::of(id.pid).as_ref() == Some(&id) => {
+            log::warn!("a service command of an agent that was killed is still at work: ending it");
+            end_orphans(&id);
+        }
+        Ok(_) => {}
+        Err(e) => log::error!("it is not known whether a service command is still at work: {e}"),
     }
     note.remove();
 }

@@ -197,12 +197,10 @@ pub(crate) fn replicas(conn: &mut Conn) -> Result<Vec<String>> {
         return Ok(hosts);
     }
     // MariaDB 10.11 keeps the thread of one that has left until it has written to it twice.
-    if let Some(peers) = process_of(conn)?.and_then(tcp_peers) {
-        hosts.retain(|host| {
-            Session::parse(host)
-                .port
-                .is_none_or(|port| peers.contains(&port))
-        });
+    let port = |host: &String| Session::parse(host).port;
+    let ports = hosts.iter().filter_map(port).collect();
+    if let Some(open) = process_of(conn)?.and_then(|server| tcp_peers(server, &ports)) {
+        hosts.retain(|host| port(host).is_none_or(|port| open.contains(&port)));
     }
     Ok(hosts)
 }

@@ -108,20 +108,11 @@ pub(crate) fn run_known_command(
     let mut cmd = build(line, launcher);
     // A server that a service command starts lives on with what it inherits.
     crate::sys::limits::restored_in(&mut cmd);
-    run(cmd, name, timeout, cancel, started)
+    run_to_end(cmd, name, timeout, cancel, started)
 }
 
 /// The same for a tool with its arguments, `name` in messages.
 pub(crate) fn run_to_end(
-    cmd: Command,
-    name: &str,
-    timeout: Duration,
-    cancel: &Cancel,
-) -> Result<Output> {
-    run(cmd, name, timeout, cancel, |_| {})
-}
-
-fn run(
     mut cmd: Command,
     name: &str,
     timeout: Duration,

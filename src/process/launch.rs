@@ -120,6 +120,12 @@ impl Launcher {
     }
 }
 
+/// A program's own name, for messages.
+pub(crate) fn program_name(program: &Path) -> String {
+    let name = program.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 /// Gives `command` the environment of a tool, or of a server that this program starts itself, and nothing else.
 pub(crate) fn set_environment(command: &mut Command) {
     let passed = PASSED.into_iter();

@@ -14,7 +14,7 @@ pub(crate) use command::{
     Output, has_grammar, host_name, run_known_command, run_operator_command, run_to_end,
 };
 pub(crate) use credentials::{Credentials, Login, SessionInit, check_sudo_user};
-pub(crate) use launch::{Launcher, set_environment};
+pub(crate) use launch::{Launcher, program_name, set_environment};
 pub(crate) use pipe::{Job, feed_from, run, save_to};
 pub use running::Running;
 pub(crate) use running::{Exit, end_orphans, set_priority, signal_group};

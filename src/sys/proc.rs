@@ -183,8 +183,8 @@ fn sockets_of(members: &[u32]) -> (HashSet<String>, bool) {
     (sockets, complete)
 }
 
-/// The ports at the other ends of the open TCP connections in the network namespace of `pid`; `None` if they cannot be read.
-pub(crate) fn tcp_peers(pid: u32) -> Option<HashSet<u16>> {
+/// Those of `ports` that are at the other end of an open TCP connection in the network namespace of `pid`; `None` if that cannot be read.
+pub(crate) fn tcp_peers(pid: u32, ports: &HashSet<u16>) -> Option<HashSet<u16>> {
     let mut peers = HashSet::new();
     // While other connections end, the kernel's list can lack one.
     for _ in 0..3 {
@@ -192,7 +192,11 @@ pub(crate) fn tcp_peers(pid: u32) -> Option<HashSet<u16>> {
         if all.is_empty() {
             return None; // the server listens, at least
         }
-        peers.extend(all.iter().filter(|c| !c.left).map(|c| c.remote));
+        let open = all.iter().filter(|c| !c.left).map(|c| c.remote);
+        peers.extend(open.filter(|port| ports.contains(port)));
+        if peers.len() == ports.len() {
+            break;
+        }
     }
     Some(peers)
 }
@@ -321,7 +325,8 @@ pub(crate) mod tests {
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let port = peer.local_addr().unwrap().port();
         let mut kept = listener.accept().unwrap().0;
-        let is_there = || tcp_peers(std::process::id()).unwrap().contains(&port);
+        let ports = HashSet::from([port]);
+        let is_there = || tcp_peers(std::process::id(), &ports).unwrap() == ports;
         let until_gone = || {
             let begin = std::time::Instant::now();
             while is_there() {
@@ -336,6 +341,6 @@ pub(crate) mod tests {
         std::io::Write::write_all(&mut kept, b"event").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(100));
         until_gone();
-        assert_eq!(tcp_peers(u32::MAX), None);
+        assert_eq!(tcp_peers(u32::MAX, &ports), None);
     }
 }

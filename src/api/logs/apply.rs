@@ -4,22 +4,24 @@ use super::encoded::decoded;
 use super::tool::{ToolOutput, Watch};
 use crate::api::Api;
 use crate::config::Config;
+use crate::coordinates::gtid::MariaDbGtidList;
 use crate::error::{Error, OnPath, Result};
 use crate::http::RequestBody;
 use crate::methods::logical;
 use crate::methods::mysqldump::messages::errors_only;
-use crate::mysql::binlog_file::{self, Applicable, Contents, Gtid};
+use crate::methods::mysqldump::options::SCRIPT_CLIENT;
+use crate::mysql::binlog_file::{self, Applicable, Contents};
 use crate::mysql::{
     Endpoint, Flavour, Identity, Server, applier, connect, grants, old_logins, query, quote_text,
 };
-use crate::process::{Cancel, Credentials, Job, Launcher, Running, SessionInit, feed_from};
+use crate::process::{
+    Cancel, Credentials, Job, Launcher, Running, SessionInit, feed_from, program_name,
+};
 use crate::seed::Side;
 use crate::seed::engine::Engine;
-use crate::sys::Inserted;
 use crate::sys::file::if_there;
 use crate::sys::thread::spawn;
 use mysql::Conn;
-use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::os::unix::fs::DirBuilderExt;
@@ -107,6 +109,7 @@ impl Apply {
         log::info!("a relay log with {n} transactions was applied by request");
         Ok(())
     }
+
     fn execute(
         &self,
         contents: &Contents,
@@ -269,29 +272,26 @@ impl Account {
             let mut changed = false;
             for (domain, (first, last)) in &contents.domains {
                 let range = first.sequence..=last.sequence;
-                let logged = binlog.get(domain);
-                let logged = logged.filter(|g| range.contains(&g.sequence)).copied();
+                let logged = binlog.get(*domain);
+                let logged = logged.filter(|g| range.contains(&g.sequence));
                 let applied = if complete { Some(*last) } else { logged };
                 // One that is incomplete has its first number minus one.
                 if let Some(gtid) = applied.filter(|g| range.contains(&g.sequence)) {
-                    slave.insert(*domain, gtid);
+                    slave.set(gtid);
                     changed = true;
                 }
             }
             if !changed {
                 return Ok(());
             }
-            let list: Vec<String> = slave.values().map(Gtid::to_string).collect();
-            let list = quote_text(&list.join(","));
+            let list = quote_text(&slave.to_string());
             query::run(&mut conn, format!("SET GLOBAL gtid_slave_pos = {list}"))
         };
         set().map_err(|e: Error| {
             e.context("gtid_slave_pos does not include what was applied, set it before replication is started")
         })
     }
-}
 
-impl Account {
     /// Until the returned value is dropped, new sessions may have packets of 1 GiB, and keep that: mysqlbinlog prints all rows of a statement of
     /// the source as one statement, for which the usual 16 or 64 MiB are often too few.
     fn allow_large_packets(&self) -> Result<Option<PacketLimit>> {
@@ -325,40 +325,28 @@ impl Drop for PacketLimit {
     }
 }
 
-type Positions = BTreeMap<u32, Gtid>;
-
 /// gtid_slave_pos and gtid_binlog_pos.
-fn positions(conn: &mut Conn) -> Result<[Positions; 2]> {
+fn positions(conn: &mut Conn) -> Result<[MariaDbGtidList; 2]> {
     let row: Option<(String, String)> = query::first(
         conn,
         "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_pos",
     )?;
     let (slave, binlog) = row.unwrap_or_default();
-    Ok([position(&slave), position(&binlog)])
-}
-
-fn position(list: &str) -> Positions {
-    let gtid = |item: &str| {
-        let mut parts = item.trim().splitn(3, '-');
-        let gtid = Gtid {
-            domain: parts.next()?.parse().ok()?,
-            server: parts.next()?.parse().ok()?,
-            sequence: parts.next()?.parse().ok()?,
-        };
-        Some((gtid.domain, gtid))
-    };
-    list.split(',').filter_map(gtid).inserted()
+    Ok([
+        MariaDbGtidList::parse(&slave)?,
+        MariaDbGtidList::parse(&binlog)?,
+    ])
 }
 
 /// Refuses a log that does not continue where the server is: MariaDB executes a transaction twice, and does not see that one is missing.
-fn continues(contents: &Contents, slave: &Positions, binlog: &Positions) -> Result<()> {
+fn continues(contents: &Contents, slave: &MariaDbGtidList, binlog: &MariaDbGtidList) -> Result<()> {
     for (domain, (first, _)) in &contents.domains {
-        let here = [slave.get(domain), binlog.get(domain)]
+        let here = [slave.get(*domain), binlog.get(*domain)]
             .into_iter()
             .flatten();
         let here = here.max_by_key(|g| g.sequence);
         let sequence = here.map_or(0, |g| g.sequence);
-        let here = here.map_or("no transaction of this domain".into(), Gtid::to_string);
+        let here = here.map_or("no transaction of this domain".into(), |g| g.to_string());
         let what = if first.sequence <= sequence {
             "is applied already"
         } else if first.sequence > sequence.saturating_add(1) {
@@ -457,21 +445,10 @@ impl Client {
         let mut defaults = std::ffi::OsString::from("--defaults-file=");
         defaults.push(credentials.path());
         command.arg(defaults);
-        // --binary-mode: values with any byte, and no command of the client itself, such as \!, which would run a program.
-        command.args([
-            "--skip-reconnect",
-            "--default-character-set=utf8mb4",
-            "--batch",
-            "--skip-column-names",
-            "--unbuffered",
-            "--binary-mode",
-            "--local-infile=1",
-            "--max-allowed-packet=1G",
-        ]);
-        let name = program.file_name().unwrap_or_default();
+        command.args(SCRIPT_CLIENT).arg("--local-infile=1");
         Ok(Self {
             command: piped(command),
-            name: name.to_string_lossy().into_owned(),
+            name: program_name(&program),
             prologue: PROLOGUE,
             _credentials: Some(credentials),
         })

@@ -11,7 +11,7 @@ use crate::methods::operators::left_out;
 use crate::methods::tool_sessions::{self, Sessions};
 use crate::mysql::catalogue::Catalogue;
 use crate::mysql::{Endpoint, Server, connect, info, settings};
-use crate::process::{Credentials, Job, Launcher, Running, SessionInit, save_to};
+use crate::process::{Credentials, Job, Launcher, Running, SessionInit, program_name, save_to};
 use crate::seed::stage::Context;
 use crate::seed::{Method, sessions, source_lock};
 use crate::sys::file::sync_dir;
@@ -120,7 +120,7 @@ impl Mysqldump {
     fn dumper<'a>(&self, ctx: &Context, source: &'a DumpSource) -> Result<Dumper<'a>> {
         let (endpoint, identity) = (&source.endpoint, &source.identity);
         let program = self.launcher.find(source.server.flavour.dump_tools())?;
-        let name = name_of(&program);
+        let name = program_name(&program);
         let version = options::version_of(&program)?;
         let tool = program.clone();
         let (init, sessions) = if ctx.interruptible(move || takes_init_command(&tool))? {
@@ -273,14 +273,6 @@ fn takes_init_command(program: &Path) -> Result<bool> {
         .on(program)?;
     let text = String::from_utf8_lossy(&out.stdout);
     Ok(options::takes_init_command(&text))
-}
-
-/// The program's own name, for messages.
-pub(super) fn name_of(program: &Path) -> String {
-    program
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }
 
 /// Coordinates and kind of the dump in `path`.

@@ -1,6 +1,6 @@
 //! Restore: one client of the target's server executes the dump.
 
-use super::backup::{name_of, read_header};
+use super::backup::read_header;
 use super::mode::{self, Sections, with_mode};
 use super::{Mysqldump, messages, options};
 use crate::config::Config;
@@ -8,7 +8,7 @@ use crate::contents::row_mode::{STRICT, Tables};
 use crate::error::{Error, OnPath, Result};
 use crate::methods::logical;
 use crate::mysql::{Endpoint, Identity, Server};
-use crate::process::{Credentials, Job, Launcher, Running, feed_from};
+use crate::process::{Credentials, Job, Launcher, Running, feed_from, program_name};
 use crate::seed::stage::Context;
 use crate::sys::thread::spawn;
 use std::collections::BTreeSet;
@@ -128,7 +128,7 @@ impl<'a> Load<'a> {
         let (login, sudo) = (self.credentials.path(), self.launcher.sudo());
         cmd.args(options::client_arguments(login, self.tool, sudo));
         cmd.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let name = name_of(&self.program);
+        let name = program_name(&self.program);
         let mut tool = Running::start(&mut cmd, &name)?;
         self.ctx.adopt(&tool)?;
         let connection = Arc::new(AtomicU64::new(0));

@@ -117,24 +117,25 @@ pub(super) fn takes_init_command(help: &str) -> bool {
         .any(|l| l.trim_start().starts_with("--init-command"))
 }
 
-/// The client's arguments: never a default instance, never a shortened packet, values with any byte, comments in the bodies of
-/// routines and triggers as they are, a first line of output that is our connection's number, and no second session: it would lack
-/// what the dump has set in the first.
+/// Of a client that executes a script: never a shortened packet, a first line of output that can be our connection's number, and no second
+/// session, which would lack what the script has set in the first.
+pub(crate) const SCRIPT_CLIENT: [&str; 7] = [
+    "--skip-reconnect",
+    // For the login: the name of the account may not be ASCII. The script sets its own.
+    "--default-character-set=utf8mb4",
+    "--batch",
+    "--skip-column-names",
+    "--unbuffered",
+    // Values with any byte, and no command of the client itself, such as \!, which would run a program.
+    "--binary-mode",
+    "--max-allowed-packet=1G",
+];
+
+/// The client's arguments: never a default instance, and comments in the bodies of routines and triggers as they are.
 pub(super) fn client_arguments(defaults: &Path, tool: Server, sudo: bool) -> Vec<OsString> {
-    let more = [
-        "--skip-reconnect",
-        // For the login: the name of the account may not be ASCII. The dump sets its own.
-        "--default-character-set=utf8mb4",
-        "--batch",
-        "--skip-column-names",
-        "--unbuffered",
-        "--binary-mode",
-        "--comments",
-        "--show-warnings",
-        "--max-allowed-packet=1G",
-    ];
+    let more = ["--comments", "--show-warnings"];
     let mut argv = option_files(defaults, tool, sudo);
-    argv.extend(more.map(OsString::from));
+    argv.extend(SCRIPT_CLIENT.into_iter().chain(more).map(OsString::from));
     argv
 }
 

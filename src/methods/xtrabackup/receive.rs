@@ -12,7 +12,7 @@ use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
 use crate::mysql::{Flavour, Server, Version};
-use crate::process::{Job, Launcher, Running, run};
+use crate::process::{Job, Launcher, Running, program_name, run};
 use crate::seed::stage::{Context, Prepared};
 use crate::seed::types::Side;
 use crate::stream::{Incoming, Listener};
@@ -125,7 +125,7 @@ impl Target {
             .current_dir(&new)
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        let mut tool = Running::start(&mut command, &tools::name(program))?;
+        let mut tool = Running::start(&mut command, &program_name(program))?;
         ctx.adopt(&tool)?;
         let stdin = tool
             .take_stdin()

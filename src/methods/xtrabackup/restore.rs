@@ -7,7 +7,7 @@ use crate::error::{Error, OnPath, Result};
 use crate::methods::state::{Applied, PhysicalState};
 use crate::methods::swap_in;
 use crate::mysql::Flavour;
-use crate::process::{Exit, Launcher, Running};
+use crate::process::{Exit, Launcher, Running, program_name};
 use crate::seed::stage::Context;
 use crate::seed::types::{Stage, Status};
 use crate::sys::file::{if_there, remove_if_there};
@@ -121,7 +121,7 @@ impl Xtrabackup {
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let tool = Running::start(&mut command, &tools::name(program))?;
+        let tool = Running::start(&mut command, &program_name(program))?;
         ctx.adopt(&tool)?;
         loop {
             select! {

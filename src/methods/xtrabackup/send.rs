@@ -11,7 +11,8 @@ use crate::methods::tool_sessions::Sessions;
 use crate::mysql::info::Schema;
 use crate::mysql::{Endpoint, Flavour, Identity, Server, connect, grants, info, old_logins};
 use crate::process::{
-    Credentials, Exit, Job, Login, Running, SessionInit, run, set_priority, signal_group,
+    Credentials, Exit, Job, Login, Running, SessionInit, program_name, run, set_priority,
+    signal_group,
 };
 use crate::seed::source_lock::{LockMonitor, Seen, milliseconds};
 use crate::seed::stage::Context;
@@ -49,7 +50,7 @@ impl Xtrabackup {
         }
         let mut needed = grants::for_copy(info.server);
         needed.extend(grants::for_events_of_others(&mut conn, info.server)?);
-        let copy = format!("a copy by {}", tools::name(&tools.backup));
+        let copy = format!("a copy by {}", program_name(&tools.backup));
         let what = ("the source", copy.as_str());
         swap_in::check_privileges(&mut conn, info.server, &needed, what)?;
         engines(&info::schemas(&mut conn, info.server)?, info.server)
@@ -66,7 +67,7 @@ impl Xtrabackup {
         let notes =
             serde_json::to_string(&source.info).map_err(|e| Error::permanent(e.to_string()))?;
         let (mut command, credentials) = self.backup_command(&source)?;
-        let name = tools::name(&source.tools.backup);
+        let name = program_name(&source.tools.backup);
         let sessions = Sessions::before(&source.identity)?;
         let phase = Arc::new(LastPhase::of(
             ctx.seed_id(),

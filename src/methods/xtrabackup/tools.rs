@@ -36,12 +36,6 @@ pub(super) fn find(launcher: &Launcher, flavour: Flavour) -> Result<Tools> {
     })
 }
 
-/// A program's own name, for messages.
-pub(super) fn name(program: &Path) -> String {
-    let name = program.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
 /// `mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)`,
 /// `xtrabackup version 8.0.35-35 based on MySQL server 8.0.35 Linux (x86_64) (revision id: ...)`.
 fn parse_version(text: &str) -> Result<Server> {
